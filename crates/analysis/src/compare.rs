@@ -1,0 +1,271 @@
+//! Every row of a summary against a named baseline, paired by seed.
+//!
+//! Two runs that share a seed share data order and, where shapes agree, initial values; their difference therefore varies less than
+//! either. All p-values of one call form one family for Holm's correction, so the question must be settled before looking.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use record::Goal;
+
+use crate::AnalysisError;
+use crate::stats::{self, LARGEST_EXACT, StatsError};
+use crate::summary::{SummaryRow, SummaryTable};
+
+/// The name under which differences averaged over tasks are reported.
+pub const ALL_TASKS: &str = "average";
+
+/// Adjusted p-values below this make a verdict.
+const SIGNIFICANCE: f64 = 1.0 - stats::CONFIDENCE;
+
+/// What the other rows are compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Baseline {
+    /// The row's label.
+    pub variant: String,
+    /// Its rank; `None` compares each row with the baseline at that row's own rank.
+    pub rank: Option<usize>,
+}
+
+/// One row minus the baseline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// The task, or [`ALL_TASKS`].
+    pub task: String,
+    /// The row's label.
+    pub variant: String,
+    /// The row's rank.
+    pub rank: usize,
+    /// The baseline's rank.
+    pub baseline_rank: usize,
+    /// The metric; `primary` for the average over tasks.
+    pub metric: String,
+    /// Number of seeds that both have.
+    pub n: usize,
+    /// Mean difference, row minus baseline; NaN where no seed is shared or a value is not finite.
+    pub difference: f64,
+    /// Lower end of the difference's 95% Student interval; none below two seeds.
+    pub ci_low: Option<f64>,
+    /// Upper end of that interval.
+    pub ci_high: Option<f64>,
+    /// Two-sided p-value of the paired t-test, where defined.
+    pub t_p: Option<f64>,
+    /// Two-sided p-value of the exact sign-flip test, up to 16 pairs.
+    pub sign_flip_p: Option<f64>,
+    /// `t_p` adjusted by Holm's method for all comparisons returned together.
+    pub holm_p: Option<f64>,
+    /// Whether the adjusted test decides.
+    pub verdict: Verdict,
+}
+
+/// What a comparison says at the 5% level after correction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The row is better than the baseline.
+    Better,
+    /// The row is worse than the baseline.
+    Worse,
+    /// The data do not decide; this is no evidence of equality.
+    Undecided,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Better => "better",
+            Self::Worse => "worse",
+            Self::Undecided => "undecided",
+        })
+    }
+}
+
+/// Compares every row on `split`, in its task's primary metric, with the baseline on the seeds that both have.
+///
+/// With several tasks, each row that has all of them is also compared on its average over tasks: the mean of the tasks' differences
+/// per seed, over the seeds that every task has. Averages are left out where some tasks are judged upwards and some downwards.
+pub fn compare(
+    table: &SummaryTable,
+    split: &str,
+    baseline: &Baseline,
+) -> Result<Vec<Comparison>, AnalysisError> {
+    let rows = table.primary(split)?;
+    let mut pairs = Vec::new();
+    for row in &rows {
+        let rank = baseline.rank.unwrap_or(row.rank);
+        if row.variant == baseline.variant && (baseline.rank.is_none() || row.rank == rank) {
+            continue;
+        }
+        let other = rows.iter().find(|other| {
+            other.task == row.task && other.variant == baseline.variant && other.rank == rank
+        });
+        let other = other.ok_or_else(|| no_baseline(&rows, row, baseline, rank))?;
+        pairs.push(Pair::new(row, other));
+    }
+    let averages = averages(&rows, &pairs);
+    pairs.extend(averages);
+    let mut comparisons = pairs
+        .iter()
+        .map(Pair::test)
+        .collect::<Result<Vec<_>, _>>()?;
+    adjust(&mut comparisons, &pairs)?;
+    Ok(comparisons)
+}
+
+/// A row's values and the baseline's, by shared seed.
+struct Pair {
+    task: String,
+    variant: String,
+    rank: usize,
+    baseline_rank: usize,
+    metric: String,
+    goal: Goal,
+    values: BTreeMap<u64, (f64, f64)>,
+}
+
+impl Pair {
+    fn new(row: &SummaryRow, baseline: &SummaryRow) -> Self {
+        let shared = row
+            .values
+            .iter()
+            .filter_map(|(seed, value)| Some((*seed, (*value, *baseline.values.get(seed)?))));
+        Self {
+            task: row.task.clone(),
+            variant: row.variant.clone(),
+            rank: row.rank,
+            baseline_rank: baseline.rank,
+            metric: row.metric.clone(),
+            goal: row.goal,
+            values: shared.collect(),
+        }
+    }
+
+    fn test(&self) -> Result<Comparison, AnalysisError> {
+        let mut comparison = Comparison {
+            task: self.task.clone(),
+            variant: self.variant.clone(),
+            rank: self.rank,
+            baseline_rank: self.baseline_rank,
+            metric: self.metric.clone(),
+            n: self.values.len(),
+            difference: f64::NAN,
+            ci_low: None,
+            ci_high: None,
+            t_p: None,
+            sign_flip_p: None,
+            holm_p: None,
+            verdict: Verdict::Undecided,
+        };
+        let (first, second): (Vec<f64>, Vec<f64>) = self.values.values().copied().unzip();
+        if first.is_empty() || !first.iter().chain(&second).all(|value| value.is_finite()) {
+            return Ok(comparison);
+        }
+        let place = |source| self.error(source);
+        let test = stats::paired_t_test(&first, &second).map_err(place)?;
+        comparison.difference = test.difference;
+        (comparison.ci_low, comparison.ci_high, comparison.t_p) =
+            (test.ci_low, test.ci_high, test.p);
+        if first.len() <= LARGEST_EXACT {
+            comparison.sign_flip_p = Some(stats::sign_flip_test(&first, &second).map_err(place)?);
+        }
+        Ok(comparison)
+    }
+
+    fn error(&self, source: StatsError) -> AnalysisError {
+        AnalysisError::Stats {
+            place: format!("{}/{} rank {}", self.task, self.variant, self.rank),
+            source,
+        }
+    }
+}
+
+/// Fills in what depends on all comparisons together.
+fn adjust(comparisons: &mut [Comparison], pairs: &[Pair]) -> Result<(), AnalysisError> {
+    let tested: Vec<f64> = comparisons
+        .iter()
+        .filter_map(|comparison| comparison.t_p)
+        .collect();
+    let adjusted = stats::holm(&tested).map_err(|source| AnalysisError::Stats {
+        place: "comparisons".to_owned(),
+        source,
+    })?;
+    let mut adjusted = adjusted.into_iter();
+    for (comparison, pair) in comparisons.iter_mut().zip(pairs) {
+        comparison.holm_p = comparison.t_p.and_then(|_| adjusted.next());
+        let higher = comparison.difference > 0.0;
+        comparison.verdict = match comparison.holm_p {
+            Some(p) if p < SIGNIFICANCE && higher == (pair.goal == Goal::Maximise) => {
+                Verdict::Better
+            }
+            Some(p) if p < SIGNIFICANCE => Verdict::Worse,
+            _ => Verdict::Undecided,
+        };
+    }
+    Ok(())
+}
+
+fn averages(rows: &[&SummaryRow], pairs: &[Pair]) -> Vec<Pair> {
+    let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
+    let goals: BTreeSet<Goal> = rows.iter().map(|row| row.goal).collect();
+    if tasks.len() < 2 || goals.len() > 1 {
+        return Vec::new();
+    }
+    let mut by_row: BTreeMap<(&str, usize, usize), Vec<&Pair>> = BTreeMap::new();
+    for pair in pairs {
+        by_row
+            .entry((&pair.variant, pair.rank, pair.baseline_rank))
+            .or_default()
+            .push(pair);
+    }
+    by_row
+        .into_values()
+        .filter(|pairs| pairs.len() == tasks.len())
+        .map(|pairs| average(&pairs))
+        .collect()
+}
+
+fn average(pairs: &[&Pair]) -> Pair {
+    let first = pairs[0];
+    let mut values = BTreeMap::new();
+    for seed in first.values.keys() {
+        let of_seed: Vec<(f64, f64)> = pairs
+            .iter()
+            .filter_map(|pair| pair.values.get(seed).copied())
+            .collect();
+        if of_seed.len() == pairs.len() {
+            let count = of_seed.len() as f64;
+            let mean = |get: fn(&(f64, f64)) -> f64| of_seed.iter().map(get).sum::<f64>() / count;
+            values.insert(*seed, (mean(|pair| pair.0), mean(|pair| pair.1)));
+        }
+    }
+    Pair {
+        task: ALL_TASKS.to_owned(),
+        variant: first.variant.clone(),
+        rank: first.rank,
+        baseline_rank: first.baseline_rank,
+        metric: "primary".to_owned(),
+        goal: first.goal,
+        values,
+    }
+}
+
+fn no_baseline(
+    rows: &[&SummaryRow],
+    row: &SummaryRow,
+    baseline: &Baseline,
+    rank: usize,
+) -> AnalysisError {
+    let known: Vec<String> = rows
+        .iter()
+        .filter(|other| other.task == row.task)
+        .map(|other| format!("`{}` at rank {}", other.variant, other.rank))
+        .collect();
+    AnalysisError::NoBaseline {
+        task: row.task.clone(),
+        variant: baseline.variant.clone(),
+        rank,
+        known: known.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests;

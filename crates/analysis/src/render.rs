@@ -1,0 +1,15 @@
+//! Tables as text. Rendering decides on nothing but looks.
+
+mod csv;
+mod grid;
+mod latex;
+mod markdown;
+mod text;
+
+pub use csv::{csv, frame_csv};
+pub use latex::latex;
+pub use markdown::markdown;
+pub use text::text;
+
+#[cfg(test)]
+mod tests;

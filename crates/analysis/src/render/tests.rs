@@ -1,0 +1,160 @@
+use record::RunRecord;
+
+use super::{latex, markdown, text};
+use crate::compare::{Baseline, compare};
+use crate::summary::tests::{failed, run};
+use crate::summary::{Selection, SummaryTable, summarise};
+use crate::table::{Layout, comparison_table, pivot_table, rank_curve_table};
+
+fn layout() -> Layout {
+    Layout {
+        split: "validation".into(),
+        tasks: vec!["sst2".into(), "cola".into()],
+        variants: vec!["full".into(), "lora_plus".into()],
+        caption: "GLUE, RoBERTa-base. Matched: rank, data order & steps.".into(),
+        notes: vec![],
+    }
+}
+
+fn grid() -> SummaryTable {
+    let mut records: Vec<RunRecord> = Vec::new();
+    for seed in 1..=3 {
+        let noise = 0.01 * seed as f64;
+        records.push(run("cola", "lora_plus", 8, seed, 0.6 + noise));
+        records.push(run("sst2", "lora_plus", 8, seed, 0.9 + noise / 10.0));
+        records.push(run("cola", "bitfit", 0, seed, 0.55 - noise));
+        let full = run("cola", "full", 0, seed, 0.63);
+        records.push(if seed == 2 { failed(full) } else { full });
+    }
+    records[0].code.dirty = true;
+    summarise(&records, Selection::Last).unwrap()
+}
+
+#[test]
+fn a_pivot_in_every_format() {
+    let table = pivot_table(&grid(), &layout()).unwrap();
+    insta::assert_snapshot!(text(&table), @r"
+    GLUE, RoBERTa-base. Matched: rank, data order & steps.
+
+    variant    rank  params  sst2 accuracy                 cola accuracy        average
+    -----------------------------------------------------------------------------------
+    full          -       0              -  63.00 ± 0.00 [n=2, 1 failed]              -
+    lora_plus     8    295k   90.20 ± 0.25                 62.00 ± 2.48*  76.10 ± 1.37*
+    bitfit        -       0              -                  53.00 ± 2.48              -
+    -----------------------------------------------------------------------------------
+    Split validation; mean ± half-width of the 95% Student interval over n = 3 seeds.
+    * some runs were made by code that differs from their commit.
+    ");
+    insta::assert_snapshot!(markdown(&table), @r"
+    GLUE, RoBERTa-base. Matched: rank, data order & steps.
+
+    | variant | rank | params | sst2 accuracy | cola accuracy | average |
+    | :--- | ---: | ---: | ---: | ---: | ---: |
+    | full | - | 0 | – | 63.00 ± 0.00 [n=2, 1 failed] | – |
+    | lora_plus | 8 | 295k | 90.20 ± 0.25 | 62.00 ± 2.48\* | 76.10 ± 1.37\* |
+    | bitfit | - | 0 | – | 53.00 ± 2.48 | – |
+
+    Split validation; mean ± half-width of the 95% Student interval over n = 3 seeds.
+
+    \* some runs were made by code that differs from their commit.
+    ");
+    insta::assert_snapshot!(latex(&table), @r"
+    % requires \usepackage{booktabs}
+    \begin{table}
+    \centering
+    \caption{GLUE, RoBERTa-base. Matched: rank, data order \& steps.}
+    \begin{tabular}{lrrrrr}
+    \toprule
+    variant & rank & params & sst2 accuracy & cola accuracy & average \\
+    \midrule
+    full & - & 0 & -- & 63.00 $\pm$ 0.00 [n=2, 1 failed] & -- \\
+    lora\_plus & 8 & 295k & 90.20 $\pm$ 0.25 & 62.00 $\pm$ 2.48$^{*}$ & 76.10 $\pm$ 1.37$^{*}$ \\
+    bitfit & - & 0 & -- & 53.00 $\pm$ 2.48 & -- \\
+    \bottomrule
+    \end{tabular}
+    \par\smallskip\footnotesize Split validation; mean $\pm$ half-width of the 95\% Student interval over n = 3 seeds.
+    \par\smallskip\footnotesize * some runs were made by code that differs from their commit.
+    \end{table}
+    ");
+}
+
+#[test]
+fn a_rank_sweep_has_a_block_per_task_and_an_average() {
+    let mut records = Vec::new();
+    for task in ["cola", "sst2"] {
+        for rank in [1, 8, 64] {
+            records.push(run(task, "lora", rank, 1, 0.5 + rank as f64 / 1000.0));
+            if rank < 64 {
+                records.push(run(task, "dylora", rank, 1, 0.4 + rank as f64 / 1000.0));
+            }
+        }
+    }
+    let table =
+        rank_curve_table(&summarise(&records, Selection::Last).unwrap(), &layout()).unwrap();
+    insta::assert_snapshot!(text(&table), @r"
+    GLUE, RoBERTa-base. Matched: rank, data order & steps.
+
+    variant    r=1    r=8   r=64
+    ----------------------------
+    sst2 accuracy
+    dylora   40.10  40.80      -
+    lora     50.10  50.80  56.40
+    ----------------------------
+    cola accuracy
+    dylora   40.10  40.80      -
+    lora     50.10  50.80  56.40
+    ----------------------------
+    average
+    dylora   40.10  40.80      -
+    lora     50.10  50.80  56.40
+    ----------------------------
+    Split validation; n = 1 seed, so there are no intervals.
+    ");
+    assert_eq!(latex(&table).matches("\\midrule").count(), 3);
+    assert!(markdown(&table).contains("| **average** |  |  |  |"));
+}
+
+#[test]
+fn comparisons_show_their_verdicts() {
+    let baseline = Baseline {
+        variant: "lora_plus".into(),
+        rank: Some(8),
+    };
+    let mut records = Vec::new();
+    for seed in 1..=6 {
+        records.push(run(
+            "cola",
+            "lora_plus",
+            8,
+            seed,
+            0.6 + 0.003 * (seed % 3) as f64,
+        ));
+        records.push(run(
+            "cola",
+            "dora",
+            8,
+            seed,
+            0.65 + 0.002 * (seed % 4) as f64,
+        ));
+    }
+    records.push(run("cola", "bitfit", 0, 1, 0.5));
+    let summary = summarise(&records, Selection::Last).unwrap();
+    let comparisons = compare(&summary, "validation", &baseline).unwrap();
+    let table = comparison_table(
+        &comparisons,
+        &baseline,
+        true,
+        &Layout {
+            caption: String::new(),
+            ..layout()
+        },
+    );
+    insta::assert_snapshot!(text(&table), @r"
+    task  variant  rank  n   difference  p t-test  p sign-flip  p Holm    verdict
+    -----------------------------------------------------------------------------
+    cola  bitfit      0  1       -10.30         -        1.000       -  undecided
+    cola  dora        8  6  5.00 ± 0.42    <0.001        0.031  <0.001     better
+    -----------------------------------------------------------------------------
+    Split validation; difference to lora_plus at rank 8 on shared seeds, ± half-width of its 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table. Undecided is no evidence of equality.
+    ");
+}

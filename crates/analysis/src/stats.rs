@@ -1,0 +1,70 @@
+//! Statistics on slices of numbers: no files, no records, no rendering.
+//!
+//! The unit of observation is a run, one value per seed. With few seeds the normal approximation is too narrow, so intervals are
+//! Student's; with few pairs the t-test leans on normality, so the exact sign-flip test stands beside it.
+
+mod multiple;
+mod paired;
+mod sample;
+
+pub use multiple::holm;
+pub use paired::{LARGEST_EXACT, PairedTest, paired_t_test, sign_flip_test};
+pub use sample::{CONFIDENCE, Summary};
+
+/// Why a statistic is not defined on what was given.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum StatsError {
+    /// There are too few values.
+    #[error("{found} values where at least {needed} are needed; add seeds")]
+    TooFew {
+        /// How many there are.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// A value is NaN or infinite.
+    #[error(
+        "value {index} is `{value}`, but only finite numbers can be averaged; leave failed runs out"
+    )]
+    NotFinite {
+        /// Its position, from 0.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// Pairs need two slices of equal length.
+    #[error("{first} values cannot be paired with {second}; match them by seed")]
+    Unpaired {
+        /// Length of the first slice.
+        first: usize,
+        /// Length of the second slice.
+        second: usize,
+    },
+    /// The exact test enumerates all sign patterns.
+    #[error(
+        "{found} pairs have 2^{found} sign patterns, but at most 2^{LARGEST_EXACT} are enumerated; use the t-test"
+    )]
+    TooMany {
+        /// How many pairs there are.
+        found: usize,
+    },
+    /// A p-value outside 0..=1.
+    #[error("p-value {index} is `{value}`, but must lie in 0..=1")]
+    NotProbability {
+        /// Its position, from 0.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+}
+
+/// Refuses values that are not finite.
+fn finite(values: &[f64]) -> Result<(), StatsError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(index) => Err(StatsError::NotFinite {
+            index,
+            value: values[index],
+        }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,39 @@
+//! Takes the code identity when the binary is built: a hash of `crates/`, `Cargo.toml` and `Cargo.lock`, the
+//! commit, and whether the two differ.
+
+use std::{path::Path, process::Command};
+
+fn git(root: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let sources = ["crates", "Cargo.toml", "Cargo.lock"];
+    let tracked = git(&root, &[&["ls-files", "-z", "--"][..], &sources].concat());
+    let files: Option<Vec<&str>> = tracked.as_deref().map(|list| list.split('\0').filter(|f| !f.is_empty()).collect());
+    let hash = match files.filter(|files| !files.is_empty()) {
+        Some(files) => record::code_hash_of_files(&root, files),
+        None => record::code_hash(&root), // a source archive without history
+    };
+    let commit = git(&root, &["rev-parse", "HEAD"]).map_or("unknown".to_owned(), |c| c.trim().to_owned());
+    let status = git(&root, &[&["status", "--porcelain", "--"][..], &sources].concat());
+    let dirty = status.is_none_or(|status| !status.trim().is_empty());
+    println!("cargo:rustc-env=LORA_LAB_CODE_HASH={}", hash.unwrap_or_else(|_| "unknown".to_owned()));
+    println!("cargo:rustc-env=LORA_LAB_COMMIT={commit}");
+    println!("cargo:rustc-env=LORA_LAB_DIRTY={dirty}");
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    println!("cargo:rustc-env=LORA_LAB_BURN={}", version(&lock, "burn"));
+    for path in sources.iter().map(|s| root.join(s)).chain([".git/HEAD", ".git/index", ".git/logs/HEAD"].iter().map(|p| root.join(p))) {
+        if path.exists() {
+            println!("cargo:rerun-if-changed={}", path.display());
+        }
+    }
+}
+
+/// The version of a package in a lock file.
+fn version(lock: &str, package: &str) -> String {
+    let entry = format!("name = \"{package}\"\nversion = \"");
+    lock.split_once(&entry).and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown").to_owned()
+}

@@ -1,0 +1,158 @@
+//! What can be written on the command line. Flags choose which experiment and how much output; what changes a
+//! result lives in the YAML, or in `--set`, which is recorded.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Research on low-rank adaptation: train a grid of LoRA variants, compare them with honest statistics.
+#[derive(Debug, Parser)]
+#[command(name = "lora-lab", version, after_help = "\
+Examples:
+  lora-lab check experiments/dylora_glue.yaml      find every problem before anything runs
+  lora-lab run experiments/dylora_glue.yaml        train what is missing, then print the table
+  lora-lab table dylora_glue --format latex        the same table for a paper
+  lora-lab list variants                           what can be written under `variants:`
+
+Running the same command again continues: finished cells are skipped, a started one resumes to the same bits.
+Exit status: 0 done, 1 a run failed, 2 bad input, 130 interrupted.")]
+pub struct Args {
+    /// Where results are kept.
+    #[arg(long, global = true, default_value = "results", value_name = "DIR")]
+    pub results: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train every cell of an experiment that has no record yet, then write its tables.
+    Run(Run),
+    /// Check experiments and report every problem at once; nothing is trained.
+    Check(Check),
+    /// List what can be named in an experiment.
+    List {
+        /// What to list.
+        what: What,
+    },
+    /// Write and print an experiment's tables from its records.
+    Table(Table),
+    /// Evaluate a trained adapter, a DyLoRA one at any rank.
+    Eval(Eval),
+    /// Pretrain the embedded base model from random weights.
+    Pretrain(Pretrain),
+}
+
+/// `run`
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// The experiment; `exp/NAME.yaml` means `experiments/NAME.yaml`.
+    pub experiment: PathBuf,
+    /// Override a field, e.g. `--set train.steps=50`; recorded with the results.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Device: cpu, or what `lora-lab list devices` shows.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Cohorts trained at once; one per core on a CPU by default.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Throw existing records of this experiment's cells away and train them again.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `check`
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The experiments.
+    #[arg(required = true)]
+    pub experiments: Vec<PathBuf>,
+    /// Override a field, as in `run`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// What `list` lists.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum What {
+    /// Presets that can stand under `variants:`.
+    Variants,
+    /// Tasks of every suite.
+    Tasks,
+    /// Base models.
+    Models,
+    /// Experiments under `experiments/`.
+    Experiments,
+    /// Devices compiled into this build.
+    Devices,
+}
+
+/// `table`
+#[derive(Debug, clap::Args)]
+pub struct Table {
+    /// An experiment's YAML, or its name under `experiments/`.
+    pub experiment: PathBuf,
+    /// How to print it.
+    #[arg(long, default_value = "text")]
+    pub format: Format,
+    /// Overrides that the run was made with.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Output formats of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns.
+    Text,
+    /// summary.csv
+    Csv,
+    /// For a README.
+    Markdown,
+    /// For a paper (booktabs).
+    Latex,
+}
+
+/// `eval`
+#[derive(Debug, clap::Args)]
+pub struct Eval {
+    /// An adapter file, or the folder it lies in.
+    pub adapter: PathBuf,
+    /// Ranks to evaluate at, e.g. `1,2,8`; every rank of a DyLoRA adapter, or the full rank, by default.
+    #[arg(long, value_delimiter = ',')]
+    pub rank: Vec<usize>,
+    /// Device.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// `pretrain`
+#[derive(Debug, clap::Args)]
+pub struct Pretrain {
+    /// Folder for config.json, tokenizer.json, model.safetensors and CARD.md.
+    #[arg(long, default_value = "crates/models/assets/mini_roberta")]
+    pub out: PathBuf,
+    /// Seed of weights, text and masks.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Optimizer steps.
+    #[arg(long, default_value_t = 6000)]
+    pub steps: u64,
+    /// Documents per step.
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 1e-3)]
+    pub learning_rate: f64,
+    /// Device.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// Reads the command line; `--help` and mistakes end the process as clap does.
+pub fn parse() -> Args {
+    Args::parse()
+}

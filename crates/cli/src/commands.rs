@@ -1,0 +1,50 @@
+//! One file per command.
+
+mod check;
+mod eval;
+mod list;
+mod pretrain;
+mod run;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use trainer::experiment::{self, Experiment};
+
+use crate::{
+    args::{Args, Command},
+    terminal::Failure,
+};
+
+/// Runs what was asked for.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Run(what) => run::run(&what, &args.results),
+        Command::Check(what) => check::run(&what),
+        Command::List { what } => list::run(what),
+        Command::Table(what) => table::run(&what, &args.results),
+        Command::Eval(what) => eval::run(&what),
+        Command::Pretrain(what) => pretrain::run(&what),
+    }
+}
+
+/// The file an experiment is written in: `exp/x.yaml` and a bare name stand for `experiments/x.yaml`.
+fn locate(written: &Path) -> PathBuf {
+    if written.is_file() {
+        return written.to_owned();
+    }
+    let rest = written.strip_prefix("exp").unwrap_or(written);
+    let under = Path::new("experiments").join(rest);
+    let with_extension = under.with_extension("yaml");
+    if with_extension.is_file() { with_extension } else { written.to_owned() }
+}
+
+/// Reads and checks an experiment.
+fn read(written: &Path, overrides: &[String]) -> Result<Experiment, Failure> {
+    let path = locate(written);
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::Input(format!("{}: {error}\n\nhint: `lora-lab list experiments` shows what there is", path.display()))
+    })?;
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    experiment::read(&text, &path.display().to_string(), &name, overrides).map_err(|errors| Failure::Input(errors.to_string()))
+}

@@ -1,0 +1,50 @@
+//! `eval`: a trained adapter on its task's evaluation splits, at any rank it can be read out at.
+
+use burn::tensor::DType;
+use record::Readout;
+use trainer::{adapter, cell::View, device, library::Library, readout::evaluate};
+use variants::{host::Place, rank::RankPolicy};
+
+use crate::{
+    args::Eval,
+    terminal::{Failure, print},
+};
+
+/// Evaluates and prints one line per rank, split and metric as CSV.
+pub fn run(args: &Eval) -> Result<(), Failure> {
+    let path = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
+    let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
+    let library = Library::new(Place::new(&named.device, DType::F32));
+    let (card, network) = adapter::load(&path, &library).map_err(|error| Failure::Input(error.to_string()))?;
+    let plan = &card.plan;
+    let task = library.task(&plan.suite, &plan.task, &plan.model, plan.train.max_length)?;
+    let pad = library.base(&plan.model)?.tokenizer.pad_id();
+    let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
+    for (readout, view) in views(args, &card)? {
+        for evaluation in evaluate(&network, &task, &task.splits, &readout, &view, 0, pad) {
+            for (metric, value) in &evaluation.metrics {
+                out += &format!("{},{},{},{},{metric},{value:.6},{}\n", plan.task, readout.label, readout.rank, evaluation.split, evaluation.examples);
+            }
+        }
+    }
+    print(&out);
+    Ok(())
+}
+
+/// The readouts asked for, or all the adapter has.
+fn views(args: &Eval, card: &adapter::Card) -> Result<Vec<(Readout, View)>, Failure> {
+    let nested = card.plan.variant.rank_policy.readouts(card.plan.variant.rank);
+    let all = adapter::cell(card).readouts(&nested);
+    if args.rank.is_empty() {
+        return Ok(all);
+    }
+    args.rank.iter().map(|&rank| {
+        if let Some(found) = all.iter().find(|(readout, _)| readout.rank == rank) {
+            return Ok(found.clone());
+        }
+        let known: Vec<String> = all.iter().map(|(readout, _)| readout.rank.to_string()).collect();
+        Err(Failure::Input(format!(
+            "{}: rank is `{rank}`, but `{}` can be read out at {}", args.adapter.display(), card.cell.variant, known.join(", "))))
+    }).collect()
+}
+

@@ -1,0 +1,107 @@
+//! `pretrain`: makes the embedded base model again, with a card that says how.
+
+use std::{fmt::Write, path::Path, time::Instant};
+
+use burn::tensor::DType;
+use data::tokenize::{Tokenizer, build_tokenizer_json};
+use models::roberta::Config;
+use record::{sha256_hex, write_atomic};
+use trainer::{device, pretrain::{Held, Recipe, pretrain}};
+use variants::host::Place;
+
+use crate::{args::Pretrain, identity, terminal::{Failure, note}};
+
+/// Longest document in tokens; two positions are RoBERTa's offset.
+const MAX_LENGTH: usize = 64;
+
+/// The shape of the miniature: between 1 and 2 million parameters.
+fn config(vocabulary: usize) -> Config {
+    Config {
+        hidden_size: 128,
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        intermediate_size: 512,
+        vocab_size: vocabulary,
+        max_position_embeddings: MAX_LENGTH + 2,
+        type_vocab_size: 1,
+        layer_norm_eps: 1e-5,
+        pad_token_id: 1,
+        initializer_range: 0.02,
+        // Text is generated without end, so there is nothing to overfit; fine-tuning uses the adapters' dropout.
+        hidden_dropout_prob: 0.0,
+        attention_probs_dropout_prob: 0.0,
+    }
+}
+
+/// Pretrains and writes the model's files.
+pub fn run(args: &Pretrain) -> Result<(), Failure> {
+    std::fs::create_dir_all(&args.out)?;
+    let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
+    let place = Place::new(&named.device, DType::F32);
+    let tokenizer_json = build_tokenizer_json();
+    let tokenizer = Tokenizer::from_bytes(tokenizer_json.as_bytes())?;
+    let config = config(tokenizer.vocab_size());
+    let recipe = Recipe { seed: args.seed, steps: args.steps, batch: args.batch, learning_rate: args.learning_rate, max_length: MAX_LENGTH };
+    let mut curve = Vec::new();
+    let begun = Instant::now();
+    let weights = pretrain(&config, &tokenizer, recipe, &place, (args.steps / 20).max(1), &mut |entry, held| {
+        if let Some(held) = held {
+            let left = begun.elapsed().as_secs_f64() / entry.step as f64 * (args.steps - entry.step) as f64;
+            note(&format!(
+                "step {}/{}: held-out loss {:.3}, {:.1}% of masked tokens right, about {:.0} s left",
+                entry.step, args.steps, held.loss, 100.0 * held.accuracy, left
+            ));
+            curve.push((entry.step, held));
+        }
+    })?;
+    let bytes = weights.write_f16(|name| if name.starts_with("lm_head") { name.to_owned() } else { format!("roberta.{name}") })?;
+    let write = |name: &str, bytes: &[u8]| write_atomic(&args.out.join(name), bytes);
+    write("config.json", &config_json(&config)?)?;
+    write("tokenizer.json", tokenizer_json.as_bytes())?;
+    write("model.safetensors", &bytes)?;
+    write("CARD.md", card(args, &named.name, &bytes, &curve, begun.elapsed().as_secs_f64()).as_bytes())?;
+    note(&format!("wrote {} ({} bytes of weights)", display(&args.out), bytes.len()));
+    Ok(())
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// config.json as transformers reads it.
+fn config_json(config: &Config) -> Result<Vec<u8>, Failure> {
+    let mut json = serde_json::to_value(config)?;
+    let extra = serde_json::json!({
+        "architectures": ["RobertaForMaskedLM"],
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "hidden_act": "gelu",
+        "model_type": "roberta",
+        "position_embedding_type": "absolute",
+        "tie_word_embeddings": true,
+        "torch_dtype": "float16",
+    });
+    if let (Some(json), Some(extra)) = (json.as_object_mut(), extra.as_object()) {
+        json.extend(extra.clone());
+    }
+    Ok(serde_json::to_vec_pretty(&json)?)
+}
+
+fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, Held)], seconds: f64) -> String {
+    let mut text = format!(
+        "# mini_roberta\n\nA RoBERTa encoder with a masked-language-modelling head, pretrained on the language of `glue_mini` \
+         (`crates/data/LANGUAGE.md`). It exists so that a study can run at once and anywhere; it knows nothing of English.\n\n\
+         Made by\n\n```\nlora-lab pretrain --seed {} --steps {} --batch {} --learning-rate {}\n```\n\n\
+         | | |\n|---|---|\n| seed | {} |\n| steps | {} of {} documents |\n| optimizer | AdamW, betas 0.9 and 0.98, decay 0.01, \
+         linear with 5% warm-up, clipping at 1 |\n| trained in | f32 on `{device}`, {:.0} minutes |\n| stored in | f16 |\n\
+         | code | {} |\n| SHA-256 of model.safetensors | `{}` |\n\n\
+         Held-out documents (512 that were never trained on, 15% of tokens masked):\n\n\
+         | step | loss (nats) | masked tokens right |\n|---|---|---|\n",
+        args.seed, args.steps, args.batch, args.learning_rate, args.seed, args.steps, args.batch, seconds / 60.0,
+        identity::code().code_hash, sha256_hex(weights),
+    );
+    for (step, held) in curve {
+        let _ = writeln!(text, "| {step} | {:.3} | {:.1}% |", held.loss, 100.0 * held.accuracy);
+    }
+    text
+}

@@ -1,0 +1,30 @@
+//! Writes the corpus, the tasks and the tokenizer as text under a folder, for reading and for other tools.
+
+use std::fs::{create_dir_all, write};
+use std::path::Path;
+
+use data::corpus::Corpus;
+use data::suite;
+use data::task::Example;
+use data::tokenize::build_tokenizer_json;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("usage: dump <folder> <documents>")?;
+    let documents: u64 = arguments.next().ok_or("usage: dump <folder> <documents>")?.parse()?;
+    let folder = Path::new(&folder);
+    create_dir_all(folder)?;
+    write(folder.join("tokenizer.json"), build_tokenizer_json())?;
+    let corpus = Corpus::new(0);
+    let line = |(first, second): (String, Option<String>)| format!("{first}\t{}\n", second.unwrap_or_default());
+    write(folder.join("corpus.tsv"), (0..documents).map(|i| line(corpus.document(i))).collect::<String>())?;
+    for info in suite::tasks(suite::GLUE_MINI)? {
+        let dataset = suite::load(suite::GLUE_MINI, &info.name)?;
+        let splits = [("train".to_owned(), dataset.train), ("test".to_owned(), dataset.test)];
+        for (split, examples) in splits.into_iter().chain(dataset.evaluation) {
+            let line = |e: &Example| format!("{}\t{}\t{}\n", e.label, e.first, e.second.as_deref().unwrap_or_default());
+            write(folder.join(format!("{}-{split}.tsv", info.name)), examples.iter().map(line).collect::<String>())?;
+        }
+    }
+    Ok(())
+}

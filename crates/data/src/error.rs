@@ -1,0 +1,48 @@
+//! What can go wrong with data: an unknown name, or a tokenizer file that does not fit.
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// No suite of that name.
+    #[error("suite: unknown suite `{name}`; did you mean `{nearest}`? the suites are {all}")]
+    UnknownSuite {
+        /// The name asked for.
+        name: String,
+        /// The valid name nearest to it.
+        nearest: String,
+        /// All valid names.
+        all: String,
+    },
+    /// No task of that name in the suite.
+    #[error("task: suite `{suite}` has no task `{name}`; did you mean `{nearest}`? its tasks are {all}")]
+    UnknownTask {
+        /// The suite.
+        suite: String,
+        /// The name asked for.
+        name: String,
+        /// The valid name nearest to it.
+        nearest: String,
+        /// All valid names.
+        all: String,
+    },
+    /// The bytes are no tokenizer file.
+    #[error("tokenizer: not a tokenizer.json: {reason}; use the file saved beside the model's weights")]
+    Tokenizer {
+        /// What the parser said.
+        reason: String,
+    },
+    /// A token every encoder of this project needs is missing.
+    #[error("tokenizer: the vocabulary has no token `{token}`; a RoBERTa tokenizer has `<s>`, `<pad>`, `</s>`, `<unk>` and `<mask>`")]
+    MissingToken {
+        /// The token.
+        token: &'static str,
+    },
+    /// The length limit leaves no room for text.
+    #[error("max_len: is `{max_len}`, but the special tokens alone take {special}; use at least {least}", least = special + 1)]
+    TooShort {
+        /// The limit asked for.
+        max_len: usize,
+        /// Tokens that frame the text.
+        special: usize,
+    },
+}

@@ -1,0 +1,113 @@
+//! What a task is: its objective, its metrics, its examples.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::metric::Metric;
+
+/// What a head predicts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Objective {
+    /// One of these labels; a label's index is its class id.
+    Classification {
+        /// Names of the classes.
+        labels: Vec<String>,
+    },
+    /// A score in an interval.
+    Regression {
+        /// Least score.
+        low: f64,
+        /// Greatest score.
+        high: f64,
+    },
+}
+
+impl Objective {
+    /// Width of the head: one output per class, or one score.
+    pub fn n_outputs(&self) -> usize {
+        match self {
+            Self::Classification { labels } => labels.len(),
+            Self::Regression { .. } => 1,
+        }
+    }
+}
+
+/// A task without its examples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskInfo {
+    /// The name used in files and on the command line.
+    pub name: String,
+    /// One sentence.
+    pub doc: String,
+    /// What the head predicts.
+    pub objective: Objective,
+    /// Metrics to report; the first is primary.
+    pub metrics: Vec<Metric>,
+    /// Names of the evaluation splits.
+    pub splits: Vec<String>,
+    /// Whether an example has a second text.
+    pub pair: bool,
+}
+
+impl TaskInfo {
+    /// The metric that ranks methods.
+    pub fn primary(&self) -> Metric {
+        self.metrics[0]
+    }
+}
+
+/// One text or pair of texts with its label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// The text, or the first of a pair.
+    pub first: String,
+    /// The second of a pair.
+    pub second: Option<String>,
+    /// Class index or score.
+    pub label: f32,
+}
+
+/// A task with its examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// The task.
+    pub info: TaskInfo,
+    /// Training examples.
+    pub train: Vec<Example>,
+    /// Evaluation splits by name, in the order of [`TaskInfo::splits`].
+    pub evaluation: Vec<(String, Vec<Example>)>,
+    /// Test examples.
+    pub test: Vec<Example>,
+}
+
+impl Dataset {
+    /// SHA-256 over the task's name and every example, in lower-case hexadecimal.
+    pub fn hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut field = |text: &str| {
+            // Lengths make the concatenation unambiguous.
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        field(&self.info.name);
+        let splits = [("train", &self.train)]
+            .into_iter()
+            .chain(self.evaluation.iter().map(|(name, examples)| (name.as_str(), examples)))
+            .chain([("test", &self.test)]);
+        for (name, examples) in splits {
+            field(name);
+            field(&examples.len().to_string());
+            for example in examples {
+                field(&example.first);
+                field(example.second.as_deref().unwrap_or("\0"));
+                field(&example.label.to_bits().to_string());
+            }
+        }
+        hex(&hasher.finalize())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

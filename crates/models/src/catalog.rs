@@ -1,0 +1,70 @@
+//! The models that come with the build.
+
+use crate::{
+    error::ModelError,
+    roberta::Config,
+    weights::Weights,
+};
+
+/// A model's files, as bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedded {
+    /// Name in YAML.
+    pub name: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    /// config.json
+    pub config: &'static [u8],
+    /// tokenizer.json
+    pub tokenizer: &'static [u8],
+    /// model.safetensors; `None` where weights are drawn at random.
+    pub weights: Option<&'static [u8]>,
+}
+
+const CONFIG: &[u8] = include_bytes!("../assets/mini_roberta/config.json");
+const TOKENIZER: &[u8] = include_bytes!("../assets/mini_roberta/tokenizer.json");
+
+/// Every embedded model.
+pub const MODELS: &[Embedded] = &[
+    Embedded {
+        name: "mini_roberta",
+        about: "RoBERTa encoder of 4 layers, d_model 128, pretrained on the suite's language",
+        config: CONFIG,
+        tokenizer: TOKENIZER,
+        weights: Some(include_bytes!("../assets/mini_roberta/model.safetensors")),
+    },
+    Embedded {
+        name: "mini_roberta_random",
+        about: "the same architecture with random weights (seed 0), the control without pretraining",
+        config: CONFIG,
+        tokenizer: TOKENIZER,
+        weights: None,
+    },
+];
+
+/// The model called `name`.
+pub fn find(name: &str) -> Result<&'static Embedded, ModelError> {
+    MODELS.iter().find(|model| model.name == name).ok_or_else(|| {
+        let nearest = MODELS.iter().map(|m| (strsim::damerau_levenshtein(name, m.name), m.name)).min();
+        ModelError::Unknown {
+            name: name.to_owned(),
+            nearest: nearest.filter(|(distance, _)| *distance <= 4).map(|(_, name)| name.to_owned()),
+        }
+    })
+}
+
+impl Embedded {
+    /// The configuration.
+    pub fn config(&self) -> Result<Config, ModelError> {
+        Config::read(self.config)
+    }
+
+    /// Weights that fit the configuration.
+    pub fn weights(&self) -> Result<Weights, ModelError> {
+        let config = self.config()?;
+        match self.weights {
+            Some(bytes) => Weights::read(bytes, "roberta."),
+            None => Ok(Weights::random(&config.wanted(true), 0)),
+        }
+    }
+}

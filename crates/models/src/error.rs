@@ -1,0 +1,44 @@
+//! What can be wrong with a model.
+
+use thiserror::Error;
+
+/// Why a model cannot be built.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// Not a readable safetensors file.
+    #[error("weights: not a safetensors file: {0}")]
+    NotSafetensors(#[from] safetensors::SafeTensorError),
+    /// The configuration does not parse.
+    #[error("config.json: {0}")]
+    Config(String),
+    /// Tensors are missing or have another shape than the configuration says.
+    #[error("weights: {} tensors do not fit the configuration:\n  {}", .0.len(), .0.join("\n  "))]
+    Tensors(Vec<String>),
+    /// No such model.
+    #[error("unknown model `{name}`{}; `lora-lab list models` shows all", nearest.as_ref().map(|n| format!(", did you mean `{n}`?")).unwrap_or_default())]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The nearest name.
+        nearest: Option<String>,
+    },
+    /// A target selects nothing.
+    #[error("target `{pattern}` selects no linear map of this model; its maps end in {}", known.join(", "))]
+    NoTarget {
+        /// The pattern.
+        pattern: String,
+        /// Last parts of the names there are.
+        known: Vec<String>,
+    },
+    /// A target is not a valid pattern.
+    #[error("target `{pattern}` is not a valid regular expression: {reason}")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// An adapter does not fit.
+    #[error(transparent)]
+    Attach(#[from] variants::error::AttachError),
+}

@@ -1,0 +1,201 @@
+//! One backbone with the adapters and heads of every stack of a cohort.
+
+use burn::tensor::Tensor;
+use variants::{
+    adapted::AdaptedLinear,
+    error::AttachError,
+    host::plain,
+    pass::{Active, Pass, split},
+    role::{Owned, Role},
+    slot::{Slot, StackPlan, attach},
+    spec::Variant,
+};
+
+use crate::{
+    head::Head,
+    roberta::{Roberta, Tokens},
+};
+
+/// A tensor of a stack with its full name.
+#[derive(Debug)]
+pub struct Named<'a> {
+    /// The slot it sits on; empty for the head.
+    pub slot: String,
+    /// `<slot>.<tensor>`, unique within a stack.
+    pub name: String,
+    /// The tensor and its role.
+    pub owned: Owned<'a>,
+    /// What its gradient is multiplied by from the left, `[runs, rank, rank]`.
+    pub preconditioner: Option<Tensor<3>>,
+}
+
+/// A backbone, its stacks and their heads.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The encoder.
+    pub backbone: Roberta,
+    heads: Vec<Head>,
+    variants: Vec<Variant>,
+}
+
+impl Network {
+    /// A backbone without stacks.
+    pub fn new(backbone: Roberta) -> Self {
+        Self { backbone, heads: Vec::new(), variants: Vec::new() }
+    }
+
+    /// Puts a stack and its head on.
+    pub fn attach(&mut self, plan: &StackPlan, head: Head) -> Result<(), AttachError> {
+        let place = self.backbone.place().clone();
+        attach(&mut self.backbone.slots(), plan, &place)?;
+        self.heads.push(head);
+        self.variants.push(plan.variant.clone());
+        Ok(())
+    }
+
+    /// Stacks on the backbone.
+    pub fn stacks(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// The composition of a stack.
+    pub fn variant(&self, stack: usize) -> &Variant {
+        &self.variants[stack]
+    }
+
+    /// The tensors of a stack: adapters and copies in the order of the forward pass, then the head.
+    pub fn owned(&mut self, stack: usize) -> Vec<Named<'_>> {
+        let mut all = Vec::new();
+        for slot in self.backbone.slots() {
+            let name = slot.name().to_owned();
+            let preconditioner = match &slot {
+                Slot::Linear(map) => map.preconditioner(stack),
+                Slot::Norm(_) | Slot::Embedding(_) => None,
+            };
+            all.extend(slot.into_owned(stack).into_iter().map(|owned| Named {
+                name: format!("{name}.{}", owned.name),
+                slot: name.clone(),
+                preconditioner: preconditioner.clone().filter(|_| owned.role == Role::B),
+                owned,
+            }));
+        }
+        all.extend(self.heads[stack].owned().into_iter().map(|owned| Named {
+            name: owned.name.to_owned(),
+            slot: String::new(),
+            preconditioner: None,
+            owned,
+        }));
+        all
+    }
+
+    /// Makes every trained tensor of every stack a leaf of the next graph, and no other.
+    pub fn track(&mut self) {
+        for stack in 0..self.stacks() {
+            let plan = self.variants[stack].spec().train.clone();
+            for Named { owned, .. } in self.owned(stack) {
+                let value = plain(owned.tensor);
+                *owned.tensor = if plan.trains(owned.role) { value.autodiff().require_grad() } else { value };
+            }
+        }
+    }
+
+    /// A copy without autodiff, for evaluation.
+    pub fn frozen(&self) -> Self {
+        let mut copy = self.clone();
+        for stack in 0..copy.stacks() {
+            for Named { owned, .. } in copy.owned(stack) {
+                *owned.tensor = plain(owned.tensor);
+            }
+        }
+        copy
+    }
+
+    /// Trained parameters of one run of a stack: `(without head, head)`.
+    pub fn trained_parameters(&mut self, stack: usize) -> (usize, usize) {
+        let plan = self.variants[stack].spec().train.clone();
+        let mut counts = (0, 0);
+        for Named { owned, .. } in self.owned(stack) {
+            let [_, rows, cols] = owned.tensor.dims();
+            if owned.role == Role::Head {
+                counts.1 += rows * cols;
+            } else if plan.trains(owned.role) {
+                counts.0 += rows * cols;
+            }
+        }
+        counts
+    }
+
+    /// One stack alone, without autodiff, for evaluation.
+    pub fn only(&self, stack: usize) -> Self {
+        let mut copy = self.frozen();
+        copy.backbone.slots().iter_mut().for_each(|slot| slot.keep_only(stack));
+        copy.heads = vec![copy.heads.swap_remove(stack)];
+        copy.variants = vec![copy.variants.swap_remove(stack)];
+        copy
+    }
+
+    /// A network without adapters whose base is one run's merged model, with the run's head.
+    pub fn merged(&self, stack: usize, run: usize, active: &Active, plain: &StackPlan) -> Result<Self, AttachError> {
+        let mut copy = self.frozen();
+        copy.backbone.slots().iter_mut().for_each(|slot| slot.merge(stack, run, active));
+        let mut head = copy.heads.swap_remove(stack);
+        for owned in head.owned() {
+            *owned.tensor = owned.tensor.clone().slice([run..run + 1]);
+        }
+        let mut merged = Self::new(copy.backbone);
+        merged.attach(plain, head)?;
+        Ok(merged)
+    }
+
+    /// Replaces a stack's additive updates by their best approximations at `rank`.
+    pub fn compress(&mut self, stack: usize, rank: usize) {
+        for slot in self.backbone.slots() {
+            if let Slot::Linear(map) = slot {
+                map.compress(stack, rank);
+            }
+        }
+    }
+
+    /// Adapted linear maps of a stack.
+    pub fn adapted(&self, stack: usize) -> Vec<&AdaptedLinear> {
+        self.backbone.linears().into_iter().filter(|map| map.is_adapted(stack)).collect()
+    }
+
+    /// Mean over all factors of the departure from orthonormality, per run, `[runs]`.
+    pub fn orthogonality(&self, stack: usize) -> Option<Tensor<1>> {
+        let terms: Vec<_> = self.backbone.linears().into_iter().filter_map(|map| map.orthogonality(stack)).collect();
+        if terms.is_empty() {
+            return None;
+        }
+        let all = Tensor::cat(terms, 1); // [runs, factors]
+        let [runs, _] = all.dims();
+        Some(all.mean_dim(1).reshape([runs]))
+    }
+
+    /// Logits of every stack, `[runs, rows per run, outputs]`, from the first token.
+    pub fn classify(&self, tokens: &Tokens, pass: &Pass) -> Vec<Tensor<3>> {
+        let hidden = self.backbone.forward(tokens, pass);
+        let [rows, _, d] = hidden.dims();
+        let first = hidden.slice([0..rows, 0..1, 0..d]); // [rows, 1, d]
+        split(&first, pass)
+            .into_iter()
+            .zip(&self.heads)
+            .map(|(x, head)| match head {
+                Head::Classifier(head) => head.forward(x),
+                Head::MaskedLm(_) => unreachable!("a masked-language-modelling stack was asked to classify"),
+            })
+            .collect()
+    }
+
+    /// Logits of the masked tokens of a cohort of one run, `[1, n, vocabulary]`; `positions` are flat.
+    pub fn fill_masks(&self, tokens: &Tokens, positions: &[u32], pass: &Pass) -> Tensor<3> {
+        let hidden = self.backbone.forward(tokens, pass);
+        let [rows, seq, d] = hidden.dims();
+        let index = crate::head::index(positions, self.backbone.place());
+        let x = hidden.reshape([rows * seq, d]).select(0, index).unsqueeze::<3>(); // [1, n, d]
+        match &self.heads[0] {
+            Head::MaskedLm(head) => head.forward(x, self.backbone.word().table(0)),
+            Head::Classifier(_) => unreachable!("a classification stack was asked to fill masks"),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Named tensors of a checkpoint: read from safetensors bytes, drawn at random, or written.
+
+use std::collections::BTreeMap;
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use variants::stream::{self, Stream};
+
+use crate::error::ModelError;
+
+/// How a tensor starts when a model is made from nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// `N(0, std²)`
+    Normal(f64),
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+}
+
+/// One tensor that a configuration asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Name in the file, without the architecture's prefix.
+    pub name: String,
+    /// Shape in the file (linear weights `[d_out, d_in]`).
+    pub shape: Vec<usize>,
+    /// First values.
+    pub start: Start,
+}
+
+/// Tensors by name, in the file's layout.
+#[derive(Clone, Debug, Default)]
+pub struct Weights {
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Weights {
+    /// Reads a safetensors file of f32, f16 or bf16 tensors; `prefix` (e.g. `roberta.`) is taken off names.
+    pub fn read(bytes: &[u8], prefix: &str) -> Result<Self, ModelError> {
+        let file = SafeTensors::deserialize(bytes)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            if let Some(values) = widen(&view) {
+                let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
+                tensors.insert(name, (view.shape().to_vec(), values));
+            }
+        }
+        Ok(Self { tensors })
+    }
+
+    /// First values of every wanted tensor, a function of `seed` and the tensor's name.
+    pub fn random(wanted: &[Wanted], seed: u64) -> Self {
+        let draw = |tensor: &Wanted| {
+            let n = tensor.shape.iter().product();
+            let values = match tensor.start {
+                Start::Zeros => vec![0.0; n],
+                Start::Ones => vec![1.0; n],
+                Start::Normal(std) => {
+                    let rng = &mut stream::generator(seed, Stream::Init, &format!("base.{}", tensor.name));
+                    stream::normal(rng, n, std).into_iter().map(|v| v as f32).collect()
+                }
+            };
+            (tensor.name.clone(), (tensor.shape.clone(), values))
+        };
+        Self { tensors: wanted.iter().map(draw).collect() }
+    }
+
+    /// Checks that every wanted tensor is there in its shape; all departures are named at once.
+    pub fn check(&self, wanted: &[Wanted]) -> Result<(), ModelError> {
+        let problems: Vec<String> = wanted
+            .iter()
+            .filter_map(|tensor| match self.tensors.get(&tensor.name) {
+                None => Some(format!("`{}` {:?} is missing", tensor.name, tensor.shape)),
+                Some((shape, _)) if *shape != tensor.shape => {
+                    Some(format!("`{}` is {shape:?}, but the configuration says {:?}", tensor.name, tensor.shape))
+                }
+                Some(_) => None,
+            })
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(ModelError::Tensors(problems)) }
+    }
+
+    /// Names in the file that no wanted tensor has.
+    pub fn unused(&self, wanted: &[Wanted]) -> Vec<String> {
+        self.tensors.keys().filter(|name| wanted.iter().all(|w| w.name != **name)).cloned().collect()
+    }
+
+    /// A tensor that [`check`](Self::check) has found, row-major.
+    pub fn get(&self, name: &str) -> &[f32] {
+        &self.tensors.get(name).unwrap_or_else(|| unreachable!("`{name}` was checked to be there")).1
+    }
+
+    /// Puts a tensor in.
+    pub fn insert(&mut self, name: impl Into<String>, shape: Vec<usize>, values: Vec<f32>) {
+        self.tensors.insert(name.into(), (shape, values));
+    }
+
+    /// A safetensors file of f16 tensors under `rename`d names, sorted by name.
+    pub fn write_f16(&self, rename: impl Fn(&str) -> String) -> Result<Vec<u8>, ModelError> {
+        let halves: Vec<(String, Vec<usize>, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, (shape, values))| {
+                let bytes = values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
+                (rename(name), shape.clone(), bytes)
+            })
+            .collect();
+        let views = halves
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name.clone(), TensorView::new(Dtype::F16, shape.clone(), bytes)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+        let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        Ok(safetensors::serialize(views, Some(metadata))?)
+    }
+}
+
+/// Float tensors as f32; integer ones (a stray `position_ids`) are not weights.
+fn widen(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        Dtype::F16 => Some(bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()),
+        Dtype::BF16 => Some(bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+/// `[rows, cols]` to `[cols, rows]`, row-major.
+pub fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f64> {
+    (0..cols).flat_map(|c| (0..rows).map(move |r| f64::from(values[r * cols + c]))).collect()
+}

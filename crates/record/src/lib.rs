@@ -1,0 +1,45 @@
+//! What a finished run leaves behind, and where it lies on disk.
+//!
+//! A [`RunRecord`] holds everything a table, a figure or a sceptical reader needs: the resolved spec and its hash, seeds, code
+//! identity, every step's loss, every evaluation and what was measured. A [`Store`] keeps the records of one experiment under
+//! `results/<experiment>/runs/<slug>/record.json`; a [`Journal`] keeps what a run has logged while it is still going.
+//!
+//! **Architecture invariant.** This crate links no tensor library and knows no method: a record is data, so that whatever reads
+//! records compiles in seconds. A file under `runs/` is either absent or whole; a torn file can only lie under `.partial/`.
+//!
+//! ```
+//! use record::{CellId, spec_hash};
+//!
+//! let cell = CellId { task: "cola".into(), variant: "lora".into(), rank: 8, seed: 1 };
+//! assert_eq!(cell.slug(), "cola-lora-r8-s1");
+//! assert_eq!(spec_hash(&serde_json::json!({"a": 1, "b": 2})), spec_hash(&serde_json::json!({"b": 2, "a": 1})));
+//! ```
+
+#![warn(missing_docs)]
+
+mod atomic;
+mod cell;
+mod code;
+mod error;
+mod evaluation;
+mod hash;
+mod journal;
+mod layout;
+mod number;
+mod run;
+mod steps;
+mod store;
+
+pub use atomic::write_atomic;
+pub use cell::{CellId, Readout};
+pub use code::{code_hash, code_hash_of_files, code_hash_of_listing, is_code_path};
+pub use error::{BadFile, RecordError};
+pub use evaluation::Evaluation;
+pub use hash::{canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
+pub use journal::{Entry, Journal};
+pub use run::{
+    Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, PrimaryMetric, RunRecord,
+    Status,
+};
+pub use steps::{StepEntry, StepLog};
+pub use store::Store;

@@ -1,0 +1,226 @@
+//! The log of training steps, as columns.
+
+use serde::{Deserialize, Serialize};
+
+use crate::number;
+
+/// One training step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepEntry {
+    /// Optimizer steps taken, this one included.
+    pub step: u64,
+    /// The task's loss without any penalty.
+    #[serde(with = "number::single")]
+    pub task_loss: f64,
+    /// The method's penalty, already weighted; absent where the method has none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "number::optional"
+    )]
+    pub penalty: Option<f64>,
+    /// The scheduled base learning rate.
+    #[serde(with = "number::single")]
+    pub learning_rate: f64,
+    /// The global gradient norm before clipping.
+    #[serde(with = "number::single")]
+    pub gradient_norm: f64,
+}
+
+/// All logged steps of a run as columns of equal length: thousands of steps stay readable and small in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Columns")]
+pub struct StepLog {
+    step: Vec<u64>,
+    #[serde(with = "number::column")]
+    task_loss: Vec<f64>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        with = "number::optional_column"
+    )]
+    penalty: Option<Vec<f64>>,
+    #[serde(with = "number::column")]
+    learning_rate: Vec<f64>,
+    #[serde(with = "number::column")]
+    gradient_norm: Vec<f64>,
+}
+
+impl StepLog {
+    /// Appends one step. Where only some steps have a penalty, the others count as 0: nothing was added to their loss.
+    pub fn push(&mut self, entry: StepEntry) {
+        if entry.penalty.is_some() && self.penalty.is_none() {
+            self.penalty = Some(vec![0.0; self.step.len()]);
+        }
+        if let Some(penalty) = &mut self.penalty {
+            penalty.push(entry.penalty.unwrap_or(0.0));
+        }
+        self.step.push(entry.step);
+        self.task_loss.push(entry.task_loss);
+        self.learning_rate.push(entry.learning_rate);
+        self.gradient_norm.push(entry.gradient_norm);
+    }
+
+    /// Number of logged steps.
+    pub fn len(&self) -> usize {
+        self.step.len()
+    }
+
+    /// Whether nothing was logged.
+    pub fn is_empty(&self) -> bool {
+        self.step.is_empty()
+    }
+
+    /// Step numbers, `[len]`.
+    pub fn step(&self) -> &[u64] {
+        &self.step
+    }
+
+    /// Task losses without penalty, `[len]`.
+    pub fn task_loss(&self) -> &[f64] {
+        &self.task_loss
+    }
+
+    /// Weighted penalties, `[len]`, where the method has any.
+    pub fn penalty(&self) -> Option<&[f64]> {
+        self.penalty.as_deref()
+    }
+
+    /// Scheduled base learning rates, `[len]`.
+    pub fn learning_rate(&self) -> &[f64] {
+        &self.learning_rate
+    }
+
+    /// Global gradient norms before clipping, `[len]`.
+    pub fn gradient_norm(&self) -> &[f64] {
+        &self.gradient_norm
+    }
+
+    /// The steps as rows, in order.
+    pub fn iter(&self) -> impl Iterator<Item = StepEntry> + '_ {
+        (0..self.len()).map(|i| StepEntry {
+            step: self.step[i],
+            task_loss: self.task_loss[i],
+            penalty: self.penalty.as_ref().map(|penalty| penalty[i]),
+            learning_rate: self.learning_rate[i],
+            gradient_norm: self.gradient_norm[i],
+        })
+    }
+}
+
+impl Extend<StepEntry> for StepLog {
+    fn extend<I: IntoIterator<Item = StepEntry>>(&mut self, entries: I) {
+        entries.into_iter().for_each(|entry| self.push(entry));
+    }
+}
+
+impl FromIterator<StepEntry> for StepLog {
+    fn from_iter<I: IntoIterator<Item = StepEntry>>(entries: I) -> Self {
+        let mut log = Self::default();
+        log.extend(entries);
+        log
+    }
+}
+
+/// The columns as read from a file, before their lengths are compared.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Columns {
+    step: Vec<u64>,
+    #[serde(with = "number::column")]
+    task_loss: Vec<f64>,
+    #[serde(default, with = "number::optional_column")]
+    penalty: Option<Vec<f64>>,
+    #[serde(with = "number::column")]
+    learning_rate: Vec<f64>,
+    #[serde(with = "number::column")]
+    gradient_norm: Vec<f64>,
+}
+
+impl TryFrom<Columns> for StepLog {
+    type Error = String;
+
+    fn try_from(columns: Columns) -> Result<Self, String> {
+        let Columns {
+            step,
+            task_loss,
+            penalty,
+            learning_rate,
+            gradient_norm,
+        } = columns;
+        let lengths = [
+            ("task_loss", task_loss.len()),
+            ("penalty", penalty.as_ref().map_or(step.len(), Vec::len)),
+            ("learning_rate", learning_rate.len()),
+            ("gradient_norm", gradient_norm.len()),
+        ];
+        for (name, length) in lengths {
+            if length != step.len() {
+                return Err(format!(
+                    "steps.{name} has {length} rows, but steps.step has {}",
+                    step.len()
+                ));
+            }
+        }
+        Ok(Self {
+            step,
+            task_loss,
+            penalty,
+            learning_rate,
+            gradient_norm,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(step: u64, penalty: Option<f64>) -> StepEntry {
+        StepEntry {
+            step,
+            task_loss: 0.5,
+            penalty,
+            learning_rate: 1e-3,
+            gradient_norm: f64::INFINITY,
+        }
+    }
+
+    #[test]
+    fn rows_and_columns_agree() {
+        let rows = [entry(1, None), entry(2, None)];
+        let log: StepLog = rows.into_iter().collect();
+        assert_eq!(log.iter().collect::<Vec<_>>(), rows);
+        assert_eq!(log.penalty(), None);
+    }
+
+    #[test]
+    fn a_penalty_that_begins_late_is_zero_before() {
+        let log: StepLog = [entry(1, None), entry(2, Some(0.25)), entry(3, None)]
+            .into_iter()
+            .collect();
+        assert_eq!(log.penalty(), Some([0.0, 0.25, 0.0].as_slice()));
+    }
+
+    #[test]
+    fn json_is_columns_and_survives() {
+        let log: StepLog = [entry(1, None)].into_iter().collect();
+        let text = serde_json::to_string(&log).unwrap();
+        assert_eq!(
+            text,
+            r#"{"step":[1],"task_loss":[0.5],"learning_rate":[0.001],"gradient_norm":["inf"]}"#
+        );
+        assert_eq!(serde_json::from_str::<StepLog>(&text).unwrap(), log);
+    }
+
+    #[test]
+    fn columns_of_unequal_length_are_refused() {
+        let error = serde_json::from_str::<StepLog>(
+            r#"{"step":[1,2],"task_loss":[0.5],"learning_rate":[1,1],"gradient_norm":[1,1]}"#,
+        );
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "steps.task_loss has 1 rows, but steps.step has 2"
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! The records of one experiment on disk.
+
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::atomic::write_atomic;
+use crate::cell::CellId;
+use crate::error::{BadFile, RecordError};
+use crate::layout;
+use crate::run::{FORMAT, RunRecord};
+
+/// File name of a record in its run's directory.
+const RECORD: &str = "record.json";
+
+/// The directory `results/<experiment>` and what is known about its layout.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// The store of one experiment below `root`, the results directory. Nothing is created; see [`Store::prepare`].
+    pub fn open(root: &Path, experiment: &str) -> Result<Self, RecordError> {
+        let name = Path::new(experiment);
+        let plain = |part: Component<'_>| matches!(part, Component::Normal(name) if !name.to_string_lossy().starts_with('.'));
+        if experiment.is_empty() || experiment.contains('\\') || !name.components().all(plain) {
+            return Err(RecordError::ExperimentName {
+                name: experiment.to_owned(),
+            });
+        }
+        Ok(Self {
+            directory: root.join(name),
+        })
+    }
+
+    /// Creates the directories, so that a path that cannot be written to is found before a long run and not after it.
+    pub fn prepare(&self) -> Result<(), RecordError> {
+        for directory in [self.runs_dir(), self.directory.join(".partial")] {
+            fs::create_dir_all(&directory)
+                .map_err(RecordError::io("create the directory", &directory))?;
+            let probe = directory.join(".probe");
+            write_atomic(&probe, b"")?;
+            fs::remove_file(&probe).map_err(RecordError::io("remove", &probe))?;
+        }
+        Ok(())
+    }
+
+    /// `results/<experiment>`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// `results/<experiment>/runs`.
+    pub fn runs_dir(&self) -> PathBuf {
+        self.directory.join("runs")
+    }
+
+    /// `results/<experiment>/tables`.
+    pub fn tables_dir(&self) -> PathBuf {
+        self.directory.join("tables")
+    }
+
+    /// `results/<experiment>/figures`.
+    pub fn figures_dir(&self) -> PathBuf {
+        self.directory.join("figures")
+    }
+
+    /// Where a finished cell's record and adapter lie.
+    pub fn run_dir(&self, cell: &CellId) -> PathBuf {
+        self.runs_dir().join(cell.slug())
+    }
+
+    /// Where the journal and the checkpoints of an unfinished cell lie.
+    pub fn partial_dir(&self, cell: &CellId) -> PathBuf {
+        self.directory.join(".partial").join(cell.slug())
+    }
+
+    /// The file of a cell's record, whether it exists or not.
+    pub fn record_path(&self, cell: &CellId) -> PathBuf {
+        self.run_dir(cell).join(RECORD)
+    }
+
+    /// The cell's record, if it has one that was made from the spec with this hash; a record of another spec is stale.
+    ///
+    /// A failed run has come to an end too, and its record is returned: the same spec would fail again.
+    pub fn finished(
+        &self,
+        cell: &CellId,
+        spec_hash: &str,
+    ) -> Result<Option<RunRecord>, RecordError> {
+        let path = self.record_path(cell);
+        let record = match read(&path) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(reason) => {
+                return Err(RecordError::Unreadable {
+                    files: vec![BadFile { path, reason }],
+                });
+            }
+        };
+        if record.cell != *cell {
+            let (expected, found) = (cell.to_string(), record.cell.to_string());
+            return Err(RecordError::WrongCell {
+                path: path.display().to_string(),
+                expected,
+                found,
+            });
+        }
+        Ok((record.spec_hash == spec_hash).then_some(record))
+    }
+
+    /// Writes the record of a run that has ended, replacing an older one in a single step.
+    pub fn write(&self, record: &RunRecord) -> Result<(), RecordError> {
+        let directory = self.run_dir(&record.cell);
+        fs::create_dir_all(&directory)
+            .map_err(RecordError::io("create the directory", &directory))?;
+        let path = directory.join(RECORD);
+        let encode = |source| RecordError::Encode {
+            path: path.display().to_string(),
+            source,
+        };
+        write_atomic(&path, &layout::to_bytes(record).map_err(encode)?)
+    }
+
+    /// Removes the partial work of a cell, after its record was written.
+    pub fn clear_partial(&self, cell: &CellId) -> Result<(), RecordError> {
+        let directory = self.partial_dir(cell);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(RecordError::io("remove", &directory)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every record of the experiment in the order of their slugs; none if it was never run.
+    ///
+    /// Files that cannot be read are an error that names them all: a table that leaves them out would be wrong without saying so.
+    pub fn all(&self) -> Result<Vec<RunRecord>, RecordError> {
+        let mut records = Vec::new();
+        let mut files = Vec::new();
+        for slug in self.slugs()? {
+            let path = self.runs_dir().join(&slug).join(RECORD);
+            match read(&path) {
+                Ok(Some(record)) if record.cell.slug() == slug => records.push(record),
+                Ok(Some(record)) => {
+                    let reason = format!(
+                        "holds the record of {}, whose directory is `{}`",
+                        record.cell,
+                        record.cell.slug()
+                    );
+                    files.push(BadFile { path, reason });
+                }
+                Ok(None) => {}
+                Err(reason) => files.push(BadFile { path, reason }),
+            }
+        }
+        if files.is_empty() {
+            Ok(records)
+        } else {
+            Err(RecordError::Unreadable { files })
+        }
+    }
+
+    fn slugs(&self) -> Result<Vec<String>, RecordError> {
+        let runs = self.runs_dir();
+        let io = || RecordError::io("list", &runs);
+        let entries = match fs::read_dir(&runs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(io())?,
+        };
+        let mut slugs = Vec::new();
+        for entry in entries {
+            let name = entry
+                .map_err(io())?
+                .file_name()
+                .to_string_lossy()
+                .into_owned();
+            if !name.starts_with('.') {
+                slugs.push(name);
+            }
+        }
+        slugs.sort();
+        Ok(slugs)
+    }
+}
+
+/// The record in a file, `None` where there is no file, or why it cannot be used.
+fn read(path: &Path) -> Result<Option<RunRecord>, String> {
+    let bytes = match fs::read(path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
+        bytes => bytes.map_err(|error| error.to_string())?,
+    };
+    // The format is looked at first: a record of another format fails on some field, which says nothing to its reader.
+    let value: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(format) if format == u64::from(FORMAT) => {}
+        Some(format) => {
+            return Err(format!(
+                "format is `{format}`, but this build reads `{FORMAT}`"
+            ));
+        }
+        None => return Err("has no `format`, so it is not a record".to_owned()),
+    }
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::tests::example;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), "glue/cola").unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn records_are_found_again_in_order() {
+        let (_directory, store) = store();
+        assert_eq!(store.all().unwrap(), []);
+        store.prepare().unwrap();
+        for seed in [2, 1] {
+            store.write(&example(seed)).unwrap();
+        }
+        assert_eq!(store.all().unwrap(), [example(1), example(2)]);
+        assert!(
+            store
+                .directory()
+                .join("runs/cola-lora-r8-s1/record.json")
+                .is_file()
+        );
+    }
+
+    #[test]
+    fn a_record_of_another_spec_is_stale() {
+        let (_directory, store) = store();
+        let record = example(1);
+        assert_eq!(
+            store.finished(&record.cell, &record.spec_hash).unwrap(),
+            None
+        );
+        store.write(&record).unwrap();
+        assert_eq!(store.finished(&record.cell, "another").unwrap(), None);
+        assert_eq!(
+            store.finished(&record.cell, &record.spec_hash).unwrap(),
+            Some(record)
+        );
+    }
+
+    #[test]
+    fn every_damaged_file_is_named_with_the_way_out() {
+        let (directory, store) = store();
+        for seed in 1..=4 {
+            store.write(&example(seed)).unwrap();
+        }
+        let path = |seed| store.record_path(&example(seed).cell);
+        fs::write(path(1), b"{\"format\": 1").unwrap();
+        fs::write(path(2), b"{\"format\": 7}").unwrap();
+        fs::copy(path(4), path(3)).unwrap();
+        let error = store
+            .all()
+            .unwrap_err()
+            .to_string()
+            .replace(&directory.path().display().to_string(), "results");
+        insta::assert_snapshot!(error, @r"
+        3 records cannot be read
+          results/glue/cola/runs/cola-lora-r8-s1/record.json: EOF while parsing an object at line 1 column 12
+          results/glue/cola/runs/cola-lora-r8-s2/record.json: format is `7`, but this build reads `1`
+          results/glue/cola/runs/cola-lora-r8-s3/record.json: holds the record of cola/lora rank 8 seed 4, whose directory is `cola-lora-r8-s4`
+
+        hint: delete a damaged file and run its cell again, or restore it from version control
+        ");
+        assert!(store.finished(&example(1).cell, "x").is_err());
+        assert!(matches!(
+            store.finished(&example(3).cell, "x"),
+            Err(RecordError::WrongCell { .. })
+        ));
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_record() {
+        let (_directory, store) = store();
+        // A file where the runs directory should be refuses even the superuser.
+        fs::create_dir_all(store.directory()).unwrap();
+        fs::write(store.runs_dir(), b"in the way").unwrap();
+        let message = store.write(&example(1)).unwrap_err().to_string();
+        assert!(message.contains("cannot create the directory"), "{message}");
+        assert!(store.prepare().is_err());
+        assert_eq!(fs::read(store.runs_dir()).unwrap(), b"in the way");
+    }
+
+    #[test]
+    fn only_names_below_the_results_directory_open() {
+        for name in ["", "..", "a/../b", "/etc", ".partial", "a/./../b", "a\\b"] {
+            assert!(
+                matches!(
+                    Store::open(Path::new("results"), name),
+                    Err(RecordError::ExperimentName { .. })
+                ),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn partial_work_is_cleared_once() {
+        let (_directory, store) = store();
+        let partial = store.partial_dir(&example(1).cell);
+        fs::create_dir_all(&partial).unwrap();
+        store.clear_partial(&example(1).cell).unwrap();
+        store.clear_partial(&example(1).cell).unwrap();
+        assert!(!partial.exists());
+    }
+}

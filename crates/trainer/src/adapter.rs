@@ -1,0 +1,90 @@
+//! A trained adapter on disk: its tensors, head included, and everything needed to use them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use burn::tensor::Tensor;
+use models::network::{Named, Network};
+use record::{CellId, write_atomic};
+use serde::{Deserialize, Serialize};
+use variants::{host::plain, slot::{RunPlan, StackPlan}};
+
+use crate::{
+    cell::{Cell, CellPlan},
+    error::TrainError,
+    experiment::select_targets,
+    library::Library,
+    state::{decode, encode},
+};
+
+/// What the file says beside its tensors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Card {
+    /// Place in the grid.
+    pub cell: CellId,
+    /// Composition, targets, scale, seeds: the whole recipe.
+    pub plan: CellPlan,
+    /// Outputs of the head.
+    pub outputs: usize,
+    /// Hash of the base it was trained on.
+    pub model_hash: String,
+}
+
+/// One run's tensors, `[1, rows, cols]`, by name.
+pub fn tensors(network: &mut Network, stack: usize, run: usize) -> BTreeMap<String, Tensor<3>> {
+    let one = |Named { name, owned, .. }: Named<'_>| (name, plain(owned.tensor).slice([run..run + 1]));
+    network.owned(stack).into_iter().map(one).collect()
+}
+
+/// Writes an adapter, whole or not at all; returns the file's size in bytes.
+pub fn save(path: &Path, card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> Result<u64, TrainError> {
+    let text = serde_json::to_string(card).unwrap_or_else(|error| unreachable!("a card is JSON: {error}"));
+    let bytes = encode(tensors, "adapter", text)?;
+    write_atomic(path, &bytes)?;
+    Ok(bytes.len() as u64)
+}
+
+/// The stack of one cell alone.
+pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<StackPlan, TrainError> {
+    let base = library.base(&cell.model)?;
+    let variant = cell.variant.check(None).map_err(|problems| TrainError::Variant {
+        cell: id.to_string(),
+        problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+    })?;
+    let targets = if variant.adapts() {
+        select_targets(base.backbone.config(), &cell.targets)?.into_keys().collect()
+    } else {
+        std::collections::BTreeSet::new()
+    };
+    let runs = vec![RunPlan { init_seed: cell.seeds.init, alpha: cell.variant.alpha }];
+    Ok(StackPlan { variant, runs, targets })
+}
+
+/// Reads an adapter onto its base.
+pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainError> {
+    let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
+    let (mut tensors, text) = decode(path, "adapter", library.place())?;
+    let card: Card = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let found = &library.base(&card.plan.model)?.hash;
+    if *found != card.model_hash {
+        return Err(damaged(format!(
+            "it was trained on a `{}` with hash {}, but this build's has {found}", card.plan.model, card.model_hash)));
+    }
+    let plan = stack_plan(&card.plan, &card.cell, library)?;
+    let mut network = library.network(&card.plan.model, &[(plan, vec![card.outputs])])?;
+    for Named { name, owned, .. } in network.owned(0) {
+        let tensor = tensors.remove(&name).ok_or_else(|| damaged(format!("`{name}` is missing")))?;
+        if tensor.dims() != owned.tensor.dims() {
+            return Err(damaged(format!("`{name}` is {:?}, but the recipe says {:?}", tensor.dims(), owned.tensor.dims())));
+        }
+        *owned.tensor = tensor;
+    }
+    match tensors.keys().next() {
+        Some(extra) => Err(damaged(format!("`{extra}` belongs to nothing in its recipe"))),
+        None => Ok((card, network)),
+    }
+}
+
+/// The cell a card describes.
+pub fn cell(card: &Card) -> Cell {
+    Cell { id: card.cell.clone(), plan: card.plan.clone(), diff: serde_json::Value::Null }
+}

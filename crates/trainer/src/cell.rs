@@ -1,0 +1,85 @@
+//! One run of the grid, resolved: nothing in it is a default any more.
+
+use models::target::Target;
+use record::{CellId, Readout};
+use serde::{Deserialize, Serialize};
+use variants::{pass::Active, spec::VariantSpec, stream::Seeds};
+
+use crate::hyper::Hyper;
+
+/// A run of the grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cell {
+    /// Task, label, rank and seed: its place in the grid.
+    pub id: CellId,
+    /// Everything that determines its result.
+    pub plan: CellPlan,
+    /// What differs from the experiment's defaults.
+    pub diff: serde_json::Value,
+}
+
+/// Everything that determines a run's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellPlan {
+    /// Data suite.
+    pub suite: String,
+    /// Task of the suite.
+    pub task: String,
+    /// Base model.
+    pub model: String,
+    /// Adapted maps.
+    pub targets: Target,
+    /// The preset the variant started from.
+    pub preset: String,
+    /// The resolved composition.
+    pub variant: VariantSpec,
+    /// The rest of the recipe.
+    pub train: Hyper,
+    /// Ways to read the trained adapter out, beside the plain one.
+    pub readouts: Vec<Derived>,
+    /// The seeds of the four streams.
+    pub seeds: Seeds,
+}
+
+/// A smaller adapter derived from a trained one, without retraining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Derived {
+    /// The first `b` components at the training scale, for every `b` below the rank.
+    Truncated,
+    /// The best rank-`b` approximation of the update, for every `b` below the rank.
+    Svd,
+}
+
+/// How a trained adapter is read out once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Components in use.
+    Active(Active),
+    /// The best approximation at a rank.
+    Svd(usize),
+}
+
+impl Cell {
+    /// Every readout of this cell: its row in the tables and how to make it. The plain one is first where the
+    /// policy has none of its own.
+    pub fn readouts(&self, nested: &[usize]) -> Vec<(Readout, View)> {
+        let label = &self.id.variant;
+        let row = |label: String, rank| Readout { label, rank };
+        let mut all: Vec<_> = if nested.is_empty() {
+            vec![(row(label.clone(), self.id.rank), View::Active(Active::All))]
+        } else {
+            nested.iter().map(|&b| (row(label.clone(), b), View::Active(Active::Prefix(vec![b])))).collect()
+        };
+        for derived in &self.plan.readouts {
+            for b in 1..self.id.rank {
+                all.push(match derived {
+                    Derived::Truncated => (row(format!("{label}_truncated"), b), View::Active(Active::Truncated(b))),
+                    Derived::Svd => (row(format!("{label}_svd"), b), View::Svd(b)),
+                });
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,57 @@
+//! What can go wrong between a checked experiment and its records.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a study stops.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// A model cannot be built.
+    #[error(transparent)]
+    Model(#[from] models::error::ModelError),
+    /// Data cannot be had.
+    #[error(transparent)]
+    Data(#[from] data::error::DataError),
+    /// A record cannot be written or read.
+    #[error(transparent)]
+    Record(#[from] record::RecordError),
+    /// An adapter does not fit the base.
+    #[error(transparent)]
+    Attach(#[from] variants::error::AttachError),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A checkpoint or adapter file is not what this program wrote.
+    #[error("{}: {reason}; delete it to start the run afresh", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A device is not compiled in or not present.
+    #[error("device `{name}`: {reason}")]
+    Device {
+        /// As written.
+        name: String,
+        /// Why not, and the way out.
+        reason: String,
+    },
+    /// A variant that was checked before is not valid.
+    #[error("variant of `{cell}`: {problems}")]
+    Variant {
+        /// The cell.
+        cell: String,
+        /// Every broken rule.
+        problems: String,
+    },
+    /// The user asked to stop; everything is saved.
+    #[error("interrupted; the same command continues where it stopped")]
+    Interrupted,
+}

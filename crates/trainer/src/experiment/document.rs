@@ -1,0 +1,306 @@
+//! The experiment's fields, each read and checked on its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::target::Target;
+use serde_yaml::{Mapping, Value};
+use variants::{
+    preset::{self, Preset},
+    stream::Seeds,
+};
+
+use super::{
+    CohortSize,
+    error::Report,
+    fields::{given, list, map, name, path_safe, quoted, shown, text, unknown, whole},
+    path::Path,
+    recipe::{self, Layer},
+};
+use crate::cell::Derived;
+
+/// A value and where it was given.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct At<T> {
+    pub(super) at: Path,
+    pub(super) value: T,
+}
+
+/// A list of ranks with their indices.
+pub(super) type Ranks = At<Vec<(usize, usize)>>;
+
+/// The file, field by field.
+#[derive(Debug)]
+pub(super) struct Document {
+    /// Keys with a value, refused ones included.
+    pub(super) gave: BTreeSet<String>,
+    pub(super) name: String,
+    pub(super) suite: String,
+    pub(super) model: Option<At<String>>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) seeds: Vec<u64>,
+    pub(super) streams: BTreeMap<String, u64>,
+    pub(super) targets: Option<At<Target>>,
+    pub(super) ranks: Option<Ranks>,
+    pub(super) cohort: CohortSize,
+    pub(super) train: Option<Layer>,
+    pub(super) variants: Vec<Entry>,
+    pub(super) baseline: Option<String>,
+}
+
+/// One task.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) at: Path,
+    pub(super) name: String,
+    pub(super) train: Option<Layer>,
+}
+
+/// One entry of `variants`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Keys with a value, refused ones included.
+    pub(super) gave: BTreeSet<String>,
+    pub(super) at: Path,
+    pub(super) preset: &'static Preset,
+    pub(super) label: String,
+    pub(super) model: Option<At<String>>,
+    pub(super) targets: Option<At<Target>>,
+    pub(super) ranks: Option<Ranks>,
+    pub(super) train: Option<Layer>,
+    pub(super) with: Mapping,
+    pub(super) readouts: Vec<Derived>,
+}
+
+const KEYS: &[&str] = &[
+    "name", "suite", "model", "tasks", "seeds", "streams", "targets", "ranks", "cohort", "train", "variants", "baseline",
+];
+const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
+const ENTRY_KEYS: &[&str] = &["preset", "label", "model", "targets", "ranks", "train", "with", "readouts"];
+
+/// Reads every field; `None` where the file is no map.
+pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Option<Document> {
+    let file = Path::default();
+    if root.is_null() {
+        report.add(&file, format!("the file is empty; an experiment needs {}", quoted(REQUIRED)));
+        return None;
+    }
+    let fields = map(root, &file, KEYS, report)?;
+    for key in REQUIRED.iter().filter(|key| given(fields, key).is_none()) {
+        report.add(&file.key(*key), format!("`{key}` is missing"));
+    }
+    let suite = given(fields, "suite").and_then(|v| name(v, &file.key("suite"), &data::suite::suites(), "suites", report));
+    let mut reader = Reader { fields, at: file, report };
+    let named = reader.read("name", text).map_or_else(|| default_name.to_owned(), |name| name.value);
+    path_safe(&named, &reader.at.key("name"), ".", reader.report);
+    let (variants, labels) = reader.read("variants", |v, at, report| Some(entries(v, at, report))).map(|v| v.value).unwrap_or_default();
+    let baseline = reader.read("baseline", |v, at, report| baseline(v, at, &labels, report));
+    let seeds = reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, 0, r)))));
+    let streams = reader.read("streams", streams);
+    let document = Document {
+        gave: gave(fields),
+        name: named,
+        model: reader.read("model", model),
+        tasks: reader.read("tasks", |v, at, report| Some(tasks(v, at, suite.as_deref(), report))).map(|t| t.value).unwrap_or_default(),
+        suite: suite.unwrap_or_default(),
+        seeds: seeds.map(|s| s.value).unwrap_or_default(),
+        streams: streams.map(|s| s.value).unwrap_or_default(),
+        targets: reader.read("targets", targets),
+        ranks: reader.read("ranks", ranks),
+        cohort: reader.read("cohort", cohort).map_or(CohortSize::Auto, |c| c.value),
+        train: reader.read("train", recipe::layer).map(|t| t.value),
+        variants,
+        baseline: baseline.map(|b| b.value),
+    };
+    if document.seeds.len() > 1 && document.streams.len() == N_STREAMS {
+        report.add(&Path::default().key("streams"), "every stream is pinned, so the seeds make no difference; leave one out or use one seed");
+    }
+    Some(document)
+}
+
+/// Reads fields of one map.
+struct Reader<'a> {
+    fields: &'a Mapping,
+    at: Path,
+    report: &'a mut Report,
+}
+
+impl Reader<'_> {
+    /// The field `key` by `parse`, with its path.
+    fn read<T>(&mut self, key: &str, parse: impl FnOnce(&Value, &Path, &mut Report) -> Option<T>) -> Option<At<T>> {
+        let at = self.at.key(key);
+        let value = parse(given(self.fields, key)?, &at, self.report)?;
+        Some(At { at, value })
+    }
+}
+
+fn gave(fields: &Mapping) -> BTreeSet<String> {
+    fields.iter().filter(|(_, value)| !value.is_null()).filter_map(|(key, _)| Some(key.as_str()?.to_owned())).collect()
+}
+
+fn unindexed<T>(items: Vec<(usize, T)>) -> Vec<T> {
+    items.into_iter().map(|(_, item)| item).collect()
+}
+
+fn model(value: &Value, at: &Path, report: &mut Report) -> Option<String> {
+    let names: Vec<_> = models::catalog::MODELS.iter().map(|model| model.name).collect();
+    name(value, at, &names, "models", report)
+}
+
+fn cohort(value: &Value, at: &Path, report: &mut Report) -> Option<CohortSize> {
+    match value.as_u64() {
+        Some(runs) if runs >= 1 => Some(CohortSize::Runs(runs as usize)),
+        _ if value.as_str() == Some("auto") => Some(CohortSize::Auto),
+        _ => {
+            report.add(at, format!("cohort is {}, but must be `auto` or a number of runs, at least 1", shown(value)));
+            None
+        }
+    }
+}
+
+const N_STREAMS: usize = 4;
+
+/// Seeds of pinned streams; the names are those of [`Seeds`].
+fn streams(value: &Value, at: &Path, report: &mut Report) -> Option<BTreeMap<String, u64>> {
+    let all = serde_yaml::to_value(Seeds::all(0)).unwrap_or_default();
+    let names: Vec<&str> = all.as_mapping().into_iter().flat_map(Mapping::keys).filter_map(Value::as_str).collect();
+    let pins = map(value, at, &names, report)?;
+    let pins = names.iter().filter_map(|name| {
+        let seed = whole(given(pins, name)?, &at.key(*name), 0, report)?;
+        Some(((*name).to_owned(), seed))
+    });
+    Some(pins.collect())
+}
+
+fn targets(value: &Value, at: &Path, report: &mut Report) -> Option<Target> {
+    match value {
+        Value::String(pattern) => Some(Target::Pattern(pattern.clone())),
+        Value::Sequence(_) => Some(Target::Endings(unindexed(list(value, at, report, text)))).filter(|t| *t != Target::Endings(vec![])),
+        other => {
+            report.add(at, format!("targets is {}, but must be a list such as `[query, value]`, `all-linear` or an expression", shown(other)));
+            None
+        }
+    }
+}
+
+fn ranks(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(usize, usize)>> {
+    let ranks = list(value, at, report, |v, at, report| whole(v, at, 1, report).map(|rank| rank as usize));
+    (!ranks.is_empty()).then_some(ranks)
+}
+
+fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> Vec<Task> {
+    let known = suite.and_then(|suite| data::suite::tasks(suite).ok()).unwrap_or_default();
+    let known: Vec<&str> = known.iter().map(|task| task.name.as_str()).collect();
+    let mut trains = BTreeMap::new();
+    let names = list(value, at, report, |value, at, report| {
+        let (task, path) = if value.is_mapping() {
+            let fields = map(value, at, &["task", "train"], report)?;
+            let Some(task) = given(fields, "task") else {
+                report.add(at, "`task` is missing");
+                return None;
+            };
+            if let Some(train) = given(fields, "train").and_then(|train| recipe::layer(train, &at.key("train"), report)) {
+                trains.insert(at.to_string(), train);
+            }
+            (task, at.key("task"))
+        } else {
+            (value, at.clone())
+        };
+        // Without a suite there is nothing to check a name against.
+        if suite.is_none() { text(task, &path, report) } else { name(task, &path, &known, "tasks", report) }
+    });
+    let task = |(index, name)| {
+        let at = at.index(index);
+        Task { train: trains.remove(&at.to_string()), at, name }
+    };
+    names.into_iter().map(task).collect()
+}
+
+/// Every readable entry, and the labels of all.
+fn entries(value: &Value, at: &Path, report: &mut Report) -> (Vec<Entry>, Vec<String>) {
+    let mut labels: Vec<String> = Vec::new();
+    let mut entries = Vec::new();
+    // Entries may be equal as YAML; what must differ is the label.
+    list(value, at, report, |value, at, report| {
+        let bare = Mapping::from_iter([(Value::from("preset"), value.clone())]);
+        let fields = if value.is_string() { &bare } else { map(value, at, ENTRY_KEYS, report)? };
+        let named = |key| given(fields, key).and_then(Value::as_str);
+        let label = named("label").or(named("preset")).unwrap_or_default().to_owned();
+        if !label.is_empty() && labels.iter().any(|other| other.eq_ignore_ascii_case(&label)) {
+            report.add(at, format!("label `{label}` is there twice, case aside; give each entry a `label` of its own"));
+        }
+        labels.push(label.clone());
+        let preset_at = if value.is_string() { at.clone() } else { at.key("preset") };
+        entries.extend(entry(fields, at, &preset_at, label, report));
+        Some(at.clone())
+    });
+    check_derived_labels(&entries, report);
+    (entries, labels)
+}
+
+fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &mut Report) -> Option<Entry> {
+    let presets = preset::all();
+    let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
+    if given(fields, "preset").is_none() {
+        report.add(at, "`preset` is missing");
+    }
+    let mut reader = Reader { fields, at: at.clone(), report };
+    let preset = reader.read("preset", |value, _, report| name(value, preset_at, &names, "presets", report));
+    if reader.read("label", text).is_some() {
+        path_safe(&label, &at.key("label"), "", reader.report);
+    }
+    let with = reader.read("with", |value, at, report| {
+        let with = value.as_mapping();
+        if with.is_none() {
+            report.add(at, format!("with is {}, but must be a map of overrides such as `{{alpha: 32}}`", shown(value)));
+        }
+        with.cloned()
+    });
+    let (model, targets) = (reader.read("model", model), reader.read("targets", targets));
+    let (ranks, train) = (reader.read("ranks", ranks), reader.read("train", recipe::layer).map(|t| t.value));
+    let readouts = reader.read("readouts", |v, at, report| Some(unindexed(list(v, at, report, readout))));
+    Some(Entry {
+        gave: gave(fields),
+        at: at.clone(),
+        preset: preset::find(&preset?.value).ok()?,
+        label,
+        model,
+        targets,
+        ranks,
+        train,
+        with: with.map(|w| w.value).unwrap_or_default(),
+        readouts: readouts.map(|r| r.value).unwrap_or_default(),
+    })
+}
+
+/// Names of the derived readouts, which are also the ends of their rows' labels.
+const READOUTS: [(&str, Derived); 2] = [("truncated", Derived::Truncated), ("svd", Derived::Svd)];
+
+fn readout(value: &Value, at: &Path, report: &mut Report) -> Option<Derived> {
+    let wanted = text(value, at, report)?;
+    let found = READOUTS.iter().find(|(name, _)| *name == wanted).map(|(_, derived)| *derived);
+    if found.is_none() {
+        report.add(at, unknown("readout", &wanted, &READOUTS.map(|(name, _)| name)));
+    }
+    found
+}
+
+/// A derived readout makes a row of its own, which no entry may be called.
+fn check_derived_labels(entries: &[Entry], report: &mut Report) {
+    for entry in entries {
+        for (name, _) in READOUTS.iter().filter(|(_, derived)| entry.readouts.contains(derived)) {
+            let row = format!("{}_{name}", entry.label);
+            if let Some(other) = entries.iter().find(|other| other.label == row) {
+                report.add(&other.at, format!("label `{row}` is also the row of `{}`'s readout `{name}`; choose another", entry.label));
+            }
+        }
+    }
+}
+
+fn baseline(value: &Value, at: &Path, labels: &[String], report: &mut Report) -> Option<String> {
+    let wanted = text(value, at, report)?;
+    if !labels.contains(&wanted) {
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        report.add(at, unknown("label", &wanted, &labels));
+    }
+    Some(wanted)
+}

@@ -1,0 +1,99 @@
+//! Everything that is wrong with an experiment, in one error.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::{overrides::Set, path::Path};
+
+/// One broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, such as `variants[1].with.alpha`; empty for the file as a whole.
+    pub path: String,
+    /// The line of the value, or of the nearest value around it; `None` where it is not in the file.
+    pub line: Option<usize>,
+    /// The value, the rule and the way out.
+    pub message: String,
+}
+
+/// Every problem of a file.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub struct SpecErrors {
+    /// The file, as the user named it.
+    pub origin: String,
+    /// From the top of the file down.
+    pub problems: Vec<Problem>,
+    /// What helps with several of them.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for SpecErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.problems.len();
+        write!(f, "{}: {n} problem{}", self.origin, if n == 1 { "" } else { "s" })?;
+        for problem in &self.problems {
+            write!(f, "\n  {problem}")?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.path.as_str(), self.line) {
+            ("", _) => f.write_str(&self.message),
+            (path, Some(line)) => write!(f, "{path} (line {line}): {}", self.message),
+            (path, None) => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+/// Problems as they are found.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    found: Vec<(Path, String)>,
+    /// What `lora-lab list` would have to show.
+    unknown: Option<&'static str>,
+}
+
+impl Report {
+    /// Adds a problem, once.
+    pub(super) fn add(&mut self, path: &Path, message: impl Into<String>) {
+        let problem = (path.clone(), message.into());
+        if !self.found.contains(&problem) {
+            self.found.push(problem);
+        }
+    }
+
+    /// Remembers that a name of `list` was not known.
+    pub(super) fn unknown_name(&mut self, list: &'static str) {
+        self.unknown.get_or_insert(list);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// The error, with the lines of `text`. What an override has set has no line.
+    pub(super) fn into_errors(self, origin: &str, text: &str, sets: &[Set]) -> SpecErrors {
+        let problem = |(path, message): (Path, String)| {
+            let (line, message) = match sets.iter().rev().find(|set| path.starts_with(&set.path)) {
+                Some(set) => (None, format!("{message} (from `--set {}`)", set.text)),
+                None => (path.line(text), message),
+            };
+            Problem { path: path.to_string(), line, message }
+        };
+        let mut problems: Vec<_> = self.found.into_iter().map(problem).collect();
+        problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        let hint = self.unknown.map(|list| format!("`lora-lab list {list}` shows all {list}"));
+        SpecErrors { origin: origin.to_owned(), problems, hint }
+    }
+}

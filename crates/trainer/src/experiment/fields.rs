@@ -1,0 +1,124 @@
+//! Typed reads of YAML values; what does not fit is reported and skipped.
+
+use serde_yaml::{Mapping, Value};
+
+use super::{error::Report, path::Path};
+
+/// A map; anything else and every unknown key is reported.
+pub(super) fn map<'a>(value: &'a Value, at: &Path, known: &[&str], report: &mut Report) -> Option<&'a Mapping> {
+    let Value::Mapping(map) = value else {
+        report.add(at, format!("{} is {}, but must be a map", at.last(), shown(value)));
+        return None;
+    };
+    for key in map.keys() {
+        let name = key.as_str().map_or_else(|| shown(key).trim_matches('`').to_owned(), str::to_owned);
+        if !key.is_string() || !known.contains(&name.as_str()) {
+            report.add(&at.key(name.clone()), unknown("key", &name, known));
+        }
+    }
+    Some(map)
+}
+
+/// A value that is there and not null.
+pub(super) fn given<'a>(map: &'a Mapping, key: &str) -> Option<&'a Value> {
+    map.get(key).filter(|value| !value.is_null())
+}
+
+/// A string.
+pub(super) fn text(value: &Value, at: &Path, report: &mut Report) -> Option<String> {
+    if let Value::String(text) = value {
+        return Some(text.clone());
+    }
+    report.add(at, format!("{} is {}, but must be a name", at.last(), shown(value)));
+    None
+}
+
+/// One of `valid`.
+pub(super) fn name(value: &Value, at: &Path, valid: &[&str], list: &'static str, report: &mut Report) -> Option<String> {
+    let name = text(value, at, report)?;
+    if valid.contains(&name.as_str()) {
+        return Some(name);
+    }
+    report.unknown_name(list);
+    report.add(at, unknown(list.trim_end_matches('s'), &name, valid));
+    None
+}
+
+/// A name that is safe as part of a path.
+pub(super) fn path_safe(name: &str, at: &Path, also: &str, report: &mut Report) {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "_-+=".contains(c) || also.contains(c);
+    if name.is_empty() || name.len() > 80 || !name.chars().all(legal) || name.starts_with(['-', '.']) {
+        report.add(at, format!(
+            "{} is `{name}`, but names a folder; use 1 to 80 letters, digits, `_` or `-`, and no `-` in front", at.last()));
+    }
+}
+
+/// The items of a list with their indices: at least one, none twice.
+pub(super) fn list<T: PartialEq>(
+    value: &Value,
+    at: &Path,
+    report: &mut Report,
+    mut item: impl FnMut(&Value, &Path, &mut Report) -> Option<T>,
+) -> Vec<(usize, T)> {
+    let Value::Sequence(values) = value else {
+        let way_out = if value.is_mapping() { String::new() } else { format!("; write `[{}]`", shown(value).trim_matches('`')) };
+        report.add(at, format!("{} is {}, but must be a list{way_out}", at.last(), shown(value)));
+        return Vec::new();
+    };
+    if values.is_empty() {
+        report.add(at, format!("{} is empty, but needs at least one item", at.last()));
+    }
+    let mut items: Vec<(usize, T)> = Vec::new();
+    for (index, value) in values.iter().enumerate() {
+        let Some(read) = item(value, &at.index(index), report) else { continue };
+        match items.iter().find(|(_, other)| *other == read) {
+            Some((first, _)) => {
+                report.add(&at.index(index), format!("{} is there twice, first at {}", shown(value), at.index(*first)));
+            }
+            None => items.push((index, read)),
+        }
+    }
+    items
+}
+
+/// A whole number that is not below `least`.
+pub(super) fn whole(value: &Value, at: &Path, least: u64, report: &mut Report) -> Option<u64> {
+    let number = value.as_u64().filter(|number| *number >= least);
+    if number.is_none() {
+        let bound = if least == 0 { "0 or more".to_owned() } else { format!("at least {least}") };
+        report.add(at, format!("{} is {}, but must be a whole number, {bound}", at.last(), shown(value)));
+    }
+    number
+}
+
+/// `unknown <what> <name>` with the nearest valid name, or all of them where none is near.
+pub(super) fn unknown(what: &str, name: &str, valid: &[&str]) -> String {
+    let distance = |candidate: &&&str| strsim::damerau_levenshtein(name, candidate);
+    let nearest = valid.iter().min_by_key(distance).filter(|candidate| {
+        let distance = distance(candidate);
+        distance <= 4 && 2 * distance <= name.len().max(candidate.len())
+    });
+    match nearest {
+        Some(nearest) => format!("unknown {what} `{name}`, did you mean `{nearest}`?"),
+        None if valid.is_empty() => format!("unknown {what} `{name}`; none is taken here"),
+        None => format!("unknown {what} `{name}`; use one of {}", quoted(valid)),
+    }
+}
+
+/// `` `a`, `b` ``
+pub(super) fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A value in a message.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "empty".to_owned(),
+        Value::Bool(value) => format!("`{value}`"),
+        Value::Number(value) => format!("`{value}`"),
+        Value::String(value) => format!("`{value}`"),
+        Value::Sequence(_) => "a list".to_owned(),
+        Value::Mapping(_) => "a map".to_owned(),
+        Value::Tagged(value) => format!("tagged `{}`", value.tag),
+    }
+}

@@ -1,0 +1,174 @@
+//! Evaluation on the way, and what a run leaves behind when it ends.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use data::metric::Metric;
+use models::network::{Named, Network};
+use record::{Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, Readout, RunRecord, Status, spec_hash};
+use variants::{host::plain, pass::Active, rank::RankPolicy};
+
+use crate::{
+    adapter::{self, Card},
+    cell::View,
+    cohort::Cohort,
+    error::TrainError,
+    hyper::Select,
+    readout::{evaluate, merge_error},
+    run::{Log, Slot, now},
+    sink::{Event, Sink},
+    state::{BestState, Progress},
+    study::{Setting, spec_of},
+};
+
+/// The network with one run of one stack alone, its tensors as they are now or as `chosen`.
+fn alone(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), chosen: Option<&BestState>, setting: &Setting<'_>) -> Result<Network, TrainError> {
+    let tensors = match chosen {
+        Some(best) => best.tensors.clone(),
+        None => adapter::tensors(&mut cohort.network, at.0, at.1),
+    };
+    let plan = adapter::stack_plan(&slot.cell.plan, &slot.cell.id, setting.library)?;
+    let mut network = setting.library.network(&slot.cell.plan.model, &[(plan, vec![slot.task.info.objective.n_outputs()])])?;
+    for Named { name, owned, .. } in network.owned(0) {
+        let [_, rows, cols] = owned.tensor.dims();
+        // A narrow head in a stack of wider ones has spare columns; they stay behind.
+        *owned.tensor = plain(&tensors[&name]).slice([0..1, 0..rows, 0..cols]);
+    }
+    Ok(network)
+}
+
+/// The readout that selects checkpoints: every component in use.
+fn whole(slot: &Slot) -> (Readout, View) {
+    (Readout { label: slot.cell.id.variant.clone(), rank: slot.cell.id.rank }, View::Active(Active::All))
+}
+
+/// Evaluates runs whose turn it is, keeps the best state and stops runs that no longer improve.
+pub fn select(cohort: &mut Cohort, slots: &[&[Slot]], progress: &mut [Vec<Progress>], logs: &mut [Vec<Log>], setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+    let step = cohort.step;
+    for (stack, slots) in slots.iter().enumerate() {
+        for (run, slot) in slots.iter().enumerate() {
+            let train = &slot.cell.plan.train;
+            let member = &mut cohort.stacks[stack].members[run];
+            if !member.active {
+                continue;
+            }
+            member.active = step < slot.steps;
+            let due = train.evaluate_every.is_some_and(|every| step.is_multiple_of(every) || step == slot.steps);
+            if !due {
+                continue;
+            }
+            let clock = Instant::now();
+            let network = alone(cohort, slot, (stack, run), None, setting)?;
+            let pad = setting.library.base(&slot.cell.plan.model)?.tokenizer.pad_id();
+            let (readout, view) = whole(slot);
+            let found = evaluate(&network, &slot.task, &slot.task.splits[..1], &readout, &view, step, pad);
+            let primary = slot.task.info.primary().to_string();
+            let value = found[0].metrics[&primary];
+            let progress = &mut progress[stack][run];
+            if progress.best.as_ref().is_none_or(|best| value > best.value || best.value.is_nan()) {
+                let tensors = if train.select == Select::Best { adapter::tensors(&mut cohort.network, stack, run) } else { BTreeMap::new() };
+                progress.best = Some(BestState { step, value, tensors });
+                progress.stale = 0;
+            } else {
+                progress.stale += 1;
+                let patient = train.patience.is_none_or(|patience| progress.stale < patience);
+                cohort.stacks[stack].members[run].active &= patient;
+            }
+            progress.eval_seconds += clock.elapsed().as_secs_f64();
+            for evaluation in found {
+                sink.event(&Event::Evaluated { cell: &slot.cell.id, evaluation: &evaluation });
+                logs[stack][run].evaluation(evaluation)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads every run out, saves its adapter and writes its record.
+#[expect(clippy::too_many_arguments, reason = "everything a cohort knows at its end goes into its records")]
+pub fn finish(cohort: &mut Cohort, id: &str, slots: &[&[Slot]], progress: &[Vec<Progress>], logs: Vec<Vec<Log>>, started: u64, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+    let members: Vec<String> = slots.iter().flat_map(|s| s.iter()).map(|slot| slot.cell.id.slug()).collect();
+    for (stack, (slots, logs)) in slots.iter().zip(logs).enumerate() {
+        for (run, (slot, log)) in slots.iter().zip(logs).enumerate() {
+            let cohort_record = CohortRecord { id: id.to_owned(), members: members.clone(), changes: Vec::new() };
+            let record = close(cohort, slot, (stack, run), &progress[stack][run], log, started, cohort_record, setting, sink)?;
+            setting.store.write(&record)?;
+            sink.event(&Event::Finished { record: &record });
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "one run's share of what `finish` knows")]
+fn close(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), progress: &Progress, mut log: Log, started: u64, cohort_record: CohortRecord, setting: &Setting<'_>, sink: &dyn Sink) -> Result<RunRecord, TrainError> {
+    let (cell, task) = (&slot.cell, &slot.task);
+    let base = setting.library.base(&cell.plan.model)?;
+    let failure = cohort.stacks[at.0].members[at.1].failure.clone();
+    let best = progress.best.as_ref().filter(|_| cell.plan.train.select == Select::Best);
+    let step = best.map_or(log.steps.step().last().copied().unwrap_or(0), |best| best.step);
+    let mut measured = Measured { train_seconds: progress.train_seconds, eval_seconds: progress.eval_seconds, ..Measured::default() };
+    let (trainable, head) = {
+        let mut network = alone(cohort, slot, at, None, setting)?;
+        network.trained_parameters(0)
+    };
+    measured.trainable_params = trainable as u64;
+    measured.head_params = head as u64;
+    let steps_done = log.steps.len().max(1) as f64;
+    measured.seconds_per_step = progress.train_seconds / steps_done;
+    measured.tokens_per_second = progress.tokens as f64 / progress.train_seconds.max(f64::MIN_POSITIVE);
+    measured.final_ranks = cohort.stacks[at.0].final_ranks(at.1);
+    if failure.is_none() {
+        let clock = Instant::now();
+        let mut network = alone(cohort, slot, at, best, setting)?;
+        let policy = &cell.plan.variant.rank_policy;
+        for (readout, view) in cell.readouts(&policy.readouts(cell.plan.variant.rank)) {
+            for evaluation in evaluate(&network, task, &task.splits, &readout, &view, step, base.tokenizer.pad_id()) {
+                sink.event(&Event::Evaluated { cell: &cell.id, evaluation: &evaluation });
+                log.evaluation(evaluation)?;
+            }
+        }
+        let bare = variants::presets::head_only::spec(0).check(None)
+            .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
+        measured.merge_error = Some(merge_error(&network, &bare, &task.splits[0], base.tokenizer.pad_id())?);
+        measured.eval_seconds += clock.elapsed().as_secs_f64();
+        let folder = setting.store.run_dir(&cell.id);
+        std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
+        let card = Card { cell: cell.id.clone(), plan: cell.plan.clone(), outputs: task.info.objective.n_outputs(), model_hash: base.hash.clone() };
+        let tensors = adapter::tensors(&mut network, 0, 0);
+        measured.adapter_bytes = adapter::save(&folder.join("adapter.safetensors"), &card, &tensors)?;
+    }
+    let primary = task.info.primary();
+    let spec = spec_of(cell);
+    let seeds = &cell.plan.seeds;
+    Ok(RunRecord {
+        format: FORMAT,
+        cell: cell.id.clone(),
+        status: failure.map_or(Status::Finished, |(step, reason)| Status::Failed { step, reason }),
+        spec_hash: spec_hash(&spec),
+        spec,
+        diff: cell.diff.clone(),
+        seeds: [("init", seeds.init), ("data", seeds.data), ("dropout", seeds.dropout), ("rank", seeds.rank)]
+            .map(|(name, seed)| (name.to_owned(), seed)).into(),
+        code: setting.code.clone(),
+        versions: setting.versions.clone(),
+        model_hash: base.hash.clone(),
+        data_hash: task.hash.clone(),
+        device: setting.device.to_owned(),
+        precision: "f32".to_owned(),
+        cohort: cohort_record,
+        primary_metric: PrimaryMetric { name: primary.to_string(), goal: goal(primary) },
+        best: best.map(|best| Best { step: best.step, metric: primary.to_string(), value: best.value }),
+        measured,
+        resumed_at: log.resumed,
+        started,
+        finished: now(),
+        evaluations: log.evaluations,
+        steps: log.steps,
+    })
+}
+
+/// Every metric of this crate is better when larger.
+fn goal(metric: Metric) -> Goal {
+    match metric {
+        Metric::Accuracy | Metric::F1 | Metric::Matthews | Metric::Pearson | Metric::Spearman => Goal::Maximise,
+    }
+}

@@ -1,0 +1,157 @@
+//! What a run trains with, apart from its variant.
+
+use serde::{Deserialize, Serialize};
+
+/// The learning rate over time, after a linear warm-up from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays at the peak.
+    Constant,
+    /// Falls linearly to 0 at the last step.
+    Linear,
+    /// Falls along half a cosine to 0 at the last step.
+    Cosine,
+}
+
+/// Which checkpoint a run reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// The one of the last step.
+    Last,
+    /// The one with the best primary metric on the first evaluation split.
+    Best,
+}
+
+/// Hyperparameters of one run, all defaults filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hyper {
+    /// Optimizer steps. Exactly one of `steps` and `epochs` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Passes over the training examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<f64>,
+    /// Rows per micro-batch.
+    pub batch: usize,
+    /// Micro-batches per optimizer step; gradients are averaged.
+    pub accumulate: usize,
+    /// Longest input in tokens; longer ones are truncated.
+    pub max_length: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Peak learning rate of the head; the run's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_learning_rate: Option<f64>,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Share of the steps spent warming up.
+    pub warmup: f64,
+    /// The rate after the warm-up.
+    pub schedule: Schedule,
+    /// Adam's decay of the first moment.
+    pub beta1: f64,
+    /// Adam's decay of the second moment.
+    pub beta2: f64,
+    /// Adam's epsilon.
+    pub epsilon: f64,
+    /// Largest global gradient norm; no clipping where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// Optimizer steps between evaluations; the end only where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<u64>,
+    /// Evaluations without improvement before the run stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+    /// Which checkpoint is reported.
+    pub select: Select,
+    /// Optimizer steps between checkpoints inside the run.
+    pub checkpoint_every: u64,
+}
+
+impl Default for Hyper {
+    /// torch's AdamW, the LoRA paper's schedule (Table 9: linear, warm-up 0.06, decay 0.1).
+    fn default() -> Self {
+        Self {
+            steps: None,
+            epochs: Some(3.0),
+            batch: 32,
+            accumulate: 1,
+            max_length: 128,
+            learning_rate: 5e-4,
+            head_learning_rate: None,
+            weight_decay: 0.1,
+            warmup: 0.06,
+            schedule: Schedule::Linear,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            clip: Some(1.0),
+            evaluate_every: None,
+            patience: None,
+            select: Select::Last,
+            checkpoint_every: 100,
+        }
+    }
+}
+
+impl Hyper {
+    /// Optimizer steps over a training set of `examples`.
+    pub fn total_steps(&self, examples: usize) -> u64 {
+        match (self.steps, self.epochs) {
+            (Some(steps), _) => steps,
+            (None, Some(epochs)) => {
+                let per_epoch = examples.div_ceil(self.batch) as f64 / self.accumulate as f64;
+                (epochs * per_epoch).ceil() as u64
+            }
+            (None, None) => 0,
+        }
+    }
+
+    /// The multiple of the peak rate at optimizer step `step` (from 0) of `steps`.
+    ///
+    /// As transformers' schedules: the first step of a warm-up has rate 0.
+    pub fn rate(&self, step: u64, steps: u64) -> f64 {
+        let warmup = (self.warmup * steps as f64).ceil();
+        let at = step as f64;
+        if at < warmup {
+            return at / warmup.max(1.0);
+        }
+        let left = ((steps as f64 - at) / (steps as f64 - warmup).max(1.0)).max(0.0);
+        match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Linear => left,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * (1.0 - left)).cos()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_transformers() {
+        // get_linear_schedule_with_warmup(num_warmup_steps=10, num_training_steps=110)
+        let linear = Hyper { warmup: 10.0 / 110.0, ..Hyper::default() };
+        for (step, expected) in [(0, 0.0), (5, 0.5), (10, 1.0), (60, 0.5), (109, 0.01)] {
+            assert!((linear.rate(step, 110) - expected).abs() < 1e-12, "{step}");
+        }
+        let cosine = Hyper { warmup: 0.0, schedule: Schedule::Cosine, ..Hyper::default() };
+        for (step, expected) in [(0, 1.0), (50, 0.5), (100, 0.0)] {
+            assert!((cosine.rate(step, 100) - expected).abs() < 1e-12, "{step}");
+        }
+        let constant = Hyper { warmup: 0.0, schedule: Schedule::Constant, ..Hyper::default() };
+        assert!((constant.rate(99, 100) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn steps_follow_epochs_batches_and_accumulation() {
+        let hyper = Hyper { epochs: Some(2.0), batch: 10, accumulate: 2, ..Hyper::default() };
+        assert_eq!(hyper.total_steps(95), 10); // 10 micro-batches an epoch, 5 steps
+        assert_eq!(Hyper { steps: Some(7), ..hyper }.total_steps(95), 7);
+    }
+}

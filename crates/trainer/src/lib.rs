@@ -1,0 +1,40 @@
+//! From an experiment's YAML to trained adapters and records: the grid, the cohorts, the one loop.
+//!
+//! | module | one sentence |
+//! |---|---|
+//! | [`experiment`] | YAML to a checked grid, every problem found at once |
+//! | [`cell`], [`hyper`] | one run of the grid, resolved |
+//! | [`library`] | models and tasks, read once |
+//! | [`study`] | which cells are left, grouped into cohorts |
+//! | [`run`] | the one loop, from a cohort's first step to its records |
+//! | [`cohort`] | one optimizer step of runs that train side by side |
+//! | [`lesson`] | batches and losses |
+//! | [`optimizer`] | AdamW over stacked tensors |
+//! | [`readout`], [`mod@evaluate`] | predictions and what they are worth |
+//! | [`state`], [`adapter`] | checkpoints and adapters on disk |
+//! | [`finish`] | records |
+//! | [`matched`] | what a comparison held equal |
+//! | [`pretrain`] | masked-language-model pretraining of the embedded base |
+//!
+//! **Architecture invariant.** Nothing here names a method: what a variant does differently reaches the loop as
+//! roles, masks and actions.
+
+pub mod adapter;
+pub mod cell;
+pub mod cohort;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod experiment;
+pub mod finish;
+pub mod hyper;
+pub mod lesson;
+pub mod library;
+pub mod matched;
+pub mod optimizer;
+pub mod pretrain;
+pub mod readout;
+pub mod run;
+pub mod sink;
+pub mod state;
+pub mod study;

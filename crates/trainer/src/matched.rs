@@ -1,0 +1,50 @@
+//! What a comparison held equal, said from the resolved cells and not from memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::cell::Cell;
+
+/// The parts of a plan that a reader of a table wants to see matched.
+fn facets(cell: &Cell) -> BTreeMap<String, Value> {
+    let plan = &cell.plan;
+    let mut facets = BTreeMap::from([
+        ("base model".to_owned(), Value::from(plan.model.clone())),
+        ("targets".to_owned(), serde_json::to_value(&plan.targets).unwrap_or_default()),
+        ("rank".to_owned(), Value::from(plan.variant.rank)),
+    ]);
+    if let Ok(Value::Object(train)) = serde_json::to_value(&plan.train) {
+        let names = train.into_iter().filter(|(name, _)| name != "checkpoint_every" && name != "evaluate_every");
+        facets.extend(names.map(|(name, value)| (name.replace('_', " "), value)));
+    }
+    facets
+}
+
+/// One sentence: what every variant shares on every task, and what differs between variants.
+pub fn sentence(cells: &[Cell]) -> String {
+    let mut seen: BTreeMap<(String, String), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for cell in cells {
+        for (facet, value) in facets(cell) {
+            seen.entry((facet, cell.id.task.clone())).or_default().entry(cell.id.variant.clone()).or_default().insert(value.to_string());
+        }
+    }
+    let (mut matched, mut differs) = (BTreeSet::new(), BTreeSet::new());
+    for ((facet, _), by_variant) in &seen {
+        let values: BTreeSet<_> = by_variant.values().collect();
+        if values.len() == 1 { matched.insert(facet.clone()) } else { differs.insert(facet.clone()) };
+    }
+    let streams = |label: &str| -> BTreeSet<(u64, u64)> {
+        cells.iter().filter(|cell| cell.id.variant == label).map(|cell| (cell.id.seed, cell.plan.seeds.data)).collect()
+    };
+    let labels: BTreeSet<&str> = cells.iter().map(|cell| cell.id.variant.as_str()).collect();
+    if labels.iter().map(|label| streams(label)).collect::<BTreeSet<_>>().len() == 1 {
+        matched.insert("data order by seed".to_owned());
+    }
+    let matched: Vec<String> = matched.difference(&differs).cloned().collect();
+    let mut text = format!("matched over all variants: {}", matched.join(", "));
+    if !differs.is_empty() {
+        text += &format!("; not matched: {}", differs.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    text
+}

@@ -1,0 +1,168 @@
+//! Masked-language-model pretraining of a small base, by the loop that trains everything else.
+
+use data::{batch::{Batch, Encoded, EncodedSet}, corpus::Corpus, mask, tokenize::Tokenizer};
+use models::{
+    head::{Head, MaskedLm},
+    network::{Named, Network},
+    roberta::{Config, Roberta, Tokens},
+    weights::Weights,
+};
+use burn::tensor::{Tensor, activation};
+use record::{CellId, StepEntry};
+use variants::{host::{Place, values}, pass::Pass, preset, slot::{RunPlan, StackPlan}, stream::Seeds};
+
+use crate::{
+    cell::{Cell, CellPlan},
+    cohort::{Cohort, Member, Stack},
+    error::TrainError,
+    hyper::{Hyper, Schedule},
+    lesson::{Lesson, Losses},
+    optimizer::{Adam, StackOptimizer},
+};
+
+/// What a pretraining run is made with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// Seed of weights, text and masks.
+    pub seed: u64,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Documents per step.
+    pub batch: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Longest document in tokens.
+    pub max_length: usize,
+}
+
+/// Documents of a generated corpus with masks, each step its own.
+#[derive(Debug)]
+struct FillMasks<'a> {
+    corpus: Corpus,
+    tokenizer: &'a Tokenizer,
+    place: &'a Place,
+    recipe: Recipe,
+}
+
+/// Documents held back for evaluation lie from here on.
+const HELD_BACK: u64 = 1 << 40;
+
+impl FillMasks<'_> {
+    fn masked(&self, start: u64, step: u64) -> mask::MaskedBatch {
+        let documents = (0..self.recipe.batch as u64).map(|row| self.corpus.document(start + row));
+        let rows = documents.map(|(first, second)| Encoded {
+            ids: self.tokenizer.encode(&first, second.as_deref(), self.recipe.max_length)
+                .unwrap_or_else(|error| unreachable!("the corpus is text: {error}")),
+            label: 0.0,
+        });
+        let set = EncodedSet { rows: rows.collect() };
+        let all: Vec<usize> = (0..set.rows.len()).collect();
+        mask::mask(Batch::gather(&set, &all, all.len(), self.tokenizer.pad_id()), self.tokenizer, self.recipe.seed, step)
+    }
+
+    /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted.
+    fn loss(&self, network: &Network, masked: &mask::MaskedBatch, pass: &Pass) -> (Tensor<1>, f64) {
+        let tokens = Tokens::new(&masked.batch.ids, &masked.batch.lengths, self.tokenizer.pad_id() as usize, self.place);
+        let logits = network.fill_masks(&tokens, &masked.positions, pass); // [1, n, vocabulary]
+        let [_, n, vocabulary] = logits.dims();
+        let logs = activation::log_softmax(logits.reshape([n, vocabulary]), 1);
+        let targets = models::head::index(&masked.targets, self.place).reshape([n, 1]);
+        let chosen = logs.clone().gather(1, targets.clone());
+        let right = logs.argmax(1).equal(targets).int().float();
+        let share = values(&right.mean().without_autodiff())[0];
+        (chosen.mean().neg(), share)
+    }
+}
+
+impl Lesson for FillMasks<'_> {
+    fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses {
+        let masked = self.masked(micro * self.recipe.batch as u64, micro);
+        let (loss, _) = self.loss(network, &masked, pass);
+        Losses { stacks: vec![loss], tokens: masked.batch.lengths.iter().sum::<usize>() as u64 }
+    }
+}
+
+/// Loss and share of masked tokens predicted on documents that were never trained on.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Mean cross-entropy in nats.
+    pub loss: f64,
+    /// Share of masked tokens whose prediction is right.
+    pub accuracy: f64,
+}
+
+fn held(network: &Network, lesson: &FillMasks<'_>) -> Held {
+    let network = network.frozen();
+    let (batches, pass) = (8, Pass::plain(1));
+    let mut sum = Held { loss: 0.0, accuracy: 0.0 };
+    for batch in 0..batches {
+        let start = HELD_BACK + batch * lesson.recipe.batch as u64;
+        let (loss, share) = lesson.loss(&network, &lesson.masked(start, start), &pass);
+        sum.loss += values(&loss)[0] / batches as f64;
+        sum.accuracy += share / batches as f64;
+    }
+    sum
+}
+
+/// Pretrains an encoder of `config` from random weights; `report` hears every step, and every `evaluate_every`
+/// steps what the held-back documents say. Returns the tensors of the trained model.
+pub fn pretrain(config: &Config, tokenizer: &Tokenizer, recipe: Recipe, place: &Place, evaluate_every: u64, report: &mut dyn FnMut(StepEntry, Option<Held>)) -> Result<Weights, TrainError> {
+    let weights = Weights::random(&config.wanted(true), recipe.seed);
+    let mut cohort = cohort(config, &weights, recipe, place)?;
+    let lesson = FillMasks { corpus: Corpus::new(recipe.seed), tokenizer, place, recipe };
+    while cohort.step < recipe.steps {
+        let step = cohort.advance(&lesson);
+        let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
+        report(step.runs[0].entry, due.then(|| held(&cohort.network, &lesson)));
+    }
+    Ok(export(&mut cohort.network, config))
+}
+
+/// One run of full fine-tuning with a masked-language-modelling head.
+fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> Result<Cohort, TrainError> {
+    let full = preset::find("full").unwrap_or_else(|_| unreachable!("the registry has full fine-tuning"));
+    let variant = (full.spec)(0).check(None).unwrap_or_else(|_| unreachable!("the preset is valid"));
+    let plan = StackPlan {
+        variant: variant.clone(),
+        runs: vec![RunPlan { init_seed: recipe.seed, alpha: 1.0 }],
+        targets: std::collections::BTreeSet::new(),
+    };
+    let mut network = Network::new(Roberta::new(config, weights, place)?);
+    network.attach(&plan, Head::MaskedLm(MaskedLm::new(config, weights, 1, place)))?;
+    let train = Hyper {
+        steps: Some(recipe.steps), epochs: None, batch: recipe.batch, learning_rate: recipe.learning_rate, weight_decay: 0.01,
+        warmup: 0.05, schedule: Schedule::Linear, beta2: 0.98, max_length: recipe.max_length, ..Hyper::default()
+    };
+    let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
+    let cell = Cell {
+        id: CellId { task: "masked_lm".to_owned(), variant: "full".to_owned(), rank: 0, seed: recipe.seed },
+        plan: CellPlan {
+            suite: "corpus".to_owned(), task: "masked_lm".to_owned(), model: "new".to_owned(),
+            targets: models::target::Target::Endings(Vec::new()), preset: "full".to_owned(), variant: variant.spec().clone(),
+            train, readouts: Vec::new(), seeds: Seeds::all(recipe.seed),
+        },
+        diff: serde_json::Value::Null,
+    };
+    let member = Member { cell, steps: recipe.steps, active: true, failure: None, kept: None };
+    let stack = Stack { members: vec![member], plan, optimizer: StackOptimizer::default(), sensitivity: std::collections::BTreeMap::new() };
+    Ok(Cohort { network, stacks: vec![stack], step: 0, accumulate: 1, adam })
+}
+
+/// The trained tensors in the file's layout.
+fn export(network: &mut Network, config: &Config) -> Weights {
+    let mut out = Weights::default();
+    let wanted = config.wanted(true);
+    for Named { name, owned, .. } in network.owned(0) {
+        let Some(tensor) = wanted.iter().find(|wanted| wanted.name == name) else { continue };
+        let [_, rows, cols] = owned.tensor.dims();
+        let numbers = values(&variants::host::plain(owned.tensor));
+        let is_linear = tensor.shape.len() == 2 && !name.contains("embeddings");
+        let ordered: Vec<f32> = if is_linear {
+            (0..cols).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| numbers[r * cols + c] as f32).collect()
+        } else {
+            numbers.iter().map(|v| *v as f32).collect()
+        };
+        out.insert(name, tensor.shape.clone(), ordered);
+    }
+    out
+}

@@ -1,0 +1,217 @@
+//! The one loop: a cohort from its first step, or its checkpoint, to its records.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use record::{CellId, Entry, Evaluation, Journal, StepLog};
+use variants::slot::StackPlan;
+
+use crate::{
+    adapter,
+    cell::Cell,
+    cohort::{Cohort, Member, Stack},
+    error::TrainError,
+    finish::{finish, select},
+    lesson::{Classify, Feed},
+    library::Prepared,
+    optimizer::{Adam, StackOptimizer},
+    sink::{Event, Sink},
+    state::{self, Progress},
+    study::Setting,
+};
+
+/// A cohort before it trains: its stacks, their members and their tasks.
+#[derive(Debug)]
+pub struct Plan {
+    id: String,
+    stacks: Vec<(StackPlan, Vec<Slot>)>,
+}
+
+/// A member with its task.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// What it runs.
+    pub cell: Cell,
+    /// Its data.
+    pub task: Arc<Prepared>,
+    /// Its length in optimizer steps.
+    pub steps: u64,
+}
+
+/// What a run has logged and where.
+#[derive(Debug)]
+pub struct Log {
+    /// Every step.
+    pub steps: StepLog,
+    /// Every evaluation.
+    pub evaluations: Vec<Evaluation>,
+    /// Steps at which it was resumed.
+    pub resumed: Vec<u64>,
+    journal: Journal,
+}
+
+impl Plan {
+    /// Cells of one cohort: those that may share a stack do, in their order.
+    pub fn new(id: String, cells: &[Cell], setting: &Setting<'_>) -> Result<Self, TrainError> {
+        let mut stacks: Vec<(StackPlan, Vec<Slot>)> = Vec::new();
+        for cell in cells {
+            let one = adapter::stack_plan(&cell.plan, &cell.id, setting.library)?;
+            let task = setting.library.task(&cell.plan.suite, &cell.plan.task, &cell.plan.model, cell.plan.train.max_length)?;
+            let steps = cell.plan.train.total_steps(task.train.rows.len());
+            let slot = Slot { cell: cell.clone(), task, steps };
+            let same = |(plan, _): &&mut (StackPlan, Vec<Slot>)| {
+                plan.variant.stack_key() == one.variant.stack_key() && plan.targets == one.targets
+            };
+            match stacks.iter_mut().find(same) {
+                Some((plan, slots)) => {
+                    plan.runs.extend(&one.runs);
+                    slots.push(slot);
+                }
+                None => stacks.push((one, vec![slot])),
+            }
+        }
+        Ok(Self { id, stacks })
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its cells, stack by stack.
+    pub fn cells(&self) -> Vec<&Cell> {
+        self.stacks.iter().flat_map(|(_, slots)| slots).map(|slot| &slot.cell).collect()
+    }
+
+    /// Length of its longest run.
+    pub fn steps(&self) -> u64 {
+        self.stacks.iter().flat_map(|(_, slots)| slots).map(|slot| slot.steps).max().unwrap_or(0)
+    }
+
+    /// The cohort at its first step.
+    pub fn build(&self, setting: &Setting<'_>) -> Result<Cohort, TrainError> {
+        let train = &self.stacks[0].1[0].cell.plan.train;
+        let parts: Vec<_> = self.stacks.iter()
+            .map(|(plan, slots)| (plan.clone(), slots.iter().map(|slot| slot.task.info.objective.n_outputs()).collect()))
+            .collect();
+        let member = |slot: &Slot| Member { cell: slot.cell.clone(), steps: slot.steps, active: true, failure: None, kept: None };
+        Ok(Cohort {
+            network: setting.library.network(&self.stacks[0].1[0].cell.plan.model, &parts)?,
+            stacks: self.stacks.iter().map(|(plan, slots)| Stack {
+                members: slots.iter().map(member).collect(),
+                plan: plan.clone(),
+                optimizer: StackOptimizer::default(),
+                sensitivity: std::collections::BTreeMap::new(),
+            }).collect(),
+            step: 0,
+            accumulate: train.accumulate,
+            adam: Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon },
+        })
+    }
+
+    /// Batches of all its runs.
+    pub fn lesson(&self, setting: &Setting<'_>) -> Result<Classify, TrainError> {
+        let first = &self.stacks[0].1[0].cell.plan;
+        let feed = |slot: &Slot| Feed {
+            set: slot.task.train.clone(),
+            objective: slot.task.info.objective.clone(),
+            seed: slot.cell.plan.seeds.data,
+        };
+        Ok(Classify {
+            feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),
+            rows: first.train.batch,
+            pad: setting.library.base(&first.model)?.tokenizer.pad_id(),
+            place: setting.library.place().clone(),
+        })
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Trains a cohort to its end and writes its records; stops at a step where `setting.stop` or `halt` is set.
+pub fn train(plan: Plan, folder: &Path, setting: &Setting<'_>, halt: &AtomicBool, sink: &dyn Sink) -> Result<(), TrainError> {
+    let started = now();
+    let mut cohort = plan.build(setting)?;
+    let lesson = plan.lesson(setting)?;
+    let slots: Vec<&[Slot]> = plan.stacks.iter().map(|(_, slots)| slots.as_slice()).collect();
+    let mut progress: Vec<Vec<Progress>> = slots.iter().map(|s| vec![Progress::default(); s.len()]).collect();
+    let checkpoint = folder.join("checkpoint.safetensors");
+    let resumes = checkpoint.is_file();
+    if resumes {
+        state::load(&mut cohort, &mut progress, &checkpoint)?;
+    }
+    let mut logs = open_logs(&slots, folder, resumes.then_some(cohort.step))?;
+    let (steps, every) = (plan.steps(), plan.cells()[0].plan.train.checkpoint_every);
+    let cells: Vec<CellId> = plan.cells().iter().map(|cell| cell.id.clone()).collect();
+    sink.event(&Event::Started { cells: &cells, step: cohort.step, steps });
+    while cohort.step < steps && cohort.is_active() {
+        if setting.stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
+            state::save(&mut cohort, &progress, &checkpoint)?;
+            return Err(TrainError::Interrupted);
+        }
+        let clock = Instant::now();
+        let report = cohort.advance(&lesson);
+        let share = clock.elapsed().as_secs_f64() / report.runs.len().max(1) as f64;
+        for run in &report.runs {
+            let (stack, index) = run.at;
+            progress[stack][index].train_seconds += share;
+            progress[stack][index].tokens += report.tokens / report.runs.len() as u64;
+            logs[stack][index].step(run.entry)?;
+        }
+        if let Some(first) = report.runs.first() {
+            let (stack, index) = first.at;
+            sink.event(&Event::Step { runs: report.runs.len(), cell: &slots[stack][index].cell.id, steps, entry: first.entry });
+        }
+        select(&mut cohort, &slots, &mut progress, &mut logs, setting, sink)?;
+        if cohort.step % every == 0 && cohort.step < steps {
+            logs.iter().flatten().try_for_each(|log| log.journal.sync())?;
+            state::save(&mut cohort, &progress, &checkpoint)?;
+        }
+    }
+    finish(&mut cohort, &plan.id, &slots, &progress, logs, started, setting, sink)?;
+    std::fs::remove_dir_all(folder).map_err(|source| TrainError::Io { path: folder.to_owned(), source })
+}
+
+impl Log {
+    /// Logs a step.
+    pub fn step(&mut self, entry: record::StepEntry) -> Result<(), TrainError> {
+        self.steps.push(entry);
+        Ok(self.journal.append(&Entry::Step(entry))?)
+    }
+
+    /// Logs an evaluation.
+    pub fn evaluation(&mut self, evaluation: Evaluation) -> Result<(), TrainError> {
+        self.journal.append(&Entry::Evaluation(evaluation.clone()))?;
+        self.evaluations.push(evaluation);
+        Ok(())
+    }
+}
+
+/// Opens every run's journal: afresh, or cut back to the checkpoint's step.
+fn open_logs(slots: &[&[Slot]], folder: &Path, step: Option<u64>) -> Result<Vec<Vec<Log>>, TrainError> {
+    let open = |slot: &Slot| -> Result<Log, TrainError> {
+        let path: PathBuf = folder.join(format!("{}.jsonl", slot.cell.id.slug()));
+        let empty = |journal| Log { steps: StepLog::default(), evaluations: Vec::new(), resumed: Vec::new(), journal };
+        let Some(step) = step else { return Ok(empty(Journal::create(&path)?)) };
+        let (journal, entries) = Journal::reopen(&path, step)?;
+        let mut log = empty(journal);
+        for entry in entries {
+            match entry {
+                Entry::Step(entry) => log.steps.push(entry),
+                Entry::Evaluation(evaluation) => log.evaluations.push(evaluation),
+                Entry::Resumed { step } => log.resumed.push(step),
+            }
+        }
+        log.journal.append(&Entry::Resumed { step })?;
+        log.resumed.push(step);
+        Ok(log)
+    };
+    slots.iter().map(|stack| stack.iter().map(open).collect()).collect()
+}

@@ -1,0 +1,63 @@
+//! What a study tells whoever watches it.
+
+use record::{CellId, Evaluation, RunRecord, StepEntry};
+
+/// News of a study.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Before anything runs.
+    Planned {
+        /// Cells of the experiment.
+        cells: usize,
+        /// Of these, finished before.
+        finished: usize,
+        /// Optimizer steps to do, summed over cells; finished work left out.
+        steps: u64,
+    },
+    /// A cohort starts, or goes on from a checkpoint at `step`.
+    Started {
+        /// Its cells.
+        cells: &'a [CellId],
+        /// Steps done before.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+    },
+    /// One optimizer step of a cohort of `runs`; `entry` is the first run's.
+    Step {
+        /// Cells in the cohort.
+        runs: usize,
+        /// The cohort's first cell.
+        cell: &'a CellId,
+        /// Steps in all.
+        steps: u64,
+        /// The first run's step.
+        entry: StepEntry,
+    },
+    /// A run was evaluated.
+    Evaluated {
+        /// The run.
+        cell: &'a CellId,
+        /// The result.
+        evaluation: &'a Evaluation,
+    },
+    /// A run ended and its record is on disk.
+    Finished {
+        /// The record.
+        record: &'a RunRecord,
+    },
+}
+
+/// Receives the news, from any thread.
+pub trait Sink: Sync {
+    /// One piece of news.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Sink for Silent {
+    fn event(&self, _event: &Event<'_>) {}
+}

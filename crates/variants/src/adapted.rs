@@ -1,0 +1,304 @@
+//! The only place where `W0` meets an adapter.
+//!
+//! Forward, merge, restore and the dense weight derive from one definition of the variant, so they cannot
+//! disagree. Laws (checked for every preset): `forward(x) = x·weight() + bias`; merging preserves outputs;
+//! taking the stacks off restores the base bit for bit.
+
+use burn::tensor::{Tensor, module::linear};
+
+use crate::{
+    base::{BaseSpec, BiasSpec},
+    combine::{AnyCombine, Combine, Meeting},
+    compress,
+    delta::{AnyDelta, Delta, Factors, Shared, Site},
+    dropout,
+    error::AttachError,
+    host::Place,
+    pass::{Active, Pass, StackPass, gate, join, split},
+    role::{Owned, Role},
+    scaling::Scaling,
+    slot::{StackPlan, copies},
+};
+
+/// A linear map of a frozen backbone with the adapters of every stack of a cohort.
+#[derive(Clone, Debug)]
+pub struct AdaptedLinear {
+    name: String,
+    site: u64,
+    /// `W0`, `[d_in, d_out]`.
+    weight: Tensor<2>,
+    /// `[d_out]`
+    bias: Option<Tensor<1>>,
+    stacks: Vec<LinearStack>,
+}
+
+/// What one stack has on one map.
+#[derive(Clone, Debug)]
+struct LinearStack {
+    adapter: Option<Adapter>,
+    /// Each run's own weight (`base: trained`), `[runs, d_in, d_out]`.
+    weight: Option<Tensor<3>>,
+    /// Each run's own bias, `[runs, 1, d_out]`.
+    bias: Option<Tensor<3>>,
+}
+
+/// A delta, its scale and how it meets the base.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    delta: AnyDelta,
+    combine: AnyCombine,
+    /// Whether `W' − W0` is the delta itself.
+    additive: bool,
+    scaling: Scaling,
+    rank: usize,
+    alphas: Vec<f64>,
+    dropout: f64,
+    /// The gate with every component active, `[runs, 1, rank]`.
+    whole: Tensor<3>,
+    /// Left factor of the gradient of `B`, `[runs, rank, rank]`.
+    preconditioner: Option<Tensor<3>>,
+    place: Place,
+}
+
+/// The update of one map in the form that leaves this crate.
+#[derive(Clone, Debug)]
+pub enum Canonical {
+    /// `ΔW = W' − W0 = down·up`.
+    LowRank(Factors),
+    /// `W'` itself, `[runs, d_in, d_out]`, where the update is not low-rank.
+    Dense(Tensor<3>),
+}
+
+impl Adapter {
+    fn gate(&self, active: &Active) -> Tensor<3> {
+        match active {
+            Active::All => self.whole.clone(),
+            _ => gate(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len(), &self.place),
+        }
+    }
+
+    fn owned(&mut self) -> Vec<Owned<'_>> {
+        let mut owned = self.delta.owned();
+        owned.extend(self.combine.owned());
+        owned
+    }
+}
+
+impl AdaptedLinear {
+    /// A frozen map, `weight` `[d_in, d_out]`.
+    pub fn new(name: impl Into<String>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
+        let name = name.into();
+        Self { site: dropout::site(&name), name, weight, bias, stacks: Vec::new() }
+    }
+
+    /// Full name, as Hugging Face has it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `[d_in, d_out]`.
+    pub fn shape(&self) -> [usize; 2] {
+        self.weight.dims()
+    }
+
+    /// The frozen weight and bias.
+    pub fn base(&self) -> (Tensor<2>, Option<Tensor<1>>) {
+        (self.weight.clone(), self.bias.clone())
+    }
+
+    /// Takes all stacks off; the base is as it was, bit for bit, because nothing ever wrote it.
+    pub fn detach(&mut self) {
+        self.stacks.clear();
+    }
+
+    pub(crate) fn attach(&mut self, plan: &StackPlan, widest: [usize; 2], place: &Place, shared: &mut Shared) -> Result<(), AttachError> {
+        let spec = plan.variant.spec();
+        let runs = plan.runs.len();
+        let targeted = plan.targets.contains(&self.name);
+        let adapter = match &spec.delta {
+            Some(_) if targeted => Some(self.adapter(plan, widest, place, shared)?),
+            _ => None,
+        };
+        let trained = spec.base == BaseSpec::Trained;
+        let own_bias = trained || spec.bias == BiasSpec::All || (spec.bias == BiasSpec::LoraOnly && targeted);
+        self.stacks.push(LinearStack {
+            adapter,
+            weight: trained.then(|| copies(&self.weight, runs)),
+            bias: self.bias.as_ref().filter(|_| own_bias).map(|bias| copies(bias, runs)),
+        });
+        Ok(())
+    }
+
+    fn adapter(&self, plan: &StackPlan, widest: [usize; 2], place: &Place, shared: &mut Shared) -> Result<Adapter, AttachError> {
+        let spec = plan.variant.spec();
+        let (shape @ [d_in, d_out], rank) = (self.shape(), spec.rank);
+        let recipe = spec.delta.as_ref().unwrap_or_else(|| unreachable!("only adapting variants come here"));
+        let max = d_in.min(d_out);
+        if recipe.rank_bounded() && rank > max {
+            return Err(AttachError::RankTooLarge { slot: self.name.clone(), d_in, d_out, max, rank });
+        }
+        let (seeds, alphas) = (plan.seeds(), plan.runs.iter().map(|run| run.alpha).collect::<Vec<_>>());
+        let mut delta = recipe.init(&mut Site {
+            slot: &self.name, shape, widest, rank, init: &spec.init, seeds: &seeds, place, shared,
+        });
+        let scales: Vec<f64> = alphas.iter().map(|alpha| spec.scaling.at(*alpha, rank)).collect();
+        let whole = gate(&Active::All, rank, &|run, _| scales[run], alphas.len(), place);
+        let preconditioner = delta
+            .owned()
+            .into_iter()
+            .find(|owned| owned.role == Role::A)
+            .and_then(|a| spec.gradient.preconditioner(a.tensor, &scales, place));
+        let combine = spec.combine.init(&self.weight, delta.factors(&whole), place);
+        Ok(Adapter {
+            delta, combine, additive: spec.combine.is_additive(), scaling: spec.scaling, rank, alphas, dropout: spec.dropout, whole, preconditioner,
+            place: place.clone(),
+        })
+    }
+
+    /// The tensors of one stack on this map.
+    pub fn owned(&mut self, stack: usize) -> Vec<Owned<'_>> {
+        let LinearStack { adapter, weight, bias } = &mut self.stacks[stack];
+        let mut owned = adapter.as_mut().map(Adapter::owned).unwrap_or_default();
+        owned.extend(weight.as_mut().map(|t| Owned::new("weight", Role::Weight, t)));
+        owned.extend(bias.as_mut().map(|t| Owned::new("bias", Role::Bias, t)));
+        owned
+    }
+
+    /// What the gradient of `B` is multiplied by from the left before the optimizer, `[runs, rank, rank]`.
+    pub fn preconditioner(&self, stack: usize) -> Option<Tensor<3>> {
+        self.stacks[stack].adapter.as_ref()?.preconditioner.clone()
+    }
+
+    /// Departure of this map's factors from orthonormality, `[runs, terms]`.
+    pub fn orthogonality(&self, stack: usize) -> Option<Tensor<2>> {
+        self.stacks[stack].adapter.as_ref()?.delta.orthogonality()
+    }
+
+    /// Whether `stack` has an adapter here.
+    pub fn is_adapted(&self, stack: usize) -> bool {
+        self.stacks[stack].adapter.is_some()
+    }
+
+    /// `[rows, seq, d_in] -> [rows, seq, d_out]`, every stack on its own rows.
+    pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        let plain = |stack: &LinearStack| stack.adapter.is_none() && stack.weight.is_none() && stack.bias.is_none();
+        if self.stacks.iter().all(plain) {
+            return linear(x, self.weight.clone(), self.bias.clone());
+        }
+        let [rows, seq, _] = x.dims();
+        let parts = split(&x, pass);
+        // One product with the base for all rows that need one.
+        let products = if self.stacks.iter().all(|stack| stack.weight.is_some()) {
+            None
+        } else {
+            Some(split(&linear(x, self.weight.clone(), None), pass))
+        };
+        let out = parts.into_iter().zip(&self.stacks).zip(&pass.stacks).enumerate().map(|(index, ((x, stack), here))| {
+            let product = || products.as_ref().map(|all| all[index].clone())
+                .unwrap_or_else(|| unreachable!("a stack without its own weight asked for the base's product"));
+            let y = match (&stack.weight, &stack.adapter) {
+                (Some(weight), _) => x.matmul(weight.clone()),
+                (None, Some(adapter)) => self.adapted(adapter, x, product(), here, seq),
+                (None, None) => product(),
+            }; // [runs, n, d_out]
+            match (&stack.bias, &self.bias) {
+                (Some(own), _) => y + own.clone(),
+                (None, Some(bias)) => y + bias.clone().unsqueeze::<3>(),
+                (None, None) => y,
+            }
+        });
+        join(out.collect(), rows, seq)
+    }
+
+    fn adapted(&self, adapter: &Adapter, x: Tensor<3>, product: Tensor<3>, here: &StackPass, seq: usize) -> Tensor<3> {
+        let [_, n, d_in] = x.dims();
+        let mask = dropout::mask(here, self.site, adapter.dropout, [n / seq, seq, d_in], &adapter.place);
+        let dropped = mask.is_some();
+        let input = match mask {
+            Some(mask) => x * mask,
+            None => x,
+        };
+        adapter.combine.forward(Meeting {
+            product,
+            base: &self.weight,
+            delta: &adapter.delta,
+            gate: &adapter.gate(&here.active),
+            input,
+            dropped,
+        })
+    }
+
+    /// `W'` of every run of a stack with `active` components, `[runs, d_in, d_out]`.
+    pub fn weight(&self, stack: usize, active: &Active) -> Tensor<3> {
+        let LinearStack { adapter, weight, .. } = &self.stacks[stack];
+        match (weight, adapter) {
+            (Some(weight), _) => weight.clone(),
+            (None, Some(adapter)) => {
+                adapter.combine.weight(&self.weight, adapter.delta.factors(&adapter.gate(active)))
+            }
+            (None, None) => self.weight.clone().unsqueeze::<3>(),
+        }
+    }
+
+    /// `W0 + ΔW` of a stack before it is combined, `[runs, d_in, d_out]`.
+    #[cfg(feature = "testing")]
+    pub(crate) fn sum(&self, stack: usize, active: &Active) -> Tensor<3> {
+        let base = self.weight.clone().unsqueeze::<3>();
+        match &self.stacks[stack].adapter {
+            Some(adapter) => base + adapter.delta.factors(&adapter.gate(active)).product(),
+            None => base,
+        }
+    }
+
+    /// The update of a stack in canonical form; `None` where it leaves the map as it is.
+    pub fn canonical(&self, stack: usize, active: &Active) -> Option<Canonical> {
+        let LinearStack { adapter, weight, .. } = &self.stacks[stack];
+        match (weight, adapter) {
+            (Some(weight), _) => Some(Canonical::Dense(weight.clone())),
+            (None, Some(adapter)) => {
+                let factors = adapter.delta.factors(&adapter.gate(active));
+                Some(if adapter.additive {
+                    Canonical::LowRank(factors)
+                } else {
+                    Canonical::Dense(adapter.combine.weight(&self.weight, factors))
+                })
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Weight `[d_in, d_out]` and bias `[d_out]` of one run, as a plain map.
+    pub fn merged(&self, stack: usize, run: usize, active: &Active) -> (Tensor<2>, Option<Tensor<1>>) {
+        let weight = self.weight(stack, active);
+        let [runs, d_in, d_out] = weight.dims();
+        let run_of = if runs == 1 { 0 } else { run };
+        let weight = weight.slice([run_of..run_of + 1]).reshape([d_in, d_out]);
+        let bias = match &self.stacks[stack].bias {
+            Some(own) => Some(own.clone().slice([run..run + 1]).reshape([d_out])),
+            None => self.bias.clone(),
+        };
+        (weight, bias)
+    }
+
+    /// Replaces a stack's additive update by its best approximation at `rank`.
+    pub fn compress(&mut self, stack: usize, rank: usize) {
+        let Some(adapter) = &mut self.stacks[stack].adapter else { return };
+        let factors = adapter.delta.factors(&adapter.whole);
+        let delta = compress::best_approximation(&factors, rank, &adapter.place);
+        adapter.whole = adapter.whole.ones_like().slice([0..adapter.alphas.len(), 0..1, 0..1]).repeat_dim(2, rank);
+        adapter.scaling = Scaling::Constant { value: 1.0 };
+        adapter.rank = rank;
+        adapter.delta = AnyDelta::LowRank(delta);
+    }
+
+    /// A plain map with the update of one run folded in and no stacks.
+    pub fn merge(&self, stack: usize, run: usize, active: &Active) -> Self {
+        let (weight, bias) = self.merged(stack, run, active);
+        Self { weight, bias, stacks: Vec::new(), ..self.clone() }
+    }
+
+    /// The same map with one of its stacks alone.
+    pub fn only(&self, stack: usize) -> Self {
+        Self { stacks: vec![self.stacks[stack].clone()], ..self.clone() }
+    }
+}

@@ -1,0 +1,43 @@
+//! `W' = W0 + ΔW`; forward `x·W0 + x·ΔW`, the second term by the delta's thin products.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Combine, CombineRecipe, Meeting};
+use crate::{
+    delta::{Delta, Factors},
+    host::Place,
+    role::Owned,
+};
+
+/// No parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {}
+
+/// The sum.
+#[derive(Clone, Copy, Debug)]
+pub struct Additive;
+
+impl CombineRecipe for Spec {
+    type Combine = Additive;
+    const ADDITIVE: bool = true;
+
+    fn init(&self, _base: &Tensor<2>, _start: Factors, _place: &Place) -> Additive {
+        Additive
+    }
+}
+
+impl Combine for Additive {
+    fn owned(&mut self) -> Vec<Owned<'_>> {
+        Vec::new()
+    }
+
+    fn forward(&self, meeting: Meeting<'_>) -> Tensor<3> {
+        meeting.product + meeting.delta.forward(meeting.input, meeting.gate)
+    }
+
+    fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
+        base.clone().unsqueeze::<3>() + factors.product()
+    }
+}

@@ -1,0 +1,111 @@
+//! A trained magnitude per output times the direction of the updated weight.
+//!
+//! `W' = m ∘ (W0 + ΔW) / n` with `n = ‖W0 + ΔW‖_c`, the norm of each output's column (Eq. 5). Stored
+//! transposed, so `n` runs over `d_in`, and `m`, `n` are `[runs, 1, d_out]`. `m` starts as `n`, so the start
+//! is the base, exactly. `n` is a constant in the backward pass (§4.3, Eq. 11).
+//!
+//! Forward, with `x̃` the adapter's input after dropout:
+//! `y = (m/n) ∘ (x·W0 + x̃·ΔW)`, one product with the base. The named form `peft` applies dropout to the
+//! base's share of the change as well, `y = x·W0 + (m/n − 1) ∘ x̃·W0 + (m/n) ∘ x̃·ΔW`, and pays a second
+//! product with the base; without dropout the two agree. A bias is added afterwards and not scaled.
+//!
+//! No dense product is formed for the norm: with `ΔW = down·up`,
+//! `n² = ‖W0‖² + 2⟨W0ᵀ·down, upᵀ⟩ + diag(upᵀ·downᵀ·down·up)`, clamped at 0. Where `n` is 0 the column is 0
+//! and `m/n` is taken as 1; PEFT divides 0 by 0 there.
+//!
+//! Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, ICML 2024, arXiv:2402.09353.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Combine, CombineRecipe, Meeting};
+use crate::{
+    delta::{Delta, Factors},
+    host::{Place, plain},
+    role::{Owned, Role},
+};
+
+/// Where dropout acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropoutForm {
+    /// On the adapter's input alone.
+    #[default]
+    Adapter,
+    /// On the change of the base's share as well, as PEFT does.
+    Peft,
+}
+
+/// As written in YAML.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Where dropout acts.
+    #[serde(default)]
+    pub dropout_form: DropoutForm,
+}
+
+/// Magnitudes over directions.
+#[derive(Clone, Debug)]
+pub struct WeightDecomposed {
+    /// `m`, trained, `[runs, 1, d_out]`.
+    pub magnitude: Tensor<3>,
+    /// `‖W0‖²` of each column, `[1, 1, d_out]`, cached because the base is frozen.
+    base_square: Tensor<3>,
+    dropout_form: DropoutForm,
+}
+
+fn column_square(base: &Tensor<2>) -> Tensor<3> {
+    base.clone().square().sum_dim(0).unsqueeze::<3>() // [1, 1, d_out]
+}
+
+/// `n` of `W0 + down·up`, `[runs, 1, d_out]`, from values alone.
+fn norm(base: &Tensor<2>, base_square: &Tensor<3>, factors: &Factors) -> Tensor<3> {
+    let (down, up) = (plain(&factors.down), plain(&factors.up));
+    let down_t = down.clone().transpose(); // [runs, k, d_in]
+    let cross = down_t.clone().matmul(base.clone().unsqueeze::<3>()) * up.clone(); // [runs, k, d_out]
+    let square = down_t.matmul(down).matmul(up.clone()) * up; // [runs, k, d_out]
+    (base_square.clone() + (cross * 2.0 + square).sum_dim(1)).clamp_min(0.0).sqrt()
+}
+
+impl WeightDecomposed {
+    /// `m/n`, `[runs, 1, d_out]`; gradients reach `m` alone.
+    fn ratio(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
+        let n = norm(base, &self.base_square, factors);
+        let empty = n.clone().equal_scalar(0.0);
+        (self.magnitude.clone() / n.mask_fill(empty.clone(), 1.0)).mask_fill(empty, 1.0)
+    }
+}
+
+impl CombineRecipe for Spec {
+    type Combine = WeightDecomposed;
+    const ADDITIVE: bool = false;
+
+    fn init(&self, base: &Tensor<2>, start: Factors, _place: &Place) -> WeightDecomposed {
+        let base_square = column_square(base);
+        let magnitude = norm(base, &base_square, &start);
+        WeightDecomposed { magnitude, base_square, dropout_form: self.dropout_form }
+    }
+}
+
+impl Combine for WeightDecomposed {
+    fn owned(&mut self) -> Vec<Owned<'_>> {
+        vec![Owned::new("magnitude", Role::Magnitude, &mut self.magnitude)]
+    }
+
+    fn forward(&self, meeting: Meeting<'_>) -> Tensor<3> {
+        let Meeting { product, base, delta, gate, input, dropped } = meeting;
+        let ratio = self.ratio(base, &delta.factors(gate));
+        if dropped && self.dropout_form == DropoutForm::Peft {
+            let change = input.clone().matmul(base.clone().unsqueeze::<3>()); // [runs, n, d_out]
+            return product
+                + (ratio.clone() - 1.0) * change
+                + ratio * delta.forward(input, gate);
+        }
+        ratio * (product + delta.forward(input, gate))
+    }
+
+    fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
+        self.ratio(base, &factors) * (base.clone().unsqueeze::<3>() + factors.product())
+    }
+}

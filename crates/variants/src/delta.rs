@@ -1,0 +1,178 @@
+//! Axis 1a: how `ΔW` is formed.
+//!
+//! Every delta of this axis is a product of two factors with a diagonal gate between them,
+//! `ΔW = down · diag(gate) · up`, where the gate carries the scale `s` and, for nested ranks, the prefix in
+//! use. The gate belongs to the pass, not to the delta, so one checkpoint serves every rank.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    host::Place,
+    init::{AnyInit, Init},
+    preset::Preset,
+    role::Owned,
+    stream::{self, Stream},
+};
+
+/// A low-rank `ΔW` as two factors, gate folded in.
+#[derive(Clone, Debug)]
+pub struct Factors {
+    /// `[runs, d_in, k]`
+    pub down: Tensor<3>,
+    /// `[runs, k, d_out]`
+    pub up: Tensor<3>,
+}
+
+impl Factors {
+    /// `ΔW = down · up`, `[runs, d_in, d_out]`.
+    pub fn product(self) -> Tensor<3> {
+        self.down.matmul(self.up)
+    }
+}
+
+/// How `ΔW` is formed.
+pub trait Delta: Clone + Debug + Send {
+    /// The tensors this delta owns; frozen ones too, since they are saved.
+    fn owned(&mut self) -> Vec<Owned<'_>>;
+
+    /// `ΔW` as factors, with the gate `[runs, 1, rank]` folded in.
+    fn factors(&self, gate: &Tensor<3>) -> Factors;
+
+    /// `x·ΔW`, `[runs, n, d_in] -> [runs, n, d_out]`, without forming `ΔW`.
+    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3>;
+
+    /// Departure of the factors from orthonormality, one column per factor, `[runs, terms]`.
+    fn orthogonality(&self) -> Option<Tensor<2>> {
+        None
+    }
+}
+
+/// As written in YAML: builds the delta of one map.
+pub trait DeltaRecipe {
+    /// The delta this recipe builds.
+    type Delta: Delta;
+
+    /// Whether the rank is bounded by the map's widths. A shared random pair's is not.
+    const RANK_BOUNDED: bool = true;
+
+    /// Whether components can be pruned by zeroing a diagonal.
+    const HAS_DIAGONAL: bool = false;
+
+    /// First values on one map.
+    fn init(&self, at: &mut Site<'_>) -> Self::Delta;
+}
+
+/// What a recipe may see of the map it is put on.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// Full name of the map, the key of its random draws.
+    pub slot: &'a str,
+    /// `[d_in, d_out]` of the map.
+    pub shape: [usize; 2],
+    /// Largest `[d_in, d_out]` over all adapted maps of the stack.
+    pub widest: [usize; 2],
+    /// Rank of the update.
+    pub rank: usize,
+    /// First values of drawn factors.
+    pub init: &'a AnyInit,
+    /// The runs' `init` seeds.
+    pub seeds: &'a [u64],
+    /// Where tensors live.
+    pub place: &'a Place,
+    /// Tensors that several maps share.
+    pub shared: &'a mut Shared,
+}
+
+impl Site<'_> {
+    /// One drawn factor per run, `[runs, width, rank]`.
+    ///
+    /// Values are drawn component by component, so the first `b` components are the same at every rank.
+    pub fn drawn(&self, name: &str, width: usize) -> Tensor<3> {
+        let mut values = Vec::with_capacity(self.seeds.len() * width * self.rank);
+        for &seed in self.seeds {
+            let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.{name}", self.slot));
+            values.extend(self.init.components(width, self.rank, rng)); // [rank, width]
+        }
+        self.place.tensor(values, [self.seeds.len(), self.rank, width]).swap_dims(1, 2)
+    }
+
+    /// Zeros, `[runs, rows, cols]`.
+    pub fn zeros(&self, rows: usize, cols: usize) -> Tensor<3> {
+        self.place.zeros([self.seeds.len(), rows, cols])
+    }
+}
+
+/// Frozen tensors referenced by many maps of a stack, made once.
+#[derive(Debug, Default)]
+pub struct Shared(BTreeMap<String, Tensor<2>>);
+
+impl Shared {
+    /// The tensor called `key`, made on first use.
+    pub fn get(&mut self, key: &str, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        self.0.entry(key.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+macro_rules! deltas {
+    ($($file:ident :: $Delta:ident),+ $(,)?) => {
+        $(pub mod $file;)+
+
+        /// Any delta of the axis.
+        #[derive(Clone, Debug)]
+        #[expect(missing_docs, reason = "each variant is documented in its own file")]
+        pub enum AnyDelta { $($Delta($file::$Delta)),+ }
+
+        /// A delta as written in YAML.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        #[expect(missing_docs, reason = "each variant is documented in its own file")]
+        pub enum DeltaSpec { $($Delta($file::Spec)),+ }
+
+        impl DeltaSpec {
+            /// First values on one map.
+            pub fn init(&self, at: &mut Site<'_>) -> AnyDelta {
+                match self { $(Self::$Delta(spec) => AnyDelta::$Delta(spec.init(at))),+ }
+            }
+            /// The YAML name of the kind.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$Delta(_) => stringify!($file)),+ }
+            }
+            /// Whether the rank is bounded by the map's widths.
+            pub fn rank_bounded(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::RANK_BOUNDED),+ }
+            }
+            /// Whether components can be pruned by zeroing a diagonal.
+            pub fn has_diagonal(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::HAS_DIAGONAL),+ }
+            }
+        }
+
+        impl Delta for AnyDelta {
+            fn owned(&mut self) -> Vec<Owned<'_>> {
+                match self { $(Self::$Delta(delta) => delta.owned()),+ }
+            }
+            fn factors(&self, gate: &Tensor<3>) -> Factors {
+                match self { $(Self::$Delta(delta) => delta.factors(gate)),+ }
+            }
+            fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
+                match self { $(Self::$Delta(delta) => delta.forward(x, gate)),+ }
+            }
+            fn orthogonality(&self) -> Option<Tensor<2>> {
+                match self { $(Self::$Delta(delta) => delta.orthogonality()),+ }
+            }
+        }
+
+        /// The presets that come with the mechanisms of this axis.
+        pub const PRESETS: &[&[Preset]] = &[$($file::PRESETS),+];
+    };
+}
+
+// Alphabetical. One line per file; the file's module doc is its documentation.
+deltas! {
+    low_rank::LowRank,
+    shared_random::SharedRandom,
+    svd_form::SvdForm,
+}

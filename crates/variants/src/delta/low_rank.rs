@@ -1,0 +1,60 @@
+//! The product of two thin factors, `ΔW = s·A·B`.
+//!
+//! `A: [runs, d_in, rank]` (the paper's `Aᵀ`) is drawn from the variant's `init`, `B: [runs, rank, d_out]`
+//! (the paper's `Bᵀ`) starts at zero, so the start is the base. Two thin products replace `x·ΔW`:
+//! `rank·(d_in + d_out)` multiplications per row instead of `d_in·d_out`.
+//!
+//! Where `A` is frozen, autodiff keeps `x·A` (`[n, rank]`) for the backward pass and not `x`
+//! (`[n, d_in]`), because an untracked factor needs no gradient.
+//!
+//! Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022, arXiv:2106.09685, Eq. 3.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Delta, DeltaRecipe, Factors, Site};
+use crate::{
+    preset::Preset,
+    role::{Owned, Role},
+};
+
+/// No parameters of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {}
+
+/// Two factors per run.
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// Down-projection, `[runs, d_in, rank]`.
+    pub a: Tensor<3>,
+    /// Up-projection, `[runs, rank, d_out]`.
+    pub b: Tensor<3>,
+}
+
+/// The presets of this form live in `presets/`, since they only recombine it with other axes.
+pub const PRESETS: &[Preset] = &[];
+
+impl DeltaRecipe for Spec {
+    type Delta = LowRank;
+
+    fn init(&self, at: &mut Site<'_>) -> LowRank {
+        let [d_in, d_out] = at.shape;
+        LowRank { a: at.drawn("a", d_in), b: at.zeros(at.rank, d_out) }
+    }
+}
+
+impl Delta for LowRank {
+    fn owned(&mut self) -> Vec<Owned<'_>> {
+        vec![Owned::ranked("a", Role::A, 2, &mut self.a), Owned::ranked("b", Role::B, 1, &mut self.b)]
+    }
+
+    fn factors(&self, gate: &Tensor<3>) -> Factors {
+        Factors { down: self.a.clone() * gate.clone(), up: self.b.clone() }
+    }
+
+    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
+        let hidden = x.matmul(self.a.clone()) * gate.clone(); // [runs, n, rank]
+        hidden.matmul(self.b.clone()) // [runs, n, d_out]
+    }
+}

@@ -1,0 +1,86 @@
+//! A singular-value form with trained factors, `ΔW = s·P Λ Q`.
+//!
+//! In our layout `ΔW = s·Q·diag(λ)·P` with `Q: [runs, d_in, rank]` (the paper's `Qᵀ`, PEFT's `lora_A`),
+//! `λ: [runs, 1, rank]` (`lora_E`) and `P: [runs, rank, d_out]` (the paper's `Pᵀ`, `lora_B`). `λ` starts at
+//! zero; both factors are drawn. A component is pruned by zeroing its `λ`; its factors keep training, so it
+//! may come back.
+//!
+//! The regulariser is the mean over all factors of `‖PᵀP − I‖_F`, as the authors' code has it; the paper's
+//! Eq. 4 squares the norms.
+//!
+//! Zhang et al., *Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning*, ICLR 2023,
+//! arXiv:2303.10512, Eqs. 3 and 4.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Delta, DeltaRecipe, Factors, Site};
+use crate::{
+    preset::Preset,
+    role::{Owned, Role},
+};
+
+/// No parameters of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {}
+
+/// Two drawn factors and a diagonal per run.
+#[derive(Clone, Debug)]
+pub struct SvdForm {
+    /// Right factor, `[runs, d_in, rank]`.
+    pub q: Tensor<3>,
+    /// Diagonal, `[runs, 1, rank]`.
+    pub lambda: Tensor<3>,
+    /// Left factor, `[runs, rank, d_out]`.
+    pub p: Tensor<3>,
+}
+
+/// AdaLoRA adds a budget to this form: see `presets/adalora.rs`.
+pub const PRESETS: &[Preset] = &[];
+
+impl DeltaRecipe for Spec {
+    type Delta = SvdForm;
+    const HAS_DIAGONAL: bool = true;
+
+    fn init(&self, at: &mut Site<'_>) -> SvdForm {
+        let [d_in, d_out] = at.shape;
+        SvdForm {
+            q: at.drawn("q", d_in),
+            lambda: at.zeros(1, at.rank),
+            p: at.drawn("p", d_out).swap_dims(1, 2), // [runs, rank, d_out]
+        }
+    }
+}
+
+impl Delta for SvdForm {
+    fn owned(&mut self) -> Vec<Owned<'_>> {
+        vec![
+            Owned::ranked("q", Role::A, 2, &mut self.q),
+            Owned::ranked("lambda", Role::Lambda, 2, &mut self.lambda),
+            Owned::ranked("p", Role::B, 1, &mut self.p),
+        ]
+    }
+
+    fn factors(&self, gate: &Tensor<3>) -> Factors {
+        Factors { down: self.q.clone() * (self.lambda.clone() * gate.clone()), up: self.p.clone() }
+    }
+
+    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
+        let hidden = x.matmul(self.q.clone()) * (self.lambda.clone() * gate.clone()); // [runs, n, rank]
+        hidden.matmul(self.p.clone()) // [runs, n, d_out]
+    }
+
+    fn orthogonality(&self) -> Option<Tensor<2>> {
+        let of = |gram: Tensor<3>| {
+            let [runs, rank, _] = gram.dims();
+            let identity = Tensor::<2>::eye(rank, &gram.device().without_autodiff()).cast(gram.dtype()).unsqueeze::<3>();
+            let square = (gram - identity).square().reshape([runs, rank * rank]).sum_dim(1); // [runs, 1]
+            // The square root has no derivative at 0; below this floor the gradient is 0.
+            square.clamp_min(1e-30).sqrt()
+        };
+        let q = self.q.clone().transpose().matmul(self.q.clone()); // [runs, rank, rank]
+        let p = self.p.clone().matmul(self.p.clone().transpose()); // [runs, rank, rank]
+        Some(Tensor::cat(vec![of(q), of(p)], 1))
+    }
+}

@@ -1,0 +1,181 @@
+//! Embedding table whose rows may be per-run copies, or updated by a low-rank adapter.
+
+use burn::tensor::{Int, Tensor};
+
+use crate::{
+    base::BaseSpec,
+    delta::{DeltaSpec, Shared, low_rank::LowRank},
+    error::AttachError,
+    host::Place,
+    pass::{Pass, gate},
+    role::{Owned, Role},
+    scaling::Scaling,
+    slot::{StackPlan, copies},
+    stream::{self, Stream},
+};
+
+/// `y = E[ids]`, plus `s·A[ids]·B` where adapted.
+///
+/// The first values of an embedding's adapter are those of loralib: `A` zero, `B ~ N(0, 1)`.
+#[derive(Clone, Debug)]
+pub struct AdaptedEmbedding {
+    name: String,
+    /// `[vocabulary, d]`
+    weight: Tensor<2>,
+    stacks: Vec<EmbeddingStack>,
+}
+
+#[derive(Clone, Debug)]
+struct EmbeddingStack {
+    /// A run's own table, `[runs, vocabulary, d]`.
+    weight: Option<Tensor<3>>,
+    adapter: Option<Lookup>,
+}
+
+#[derive(Clone, Debug)]
+struct Lookup {
+    delta: LowRank,
+    scaling: Scaling,
+    alphas: Vec<f64>,
+    place: Place,
+}
+
+/// Rows `ids + run·vocabulary` of a stacked table, `[runs · n, width]`.
+fn rows(table: Tensor<3>, ids: &Tensor<2, Int>) -> Tensor<2> {
+    let [runs, vocabulary, width] = table.dims();
+    let [all, seq] = ids.dims();
+    let offsets: Tensor<1, Int> = Tensor::arange(0..runs as i64, &ids.device()) * vocabulary as i64;
+    let shifted = ids.clone().reshape([runs, all / runs * seq]) + offsets.reshape([runs, 1]);
+    table.reshape([runs * vocabulary, width]).select(0, shifted.reshape([all * seq]))
+}
+
+impl AdaptedEmbedding {
+    /// A frozen table.
+    pub fn new(name: impl Into<String>, weight: Tensor<2>) -> Self {
+        Self { name: name.into(), weight, stacks: Vec::new() }
+    }
+
+    /// Full name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn attach(&mut self, plan: &StackPlan, place: &Place, _shared: &mut Shared) -> Result<(), AttachError> {
+        let spec = plan.variant.spec();
+        let runs = plan.runs.len();
+        let mut adapter = None;
+        if let Some(delta) = spec.delta.as_ref().filter(|_| plan.targets.contains(&self.name)) {
+            if !matches!(delta, DeltaSpec::LowRank(_)) || !spec.combine.is_additive() {
+                return Err(AttachError::NotAnEmbeddingDelta { slot: self.name.clone(), delta: delta.kind() });
+            }
+            let [vocabulary, d] = self.weight.dims();
+            let values = plan.seeds().into_iter().flat_map(|seed| {
+                let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.b", self.name));
+                stream::normal(rng, spec.rank * d, 1.0)
+            });
+            adapter = Some(Lookup {
+                delta: LowRank {
+                    a: place.zeros([runs, vocabulary, spec.rank]),
+                    b: place.tensor(values.collect(), [runs, spec.rank, d]),
+                },
+                scaling: spec.scaling,
+                alphas: plan.runs.iter().map(|run| run.alpha).collect(),
+                place: place.clone(),
+            });
+        }
+        let weight = (spec.base == BaseSpec::Trained).then(|| copies(&self.weight, runs));
+        self.stacks.push(EmbeddingStack { weight, adapter });
+        Ok(())
+    }
+
+    pub(crate) fn owned(&mut self, stack: usize) -> Vec<Owned<'_>> {
+        let stack = &mut self.stacks[stack];
+        let mut owned = Vec::new();
+        if let Some(Lookup { delta, .. }) = &mut stack.adapter {
+            owned.push(Owned::ranked("a", Role::Embedding, 2, &mut delta.a));
+            owned.push(Owned::ranked("b", Role::Embedding, 1, &mut delta.b));
+        }
+        owned.extend(stack.weight.as_mut().map(|t| Owned::new("weight", Role::Weight, t)));
+        owned
+    }
+
+    /// `[rows, seq]` ids to `[rows, seq, d]`.
+    pub fn forward(&self, ids: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
+        let [all, seq] = ids.dims();
+        let [_, d] = self.weight.dims();
+        let per_run = all / pass.runs();
+        if self.stacks.iter().all(|stack| stack.weight.is_none() && stack.adapter.is_none()) {
+            return self.weight.clone().select(0, ids.reshape([all * seq])).reshape([all, seq, d]);
+        }
+        let mut start = 0;
+        let mut parts = Vec::new();
+        for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
+            let ids = ids.clone().slice([start..start + here.runs * per_run]);
+            let n = here.runs * per_run;
+            start += n;
+            let mut out = match &stack.weight {
+                Some(table) => rows(table.clone(), &ids),
+                None => self.weight.clone().select(0, ids.clone().reshape([n * seq])),
+            }; // [n · seq, d]
+            if let Some(Lookup { delta, scaling, alphas, place }) = &stack.adapter {
+                let rank = delta.a.dims()[2];
+                let gate = gate(&here.active, rank, &|run, b| scaling.at(alphas[run], b), here.runs, place);
+                let hidden = rows(delta.a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * gate;
+                out = out + hidden.matmul(delta.b.clone()).reshape([n * seq, d]);
+            }
+            parts.push(out.reshape([n, seq, d]));
+        }
+        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+    }
+
+    /// The stacked tables of a stack, or the frozen one as `[1, vocabulary, d]`; for tied output projections.
+    pub fn table(&self, stack: usize) -> Tensor<3> {
+        match self.stacks.get(stack).and_then(|stack| stack.weight.clone()) {
+            Some(weight) => weight,
+            None => self.weight.clone().unsqueeze::<3>(),
+        }
+    }
+
+    /// The table of one run, `[vocabulary, d]`.
+    pub fn merged(&self, stack: usize, run: usize) -> Tensor<2> {
+        let one = |t: &Tensor<3>| {
+            let [_, rows, cols] = t.dims();
+            t.clone().slice([run..run + 1]).reshape([rows, cols])
+        };
+        let stack = &self.stacks[stack];
+        let base = stack.weight.as_ref().map_or_else(|| self.weight.clone(), one);
+        match &stack.adapter {
+            None => base,
+            Some(Lookup { delta, scaling, alphas, .. }) => {
+                let rank = delta.a.dims()[2];
+                base + one(&delta.a).matmul(one(&delta.b)) * scaling.at(alphas[run], rank)
+            }
+        }
+    }
+
+    /// A frozen table with one run's update folded in and no stacks.
+    pub fn merge(&self, stack: usize, run: usize) -> Self {
+        Self { weight: self.merged(stack, run), stacks: Vec::new(), ..self.clone() }
+    }
+
+    /// The same table with one of its stacks alone.
+    pub fn only(&self, stack: usize) -> Self {
+        Self { stacks: vec![self.stacks[stack].clone()], ..self.clone() }
+    }
+
+    /// The base's table.
+    pub fn base(&self) -> Tensor<2> {
+        self.weight.clone()
+    }
+
+    /// Takes all stacks off; the base is as it was.
+    pub fn detach(&mut self) {
+        self.stacks.clear();
+    }
+
+    /// Whether a stack's table is adapted by a prefix.
+    pub fn is_adapted(&self, stack: usize) -> bool {
+        self.stacks[stack].adapter.is_some()
+    }
+}
+

@@ -1,0 +1,45 @@
+//! What happens to a gradient before the optimizer sees it.
+
+use burn::tensor::Tensor;
+use nalgebra::DMatrix;
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Place, values};
+
+/// A rule for the gradient of `B`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum GradientSpec {
+    /// As it comes.
+    #[default]
+    Plain,
+    /// `∇B ← (AᵀA + ridge·I)⁺ ∇B / s²`: PEFT's LoRA-FA optimizer (optimizers/lorafa.py), with `A` frozen.
+    Preconditioned {
+        /// Added to the diagonal; PEFT's 1e-8.
+        #[serde(default = "ridge")]
+        ridge: f64,
+    },
+}
+
+fn ridge() -> f64 {
+    1e-8
+}
+
+impl GradientSpec {
+    /// The matrix that multiplies `∇B` from the left, `[runs, rank, rank]`, from `A` `[runs, d_in, rank]`
+    /// and the scale of each run.
+    pub fn preconditioner(self, a: &Tensor<3>, scales: &[f64], place: &Place) -> Option<Tensor<3>> {
+        let Self::Preconditioned { ridge } = self else { return None };
+        let [runs, d_in, rank] = a.dims();
+        let mut out = Vec::with_capacity(runs * rank * rank);
+        for (a, scale) in values(a).chunks(d_in * rank).zip(scales) {
+            let a = DMatrix::from_row_slice(d_in, rank, a);
+            let gram = a.transpose() * &a + DMatrix::identity(rank, rank) * ridge;
+            // torch.linalg.pinv's default cut-off, max(m, n)·eps of the largest singular value.
+            let cut = rank as f64 * f64::EPSILON * gram.norm();
+            let inverse = gram.pseudo_inverse(cut).unwrap_or_else(|_| unreachable!("the cut-off is not negative"));
+            out.extend((inverse / (scale * scale)).transpose().iter()); // row-major
+        }
+        Some(place.tensor(out, [runs, rank, rank]))
+    }
+}

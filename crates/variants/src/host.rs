@@ -1,0 +1,44 @@
+//! Between host numbers and device tensors.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// Where and how wide a stack's tensors are.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The device; never with autodiff, which a tensor gains when it trains.
+    pub device: Device,
+    /// `F32` in training, `F64` in gradient checks.
+    pub dtype: DType,
+}
+
+impl Place {
+    /// A place on `device` with floats of width `dtype`.
+    pub fn new(device: &Device, dtype: DType) -> Self {
+        Self { device: device.clone().without_autodiff(), dtype }
+    }
+
+    /// `values` as a tensor of `shape`, rounded once from f64.
+    pub fn tensor<const D: usize>(&self, values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
+        let data = TensorData::new(values, shape).convert_dtype(self.dtype);
+        Tensor::from_data(data, (&self.device, self.dtype))
+    }
+
+    /// Zeros of `shape`.
+    pub fn zeros<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
+        Tensor::zeros(shape, (&self.device, self.dtype))
+    }
+}
+
+/// The values of `tensor`, widened to f64, row-major.
+pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
+    tensor
+        .to_data()
+        .convert_dtype(DType::F64)
+        .try_to_vec()
+        .unwrap_or_else(|error| unreachable!("f64 data reads as f64: {error:?}"))
+}
+
+/// `tensor` without its autodiff wrapper, whether it has one or not.
+pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    tensor.clone().without_autodiff()
+}

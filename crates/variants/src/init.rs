@@ -1,0 +1,39 @@
+//! Axis 2: first values of the drawn factors.
+
+use std::fmt::Debug;
+
+use rand_chacha::ChaCha20Rng;
+use serde::{Deserialize, Serialize};
+
+/// First values of a factor.
+pub trait Init: Clone + Debug {
+    /// `rank` components of `width` values each, `[rank, width]` row-major.
+    fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64>;
+}
+
+macro_rules! inits {
+    ($($file:ident :: $Init:ident),+ $(,)?) => {
+        $(pub mod $file;)+
+
+        /// Any initialisation, as written in YAML and as used.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        #[expect(missing_docs, reason = "each variant is documented in its own file")]
+        pub enum AnyInit { $($Init($file::$Init)),+ }
+
+        impl Init for AnyInit {
+            fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
+                match self { $(Self::$Init(init) => init.components(width, rank, rng)),+ }
+            }
+        }
+
+        /// YAML names of the axis.
+        pub const KINDS: &[&str] = &[$(stringify!($file)),+];
+    };
+}
+
+// Alphabetical.
+inits! {
+    gaussian::Gaussian,
+    kaiming::Kaiming,
+}

@@ -1,0 +1,20 @@
+//! `U(±1/√d_in)`: what loralib and PEFT ship.
+//!
+//! Both call `kaiming_uniform_(A, a=√5)`, whose bound `√(6/((1+5)·d_in))` is `1/√d_in`.
+
+use rand_chacha::ChaCha20Rng;
+use serde::{Deserialize, Serialize};
+
+use super::Init;
+use crate::stream;
+
+/// No parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kaiming {}
+
+impl Init for Kaiming {
+    fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
+        stream::uniform(rng, rank * width, 1.0 / (width as f64).sqrt())
+    }
+}

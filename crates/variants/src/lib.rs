@@ -1,0 +1,37 @@
+//! What is trained: the parameterisations of low-rank adaptation, as pure tensor code.
+//!
+//! A method is a choice on orthogonal axes (how `ΔW` is formed, how it meets `W0`, its first values, its
+//! scale, which roles train, its rank over time, what happens to the base); a published method is a
+//! [`Preset`](preset::Preset), a named point in that space. [`AdaptedLinear`](adapted::AdaptedLinear) is the
+//! only place where `W0` meets an adapter.
+//!
+//! Weights are stored `[d_in, d_out]` and every adapter tensor carries a leading `runs` axis: a *stack* of
+//! runs that share shapes trains side by side over one frozen base.
+//!
+//! This crate reads no file and no clock, and prints nothing.
+#![warn(missing_docs)]
+
+pub mod adapted;
+pub mod base;
+pub mod combine;
+pub mod compress;
+pub mod delta;
+pub mod dropout;
+pub mod embedding;
+pub mod error;
+pub mod gradient;
+pub mod host;
+pub mod init;
+#[cfg(feature = "testing")]
+pub mod laws;
+pub mod norm;
+pub mod pass;
+pub mod preset;
+pub mod presets;
+pub mod rank;
+pub mod role;
+pub mod scaling;
+pub mod sensitivity;
+pub mod slot;
+pub mod spec;
+pub mod stream;

@@ -1,0 +1,107 @@
+//! Layer norm whose gain and bias may be per-run copies.
+
+use burn::tensor::{Tensor, module::layer_norm};
+
+use crate::{
+    base::{BaseSpec, BiasSpec},
+    pass::{Pass, join, split},
+    role::{Owned, Role},
+    slot::{StackPlan, copies},
+};
+
+/// `y = γ·(x − mean)/√(var + ε) + β`, with frozen `γ`, `β` or each run's own.
+#[derive(Clone, Debug)]
+pub struct AdaptedNorm {
+    name: String,
+    /// `[d]`
+    gamma: Tensor<1>,
+    /// `[d]`
+    beta: Tensor<1>,
+    epsilon: f64,
+    stacks: Vec<NormStack>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct NormStack {
+    /// `[runs, 1, d]`
+    gamma: Option<Tensor<3>>,
+    /// `[runs, 1, d]`
+    beta: Option<Tensor<3>>,
+}
+
+impl AdaptedNorm {
+    /// A frozen norm.
+    pub fn new(name: impl Into<String>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Self {
+        Self { name: name.into(), gamma, beta, epsilon, stacks: Vec::new() }
+    }
+
+    /// Full name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn attach(&mut self, plan: &StackPlan) {
+        let runs = plan.runs.len();
+        let spec = plan.variant.spec();
+        let trained = spec.base == BaseSpec::Trained;
+        self.stacks.push(NormStack {
+            gamma: trained.then(|| copies(&self.gamma, runs)),
+            beta: (trained || spec.bias == BiasSpec::All).then(|| copies(&self.beta, runs)),
+        });
+    }
+
+    pub(crate) fn owned(&mut self, stack: usize) -> Vec<Owned<'_>> {
+        let stack = &mut self.stacks[stack];
+        let gamma = stack.gamma.as_mut().map(|t| Owned::new("weight", Role::Norm, t));
+        let beta = stack.beta.as_mut().map(|t| Owned::new("bias", Role::Bias, t));
+        gamma.into_iter().chain(beta).collect()
+    }
+
+    /// `[rows, seq, d] -> [rows, seq, d]`.
+    pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        if self.stacks.iter().all(|stack| stack.gamma.is_none() && stack.beta.is_none()) {
+            return layer_norm(x, self.gamma.clone(), Some(self.beta.clone()), self.epsilon);
+        }
+        let [rows, seq, d] = x.dims();
+        let unit = self.gamma.ones_like();
+        let x = layer_norm(x, unit, None, self.epsilon);
+        let own = |copy: &Option<Tensor<3>>, base: &Tensor<1>| {
+            copy.clone().unwrap_or_else(|| base.clone().reshape([1, 1, d]))
+        };
+        let parts = split(&x, pass).into_iter().zip(&self.stacks).map(|(part, stack)| {
+            part * own(&stack.gamma, &self.gamma) + own(&stack.beta, &self.beta) // [runs, n, d]
+        });
+        join(parts.collect(), rows, seq)
+    }
+
+    /// `γ` and `β` of one run, `[d]` each.
+    pub fn merged(&self, stack: usize, run: usize) -> [Tensor<1>; 2] {
+        let own = |copy: &Option<Tensor<3>>, base: &Tensor<1>| match copy {
+            Some(copy) => copy.clone().slice([run..run + 1]).reshape(base.shape()),
+            None => base.clone(),
+        };
+        let stack = &self.stacks[stack];
+        [own(&stack.gamma, &self.gamma), own(&stack.beta, &self.beta)]
+    }
+
+    /// A frozen norm with one run's copies in place and no stacks.
+    pub fn merge(&self, stack: usize, run: usize) -> Self {
+        let [gamma, beta] = self.merged(stack, run);
+        Self { gamma, beta, stacks: Vec::new(), ..self.clone() }
+    }
+
+    /// The same norm with one of its stacks alone.
+    pub fn only(&self, stack: usize) -> Self {
+        Self { stacks: vec![self.stacks[stack].clone()], ..self.clone() }
+    }
+
+    /// The base's `γ` and `β`, without stacks.
+    pub fn base(&self) -> [Tensor<1>; 2] {
+        [self.gamma.clone(), self.beta.clone()]
+    }
+
+    /// Takes all stacks off; the base is as it was.
+    pub fn detach(&mut self) {
+        self.stacks.clear();
+    }
+}

@@ -1,0 +1,40 @@
+//! Published methods as named points in the space of compositions.
+
+use crate::spec::VariantSpec;
+
+/// A published method.
+#[derive(Clone, Copy, Debug)]
+pub struct Preset {
+    /// Its name in YAML, file names and tables.
+    pub name: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// The composition at a rank.
+    pub spec: fn(rank: usize) -> VariantSpec,
+    /// Trained parameters per adapted `[d_in, d_out]` map at a rank, as the paper counts them. `None` where
+    /// what trains is not adapters.
+    pub parameters: Option<fn(d_in: usize, d_out: usize, rank: usize) -> usize>,
+}
+
+/// Every preset, by name.
+pub fn all() -> Vec<&'static Preset> {
+    let mechanisms = crate::delta::PRESETS.iter().copied().flatten();
+    let mut presets: Vec<_> = crate::presets::PRESETS.iter().chain(mechanisms).collect();
+    presets.sort_by_key(|preset| preset.name);
+    presets
+}
+
+/// The preset called `name`, or the nearest name.
+pub fn find(name: &str) -> Result<&'static Preset, Option<&'static str>> {
+    let presets = all();
+    presets.iter().find(|preset| preset.name == name).copied().ok_or_else(|| {
+        presets
+            .iter()
+            .map(|preset| (strsim::damerau_levenshtein(name, preset.name), preset.name))
+            .min()
+            .filter(|(distance, _)| *distance <= 3)
+            .map(|(_, nearest)| nearest)
+    })
+}

@@ -1,0 +1,27 @@
+//! The registry of published methods that only recombine existing parts.
+
+use crate::preset::Preset;
+
+macro_rules! presets {
+    ($($file:ident),+ $(,)?) => {
+        $(pub mod $file;)+
+        /// The presets of this registry.
+        pub const PRESETS: &[Preset] = &[$($file::PRESET),+];
+    };
+}
+
+// Alphabetical.
+presets! {
+    adalora,
+    bitfit,
+    dora,
+    dylora,
+    full,
+    head_only,
+    lora,
+    lora_fa,
+    lora_fa_preconditioned,
+    lora_plus,
+    rslora,
+    vera,
+}

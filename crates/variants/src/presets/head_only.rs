@@ -1,0 +1,18 @@
+//! The head alone, over the frozen base: the floor of every comparison.
+
+use super::lora;
+use crate::{preset::Preset, spec::VariantSpec};
+
+/// Nothing adapted.
+pub fn spec(_rank: usize) -> VariantSpec {
+    VariantSpec { rank: 0, delta: None, ..lora::spec(0) }
+}
+
+/// The registry's entry.
+pub const PRESET: Preset = Preset {
+    name: "head_only",
+    about: "the task's head over a frozen base",
+    paper: "reference point",
+    spec,
+    parameters: None,
+};

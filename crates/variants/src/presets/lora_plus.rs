@@ -1,0 +1,42 @@
+//! LoRA+: LoRA with a higher learning rate for `B` than for `A`.
+//!
+//! `η_B = λ·η_A` (§4); the authors' rule of thumb is `λ = 2⁴`, their RoBERTa script uses 80, their GPT-2
+//! script 10. Adapters on embedding tables train at a rate of their own, 1e-6 in the authors' code
+//! (`loraplus_lr_embedding`), which follows the run's schedule. One-dimensional parameters train with `B`
+//! there; here biases keep the run's rate, which matters only beside `bias: all` or `lora_only`.
+//!
+//! All else is [`lora`].
+//!
+//! Hayou, Ghosh and Yu, *LoRA+: Efficient Low Rank Adaptation of Large Models*, ICML 2024, arXiv:2402.12354.
+
+use super::lora;
+use crate::{
+    preset::Preset,
+    role::{Role, RolePlan, TrainPlan},
+    spec::VariantSpec,
+};
+
+/// The authors' rule of thumb, 2⁴.
+const RATIO: f64 = 16.0;
+/// `loraplus_lr_embedding`.
+const EMBEDDING_RATE: f64 = 1e-6;
+
+fn spec(rank: usize) -> VariantSpec {
+    let trained = |lr_multiplier, learning_rate| RolePlan::Trained { lr_multiplier, learning_rate, weight_decay: None };
+    VariantSpec {
+        train: TrainPlan::of([
+            (Role::B, trained(RATIO, None)),
+            (Role::Embedding, trained(1.0, Some(EMBEDDING_RATE))),
+        ]),
+        ..lora::spec(rank)
+    }
+}
+
+/// The registry's entry.
+pub const PRESET: Preset = Preset {
+    name: "lora_plus",
+    about: "LoRA with a 16 times higher learning rate for B",
+    paper: "arXiv:2402.12354",
+    spec,
+    parameters: lora::PRESET.parameters,
+};

@@ -1,0 +1,204 @@
+//! A rank drawn at every step, so that every prefix of the components is a trained adapter.
+//!
+//! At each optimizer step `b ~ p_B` over `[r_min, rank]`; the step uses components `1..b` at scale `s(b)`
+//! (`α/b` for DyLoRA). One draw serves all maps and micro-batches of a run's step. Two update modes:
+//!
+//! | `update` | components that may change | paper |
+//! |---|---|---|
+//! | `frozen` | `b` alone; `1..r_min` where `b = r_min` | Eq. 10, the authors' released code |
+//! | `nested` | `1..b` | Eq. 9, better in the paper's own ablation (Table 4) |
+//!
+//! The gradient is that of the loss with `1..b` in use; the optimizer changes value, moments, step count
+//! and decay of a component only when it may change. The released code detaches components `1..b-1` and
+//! lets Adam's momentum and decay move them all the same; here frozen means frozen.
+//!
+//! Valipour et al., *DyLoRA: Parameter-Efficient Tuning of Pre-trained Models using Dynamic Search-Free
+//! Low-Rank Adaptation*, EACL 2023, arXiv:2210.07558.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::RankPolicy;
+use crate::{
+    error::SpecProblem,
+    stream::{self, Stream},
+};
+
+/// Which components a step may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Update {
+    /// The last active component alone.
+    Frozen,
+    /// All active components.
+    Nested,
+}
+
+/// `p_B`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Distribution {
+    /// Every rank equally often.
+    Uniform,
+    /// `p(b) ∝ p·(1-p)^(b - r_min)`, truncated at the full rank.
+    Geometric {
+        /// In (0, 1); the paper's ablation uses 0.15.
+        p: f64,
+    },
+    /// Relative weights of `r_min, r_min + 1, …, rank`.
+    Weights {
+        /// One per rank, none negative, not all zero.
+        weights: Vec<f64>,
+    },
+}
+
+/// Nested-rank sampling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NestedSampling {
+    /// Smallest rank drawn.
+    #[serde(default = "one")]
+    pub r_min: usize,
+    /// The distribution of ranks.
+    #[serde(default = "uniform")]
+    pub distribution: Distribution,
+    /// Which components a step may change.
+    #[serde(default = "nested")]
+    pub update: Update,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn uniform() -> Distribution {
+    Distribution::Uniform
+}
+
+fn nested() -> Update {
+    Update::Nested
+}
+
+impl Default for NestedSampling {
+    fn default() -> Self {
+        Self { r_min: 1, distribution: uniform(), update: nested() }
+    }
+}
+
+impl NestedSampling {
+    /// Relative weight of each rank in `r_min..=rank`.
+    fn weights(&self, rank: usize) -> Vec<f64> {
+        let n = rank + 1 - self.r_min;
+        match &self.distribution {
+            Distribution::Uniform => vec![1.0; n],
+            Distribution::Geometric { p } => (0..n).map(|k| p * (1.0 - p).powi(k as i32)).collect(),
+            Distribution::Weights { weights } => weights.clone(),
+        }
+    }
+}
+
+impl RankPolicy for NestedSampling {
+    fn check(&self, rank: usize, _has_diagonal: bool, _steps: Option<u64>) -> Vec<SpecProblem> {
+        let mut problems = Vec::new();
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+        if !(1..=rank).contains(&self.r_min) {
+            report("r_min", format!("r_min is `{}`, but must lie in 1..={rank}, the rank", self.r_min));
+            return problems;
+        }
+        match &self.distribution {
+            Distribution::Geometric { p } if !(*p > 0.0 && *p < 1.0) => {
+                report("distribution.p", format!("p is `{p}`, but must lie strictly between 0 and 1"));
+            }
+            Distribution::Weights { weights } => {
+                let wanted = rank + 1 - self.r_min;
+                if weights.len() != wanted {
+                    report("distribution.weights", format!(
+                        "{} weights for the {wanted} ranks {}..={rank}; give one per rank", weights.len(), self.r_min));
+                } else if weights.iter().any(|w| !w.is_finite() || *w < 0.0) || weights.iter().sum::<f64>() <= 0.0 {
+                    report("distribution.weights",
+                        "weights must be finite, none negative and not all zero".to_owned());
+                }
+            }
+            _ => {}
+        }
+        problems
+    }
+
+    fn draw(&self, rank: usize, seed: u64, step: u64) -> Option<usize> {
+        let weights = self.weights(rank);
+        let rng = &mut stream::generator(seed, Stream::Rank, &step.to_string());
+        let mut left = stream::unit(rng) * weights.iter().sum::<f64>();
+        for (index, weight) in weights.iter().enumerate() {
+            if left < *weight {
+                return Some(self.r_min + index);
+            }
+            left -= weight;
+        }
+        // Rounding ate the last sliver: the largest rank that has weight at all.
+        weights.iter().rposition(|w| *w > 0.0).map(|index| self.r_min + index)
+    }
+
+    fn touched(&self, active: usize) -> Range<usize> {
+        match self.update {
+            Update::Nested => 0..active,
+            Update::Frozen if active == self.r_min => 0..active,
+            Update::Frozen => active - 1..active,
+        }
+    }
+
+    fn readouts(&self, rank: usize) -> Vec<usize> {
+        (self.r_min..=rank).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn frequencies(policy: &NestedSampling, rank: usize, expected: &[f64]) {
+        let n = 20_000;
+        let mut counts = vec![0.0; rank];
+        for step in 0..n {
+            counts[policy.draw(rank, 11, step).unwrap() - 1] += 1.0;
+        }
+        for (count, p) in counts.iter().zip(expected) {
+            // Four standard errors of a binomial share, and a floor for p = 0.
+            let tolerance = 4.0 * (p * (1.0 - p) / n as f64).sqrt() + 1e-12;
+            assert!((count / n as f64 - p).abs() <= tolerance, "{counts:?} against {expected:?}");
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        let with = |r_min, distribution| NestedSampling { r_min, distribution, update: Update::Nested };
+        frequencies(&with(1, Distribution::Uniform), 4, &[0.25; 4]);
+        frequencies(&with(3, Distribution::Uniform), 4, &[0.0, 0.0, 0.5, 0.5]);
+        frequencies(&with(1, Distribution::Geometric { p: 0.5 }), 3, &[4.0 / 7.0, 2.0 / 7.0, 1.0 / 7.0]);
+        frequencies(&with(2, Distribution::Weights { weights: vec![1.0, 0.0, 3.0] }), 4, &[0.0, 0.25, 0.0, 0.75]);
+    }
+
+    #[test]
+    fn touched_components_follow_the_mode() {
+        let mode = |update| NestedSampling { r_min: 2, update, ..Default::default() };
+        assert_eq!(mode(Update::Nested).touched(4), 0..4);
+        assert_eq!(mode(Update::Frozen).touched(4), 3..4);
+        assert_eq!(mode(Update::Frozen).touched(2), 0..2, "b = r_min trains the whole smallest prefix");
+    }
+
+    #[test]
+    fn impossible_parameters_are_refused() {
+        let refuse = |policy: NestedSampling, field: &str| {
+            let problems = policy.check(4, false, None);
+            assert!(problems.iter().any(|p| p.field == field), "{field}: {problems:?}");
+        };
+        refuse(NestedSampling { r_min: 0, ..Default::default() }, "r_min");
+        refuse(NestedSampling { r_min: 5, ..Default::default() }, "r_min");
+        let with = |distribution| NestedSampling { distribution, ..Default::default() };
+        refuse(with(Distribution::Geometric { p: 1.0 }), "distribution.p");
+        refuse(with(Distribution::Weights { weights: vec![1.0] }), "distribution.weights");
+        refuse(with(Distribution::Weights { weights: vec![0.0; 4] }), "distribution.weights");
+        refuse(with(Distribution::Weights { weights: vec![1.0, f64::NAN, 1.0, 1.0] }), "distribution.weights");
+    }
+}

@@ -1,0 +1,115 @@
+//! Axis 4: what a tensor is for, and how each role trains.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// What a trainable tensor is for. Learning rates, decay and freezing are set per role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Down-projection `A`.
+    A,
+    /// Up-projection `B`.
+    B,
+    /// Diagonal between two factors (AdaLoRA's `Λ`).
+    Lambda,
+    /// Scaling vectors of frozen factors (VeRA's `d` and `b`).
+    Vector,
+    /// Column magnitudes (DoRA's `m`).
+    Magnitude,
+    /// Factors of an adapter on an embedding table.
+    Embedding,
+    /// A run's own copy of a weight of the base.
+    Weight,
+    /// A run's own copy of a bias of the base.
+    Bias,
+    /// A run's own copy of a layer norm's gain.
+    Norm,
+    /// The task's head.
+    Head,
+}
+
+/// How a role trains. Frozen is a state, never a multiplier of zero.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RolePlan {
+    /// Keeps its first value; no gradient is formed.
+    Frozen,
+    /// Trains at a multiple of the run's learning rate, or at a rate of its own.
+    Trained {
+        /// Multiple of the run's learning rate.
+        #[serde(default = "one")]
+        lr_multiplier: f64,
+        /// A peak rate that replaces the run's; it follows the same schedule.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        learning_rate: Option<f64>,
+        /// Decoupled decay; the run's where absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        weight_decay: Option<f64>,
+    },
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl RolePlan {
+    /// Trains at the run's own rate and decay.
+    pub const PLAIN: Self = Self::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: None };
+}
+
+/// The plan of every role that departs from its default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TrainPlan(pub BTreeMap<Role, RolePlan>);
+
+impl TrainPlan {
+    /// A plan from pairs.
+    pub fn of(rules: impl IntoIterator<Item = (Role, RolePlan)>) -> Self {
+        Self(rules.into_iter().collect())
+    }
+
+    /// The plan of `role`; by default it trains, and biases and norms are not decayed, as transformers'
+    /// `Trainer.get_decay_parameter_names` has it.
+    pub fn of_role(&self, role: Role) -> RolePlan {
+        match (self.0.get(&role), role) {
+            (Some(plan), _) => *plan,
+            (None, Role::Bias | Role::Norm) => {
+                RolePlan::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: Some(0.0) }
+            }
+            (None, _) => RolePlan::PLAIN,
+        }
+    }
+
+    /// Whether `role` receives gradients.
+    pub fn trains(&self, role: Role) -> bool {
+        self.of_role(role) != RolePlan::Frozen
+    }
+}
+
+/// One tensor of a stack, borrowed for reading, stepping or loading.
+#[derive(Debug)]
+pub struct Owned<'a> {
+    /// Its name inside the slot, e.g. `a`.
+    pub name: &'static str,
+    /// Its role.
+    pub role: Role,
+    /// The axis that counts rank-one components, where there is one.
+    pub rank_axis: Option<usize>,
+    /// `[runs, rows, cols]`.
+    pub tensor: &'a mut Tensor<3>,
+}
+
+impl<'a> Owned<'a> {
+    /// A tensor without a rank axis.
+    pub fn new(name: &'static str, role: Role, tensor: &'a mut Tensor<3>) -> Self {
+        Self { name, role, rank_axis: None, tensor }
+    }
+
+    /// A tensor whose `axis` counts rank-one components.
+    pub fn ranked(name: &'static str, role: Role, axis: usize, tensor: &'a mut Tensor<3>) -> Self {
+        Self { name, role, rank_axis: Some(axis), tensor }
+    }
+}

@@ -1,0 +1,120 @@
+//! Where the tensors of a stack sit in a backbone, and how they get there.
+
+use std::collections::BTreeSet;
+
+use burn::tensor::Tensor;
+
+use crate::{
+    adapted::AdaptedLinear,
+    delta::Shared,
+    embedding::AdaptedEmbedding,
+    error::AttachError,
+    host::Place,
+    norm::AdaptedNorm,
+    pass::Active,
+    role::Owned,
+    spec::Variant,
+};
+
+/// What a stack needs to know of one of its runs to make its tensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RunPlan {
+    /// Seed of the `init` stream.
+    pub init_seed: u64,
+    /// `α` of the scale.
+    pub alpha: f64,
+}
+
+/// Runs that share one composition and one set of stacked tensors.
+#[derive(Clone, Debug)]
+pub struct StackPlan {
+    /// The composition.
+    pub variant: Variant,
+    /// Its runs, in the order of their rows.
+    pub runs: Vec<RunPlan>,
+    /// Full names of the adapted maps.
+    pub targets: BTreeSet<String>,
+}
+
+impl StackPlan {
+    /// The runs' `init` seeds.
+    pub fn seeds(&self) -> Vec<u64> {
+        self.runs.iter().map(|run| run.init_seed).collect()
+    }
+}
+
+/// A borrowed slot of a backbone.
+#[derive(Debug)]
+pub enum Slot<'a> {
+    /// A linear map.
+    Linear(&'a mut AdaptedLinear),
+    /// A layer norm.
+    Norm(&'a mut AdaptedNorm),
+    /// An embedding table.
+    Embedding(&'a mut AdaptedEmbedding),
+}
+
+impl<'a> Slot<'a> {
+    /// The tensors of stack `stack` here, adapters first.
+    pub fn into_owned(self, stack: usize) -> Vec<Owned<'a>> {
+        match self {
+            Self::Linear(slot) => slot.owned(stack),
+            Self::Norm(slot) => slot.owned(stack),
+            Self::Embedding(slot) => slot.owned(stack),
+        }
+    }
+
+    /// Replaces the slot by itself with one stack alone.
+    pub fn keep_only(&mut self, stack: usize) {
+        match self {
+            Self::Linear(slot) => **slot = slot.only(stack),
+            Self::Norm(slot) => **slot = slot.only(stack),
+            Self::Embedding(slot) => **slot = slot.only(stack),
+        }
+    }
+
+    /// Folds one run's update into the slot and takes all stacks off.
+    pub fn merge(&mut self, stack: usize, run: usize, active: &Active) {
+        match self {
+            Self::Linear(slot) => **slot = slot.merge(stack, run, active),
+            Self::Norm(slot) => **slot = slot.merge(stack, run),
+            Self::Embedding(slot) => **slot = slot.merge(stack, run),
+        }
+    }
+
+    /// The slot's full name, as Hugging Face has it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Linear(slot) => slot.name(),
+            Self::Norm(slot) => slot.name(),
+            Self::Embedding(slot) => slot.name(),
+        }
+    }
+}
+
+/// Puts a stack on the slots of a backbone, behind the stacks that are there.
+pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Place) -> Result<(), AttachError> {
+    let mut widest = [0, 0];
+    for slot in slots.iter() {
+        if let Slot::Linear(linear) = slot && plan.targets.contains(linear.name()) {
+            let [d_in, d_out] = linear.shape();
+            widest = [widest[0].max(d_in), widest[1].max(d_out)];
+        }
+    }
+    let mut shared = Shared::default();
+    for slot in slots {
+        match slot {
+            Slot::Linear(linear) => linear.attach(plan, widest, place, &mut shared)?,
+            Slot::Norm(norm) => norm.attach(plan),
+            Slot::Embedding(embedding) => embedding.attach(plan, place, &mut shared)?,
+        }
+    }
+    Ok(())
+}
+
+/// One run's copy of a tensor of the base for each of `runs`, `[runs, rows, cols]`.
+pub(crate) fn copies<const D: usize>(tensor: &Tensor<D>, runs: usize) -> Tensor<3> {
+    let dims = tensor.dims();
+    let (rows, cols) = if D == 1 { (1, dims[0]) } else { (dims[0], dims[1]) };
+    tensor.clone().reshape([1, rows, cols]).repeat_dim(0, runs)
+}

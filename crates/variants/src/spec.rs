@@ -1,0 +1,141 @@
+//! A variant as written, and as valid.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    base::{BaseSpec, BiasSpec},
+    combine::CombineSpec,
+    delta::DeltaSpec,
+    error::SpecProblem,
+    gradient::GradientSpec,
+    init::AnyInit,
+    rank::{AnyRankPolicy, RankPolicy},
+    role::{RolePlan, TrainPlan},
+    scaling::Scaling,
+};
+
+/// A point on every axis, as written in YAML. A preset gives one; overrides change single fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantSpec {
+    /// Rank of the update; `0` where nothing is adapted.
+    pub rank: usize,
+    /// `α` of the scale.
+    pub alpha: f64,
+    /// Probability of dropping an element of the adapter's input.
+    pub dropout: f64,
+    /// How `ΔW` is formed; `null` where nothing is adapted.
+    pub delta: Option<DeltaSpec>,
+    /// How `ΔW` meets `W0`.
+    pub combine: CombineSpec,
+    /// First values of the drawn factors.
+    pub init: AnyInit,
+    /// The scale as a function of the rank.
+    pub scaling: Scaling,
+    /// How each role trains.
+    pub train: TrainPlan,
+    /// Rank over time.
+    pub rank_policy: AnyRankPolicy,
+    /// What happens to gradients before the optimizer.
+    pub gradient: GradientSpec,
+    /// Weight of the orthogonality penalty, recorded apart from the task loss.
+    pub orthogonality: f64,
+    /// Whether the base trains.
+    pub base: BaseSpec,
+    /// Which biases of the base train.
+    pub bias: BiasSpec,
+}
+
+/// A variant that can be built. Made by [`VariantSpec::check`] alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    spec: VariantSpec,
+}
+
+impl Variant {
+    /// The composition.
+    pub fn spec(&self) -> &VariantSpec {
+        &self.spec
+    }
+
+    /// Whether maps get adapters.
+    pub fn adapts(&self) -> bool {
+        self.spec.delta.is_some()
+    }
+
+    /// What two cells must share to train in one stack: everything but `alpha`, which is per run.
+    pub fn stack_key(&self) -> VariantSpec {
+        VariantSpec { alpha: 0.0, ..self.spec.clone() }
+    }
+}
+
+impl VariantSpec {
+    /// Every broken rule, or the variant. `steps` is the length of the run in optimizer steps, where known.
+    pub fn check(&self, steps: Option<u64>) -> Result<Variant, Vec<SpecProblem>> {
+        let mut problems = Vec::new();
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+        if !(0.0..1.0).contains(&self.dropout) {
+            report("dropout", format!("dropout is `{}`, but must lie in [0, 1)", self.dropout));
+        }
+        if !self.orthogonality.is_finite() || self.orthogonality < 0.0 {
+            report("orthogonality", format!("orthogonality is `{}`, but must be finite and not negative", self.orthogonality));
+        }
+        for (role, plan) in &self.train.0 {
+            let name = serde_yaml::to_string(role).unwrap_or_default();
+            if let RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } = plan {
+                if !lr_multiplier.is_finite() || *lr_multiplier <= 0.0 {
+                    report(&format!("train.{}.lr_multiplier", name.trim()), format!(
+                        "lr_multiplier is `{lr_multiplier}`, but must be positive; to keep a role fixed write `state: frozen`"));
+                }
+                if learning_rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+                    report(&format!("train.{}.learning_rate", name.trim()), format!(
+                        "learning_rate is `{learning_rate:?}`, but must be positive"));
+                }
+                if weight_decay.is_some_and(|decay| !decay.is_finite() || decay < 0.0) {
+                    report(&format!("train.{}.weight_decay", name.trim()), format!(
+                        "weight_decay is `{weight_decay:?}`, but must be finite and not negative"));
+                }
+            }
+        }
+        self.check_adapter(steps, &mut problems);
+        if problems.is_empty() { Ok(Variant { spec: self.clone() }) } else { Err(problems) }
+    }
+
+    /// The rules that concern the adapter.
+    fn check_adapter(&self, steps: Option<u64>, problems: &mut Vec<SpecProblem>) {
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+        let Some(delta) = &self.delta else {
+            if self.rank != 0 {
+                report("rank", format!("rank is `{}`, but this variant adapts no map; leave it out", self.rank));
+            }
+            if self.rank_policy != AnyRankPolicy::Constant(crate::rank::constant::Constant {}) {
+                report("rank_policy", "a rank over time needs a delta, but `delta` is null".to_owned());
+            }
+            return;
+        };
+        if self.rank == 0 {
+            report("rank", "rank is `0`, but an adapter needs at least rank 1".to_owned());
+            return;
+        }
+        if !self.alpha.is_finite() || self.alpha == 0.0 {
+            report("alpha", format!("alpha is `{}`, but must be finite and not 0, or the adapter has no effect", self.alpha));
+        }
+        if self.base == BaseSpec::Trained {
+            report("base", "base is `trained` beside an adapter; train the base (`delta: null`) or the adapter".to_owned());
+        }
+        if self.orthogonality > 0.0 && !delta.has_diagonal() {
+            report("orthogonality", format!("`{}` has no orthogonality penalty; use `svd_form` or set 0", delta.kind()));
+        }
+        if self.gradient != GradientSpec::Plain {
+            if !matches!(delta, DeltaSpec::LowRank(_)) {
+                report("gradient", format!("`preconditioned` multiplies the gradient of B by a function of A, which `{}` lacks; use `low_rank`", delta.kind()));
+            } else if self.train.trains(crate::role::Role::A) {
+                report("gradient", "`preconditioned` is defined for a fixed A; write `train: {a: {state: frozen}}`".to_owned());
+            }
+        }
+        let policy = self.rank_policy.check(self.rank, delta.has_diagonal(), steps);
+        problems.extend(policy.into_iter().map(|problem| {
+            SpecProblem::new(format!("rank_policy.{}", problem.field), problem.rule)
+        }));
+    }
+}
