@@ -1,6 +1,6 @@
 //! Everything that is wrong with an experiment, in one error.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use thiserror::Error;
 
@@ -52,12 +52,15 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Kinds of names, and what `lora-lab list` calls them.
+const LISTS: [(&str, &str); 3] = [("models", "models"), ("tasks", "tasks"), ("presets", "variants")];
+
 /// Problems as they are found.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     found: Vec<(Path, String)>,
-    /// What `lora-lab list` would have to show.
-    unknown: Option<&'static str>,
+    /// Kinds of names of which one was not known.
+    unknown: BTreeSet<&'static str>,
 }
 
 impl Report {
@@ -69,9 +72,9 @@ impl Report {
         }
     }
 
-    /// Remembers that a name of `list` was not known.
-    pub(super) fn unknown_name(&mut self, list: &'static str) {
-        self.unknown.get_or_insert(list);
+    /// Remembers that one of `names` was not known.
+    pub(super) fn unknown_name(&mut self, names: &'static str) {
+        self.unknown.insert(names);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -93,7 +96,13 @@ impl Report {
         };
         let mut problems: Vec<_> = self.found.into_iter().map(problem).collect();
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
-        let hint = self.unknown.map(|list| format!("`lora-lab list {list}` shows all {list}"));
+        let lists = LISTS.iter().filter(|(names, _)| self.unknown.contains(names));
+        let lists: Vec<_> = lists.map(|(_, list)| format!("`lora-lab list {list}`")).collect();
+        let hint = match &lists[..] {
+            [] => None,
+            [list] => Some(format!("{list} shows all")),
+            several => Some(format!("{} show all", several.join(" and "))),
+        };
         SpecErrors { origin: origin.to_owned(), problems, hint }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn text(value: &Value, at: &Path, report: &mut Report) -> Option<Stri
     None
 }
 
-/// One of `valid`.
+/// One of `valid`, all of which are `list`.
 pub(super) fn name(value: &Value, at: &Path, valid: &[&str], list: &'static str, report: &mut Report) -> Option<String> {
     let name = text(value, at, report)?;
     if valid.contains(&name.as_str()) {

@@ -43,12 +43,17 @@ pub(super) fn over(lower: &mut Mapping, upper: &Mapping) {
 }
 
 /// The recipe of all layers, lowest first; what is out of range is reported where it was given.
+///
+/// A `max_length` that no layer gives is the default or all that the model takes, whichever is less.
 pub(super) fn resolve(layers: &[&Layer], longest: Option<usize>, report: &mut Report) -> Option<Hyper> {
     let mut map = defaults().as_mapping().cloned().unwrap_or_default();
     for layer in layers {
         over(&mut map, &layer.map);
     }
-    let hyper: Hyper = serde_yaml::from_value(Value::Mapping(map)).ok()?;
+    let mut hyper: Hyper = serde_yaml::from_value(Value::Mapping(map)).ok()?;
+    if let Some(longest) = longest.filter(|_| layers.iter().all(|layer| !layer.map.contains_key("max_length"))) {
+        hyper.max_length = hyper.max_length.min(longest);
+    }
     let broken = broken(&hyper, longest);
     for (field, rule) in &broken {
         let giver = layers.iter().rev().find(|layer| layer.map.contains_key(field));

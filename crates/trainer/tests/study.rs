@@ -1,0 +1,195 @@
+//! Whole studies on the embedded base: resuming, independence, failures, and that every preset trains.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use burn::tensor::{DType, Device};
+use record::{CodeIdentity, RunRecord, Status, Store};
+use trainer::{
+    adapter,
+    cell::Cell,
+    error::TrainError,
+    experiment,
+    library::Library,
+    sink::{Event, Silent, Sink},
+    study::{self, Setting},
+};
+use variants::{host::{Place, values}, preset};
+
+fn library() -> Library {
+    Library::new(Place::new(&Device::flex(), DType::F32))
+}
+
+fn cells(variants: &str, seeds: &str, train: &str) -> Vec<Cell> {
+    let yaml = format!(
+        "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: {seeds}\ntargets: [query, value]\n\
+         train: {{steps: 8, batch: 8, max_length: 64, checkpoint_every: 3, learning_rate: 1e-3}}\nvariants: {variants}\n");
+    let overrides: Vec<String> = train.split(", ").filter(|s| !s.is_empty()).map(|field| format!("train.{field}")).collect();
+    experiment::read(&yaml, "test.yaml", "test", &overrides).unwrap_or_else(|errors| panic!("{errors}")).cells().to_vec()
+}
+
+/// Runs cells into `root`; `cohort` runs at once.
+fn run(cells: &[Cell], root: &Path, cohort: usize, stop: &AtomicBool, sink: &dyn Sink) -> Result<Vec<RunRecord>, TrainError> {
+    let store = Store::open(root, "test").unwrap();
+    let library = library();
+    let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
+    let setting = Setting {
+        library: &library, store: &store, code: &code, versions: &BTreeMap::new(), device: "flex",
+        cohort: Some(cohort), workers: 1, stop,
+    };
+    study::run(cells, &setting, sink)?;
+    study::records(cells, &store)
+}
+
+fn finish(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
+    run(cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap()
+}
+
+/// Every tensor of a cell's saved adapter.
+fn tensors(cell: &Cell, root: &Path) -> BTreeMap<String, Vec<f64>> {
+    let path = Store::open(root, "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
+    let (_, mut network) = adapter::load(&path, &library()).unwrap();
+    network.owned(0).into_iter().map(|named| (named.name, values(named.owned.tensor))).collect()
+}
+
+/// Stops the study after a number of steps.
+struct StopAfter<'a>(AtomicU64, &'a AtomicBool);
+
+impl Sink for StopAfter<'_> {
+    fn event(&self, event: &Event<'_>) {
+        if matches!(event, Event::Step { .. }) && self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+const EVERY_KIND: &str = "[full, {preset: adalora, ranks: [3], with: {dropout: 0.1, rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, \
+    {preset: dylora, ranks: [4], with: {rank_policy: {update: frozen}}}, {preset: dora, ranks: [2], with: {dropout: 0.2}}]";
+
+#[test]
+fn an_interrupted_study_resumes_to_the_same_bits() {
+    let cells = cells(EVERY_KIND, "[3]", "accumulate=2, evaluate_every=4, select=best");
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = finish(&cells, whole.path(), 1);
+    // Stops inside the first, second and later cells, at and between checkpoints.
+    for steps in [5, 1, 9, 7] {
+        let stop = AtomicBool::new(false);
+        let stopped = run(&cells, parts.path(), 1, &stop, &StopAfter(AtomicU64::new(steps), &stop));
+        assert!(matches!(stopped, Err(TrainError::Interrupted)), "{stopped:?}");
+    }
+    let got = finish(&cells, parts.path(), 1);
+    assert!(got.iter().any(|record| !record.resumed_at.is_empty()));
+    for ((cell, wanted), got) in cells.iter().zip(&wanted).zip(&got) {
+        assert_eq!(tensors(cell, parts.path()), tensors(cell, whole.path()), "{}", cell.id);
+        assert_eq!(got.steps, wanted.steps, "{}", cell.id);
+        assert_eq!(got.evaluations, wanted.evaluations, "{}", cell.id);
+        assert_eq!(got.measured.final_ranks, wanted.measured.final_ranks, "{}", cell.id);
+    }
+}
+
+#[test]
+fn a_finished_study_trains_nothing() {
+    struct NoSteps(Mutex<u64>);
+    impl Sink for NoSteps {
+        fn event(&self, event: &Event<'_>) {
+            if matches!(event, Event::Step { .. }) {
+                *self.0.lock().unwrap() += 1;
+            }
+        }
+    }
+    let cells = cells("[head_only]", "[0, 1]", "");
+    let root = tempfile::tempdir().unwrap();
+    let first = finish(&cells, root.path(), 1);
+    let sink = NoSteps(Mutex::new(0));
+    let second = run(&cells, root.path(), 1, &AtomicBool::new(false), &sink).unwrap();
+    assert_eq!((*sink.0.lock().unwrap(), first), (0, second));
+}
+
+#[test]
+fn a_run_in_company_ends_where_it_ends_alone() {
+    let variants = "[{preset: lora, ranks: [4], with: {dropout: 0.1}}, {preset: dylora, ranks: [4]}, \
+        {preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, head_only]";
+    let cells = cells(variants, "[0, 1, 2]", "");
+    let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let one = finish(&cells, alone.path(), 1);
+    let many = finish(&cells, together.path(), cells.len());
+    assert_eq!(many[0].cohort.members.len(), cells.len(), "one cohort holds variants, ranks and seeds");
+    for ((cell, one), many) in cells.iter().zip(&one).zip(&many) {
+        let (one_losses, many_losses) = (one.steps.task_loss(), many.steps.task_loss());
+        for (a, b) in one_losses.iter().zip(many_losses) {
+            // f32, eight steps; other padding and other blocks of the products reorder sums.
+            assert!((a - b).abs() < 2e-5, "{}: {one_losses:?} {many_losses:?}", cell.id);
+        }
+        let (a, b) = (tensors(cell, alone.path()), tensors(cell, together.path()));
+        for (name, a) in &a {
+            let moved = a.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+            let apart = a.iter().zip(&b[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            // Adam turns a rounding error in a gradient near zero into a step of up to the learning rate, 1e-3.
+            assert!(apart <= 1e-2 * moved.max(1e-2), "{}: {name}: {apart} of {moved}", cell.id);
+        }
+    }
+}
+
+#[test]
+fn a_diverging_run_is_cut_off_and_harms_nobody() {
+    let mut cells = cells("[{preset: lora, ranks: [4]}]", "[0, 1]", "");
+    let alone = {
+        let root = tempfile::tempdir().unwrap();
+        finish(&cells[1..], root.path(), 1);
+        tensors(&cells[1], root.path())
+    };
+    cells[0].plan.train.learning_rate = 1e30;
+    let root = tempfile::tempdir().unwrap();
+    let records = finish(&cells, root.path(), 2);
+    assert!(matches!(records[0].status, Status::Failed { .. }), "{:?}", records[0].status);
+    assert_eq!(records[1].status, Status::Finished);
+    for (name, wanted) in alone {
+        for (a, b) in tensors(&cells[1], root.path())[&name].iter().zip(wanted) {
+            assert!((a - b).abs() < 1e-3, "{name}");
+        }
+    }
+}
+
+/// Every preset of the registry, at a rank where its policy can work.
+fn every_preset() -> String {
+    let entry = |name: &str| match (preset::find(name).unwrap().spec)(3).delta {
+        None => format!("{{preset: {name}}}"),
+        Some(_) => format!("{{preset: {name}, ranks: [3]}}"),
+    };
+    format!("[{}]", preset::all().iter().map(|p| entry(p.name)).collect::<Vec<_>>().join(", "))
+}
+
+#[test]
+fn every_preset_learns_and_merges() {
+    let cells = cells(&every_preset(), "[0]", "steps=40, warmup=0.0, schedule=constant, learning_rate=3e-3");
+    let root = tempfile::tempdir().unwrap();
+    for record in finish(&cells, root.path(), 1) {
+        let losses = record.steps.task_loss();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        assert!(losses.iter().all(|loss| loss.is_finite()), "{}", record.cell);
+        assert!(mean(&losses[30..]) < mean(&losses[..10]) + 0.02, "{}: {losses:?}", record.cell);
+        assert!(record.measured.merge_error.unwrap() < 1e-4, "{}: {:?}", record.cell, record.measured.merge_error);
+        let adapts = record.cell.rank > 0;
+        assert_eq!(record.measured.trainable_params > 0, adapts || record.cell.variant != "head_only", "{}", record.cell);
+    }
+}
+
+#[test]
+fn frozen_tensors_keep_their_bits() {
+    let cells = cells("[{preset: lora_fa, ranks: [3]}]", "[0]", "");
+    let root = tempfile::tempdir().unwrap();
+    finish(&cells, root.path(), 1);
+    let plan = adapter::stack_plan(&cells[0].plan, &cells[0].id, &library()).unwrap();
+    let mut fresh = library().network("mini_roberta", &[(plan, vec![2])]).unwrap();
+    let trained = tensors(&cells[0], root.path());
+    for named in fresh.owned(0) {
+        let same = values(named.owned.tensor) == trained[&named.name];
+        assert_eq!(same, named.owned.role == variants::role::Role::A, "{}", named.name);
+    }
+}
