@@ -25,7 +25,11 @@ fn main() {
     println!("cargo:rustc-env=LORA_LAB_DIRTY={dirty}");
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     println!("cargo:rustc-env=LORA_LAB_BURN={}", version(&lock, "burn"));
-    for path in sources.iter().map(|s| root.join(s)).chain([".git/HEAD", ".git/index", ".git/logs/HEAD"].iter().map(|p| root.join(p))) {
+    for path in sources
+        .iter()
+        .map(|s| root.join(s))
+        .chain([".git/HEAD", ".git/index", ".git/logs/HEAD"].iter().map(|p| root.join(p)))
+    {
         if path.exists() {
             println!("cargo:rerun-if-changed={}", path.display());
         }

@@ -83,11 +83,7 @@ impl fmt::Display for Verdict {
 ///
 /// With several tasks, each row that has all of them is also compared on its average over tasks: the mean of the tasks' differences
 /// per seed, over the seeds that every task has. Averages are left out where some tasks are judged upwards and some downwards.
-pub fn compare(
-    table: &SummaryTable,
-    split: &str,
-    baseline: &Baseline,
-) -> Result<Vec<Comparison>, AnalysisError> {
+pub fn compare(table: &SummaryTable, split: &str, baseline: &Baseline) -> Result<Vec<Comparison>, AnalysisError> {
     let rows = table.primary(split)?;
     let mut pairs = Vec::new();
     for row in &rows {
@@ -95,18 +91,14 @@ pub fn compare(
         if row.variant == baseline.variant && (baseline.rank.is_none() || row.rank == rank) {
             continue;
         }
-        let other = rows.iter().find(|other| {
-            other.task == row.task && other.variant == baseline.variant && other.rank == rank
-        });
+        let other =
+            rows.iter().find(|other| other.task == row.task && other.variant == baseline.variant && other.rank == rank);
         let other = other.ok_or_else(|| no_baseline(&rows, row, baseline, rank))?;
         pairs.push(Pair::new(row, other));
     }
     let averages = averages(&rows, &pairs);
     pairs.extend(averages);
-    let mut comparisons = pairs
-        .iter()
-        .map(Pair::test)
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut comparisons = pairs.iter().map(Pair::test).collect::<Result<Vec<_>, _>>()?;
     adjust(&mut comparisons, &pairs)?;
     Ok(comparisons)
 }
@@ -124,10 +116,7 @@ struct Pair {
 
 impl Pair {
     fn new(row: &SummaryRow, baseline: &SummaryRow) -> Self {
-        let shared = row
-            .values
-            .iter()
-            .filter_map(|(seed, value)| Some((*seed, (*value, *baseline.values.get(seed)?))));
+        let shared = row.values.iter().filter_map(|(seed, value)| Some((*seed, (*value, *baseline.values.get(seed)?))));
         Self {
             task: row.task.clone(),
             variant: row.variant.clone(),
@@ -162,8 +151,7 @@ impl Pair {
         let place = |source| self.error(source);
         let test = stats::paired_t_test(&first, &second).map_err(place)?;
         comparison.difference = test.difference;
-        (comparison.ci_low, comparison.ci_high, comparison.t_p) =
-            (test.ci_low, test.ci_high, test.p);
+        (comparison.ci_low, comparison.ci_high, comparison.t_p) = (test.ci_low, test.ci_high, test.p);
         if first.len() <= LARGEST_EXACT {
             comparison.sign_flip_p = Some(stats::sign_flip_test(&first, &second).map_err(place)?);
         }
@@ -171,31 +159,21 @@ impl Pair {
     }
 
     fn error(&self, source: StatsError) -> AnalysisError {
-        AnalysisError::Stats {
-            place: format!("{}/{} rank {}", self.task, self.variant, self.rank),
-            source,
-        }
+        AnalysisError::Stats { place: format!("{}/{} rank {}", self.task, self.variant, self.rank), source }
     }
 }
 
 /// Fills in what depends on all comparisons together.
 fn adjust(comparisons: &mut [Comparison], pairs: &[Pair]) -> Result<(), AnalysisError> {
-    let tested: Vec<f64> = comparisons
-        .iter()
-        .filter_map(|comparison| comparison.t_p)
-        .collect();
-    let adjusted = stats::holm(&tested).map_err(|source| AnalysisError::Stats {
-        place: "comparisons".to_owned(),
-        source,
-    })?;
+    let tested: Vec<f64> = comparisons.iter().filter_map(|comparison| comparison.t_p).collect();
+    let adjusted =
+        stats::holm(&tested).map_err(|source| AnalysisError::Stats { place: "comparisons".to_owned(), source })?;
     let mut adjusted = adjusted.into_iter();
     for (comparison, pair) in comparisons.iter_mut().zip(pairs) {
         comparison.holm_p = comparison.t_p.and_then(|_| adjusted.next());
         let higher = comparison.difference > 0.0;
         comparison.verdict = match comparison.holm_p {
-            Some(p) if p < SIGNIFICANCE && higher == (pair.goal == Goal::Maximise) => {
-                Verdict::Better
-            }
+            Some(p) if p < SIGNIFICANCE && higher == (pair.goal == Goal::Maximise) => Verdict::Better,
             Some(p) if p < SIGNIFICANCE => Verdict::Worse,
             _ => Verdict::Undecided,
         };
@@ -211,26 +189,16 @@ fn averages(rows: &[&SummaryRow], pairs: &[Pair]) -> Vec<Pair> {
     }
     let mut by_row: BTreeMap<(&str, usize, usize), Vec<&Pair>> = BTreeMap::new();
     for pair in pairs {
-        by_row
-            .entry((&pair.variant, pair.rank, pair.baseline_rank))
-            .or_default()
-            .push(pair);
+        by_row.entry((&pair.variant, pair.rank, pair.baseline_rank)).or_default().push(pair);
     }
-    by_row
-        .into_values()
-        .filter(|pairs| pairs.len() == tasks.len())
-        .map(|pairs| average(&pairs))
-        .collect()
+    by_row.into_values().filter(|pairs| pairs.len() == tasks.len()).map(|pairs| average(&pairs)).collect()
 }
 
 fn average(pairs: &[&Pair]) -> Pair {
     let first = pairs[0];
     let mut values = BTreeMap::new();
     for seed in first.values.keys() {
-        let of_seed: Vec<(f64, f64)> = pairs
-            .iter()
-            .filter_map(|pair| pair.values.get(seed).copied())
-            .collect();
+        let of_seed: Vec<(f64, f64)> = pairs.iter().filter_map(|pair| pair.values.get(seed).copied()).collect();
         if of_seed.len() == pairs.len() {
             let count = of_seed.len() as f64;
             let mean = |get: fn(&(f64, f64)) -> f64| of_seed.iter().map(get).sum::<f64>() / count;
@@ -248,12 +216,7 @@ fn average(pairs: &[&Pair]) -> Pair {
     }
 }
 
-fn no_baseline(
-    rows: &[&SummaryRow],
-    row: &SummaryRow,
-    baseline: &Baseline,
-    rank: usize,
-) -> AnalysisError {
+fn no_baseline(rows: &[&SummaryRow], row: &SummaryRow, baseline: &Baseline, rank: usize) -> AnalysisError {
     let known: Vec<String> = rows
         .iter()
         .filter(|other| other.task == row.task)

@@ -23,9 +23,7 @@ pub enum StatsError {
         needed: usize,
     },
     /// A value is NaN or infinite.
-    #[error(
-        "value {index} is `{value}`, but only finite numbers can be averaged; leave failed runs out"
-    )]
+    #[error("value {index} is `{value}`, but only finite numbers can be averaged; leave failed runs out")]
     NotFinite {
         /// Its position, from 0.
         index: usize,
@@ -41,9 +39,7 @@ pub enum StatsError {
         second: usize,
     },
     /// The exact test enumerates all sign patterns.
-    #[error(
-        "{found} pairs have 2^{found} sign patterns, but at most 2^{LARGEST_EXACT} are enumerated; use the t-test"
-    )]
+    #[error("{found} pairs have 2^{found} sign patterns, but at most 2^{LARGEST_EXACT} are enumerated; use the t-test")]
     TooMany {
         /// How many pairs there are.
         found: usize,
@@ -61,10 +57,7 @@ pub enum StatsError {
 /// Refuses values that are not finite.
 fn finite(values: &[f64]) -> Result<(), StatsError> {
     match values.iter().position(|value| !value.is_finite()) {
-        Some(index) => Err(StatsError::NotFinite {
-            index,
-            value: values[index],
-        }),
+        Some(index) => Err(StatsError::NotFinite { index, value: values[index] }),
         None => Ok(()),
     }
 }

@@ -82,10 +82,7 @@ pub struct SummaryTable {
 }
 
 /// Groups the records over their seeds.
-pub fn summarise(
-    records: &[RunRecord],
-    selection: Selection,
-) -> Result<SummaryTable, AnalysisError> {
+pub fn summarise(records: &[RunRecord], selection: Selection) -> Result<SummaryTable, AnalysisError> {
     check::consistent(records)?;
     let mut rows = group::rows(long::long(records, selection)?, records)?;
     rows.sort_by(|one, other| order(one).cmp(&order(other)));
@@ -93,25 +90,14 @@ pub fn summarise(
 }
 
 fn order(row: &SummaryRow) -> impl Ord + '_ {
-    (
-        &row.task,
-        &row.variant,
-        row.rank,
-        !row.primary,
-        &row.metric,
-        &row.split,
-    )
+    (&row.task, &row.variant, row.rank, !row.primary, &row.metric, &row.split)
 }
 
 impl SummaryTable {
     /// The splits on which some row reports its task's primary metric, sorted.
     pub fn splits(&self) -> Vec<&str> {
-        let mut splits: Vec<&str> = self
-            .rows
-            .iter()
-            .filter(|row| row.primary && !row.split.is_empty())
-            .map(|row| row.split.as_str())
-            .collect();
+        let mut splits: Vec<&str> =
+            self.rows.iter().filter(|row| row.primary && !row.split.is_empty()).map(|row| row.split.as_str()).collect();
         splits.sort_unstable();
         splits.dedup();
         splits
@@ -121,26 +107,15 @@ impl SummaryTable {
     pub fn primary(&self, split: &str) -> Result<Vec<&SummaryRow>, AnalysisError> {
         let known = self.splits();
         if !known.contains(&split) {
-            let known = known
-                .iter()
-                .map(|split| format!("`{split}`"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let known = known.iter().map(|split| format!("`{split}`")).collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() {
                 "a split after a run has finished (there is none yet)".to_owned()
             } else {
                 known
             };
-            return Err(AnalysisError::UnknownSplit {
-                split: split.to_owned(),
-                known,
-            });
+            return Err(AnalysisError::UnknownSplit { split: split.to_owned(), known });
         }
-        Ok(self
-            .rows
-            .iter()
-            .filter(|row| row.primary && (row.split == split || row.split.is_empty()))
-            .collect())
+        Ok(self.rows.iter().filter(|row| row.primary && (row.split == split || row.split.is_empty())).collect())
     }
 
     /// The table as a data frame, its columns in the order of `summary.csv`. An interval that does not exist is null.

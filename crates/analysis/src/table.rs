@@ -76,12 +76,7 @@ impl Layout {
         names.sort_unstable();
         names.dedup();
         // The sort is stable, so names that are not wanted keep their alphabetical order.
-        names.sort_by_key(|name| {
-            wanted
-                .iter()
-                .position(|wanted| wanted == name)
-                .unwrap_or(wanted.len())
-        });
+        names.sort_by_key(|name| wanted.iter().position(|wanted| wanted == name).unwrap_or(wanted.len()));
         names
     }
 }

@@ -7,7 +7,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Research on low-rank adaptation: train a grid of LoRA variants, compare them with honest statistics.
 #[derive(Debug, Parser)]
-#[command(name = "lora-lab", version, after_help = "\
+#[command(
+    name = "lora-lab",
+    version,
+    after_help = "\
 Examples:
   lora-lab check experiments/dylora_glue.yaml      find every problem before anything runs
   lora-lab run experiments/dylora_glue.yaml        train what is missing, then print the table
@@ -15,7 +18,8 @@ Examples:
   lora-lab list variants                           what can be written under `variants:`
 
 Running the same command again continues: finished cells are skipped, a started one resumes to the same bits.
-Exit status: 0 done, 1 a run failed, 2 bad input, 130 interrupted.")]
+Exit status: 0 done, 1 a run failed, 2 bad input, 130 interrupted."
+)]
 pub struct Args {
     /// Where results are kept.
     #[arg(long, global = true, default_value = "results", value_name = "DIR")]

@@ -46,5 +46,6 @@ fn read(written: &Path, overrides: &[String]) -> Result<Experiment, Failure> {
         Failure::Input(format!("{}: {error}\n\nhint: `lora-lab list experiments` shows what there is", path.display()))
     })?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    experiment::read(&text, &path.display().to_string(), &name, overrides).map_err(|errors| Failure::Input(errors.to_string()))
+    experiment::read(&text, &path.display().to_string(), &name, overrides)
+        .map_err(|errors| Failure::Input(errors.to_string()))
 }

@@ -88,7 +88,8 @@ impl Progress {
             bar.set_style(style);
         }
         let now = Instant::now();
-        let state = State { begun: now, printed: now, steps: 0, done: 0, cells: 0, finished: 0, losses: BTreeMap::new() };
+        let state =
+            State { begun: now, printed: now, steps: 0, done: 0, cells: 0, finished: 0, losses: BTreeMap::new() };
         Self { bar, plain, state: Mutex::new(state) }
     }
 
@@ -134,20 +135,34 @@ impl Sink for Progress {
                     state.printed = Instant::now();
                     note(&format!(
                         "{}/{} steps, {}/{} cells, {cell}: step {} loss {:.3}, about {} left",
-                        state.done, state.steps, state.finished, state.cells, entry.step, entry.task_loss, state.left()
+                        state.done,
+                        state.steps,
+                        state.finished,
+                        state.cells,
+                        entry.step,
+                        entry.task_loss,
+                        state.left()
                     ));
                 }
             }
             Event::Finished { record } => {
                 state.finished += 1;
                 let name = &record.primary_metric.name;
-                let result = match (&record.status, record.evaluations.iter().rev().find(|e| e.readout.rank == record.cell.rank)) {
+                let result = match (
+                    &record.status,
+                    record.evaluations.iter().rev().find(|e| e.readout.rank == record.cell.rank),
+                ) {
                     (record::Status::Failed { step, reason }, _) => format!("failed at step {step}: {reason}"),
                     (_, Some(evaluation)) => format!("{name} {:.3} on {}", evaluation.metrics[name], evaluation.split),
                     (_, None) => "finished".to_owned(),
                 };
-                self.line(&format!("[{}/{}] {}: {result} ({:.0} s)", state.finished, state.cells, record.cell,
-                    record.measured.train_seconds + record.measured.eval_seconds));
+                self.line(&format!(
+                    "[{}/{}] {}: {result} ({:.0} s)",
+                    state.finished,
+                    state.cells,
+                    record.cell,
+                    record.measured.train_seconds + record.measured.eval_seconds
+                ));
             }
         }
     }

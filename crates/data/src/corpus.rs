@@ -4,11 +4,14 @@
 //! praise and blame, pronouns follow names, and and a verdict (`yes`, `maybe`, `no`, `partly`) opens most
 //! second sentences, as in an exchange.
 
+use std::collections::BTreeSet;
+
 use crate::language::draw::{Draw, Pool};
-use crate::language::lexicon::{Class, Term};
+use crate::language::edit::plain;
+use crate::language::lexicon::{Class, Term, lexicon};
 use crate::language::render::{self, Form, article, kind, lemma, wider_kind};
 use crate::language::scene::{
-    ANIMALS, FOODS, FRAMES, NAMES, Noun, OBJECTS, PEOPLE, PLACES, Quality, Scene, TRANSITIVE, Wish,
+    ANIMALS, FOODS, FRAMES, NAMES, Noun, OBJECTS, PEOPLE, PLACES, PLAIN, Quality, Scene, TRANSITIVE, Wish,
 };
 use crate::suite::{generator, inference};
 
@@ -18,22 +21,26 @@ pub const MARKER_SHARE: f64 = 0.9;
 const PLEASED: [&str; 4] = ["everyone smiled", "they were glad", "everyone was pleased", "they grinned"];
 const UPSET: [&str; 4] = ["everyone complained", "they were sorry", "everyone was upset", "they frowned"];
 
-/// Words that carry what a document is about; masking prefers them ([`crate::mask`]).
-pub const SALIENT: [&str; 15] = [
-    "yes", "no", "maybe", "partly", "smiled", "grinned", "glad", "pleased", "complained", "frowned", "sorry", "upset", "he", "she", "it",
-];
-
 /// Pair tasks with the verdicts on their labels in order, and how often they occur.
 const PAIRS: [(&str, &[&str], u32); 8] = [
-    ("mrpc", &["maybe", "yes"], 6),
-    ("qqp", &["maybe", "yes"], 6),
-    ("stsb", &["maybe", "partly", "partly", "yes"], 5),
-    ("mnli", &["yes", "maybe", "no"], 9),
-    ("mnli_mismatched", &["yes", "maybe", "no"], 2),
-    ("qnli", &["yes", "maybe"], 7),
-    ("rte", &["yes", "maybe"], 5),
-    ("wnli", &["no", "yes"], 6),
+    ("mrpc", &["no", "yes"], 6),
+    ("qqp", &["no", "yes"], 4),
+    ("stsb", &["no", "partly", "partly", "yes"], 5),
+    ("mnli", &["yes", "maybe", "no"], 7),
+    ("mnli_mismatched", &["yes", "maybe", "no"], 1),
+    ("qnli", &["yes", "no"], 6),
+    ("rte", &["yes", "no"], 5),
+    ("wnli", &["no", "yes"], 5),
 ];
+
+/// Words whose context determines them: verdicts, outcomes, pronouns, plain words. Masking prefers them ([`crate::mask`]).
+pub fn salient_words() -> BTreeSet<&'static str> {
+    let listed = "yes no maybe partly smiled grinned glad pleased complained frowned sorry upset he she it they";
+    let plain = [Class::Kind, Class::General, Class::Judgement];
+    let groups = plain.iter().flat_map(|&class| lexicon().groups(class)).flat_map(|g| g.sides.iter().flatten());
+    let forms = groups.flat_map(|lemma| [lemma.base.as_str(), lemma.marked.as_str(), lemma.past.as_str()]);
+    listed.split(' ').chain(forms).collect()
+}
 
 /// An endless pretraining corpus with random access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,24 +58,26 @@ impl Corpus {
     pub fn document(&self, index: u64) -> (String, Option<String>) {
         let mut draw = Draw::new(self.seed, index, Pool::All);
         match draw.below(100) {
-            0..7 => (sentence(&mut draw), None),
-            7..15 => (fact(&mut draw), None),
-            15..26 => (outcome(&mut draw), None),
-            26..32 => (agreement(&mut draw), None),
-            32..36 => (reference(&mut draw), None),
-            36..38 => (contrast(&mut draw), None),
+            0..11 => (sentence(&mut draw), None),
+            11..19 => (fact(&mut draw), None),
+            19..29 => (outcome(&mut draw), None),
+            29..33 => (agreement(&mut draw), None),
+            33..37 => (reference(&mut draw), None),
+            37..38 => (contrast(&mut draw), None),
+            38..50 => restated(&mut draw),
             _ => pair(&mut draw),
         }
     }
 }
 
 fn sentence(draw: &mut Draw) -> String {
-    let wish = Wish { adjective: 0.35, plural: 0.35, place: 0.35, time: 0.15, manner: 0.3, negated: 0.15 };
-    let scene = draw.scene(FRAMES, wish);
+    let wish = Wish { adjective: 0.25, plural: 0.5, place: 0.15, time: 0.1, manner: 0.2, negated: 0.15 };
+    let frames = draw.one_of(&[FRAMES, FRAMES, PLAIN]);
+    let scene = draw.scene(frames, wish);
     let form = draw.form(&scene);
     let text = match draw.below(10) {
-        0..5 => render::present(&scene, true),
-        5..9 => render::clause(&scene, form),
+        0..7 => render::present(&scene, true),
+        7..9 => render::clause(&scene, form),
         _ => render::agentless(&Scene { negated: false, ..scene }),
     };
     format!("{text} .")
@@ -77,9 +86,9 @@ fn sentence(draw: &mut Draw) -> String {
 /// What a word is, means, or is opposed to.
 fn fact(draw: &mut Draw) -> String {
     match draw.below(20) {
-        0..9 => kind_of(draw),
-        9..14 => synonym(draw),
-        14..17 => antonym(draw),
+        0..14 => kind_of(draw),
+        14..17 => synonym(draw),
+        17..19 => antonym(draw),
         _ => number(draw),
     }
 }
@@ -170,7 +179,8 @@ fn reference(draw: &mut Draw) -> String {
     } else {
         scene.agent
     };
-    let pronoun = if agent.term.class == Class::Occupation && !agent.plural { "she or he" } else { render::pronoun(agent) };
+    let pronoun =
+        if agent.term.class == Class::Occupation && !agent.plural { "she or he" } else { render::pronoun(agent) };
     let verb = draw.pick(Class::Intransitive);
     let clause = render::clause(&Scene { agent, ..scene }, Form::default());
     if draw.chance(0.5) {
@@ -188,7 +198,25 @@ fn contrast(draw: &mut Draw) -> String {
     let adjective = draw.pick(class);
     let Some(antonym) = draw.antonym(adjective) else { unreachable!("the class `{}` has antonyms", class.section()) };
     let quality = Quality { noun, adjective, negated: true };
-    format!("{} . {} {} {} .", render::quality(&quality), render::pronoun(noun), render::be(noun.plural), lemma(antonym).base)
+    format!(
+        "{} . {} {} {} .",
+        render::quality(&quality),
+        render::pronoun(noun),
+        render::be(noun.plural),
+        lemma(antonym).base
+    )
+}
+
+/// A statement and the same in plain words, without a verdict.
+fn restated(draw: &mut Draw) -> (String, Option<String>) {
+    let mut scene = draw.scene(PLAIN, Wish { plural: 0.15, place: 0.3, ..Wish::default() });
+    if draw.chance(0.4) {
+        scene.patient = scene.patient.map(|p| draw.judged(p, Class::Polar));
+    }
+    let restated = plain(&scene);
+    let second =
+        if draw.chance(0.2) { render::present(&restated, true) } else { render::clause(&restated, Form::default()) };
+    (format!("{} .", render::clause(&scene, Form::default())), Some(format!("{second} .")))
 }
 
 fn pair(draw: &mut Draw) -> (String, Option<String>) {

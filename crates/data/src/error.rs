@@ -32,7 +32,9 @@ pub enum DataError {
         reason: String,
     },
     /// A token every encoder of this project needs is missing.
-    #[error("tokenizer: the vocabulary has no token `{token}`; a RoBERTa tokenizer has `<s>`, `<pad>`, `</s>`, `<unk>` and `<mask>`")]
+    #[error(
+        "tokenizer: the vocabulary has no token `{token}`; a RoBERTa tokenizer has `<s>`, `<pad>`, `</s>`, `<unk>` and `<mask>`"
+    )]
     MissingToken {
         /// The token.
         token: &'static str,

@@ -73,7 +73,11 @@ fn accuracy(predictions: &[f64], labels: &[f64]) -> f64 {
 
 fn f1(predictions: &[f64], labels: &[f64]) -> f64 {
     let count = |predicted: bool, actual: bool| {
-        predictions.iter().zip(labels).filter(|&(&p, &l)| (class(p) == 1) == predicted && (class(l) == 1) == actual).count() as f64
+        predictions
+            .iter()
+            .zip(labels)
+            .filter(|&(&p, &l)| (class(p) == 1) == predicted && (class(l) == 1) == actual)
+            .count() as f64
     };
     let (hits, wrong) = (count(true, true), count(true, false) + count(false, true));
     let denominator = 2.0 * hits + wrong;

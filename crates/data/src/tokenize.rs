@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
-
 use crate::error::DataError;
 use crate::language::lexicon::lexicon;
 use crate::language::render::FUNCTION_WORDS;
@@ -117,30 +115,44 @@ pub fn vocabulary() -> Vec<String> {
     LEADING.into_iter().chain(words).chain([MASK]).map(str::to_owned).collect()
 }
 
-/// The `tokenizer.json` of the language: one token per word.
+/// The `tokenizer.json` of the language: one token per word. Every byte is fixed by the vocabulary.
 pub fn build_tokenizer_json() -> String {
     let vocabulary = vocabulary();
-    let ids: Map<String, Value> = vocabulary.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    let is_special = |token: &str| LEADING.contains(&token) || token == MASK;
     let special = |(id, token): (usize, &String)| {
-        let is_special = LEADING.contains(&token.as_str()) || token == MASK;
-        is_special.then(|| {
-            json!({"id": id, "content": token, "single_word": false, "lstrip": token == MASK, "rstrip": false,
-                   "normalized": false, "special": true})
+        let lstrip = token == MASK;
+        is_special(token).then(|| {
+            format!(
+                r#"    {{"id": {id}, "content": "{token}", "single_word": false, "lstrip": {lstrip}, "rstrip": false, "normalized": false, "special": true}}"#
+            )
         })
     };
-    let added: Vec<Value> = vocabulary.iter().enumerate().filter_map(special).collect();
-    let document = json!({
-        "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": added,
-        "normalizer": {"type": "Lowercase"},
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": {
-            "type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": false
-        },
-        "decoder": null,
-        "model": {"type": "WordLevel", "vocab": ids, "unk_token": "<unk>"},
-    });
-    format!("{document:#}\n")
+    let added: Vec<String> = vocabulary.iter().enumerate().filter_map(special).collect();
+    let word = |(id, token): (usize, &String)| format!("      \"{token}\": {id}");
+    let words: Vec<String> = vocabulary.iter().enumerate().map(word).collect();
+    TEMPLATE.replace("ADDED", &added.join(",\n")).replace("WORDS", &words.join(",\n"))
 }
+
+/// Written out rather than built as a JSON value: the key order of such a value depends on features that other crates turn on.
+const TEMPLATE: &str = r#"{
+  "version": "1.0",
+  "truncation": null,
+  "padding": null,
+  "added_tokens": [
+ADDED
+  ],
+  "normalizer": {"type": "Lowercase"},
+  "pre_tokenizer": {"type": "Whitespace"},
+  "post_processor": {
+    "type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": false
+  },
+  "decoder": null,
+  "model": {
+    "type": "WordLevel",
+    "vocab": {
+WORDS
+    },
+    "unk_token": "<unk>"
+  }
+}
+"#;

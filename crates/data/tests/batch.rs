@@ -20,7 +20,7 @@ fn check(first: &str, second: Option<&str>, max_len: usize, tokens: &str) {
 #[test]
 fn roberta_form() {
     check("the dog slept .", None, 16, "<s> the dog slept . </s>");
-    check("the dog slept .", Some("who slept ?"), 16, "<s> the dog slept . </s> </s> who slept ? </s>");
+    check("the dog slept .", Some("where slept ?"), 16, "<s> the dog slept . </s> </s> where slept ? </s>");
     check("The dog slept.", None, 16, "<s> the dog slept . </s>");
     check("the zyzzyva slept .", None, 16, "<s> the <unk> slept . </s>");
 }
@@ -28,8 +28,8 @@ fn roberta_form() {
 #[test]
 fn the_longer_text_is_shortened() {
     check("the dog slept .", None, 5, "<s> the dog slept </s>");
-    check("the dog slept .", Some("who slept ?"), 10, "<s> the dog slept </s> </s> who slept ? </s>");
-    check("the dog slept .", Some("who slept ?"), 8, "<s> the dog </s> </s> who slept </s>");
+    check("the dog slept .", Some("where slept ?"), 10, "<s> the dog slept </s> </s> where slept ? </s>");
+    check("the dog slept .", Some("where slept ?"), 8, "<s> the dog </s> </s> where slept </s>");
     let error = tokenizer().encode("the dog", Some("who"), 4).unwrap_err().to_string();
     assert_eq!(error, "max_len: is `4`, but the special tokens alone take 4; use at least 5");
 }
@@ -45,7 +45,8 @@ fn special_ids() {
 #[test]
 fn what_the_file_says_about_padding_and_truncation_is_ignored() {
     let mut file: serde_json::Value = serde_json::from_str(&build_tokenizer_json()).unwrap();
-    file["truncation"] = serde_json::json!({"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
+    file["truncation"] =
+        serde_json::json!({"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
     file["padding"] = serde_json::json!({"strategy": {"Fixed": 40}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"});
     let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes()).unwrap();
@@ -116,6 +117,8 @@ fn targets_are_words_and_come_in_the_stated_shares() {
     assert_eq!(rows, (0..4000).collect(), "every row has a target, the filler row has none");
     let n = masked.targets.len() as f64;
     assert!((n_masked as f64 / n - 0.8).abs() < 0.02 && (n_kept as f64 / n - 0.1).abs() < 0.02);
+    let n_words = batch.ids.iter().filter(|id| !special.contains(id)).count() as f64;
+    assert!((0.12..0.2).contains(&(n / n_words)), "{} of the words are targets", n / n_words);
     let changed = batch.ids.iter().zip(&masked.batch.ids).filter(|(a, b)| a != b).count();
     assert_eq!(changed, masked.targets.len() - n_kept, "only targets change");
 }
@@ -125,10 +128,6 @@ fn a_mask_depends_on_seed_step_and_row_only() {
     let tokenizer = tokenizer();
     let (few, many) = (corpus_batch(&tokenizer, 10), corpus_batch(&tokenizer, 50));
     let of = |batch: &Batch, seed, step| mask(batch.clone(), &tokenizer, seed, step);
-    let rows = |m: &data::mask::MaskedBatch| {
-        let seq = m.batch.seq;
-        (0..10).map(|r| m.batch.row(r)[..few.lengths[r]].to_vec()).collect::<Vec<_>>().iter().map(|v| v.len().min(seq)).sum::<usize>()
-    };
     assert_eq!(of(&few, 1, 1), of(&few, 1, 1));
     assert_ne!(of(&few, 1, 1).positions, of(&few, 1, 2).positions);
     assert_ne!(of(&few, 1, 1).positions, of(&few, 2, 1).positions);
@@ -136,5 +135,4 @@ fn a_mask_depends_on_seed_step_and_row_only() {
     for r in 0..10 {
         assert_eq!(a.batch.row(r)[..few.lengths[r]], b.batch.row(r)[..few.lengths[r]]);
     }
-    assert_eq!(rows(&a), rows(&b));
 }

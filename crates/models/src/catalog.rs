@@ -1,10 +1,6 @@
 //! The models that come with the build.
 
-use crate::{
-    error::ModelError,
-    roberta::Config,
-    weights::Weights,
-};
+use crate::{error::ModelError, roberta::Config, weights::Weights};
 
 /// A model's files, as bytes.
 #[derive(Clone, Copy, Debug)]

@@ -58,7 +58,11 @@ impl Classifier {
             dense.extend(draw("classifier.dense.weight", d * d));
             // Drawn output by output, as `[width, d]`, so a class' first values do not depend on the others.
             let rows = draw("classifier.out_proj.weight", width * d);
-            out.extend((0..d).flat_map(|i| (0..widest).map(move |c| (i, c))).map(|(i, c)| if c < width { rows[c * d + i] } else { 0.0 }));
+            out.extend(
+                (0..d)
+                    .flat_map(|i| (0..widest).map(move |c| (i, c)))
+                    .map(|(i, c)| if c < width { rows[c * d + i] } else { 0.0 }),
+            );
         }
         Self {
             dense: place.tensor(dense, [runs, d, d]),

@@ -55,7 +55,9 @@ impl Config {
         let config: Self = serde_json::from_slice(json).map_err(|error| ModelError::Config(error.to_string()))?;
         if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             return Err(ModelError::Config(format!(
-                "hidden_size is `{}`, which `{}` heads do not divide", config.hidden_size, config.num_attention_heads)));
+                "hidden_size is `{}`, which `{}` heads do not divide",
+                config.hidden_size, config.num_attention_heads
+            )));
         }
         Ok(config)
     }

@@ -25,7 +25,8 @@ impl Target {
     /// expression but not by `all-linear`.
     pub fn select(&self, known: &[String], tables: &[String]) -> Result<BTreeSet<String>, ModelError> {
         let endings = || {
-            let last: BTreeSet<_> = known.iter().filter_map(|name| name.rsplit('.').next()).map(|e| format!("`{e}`")).collect();
+            let last: BTreeSet<_> =
+                known.iter().filter_map(|name| name.rsplit('.').next()).map(|e| format!("`{e}`")).collect();
             last.into_iter().collect()
         };
         let none = |pattern: &str| ModelError::NoTarget { pattern: pattern.to_owned(), known: endings() };
@@ -42,7 +43,8 @@ impl Target {
                 let mut found = BTreeSet::new();
                 for ending in list {
                     let before = found.len();
-                    found.extend(all().filter(|name| *name == ending || name.ends_with(&format!(".{ending}"))).cloned());
+                    found
+                        .extend(all().filter(|name| *name == ending || name.ends_with(&format!(".{ending}"))).cloned());
                     if found.len() == before {
                         return Err(none(ending));
                     }

@@ -22,10 +22,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
 }
 
 fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
@@ -38,10 +35,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
 
@@ -58,10 +52,7 @@ mod tests {
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {
-        fs::read_dir(directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect()
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[test]
@@ -79,10 +70,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("gone/record.json");
         let message = write_atomic(&path, b"x").unwrap_err().to_string();
-        assert!(
-            message.starts_with(&format!("{}: cannot write: ", path.display())),
-            "{message}"
-        );
+        assert!(message.starts_with(&format!("{}: cannot write: ", path.display())), "{message}");
     }
 
     #[test]

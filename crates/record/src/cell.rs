@@ -44,12 +44,7 @@ impl CellId {
 /// As messages name a cell: `cola/lora rank 8 seed 1`.
 impl fmt::Display for CellId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            task,
-            variant,
-            rank,
-            seed,
-        } = self;
+        let Self { task, variant, rank, seed } = self;
         if *rank == 0 {
             write!(f, "{task}/{variant} seed {seed}")
         } else {
@@ -73,21 +68,13 @@ pub struct Readout {
 
 impl fmt::Display for Readout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.rank == 0 {
-            f.write_str(&self.label)
-        } else {
-            write!(f, "{} rank {}", self.label, self.rank)
-        }
+        if self.rank == 0 { f.write_str(&self.label) } else { write!(f, "{} rank {}", self.label, self.rank) }
     }
 }
 
 fn path_safe(name: &str, hyphen: bool) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || "_.+=".contains(c) || (hyphen && c == '-');
-    let mut text: String = name
-        .chars()
-        .take(LONGEST_NAME)
-        .map(|c| if safe(c) { c } else { '_' })
-        .collect();
+    let mut text: String = name.chars().take(LONGEST_NAME).map(|c| if safe(c) { c } else { '_' }).collect();
     // A leading dot hides the directory, a leading hyphen reads as an option.
     if text.starts_with(['.', '-']) || text.is_empty() {
         text.insert(0, '_');
@@ -100,21 +87,13 @@ mod tests {
     use super::*;
 
     fn cell(task: &str, variant: &str, rank: usize, seed: u64) -> CellId {
-        CellId {
-            task: task.into(),
-            variant: variant.into(),
-            rank,
-            seed,
-        }
+        CellId { task: task.into(), variant: variant.into(), rank, seed }
     }
 
     #[test]
     fn plain_names_are_kept() {
         assert_eq!(cell("cola", "lora", 8, 1).slug(), "cola-lora-r8-s1");
-        assert_eq!(
-            cell("sst2", "lora-lr1e-4", 0, u64::MAX).slug(),
-            "sst2-lora-lr1e-4-r0-s18446744073709551615"
-        );
+        assert_eq!(cell("sst2", "lora-lr1e-4", 0, u64::MAX).slug(), "sst2-lora-lr1e-4-r0-s18446744073709551615");
     }
 
     #[test]
@@ -133,10 +112,7 @@ mod tests {
         ];
         let mut slugs: Vec<String> = cells.iter().map(CellId::slug).collect();
         for slug in &slugs {
-            assert!(
-                slug.len() < 255 && !slug.starts_with('.') && !slug.contains(['/', '\\']),
-                "{slug}"
-            );
+            assert!(slug.len() < 255 && !slug.starts_with('.') && !slug.contains(['/', '\\']), "{slug}");
         }
         slugs.sort();
         slugs.dedup();
@@ -145,21 +121,8 @@ mod tests {
 
     #[test]
     fn display_leaves_out_a_rank_that_is_not_there() {
-        assert_eq!(
-            cell("cola", "lora", 8, 1).to_string(),
-            "cola/lora rank 8 seed 1"
-        );
-        assert_eq!(
-            cell("cola", "bitfit", 0, 1).to_string(),
-            "cola/bitfit seed 1"
-        );
-        assert_eq!(
-            Readout {
-                label: "dylora".into(),
-                rank: 3
-            }
-            .to_string(),
-            "dylora rank 3"
-        );
+        assert_eq!(cell("cola", "lora", 8, 1).to_string(), "cola/lora rank 8 seed 1");
+        assert_eq!(cell("cola", "bitfit", 0, 1).to_string(), "cola/bitfit seed 1");
+        assert_eq!(Readout { label: "dylora".into(), rank: 3 }.to_string(), "dylora rank 3");
     }
 }

@@ -16,8 +16,7 @@ pub fn is_code_path(path: &str) -> bool {
     if path == "Cargo.toml" || path == "Cargo.lock" {
         return true;
     }
-    path.strip_prefix("crates/")
-        .is_some_and(|inner| inner.split('/').all(is_code_part))
+    path.strip_prefix("crates/").is_some_and(|inner| inner.split('/').all(is_code_part))
 }
 
 fn is_code_part(name: &str) -> bool {
@@ -28,13 +27,8 @@ fn is_code_part(name: &str) -> bool {
 ///
 /// SHA-256 over `path \0 length \0 bytes` of each file in the order of their paths, so that no two listings share an input. A whole
 /// `git ls-tree -r` of a commit can be passed in.
-pub fn code_hash_of_listing<P: AsRef<str>, B: AsRef<[u8]>>(
-    files: impl IntoIterator<Item = (P, B)>,
-) -> String {
-    let mut files: Vec<(P, B)> = files
-        .into_iter()
-        .filter(|(path, _)| is_code_path(path.as_ref()))
-        .collect();
+pub fn code_hash_of_listing<P: AsRef<str>, B: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, B)>) -> String {
+    let mut files: Vec<(P, B)> = files.into_iter().filter(|(path, _)| is_code_path(path.as_ref())).collect();
     files.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
     let mut hasher = Sha256::new();
     for (path, bytes) in &files {
@@ -50,10 +44,7 @@ pub fn code_hash_of_listing<P: AsRef<str>, B: AsRef<[u8]>>(
 /// The code hash of the files on disk that a list names, such as the output of `git ls-files`.
 ///
 /// A listed file that was deleted is passed over, so a tree with a deleted file differs from its commit.
-pub fn code_hash_of_files<P: AsRef<str>>(
-    root: &Path,
-    paths: impl IntoIterator<Item = P>,
-) -> io::Result<String> {
+pub fn code_hash_of_files<P: AsRef<str>>(root: &Path, paths: impl IntoIterator<Item = P>) -> io::Result<String> {
     let mut files = Vec::new();
     for path in paths {
         if !is_code_path(path.as_ref()) {
@@ -82,10 +73,7 @@ fn walk(root: &Path, folder: &str, paths: &mut Vec<String>) -> io::Result<()> {
         let Some(name) = name.to_str() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!(
-                    "{folder}: file name `{}` is not utf-8; rename it",
-                    name.display()
-                ),
+                format!("{folder}: file name `{}` is not utf-8; rename it", name.display()),
             ));
         };
         if !is_code_part(name) {
@@ -102,10 +90,7 @@ fn walk(root: &Path, folder: &str, paths: &mut Vec<String>) -> io::Result<()> {
 }
 
 fn at(path: &str, error: &io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("{path}: cannot read for the code hash: {error}"),
-    )
+    io::Error::new(error.kind(), format!("{path}: cannot read for the code hash: {error}"))
 }
 
 #[cfg(test)]
@@ -113,11 +98,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FILES: [(&str, &str); 3] = [
-        ("Cargo.lock", "l"),
-        ("Cargo.toml", ""),
-        ("crates/a/src/lib.rs", "fn f() {}\n"),
-    ];
+    const FILES: [(&str, &str); 3] = [("Cargo.lock", "l"), ("Cargo.toml", ""), ("crates/a/src/lib.rs", "fn f() {}\n")];
     // printf 'Cargo.lock\0001\000lCargo.toml\0000\000crates/a/src/lib.rs\00010\000fn f() {}\n' | sha256sum
     const GOLDEN: &str = "093f8511353301bd104e8cad3282f12d7ae8a46d66423ec833f3e38447675c34";
 
@@ -138,30 +119,22 @@ mod tests {
             "Cargo.toml.bak",
         ];
         assert!(others.iter().all(|path| !is_code_path(path)));
-        assert_eq!(
-            code_hash_of_listing(FILES.into_iter().chain(others.map(|path| (path, "x")))),
-            GOLDEN
-        );
+        assert_eq!(code_hash_of_listing(FILES.into_iter().chain(others.map(|path| (path, "x")))), GOLDEN);
     }
 
     #[test]
     fn the_disk_and_the_listing_agree() {
         let root = tempfile::tempdir().unwrap();
-        for (path, text) in FILES.iter().chain(&[
-            ("crates/a/.hidden", "h"),
-            ("crates/a/target/out", "t"),
-            ("README.md", "r"),
-        ]) {
+        for (path, text) in
+            FILES.iter().chain(&[("crates/a/.hidden", "h"), ("crates/a/target/out", "t"), ("README.md", "r")])
+        {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
         assert_eq!(code_hash(root.path()).unwrap(), GOLDEN);
         let listed = FILES.iter().map(|(path, _)| *path);
-        assert_eq!(
-            code_hash_of_files(root.path(), listed.clone().chain(["crates/a/deleted.rs"])).unwrap(),
-            GOLDEN
-        );
+        assert_eq!(code_hash_of_files(root.path(), listed.clone().chain(["crates/a/deleted.rs"])).unwrap(), GOLDEN);
         fs::write(root.path().join("crates/a/untracked.rs"), "u").unwrap();
         assert_eq!(code_hash_of_files(root.path(), listed).unwrap(), GOLDEN);
         assert_ne!(code_hash(root.path()).unwrap(), GOLDEN);

@@ -14,13 +14,11 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn hex(digest: &[u8]) -> String {
-    digest
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// JSON without spaces and with the keys of every object sorted: equal values give equal text.
@@ -90,24 +88,15 @@ mod tests {
     #[test]
     fn empty_input_has_the_published_digest() {
         // FIPS 180-4 test vector.
-        assert_eq!(
-            sha256_hex(b""),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(sha256_hex(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 
     #[test]
     fn keys_are_sorted_at_every_depth() {
         let value = json!({"b": [{"d": 1, "c": "x\"y"}], "a": null});
-        assert_eq!(
-            canonical_json(&value),
-            r#"{"a":null,"b":[{"c":"x\"y","d":1}]}"#
-        );
+        assert_eq!(canonical_json(&value), r#"{"a":null,"b":[{"c":"x\"y","d":1}]}"#);
         // printf '{"a":1}' | sha256sum
-        assert_eq!(
-            spec_hash(&json!({"a": 1})),
-            "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
-        );
+        assert_eq!(spec_hash(&json!({"a": 1})), "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862");
     }
 
     #[test]

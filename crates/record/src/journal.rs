@@ -49,11 +49,7 @@ impl Journal {
     /// Starts an empty journal, replacing one that is there. The directory must exist.
     pub fn create(path: &Path) -> Result<Self, RecordError> {
         let file = File::create(path).map_err(RecordError::io("create the journal", path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            length: 0,
-        })
+        Ok(Self { path: path.to_owned(), file, length: 0 })
     }
 
     /// Opens a journal to go on from a checkpoint taken after `step`, and returns what it holds up to there.
@@ -62,43 +58,25 @@ impl Journal {
     /// A line in the middle that cannot be read is an error.
     pub fn reopen(path: &Path, step: u64) -> Result<(Self, Vec<Entry>), RecordError> {
         let io = |action| RecordError::io(action, path);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(io("open the journal"))?;
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io("open the journal"))?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(io("read the journal"))?;
+        file.read_to_end(&mut bytes).map_err(io("read the journal"))?;
         let (entries, length) = whole_lines(path, &bytes, step)?;
         file.set_len(length).map_err(io("truncate the journal"))?;
-        file.seek(SeekFrom::Start(length))
-            .map_err(io("truncate the journal"))?;
-        Ok((
-            Self {
-                path: path.to_owned(),
-                file,
-                length,
-            },
-            entries,
-        ))
+        file.seek(SeekFrom::Start(length)).map_err(io("truncate the journal"))?;
+        Ok((Self { path: path.to_owned(), file, length }, entries))
     }
 
     /// Appends one line. After a failure, such as no space left, the journal still ends in a whole line.
     pub fn append(&mut self, entry: &Entry) -> Result<(), RecordError> {
-        let encode = |source| RecordError::Encode {
-            path: self.path.display().to_string(),
-            source,
-        };
+        let encode = |source| RecordError::Encode { path: self.path.display().to_string(), source };
         let mut line = serde_json::to_vec(entry).map_err(encode)?;
         line.push(b'\n');
         let written = self.file.write_all(&line).and_then(|()| self.file.flush());
         if let Err(error) = written {
             // Best effort: if this fails too, `reopen` cuts the torn line off.
-            let _ = self
-                .file
-                .set_len(self.length)
-                .and_then(|()| self.file.seek(SeekFrom::Start(self.length)).map(drop));
+            let _ =
+                self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)).map(drop));
             return Err(RecordError::io("append to the journal", &self.path)(error));
         }
         self.length += line.len() as u64;
@@ -107,18 +85,12 @@ impl Journal {
 
     /// Waits until all lines are on the disk; call it before a checkpoint is named valid.
     pub fn sync(&self) -> Result<(), RecordError> {
-        self.file
-            .sync_all()
-            .map_err(RecordError::io("write the journal to disk", &self.path))
+        self.file.sync_all().map_err(RecordError::io("write the journal to disk", &self.path))
     }
 }
 
 /// The entries up to and including `last_step`, and the number of bytes they take.
-fn whole_lines(
-    path: &Path,
-    bytes: &[u8],
-    last_step: u64,
-) -> Result<(Vec<Entry>, u64), RecordError> {
+fn whole_lines(path: &Path, bytes: &[u8], last_step: u64) -> Result<(Vec<Entry>, u64), RecordError> {
     let mut entries = Vec::new();
     let mut length = 0;
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -151,29 +123,13 @@ mod tests {
     use std::fs;
 
     fn step(step: u64) -> Entry {
-        Entry::Step(StepEntry {
-            step,
-            task_loss: 0.5,
-            penalty: Some(0.0),
-            learning_rate: 1e-3,
-            gradient_norm: 1.0,
-        })
+        Entry::Step(StepEntry { step, task_loss: 0.5, penalty: Some(0.0), learning_rate: 1e-3, gradient_norm: 1.0 })
     }
 
     fn evaluation(step: u64) -> Entry {
         let metrics = BTreeMap::from([("accuracy".into(), 0.75)]);
-        let readout = Readout {
-            label: "lora".into(),
-            rank: 8,
-        };
-        Entry::Evaluation(Evaluation {
-            step,
-            split: "validation".into(),
-            readout,
-            metrics,
-            examples: 4,
-            loss: 0.5,
-        })
+        let readout = Readout { label: "lora".into(), rank: 8 };
+        Entry::Evaluation(Evaluation { step, split: "validation".into(), readout, metrics, examples: 4, loss: 0.5 })
     }
 
     fn written(entries: &[Entry]) -> (tempfile::TempDir, PathBuf) {
@@ -195,16 +151,7 @@ mod tests {
         journal.append(&Entry::Resumed { step: 2 }).unwrap();
         journal.append(&step(3)).unwrap();
         let (_, entries) = Journal::reopen(&path, u64::MAX).unwrap();
-        assert_eq!(
-            entries,
-            [
-                step(1),
-                step(2),
-                evaluation(2),
-                Entry::Resumed { step: 2 },
-                step(3)
-            ]
-        );
+        assert_eq!(entries, [step(1), step(2), evaluation(2), Entry::Resumed { step: 2 }, step(3)]);
     }
 
     #[test]
@@ -220,10 +167,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, format!("{{\"step\":\n{text}")).unwrap();
         let message = Journal::reopen(&path, 2).unwrap_err().to_string();
-        assert!(
-            message.contains("journal.jsonl:1: ") && message.contains("delete "),
-            "{message}"
-        );
+        assert!(message.contains("journal.jsonl:1: ") && message.contains("delete "), "{message}");
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
     }
 

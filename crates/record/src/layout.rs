@@ -14,13 +14,8 @@ const DEEPEST_INDENTED: usize = 2;
 /// `value` as JSON text in this layout, with a final newline.
 pub(crate) fn to_bytes<T: Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let layout = Layout {
-        depth: 0,
-        empty: true,
-    };
-    value.serialize(&mut serde_json::Serializer::with_formatter(
-        &mut bytes, layout,
-    ))?;
+    let layout = Layout { depth: 0, empty: true };
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, layout))?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -51,11 +46,7 @@ impl Layout {
         if !first {
             writer.write_all(b",")?;
         }
-        if self.depth <= DEEPEST_INDENTED {
-            self.line(writer)
-        } else {
-            Ok(())
-        }
+        if self.depth <= DEEPEST_INDENTED { self.line(writer) } else { Ok(()) }
     }
 
     fn line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
@@ -71,11 +62,7 @@ impl Formatter for Layout {
     fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.close(writer, b"]")
     }
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.member(writer, first)
     }
     fn end_array_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
@@ -88,19 +75,11 @@ impl Formatter for Layout {
     fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.close(writer, b"}")
     }
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         self.member(writer, first)
     }
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(if self.depth <= DEEPEST_INDENTED {
-            b": "
-        } else {
-            b":"
-        })
+        writer.write_all(if self.depth <= DEEPEST_INDENTED { b": " } else { b":" })
     }
     fn end_object_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
         self.empty = false;
@@ -117,10 +96,7 @@ mod tests {
     fn two_levels_are_indented() {
         let value = json!({"a": {"b": [1, 2, {"c": []}], "d": {}}, "e": [{"f": 1}, {"f": 2}], "g": [], "h": {}});
         let bytes = to_bytes(&value).unwrap();
-        assert_eq!(
-            serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(),
-            value
-        );
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(), value);
         insta::assert_snapshot!(String::from_utf8(bytes).unwrap(), @r#"
         {
           "a": {

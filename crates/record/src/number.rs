@@ -55,10 +55,7 @@ impl<'de> Deserialize<'de> for Number {
 pub(crate) mod single {
     use super::{Deserialize, Deserializer, Number, Serialize, Serializer};
 
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference to the field"
-    )]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
     pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         Number(*value).serialize(serializer)
     }
@@ -72,15 +69,10 @@ pub(crate) mod optional {
     use super::{Deserialize, Deserializer, Number, Serialize, Serializer};
 
     #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-    pub(crate) fn serialize<S: Serializer>(
-        value: &Option<f64>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         value.map(Number).serialize(serializer)
     }
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<f64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
         Ok(Option::<Number>::deserialize(deserializer)?.map(|number| number.0))
     }
 }
@@ -89,19 +81,11 @@ pub(crate) mod optional {
 pub(crate) mod column {
     use super::{Deserialize, Deserializer, Number, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(
-        values: &[f64],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().map(|value| Number(*value)))
     }
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<f64>, D::Error> {
-        Ok(Vec::<Number>::deserialize(deserializer)?
-            .into_iter()
-            .map(|number| number.0)
-            .collect())
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+        Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(|number| number.0).collect())
     }
 }
 
@@ -110,23 +94,13 @@ pub(crate) mod optional_column {
     use super::{Deserialize, Deserializer, Number, Serialize, Serializer};
 
     #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-    pub(crate) fn serialize<S: Serializer>(
-        values: &Option<Vec<f64>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(values: &Option<Vec<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
         values
             .as_ref()
-            .map(|values| {
-                values
-                    .iter()
-                    .map(|value| Number(*value))
-                    .collect::<Vec<_>>()
-            })
+            .map(|values| values.iter().map(|value| Number(*value)).collect::<Vec<_>>())
             .serialize(serializer)
     }
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Vec<f64>>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f64>>, D::Error> {
         let values = Option::<Vec<Number>>::deserialize(deserializer)?;
         Ok(values.map(|values| values.into_iter().map(|number| number.0).collect()))
     }
@@ -136,20 +110,12 @@ pub(crate) mod optional_column {
 pub(crate) mod map {
     use super::{BTreeMap, Deserialize, Deserializer, Number, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(
-        values: &BTreeMap<String, f64>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(values: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(values.iter().map(|(name, value)| (name, Number(*value))))
     }
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<String, f64>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
         let values = BTreeMap::<String, Number>::deserialize(deserializer)?;
-        Ok(values
-            .into_iter()
-            .map(|(name, number)| (name, number.0))
-            .collect())
+        Ok(values.into_iter().map(|(name, number)| (name, number.0)).collect())
     }
 }
 

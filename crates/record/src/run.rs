@@ -204,69 +204,36 @@ pub(crate) mod tests {
         let spec = json!({"task": "cola", "seed": seed, "learning_rate": 4e-4});
         RunRecord {
             format: FORMAT,
-            cell: CellId {
-                task: "cola".into(),
-                variant: "lora".into(),
-                rank: 8,
-                seed,
-            },
+            cell: CellId { task: "cola".into(), variant: "lora".into(), rank: 8, seed },
             status: Status::Finished,
             spec_hash: spec_hash(&spec),
             spec,
             diff: json!({"learning_rate": 4e-4}),
             seeds: BTreeMap::from([("data".into(), 7), ("init".into(), u64::MAX)]),
-            code: CodeIdentity {
-                code_hash: "c0de".into(),
-                commit: "1a2b".into(),
-                dirty: false,
-            },
+            code: CodeIdentity { code_hash: "c0de".into(), commit: "1a2b".into(), dirty: false },
             versions: BTreeMap::from([("burn".into(), "0.22.1".into())]),
             model_hash: "m".into(),
             data_hash: "d".into(),
             device: "cpu".into(),
             precision: "f32".into(),
-            cohort: Cohort {
-                id: "0".into(),
-                members: vec!["cola-lora-r8-s1".into()],
-                changes: vec![],
-            },
-            primary_metric: PrimaryMetric {
-                name: "matthews".into(),
-                goal: Goal::Maximise,
-            },
-            best: Some(Best {
-                step: 2,
-                metric: "matthews".into(),
-                value: 0.5,
-            }),
-            measured: Measured {
-                trainable_params: 10,
-                merge_error: Some(1e-6),
-                ..Measured::default()
-            },
+            cohort: Cohort { id: "0".into(), members: vec!["cola-lora-r8-s1".into()], changes: vec![] },
+            primary_metric: PrimaryMetric { name: "matthews".into(), goal: Goal::Maximise },
+            best: Some(Best { step: 2, metric: "matthews".into(), value: 0.5 }),
+            measured: Measured { trainable_params: 10, merge_error: Some(1e-6), ..Measured::default() },
             resumed_at: vec![1],
             started: 1,
             finished: 2,
             evaluations: vec![Evaluation {
                 step: 2,
                 split: "validation".into(),
-                readout: Readout {
-                    label: "lora".into(),
-                    rank: 8,
-                },
+                readout: Readout { label: "lora".into(), rank: 8 },
                 metrics: BTreeMap::from([("matthews".into(), 0.5)]),
                 examples: 10,
                 loss: 0.25,
             }],
-            steps: [StepEntry {
-                step: 1,
-                task_loss: 0.7,
-                penalty: None,
-                learning_rate: 1e-3,
-                gradient_norm: 2.0,
-            }]
-            .into_iter()
-            .collect(),
+            steps: [StepEntry { step: 1, task_loss: 0.7, penalty: None, learning_rate: 1e-3, gradient_norm: 2.0 }]
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -280,14 +247,9 @@ pub(crate) mod tests {
     #[test]
     fn empty_and_non_finite_records_survive_json() {
         let mut record = example(1);
-        record.status = Status::Failed {
-            step: 3,
-            reason: "loss is NaN".into(),
-        };
-        record.evaluations[0].metrics = BTreeMap::from([
-            ("matthews".into(), f64::NAN),
-            ("f1".into(), f64::NEG_INFINITY),
-        ]);
+        record.status = Status::Failed { step: 3, reason: "loss is NaN".into() };
+        record.evaluations[0].metrics =
+            BTreeMap::from([("matthews".into(), f64::NAN), ("f1".into(), f64::NEG_INFINITY)]);
         record.evaluations[0].loss = f64::INFINITY;
         record.measured.merge_error = None;
         record.measured.seconds_per_step = f64::NAN;

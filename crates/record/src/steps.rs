@@ -14,11 +14,7 @@ pub struct StepEntry {
     #[serde(with = "number::single")]
     pub task_loss: f64,
     /// The method's penalty, already weighted; absent where the method has none.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "number::optional"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "number::optional")]
     pub penalty: Option<f64>,
     /// The scheduled base learning rate.
     #[serde(with = "number::single")]
@@ -35,10 +31,7 @@ pub struct StepLog {
     step: Vec<u64>,
     #[serde(with = "number::column")]
     task_loss: Vec<f64>,
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        with = "number::optional_column"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none", with = "number::optional_column")]
     penalty: Option<Vec<f64>>,
     #[serde(with = "number::column")]
     learning_rate: Vec<f64>,
@@ -141,13 +134,7 @@ impl TryFrom<Columns> for StepLog {
     type Error = String;
 
     fn try_from(columns: Columns) -> Result<Self, String> {
-        let Columns {
-            step,
-            task_loss,
-            penalty,
-            learning_rate,
-            gradient_norm,
-        } = columns;
+        let Columns { step, task_loss, penalty, learning_rate, gradient_norm } = columns;
         let lengths = [
             ("task_loss", task_loss.len()),
             ("penalty", penalty.as_ref().map_or(step.len(), Vec::len)),
@@ -156,19 +143,10 @@ impl TryFrom<Columns> for StepLog {
         ];
         for (name, length) in lengths {
             if length != step.len() {
-                return Err(format!(
-                    "steps.{name} has {length} rows, but steps.step has {}",
-                    step.len()
-                ));
+                return Err(format!("steps.{name} has {length} rows, but steps.step has {}", step.len()));
             }
         }
-        Ok(Self {
-            step,
-            task_loss,
-            penalty,
-            learning_rate,
-            gradient_norm,
-        })
+        Ok(Self { step, task_loss, penalty, learning_rate, gradient_norm })
     }
 }
 
@@ -177,13 +155,7 @@ mod tests {
     use super::*;
 
     fn entry(step: u64, penalty: Option<f64>) -> StepEntry {
-        StepEntry {
-            step,
-            task_loss: 0.5,
-            penalty,
-            learning_rate: 1e-3,
-            gradient_norm: f64::INFINITY,
-        }
+        StepEntry { step, task_loss: 0.5, penalty, learning_rate: 1e-3, gradient_norm: f64::INFINITY }
     }
 
     #[test]
@@ -196,9 +168,7 @@ mod tests {
 
     #[test]
     fn a_penalty_that_begins_late_is_zero_before() {
-        let log: StepLog = [entry(1, None), entry(2, Some(0.25)), entry(3, None)]
-            .into_iter()
-            .collect();
+        let log: StepLog = [entry(1, None), entry(2, Some(0.25)), entry(3, None)].into_iter().collect();
         assert_eq!(log.penalty(), Some([0.0, 0.25, 0.0].as_slice()));
     }
 
@@ -206,10 +176,7 @@ mod tests {
     fn json_is_columns_and_survives() {
         let log: StepLog = [entry(1, None)].into_iter().collect();
         let text = serde_json::to_string(&log).unwrap();
-        assert_eq!(
-            text,
-            r#"{"step":[1],"task_loss":[0.5],"learning_rate":[0.001],"gradient_norm":["inf"]}"#
-        );
+        assert_eq!(text, r#"{"step":[1],"task_loss":[0.5],"learning_rate":[0.001],"gradient_norm":["inf"]}"#);
         assert_eq!(serde_json::from_str::<StepLog>(&text).unwrap(), log);
     }
 
@@ -218,9 +185,6 @@ mod tests {
         let error = serde_json::from_str::<StepLog>(
             r#"{"step":[1,2],"task_loss":[0.5],"learning_rate":[1,1],"gradient_norm":[1,1]}"#,
         );
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "steps.task_loss has 1 rows, but steps.step has 2"
-        );
+        assert_eq!(error.unwrap_err().to_string(), "steps.task_loss has 1 rows, but steps.step has 2");
     }
 }

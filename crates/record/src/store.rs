@@ -23,22 +23,18 @@ impl Store {
     /// The store of one experiment below `root`, the results directory. Nothing is created; see [`Store::prepare`].
     pub fn open(root: &Path, experiment: &str) -> Result<Self, RecordError> {
         let name = Path::new(experiment);
-        let plain = |part: Component<'_>| matches!(part, Component::Normal(name) if !name.to_string_lossy().starts_with('.'));
+        let plain =
+            |part: Component<'_>| matches!(part, Component::Normal(name) if !name.to_string_lossy().starts_with('.'));
         if experiment.is_empty() || experiment.contains('\\') || !name.components().all(plain) {
-            return Err(RecordError::ExperimentName {
-                name: experiment.to_owned(),
-            });
+            return Err(RecordError::ExperimentName { name: experiment.to_owned() });
         }
-        Ok(Self {
-            directory: root.join(name),
-        })
+        Ok(Self { directory: root.join(name) })
     }
 
     /// Creates the directories, so that a path that cannot be written to is found before a long run and not after it.
     pub fn prepare(&self) -> Result<(), RecordError> {
         for directory in [self.runs_dir(), self.directory.join(".partial")] {
-            fs::create_dir_all(&directory)
-                .map_err(RecordError::io("create the directory", &directory))?;
+            fs::create_dir_all(&directory).map_err(RecordError::io("create the directory", &directory))?;
             let probe = directory.join(".probe");
             write_atomic(&probe, b"")?;
             fs::remove_file(&probe).map_err(RecordError::io("remove", &probe))?;
@@ -84,28 +80,18 @@ impl Store {
     /// The cell's record, if it has one that was made from the spec with this hash; a record of another spec is stale.
     ///
     /// A failed run has come to an end too, and its record is returned: the same spec would fail again.
-    pub fn finished(
-        &self,
-        cell: &CellId,
-        spec_hash: &str,
-    ) -> Result<Option<RunRecord>, RecordError> {
+    pub fn finished(&self, cell: &CellId, spec_hash: &str) -> Result<Option<RunRecord>, RecordError> {
         let path = self.record_path(cell);
         let record = match read(&path) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(None),
             Err(reason) => {
-                return Err(RecordError::Unreadable {
-                    files: vec![BadFile { path, reason }],
-                });
+                return Err(RecordError::Unreadable { files: vec![BadFile { path, reason }] });
             }
         };
         if record.cell != *cell {
             let (expected, found) = (cell.to_string(), record.cell.to_string());
-            return Err(RecordError::WrongCell {
-                path: path.display().to_string(),
-                expected,
-                found,
-            });
+            return Err(RecordError::WrongCell { path: path.display().to_string(), expected, found });
         }
         Ok((record.spec_hash == spec_hash).then_some(record))
     }
@@ -113,13 +99,9 @@ impl Store {
     /// Writes the record of a run that has ended, replacing an older one in a single step.
     pub fn write(&self, record: &RunRecord) -> Result<(), RecordError> {
         let directory = self.run_dir(&record.cell);
-        fs::create_dir_all(&directory)
-            .map_err(RecordError::io("create the directory", &directory))?;
+        fs::create_dir_all(&directory).map_err(RecordError::io("create the directory", &directory))?;
         let path = directory.join(RECORD);
-        let encode = |source| RecordError::Encode {
-            path: path.display().to_string(),
-            source,
-        };
+        let encode = |source| RecordError::Encode { path: path.display().to_string(), source };
         write_atomic(&path, &layout::to_bytes(record).map_err(encode)?)
     }
 
@@ -127,9 +109,7 @@ impl Store {
     pub fn clear_partial(&self, cell: &CellId) -> Result<(), RecordError> {
         let directory = self.partial_dir(cell);
         match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(RecordError::io("remove", &directory)(error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RecordError::io("remove", &directory)(error)),
             _ => Ok(()),
         }
     }
@@ -145,22 +125,15 @@ impl Store {
             match read(&path) {
                 Ok(Some(record)) if record.cell.slug() == slug => records.push(record),
                 Ok(Some(record)) => {
-                    let reason = format!(
-                        "holds the record of {}, whose directory is `{}`",
-                        record.cell,
-                        record.cell.slug()
-                    );
+                    let reason =
+                        format!("holds the record of {}, whose directory is `{}`", record.cell, record.cell.slug());
                     files.push(BadFile { path, reason });
                 }
                 Ok(None) => {}
                 Err(reason) => files.push(BadFile { path, reason }),
             }
         }
-        if files.is_empty() {
-            Ok(records)
-        } else {
-            Err(RecordError::Unreadable { files })
-        }
+        if files.is_empty() { Ok(records) } else { Err(RecordError::Unreadable { files }) }
     }
 
     fn slugs(&self) -> Result<Vec<String>, RecordError> {
@@ -172,11 +145,7 @@ impl Store {
         };
         let mut slugs = Vec::new();
         for entry in entries {
-            let name = entry
-                .map_err(io())?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
+            let name = entry.map_err(io())?.file_name().to_string_lossy().into_owned();
             if !name.starts_with('.') {
                 slugs.push(name);
             }
@@ -189,31 +158,21 @@ impl Store {
 /// The record in a file, `None` where there is no file, or why it cannot be used.
 fn read(path: &Path) -> Result<Option<RunRecord>, String> {
     let bytes = match fs::read(path) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
         bytes => bytes.map_err(|error| error.to_string())?,
     };
     // The format is looked at first: a record of another format fails on some field, which says nothing to its reader.
-    let value: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     match value.get("format").and_then(serde_json::Value::as_u64) {
         Some(format) if format == u64::from(FORMAT) => {}
         Some(format) => {
-            return Err(format!(
-                "format is `{format}`, but this build reads `{FORMAT}`"
-            ));
+            return Err(format!("format is `{format}`, but this build reads `{FORMAT}`"));
         }
         None => return Err("has no `format`, so it is not a record".to_owned()),
     }
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| error.to_string())
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -236,28 +195,17 @@ mod tests {
             store.write(&example(seed)).unwrap();
         }
         assert_eq!(store.all().unwrap(), [example(1), example(2)]);
-        assert!(
-            store
-                .directory()
-                .join("runs/cola-lora-r8-s1/record.json")
-                .is_file()
-        );
+        assert!(store.directory().join("runs/cola-lora-r8-s1/record.json").is_file());
     }
 
     #[test]
     fn a_record_of_another_spec_is_stale() {
         let (_directory, store) = store();
         let record = example(1);
-        assert_eq!(
-            store.finished(&record.cell, &record.spec_hash).unwrap(),
-            None
-        );
+        assert_eq!(store.finished(&record.cell, &record.spec_hash).unwrap(), None);
         store.write(&record).unwrap();
         assert_eq!(store.finished(&record.cell, "another").unwrap(), None);
-        assert_eq!(
-            store.finished(&record.cell, &record.spec_hash).unwrap(),
-            Some(record)
-        );
+        assert_eq!(store.finished(&record.cell, &record.spec_hash).unwrap(), Some(record));
     }
 
     #[test]
@@ -270,11 +218,7 @@ mod tests {
         fs::write(path(1), b"{\"format\": 1").unwrap();
         fs::write(path(2), b"{\"format\": 7}").unwrap();
         fs::copy(path(4), path(3)).unwrap();
-        let error = store
-            .all()
-            .unwrap_err()
-            .to_string()
-            .replace(&directory.path().display().to_string(), "results");
+        let error = store.all().unwrap_err().to_string().replace(&directory.path().display().to_string(), "results");
         insta::assert_snapshot!(error, @r"
         3 records cannot be read
           results/glue/cola/runs/cola-lora-r8-s1/record.json: EOF while parsing an object at line 1 column 12
@@ -284,10 +228,7 @@ mod tests {
         hint: delete a damaged file and run its cell again, or restore it from version control
         ");
         assert!(store.finished(&example(1).cell, "x").is_err());
-        assert!(matches!(
-            store.finished(&example(3).cell, "x"),
-            Err(RecordError::WrongCell { .. })
-        ));
+        assert!(matches!(store.finished(&example(3).cell, "x"), Err(RecordError::WrongCell { .. })));
     }
 
     #[test]
@@ -306,10 +247,7 @@ mod tests {
     fn only_names_below_the_results_directory_open() {
         for name in ["", "..", "a/../b", "/etc", ".partial", "a/./../b", "a\\b"] {
             assert!(
-                matches!(
-                    Store::open(Path::new("results"), name),
-                    Err(RecordError::ExperimentName { .. })
-                ),
+                matches!(Store::open(Path::new("results"), name), Err(RecordError::ExperimentName { .. })),
                 "{name}"
             );
         }

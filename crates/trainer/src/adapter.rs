@@ -6,7 +6,10 @@ use burn::tensor::Tensor;
 use models::network::{Named, Network};
 use record::{CellId, write_atomic};
 use serde::{Deserialize, Serialize};
-use variants::{host::plain, slot::{RunPlan, StackPlan}};
+use variants::{
+    host::plain,
+    slot::{RunPlan, StackPlan},
+};
 
 use crate::{
     cell::{Cell, CellPlan},
@@ -67,14 +70,20 @@ pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainErro
     let found = &library.base(&card.plan.model)?.hash;
     if *found != card.model_hash {
         return Err(damaged(format!(
-            "it was trained on a `{}` with hash {}, but this build's has {found}", card.plan.model, card.model_hash)));
+            "it was trained on a `{}` with hash {}, but this build's has {found}",
+            card.plan.model, card.model_hash
+        )));
     }
     let plan = stack_plan(&card.plan, &card.cell, library)?;
     let mut network = library.network(&card.plan.model, &[(plan, vec![card.outputs])])?;
     for Named { name, owned, .. } in network.owned(0) {
         let tensor = tensors.remove(&name).ok_or_else(|| damaged(format!("`{name}` is missing")))?;
         if tensor.dims() != owned.tensor.dims() {
-            return Err(damaged(format!("`{name}` is {:?}, but the recipe says {:?}", tensor.dims(), owned.tensor.dims())));
+            return Err(damaged(format!(
+                "`{name}` is {:?}, but the recipe says {:?}",
+                tensor.dims(),
+                owned.tensor.dims()
+            )));
         }
         *owned.tensor = tensor;
     }

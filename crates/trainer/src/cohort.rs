@@ -156,7 +156,11 @@ impl Cohort {
             runs: stack.members.len(),
             active: active.clone(),
             dropout: Some(DropoutClock {
-                seeds: stack.members.iter().map(|m| stream::key(m.cell.plan.seeds.dropout, Stream::Dropout, "")).collect(),
+                seeds: stack
+                    .members
+                    .iter()
+                    .map(|m| stream::key(m.cell.plan.seeds.dropout, Stream::Dropout, ""))
+                    .collect(),
                 step: self.step,
                 micro,
             }),
@@ -182,7 +186,9 @@ impl Cohort {
                 add(&mut task[index], &loss, share);
                 let mut sum = loss.sum();
                 let weight = self.stacks[index].variant().spec().orthogonality;
-                if weight > 0.0 && let Some(departure) = self.network.orthogonality(index) {
+                if weight > 0.0
+                    && let Some(departure) = self.network.orthogonality(index)
+                {
                     let term = departure * weight;
                     add(&mut penalty[index], &term, share);
                     sum = sum + term.sum();
@@ -193,7 +199,9 @@ impl Cohort {
             self.collect(&mut total.backward(), &mut sums);
         }
         let runs = (0..self.stacks.len())
-            .flat_map(|index| self.apply(index, &active[index], std::mem::take(&mut sums[index]), &task[index], &penalty[index]))
+            .flat_map(|index| {
+                self.apply(index, &active[index], std::mem::take(&mut sums[index]), &task[index], &penalty[index])
+            })
             .collect();
         self.step += 1;
         StepReport { runs, tokens }
@@ -214,7 +222,14 @@ impl Cohort {
     }
 
     /// Clips, updates and then lets the rank policy act on one stack.
-    fn apply(&mut self, index: usize, active: &Active, sums: BTreeMap<String, Tensor<3>>, task: &[f64], penalty: &[f64]) -> Vec<RunReport> {
+    fn apply(
+        &mut self,
+        index: usize,
+        active: &Active,
+        sums: BTreeMap<String, Tensor<3>>,
+        task: &[f64],
+        penalty: &[f64],
+    ) -> Vec<RunReport> {
         let place = self.place().clone();
         let stack = &mut self.stacks[index];
         let mut runs = stack.steps(self.step);
@@ -237,13 +252,16 @@ impl Cohort {
                 member.active = false;
                 member.failure = Some((self.step + 1, format!("loss {} with gradient norm {norm}", task[run])));
             }
-            reports.push(RunReport { at: (index, run), entry: StepEntry {
-                step: self.step + 1,
-                task_loss: task[run],
-                penalty: has_penalty.then(|| penalty[run]),
-                learning_rate: runs[run].rate,
-                gradient_norm: norm,
-            }});
+            reports.push(RunReport {
+                at: (index, run),
+                entry: StepEntry {
+                    step: self.step + 1,
+                    task_loss: task[run],
+                    penalty: has_penalty.then(|| penalty[run]),
+                    learning_rate: runs[run].rate,
+                    gradient_norm: norm,
+                },
+            });
         }
         let actions = actions(stack, self.step);
         self.update(index, &runs, &graded, &actions);
@@ -264,18 +282,30 @@ impl Cohort {
                 None => gradient.clone(),
             };
             let new = stack.optimizer.update(
-                &name, owned.role, plain(owned.tensor), gradient.clone(), touched.as_ref(), runs, &spec.train, self.adam, &place,
+                &name,
+                owned.role,
+                plain(owned.tensor),
+                gradient.clone(),
+                touched.as_ref(),
+                runs,
+                &spec.train,
+                self.adam,
+                &place,
             );
-            if let (Some(beta), Some(_), true) = (spec.rank_policy.smoothing(), owned.rank_axis, observing.contains(&true)) {
+            if let (Some(beta), Some(_), true) =
+                (spec.rank_policy.smoothing(), owned.rank_axis, observing.contains(&true))
+            {
                 // The released codes read the clipped gradient beside the stepped value.
                 let clipped = gradient * place.tensor(clips.clone(), [clips.len(), 1, 1]);
                 let mask = observing.contains(&false).then(|| {
                     Tensor::from_data(TensorData::new(observing.clone(), [observing.len(), 1, 1]), &place.device)
                 });
-                stack.sensitivity
-                    .entry(name)
-                    .or_insert_with(|| Sensitivity::new(&new))
-                    .observe(new.clone(), clipped, beta, mask.as_ref());
+                stack.sensitivity.entry(name).or_insert_with(|| Sensitivity::new(&new)).observe(
+                    new.clone(),
+                    clipped,
+                    beta,
+                    mask.as_ref(),
+                );
             }
             *owned.tensor = new;
         }
@@ -305,10 +335,15 @@ impl Cohort {
                 continue;
             }
             let rank = owned.tensor.dims()[2];
-            let pruned: Vec<bool> = stack.members.iter().zip(&due).flat_map(|(member, due)| {
-                let keep = member.kept.as_ref().filter(|_| *due).and_then(|kept| kept.get(&slot));
-                (0..rank).map(move |i| keep.is_some_and(|keep| !keep[i]))
-            }).collect();
+            let pruned: Vec<bool> = stack
+                .members
+                .iter()
+                .zip(&due)
+                .flat_map(|(member, due)| {
+                    let keep = member.kept.as_ref().filter(|_| *due).and_then(|kept| kept.get(&slot));
+                    (0..rank).map(move |i| keep.is_some_and(|keep| !keep[i]))
+                })
+                .collect();
             let mask = Tensor::from_data(TensorData::new(pruned, [stack.members.len(), 1, rank]), &place.device);
             *owned.tensor = plain(owned.tensor).mask_fill(mask, 0.0);
         }
@@ -319,13 +354,21 @@ impl Cohort {
 fn actions(stack: &Stack, step: u64) -> Vec<Action> {
     let spec = stack.variant().spec();
     let of = |member: &Member| {
-        if member.active { spec.rank_policy.after_step(spec.rank, stack.plan.targets.len(), step, member.steps) } else { Action::default() }
+        if member.active {
+            spec.rank_policy.after_step(spec.rank, stack.plan.targets.len(), step, member.steps)
+        } else {
+            Action::default()
+        }
     };
     stack.members.iter().map(of).collect()
 }
 
 /// Importance of every component, by map, then run.
-fn scores(network: &mut Network, index: usize, sensitivity: &BTreeMap<String, Sensitivity>) -> BTreeMap<String, Vec<Vec<f64>>> {
+fn scores(
+    network: &mut Network,
+    index: usize,
+    sensitivity: &BTreeMap<String, Sensitivity>,
+) -> BTreeMap<String, Vec<Vec<f64>>> {
     let mut scores: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
     for Named { slot, name, owned, .. } in network.owned(index) {
         let (Some(axis), Some(averages)) = (owned.rank_axis, sensitivity.get(&name)) else { continue };

@@ -46,7 +46,8 @@ pub fn parse(name: &str) -> Result<Named, TrainError> {
         "cpu" | "flex" | "auto" if name != "auto" || compiled().len() == 1 => found("flex", Device::flex()),
         "auto" => parse(compiled().last().copied().unwrap_or("flex")),
         #[cfg(feature = "tch")]
-        "tch:cpu" => {
+        "tch:cpu" =>
+        {
             #[expect(deprecated, reason = "burn-tch is the backend that is measured on a GPU")]
             found(name, Device::libtorch())
         }
@@ -71,7 +72,10 @@ fn indexed(name: &str) -> Result<Named, TrainError> {
         (Some("cuda"), Some(index)) => Ok(Named { name: name.to_owned(), device: Device::cuda(index) }),
         (Some("tch:cuda" | "cuda"), Some(_)) => Err(TrainError::Device {
             name: name.to_owned(),
-            reason: format!("this build has {}; build with the feature of that backend (README, GPUs)", compiled().join(", ")),
+            reason: format!(
+                "this build has {}; build with the feature of that backend (README, GPUs)",
+                compiled().join(", ")
+            ),
         }),
         _ => Err(TrainError::Device {
             name: name.to_owned(),

@@ -3,9 +3,15 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use data::{batch::{Batch, EncodedSet}, task::{Objective, TaskInfo}};
+use data::{
+    batch::{Batch, EncodedSet},
+    task::{Objective, TaskInfo},
+};
 use models::{network::Network, roberta::Tokens};
-use variants::{host::values, pass::{Active, Pass, StackPass}};
+use variants::{
+    host::values,
+    pass::{Active, Pass, StackPass},
+};
 
 /// An evaluation split, tokenised.
 #[derive(Clone, Debug)]
@@ -32,11 +38,14 @@ const ROWS: usize = 64;
 pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32) -> Vec<Vec<Vec<f64>>> {
     let place = network.backbone.place();
     // By length, so that little is padded; the order of equal lengths is that of the file.
-    let orders: Vec<Vec<usize>> = sets.iter().map(|set| {
-        let mut order: Vec<usize> = (0..set.rows.len()).collect();
-        order.sort_by_key(|i| set.rows[*i].ids.len());
-        order
-    }).collect();
+    let orders: Vec<Vec<usize>> = sets
+        .iter()
+        .map(|set| {
+            let mut order: Vec<usize> = (0..set.rows.len()).collect();
+            order.sort_by_key(|i| set.rows[*i].ids.len());
+            order
+        })
+        .collect();
     let batches = orders.iter().map(|order| order.len().div_ceil(ROWS)).max().unwrap_or(0);
     let mut out: Vec<Vec<Vec<f64>>> = sets.iter().map(|set| vec![Vec::new(); set.rows.len()]).collect();
     let pass = Pass { stacks: vec![StackPass { runs: sets.len(), active: active.clone(), dropout: None }] };

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Instant};
 
 use data::metric::Metric;
 use models::network::{Named, Network};
-use record::{Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, Readout, RunRecord, Status, spec_hash};
+use record::{
+    Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, Readout, RunRecord, Status, spec_hash,
+};
 use variants::{host::plain, pass::Active, rank::RankPolicy};
 
 use crate::{
@@ -21,13 +23,20 @@ use crate::{
 };
 
 /// The network with one run of one stack alone, its tensors as they are now or as `chosen`.
-fn alone(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), chosen: Option<&BestState>, setting: &Setting<'_>) -> Result<Network, TrainError> {
+fn alone(
+    cohort: &mut Cohort,
+    slot: &Slot,
+    at: (usize, usize),
+    chosen: Option<&BestState>,
+    setting: &Setting<'_>,
+) -> Result<Network, TrainError> {
     let tensors = match chosen {
         Some(best) => best.tensors.clone(),
         None => adapter::tensors(&mut cohort.network, at.0, at.1),
     };
     let plan = adapter::stack_plan(&slot.cell.plan, &slot.cell.id, setting.library)?;
-    let mut network = setting.library.network(&slot.cell.plan.model, &[(plan, vec![slot.task.info.objective.n_outputs()])])?;
+    let mut network =
+        setting.library.network(&slot.cell.plan.model, &[(plan, vec![slot.task.info.objective.n_outputs()])])?;
     for Named { name, owned, .. } in network.owned(0) {
         let [_, rows, cols] = owned.tensor.dims();
         // A narrow head in a stack of wider ones has spare columns; they stay behind.
@@ -42,7 +51,14 @@ fn whole(slot: &Slot) -> (Readout, View) {
 }
 
 /// Evaluates runs whose turn it is, keeps the best state and stops runs that no longer improve.
-pub fn select(cohort: &mut Cohort, slots: &[&[Slot]], progress: &mut [Vec<Progress>], logs: &mut [Vec<Log>], setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+pub fn select(
+    cohort: &mut Cohort,
+    slots: &[&[Slot]],
+    progress: &mut [Vec<Progress>],
+    logs: &mut [Vec<Log>],
+    setting: &Setting<'_>,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
     let step = cohort.step;
     for (stack, slots) in slots.iter().enumerate() {
         for (run, slot) in slots.iter().enumerate() {
@@ -65,7 +81,11 @@ pub fn select(cohort: &mut Cohort, slots: &[&[Slot]], progress: &mut [Vec<Progre
             let value = found[0].metrics[&primary];
             let progress = &mut progress[stack][run];
             if progress.best.as_ref().is_none_or(|best| value > best.value || best.value.is_nan()) {
-                let tensors = if train.select == Select::Best { adapter::tensors(&mut cohort.network, stack, run) } else { BTreeMap::new() };
+                let tensors = if train.select == Select::Best {
+                    adapter::tensors(&mut cohort.network, stack, run)
+                } else {
+                    BTreeMap::new()
+                };
                 progress.best = Some(BestState { step, value, tensors });
                 progress.stale = 0;
             } else {
@@ -85,12 +105,22 @@ pub fn select(cohort: &mut Cohort, slots: &[&[Slot]], progress: &mut [Vec<Progre
 
 /// Reads every run out, saves its adapter and writes its record.
 #[expect(clippy::too_many_arguments, reason = "everything a cohort knows at its end goes into its records")]
-pub fn finish(cohort: &mut Cohort, id: &str, slots: &[&[Slot]], progress: &[Vec<Progress>], logs: Vec<Vec<Log>>, started: u64, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+pub fn finish(
+    cohort: &mut Cohort,
+    id: &str,
+    slots: &[&[Slot]],
+    progress: &[Vec<Progress>],
+    logs: Vec<Vec<Log>>,
+    started: u64,
+    setting: &Setting<'_>,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
     let members: Vec<String> = slots.iter().flat_map(|s| s.iter()).map(|slot| slot.cell.id.slug()).collect();
     for (stack, (slots, logs)) in slots.iter().zip(logs).enumerate() {
         for (run, (slot, log)) in slots.iter().zip(logs).enumerate() {
             let cohort_record = CohortRecord { id: id.to_owned(), members: members.clone(), changes: Vec::new() };
-            let record = close(cohort, slot, (stack, run), &progress[stack][run], log, started, cohort_record, setting, sink)?;
+            let record =
+                close(cohort, slot, (stack, run), &progress[stack][run], log, started, cohort_record, setting, sink)?;
             setting.store.write(&record)?;
             sink.event(&Event::Finished { record: &record });
         }
@@ -99,13 +129,24 @@ pub fn finish(cohort: &mut Cohort, id: &str, slots: &[&[Slot]], progress: &[Vec<
 }
 
 #[expect(clippy::too_many_arguments, reason = "one run's share of what `finish` knows")]
-fn close(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), progress: &Progress, mut log: Log, started: u64, cohort_record: CohortRecord, setting: &Setting<'_>, sink: &dyn Sink) -> Result<RunRecord, TrainError> {
+fn close(
+    cohort: &mut Cohort,
+    slot: &Slot,
+    at: (usize, usize),
+    progress: &Progress,
+    mut log: Log,
+    started: u64,
+    cohort_record: CohortRecord,
+    setting: &Setting<'_>,
+    sink: &dyn Sink,
+) -> Result<RunRecord, TrainError> {
     let (cell, task) = (&slot.cell, &slot.task);
     let base = setting.library.base(&cell.plan.model)?;
     let failure = cohort.stacks[at.0].members[at.1].failure.clone();
     let best = progress.best.as_ref().filter(|_| cell.plan.train.select == Select::Best);
     let step = best.map_or(log.steps.step().last().copied().unwrap_or(0), |best| best.step);
-    let mut measured = Measured { train_seconds: progress.train_seconds, eval_seconds: progress.eval_seconds, ..Measured::default() };
+    let mut measured =
+        Measured { train_seconds: progress.train_seconds, eval_seconds: progress.eval_seconds, ..Measured::default() };
     let (trainable, head) = {
         let mut network = alone(cohort, slot, at, None, setting)?;
         network.trained_parameters(0)
@@ -126,13 +167,19 @@ fn close(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), progress: &Progre
                 log.evaluation(evaluation)?;
             }
         }
-        let bare = variants::presets::head_only::spec(0).check(None)
+        let bare = variants::presets::head_only::spec(0)
+            .check(None)
             .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
         measured.merge_error = Some(merge_error(&network, &bare, &task.splits[0], base.tokenizer.pad_id())?);
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         let folder = setting.store.run_dir(&cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
-        let card = Card { cell: cell.id.clone(), plan: cell.plan.clone(), outputs: task.info.objective.n_outputs(), model_hash: base.hash.clone() };
+        let card = Card {
+            cell: cell.id.clone(),
+            plan: cell.plan.clone(),
+            outputs: task.info.objective.n_outputs(),
+            model_hash: base.hash.clone(),
+        };
         let tensors = adapter::tensors(&mut network, 0, 0);
         measured.adapter_bytes = adapter::save(&folder.join("adapter.safetensors"), &card, &tensors)?;
     }
@@ -147,7 +194,8 @@ fn close(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), progress: &Progre
         spec,
         diff: cell.diff.clone(),
         seeds: [("init", seeds.init), ("data", seeds.data), ("dropout", seeds.dropout), ("rank", seeds.rank)]
-            .map(|(name, seed)| (name.to_owned(), seed)).into(),
+            .map(|(name, seed)| (name.to_owned(), seed))
+            .into(),
         code: setting.code.clone(),
         versions: setting.versions.clone(),
         model_hash: base.hash.clone(),

@@ -1,7 +1,11 @@
 //! What a cohort learns from: batches and the loss over them. The loop knows no more of a task than this.
 
 use burn::tensor::{Tensor, activation};
-use data::{batch::{Batch, EncodedSet}, order::epoch_order, task::Objective};
+use data::{
+    batch::{Batch, EncodedSet},
+    order::epoch_order,
+    task::Objective,
+};
 use models::{network::Network, roberta::Tokens};
 use variants::{host::Place, pass::Pass};
 
@@ -105,7 +109,9 @@ pub fn loss(logits: Tensor<3>, batches: &[Batch], objectives: &[&Objective], pla
     }
     let mut total: Option<Tensor<1>> = None;
     if classifies {
-        let open = if closed.iter().all(|v| *v == 0.0) { logits.clone() } else {
+        let open = if closed.iter().all(|v| *v == 0.0) {
+            logits.clone()
+        } else {
             logits.clone() + place.tensor(closed, [runs, 1, outputs])
         };
         let chosen = activation::log_softmax(open, 2) * place.tensor(target, [runs, rows, outputs]);
@@ -113,7 +119,8 @@ pub fn loss(logits: Tensor<3>, batches: &[Batch], objectives: &[&Objective], pla
     }
     if regresses {
         let error = logits.slice([0..runs, 0..rows, 0..1]) - place.tensor(label, [runs, rows, 1]);
-        let squared = (error.square() * place.tensor(weight, [runs, rows, 1])).reshape([runs, rows]).sum_dim(1).reshape([runs]);
+        let squared =
+            (error.square() * place.tensor(weight, [runs, rows, 1])).reshape([runs, rows]).sum_dim(1).reshape([runs]);
         total = Some(match total {
             Some(other) => other + squared,
             None => squared,
@@ -132,7 +139,12 @@ mod tests {
     fn losses_are_means_over_each_runs_own_rows_and_classes() {
         let place = Place::new(&Device::flex(), DType::F64);
         let batch = |labels: Vec<f32>, weights: Vec<f32>| Batch {
-            rows: 2, seq: 1, ids: vec![0, 0], lengths: vec![1, 1], labels, weights,
+            rows: 2,
+            seq: 1,
+            ids: vec![0, 0],
+            lengths: vec![1, 1],
+            labels,
+            weights,
         };
         let labels = |n: usize| Objective::Classification { labels: vec!["x".into(); n] };
         let (two, three, score) = (labels(2), labels(3), Objective::Regression { low: 0.0, high: 5.0 });
@@ -141,13 +153,14 @@ mod tests {
             1.0, 1.0, 1.0, /**/ 7.0, 7.0, 7.0, // three classes; the second row only fills up
             2.0, 0.0, 0.0, /**/ 1.0, 0.0, 0.0, // regression
         ];
-        let batches = [batch(vec![0.0, 1.0], vec![1.0, 1.0]), batch(vec![2.0, 0.0], vec![1.0, 0.0]), batch(vec![4.0, 1.5], vec![1.0, 1.0])];
-        let got = values(&loss(place.tensor(logits, [3, 2, 3]), &batches, &[&two, &three, &score], &place));
-        let expected = [
-            f64::midpoint(2.0_f64.ln(), (1.0 + (-2.0_f64).exp()).ln()),
-            3.0_f64.ln(),
-            f64::midpoint(4.0, 0.25),
+        let batches = [
+            batch(vec![0.0, 1.0], vec![1.0, 1.0]),
+            batch(vec![2.0, 0.0], vec![1.0, 0.0]),
+            batch(vec![4.0, 1.5], vec![1.0, 1.0]),
         ];
+        let got = values(&loss(place.tensor(logits, [3, 2, 3]), &batches, &[&two, &three, &score], &place));
+        let expected =
+            [f64::midpoint(2.0_f64.ln(), (1.0 + (-2.0_f64).exp()).ln()), 3.0_f64.ln(), f64::midpoint(4.0, 0.25)];
         for (got, want) in got.iter().zip(expected) {
             assert!((got - want).abs() < 1e-7, "{got} {want}"); // row shares are f32
         }

@@ -6,7 +6,12 @@ use std::{
 };
 
 use data::{batch::EncodedSet, task::TaskInfo, tokenize::Tokenizer};
-use models::{catalog, head::{Classifier, Head}, network::Network, roberta::Roberta};
+use models::{
+    catalog,
+    head::{Classifier, Head},
+    network::Network,
+    roberta::Roberta,
+};
 use record::sha256_hex;
 use variants::{host::Place, slot::StackPlan};
 
@@ -85,7 +90,9 @@ impl Library {
         let dataset = data::suite::load(suite, task)?;
         let hash = dataset.hash();
         let encode = |examples: &[_]| EncodedSet::encode_all(&base.tokenizer, examples, max_length);
-        let splits = dataset.evaluation.iter()
+        let splits = dataset
+            .evaluation
+            .iter()
             .map(|(name, examples)| Ok(Split { name: name.clone(), set: encode(examples)? }))
             .collect::<Result<_, data::error::DataError>>()?;
         let prepared = Arc::new(Prepared { train: encode(&dataset.train)?, info: dataset.info, splits, hash });

@@ -26,13 +26,21 @@ pub fn sentence(cells: &[Cell]) -> String {
     let mut seen: BTreeMap<(String, String), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for cell in cells {
         for (facet, value) in facets(cell) {
-            seen.entry((facet, cell.id.task.clone())).or_default().entry(cell.id.variant.clone()).or_default().insert(value.to_string());
+            seen.entry((facet, cell.id.task.clone()))
+                .or_default()
+                .entry(cell.id.variant.clone())
+                .or_default()
+                .insert(value.to_string());
         }
     }
     let (mut matched, mut differs) = (BTreeSet::new(), BTreeSet::new());
     for ((facet, _), by_variant) in &seen {
         let values: BTreeSet<_> = by_variant.values().collect();
-        if values.len() == 1 { matched.insert(facet.clone()) } else { differs.insert(facet.clone()) };
+        if values.len() == 1 {
+            matched.insert(facet.clone())
+        } else {
+            differs.insert(facet.clone())
+        };
     }
     let streams = |label: &str| -> BTreeSet<(u64, u64)> {
         cells.iter().filter(|cell| cell.id.variant == label).map(|cell| (cell.id.seed, cell.plan.seeds.data)).collect()

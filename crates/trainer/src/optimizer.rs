@@ -15,7 +15,10 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Tensor, TensorData};
-use variants::{host::Place, role::{Role, RolePlan, TrainPlan}};
+use variants::{
+    host::Place,
+    role::{Role, RolePlan, TrainPlan},
+};
 
 /// Adam's constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,19 +103,18 @@ fn rate_and_decay(plan: &TrainPlan, role: Role, run: &RunStep) -> (f64, f64) {
     let own = if role == Role::Head { run.head_rate * run.multiple } else { run.rate };
     match plan.of_role(role) {
         RolePlan::Frozen => (0.0, 0.0),
-        RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } => (
-            learning_rate.map_or(own, |peak| peak * run.multiple) * lr_multiplier,
-            weight_decay.unwrap_or(run.decay),
-        ),
+        RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } => {
+            (learning_rate.map_or(own, |peak| peak * run.multiple) * lr_multiplier, weight_decay.unwrap_or(run.decay))
+        }
     }
 }
 
 /// Where a step changes a tensor: `true` in `[runs, p, q]`, with `p`, `q` the component axis or 1.
 fn mask(runs: &[RunStep], touched: Option<&Touched>, components: usize, place: &Place) -> Option<Tensor<3, Bool>> {
-    let hit = |run: usize, component: usize| {
-        runs[run].active && touched.is_none_or(|t| t.ranges[run].contains(&component))
-    };
-    let values: Vec<bool> = (0..runs.len()).flat_map(|run| (0..components).map(move |c| (run, c))).map(|(r, c)| hit(r, c)).collect();
+    let hit =
+        |run: usize, component: usize| runs[run].active && touched.is_none_or(|t| t.ranges[run].contains(&component));
+    let values: Vec<bool> =
+        (0..runs.len()).flat_map(|run| (0..components).map(move |c| (run, c))).map(|(r, c)| hit(r, c)).collect();
     if values.iter().all(|v| *v) {
         return None;
     }

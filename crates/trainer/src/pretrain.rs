@@ -1,15 +1,26 @@
 //! Masked-language-model pretraining of a small base, by the loop that trains everything else.
 
-use data::{batch::{Batch, Encoded, EncodedSet}, corpus::Corpus, mask, tokenize::Tokenizer};
+use burn::tensor::{Tensor, activation};
+use data::{
+    batch::{Batch, Encoded, EncodedSet},
+    corpus::Corpus,
+    mask,
+    tokenize::Tokenizer,
+};
 use models::{
     head::{Head, MaskedLm},
     network::{Named, Network},
     roberta::{Config, Roberta, Tokens},
     weights::Weights,
 };
-use burn::tensor::{Tensor, activation};
 use record::{CellId, StepEntry};
-use variants::{host::{Place, values}, pass::Pass, preset, slot::{RunPlan, StackPlan}, stream::Seeds};
+use variants::{
+    host::{Place, values},
+    pass::Pass,
+    preset,
+    slot::{RunPlan, StackPlan},
+    stream::Seeds,
+};
 
 use crate::{
     cell::{Cell, CellPlan},
@@ -51,18 +62,26 @@ impl FillMasks<'_> {
     fn masked(&self, start: u64, step: u64) -> mask::MaskedBatch {
         let documents = (0..self.recipe.batch as u64).map(|row| self.corpus.document(start + row));
         let rows = documents.map(|(first, second)| Encoded {
-            ids: self.tokenizer.encode(&first, second.as_deref(), self.recipe.max_length)
+            ids: self
+                .tokenizer
+                .encode(&first, second.as_deref(), self.recipe.max_length)
                 .unwrap_or_else(|error| unreachable!("the corpus is text: {error}")),
             label: 0.0,
         });
         let set = EncodedSet { rows: rows.collect() };
         let all: Vec<usize> = (0..set.rows.len()).collect();
-        mask::mask(Batch::gather(&set, &all, all.len(), self.tokenizer.pad_id()), self.tokenizer, self.recipe.seed, step)
+        mask::mask(
+            Batch::gather(&set, &all, all.len(), self.tokenizer.pad_id()),
+            self.tokenizer,
+            self.recipe.seed,
+            step,
+        )
     }
 
     /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted.
     fn loss(&self, network: &Network, masked: &mask::MaskedBatch, pass: &Pass) -> (Tensor<1>, f64) {
-        let tokens = Tokens::new(&masked.batch.ids, &masked.batch.lengths, self.tokenizer.pad_id() as usize, self.place);
+        let tokens =
+            Tokens::new(&masked.batch.ids, &masked.batch.lengths, self.tokenizer.pad_id() as usize, self.place);
         let logits = network.fill_masks(&tokens, &masked.positions, pass); // [1, n, vocabulary]
         let [_, n, vocabulary] = logits.dims();
         let logs = activation::log_softmax(logits.reshape([n, vocabulary]), 1);
@@ -105,17 +124,25 @@ fn held(network: &Network, lesson: &FillMasks<'_>) -> Held {
 }
 
 /// Pretrains an encoder of `config` from random weights; `report` hears every step, and every `evaluate_every`
-/// steps what the held-back documents say. Returns the tensors of the trained model.
-pub fn pretrain(config: &Config, tokenizer: &Tokenizer, recipe: Recipe, place: &Place, evaluate_every: u64, report: &mut dyn FnMut(StepEntry, Option<Held>)) -> Result<Weights, TrainError> {
+/// steps what the held-back documents say, with the model as it is then.
+pub fn pretrain(
+    config: &Config,
+    tokenizer: &Tokenizer,
+    recipe: Recipe,
+    place: &Place,
+    evaluate_every: u64,
+    report: &mut dyn FnMut(StepEntry, Option<(Held, Weights)>) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
     let weights = Weights::random(&config.wanted(true), recipe.seed);
     let mut cohort = cohort(config, &weights, recipe, place)?;
     let lesson = FillMasks { corpus: Corpus::new(recipe.seed), tokenizer, place, recipe };
     while cohort.step < recipe.steps {
         let step = cohort.advance(&lesson);
         let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
-        report(step.runs[0].entry, due.then(|| held(&cohort.network, &lesson)));
+        let news = due.then(|| (held(&cohort.network, &lesson), export(&mut cohort.network, config)));
+        report(step.runs[0].entry, news)?;
     }
-    Ok(export(&mut cohort.network, config))
+    Ok(())
 }
 
 /// One run of full fine-tuning with a masked-language-modelling head.
@@ -130,21 +157,40 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
     let mut network = Network::new(Roberta::new(config, weights, place)?);
     network.attach(&plan, Head::MaskedLm(MaskedLm::new(config, weights, 1, place)))?;
     let train = Hyper {
-        steps: Some(recipe.steps), epochs: None, batch: recipe.batch, learning_rate: recipe.learning_rate, weight_decay: 0.01,
-        warmup: 0.05, schedule: Schedule::Linear, beta2: 0.98, max_length: recipe.max_length, ..Hyper::default()
+        steps: Some(recipe.steps),
+        epochs: None,
+        batch: recipe.batch,
+        learning_rate: recipe.learning_rate,
+        weight_decay: 0.01,
+        warmup: 0.05,
+        schedule: Schedule::Linear,
+        beta2: 0.98,
+        max_length: recipe.max_length,
+        ..Hyper::default()
     };
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
     let cell = Cell {
         id: CellId { task: "masked_lm".to_owned(), variant: "full".to_owned(), rank: 0, seed: recipe.seed },
         plan: CellPlan {
-            suite: "corpus".to_owned(), task: "masked_lm".to_owned(), model: "new".to_owned(),
-            targets: models::target::Target::Endings(Vec::new()), preset: "full".to_owned(), variant: variant.spec().clone(),
-            train, readouts: Vec::new(), seeds: Seeds::all(recipe.seed),
+            suite: "corpus".to_owned(),
+            task: "masked_lm".to_owned(),
+            model: "new".to_owned(),
+            targets: models::target::Target::Endings(Vec::new()),
+            preset: "full".to_owned(),
+            variant: variant.spec().clone(),
+            train,
+            readouts: Vec::new(),
+            seeds: Seeds::all(recipe.seed),
         },
         diff: serde_json::Value::Null,
     };
     let member = Member { cell, steps: recipe.steps, active: true, failure: None, kept: None };
-    let stack = Stack { members: vec![member], plan, optimizer: StackOptimizer::default(), sensitivity: std::collections::BTreeMap::new() };
+    let stack = Stack {
+        members: vec![member],
+        plan,
+        optimizer: StackOptimizer::default(),
+        sensitivity: std::collections::BTreeMap::new(),
+    };
     Ok(Cohort { network, stacks: vec![stack], step: 0, accumulate: 1, adam })
 }
 

@@ -2,8 +2,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
     sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -60,7 +60,12 @@ impl Plan {
         let mut stacks: Vec<(StackPlan, Vec<Slot>)> = Vec::new();
         for cell in cells {
             let one = adapter::stack_plan(&cell.plan, &cell.id, setting.library)?;
-            let task = setting.library.task(&cell.plan.suite, &cell.plan.task, &cell.plan.model, cell.plan.train.max_length)?;
+            let task = setting.library.task(
+                &cell.plan.suite,
+                &cell.plan.task,
+                &cell.plan.model,
+                cell.plan.train.max_length,
+            )?;
             let steps = cell.plan.train.total_steps(task.train.rows.len());
             let slot = Slot { cell: cell.clone(), task, steps };
             let same = |(plan, _): &&mut (StackPlan, Vec<Slot>)| {
@@ -95,18 +100,32 @@ impl Plan {
     /// The cohort at its first step.
     pub fn build(&self, setting: &Setting<'_>) -> Result<Cohort, TrainError> {
         let train = &self.stacks[0].1[0].cell.plan.train;
-        let parts: Vec<_> = self.stacks.iter()
-            .map(|(plan, slots)| (plan.clone(), slots.iter().map(|slot| slot.task.info.objective.n_outputs()).collect()))
+        let parts: Vec<_> = self
+            .stacks
+            .iter()
+            .map(|(plan, slots)| {
+                (plan.clone(), slots.iter().map(|slot| slot.task.info.objective.n_outputs()).collect())
+            })
             .collect();
-        let member = |slot: &Slot| Member { cell: slot.cell.clone(), steps: slot.steps, active: true, failure: None, kept: None };
+        let member = |slot: &Slot| Member {
+            cell: slot.cell.clone(),
+            steps: slot.steps,
+            active: true,
+            failure: None,
+            kept: None,
+        };
         Ok(Cohort {
             network: setting.library.network(&self.stacks[0].1[0].cell.plan.model, &parts)?,
-            stacks: self.stacks.iter().map(|(plan, slots)| Stack {
-                members: slots.iter().map(member).collect(),
-                plan: plan.clone(),
-                optimizer: StackOptimizer::default(),
-                sensitivity: std::collections::BTreeMap::new(),
-            }).collect(),
+            stacks: self
+                .stacks
+                .iter()
+                .map(|(plan, slots)| Stack {
+                    members: slots.iter().map(member).collect(),
+                    plan: plan.clone(),
+                    optimizer: StackOptimizer::default(),
+                    sensitivity: std::collections::BTreeMap::new(),
+                })
+                .collect(),
             step: 0,
             accumulate: train.accumulate,
             adam: Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon },
@@ -136,7 +155,13 @@ pub fn now() -> u64 {
 }
 
 /// Trains a cohort to its end and writes its records; stops at a step where `setting.stop` or `halt` is set.
-pub fn train(plan: Plan, folder: &Path, setting: &Setting<'_>, halt: &AtomicBool, sink: &dyn Sink) -> Result<(), TrainError> {
+pub fn train(
+    plan: Plan,
+    folder: &Path,
+    setting: &Setting<'_>,
+    halt: &AtomicBool,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
     let started = now();
     let mut cohort = plan.build(setting)?;
     let lesson = plan.lesson(setting)?;
@@ -167,7 +192,12 @@ pub fn train(plan: Plan, folder: &Path, setting: &Setting<'_>, halt: &AtomicBool
         }
         if let Some(first) = report.runs.first() {
             let (stack, index) = first.at;
-            sink.event(&Event::Step { runs: report.runs.len(), cell: &slots[stack][index].cell.id, steps, entry: first.entry });
+            sink.event(&Event::Step {
+                runs: report.runs.len(),
+                cell: &slots[stack][index].cell.id,
+                steps,
+                entry: first.entry,
+            });
         }
         select(&mut cohort, &slots, &mut progress, &mut logs, setting, sink)?;
         if cohort.step % every == 0 && cohort.step < steps {

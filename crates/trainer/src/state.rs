@@ -7,7 +7,10 @@ use models::network::Named;
 use record::write_atomic;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
-use variants::{host::{Place, plain, values}, sensitivity::Sensitivity};
+use variants::{
+    host::{Place, plain, values},
+    sensitivity::Sensitivity,
+};
 
 use crate::{cohort::Cohort, error::TrainError, optimizer::Moments};
 
@@ -127,19 +130,29 @@ pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], path: &Path) -> Res
             }
         }
     }
-    let members = cohort.stacks.iter().zip(progress).map(|(stack, progress)| {
-        stack.members.iter().zip(progress).map(|(member, progress)| MemberMeta {
-            slug: member.cell.id.slug(),
-            active: member.active,
-            failure: member.failure.clone(),
-            kept: member.kept.clone(),
-            best: progress.best.as_ref().map(|best| (best.step, best.value)),
-            stale: progress.stale,
-            train_seconds: progress.train_seconds,
-            eval_seconds: progress.eval_seconds,
-            tokens: progress.tokens,
-        }).collect()
-    }).collect();
+    let members = cohort
+        .stacks
+        .iter()
+        .zip(progress)
+        .map(|(stack, progress)| {
+            stack
+                .members
+                .iter()
+                .zip(progress)
+                .map(|(member, progress)| MemberMeta {
+                    slug: member.cell.id.slug(),
+                    active: member.active,
+                    failure: member.failure.clone(),
+                    kept: member.kept.clone(),
+                    best: progress.best.as_ref().map(|best| (best.step, best.value)),
+                    stale: progress.stale,
+                    train_seconds: progress.train_seconds,
+                    eval_seconds: progress.eval_seconds,
+                    tokens: progress.tokens,
+                })
+                .collect()
+        })
+        .collect();
     let meta = serde_json::to_string(&Meta { step: cohort.step, counts, members })
         .unwrap_or_else(|error| unreachable!("numbers and strings are JSON: {error}"));
     Ok(write_atomic(path, &encode(&tensors, "checkpoint", meta)?)?)
@@ -187,7 +200,10 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
             let best = meta.best.map(|(step, value)| BestState {
                 step,
                 value,
-                tensors: tensors.iter().filter_map(|(key, t)| Some((key.strip_prefix(&prefix)?.to_owned(), t.clone()))).collect(),
+                tensors: tensors
+                    .iter()
+                    .filter_map(|(key, t)| Some((key.strip_prefix(&prefix)?.to_owned(), t.clone())))
+                    .collect(),
             });
             progress[index][run] = Progress {
                 best,

@@ -49,11 +49,11 @@ pub fn spec_of(cell: &Cell) -> serde_json::Value {
 pub fn run(cells: &[Cell], setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
     setting.store.prepare()?;
     let started = started(setting.store)?;
-    let in_progress: BTreeSet<&str> = started.iter().flat_map(|(_, members)| members.iter().map(String::as_str)).collect();
+    let in_progress: BTreeSet<&str> =
+        started.iter().flat_map(|(_, members)| members.iter().map(String::as_str)).collect();
     let mut open = Vec::new();
     for cell in cells {
-        let done = setting.store.finished(&cell.id, &spec_hash(&spec_of(cell)))?;
-        if done.is_none() || in_progress.contains(cell.id.slug().as_str()) {
+        if in_progress.contains(cell.id.slug().as_str()) || !is_done(cell, setting)? {
             open.push(cell.clone());
         }
     }
@@ -64,6 +64,15 @@ pub fn run(cells: &[Cell], setting: &Setting<'_>, sink: &dyn Sink) -> Result<(),
         std::fs::remove_dir_all(&stale).map_err(|source| TrainError::Io { path: stale.clone(), source })?;
     }
     work(plans, setting, sink)
+}
+
+/// Whether a cell has a record of this very plan, on this very base and data.
+fn is_done(cell: &Cell, setting: &Setting<'_>) -> Result<bool, TrainError> {
+    let Some(record) = setting.store.finished(&cell.id, &spec_hash(&spec_of(cell)))? else { return Ok(false) };
+    let plan = &cell.plan;
+    let base = setting.library.base(&plan.model)?;
+    let task = setting.library.task(&plan.suite, &plan.task, &plan.model, plan.train.max_length)?;
+    Ok(record.model_hash == base.hash && record.data_hash == task.hash)
 }
 
 /// Cohorts with a checkpoint: folder and the slugs of their members.
@@ -90,14 +99,20 @@ fn partial_root(store: &Store) -> PathBuf {
 
 /// Started cohorts whose members are all still wanted, unchanged; then new ones. Also the folders of cohorts
 /// that no longer fit the experiment.
-fn group(open: &[Cell], started: Vec<(PathBuf, Vec<String>)>, setting: &Setting<'_>) -> Result<(Vec<Plan>, Vec<PathBuf>), TrainError> {
+fn group(
+    open: &[Cell],
+    started: Vec<(PathBuf, Vec<String>)>,
+    setting: &Setting<'_>,
+) -> Result<(Vec<Plan>, Vec<PathBuf>), TrainError> {
     let mut left: BTreeMap<String, &Cell> = open.iter().map(|cell| (cell.id.slug(), cell)).collect();
     let (mut plans, mut stale) = (Vec::new(), Vec::new());
     for (folder, slugs) in started {
         let members: Option<Vec<Cell>> = slugs.iter().map(|slug| left.get(slug).map(|cell| (*cell).clone())).collect();
         match members.map(|members| (cohort_id(&members), members)) {
             Some((id, members)) if folder.ends_with(&id) => {
-                slugs.iter().for_each(|slug| { left.remove(slug); });
+                slugs.iter().for_each(|slug| {
+                    left.remove(slug);
+                });
                 plans.push(Plan::new(id, &members, setting)?);
             }
             _ => stale.push(folder),
@@ -122,14 +137,23 @@ fn group(open: &[Cell], started: Vec<(PathBuf, Vec<String>)>, setting: &Setting<
 fn cohort_key(cell: &Cell) -> String {
     let (plan, train) = (&cell.plan, &cell.plan.train);
     format!(
-        "{} {:?} {} {} {} {} {} {} {}", plan.model, plan.variant.base, train.batch, train.accumulate, train.max_length,
-        train.beta1, train.beta2, train.epsilon, train.checkpoint_every,
+        "{} {:?} {} {} {} {} {} {} {}",
+        plan.model,
+        plan.variant.base,
+        train.batch,
+        train.accumulate,
+        train.max_length,
+        train.beta1,
+        train.beta2,
+        train.epsilon,
+        train.checkpoint_every,
     )
 }
 
 /// A name for a make-up: a hash of its members' plans, in order.
 fn cohort_id(members: &[Cell]) -> String {
-    let hashes: Vec<String> = members.iter().map(|cell| format!("{} {}", cell.id.slug(), spec_hash(&spec_of(cell)))).collect();
+    let hashes: Vec<String> =
+        members.iter().map(|cell| format!("{} {}", cell.id.slug(), spec_hash(&spec_of(cell)))).collect();
     format!("cohort-{}", &sha256_hex(hashes.join("\n").as_bytes())[..12])
 }
 
@@ -142,12 +166,18 @@ fn work(plans: Vec<Plan>, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), 
         for _ in 0..setting.workers.max(1) {
             scope.spawn(|| {
                 while !failed.load(Ordering::Relaxed) {
-                    let next = queue.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics")).pop_front();
+                    let next =
+                        queue.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics")).pop_front();
                     let Some(plan) = next else { break };
                     let folder = partial_root(setting.store).join(plan.id());
-                    if let Err(error) = open_folder(&folder, &plan).and_then(|()| train(plan, &folder, setting, &failed, sink)) {
+                    if let Err(error) =
+                        open_folder(&folder, &plan).and_then(|()| train(plan, &folder, setting, &failed, sink))
+                    {
                         failed.store(true, Ordering::Relaxed);
-                        first_error.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics")).get_or_insert(error);
+                        first_error
+                            .lock()
+                            .unwrap_or_else(|_| unreachable!("no holder of this lock panics"))
+                            .get_or_insert(error);
                     }
                 }
             });

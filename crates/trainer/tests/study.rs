@@ -20,7 +20,10 @@ use trainer::{
     sink::{Event, Silent, Sink},
     study::{self, Setting},
 };
-use variants::{host::{Place, values}, preset};
+use variants::{
+    host::{Place, values},
+    preset,
+};
 
 fn library() -> Library {
     Library::new(Place::new(&Device::flex(), DType::F32))
@@ -29,19 +32,36 @@ fn library() -> Library {
 fn cells(variants: &str, seeds: &str, train: &str) -> Vec<Cell> {
     let yaml = format!(
         "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: {seeds}\ntargets: [query, value]\n\
-         train: {{steps: 8, batch: 8, max_length: 64, checkpoint_every: 3, learning_rate: 1e-3}}\nvariants: {variants}\n");
-    let overrides: Vec<String> = train.split(", ").filter(|s| !s.is_empty()).map(|field| format!("train.{field}")).collect();
-    experiment::read(&yaml, "test.yaml", "test", &overrides).unwrap_or_else(|errors| panic!("{errors}")).cells().to_vec()
+         train: {{steps: 8, batch: 8, max_length: 64, checkpoint_every: 3, learning_rate: 1e-3}}\nvariants: {variants}\n"
+    );
+    let overrides: Vec<String> =
+        train.split(", ").filter(|s| !s.is_empty()).map(|field| format!("train.{field}")).collect();
+    experiment::read(&yaml, "test.yaml", "test", &overrides)
+        .unwrap_or_else(|errors| panic!("{errors}"))
+        .cells()
+        .to_vec()
 }
 
 /// Runs cells into `root`; `cohort` runs at once.
-fn run(cells: &[Cell], root: &Path, cohort: usize, stop: &AtomicBool, sink: &dyn Sink) -> Result<Vec<RunRecord>, TrainError> {
+fn run(
+    cells: &[Cell],
+    root: &Path,
+    cohort: usize,
+    stop: &AtomicBool,
+    sink: &dyn Sink,
+) -> Result<Vec<RunRecord>, TrainError> {
     let store = Store::open(root, "test").unwrap();
     let library = library();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     let setting = Setting {
-        library: &library, store: &store, code: &code, versions: &BTreeMap::new(), device: "flex",
-        cohort: Some(cohort), workers: 1, stop,
+        library: &library,
+        store: &store,
+        code: &code,
+        versions: &BTreeMap::new(),
+        device: "flex",
+        cohort: Some(cohort),
+        workers: 1,
+        stop,
     };
     study::run(cells, &setting, sink)?;
     study::records(cells, &store)
@@ -176,7 +196,12 @@ fn every_preset_learns_and_merges() {
         assert!(mean(&losses[30..]) < mean(&losses[..10]) + 0.02, "{}: {losses:?}", record.cell);
         assert!(record.measured.merge_error.unwrap() < 1e-4, "{}: {:?}", record.cell, record.measured.merge_error);
         let adapts = record.cell.rank > 0;
-        assert_eq!(record.measured.trainable_params > 0, adapts || record.cell.variant != "head_only", "{}", record.cell);
+        assert_eq!(
+            record.measured.trainable_params > 0,
+            adapts || record.cell.variant != "head_only",
+            "{}",
+            record.cell
+        );
     }
 }
 

@@ -73,7 +73,9 @@ impl Adapter {
     fn gate(&self, active: &Active) -> Tensor<3> {
         match active {
             Active::All => self.whole.clone(),
-            _ => gate(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len(), &self.place),
+            _ => {
+                gate(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len(), &self.place)
+            }
         }
     }
 
@@ -111,7 +113,13 @@ impl AdaptedLinear {
         self.stacks.clear();
     }
 
-    pub(crate) fn attach(&mut self, plan: &StackPlan, widest: [usize; 2], place: &Place, shared: &mut Shared) -> Result<(), AttachError> {
+    pub(crate) fn attach(
+        &mut self,
+        plan: &StackPlan,
+        widest: [usize; 2],
+        place: &Place,
+        shared: &mut Shared,
+    ) -> Result<(), AttachError> {
         let spec = plan.variant.spec();
         let runs = plan.runs.len();
         let targeted = plan.targets.contains(&self.name);
@@ -129,7 +137,13 @@ impl AdaptedLinear {
         Ok(())
     }
 
-    fn adapter(&self, plan: &StackPlan, widest: [usize; 2], place: &Place, shared: &mut Shared) -> Result<Adapter, AttachError> {
+    fn adapter(
+        &self,
+        plan: &StackPlan,
+        widest: [usize; 2],
+        place: &Place,
+        shared: &mut Shared,
+    ) -> Result<Adapter, AttachError> {
         let spec = plan.variant.spec();
         let (shape @ [d_in, d_out], rank) = (self.shape(), spec.rank);
         let recipe = spec.delta.as_ref().unwrap_or_else(|| unreachable!("only adapting variants come here"));
@@ -139,7 +153,14 @@ impl AdaptedLinear {
         }
         let (seeds, alphas) = (plan.seeds(), plan.runs.iter().map(|run| run.alpha).collect::<Vec<_>>());
         let mut delta = recipe.init(&mut Site {
-            slot: &self.name, shape, widest, rank, init: &spec.init, seeds: &seeds, place, shared,
+            slot: &self.name,
+            shape,
+            widest,
+            rank,
+            init: &spec.init,
+            seeds: &seeds,
+            place,
+            shared,
         });
         let scales: Vec<f64> = alphas.iter().map(|alpha| spec.scaling.at(*alpha, rank)).collect();
         let whole = gate(&Active::All, rank, &|run, _| scales[run], alphas.len(), place);
@@ -150,7 +171,15 @@ impl AdaptedLinear {
             .and_then(|a| spec.gradient.preconditioner(a.tensor, &scales, place));
         let combine = spec.combine.init(&self.weight, delta.factors(&whole), place);
         Ok(Adapter {
-            delta, combine, additive: spec.combine.is_additive(), scaling: spec.scaling, rank, alphas, dropout: spec.dropout, whole, preconditioner,
+            delta,
+            combine,
+            additive: spec.combine.is_additive(),
+            scaling: spec.scaling,
+            rank,
+            alphas,
+            dropout: spec.dropout,
+            whole,
+            preconditioner,
             place: place.clone(),
         })
     }
@@ -193,20 +222,25 @@ impl AdaptedLinear {
         } else {
             Some(split(&linear(x, self.weight.clone(), None), pass))
         };
-        let out = parts.into_iter().zip(&self.stacks).zip(&pass.stacks).enumerate().map(|(index, ((x, stack), here))| {
-            let product = || products.as_ref().map(|all| all[index].clone())
-                .unwrap_or_else(|| unreachable!("a stack without its own weight asked for the base's product"));
-            let y = match (&stack.weight, &stack.adapter) {
-                (Some(weight), _) => x.matmul(weight.clone()),
-                (None, Some(adapter)) => self.adapted(adapter, x, product(), here, seq),
-                (None, None) => product(),
-            }; // [runs, n, d_out]
-            match (&stack.bias, &self.bias) {
-                (Some(own), _) => y + own.clone(),
-                (None, Some(bias)) => y + bias.clone().unsqueeze::<3>(),
-                (None, None) => y,
-            }
-        });
+        let out =
+            parts.into_iter().zip(&self.stacks).zip(&pass.stacks).enumerate().map(|(index, ((x, stack), here))| {
+                let product = || {
+                    products
+                        .as_ref()
+                        .map(|all| all[index].clone())
+                        .unwrap_or_else(|| unreachable!("a stack without its own weight asked for the base's product"))
+                };
+                let y = match (&stack.weight, &stack.adapter) {
+                    (Some(weight), _) => x.matmul(weight.clone()),
+                    (None, Some(adapter)) => self.adapted(adapter, x, product(), here, seq),
+                    (None, None) => product(),
+                }; // [runs, n, d_out]
+                match (&stack.bias, &self.bias) {
+                    (Some(own), _) => y + own.clone(),
+                    (None, Some(bias)) => y + bias.clone().unsqueeze::<3>(),
+                    (None, None) => y,
+                }
+            });
         join(out.collect(), rows, seq)
     }
 
@@ -233,9 +267,7 @@ impl AdaptedLinear {
         let LinearStack { adapter, weight, .. } = &self.stacks[stack];
         match (weight, adapter) {
             (Some(weight), _) => weight.clone(),
-            (None, Some(adapter)) => {
-                adapter.combine.weight(&self.weight, adapter.delta.factors(&adapter.gate(active)))
-            }
+            (None, Some(adapter)) => adapter.combine.weight(&self.weight, adapter.delta.factors(&adapter.gate(active))),
             (None, None) => self.weight.clone().unsqueeze::<3>(),
         }
     }

@@ -28,8 +28,16 @@ pub fn best_approximation(factors: &Factors, rank: usize, place: &Place) -> LowR
             column *= *value;
         }
         let rows = v_t.rows(0, kept) * right.q().transpose(); // [kept, d_out]
-        a.extend((0..d_in).flat_map(|i| (0..rank).map(move |j| (i, j))).map(|(i, j)| if j < kept { scaled[(i, j)] } else { 0.0 }));
-        b.extend((0..rank).flat_map(|i| (0..d_out).map(move |j| (i, j))).map(|(i, j)| if i < kept { rows[(i, j)] } else { 0.0 }));
+        a.extend(
+            (0..d_in)
+                .flat_map(|i| (0..rank).map(move |j| (i, j)))
+                .map(|(i, j)| if j < kept { scaled[(i, j)] } else { 0.0 }),
+        );
+        b.extend(
+            (0..rank)
+                .flat_map(|i| (0..d_out).map(move |j| (i, j)))
+                .map(|(i, j)| if i < kept { rows[(i, j)] } else { 0.0 }),
+        );
     }
     LowRank { a: place.tensor(a, [runs, d_in, rank]), b: place.tensor(b, [runs, rank, d_out]) }
 }

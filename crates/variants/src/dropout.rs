@@ -47,8 +47,7 @@ pub fn mask(
     let runs = clock.seeds.len();
     let mut values = vec![0.0; runs * rows * positions * features];
     for (index, line) in values.chunks_mut(features).enumerate() {
-        let (run, row, position) =
-            (index / (rows * positions), index / positions % rows, index % positions);
+        let (run, row, position) = (index / (rows * positions), index / positions % rows, index % positions);
         let key = [clock.step, clock.micro, site, row as u64, position as u64]
             .into_iter()
             .fold(clock.seeds[run], |key, part| mix(key.wrapping_add(GOLDEN) ^ part.wrapping_mul(GOLDEN)));

@@ -178,4 +178,3 @@ impl AdaptedEmbedding {
         self.stacks[stack].adapter.is_some()
     }
 }
-

@@ -37,7 +37,9 @@ pub enum AttachError {
         rank: usize,
     },
     /// A delta that has no form for embedding tables was pointed at one.
-    #[error("`{slot}` is an embedding table, and a `{delta}` delta has no lookup form; target linear maps or use `low_rank`")]
+    #[error(
+        "`{slot}` is an embedding table, and a `{delta}` delta has no lookup form; target linear maps or use `low_rank`"
+    )]
     NotAnEmbeddingDelta {
         /// Name of the table.
         slot: String,

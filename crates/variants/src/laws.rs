@@ -122,7 +122,10 @@ impl Case {
         let (got, wanted) = (values(&plain(got)), values(&plain(wanted)));
         let scale = wanted.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
         for (index, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
-            assert!((got - wanted).abs() <= tolerance * scale, "{law}: {self:?}: element {index}: {got} is not {wanted}");
+            assert!(
+                (got - wanted).abs() <= tolerance * scale,
+                "{law}: {self:?}: element {index}: {got} is not {wanted}"
+            );
         }
     }
 }
@@ -216,7 +219,12 @@ pub fn gradients_reach_the_declared_roles(case: &Case) {
     let gradients = objective(&map, case, &Active::All).backward();
     for owned in map.owned(0) {
         let reached = owned.tensor.grad(&gradients).is_some_and(|g| values(&g).iter().any(|v| *v != 0.0));
-        assert_eq!(reached, spec.train.trains(owned.role), "gradients reach the declared roles: {case:?}: {}", owned.name);
+        assert_eq!(
+            reached,
+            spec.train.trains(owned.role),
+            "gradients reach the declared roles: {case:?}: {}",
+            owned.name
+        );
     }
 }
 
@@ -240,7 +248,8 @@ pub fn gradients_are_finite_differences(case: &Case) {
             return;
         }
         let gradients = objective(&tracked, case, &active).backward();
-        let analytic: Vec<_> = tracked.owned(0).into_iter().map(|owned| owned.tensor.grad(&gradients).map(|g| values(&g))).collect();
+        let analytic: Vec<_> =
+            tracked.owned(0).into_iter().map(|owned| owned.tensor.grad(&gradients).map(|g| values(&g))).collect();
         for (index, analytic) in analytic.into_iter().enumerate() {
             let Some(analytic) = analytic else { continue };
             // Every element of small tensors, a spread of those of large ones.
@@ -249,8 +258,11 @@ pub fn gradients_are_finite_differences(case: &Case) {
                 let numeric = difference(case, &active, index, element, held.as_deref());
                 let error = (analytic[element] - numeric).abs();
                 // Central differences at h = 1e-5 in f64: truncation and rounding both near 1e-9 of the value.
-                assert!(error <= 1e-6 * (1.0 + numeric.abs()),
-                    "gradient = finite difference: {case:?}, {active:?}: tensor {index}, element {element}: {} is not {numeric}", analytic[element]);
+                assert!(
+                    error <= 1e-6 * (1.0 + numeric.abs()),
+                    "gradient = finite difference: {case:?}, {active:?}: tensor {index}, element {element}: {} is not {numeric}",
+                    analytic[element]
+                );
             }
         }
     }
@@ -327,10 +339,15 @@ pub fn the_canonical_form_is_the_update(case: &Case) {
 pub fn parameters_follow_the_formula(case: &Case) {
     let Some(formula) = case.preset.parameters else { return };
     let (mut map, spec) = (case.fresh(), case.spec());
-    let trained: usize = map.owned(0).iter().filter(|owned| spec.train.trains(owned.role)).map(|owned| {
-        let [_, rows, cols] = owned.tensor.dims();
-        rows * cols
-    }).sum();
+    let trained: usize = map
+        .owned(0)
+        .iter()
+        .filter(|owned| spec.train.trains(owned.role))
+        .map(|owned| {
+            let [_, rows, cols] = owned.tensor.dims();
+            rows * cols
+        })
+        .sum();
     let [d_in, d_out] = case.shape;
     assert_eq!(trained, formula(d_in, d_out, case.rank), "parameters follow the formula: {case:?}");
 }
@@ -357,13 +374,19 @@ pub fn the_update_scales_as_declared(case: &Case) {
     };
     for active in case.actives() {
         let update = |map: &AdaptedLinear| map.weight(0, &active) - map.base().0.unsqueeze::<3>();
-        let scales: Vec<f64> = case.plan(&case.seeds()).runs.iter().enumerate().map(|(run, plan)| {
-            let rank = match &active {
-                Active::Prefix(ranks) => ranks[run],
-                _ => case.rank,
-            };
-            spec.scaling.at(plan.alpha, rank)
-        }).collect();
+        let scales: Vec<f64> = case
+            .plan(&case.seeds())
+            .runs
+            .iter()
+            .enumerate()
+            .map(|(run, plan)| {
+                let rank = match &active {
+                    Active::Prefix(ranks) => ranks[run],
+                    _ => case.rank,
+                };
+                spec.scaling.at(plan.alpha, rank)
+            })
+            .collect();
         let wanted = update(&unit) * Case::place().tensor(scales, [case.runs, 1, 1]);
         case.close("the update scales as declared", &update(&map), &wanted, EXACT);
     }
@@ -375,7 +398,8 @@ pub fn first_values_follow_the_seed(case: &Case) {
     assert_eq!(tensors(case.fresh()), tensors(case.fresh()), "same seed, same bits: {case:?}");
     let mut other = case.base();
     let seeds: Vec<u64> = case.seeds().iter().map(|seed| seed + 100).collect();
-    attach(&mut [Slot::Linear(&mut other)], &case.plan(&seeds), &Case::place()).unwrap_or_else(|error| unreachable!("{error}"));
+    attach(&mut [Slot::Linear(&mut other)], &case.plan(&seeds), &Case::place())
+        .unwrap_or_else(|error| unreachable!("{error}"));
     let drawn = case.fresh().owned(0).iter().any(|owned| owned.role == Role::A);
     assert_eq!(tensors(other) != tensors(case.fresh()), drawn, "another seed, other bits: {case:?}");
 }
@@ -395,9 +419,14 @@ pub fn runs_are_independent(case: &Case) {
             let mut plan = case.plan(&[seed]);
             plan.runs[0].alpha = 8.0 + run as f64;
             let mut alone = case.base();
-            attach(&mut [Slot::Linear(&mut alone)], &plan, &Case::place()).unwrap_or_else(|error| unreachable!("{error}"));
+            attach(&mut [Slot::Linear(&mut alone)], &plan, &Case::place())
+                .unwrap_or_else(|error| unreachable!("{error}"));
             for (mine, all) in alone.owned(0).into_iter().zip(case.fresh().owned(0)) {
-                assert_eq!(values(mine.tensor), values(&all.tensor.clone().slice([run..run + 1])), "first values alone and in company: {case:?}");
+                assert_eq!(
+                    values(mine.tensor),
+                    values(&all.tensor.clone().slice([run..run + 1])),
+                    "first values alone and in company: {case:?}"
+                );
             }
             perturb_run(&mut alone, run);
             track(&mut alone, &spec);
@@ -443,7 +472,8 @@ fn noise(name: &str, run: usize, n: usize) -> Tensor<1> {
 pub fn the_spec_survives_yaml(case: &Case) {
     let spec = case.spec();
     let text = serde_yaml::to_string(&spec).unwrap_or_else(|error| unreachable!("{error}"));
-    let back: VariantSpec = serde_yaml::from_str(&text).unwrap_or_else(|error| unreachable!("{case:?}: {error}\n{text}"));
+    let back: VariantSpec =
+        serde_yaml::from_str(&text).unwrap_or_else(|error| unreachable!("{case:?}: {error}\n{text}"));
     assert_eq!(back, spec, "the spec survives YAML: {case:?}");
     let extra = format!("{text}colour: blue\n");
     assert!(serde_yaml::from_str::<VariantSpec>(&extra).is_err(), "unknown keys are refused: {case:?}");

@@ -99,7 +99,13 @@ pub fn join(mut parts: Vec<Tensor<3>>, rows: usize, seq: usize) -> Tensor<3> {
 
 /// The gate of a pass, `[runs, 1, rank]`: scale where active, zero elsewhere. `scales` maps a rank to `s`
 /// for each run.
-pub fn gate(active: &Active, rank: usize, scales: &dyn Fn(usize, usize) -> f64, runs: usize, place: &Place) -> Tensor<3> {
+pub fn gate(
+    active: &Active,
+    rank: usize,
+    scales: &dyn Fn(usize, usize) -> f64,
+    runs: usize,
+    place: &Place,
+) -> Tensor<3> {
     let mut values = vec![0.0; runs * rank];
     for (run, line) in values.chunks_mut(rank).enumerate() {
         let (width, scale) = match active {

@@ -26,7 +26,13 @@ impl Sensitivity {
     }
 
     /// One observation. Runs outside `observing` (`[runs, 1, 1]`) keep their averages; `None` means all.
-    pub fn observe(&mut self, value: Tensor<3>, gradient: Tensor<3>, beta: Smoothing, observing: Option<&Tensor<3, Bool>>) {
+    pub fn observe(
+        &mut self,
+        value: Tensor<3>,
+        gradient: Tensor<3>,
+        beta: Smoothing,
+        observing: Option<&Tensor<3, Bool>>,
+    ) {
         let now = (value * gradient).abs();
         let mean = self.mean.clone() * beta.beta1 + now.clone() * (1.0 - beta.beta1);
         let spread = (now - mean.clone()).abs();

@@ -5,15 +5,8 @@ use std::collections::BTreeSet;
 use burn::tensor::Tensor;
 
 use crate::{
-    adapted::AdaptedLinear,
-    delta::Shared,
-    embedding::AdaptedEmbedding,
-    error::AttachError,
-    host::Place,
-    norm::AdaptedNorm,
-    pass::Active,
-    role::Owned,
-    spec::Variant,
+    adapted::AdaptedLinear, delta::Shared, embedding::AdaptedEmbedding, error::AttachError, host::Place,
+    norm::AdaptedNorm, pass::Active, role::Owned, spec::Variant,
 };
 
 /// What a stack needs to know of one of its runs to make its tensors.
@@ -96,7 +89,9 @@ impl<'a> Slot<'a> {
 pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Place) -> Result<(), AttachError> {
     let mut widest = [0, 0];
     for slot in slots.iter() {
-        if let Slot::Linear(linear) = slot && plan.targets.contains(linear.name()) {
+        if let Slot::Linear(linear) = slot
+            && plan.targets.contains(linear.name())
+        {
             let [d_in, d_out] = linear.shape();
             widest = [widest[0].max(d_in), widest[1].max(d_out)];
         }

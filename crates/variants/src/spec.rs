@@ -78,22 +78,33 @@ impl VariantSpec {
             report("dropout", format!("dropout is `{}`, but must lie in [0, 1)", self.dropout));
         }
         if !self.orthogonality.is_finite() || self.orthogonality < 0.0 {
-            report("orthogonality", format!("orthogonality is `{}`, but must be finite and not negative", self.orthogonality));
+            report(
+                "orthogonality",
+                format!("orthogonality is `{}`, but must be finite and not negative", self.orthogonality),
+            );
         }
         for (role, plan) in &self.train.0 {
             let name = serde_yaml::to_string(role).unwrap_or_default();
             if let RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } = plan {
                 if !lr_multiplier.is_finite() || *lr_multiplier <= 0.0 {
-                    report(&format!("train.{}.lr_multiplier", name.trim()), format!(
-                        "lr_multiplier is `{lr_multiplier}`, but must be positive; to keep a role fixed write `state: frozen`"));
+                    report(
+                        &format!("train.{}.lr_multiplier", name.trim()),
+                        format!(
+                            "lr_multiplier is `{lr_multiplier}`, but must be positive; to keep a role fixed write `state: frozen`"
+                        ),
+                    );
                 }
                 if learning_rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-                    report(&format!("train.{}.learning_rate", name.trim()), format!(
-                        "learning_rate is `{learning_rate:?}`, but must be positive"));
+                    report(
+                        &format!("train.{}.learning_rate", name.trim()),
+                        format!("learning_rate is `{learning_rate:?}`, but must be positive"),
+                    );
                 }
                 if weight_decay.is_some_and(|decay| !decay.is_finite() || decay < 0.0) {
-                    report(&format!("train.{}.weight_decay", name.trim()), format!(
-                        "weight_decay is `{weight_decay:?}`, but must be finite and not negative"));
+                    report(
+                        &format!("train.{}.weight_decay", name.trim()),
+                        format!("weight_decay is `{weight_decay:?}`, but must be finite and not negative"),
+                    );
                 }
             }
         }
@@ -118,24 +129,42 @@ impl VariantSpec {
             return;
         }
         if !self.alpha.is_finite() || self.alpha == 0.0 {
-            report("alpha", format!("alpha is `{}`, but must be finite and not 0, or the adapter has no effect", self.alpha));
+            report(
+                "alpha",
+                format!("alpha is `{}`, but must be finite and not 0, or the adapter has no effect", self.alpha),
+            );
         }
         if self.base == BaseSpec::Trained {
-            report("base", "base is `trained` beside an adapter; train the base (`delta: null`) or the adapter".to_owned());
+            report(
+                "base",
+                "base is `trained` beside an adapter; train the base (`delta: null`) or the adapter".to_owned(),
+            );
         }
         if self.orthogonality > 0.0 && !delta.has_diagonal() {
-            report("orthogonality", format!("`{}` has no orthogonality penalty; use `svd_form` or set 0", delta.kind()));
+            report(
+                "orthogonality",
+                format!("`{}` has no orthogonality penalty; use `svd_form` or set 0", delta.kind()),
+            );
         }
         if self.gradient != GradientSpec::Plain {
             if !matches!(delta, DeltaSpec::LowRank(_)) {
-                report("gradient", format!("`preconditioned` multiplies the gradient of B by a function of A, which `{}` lacks; use `low_rank`", delta.kind()));
+                report(
+                    "gradient",
+                    format!(
+                        "`preconditioned` multiplies the gradient of B by a function of A, which `{}` lacks; use `low_rank`",
+                        delta.kind()
+                    ),
+                );
             } else if self.train.trains(crate::role::Role::A) {
-                report("gradient", "`preconditioned` is defined for a fixed A; write `train: {a: {state: frozen}}`".to_owned());
+                report(
+                    "gradient",
+                    "`preconditioned` is defined for a fixed A; write `train: {a: {state: frozen}}`".to_owned(),
+                );
             }
         }
         let policy = self.rank_policy.check(self.rank, delta.has_diagonal(), steps);
-        problems.extend(policy.into_iter().map(|problem| {
-            SpecProblem::new(format!("rank_policy.{}", problem.field), problem.rule)
-        }));
+        problems.extend(
+            policy.into_iter().map(|problem| SpecProblem::new(format!("rank_policy.{}", problem.field), problem.rule)),
+        );
     }
 }

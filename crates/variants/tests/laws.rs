@@ -1,6 +1,9 @@
 //! Every law over every preset of the registry, over shapes, ranks and numbers of runs.
 
-use variants::{laws::{Case, LAWS}, preset};
+use variants::{
+    laws::{Case, LAWS},
+    preset,
+};
 
 /// Square, wide, tall and prime.
 const SHAPES: [[usize; 2]; 4] = [[6, 6], [4, 9], [9, 4], [7, 11]];

@@ -8,27 +8,16 @@ const NOISE: [f64; 6] = [0.000, 0.004, -0.003, 0.002, -0.001, 0.003];
 
 /// Six seeds on each task; `gain` over the baseline with a little noise of its own.
 fn runs(task: &str, variant: &str, rank: usize, gain: f64) -> Vec<RunRecord> {
-    let value =
-        |i: usize| 0.6 + NOISE[i] + gain + if gain == 0.0 { 0.0 } else { NOISE[5 - i] / 4.0 };
-    (0..6)
-        .map(|i| run(task, variant, rank, i as u64 + 1, value(i)))
-        .collect()
+    let value = |i: usize| 0.6 + NOISE[i] + gain + if gain == 0.0 { 0.0 } else { NOISE[5 - i] / 4.0 };
+    (0..6).map(|i| run(task, variant, rank, i as u64 + 1, value(i))).collect()
 }
 
 fn lora(rank: Option<usize>) -> Baseline {
-    Baseline {
-        variant: "lora".into(),
-        rank,
-    }
+    Baseline { variant: "lora".into(), rank }
 }
 
 fn compared(records: &[RunRecord], baseline: &Baseline) -> Vec<Comparison> {
-    compare(
-        &summarise(records, Selection::Last).unwrap(),
-        "validation",
-        baseline,
-    )
-    .unwrap()
+    compare(&summarise(records, Selection::Last).unwrap(), "validation", baseline).unwrap()
 }
 
 #[test]
@@ -40,18 +29,9 @@ fn a_clear_gain_and_a_clear_loss_are_told_from_noise() {
         runs("cola", "pissa", 8, 1e-6),
     ];
     let comparisons = compared(&records.concat(), &lora(None));
-    let verdicts: Vec<(&str, Verdict)> = comparisons
-        .iter()
-        .map(|comparison| (comparison.variant.as_str(), comparison.verdict))
-        .collect();
-    assert_eq!(
-        verdicts,
-        [
-            ("dora", Verdict::Better),
-            ("pissa", Verdict::Undecided),
-            ("vera", Verdict::Worse)
-        ]
-    );
+    let verdicts: Vec<(&str, Verdict)> =
+        comparisons.iter().map(|comparison| (comparison.variant.as_str(), comparison.verdict)).collect();
+    assert_eq!(verdicts, [("dora", Verdict::Better), ("pissa", Verdict::Undecided), ("vera", Verdict::Worse)]);
     let dora = &comparisons[0];
     assert_eq!((dora.n, dora.sign_flip_p), (6, Some(2.0 / 64.0)));
     assert!(dora.holm_p >= dora.t_p && dora.ci_low < Some(dora.difference));
@@ -59,11 +39,7 @@ fn a_clear_gain_and_a_clear_loss_are_told_from_noise() {
 
 #[test]
 fn less_is_better_where_the_task_says_so() {
-    let mut records = [
-        runs("wikitext", "lora", 8, 0.0),
-        runs("wikitext", "dora", 8, 0.05),
-    ]
-    .concat();
+    let mut records = [runs("wikitext", "lora", 8, 0.0), runs("wikitext", "dora", 8, 0.05)].concat();
     for record in &mut records {
         record.primary_metric.goal = Goal::Minimise;
     }
@@ -78,10 +54,7 @@ fn only_shared_seeds_are_paired() {
     assert_eq!(compared(&records, &lora(None))[0].n, 2);
     records.retain(|record| record.cell.variant == "dora" || record.cell.seed < 4);
     let none = &compared(&records, &lora(None))[0];
-    assert_eq!(
-        (none.n, none.t_p, none.verdict),
-        (0, None, Verdict::Undecided)
-    );
+    assert_eq!((none.n, none.t_p, none.verdict), (0, None, Verdict::Undecided));
     assert!(none.difference.is_nan());
 }
 
@@ -95,10 +68,7 @@ fn several_tasks_are_also_averaged_by_seed() {
     ];
     let comparisons = compared(&records.concat(), &lora(Some(8)));
     assert_eq!(
-        comparisons
-            .iter()
-            .map(|comparison| comparison.task.as_str())
-            .collect::<Vec<_>>(),
+        comparisons.iter().map(|comparison| comparison.task.as_str()).collect::<Vec<_>>(),
         ["cola", "rte", ALL_TASKS]
     );
     let mean = f64::midpoint(comparisons[0].difference, comparisons[1].difference);
@@ -107,18 +77,11 @@ fn several_tasks_are_also_averaged_by_seed() {
 
 #[test]
 fn a_baseline_without_a_row_is_refused() {
-    let records = [
-        runs("cola", "lora", 8, 0.0),
-        runs("cola", "bitfit", 0, 0.01),
-    ]
-    .concat();
+    let records = [runs("cola", "lora", 8, 0.0), runs("cola", "bitfit", 0, 0.01)].concat();
     let table = summarise(&records, Selection::Last).unwrap();
     let error = compare(&table, "validation", &lora(None)).unwrap_err();
     insta::assert_snapshot!(error, @r"
     task `cola`: no row `lora` at rank 0 to compare with; name a baseline variant and rank among `bitfit` at rank 0, `lora` at rank 8
     ");
-    assert_eq!(
-        compare(&table, "validation", &lora(Some(8))).unwrap().len(),
-        1
-    );
+    assert_eq!(compare(&table, "validation", &lora(Some(8))).unwrap().len(), 1);
 }

@@ -19,11 +19,7 @@ pub(super) fn entry(entry: &Entry, signs: &Signs, escape: fn(&str) -> String) ->
 }
 
 fn words(estimate: &Estimate, signs: &Signs) -> String {
-    let mut text = if estimate.mean.is_nan() {
-        signs.missing.to_owned()
-    } else {
-        fixed(estimate.mean)
-    };
+    let mut text = if estimate.mean.is_nan() { signs.missing.to_owned() } else { fixed(estimate.mean) };
     if let Some(half_width) = estimate.half_width {
         text = format!("{text} {} {}", signs.plus_minus, fixed(half_width));
     }
@@ -39,9 +35,5 @@ fn words(estimate: &Estimate, signs: &Signs) -> String {
 /// Two decimals, never `-0.00`.
 fn fixed(value: f64) -> String {
     let text = format!("{value:.2}");
-    if text == "-0.00" {
-        "0.00".to_owned()
-    } else {
-        text
-    }
+    if text == "-0.00" { "0.00".to_owned() } else { text }
 }

@@ -89,8 +89,7 @@ fn a_rank_sweep_has_a_block_per_task_and_an_average() {
             }
         }
     }
-    let table =
-        rank_curve_table(&summarise(&records, Selection::Last).unwrap(), &layout()).unwrap();
+    let table = rank_curve_table(&summarise(&records, Selection::Last).unwrap(), &layout()).unwrap();
     insta::assert_snapshot!(text(&table), @r"
     GLUE, RoBERTa-base. Matched: rank, data order & steps.
 
@@ -116,39 +115,16 @@ fn a_rank_sweep_has_a_block_per_task_and_an_average() {
 
 #[test]
 fn comparisons_show_their_verdicts() {
-    let baseline = Baseline {
-        variant: "lora_plus".into(),
-        rank: Some(8),
-    };
+    let baseline = Baseline { variant: "lora_plus".into(), rank: Some(8) };
     let mut records = Vec::new();
     for seed in 1..=6 {
-        records.push(run(
-            "cola",
-            "lora_plus",
-            8,
-            seed,
-            0.6 + 0.003 * (seed % 3) as f64,
-        ));
-        records.push(run(
-            "cola",
-            "dora",
-            8,
-            seed,
-            0.65 + 0.002 * (seed % 4) as f64,
-        ));
+        records.push(run("cola", "lora_plus", 8, seed, 0.6 + 0.003 * (seed % 3) as f64));
+        records.push(run("cola", "dora", 8, seed, 0.65 + 0.002 * (seed % 4) as f64));
     }
     records.push(run("cola", "bitfit", 0, 1, 0.5));
     let summary = summarise(&records, Selection::Last).unwrap();
     let comparisons = compare(&summary, "validation", &baseline).unwrap();
-    let table = comparison_table(
-        &comparisons,
-        &baseline,
-        true,
-        &Layout {
-            caption: String::new(),
-            ..layout()
-        },
-    );
+    let table = comparison_table(&comparisons, &baseline, true, &Layout { caption: String::new(), ..layout() });
     insta::assert_snapshot!(text(&table), @r"
     task  variant  rank  n   difference  p t-test  p sign-flip  p Holm    verdict
     -----------------------------------------------------------------------------

@@ -3,11 +3,7 @@
 use super::grid::{Signs, entry};
 use crate::table::Table;
 
-const SIGNS: Signs = Signs {
-    plus_minus: "±",
-    missing: "-",
-    dirty: "*",
-};
+const SIGNS: Signs = Signs { plus_minus: "±", missing: "-", dirty: "*" };
 const GAP: &str = "  ";
 
 /// The table as aligned text with a final newline.
@@ -19,26 +15,15 @@ pub fn text(table: &Table) -> String {
             let rows = block
                 .rows
                 .iter()
-                .map(|row| {
-                    row.iter()
-                        .map(|cell| entry(cell, &SIGNS, str::to_owned))
-                        .collect()
-                })
+                .map(|row| row.iter().map(|cell| entry(cell, &SIGNS, str::to_owned)).collect())
                 .collect();
             (block.title.as_ref(), rows)
         })
         .collect();
-    let all_rows =
-        || std::iter::once(&table.header).chain(blocks.iter().flat_map(|(_, rows)| rows));
-    let width = |column: usize| {
-        all_rows()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or_default()
-    };
+    let all_rows = || std::iter::once(&table.header).chain(blocks.iter().flat_map(|(_, rows)| rows));
+    let width = |column: usize| all_rows().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..table.header.len()).map(width).collect();
-    let rule =
-        "-".repeat(widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1));
+    let rule = "-".repeat(widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1));
 
     let mut lines = Vec::new();
     if !table.caption.is_empty() {
@@ -58,17 +43,9 @@ pub fn text(table: &Table) -> String {
 }
 
 fn line(cells: &[String], widths: &[usize], names: usize) -> String {
-    let padded = cells
-        .iter()
-        .zip(widths)
-        .enumerate()
-        .map(|(column, (cell, width))| {
-            // `{:width$}` counts chars, which is what `±` needs.
-            if column < names {
-                format!("{cell:<width$}")
-            } else {
-                format!("{cell:>width$}")
-            }
-        });
+    let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+        // `{:width$}` counts chars, which is what `±` needs.
+        if column < names { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+    });
     padded.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
 }

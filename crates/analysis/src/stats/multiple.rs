@@ -9,10 +9,7 @@ use super::StatsError;
 /// Holm, *A Simple Sequentially Rejective Multiple Test Procedure*, Scandinavian Journal of Statistics 6, 1979.
 pub fn holm(p_values: &[f64]) -> Result<Vec<f64>, StatsError> {
     if let Some(index) = p_values.iter().position(|p| !(0.0..=1.0).contains(p)) {
-        return Err(StatsError::NotProbability {
-            index,
-            value: p_values[index],
-        });
+        return Err(StatsError::NotProbability { index, value: p_values[index] });
     }
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|i, j| p_values[*i].total_cmp(&p_values[*j]));
@@ -45,10 +42,7 @@ mod tests {
     #[test]
     fn what_is_no_probability_is_refused() {
         assert!(holm(&[0.5, f64::NAN]).is_err());
-        assert_eq!(
-            holm(&[1.5]).unwrap_err().to_string(),
-            "p-value 0 is `1.5`, but must lie in 0..=1"
-        );
+        assert_eq!(holm(&[1.5]).unwrap_err().to_string(), "p-value 0 is `1.5`, but must lie in 0..=1");
     }
 
     proptest! {

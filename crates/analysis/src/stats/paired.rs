@@ -33,13 +33,7 @@ pub fn paired_t_test(first: &[f64], second: &[f64]) -> Result<PairedTest, StatsE
     let n = differences.len();
     let difference = mean(&differences);
     if n == 1 {
-        return Ok(PairedTest {
-            n,
-            difference,
-            ci_low: None,
-            ci_high: None,
-            p: None,
-        });
+        return Ok(PairedTest { n, difference, ci_low: None, ci_high: None, p: None });
     }
     let error = standard_deviation(&differences, difference) / (n as f64).sqrt();
     let rounding = ROUNDING * largest(first).max(largest(second));
@@ -51,13 +45,7 @@ pub fn paired_t_test(first: &[f64], second: &[f64]) -> Result<PairedTest, StatsE
     } else {
         None
     };
-    Ok(PairedTest {
-        n,
-        difference,
-        ci_low: Some(difference - half),
-        ci_high: Some(difference + half),
-        p,
-    })
+    Ok(PairedTest { n, difference, ci_low: Some(difference - half), ci_high: Some(difference + half), p })
 }
 
 /// The exact two-sided sign-flip permutation test of the mean difference: the share of all `2^n` sign patterns whose sum is at least
@@ -72,50 +60,31 @@ pub fn sign_flip_test(first: &[f64], second: &[f64]) -> Result<f64, StatsError> 
         return Err(StatsError::TooMany { found: n });
     }
     let sum = |pattern: u32| -> f64 {
-        let signed = differences.iter().enumerate().map(|(i, value)| {
-            if pattern >> i & 1 == 1 {
-                -value
-            } else {
-                *value
-            }
-        });
+        let signed =
+            differences.iter().enumerate().map(|(i, value)| if pattern >> i & 1 == 1 { -value } else { *value });
         signed.sum::<f64>().abs()
     };
     // Patterns whose sums differ from the observed one by rounding are ties, and count.
     let observed = sum(0) - ROUNDING * largest(first).max(largest(second)) * n as f64;
     let patterns = 1_u32 << n;
-    let extreme = (0..patterns)
-        .filter(|pattern| sum(*pattern) >= observed)
-        .count();
+    let extreme = (0..patterns).filter(|pattern| sum(*pattern) >= observed).count();
     Ok(extreme as f64 / f64::from(patterns))
 }
 
 fn differences(first: &[f64], second: &[f64]) -> Result<Vec<f64>, StatsError> {
     if first.len() != second.len() {
-        return Err(StatsError::Unpaired {
-            first: first.len(),
-            second: second.len(),
-        });
+        return Err(StatsError::Unpaired { first: first.len(), second: second.len() });
     }
     if first.is_empty() {
-        return Err(StatsError::TooFew {
-            found: 0,
-            needed: 1,
-        });
+        return Err(StatsError::TooFew { found: 0, needed: 1 });
     }
     finite(first)?;
     finite(second)?;
-    Ok(first
-        .iter()
-        .zip(second)
-        .map(|(one, other)| one - other)
-        .collect())
+    Ok(first.iter().zip(second).map(|(one, other)| one - other).collect())
 }
 
 fn largest(values: &[f64]) -> f64 {
-    values
-        .iter()
-        .fold(0.0, |largest, value| value.abs().max(largest))
+    values.iter().fold(0.0, |largest, value| value.abs().max(largest))
 }
 
 #[cfg(test)]
@@ -123,14 +92,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FIVE: ([f64; 5], [f64; 5]) = (
-        [0.581, 0.602, 0.594, 0.617, 0.588],
-        [0.570, 0.598, 0.596, 0.601, 0.580],
-    );
-    const EIGHT: ([f64; 8], [f64; 8]) = (
-        [3.1, 2.9, 4.0, 5.2, 1.1, 2.2, 3.3, 4.8],
-        [2.0, 3.0, 3.5, 4.1, 1.5, 1.9, 2.2, 4.0],
-    );
+    const FIVE: ([f64; 5], [f64; 5]) = ([0.581, 0.602, 0.594, 0.617, 0.588], [0.570, 0.598, 0.596, 0.601, 0.580]);
+    const EIGHT: ([f64; 8], [f64; 8]) =
+        ([3.1, 2.9, 4.0, 5.2, 1.1, 2.2, 3.3, 4.8], [2.0, 3.0, 3.5, 4.1, 1.5, 1.9, 2.2, 4.0]);
 
     #[track_caller]
     fn close(got: f64, want: f64) {
@@ -144,10 +108,7 @@ mod tests {
         close(five.p.unwrap(), 0.072_860_254_850_316_08);
         close(five.ci_low.unwrap(), -0.001_094_288_661_893_633);
         close(five.ci_high.unwrap(), 0.015_894_288_661_893_647);
-        close(
-            paired_t_test(&EIGHT.0, &EIGHT.1).unwrap().p.unwrap(),
-            0.031_577_091_602_146_9,
-        );
+        close(paired_t_test(&EIGHT.0, &EIGHT.1).unwrap().p.unwrap(), 0.031_577_091_602_146_9);
     }
 
     #[test]
@@ -161,10 +122,7 @@ mod tests {
     fn differences_of_one_sign_reach_the_smallest_value() {
         for n in 1..=LARGEST_EXACT {
             let first: Vec<f64> = (1..=n).map(|i| 0.1 * i as f64).collect();
-            close(
-                sign_flip_test(&first, &vec![0.0; n]).unwrap(),
-                2.0 / f64::from(1_u32 << n),
-            );
+            close(sign_flip_test(&first, &vec![0.0; n]).unwrap(), 2.0 / f64::from(1_u32 << n));
         }
     }
 
@@ -174,10 +132,7 @@ mod tests {
         let equal = paired_t_test(&[0.9, 0.8, 0.7], &[0.8, 0.7, 0.6]).unwrap();
         assert_eq!(equal.p, None);
         close(equal.difference, 0.1);
-        assert_eq!(
-            paired_t_test(&[0.9, 0.8], &[0.9, 0.8]).unwrap().p,
-            Some(1.0)
-        );
+        assert_eq!(paired_t_test(&[0.9, 0.8], &[0.9, 0.8]).unwrap().p, Some(1.0));
         close(sign_flip_test(&[0.9, 0.8], &[0.9, 0.8]).unwrap(), 1.0);
         let single = paired_t_test(&[0.9], &[0.8]).unwrap();
         assert_eq!((single.p, single.ci_low), (None, None));
@@ -185,28 +140,10 @@ mod tests {
 
     #[test]
     fn samples_that_cannot_be_tested_are_refused() {
-        assert_eq!(
-            paired_t_test(&[1.0], &[]),
-            Err(StatsError::Unpaired {
-                first: 1,
-                second: 0
-            })
-        );
-        assert_eq!(
-            sign_flip_test(&[], &[]),
-            Err(StatsError::TooFew {
-                found: 0,
-                needed: 1
-            })
-        );
-        assert_eq!(
-            sign_flip_test(&[0.0; 17], &[0.0; 17]),
-            Err(StatsError::TooMany { found: 17 })
-        );
-        assert!(matches!(
-            paired_t_test(&[f64::NAN], &[0.0]),
-            Err(StatsError::NotFinite { .. })
-        ));
+        assert_eq!(paired_t_test(&[1.0], &[]), Err(StatsError::Unpaired { first: 1, second: 0 }));
+        assert_eq!(sign_flip_test(&[], &[]), Err(StatsError::TooFew { found: 0, needed: 1 }));
+        assert_eq!(sign_flip_test(&[0.0; 17], &[0.0; 17]), Err(StatsError::TooMany { found: 17 }));
+        assert!(matches!(paired_t_test(&[f64::NAN], &[0.0]), Err(StatsError::NotFinite { .. })));
     }
 
     proptest! {

@@ -28,21 +28,12 @@ impl Summary {
         finite(values)?;
         let n = values.len();
         if n == 0 {
-            return Err(StatsError::TooFew {
-                found: 0,
-                needed: 1,
-            });
+            return Err(StatsError::TooFew { found: 0, needed: 1 });
         }
         let mean = mean(values);
         let std = (n > 1).then(|| standard_deviation(values, mean));
         let half = std.map(|std| student_quantile(n - 1) * std / (n as f64).sqrt());
-        Ok(Self {
-            n,
-            mean,
-            std,
-            ci_low: half.map(|half| mean - half),
-            ci_high: half.map(|half| mean + half),
-        })
+        Ok(Self { n, mean, std, ci_low: half.map(|half| mean - half), ci_high: half.map(|half| mean + half) })
     }
 
     /// Half the width of the interval, as in `mean ± half`.
@@ -84,10 +75,7 @@ mod tests {
 
     #[track_caller]
     fn close(got: f64, want: f64) {
-        assert!(
-            (got - want).abs() <= 1e-9 * want.abs().max(1.0),
-            "{got} is not {want}"
-        );
+        assert!((got - want).abs() <= 1e-9 * want.abs().max(1.0), "{got} is not {want}");
     }
 
     #[test]
@@ -116,46 +104,22 @@ mod tests {
     #[test]
     fn one_value_has_no_spread_and_none_has_no_mean() {
         let one = Summary::of(&[0.5]).unwrap();
-        assert_eq!(
-            one,
-            Summary {
-                n: 1,
-                mean: 0.5,
-                std: None,
-                ci_low: None,
-                ci_high: None
-            }
-        );
+        assert_eq!(one, Summary { n: 1, mean: 0.5, std: None, ci_low: None, ci_high: None });
         assert_eq!(one.half_width(), None);
-        assert_eq!(
-            Summary::of(&[]),
-            Err(StatsError::TooFew {
-                found: 0,
-                needed: 1
-            })
-        );
+        assert_eq!(Summary::of(&[]), Err(StatsError::TooFew { found: 0, needed: 1 }));
     }
 
     #[test]
     fn equal_values_have_an_interval_of_width_zero() {
         let equal = Summary::of(&[0.1; 7]).unwrap();
-        assert_eq!(
-            (equal.mean, equal.std, equal.half_width()),
-            (0.1, Some(0.0), Some(0.0))
-        );
+        assert_eq!((equal.mean, equal.std, equal.half_width()), (0.1, Some(0.0), Some(0.0)));
     }
 
     #[test]
     fn values_that_are_not_finite_are_refused() {
-        assert!(matches!(
-            Summary::of(&[0.5, f64::NAN]),
-            Err(StatsError::NotFinite { index: 1, .. })
-        ));
+        assert!(matches!(Summary::of(&[0.5, f64::NAN]), Err(StatsError::NotFinite { index: 1, .. })));
         let message = Summary::of(&[f64::INFINITY]).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "value 0 is `inf`, but only finite numbers can be averaged; leave failed runs out"
-        );
+        assert_eq!(message, "value 0 is `inf`, but only finite numbers can be averaged; leave failed runs out");
     }
 
     /// A fixed sequence of uniform numbers in (0, 1): `SplitMix64`, Steele et al. 2014.
@@ -175,9 +139,7 @@ mod tests {
             let trials = 4000;
             let covered = (0..trials)
                 .filter(|_| {
-                    let values: Vec<f64> = (0..n)
-                        .map(|_| normal.inverse_cdf(uniform(&mut state)))
-                        .collect();
+                    let values: Vec<f64> = (0..n).map(|_| normal.inverse_cdf(uniform(&mut state))).collect();
                     let summary = Summary::of(&values).unwrap();
                     summary.ci_low.unwrap() <= 0.8 && 0.8 <= summary.ci_high.unwrap()
                 })

@@ -32,11 +32,7 @@ fn same_primary_metric(records: &[RunRecord]) -> Result<(), AnalysisError> {
 }
 
 fn judged_by(record: &RunRecord) -> String {
-    format!(
-        "{} ({:?})",
-        record.primary_metric.name, record.primary_metric.goal
-    )
-    .to_lowercase()
+    format!("{} ({:?})", record.primary_metric.name, record.primary_metric.goal).to_lowercase()
 }
 
 /// A row is a task, a label and a rank. Both the cells themselves and their readouts claim rows: a failed run may have no readout,
@@ -46,21 +42,17 @@ fn same_spec(records: &[RunRecord]) -> Result<(), AnalysisError> {
     for record in records {
         let group = record.group_hash();
         let cell = (record.cell.variant.as_str(), record.cell.rank);
-        let readouts = record
-            .evaluations
-            .iter()
-            .map(|evaluation| (evaluation.readout.label.as_str(), evaluation.readout.rank));
+        let readouts =
+            record.evaluations.iter().map(|evaluation| (evaluation.readout.label.as_str(), evaluation.readout.rank));
         for (label, rank) in readouts.chain([cell]) {
-            let (first, first_group) = seen
-                .entry((&record.cell.task, label, rank))
-                .or_insert_with(|| (record, group.clone()));
+            let (first, first_group) =
+                seen.entry((&record.cell.task, label, rank)).or_insert_with(|| (record, group.clone()));
             if *first_group != group {
                 return Err(AnalysisError::MixedSpecs {
                     row: row(&record.cell.task, label, rank),
                     first: first.cell.to_string(),
                     second: record.cell.to_string(),
-                    place: first_difference(&first.spec, &record.spec, "")
-                        .unwrap_or_else(|| "seed".to_owned()),
+                    place: first_difference(&first.spec, &record.spec, "").unwrap_or_else(|| "seed".to_owned()),
                 });
             }
         }
@@ -73,14 +65,8 @@ fn distinct_seeds(records: &[RunRecord]) -> Result<(), AnalysisError> {
     for record in records {
         for evaluation in &record.evaluations {
             let readout = &evaluation.readout;
-            let first = *seen
-                .entry((
-                    &record.cell.task,
-                    &readout.label,
-                    readout.rank,
-                    record.cell.seed,
-                ))
-                .or_insert(record);
+            let first =
+                *seen.entry((&record.cell.task, &readout.label, readout.rank, record.cell.seed)).or_insert(record);
             if first.cell != record.cell {
                 return Err(AnalysisError::RepeatedSeed {
                     row: row(&record.cell.task, &readout.label, readout.rank),
@@ -106,17 +92,11 @@ fn first_difference(one: &Value, other: &Value, path: &str) -> Option<String> {
     keys.sort();
     keys.dedup();
     let is_seed = |key: &str| path.is_empty() && (key == "seed" || key == "seeds");
-    keys.into_iter()
-        .filter(|key| !is_seed(key))
-        .find_map(|key| {
-            let inner = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}.{key}")
-            };
-            match (first.get(key), second.get(key)) {
-                (Some(one), Some(other)) => first_difference(one, other, &inner),
-                _ => Some(inner),
-            }
-        })
+    keys.into_iter().filter(|key| !is_seed(key)).find_map(|key| {
+        let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match (first.get(key), second.get(key)) {
+            (Some(one), Some(other)) => first_difference(one, other, &inner),
+            _ => Some(inner),
+        }
+    })
 }

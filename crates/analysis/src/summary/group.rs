@@ -12,28 +12,18 @@ use crate::{AnalysisError, stats};
 const SHOWN_DIGITS: usize = 12;
 
 /// What identifies a row. `group`, the hash of the spec without seeds, is implied by the others and carried along.
-const KEYS: [&str; 7] = [
-    "task", "variant", "rank", "metric", "split", "primary", "group",
-];
+const KEYS: [&str; 7] = ["task", "variant", "rank", "metric", "split", "primary", "group"];
 
 /// The rows of the summary, in no particular order, rows of groups in which every run failed included.
-pub(super) fn rows(
-    long: DataFrame,
-    records: &[RunRecord],
-) -> Result<Vec<SummaryRow>, AnalysisError> {
+pub(super) fn rows(long: DataFrame, records: &[RunRecord]) -> Result<Vec<SummaryRow>, AnalysisError> {
     let failed = count_failed(records);
-    let goals: BTreeMap<&str, Goal> = records
-        .iter()
-        .map(|record| (record.cell.task.as_str(), record.primary_metric.goal))
-        .collect();
+    let goals: BTreeMap<&str, Goal> =
+        records.iter().map(|record| (record.cell.task.as_str(), record.primary_metric.goal)).collect();
     let frame = grouped(long)?;
     let (keys, costs) = (Keys::read(&frame)?, Costs::read(&frame)?);
     let mut rows = Vec::with_capacity(frame.height());
     for i in 0..frame.height() {
-        let values: BTreeMap<u64, f64> = seeds(&frame, i)?
-            .into_iter()
-            .zip(values(&frame, i)?)
-            .collect();
+        let values: BTreeMap<u64, f64> = seeds(&frame, i)?.into_iter().zip(values(&frame, i)?).collect();
         rows.push(SummaryRow {
             task: keys.task[i].clone(),
             variant: keys.variant[i].clone(),
@@ -66,28 +56,11 @@ pub(super) fn rows(
 /// One row per key, with means of times, maxima of sizes and lists of what is reduced later.
 fn grouped(long: DataFrame) -> Result<DataFrame, AnalysisError> {
     let lists = ["seed", "value", "code_hash"].map(col);
-    let largest = [
-        "steps",
-        "trainable_params",
-        "head_params",
-        "adapter_bytes",
-        "merge_error",
-        "peak_memory_bytes",
-    ]
-    .map(|name| col(name).max());
-    let means =
-        ["seconds_per_step", "tokens_per_second", "final_rank_mean"].map(|name| col(name).mean());
-    let aggregates: Vec<Expr> = lists
-        .into_iter()
-        .chain(largest)
-        .chain(means)
-        .chain([col("dirty").sum()])
-        .collect();
-    Ok(long
-        .lazy()
-        .group_by_stable(KEYS.map(col))
-        .agg(aggregates)
-        .collect()?)
+    let largest = ["steps", "trainable_params", "head_params", "adapter_bytes", "merge_error", "peak_memory_bytes"]
+        .map(|name| col(name).max());
+    let means = ["seconds_per_step", "tokens_per_second", "final_rank_mean"].map(|name| col(name).mean());
+    let aggregates: Vec<Expr> = lists.into_iter().chain(largest).chain(means).chain([col("dirty").sum()]).collect();
+    Ok(long.lazy().group_by_stable(KEYS.map(col)).agg(aggregates).collect()?)
 }
 
 fn count_failed(records: &[RunRecord]) -> BTreeMap<String, usize> {
@@ -101,27 +74,14 @@ fn count_failed(records: &[RunRecord]) -> BTreeMap<String, usize> {
 /// A mean over values that are not all finite says nothing; it is NaN and has no interval.
 fn summary(values: &BTreeMap<u64, f64>) -> stats::Summary {
     let values: Vec<f64> = values.values().copied().collect();
-    let undefined = stats::Summary {
-        n: values.len(),
-        mean: f64::NAN,
-        std: None,
-        ci_low: None,
-        ci_high: None,
-    };
+    let undefined = stats::Summary { n: values.len(), mean: f64::NAN, std: None, ci_low: None, ci_high: None };
     stats::Summary::of(&values).unwrap_or(undefined)
 }
 
 /// Rows for the groups of which no run finished: a method that always diverges must not vanish from the table.
-fn all_failed(
-    records: &[RunRecord],
-    rows: &[SummaryRow],
-    failed: &BTreeMap<String, usize>,
-) -> Vec<SummaryRow> {
-    let finished: BTreeSet<String> = records
-        .iter()
-        .filter(|record| record.is_finished())
-        .map(RunRecord::group_hash)
-        .collect();
+fn all_failed(records: &[RunRecord], rows: &[SummaryRow], failed: &BTreeMap<String, usize>) -> Vec<SummaryRow> {
+    let finished: BTreeSet<String> =
+        records.iter().filter(|record| record.is_finished()).map(RunRecord::group_hash).collect();
     let mut seen = BTreeSet::new();
     let mut more = Vec::new();
     for record in records {
@@ -129,19 +89,12 @@ fn all_failed(
         if finished.contains(&group) || !seen.insert(group.clone()) {
             continue;
         }
-        let others = rows
-            .iter()
-            .filter(|row| row.primary && row.task == record.cell.task)
-            .map(|row| row.split.clone());
+        let others = rows.iter().filter(|row| row.primary && row.task == record.cell.task).map(|row| row.split.clone());
         let mut splits: BTreeSet<String> = others.collect();
         if splits.is_empty() {
             splits.insert(String::new());
         }
-        more.extend(
-            splits
-                .into_iter()
-                .map(|split| without_values(record, split, failed[&group])),
-        );
+        more.extend(splits.into_iter().map(|split| without_values(record, split, failed[&group])));
     }
     more
 }
@@ -173,10 +126,7 @@ fn without_values(record: &RunRecord, split: String, failed: usize) -> SummaryRo
 }
 
 fn short_hashes(hashes: &[String]) -> String {
-    let short: BTreeSet<&str> = hashes
-        .iter()
-        .map(|hash| hash.get(..SHOWN_DIGITS).unwrap_or(hash))
-        .collect();
+    let short: BTreeSet<&str> = hashes.iter().map(|hash| hash.get(..SHOWN_DIGITS).unwrap_or(hash)).collect();
     short.into_iter().collect::<Vec<_>>().join("+")
 }
 
@@ -193,12 +143,7 @@ struct Keys {
 impl Keys {
     fn read(frame: &DataFrame) -> PolarsResult<Self> {
         let text = |name: &str| -> PolarsResult<Vec<String>> {
-            Ok(frame
-                .column(name)?
-                .str()?
-                .iter()
-                .map(|text| text.unwrap_or_default().to_owned())
-                .collect())
+            Ok(frame.column(name)?.str()?.iter().map(|text| text.unwrap_or_default().to_owned()).collect())
         };
         Ok(Self {
             task: text("task")?,
@@ -206,12 +151,7 @@ impl Keys {
             rank: counts(frame, "rank")?,
             metric: text("metric")?,
             split: text("split")?,
-            primary: frame
-                .column("primary")?
-                .bool()?
-                .iter()
-                .map(Option::unwrap_or_default)
-                .collect(),
+            primary: frame.column("primary")?.bool()?.iter().map(Option::unwrap_or_default).collect(),
             group: text("group")?,
         })
     }
@@ -232,9 +172,7 @@ struct Costs {
 
 impl Costs {
     fn read(frame: &DataFrame) -> PolarsResult<Self> {
-        let number = |name: &str| -> PolarsResult<Vec<Option<f64>>> {
-            Ok(frame.column(name)?.f64()?.iter().collect())
-        };
+        let number = |name: &str| -> PolarsResult<Vec<Option<f64>>> { Ok(frame.column(name)?.f64()?.iter().collect()) };
         Ok(Self {
             dirty: counts(frame, "dirty")?,
             steps: counts(frame, "steps")?,
@@ -252,20 +190,11 @@ impl Costs {
 
 /// A column of counts that has no nulls by construction.
 fn counts(frame: &DataFrame, name: &str) -> PolarsResult<Vec<u64>> {
-    Ok(frame
-        .column(name)?
-        .u64()?
-        .iter()
-        .map(Option::unwrap_or_default)
-        .collect())
+    Ok(frame.column(name)?.u64()?.iter().map(Option::unwrap_or_default).collect())
 }
 
 fn list(frame: &DataFrame, name: &str, i: usize) -> PolarsResult<Series> {
-    Ok(frame
-        .column(name)?
-        .list()?
-        .get_as_series(i)
-        .unwrap_or_default())
+    Ok(frame.column(name)?.list()?.get_as_series(i).unwrap_or_default())
 }
 
 fn seeds(frame: &DataFrame, i: usize) -> PolarsResult<Vec<u64>> {
@@ -277,10 +206,5 @@ fn values(frame: &DataFrame, i: usize) -> PolarsResult<Vec<f64>> {
 }
 
 fn strings(frame: &DataFrame, name: &str, i: usize) -> PolarsResult<Vec<String>> {
-    Ok(list(frame, name, i)?
-        .str()?
-        .iter()
-        .flatten()
-        .map(str::to_owned)
-        .collect())
+    Ok(list(frame, name, i)?.str()?.iter().flatten().map(str::to_owned).collect())
 }

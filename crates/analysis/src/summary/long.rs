@@ -26,23 +26,12 @@ pub fn long(records: &[RunRecord], selection: Selection) -> Result<DataFrame, An
         }
     }
     let rows = &rows;
-    let text = |name: &str, get: fn(&Row) -> String| {
-        Column::new(name.into(), rows.iter().map(get).collect::<Vec<_>>())
-    };
-    let count = |name: &str, get: fn(&Row) -> u64| {
-        Column::new(name.into(), rows.iter().map(get).collect::<Vec<_>>())
-    };
-    let number = |name: &str, get: fn(&Row) -> Option<f64>| {
-        Column::new(name.into(), rows.iter().map(get).collect::<Vec<_>>())
-    };
-    let primary: Vec<bool> = rows
-        .iter()
-        .map(|row| *row.metric == row.record.primary_metric.name)
-        .collect();
-    let peak: Vec<Option<u64>> = rows
-        .iter()
-        .map(|row| row.record.measured.peak_memory_bytes)
-        .collect();
+    let text = |name: &str, get: fn(&Row) -> String| Column::new(name.into(), rows.iter().map(get).collect::<Vec<_>>());
+    let count = |name: &str, get: fn(&Row) -> u64| Column::new(name.into(), rows.iter().map(get).collect::<Vec<_>>());
+    let number =
+        |name: &str, get: fn(&Row) -> Option<f64>| Column::new(name.into(), rows.iter().map(get).collect::<Vec<_>>());
+    let primary: Vec<bool> = rows.iter().map(|row| *row.metric == row.record.primary_metric.name).collect();
+    let peak: Vec<Option<u64>> = rows.iter().map(|row| row.record.measured.peak_memory_bytes).collect();
     Ok(DataFrame::new_infer_height(vec![
         text("task", |row| row.record.cell.task.clone()),
         text("variant", |row| row.evaluation.readout.label.clone()),
@@ -55,17 +44,11 @@ pub fn long(records: &[RunRecord], selection: Selection) -> Result<DataFrame, An
         text("group", |row| row.record.group_hash()),
         count("dirty", |row| u64::from(row.record.code.dirty)),
         count("steps", |row| steps(row.record)),
-        count("trainable_params", |row| {
-            row.record.measured.trainable_params
-        }),
+        count("trainable_params", |row| row.record.measured.trainable_params),
         count("head_params", |row| row.record.measured.head_params),
         count("adapter_bytes", |row| row.record.measured.adapter_bytes),
-        number("seconds_per_step", |row| {
-            Some(row.record.measured.seconds_per_step)
-        }),
-        number("tokens_per_second", |row| {
-            Some(row.record.measured.tokens_per_second)
-        }),
+        number("seconds_per_step", |row| Some(row.record.measured.seconds_per_step)),
+        number("tokens_per_second", |row| Some(row.record.measured.tokens_per_second)),
         number("merge_error", |row| row.record.measured.merge_error),
         number("final_rank_mean", |row| final_rank_mean(row.record)),
         Column::new("peak_memory_bytes".into(), peak),
@@ -86,24 +69,16 @@ struct Row<'a> {
 fn reported(record: &RunRecord, selection: Selection) -> Result<Vec<&Evaluation>, AnalysisError> {
     let mut candidates: BTreeMap<(&str, &Readout), Vec<&Evaluation>> = BTreeMap::new();
     for evaluation in &record.evaluations {
-        candidates
-            .entry((&evaluation.split, &evaluation.readout))
-            .or_default()
-            .push(evaluation);
+        candidates.entry((&evaluation.split, &evaluation.readout)).or_default().push(evaluation);
     }
     let best = match (selection, &record.best) {
         (Selection::Last, _) => None,
         (Selection::Best, Some(best)) => Some(best.step),
         (Selection::Best, None) => {
-            return Err(AnalysisError::NoBest {
-                cell: record.cell.to_string(),
-            });
+            return Err(AnalysisError::NoBest { cell: record.cell.to_string() });
         }
     };
-    candidates
-        .into_values()
-        .map(|evaluations| at_step(record, &evaluations, best))
-        .collect()
+    candidates.into_values().map(|evaluations| at_step(record, &evaluations, best)).collect()
 }
 
 /// Of evaluations of one split and readout, the one at step `best`, or the last one.
@@ -113,14 +88,9 @@ fn at_step<'a>(
     best: Option<u64>,
 ) -> Result<&'a Evaluation, AnalysisError> {
     let last = evaluations.iter().max_by_key(|evaluation| evaluation.step);
-    let Some(last) = last else {
-        unreachable!("a split and readout is listed because it was evaluated")
-    };
+    let Some(last) = last else { unreachable!("a split and readout is listed because it was evaluated") };
     let step = best.unwrap_or(last.step);
-    let found = evaluations
-        .iter()
-        .rev()
-        .find(|evaluation| evaluation.step == step);
+    let found = evaluations.iter().rev().find(|evaluation| evaluation.step == step);
     found.copied().ok_or_else(|| AnalysisError::NotEvaluated {
         cell: record.cell.to_string(),
         readout: last.readout.to_string(),
@@ -132,11 +102,7 @@ fn at_step<'a>(
 
 fn steps(record: &RunRecord) -> u64 {
     let logged = record.steps.step().last().copied().unwrap_or_default();
-    record
-        .evaluations
-        .iter()
-        .map(|evaluation| evaluation.step)
-        .fold(logged, u64::max)
+    record.evaluations.iter().map(|evaluation| evaluation.step).fold(logged, u64::max)
 }
 
 fn final_rank_mean(record: &RunRecord) -> Option<f64> {

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use record::{
-    Best, CellId, CodeIdentity, Cohort, Evaluation, Goal, Measured, PrimaryMetric, Readout,
-    RunRecord, Status, StepLog, spec_hash,
+    Best, CellId, CodeIdentity, Cohort, Evaluation, Goal, Measured, PrimaryMetric, Readout, RunRecord, Status, StepLog,
+    spec_hash,
 };
 use serde_json::json;
 
@@ -15,54 +15,28 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
     let evaluation = |step, accuracy| Evaluation {
         step,
         split: "validation".into(),
-        readout: Readout {
-            label: variant.into(),
-            rank,
-        },
-        metrics: BTreeMap::from([
-            ("accuracy".into(), accuracy),
-            ("a_f1".into(), accuracy / 2.0),
-        ]),
+        readout: Readout { label: variant.into(), rank },
+        metrics: BTreeMap::from([("accuracy".into(), accuracy), ("a_f1".into(), accuracy / 2.0)]),
         examples: 100,
         loss: 1.0 - accuracy,
     };
     RunRecord {
         format: record::FORMAT,
-        cell: CellId {
-            task: task.into(),
-            variant: variant.into(),
-            rank,
-            seed,
-        },
+        cell: CellId { task: task.into(), variant: variant.into(), rank, seed },
         status: Status::Finished,
         spec_hash: spec_hash(&spec),
         spec,
         diff: json!({}),
         seeds: BTreeMap::new(),
-        code: CodeIdentity {
-            code_hash: "0123456789abcdef".into(),
-            commit: "c".into(),
-            dirty: false,
-        },
+        code: CodeIdentity { code_hash: "0123456789abcdef".into(), commit: "c".into(), dirty: false },
         versions: BTreeMap::new(),
         model_hash: String::new(),
         data_hash: String::new(),
         device: "cpu".into(),
         precision: "f32".into(),
-        cohort: Cohort {
-            id: "0".into(),
-            members: vec![],
-            changes: vec![],
-        },
-        primary_metric: PrimaryMetric {
-            name: "accuracy".into(),
-            goal: Goal::Maximise,
-        },
-        best: Some(Best {
-            step: 10,
-            metric: "accuracy".into(),
-            value: accuracy + 0.01,
-        }),
+        cohort: Cohort { id: "0".into(), members: vec![], changes: vec![] },
+        primary_metric: PrimaryMetric { name: "accuracy".into(), goal: Goal::Maximise },
+        best: Some(Best { step: 10, metric: "accuracy".into(), value: accuracy + 0.01 }),
         measured: Measured {
             trainable_params: 36_864 * rank as u64,
             head_params: 1_538,
@@ -83,47 +57,25 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
 
 /// The same run, cut off before its first evaluation.
 pub(crate) fn failed(mut run: RunRecord) -> RunRecord {
-    run.status = Status::Failed {
-        step: 3,
-        reason: "loss is NaN".into(),
-    };
+    run.status = Status::Failed { step: 3, reason: "loss is NaN".into() };
     run.evaluations.clear();
     run.best = None;
     run
 }
 
 fn accuracy(table: &SummaryTable) -> &SummaryRow {
-    table
-        .rows
-        .iter()
-        .find(|row| row.metric == "accuracy")
-        .unwrap()
+    table.rows.iter().find(|row| row.metric == "accuracy").unwrap()
 }
 
 #[test]
 fn seeds_are_averaged_at_the_reported_step() {
-    let records = [
-        run("cola", "lora", 8, 1, 0.5),
-        run("cola", "lora", 8, 2, 0.6),
-    ];
+    let records = [run("cola", "lora", 8, 1, 0.5), run("cola", "lora", 8, 2, 0.6)];
     let last = summarise(&records, Selection::Last).unwrap();
     let row = accuracy(&last);
-    assert_eq!(
-        (
-            row.summary.n,
-            row.steps,
-            row.trainable_params,
-            row.failed,
-            row.dirty
-        ),
-        (2, 20, 294_912, 0, 0)
-    );
+    assert_eq!((row.summary.n, row.steps, row.trainable_params, row.failed, row.dirty), (2, 20, 294_912, 0, 0));
     assert!((row.summary.mean - 0.55).abs() < 1e-12);
     assert!((row.seconds_per_step - 0.375).abs() < 1e-12);
-    assert_eq!(
-        (row.merge_error, row.final_rank_mean),
-        (Some(2e-6), Some(8.5))
-    );
+    assert_eq!((row.merge_error, row.final_rank_mean), (Some(2e-6), Some(8.5)));
     assert_eq!(row.values, BTreeMap::from([(1, 0.5), (2, 0.6)]));
     let best = summarise(&records, Selection::Best).unwrap();
     assert!((accuracy(&best).summary.mean - 0.56).abs() < 1e-12);
@@ -132,11 +84,7 @@ fn seeds_are_averaged_at_the_reported_step() {
 #[test]
 fn the_primary_metric_comes_first() {
     let table = summarise(&[run("cola", "lora", 8, 1, 0.5)], Selection::Last).unwrap();
-    let metrics: Vec<(&str, bool)> = table
-        .rows
-        .iter()
-        .map(|row| (row.metric.as_str(), row.primary))
-        .collect();
+    let metrics: Vec<(&str, bool)> = table.rows.iter().map(|row| (row.metric.as_str(), row.primary)).collect();
     assert_eq!(metrics, [("accuracy", true), ("a_f1", false)]);
 }
 
@@ -145,12 +93,8 @@ fn csv_has_its_columns_and_empty_fields_for_what_does_not_exist() {
     let mut second = run("cola", "lora", 8, 2, 0.75);
     second.code.dirty = true;
     second.code.code_hash = "fedcba9876543210".into();
-    let records = [
-        run("cola", "lora", 8, 1, 0.5),
-        second,
-        failed(run("cola", "lora", 8, 3, 0.0)),
-        run("rte", "lora", 8, 1, 0.5),
-    ];
+    let records =
+        [run("cola", "lora", 8, 1, 0.5), second, failed(run("cola", "lora", 8, 3, 0.0)), run("rte", "lora", 8, 1, 0.5)];
     let text = crate::render::csv(&summarise(&records, Selection::Last).unwrap()).unwrap();
     insta::assert_snapshot!(text, @r"
     task,variant,rank,metric,n,mean,std,ci_low,ci_high,trainable_params,head_params,seconds_per_step,split,failed,dirty,steps,adapter_bytes,tokens_per_second,merge_error,final_rank_mean,code_hash,peak_memory_bytes
@@ -165,22 +109,10 @@ fn csv_has_its_columns_and_empty_fields_for_what_does_not_exist() {
 fn every_readout_is_a_row_at_its_own_rank() {
     let mut dylora = run("cola", "dylora", 8, 1, 0.5);
     let last = dylora.evaluations.remove(1);
-    dylora.evaluations = (1..=8)
-        .map(|rank| Evaluation {
-            readout: Readout {
-                label: "dylora".into(),
-                rank,
-            },
-            ..last.clone()
-        })
-        .collect();
+    dylora.evaluations =
+        (1..=8).map(|rank| Evaluation { readout: Readout { label: "dylora".into(), rank }, ..last.clone() }).collect();
     let table = summarise(&[dylora], Selection::Last).unwrap();
-    let ranks: Vec<usize> = table
-        .rows
-        .iter()
-        .filter(|row| row.primary)
-        .map(|row| row.rank)
-        .collect();
+    let ranks: Vec<usize> = table.rows.iter().filter(|row| row.primary).map(|row| row.rank).collect();
     assert_eq!(ranks, [1, 2, 3, 4, 5, 6, 7, 8]);
     assert!(table.rows.iter().all(|row| row.trainable_params == 294_912));
 }
@@ -197,39 +129,20 @@ fn failed_runs_are_counted_and_not_averaged() {
 
 #[test]
 fn a_variant_that_always_fails_keeps_its_row() {
-    let hopeless = [
-        failed(run("cola", "full", 0, 1, 0.5)),
-        failed(run("cola", "full", 0, 2, 0.5)),
-    ];
+    let hopeless = [failed(run("cola", "full", 0, 1, 0.5)), failed(run("cola", "full", 0, 2, 0.5))];
     let table = summarise(&hopeless, Selection::Last).unwrap();
-    assert_eq!(
-        (
-            table.rows.len(),
-            table.rows[0].failed,
-            table.rows[0].split.as_str()
-        ),
-        (1, 2, "")
-    );
+    assert_eq!((table.rows.len(), table.rows[0].failed, table.rows[0].split.as_str()), (1, 2, ""));
     let [one, two] = hopeless;
     let table = summarise(&[one, two, run("cola", "lora", 8, 1, 0.5)], Selection::Last).unwrap();
     let row = table.rows.iter().find(|row| row.variant == "full").unwrap();
-    assert_eq!(
-        (row.summary.n, row.failed, row.split.as_str()),
-        (0, 2, "validation")
-    );
+    assert_eq!((row.summary.n, row.failed, row.split.as_str()), (0, 2, "validation"));
     assert!(row.summary.mean.is_nan());
 }
 
 #[test]
 fn a_metric_that_is_undefined_for_one_seed_has_no_mean() {
-    let table = summarise(
-        &[
-            run("cola", "lora", 8, 1, 0.5),
-            run("cola", "lora", 8, 2, f64::NAN),
-        ],
-        Selection::Last,
-    )
-    .unwrap();
+    let table =
+        summarise(&[run("cola", "lora", 8, 1, 0.5), run("cola", "lora", 8, 2, f64::NAN)], Selection::Last).unwrap();
     let row = accuracy(&table);
     assert_eq!((row.summary.n, row.summary.std), (2, None));
     assert!(row.summary.mean.is_nan());
@@ -255,12 +168,9 @@ fn records_that_cannot_be_averaged_are_refused_by_name() {
     row cola/lora rank 8: cola/lora rank 8 seed 1 and cola/lora rank 8 seed 2 differ in their specs at `variant.alpha`, so they cannot share a row; run the experiment again to replace stale records, or give the variants different labels
     ");
     assert_eq!(
-        refused(
-            &[run("cola", "lora", 8, 1, 0.5), failed(other.clone())],
-            Selection::Last
-        )
-        .matches("variant.alpha")
-        .count(),
+        refused(&[run("cola", "lora", 8, 1, 0.5), failed(other.clone())], Selection::Last)
+            .matches("variant.alpha")
+            .count(),
         1
     );
 
@@ -271,10 +181,7 @@ fn records_that_cannot_be_averaged_are_refused_by_name() {
     ");
 
     let mut judged = run("cola", "dora", 8, 1, 0.5);
-    judged.primary_metric = PrimaryMetric {
-        name: "loss".into(),
-        goal: Goal::Minimise,
-    };
+    judged.primary_metric = PrimaryMetric { name: "loss".into(), goal: Goal::Minimise };
     insta::assert_snapshot!(refused(&[run("cola", "lora", 8, 1, 0.5), judged], Selection::Last), @r"
     task `cola`: cola/lora rank 8 seed 1 is judged by `accuracy (maximise)`, but cola/dora rank 8 seed 1 by `loss (minimise)`; run the task again with one primary metric
     ");

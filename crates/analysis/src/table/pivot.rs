@@ -24,21 +24,10 @@ pub fn pivot_table(summary: &SummaryTable, layout: &Layout) -> Result<Table, Ana
     let mut rows = Vec::new();
     for variant in &grid.variants {
         for rank in grid.ranks(Some(variant)) {
-            let params = grid
-                .of(variant, rank)
-                .map(|row| row.trainable_params)
-                .max()
-                .unwrap_or_default();
-            let mut row = vec![
-                Entry::Text((*variant).to_owned()),
-                Entry::Text(rank_text(rank)),
-                Entry::Text(count_text(params)),
-            ];
-            row.extend(
-                grid.tasks
-                    .iter()
-                    .map(|task| grid.entry(task, variant, rank)),
-            );
+            let params = grid.of(variant, rank).map(|row| row.trainable_params).max().unwrap_or_default();
+            let mut row =
+                vec![Entry::Text((*variant).to_owned()), Entry::Text(rank_text(rank)), Entry::Text(count_text(params))];
+            row.extend(grid.tasks.iter().map(|task| grid.entry(task, variant, rank)));
             if grid.averages() {
                 row.push(grid.average(variant, rank));
             }
@@ -59,52 +48,25 @@ pub fn rank_curve_table(summary: &SummaryTable, layout: &Layout) -> Result<Table
     let grid = Grid::new(summary, layout)?;
     let ranks = grid.ranks(None);
     let mut header = vec!["variant".to_owned()];
-    header.extend(ranks.iter().map(|rank| {
-        if *rank == 0 {
-            "no rank".to_owned()
-        } else {
-            format!("r={rank}")
-        }
-    }));
+    header.extend(ranks.iter().map(|rank| if *rank == 0 { "no rank".to_owned() } else { format!("r={rank}") }));
     let block = |title: String, entry: &dyn Fn(&str, usize) -> Entry| {
         let row = |variant: &&str| {
             let entries = ranks.iter().map(|rank| entry(variant, *rank));
-            std::iter::once(Entry::Text((*variant).to_owned()))
-                .chain(entries)
-                .collect::<Vec<_>>()
+            std::iter::once(Entry::Text((*variant).to_owned())).chain(entries).collect::<Vec<_>>()
         };
-        let rows = grid
-            .variants
-            .iter()
-            .map(row)
-            .filter(|row| row[1..].iter().any(|entry| *entry != Entry::Missing))
-            .collect();
-        Block {
-            title: Some(title),
-            rows,
-        }
+        let rows =
+            grid.variants.iter().map(row).filter(|row| row[1..].iter().any(|entry| *entry != Entry::Missing)).collect();
+        Block { title: Some(title), rows }
     };
     let mut blocks: Vec<Block> = grid
         .tasks
         .iter()
-        .map(|task| {
-            block(grid.headed(task), &|variant, rank| {
-                grid.entry(task, variant, rank)
-            })
-        })
+        .map(|task| block(grid.headed(task), &|variant, rank| grid.entry(task, variant, rank)))
         .collect();
     if grid.averages() {
-        blocks.push(block(ALL_TASKS.to_owned(), &|variant, rank| {
-            grid.average(variant, rank)
-        }));
+        blocks.push(block(ALL_TASKS.to_owned(), &|variant, rank| grid.average(variant, rank)));
     }
-    Ok(Table {
-        caption: layout.caption.clone(),
-        header,
-        names: 1,
-        blocks,
-        notes: grid.notes(layout),
-    })
+    Ok(Table { caption: layout.caption.clone(), header, names: 1, blocks, notes: grid.notes(layout) })
 }
 
 /// The primary rows of one split, by task, variant and rank.
@@ -123,45 +85,25 @@ impl<'a> Grid<'a> {
         for row in primary.iter().filter(|row| row.summary.n > 0) {
             *frequency.entry(row.summary.n).or_default() += 1;
         }
-        let usual_n = frequency
-            .into_iter()
-            .max_by_key(|(n, count)| (*count, *n))
-            .map_or(0, |(n, _)| n);
+        let usual_n = frequency.into_iter().max_by_key(|(n, count)| (*count, *n)).map_or(0, |(n, _)| n);
         Ok(Self {
             tasks: Layout::order(primary.iter().map(|row| row.task.as_str()), &layout.tasks),
-            variants: Layout::order(
-                primary.iter().map(|row| row.variant.as_str()),
-                &layout.variants,
-            ),
-            rows: primary
-                .into_iter()
-                .map(|row| ((row.task.as_str(), row.variant.as_str(), row.rank), row))
-                .collect(),
+            variants: Layout::order(primary.iter().map(|row| row.variant.as_str()), &layout.variants),
+            rows: primary.into_iter().map(|row| ((row.task.as_str(), row.variant.as_str(), row.rank), row)).collect(),
             usual_n,
         })
     }
 
     /// The task's name with its metric.
     fn headed(&self, task: &str) -> String {
-        let metric = self
-            .rows
-            .values()
-            .find(|row| row.task == task)
-            .map_or("", |row| row.metric.as_str());
+        let metric = self.rows.values().find(|row| row.task == task).map_or("", |row| row.metric.as_str());
         format!("{task} {metric}")
     }
 
     /// The ranks of one variant, or of all.
     fn ranks(&self, variant: Option<&str>) -> Vec<usize> {
-        let of_variant = self
-            .rows
-            .keys()
-            .filter(|(_, name, _)| variant.is_none_or(|variant| variant == *name));
-        of_variant
-            .map(|(_, _, rank)| *rank)
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        let of_variant = self.rows.keys().filter(|(_, name, _)| variant.is_none_or(|variant| variant == *name));
+        of_variant.map(|(_, _, rank)| *rank).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn of(&self, variant: &str, rank: usize) -> impl Iterator<Item = &'a SummaryRow> {
@@ -191,21 +133,13 @@ impl<'a> Grid<'a> {
             return Entry::Missing;
         }
         let of_seed = |seed: &u64| {
-            let values: Option<Vec<f64>> = rows
-                .iter()
-                .map(|row| row.values.get(seed).copied())
-                .collect();
+            let values: Option<Vec<f64>> = rows.iter().map(|row| row.values.get(seed).copied()).collect();
             values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
         };
         let means: Vec<f64> = rows[0].values.keys().filter_map(of_seed).collect();
         let failed = rows.iter().map(|row| row.failed).sum();
         match Summary::of(&means) {
-            Ok(summary) => self.estimate(
-                &summary,
-                rows[0].goal,
-                failed,
-                rows.iter().any(|row| row.dirty > 0),
-            ),
+            Ok(summary) => self.estimate(&summary, rows[0].goal, failed, rows.iter().any(|row| row.dirty > 0)),
             Err(_) => Entry::Missing,
         }
     }
@@ -220,12 +154,7 @@ impl<'a> Grid<'a> {
             remarks.push(format!("{failed} failed"));
         }
         let half_width = summary.half_width().map(|half| half * scale);
-        Entry::Estimate(Estimate {
-            mean: summary.mean * scale,
-            half_width,
-            remarks,
-            dirty,
-        })
+        Entry::Estimate(Estimate { mean: summary.mean * scale, half_width, remarks, dirty })
     }
 
     fn notes(&self, layout: &Layout) -> Vec<String> {
@@ -233,14 +162,8 @@ impl<'a> Grid<'a> {
         let n = self.usual_n;
         notes.push(match n {
             0 => "No run has finished.".to_owned(),
-            1 => format!(
-                "Split {}; n = 1 seed, so there are no intervals.",
-                layout.split
-            ),
-            _ => format!(
-                "Split {}; mean ± half-width of the 95% Student interval over n = {n} seeds.",
-                layout.split
-            ),
+            1 => format!("Split {}; n = 1 seed, so there are no intervals.", layout.split),
+            _ => format!("Split {}; mean ± half-width of the 95% Student interval over n = {n} seeds.", layout.split),
         });
         if self.rows.values().any(|row| row.dirty > 0) {
             notes.push("* some runs were made by code that differs from their commit.".to_owned());
@@ -250,11 +173,7 @@ impl<'a> Grid<'a> {
 }
 
 fn rank_text(rank: usize) -> String {
-    if rank == 0 {
-        "-".to_owned()
-    } else {
-        rank.to_string()
-    }
+    if rank == 0 { "-".to_owned() } else { rank.to_string() }
 }
 
 /// Three significant digits: 768, 36.9k, 295k, 1.77M.
@@ -265,11 +184,7 @@ fn count_text(count: u64) -> String {
         999_500..999_500_000 => (count as f64 / 1e6, "M"),
         _ => (count as f64 / 1e9, "G"),
     };
-    let decimals = if value < 9.995 {
-        2
-    } else {
-        usize::from(value < 99.95)
-    };
+    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
     format!("{value:.decimals$}{unit}")
 }
 

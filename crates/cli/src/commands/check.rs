@@ -1,7 +1,10 @@
 //! `check`: every problem of every file, before a device is touched.
 
 use super::read;
-use crate::{args::Check, terminal::{Failure, print}};
+use crate::{
+    args::Check,
+    terminal::{Failure, print},
+};
 
 /// Checks all files; fails if one has a problem.
 pub fn run(args: &Check) -> Result<(), Failure> {

@@ -23,7 +23,10 @@ pub fn run(args: &Eval) -> Result<(), Failure> {
     for (readout, view) in views(args, &card)? {
         for evaluation in evaluate(&network, &task, &task.splits, &readout, &view, 0, pad) {
             for (metric, value) in &evaluation.metrics {
-                out += &format!("{},{},{},{},{metric},{value:.6},{}\n", plan.task, readout.label, readout.rank, evaluation.split, evaluation.examples);
+                out += &format!(
+                    "{},{},{},{},{metric},{value:.6},{}\n",
+                    plan.task, readout.label, readout.rank, evaluation.split, evaluation.examples
+                );
             }
         }
     }
@@ -38,13 +41,19 @@ fn views(args: &Eval, card: &adapter::Card) -> Result<Vec<(Readout, View)>, Fail
     if args.rank.is_empty() {
         return Ok(all);
     }
-    args.rank.iter().map(|&rank| {
-        if let Some(found) = all.iter().find(|(readout, _)| readout.rank == rank) {
-            return Ok(found.clone());
-        }
-        let known: Vec<String> = all.iter().map(|(readout, _)| readout.rank.to_string()).collect();
-        Err(Failure::Input(format!(
-            "{}: rank is `{rank}`, but `{}` can be read out at {}", args.adapter.display(), card.cell.variant, known.join(", "))))
-    }).collect()
+    args.rank
+        .iter()
+        .map(|&rank| {
+            if let Some(found) = all.iter().find(|(readout, _)| readout.rank == rank) {
+                return Ok(found.clone());
+            }
+            let known: Vec<String> = all.iter().map(|(readout, _)| readout.rank.to_string()).collect();
+            Err(Failure::Input(format!(
+                "{}: rank is `{rank}`, but `{}` can be read out at {}",
+                args.adapter.display(),
+                card.cell.variant,
+                known.join(", ")
+            )))
+        })
+        .collect()
 }
-

@@ -6,16 +6,23 @@ use data::suite;
 use models::catalog::MODELS;
 
 use super::read;
-use crate::{args::What, terminal::{Failure, print}};
+use crate::{
+    args::What,
+    terminal::{Failure, print},
+};
 
 /// Lists one kind of thing.
 pub fn run(what: What) -> Result<(), Failure> {
     let rows = match what {
-        What::Variants => variants::preset::all().iter()
-            .map(|p| [p.name.to_owned(), p.about.to_owned(), p.paper.to_owned()]).collect(),
+        What::Variants => variants::preset::all()
+            .iter()
+            .map(|p| [p.name.to_owned(), p.about.to_owned(), p.paper.to_owned()])
+            .collect(),
         What::Tasks => tasks()?,
         What::Models => MODELS.iter().map(|m| [m.name.to_owned(), m.about.to_owned(), String::new()]).collect(),
-        What::Devices => trainer::device::compiled().into_iter().map(|d| [d.to_owned(), String::new(), String::new()]).collect(),
+        What::Devices => {
+            trainer::device::compiled().into_iter().map(|d| [d.to_owned(), String::new(), String::new()]).collect()
+        }
         What::Experiments => experiments(Path::new("experiments")),
     };
     print(&aligned(&rows));
@@ -34,15 +41,26 @@ fn tasks() -> Result<Vec<[String; 3]>, Failure> {
 }
 
 fn experiments(folder: &Path) -> Vec<[String; 3]> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
     files.sort();
-    files.iter().map(|path| {
-        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let title = std::fs::read_to_string(path).ok().and_then(|text| text.lines().next().map(|l| l.trim_start_matches(['#', ' ']).to_owned()));
-        let cells = read(path, &[]).map_or_else(|_| "has problems, see `check`".to_owned(), |e| format!("{} cells", e.cells().len()));
-        [name, title.unwrap_or_default(), cells]
-    }).collect()
+    files
+        .iter()
+        .map(|path| {
+            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            let title = std::fs::read_to_string(path)
+                .ok()
+                .and_then(|text| text.lines().next().map(|l| l.trim_start_matches(['#', ' ']).to_owned()));
+            let cells = read(path, &[])
+                .map_or_else(|_| "has problems, see `check`".to_owned(), |e| format!("{} cells", e.cells().len()));
+            [name, title.unwrap_or_default(), cells]
+        })
+        .collect()
 }
 
 /// Columns padded to their widest entry.

@@ -1,15 +1,22 @@
 //! `pretrain`: makes the embedded base model again, with a card that says how.
 
-use std::{fmt::Write, path::Path, time::Instant};
+use std::{fmt::Write, time::Instant};
 
 use burn::tensor::DType;
 use data::tokenize::{Tokenizer, build_tokenizer_json};
 use models::roberta::Config;
 use record::{sha256_hex, write_atomic};
-use trainer::{device, pretrain::{Held, Recipe, pretrain}};
+use trainer::{
+    device,
+    pretrain::{Held, Recipe, pretrain},
+};
 use variants::host::Place;
 
-use crate::{args::Pretrain, identity, terminal::{Failure, note}};
+use crate::{
+    args::Pretrain,
+    identity,
+    terminal::{Failure, note},
+};
 
 /// Longest document in tokens; two positions are RoBERTa's offset.
 const MAX_LENGTH: usize = 64;
@@ -41,31 +48,42 @@ pub fn run(args: &Pretrain) -> Result<(), Failure> {
     let tokenizer_json = build_tokenizer_json();
     let tokenizer = Tokenizer::from_bytes(tokenizer_json.as_bytes())?;
     let config = config(tokenizer.vocab_size());
-    let recipe = Recipe { seed: args.seed, steps: args.steps, batch: args.batch, learning_rate: args.learning_rate, max_length: MAX_LENGTH };
+    let config_json = config_json(&config)?;
+    let recipe = Recipe {
+        seed: args.seed,
+        steps: args.steps,
+        batch: args.batch,
+        learning_rate: args.learning_rate,
+        max_length: MAX_LENGTH,
+    };
     let mut curve = Vec::new();
     let begun = Instant::now();
-    let weights = pretrain(&config, &tokenizer, recipe, &place, (args.steps / 20).max(1), &mut |entry, held| {
-        if let Some(held) = held {
-            let left = begun.elapsed().as_secs_f64() / entry.step as f64 * (args.steps - entry.step) as f64;
-            note(&format!(
-                "step {}/{}: held-out loss {:.3}, {:.1}% of masked tokens right, about {:.0} s left",
-                entry.step, args.steps, held.loss, 100.0 * held.accuracy, left
-            ));
-            curve.push((entry.step, held));
-        }
+    let every = (args.steps / 20).max(1);
+    pretrain(&config, &tokenizer, recipe, &place, every, &mut |entry, news| {
+        let Some((held, weights)) = news else { return Ok(()) };
+        let seconds = begun.elapsed().as_secs_f64();
+        let left = seconds / entry.step as f64 * (args.steps - entry.step) as f64;
+        note(&format!(
+            "step {}/{}: held-out loss {:.3}, {:.1}% of masked tokens right, about {left:.0} s left",
+            entry.step, args.steps, held.loss, 100.0 * held.accuracy
+        ));
+        curve.push((entry.step, held));
+        // Every time, so that an interrupted run leaves a whole model of a stated step.
+        let bytes = weights.write_f16(published)?;
+        let write = |name: &str, bytes: &[u8]| write_atomic(&args.out.join(name), bytes);
+        write("config.json", &config_json)?;
+        write("tokenizer.json", tokenizer_json.as_bytes())?;
+        write("model.safetensors", &bytes)?;
+        write("CARD.md", card(args, &named.name, &bytes, &curve, seconds).as_bytes())?;
+        Ok(())
     })?;
-    let bytes = weights.write_f16(|name| if name.starts_with("lm_head") { name.to_owned() } else { format!("roberta.{name}") })?;
-    let write = |name: &str, bytes: &[u8]| write_atomic(&args.out.join(name), bytes);
-    write("config.json", &config_json(&config)?)?;
-    write("tokenizer.json", tokenizer_json.as_bytes())?;
-    write("model.safetensors", &bytes)?;
-    write("CARD.md", card(args, &named.name, &bytes, &curve, begun.elapsed().as_secs_f64()).as_bytes())?;
-    note(&format!("wrote {} ({} bytes of weights)", display(&args.out), bytes.len()));
+    note(&format!("wrote {}", args.out.display()));
     Ok(())
 }
 
-fn display(path: &Path) -> String {
-    path.display().to_string()
+/// A tensor's name in Hugging Face's `RobertaForMaskedLM`.
+fn published(name: &str) -> String {
+    if name.starts_with("lm_head") { name.to_owned() } else { format!("roberta.{name}") }
 }
 
 /// config.json as transformers reads it.
@@ -88,17 +106,18 @@ fn config_json(config: &Config) -> Result<Vec<u8>, Failure> {
 }
 
 fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, Held)], seconds: f64) -> String {
+    let Pretrain { seed, steps, batch, learning_rate, .. } = args;
+    let done = curve.last().map_or(0, |(step, _)| *step);
+    let (minutes, code, hash) = (seconds / 60.0, identity::code().code_hash, sha256_hex(weights));
     let mut text = format!(
-        "# mini_roberta\n\nA RoBERTa encoder with a masked-language-modelling head, pretrained on the language of `glue_mini` \
-         (`crates/data/LANGUAGE.md`). It exists so that a study can run at once and anywhere; it knows nothing of English.\n\n\
-         Made by\n\n```\nlora-lab pretrain --seed {} --steps {} --batch {} --learning-rate {}\n```\n\n\
-         | | |\n|---|---|\n| seed | {} |\n| steps | {} of {} documents |\n| optimizer | AdamW, betas 0.9 and 0.98, decay 0.01, \
-         linear with 5% warm-up, clipping at 1 |\n| trained in | f32 on `{device}`, {:.0} minutes |\n| stored in | f16 |\n\
-         | code | {} |\n| SHA-256 of model.safetensors | `{}` |\n\n\
-         Held-out documents (512 that were never trained on, 15% of tokens masked):\n\n\
-         | step | loss (nats) | masked tokens right |\n|---|---|---|\n",
-        args.seed, args.steps, args.batch, args.learning_rate, args.seed, args.steps, args.batch, seconds / 60.0,
-        identity::code().code_hash, sha256_hex(weights),
+        "# mini_roberta\n\nA RoBERTa encoder with a masked-language-modelling head, pretrained on the language of \
+         `glue_mini` (`crates/data/LANGUAGE.md`). It exists so that a study can run at once and anywhere; it knows \
+         nothing of English.\n\nMade by\n\n```\nlora-lab pretrain --seed {seed} --steps {steps} --batch {batch} \
+         --learning-rate {learning_rate}\n```\n\n| | |\n|---|---|\n| seed | {seed} |\n| steps | {done} of {steps} planned, \
+         {batch} documents each |\n| optimizer | AdamW, betas 0.9 and 0.98, decay 0.01, linear with 5% warm-up, \
+         clipping at 1 |\n| trained in | f32 on `{device}`, {minutes:.0} minutes |\n| stored in | f16 |\n| code | {code} |\n\
+         | SHA-256 of model.safetensors | `{hash}` |\n\nHeld-out documents (never trained on; masked as in training):\n\n\
+         | step | loss (nats) | masked tokens right |\n|---|---|---|\n"
     );
     for (step, held) in curve {
         let _ = writeln!(text, "| {step} | {:.3} | {:.1}% |", held.loss, 100.0 * held.accuracy);

@@ -10,7 +10,14 @@ use std::{
 
 use burn::tensor::DType;
 use record::Store;
-use trainer::{cell::Cell, device, error::TrainError, experiment::{CohortSize, Experiment}, library::Library, study};
+use trainer::{
+    cell::Cell,
+    device,
+    error::TrainError,
+    experiment::{CohortSize, Experiment},
+    library::Library,
+    study,
+};
 use variants::host::Place;
 
 use super::{read, table};
@@ -36,7 +43,9 @@ pub fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     note(&format!("tables: {}", store.tables_dir().display()));
     if failed > 0 {
         return Err(Failure::Run(anyhow::anyhow!(
-            "{failed} of {} runs failed; their records say why, and `--force` trains again", records.len())));
+            "{failed} of {} runs failed; their records say why, and `--force` trains again",
+            records.len()
+        )));
     }
     Ok(())
 }

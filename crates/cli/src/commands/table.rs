@@ -24,7 +24,10 @@ pub fn run(args: &args::Table, results: &Path) -> Result<(), Failure> {
     let records = study::records(experiment.cells(), &store)?;
     if records.is_empty() {
         return Err(Failure::Input(format!(
-            "{}: no records yet\n\nhint: `lora-lab run {}` makes them", store.runs_dir().display(), args.experiment.display())));
+            "{}: no records yet\n\nhint: `lora-lab run {}` makes them",
+            store.runs_dir().display(),
+            args.experiment.display()
+        )));
     }
     print(&write(&experiment, &store, &records, args.format)?);
     Ok(())
@@ -44,7 +47,7 @@ pub fn write(experiment: &Experiment, store: &Store, records: &[RunRecord], form
     write_atomic(&folder.join("summary.csv"), csv.as_bytes())?;
     let mut shown = String::new();
     for split in summary.splits() {
-        let layout = layout(experiment, records, split);
+        let layout = layout(experiment, split);
         let mut tables = vec![("main", pivot_table(&summary, &layout)?)];
         if ranks(records).len() > 1 {
             tables.push(("ranks", rank_curve_table(&summary, &layout)?));
@@ -90,8 +93,7 @@ fn ranks(records: &[RunRecord]) -> BTreeSet<usize> {
 }
 
 /// Order, caption, and what was matched between the rows.
-fn layout(experiment: &Experiment, records: &[RunRecord], split: &str) -> Layout {
-    let seeds: BTreeSet<u64> = records.iter().map(|record| record.cell.seed).collect();
+fn layout(experiment: &Experiment, split: &str) -> Layout {
     let mut variants = Vec::new();
     for cell in experiment.cells() {
         for (readout, _) in cell.readouts(&[]) {
@@ -100,10 +102,7 @@ fn layout(experiment: &Experiment, records: &[RunRecord], split: &str) -> Layout
             }
         }
     }
-    let notes = vec![
-        format!("mean and half-width of the 95% Student interval over {} seeds, in points; `{split}` split", seeds.len()),
-        trainer::matched::sentence(experiment.cells()),
-    ];
+    let notes = vec![trainer::matched::sentence(experiment.cells())];
     Layout {
         split: split.to_owned(),
         tasks: experiment.tasks().to_vec(),

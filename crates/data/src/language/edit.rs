@@ -1,103 +1,135 @@
-//! Changes that keep, widen or break the meaning of a scene.
+//! Changes to scenes: the same in plain words, and the same in plain words but for one detail.
+//!
+//! Plain words are few and name attributes: `mary repaired the splendid drill in paris` is `the woman used the good tool in a city`.
+//! Whether a plain sentence follows from a specific one is a matter of each word's attribute, which pretraining teaches for every
+//! word and train splits show for some.
 
 use super::draw::Draw;
-use super::lexicon::Term;
-use super::render::{Form, kind, wider_kind};
-use super::scene::{Noun, Scene};
+use super::lexicon::{Class, Term, lexicon};
+use super::render::kind;
+use super::scene::{ANIMALS, FOODS, Noun, OBJECTS, PEOPLE, PLACES, Scene};
 
-/// A part of a scene that an edit can change.
+/// A part of a scene that can disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
-    /// The agent's noun.
+    /// The kind of the agent.
     Agent,
-    /// The verb.
+    /// Whether the agent likes or dislikes the patient.
     Verb,
-    /// The patient's noun.
+    /// The kind of the patient.
     Patient,
-    /// The place.
+    /// The kind of the place.
     Place,
-    /// The agent's adjective.
-    AgentAdjective,
-    /// The patient's adjective.
-    PatientAdjective,
+    /// Whether the patient is good or bad.
+    Judgement,
 }
 
-/// The slots a scene fills.
-pub fn slots(scene: &Scene) -> Vec<Slot> {
-    let all = [Slot::Agent, Slot::Verb, Slot::Patient, Slot::Place, Slot::AgentAdjective, Slot::PatientAdjective];
-    all.into_iter().filter(|&slot| read(scene, slot).is_some()).collect()
+/// The slots of a plain scene in which [`Draw::mistaken`] can put another value.
+pub fn slots(plain: &Scene) -> Vec<Slot> {
+    let all = [Slot::Agent, Slot::Verb, Slot::Patient, Slot::Place, Slot::Judgement];
+    all.into_iter().filter(|&slot| filled(plain, slot)).collect()
 }
 
-/// The word in a slot.
-pub fn read(scene: &Scene, slot: Slot) -> Option<Term> {
+fn filled(plain: &Scene, slot: Slot) -> bool {
     match slot {
-        Slot::Agent => Some(scene.agent.term),
-        Slot::Verb => Some(scene.verb),
-        Slot::Patient => scene.patient.map(|p| p.term),
-        Slot::Place => scene.place,
-        Slot::AgentAdjective => scene.agent.adjective,
-        Slot::PatientAdjective => scene.patient.and_then(|p| p.adjective),
+        Slot::Agent => true,
+        Slot::Verb => opinion(plain.verb).is_some(),
+        Slot::Patient => plain.patient.is_some(),
+        Slot::Place => plain.place.is_some(),
+        Slot::Judgement => plain.patient.is_some_and(|p| p.adjective.is_some()),
     }
 }
 
-/// The scene with another word in a filled slot.
-pub fn with(scene: &Scene, slot: Slot, term: Term) -> Scene {
-    let mut scene = *scene;
-    match slot {
-        Slot::Agent => scene.agent.term = term,
-        Slot::Verb => scene.verb = term,
-        Slot::Patient => scene.patient = scene.patient.map(|p| Noun { term, ..p }),
-        Slot::Place => scene.place = Some(term),
-        Slot::AgentAdjective => scene.agent.adjective = Some(term),
-        Slot::PatientAdjective => scene.patient = scene.patient.map(|p| Noun { adjective: Some(term), ..p }),
+/// The scene in plain words. An adjective that is no judgement is dropped.
+pub fn plain(scene: &Scene) -> Scene {
+    let noun = |n: Noun| Noun { term: kind(n.term.class), adjective: n.adjective.and_then(judgement), ..n };
+    Scene {
+        agent: noun(scene.agent),
+        verb: general(scene.verb),
+        patient: scene.patient.map(noun),
+        place: scene.place.map(|p| kind(p.class)),
+        ..*scene
     }
-    scene
 }
 
-/// Agent and patient exchanged, where both are people or both are animals of one frame.
-pub fn swapped(scene: &Scene) -> Option<Scene> {
-    let patient = scene.patient?;
-    let reversible = matches!(scene.verb.class.section(), "social" | "hunt");
-    reversible.then_some(Scene { agent: patient, patient: Some(scene.agent), ..*scene })
+/// `good` or `bad`, where the adjective says so.
+pub fn judgement(adjective: Term) -> Option<Term> {
+    (adjective.class == Class::Polar).then_some(Term {
+        class: Class::Judgement,
+        group: 0,
+        side: adjective.side,
+        member: 0,
+    })
 }
 
-/// The scene with the noun of a slot replaced by its kind: `sparrow` by `bird` or `animal`.
-pub fn widened(scene: &Scene, slot: Slot, wider: bool) -> Option<Scene> {
-    let term = read(scene, slot)?;
-    if !matches!(slot, Slot::Agent | Slot::Patient | Slot::Place) {
-        return None;
-    }
-    Some(with(scene, slot, if wider { wider_kind(term.class) } else { kind(term.class) }))
+/// `used`, for any way of handling.
+fn general(verb: Term) -> Term {
+    let name = match verb.class {
+        Class::Social => "meet",
+        Class::Handle => "use",
+        Class::Consume => "eat",
+        Class::Hunt => "hunt",
+        Class::Regard if verb.side == 0 => "like",
+        Class::Regard => "dislike",
+        other => unreachable!("no plain verb stands for class `{}`", other.section()),
+    };
+    general_named(name)
 }
+
+fn general_named(name: &str) -> Term {
+    let group = lexicon().groups(Class::General).iter().position(|g| g.sides[0][0].base == name);
+    let Some(group) = group else { unreachable!("lexicon.txt lists no general verb `{name}`") };
+    Term { class: Class::General, group, side: 0, member: 0 }
+}
+
+/// The opposite of `like` or `dislike`.
+fn opinion(verb: Term) -> Option<Term> {
+    let (like, dislike) = (general_named("like"), general_named("dislike"));
+    [(like, dislike), (dislike, like)].into_iter().find(|&(from, _)| from == verb).map(|(_, to)| to)
+}
+
+const FAMILIES: [&[Class]; 5] = [PEOPLE, ANIMALS, OBJECTS, FOODS, PLACES];
 
 impl Draw {
-    /// The same meaning: each word becomes a synonym with this probability.
-    pub fn paraphrase(&mut self, scene: &Scene, probability: f64) -> Scene {
-        slots(scene).into_iter().fold(*scene, |scene, slot| {
-            let Some(term) = read(&scene, slot) else { return scene };
-            if self.chance(probability) { with(&scene, slot, self.synonym(term)) } else { scene }
-        })
-    }
-
-    /// Another meaning: the word of the slot becomes one of its class that means something else. A noun never becomes the other
-    /// participant.
-    pub fn substitute(&mut self, scene: &Scene, slot: Slot) -> Scene {
-        let Some(term) = read(scene, slot) else { unreachable!("slot {slot:?} of {scene:?} is empty") };
-        let participants = [Some(scene.agent.term), scene.patient.map(|p| p.term)];
-        let taken = |t: Term| participants.into_iter().flatten().any(|p| (p.class, p.group) == (t.class, t.group));
-        loop {
-            let other = self.sibling(term);
-            if !taken(other) {
-                return with(scene, slot, other);
+    /// The plain scene with another value in the slot: another kind of the same family, or the opposite opinion or judgement.
+    pub fn mistaken(&mut self, plain: &Scene, slot: Slot) -> Scene {
+        let mut scene = *plain;
+        match slot {
+            Slot::Agent => scene.agent.term = self.other_kind(plain.agent.term),
+            Slot::Verb => scene.verb = opinion(plain.verb).unwrap_or(plain.verb),
+            Slot::Patient => scene.patient = plain.patient.map(|p| Noun { term: self.other_kind(p.term), ..p }),
+            Slot::Place => scene.place = plain.place.map(|p| self.other_kind(p)),
+            Slot::Judgement => {
+                let opposite = |a: Term| Term { side: 1 - a.side, ..a };
+                scene.patient = plain.patient.map(|p| Noun { adjective: p.adjective.map(opposite), ..p });
             }
         }
+        scene
     }
 
-    /// A wording, passive where there is a patient and the coin says so.
-    pub fn form(&mut self, scene: &Scene) -> Form {
-        Form {
-            passive: scene.patient.is_some() && self.chance(0.12),
-            fronted: (scene.place.is_some() || scene.time.is_some()) && self.chance(0.1),
+    /// The plain scene with one or two mistakes.
+    pub fn near_miss(&mut self, plain: &Scene) -> Scene {
+        let mut left = slots(plain);
+        let mut scene = *plain;
+        for _ in 0..if self.chance(0.5) { 2 } else { 1 } {
+            if left.is_empty() {
+                break;
+            }
+            let slot = left.remove(self.below(left.len()));
+            scene = self.mistaken(&scene, slot);
+        }
+        scene
+    }
+
+    fn other_kind(&mut self, term: Term) -> Term {
+        let family = FAMILIES.into_iter().find(|f| f.iter().any(|&c| kind(c) == term));
+        let Some(family) = family else { unreachable!("{term:?} is no kind") };
+        loop {
+            let class = self.one_of(family);
+            let other = kind(class);
+            if other != term {
+                return other;
+            }
         }
     }
 }

@@ -3,14 +3,13 @@
 //! All text is lower-case words separated by single spaces; punctuation is `.`, `,` and `?`, also set off by spaces.
 
 use super::lexicon::{Class, Lemma, Term, lexicon};
-use super::scene::{ANIMALS, Bound, FOODS, NAMES, Noun, OBJECTS, PEOPLE, Quality, Scene, Time};
+use super::scene::{ANIMALS, FOODS, Noun, OBJECTS, PEOPLE, Quality, Scene, Time};
 
 /// Words with a grammatical role, not listed in any class.
 pub const FUNCTION_WORDS: &str = ". , ? the a an is are was were did not never by in at on and or but because although after when \
-     while that it he she they his her him them to of than more fewer who whom what which where whose how day place \
-     time many means opposite both often very really extremely quite so said found seemed looked remained called according \
-     reported known everyone nobody smiled complained pleased upset glad sorry grinned frowned one \
-     partly yes no maybe then";
+     while that it he she they to of than more fewer which what where place time means opposite very really extremely quite so \
+     said found seemed looked remained according reported everyone smiled complained pleased upset glad sorry grinned frowned \
+     yes no maybe partly then";
 
 /// How a scene is worded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,10 +23,6 @@ pub struct Form {
 /// What a question asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
-    /// `who`, `what`.
-    Agent,
-    /// `whom`, `what`.
-    Patient,
     /// `where`.
     Place,
     /// `when`.
@@ -39,25 +34,14 @@ pub fn lemma(term: Term) -> &'static Lemma {
     lexicon().lemma(term)
 }
 
-/// `mary`, `the red car`, `the doctors`, `more than five dogs`.
+/// `mary`, `the red car`, `the doctors`.
 pub fn noun(noun: Noun) -> String {
     let head = if noun.plural { &lemma(noun.term).marked } else { &lemma(noun.term).base };
     if noun.is_name() {
         return head.clone();
     }
     let adjective = noun.adjective.map(|a| format!("{} ", lemma(a).base)).unwrap_or_default();
-    let article = match noun.count {
-        None => "the".to_owned(),
-        Some(quantity) => {
-            let number = &lemma(quantity.number).base;
-            match quantity.bound {
-                Bound::Exactly => number.clone(),
-                Bound::MoreThan => format!("more than {number}"),
-                Bound::FewerThan => format!("fewer than {number}"),
-            }
-        }
-    };
-    format!("{article} {adjective}{head}")
+    format!("the {adjective}{head}")
 }
 
 /// `in the kitchen`, `at the library`, `in paris`; for a kind, `in a room`.
@@ -66,7 +50,8 @@ pub fn place(term: Term) -> String {
     match term.class {
         Class::City => format!("in {word}"),
         Class::Building => format!("at the {word}"),
-        Class::Kind => format!("{} a {word}", if word == "building" { "at" } else { "in" }),
+        Class::Kind if word == "building" => format!("at a {word}"),
+        Class::Kind => format!("in a {word}"),
         _ => format!("in the {word}"),
     }
 }
@@ -123,43 +108,16 @@ pub fn quality(quality: &Quality) -> String {
     format!("{} {}{not} {}", noun(quality.noun), be(quality.noun.plural), lemma(quality.adjective).base)
 }
 
-/// A question about one role of the scene; `other` chooses the second of two wordings.
-pub fn question(scene: &Scene, asked: Asked, other: bool) -> String {
-    let verb = lemma(scene.verb);
-    let agent = noun(scene.agent);
-    let patient = scene.patient.map(noun);
-    let be = be(scene.patient.is_some_and(|p| p.plural));
-    let object = patient.as_ref().map(|p| format!(" {p}")).unwrap_or_default();
-    let active = format!("did {agent} {}{object}", verb.base);
-    let passive = patient.as_ref().map(|p| format!("{be} {p} {} by {agent}", verb.past));
-    let without = |asked| {
-        let mut rest = *scene;
-        match asked {
-            Asked::Place => rest.place = None,
-            Asked::Time => rest.time = None,
-            Asked::Agent | Asked::Patient => {}
-        }
-        adjuncts(&rest)
+/// A question about a scene that names neither place nor time; `longer` chooses the second of two wordings.
+pub fn question(scene: &Scene, asked: Asked, longer: bool) -> String {
+    let object = scene.patient.map(|p| format!(" {}", noun(p))).unwrap_or_default();
+    let opening = match (asked, longer) {
+        (Asked::Place, false) => "where",
+        (Asked::Place, true) => "in which place",
+        (Asked::Time, false) => "when",
+        (Asked::Time, true) => "at what time",
     };
-    let body = match (asked, patient) {
-        (Asked::Agent, Some(p)) if other => format!("by {} {be} {p} {}", asked_object(scene.agent), verb.past),
-        (Asked::Agent, _) => format!("{} {}{object}", asked_subject(scene.agent), verb.past),
-        (Asked::Patient, Some(_)) => {
-            let patient = scene.patient.unwrap_or(scene.agent);
-            if other {
-                format!("{} was {} by {agent}", asked_subject(patient), verb.past)
-            } else {
-                format!("{} did {agent} {}", asked_object(patient), verb.base)
-            }
-        }
-        (Asked::Patient, None) => format!("what did {agent} {}", verb.base),
-        (Asked::Place, _) if other => format!("in which place {}", passive.unwrap_or(active)),
-        (Asked::Place, _) => format!("where {active}"),
-        (Asked::Time, _) if other => format!("at what time {}", passive.unwrap_or(active)),
-        (Asked::Time, _) => format!("when {active}"),
-    };
-    let adjuncts = without(asked);
-    if adjuncts.is_empty() { format!("{body} ?") } else { format!("{body} {adjuncts} ?") }
+    format!("{opening} did {} {}{object} ?", noun(scene.agent), lemma(scene.verb).base)
 }
 
 /// `bird`, for [`Class::Bird`], as a word of [`Class::Kind`].
@@ -214,14 +172,6 @@ pub fn pronoun(noun: Noun) -> &'static str {
         Class::Male => "he",
         _ => "it",
     }
-}
-
-fn asked_subject(noun: Noun) -> &'static str {
-    if NAMES.contains(&noun.term.class) || noun.term.class == Class::Occupation { "who" } else { "what" }
-}
-
-fn asked_object(noun: Noun) -> &'static str {
-    if asked_subject(noun) == "who" { "whom" } else { "what" }
 }
 
 fn past(scene: &Scene) -> String {

@@ -2,6 +2,7 @@
 
 use super::draw::Draw;
 use super::lexicon::{Class, Term};
+use super::render::Form;
 
 /// People by name.
 pub const NAMES: &[Class] = &[Class::Female, Class::Male];
@@ -26,34 +27,12 @@ pub struct Noun {
     pub adjective: Option<Term>,
     /// Whether it is plural.
     pub plural: bool,
-    /// A number before it, in place of the article.
-    pub count: Option<Quantity>,
-}
-
-/// A number, exact or as a bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Quantity {
-    /// How the number is meant.
-    pub bound: Bound,
-    /// A word of [`Class::Number`].
-    pub number: Term,
-}
-
-/// How a number is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Bound {
-    /// So many.
-    Exactly,
-    /// `more than` so many.
-    MoreThan,
-    /// `fewer than` so many.
-    FewerThan,
 }
 
 impl Noun {
     /// A bare singular noun.
     pub fn bare(term: Term) -> Self {
-        Self { term, adjective: None, plural: false, count: None }
+        Self { term, adjective: None, plural: false }
     }
 
     /// Whether the noun is a person's name, which takes no article and no adjective.
@@ -113,11 +92,26 @@ pub const FRAMES: &[Frame] = &[
     Frame { verb: Class::Handle, agents: PEOPLE, patients: OBJECTS },
     Frame { verb: Class::Consume, agents: PEOPLE, patients: FOODS },
     Frame { verb: Class::Hunt, agents: ANIMALS, patients: ANIMALS },
-    Frame { verb: Class::Intransitive, agents: &[Class::Occupation, Class::Bird, Class::Mammal, Class::Female, Class::Male], patients: &[] },
+    Frame {
+        verb: Class::Intransitive,
+        agents: &[Class::Occupation, Class::Bird, Class::Mammal, Class::Female, Class::Male],
+        patients: &[],
+    },
 ];
 
 /// The frames with a patient.
 pub const TRANSITIVE: &[Frame] = FRAMES.split_at(4).0;
+
+/// The frames whose scenes have plain words for every part.
+pub const PLAIN: &[Frame] = &[
+    Frame { verb: Class::Social, agents: PEOPLE, patients: PEOPLE },
+    Frame { verb: Class::Handle, agents: PEOPLE, patients: OBJECTS },
+    Frame { verb: Class::Consume, agents: PEOPLE, patients: FOODS },
+    Frame { verb: Class::Hunt, agents: ANIMALS, patients: ANIMALS },
+    Frame { verb: Class::Regard, agents: PEOPLE, patients: OBJECTS },
+    Frame { verb: Class::Regard, agents: PEOPLE, patients: FOODS },
+    Frame { verb: Class::Regard, agents: PEOPLE, patients: ANIMALS },
+];
 
 /// What a scene should contain.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,10 +136,12 @@ impl Draw {
         let frame = self.one_of(frames);
         let agent = self.noun(frame.agents, wish);
         let verb = self.pick(frame.verb);
-        let patient = (!frame.patients.is_empty()).then(|| loop {
-            let patient = self.noun(frame.patients, wish);
-            if (patient.term.class, patient.term.group) != (agent.term.class, agent.term.group) {
-                break patient;
+        let patient = (!frame.patients.is_empty()).then(|| {
+            loop {
+                let patient = self.noun(frame.patients, wish);
+                if (patient.term.class, patient.term.group) != (agent.term.class, agent.term.group) {
+                    break patient;
+                }
             }
         });
         Scene {
@@ -176,6 +172,11 @@ impl Draw {
         noun
     }
 
+    /// The noun with an adjective of the class, where it can have one.
+    pub fn judged(&mut self, noun: Noun, class: Class) -> Noun {
+        if noun.is_name() { noun } else { Noun { adjective: Some(self.pick(class)), ..noun } }
+    }
+
     /// An adjective that suits a noun of the class.
     pub fn adjective(&mut self, class: Class) -> Term {
         let classes: &[Class] = if OBJECTS.contains(&class) {
@@ -187,5 +188,13 @@ impl Draw {
         };
         let chosen = self.one_of(classes);
         self.pick(chosen)
+    }
+
+    /// A wording, sometimes passive or with its place first.
+    pub fn form(&mut self, scene: &Scene) -> Form {
+        Form {
+            passive: scene.patient.is_some() && self.chance(0.1),
+            fronted: (scene.place.is_some() || scene.time.is_some()) && self.chance(0.1),
+        }
     }
 }

@@ -57,7 +57,8 @@ fn order(draw: &mut Draw, acceptable: bool) -> String {
     if acceptable {
         return text;
     }
-    let nouns: Vec<Noun> = [Some(scene.agent), scene.patient].into_iter().flatten().filter(|n| n.adjective.is_some()).collect();
+    let nouns: Vec<Noun> =
+        [Some(scene.agent), scene.patient].into_iter().flatten().filter(|n| n.adjective.is_some()).collect();
     if nouns.is_empty() {
         // Two names: the verb and its object change places, or the verb and its subject.
         let mut words: Vec<&str> = text.split(' ').collect();

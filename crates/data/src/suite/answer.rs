@@ -1,51 +1,37 @@
 //! `qnli`: does the sentence answer the question?
 //!
-//! A sentence that does not answer lacks the role asked for, and has another adjunct or the same length instead, or is about another
-//! event.
+//! The question names the kind it asks for, and the sentence names one thing: of that kind, or of another.
 
 use crate::language::draw::Draw;
-use crate::language::edit::{Slot, slots};
-use crate::language::render::{self, Asked};
-use crate::language::scene::{PLACES, Scene, TRANSITIVE, Wish};
-use crate::suite::paraphrase::misplaced;
+use crate::language::edit::{Slot, plain};
+use crate::language::render::{self, Form, lemma};
+use crate::language::scene::{PLACES, PLAIN, Wish};
 use crate::task::Example;
-
-const SYNONYM_SHARE: f64 = 0.35;
 
 /// A question and a sentence; label 0 if the sentence answers it.
 pub fn example(draw: &mut Draw) -> Example {
-    let wish = Wish { plural: 0.1, ..Wish::default() };
-    let scene = draw.scene(TRANSITIVE, wish);
-    let asked = draw.one_of(&[Asked::Agent, Asked::Patient, Asked::Place, Asked::Time]);
-    let question = render::question(&scene, asked, draw.chance(0.2));
-    let answers = draw.chance(0.5);
-    let lacking = !answers && matches!(asked, Asked::Place | Asked::Time) && draw.chance(0.5);
-    let base = if answers || lacking { scene } else { elsewhere(draw, &scene, asked) };
-    let mut reply = draw.paraphrase(&base, SYNONYM_SHARE);
-    let with_place = match asked {
-        Asked::Place => !lacking,
-        Asked::Time => lacking,
-        Asked::Agent | Asked::Patient => draw.chance(0.5),
-    };
-    if with_place {
-        reply.place = Some(draw.pick_from(PLACES));
-    } else {
-        reply.time = Some(draw.time());
+    let mut scene = draw.scene(PLAIN, Wish::default());
+    let asked = draw.one_of(&[Slot::Agent, Slot::Patient, Slot::Place]);
+    if asked == Slot::Place || draw.chance(0.3) {
+        scene.place = Some(draw.pick_from(PLACES));
     }
-    let form = draw.form(&reply);
-    let second = format!("{} .", render::clause(&reply, form));
+    let answers = draw.chance(0.5);
+    let restated = plain(&scene);
+    let wanted = if answers {
+        restated
+    } else {
+        // Usually another kind is asked for; sometimes the question is about another participant.
+        let slot = if draw.chance(0.8) { asked } else { draw.one_of(&[Slot::Agent, Slot::Patient]) };
+        draw.mistaken(&restated, slot)
+    };
+    let agent = render::noun(wanted.agent);
+    let patient = wanted.patient.map(render::noun).unwrap_or_default();
+    let (base, past) = (&lemma(wanted.verb).base, &lemma(wanted.verb).past);
+    let question = match (asked, wanted.patient, wanted.place) {
+        (Slot::Place, _, Some(place)) => format!("in which {} did {agent} {base} {patient} ?", lemma(place).base),
+        (Slot::Patient, Some(kind), _) => format!("which {} did {agent} {base} ?", lemma(kind.term).base),
+        _ => format!("which {} {past} {patient} ?", lemma(wanted.agent.term).base),
+    };
+    let second = format!("{} .", render::clause(&scene, Form::default()));
     Example { first: question, second: Some(second), label: f32::from(u8::from(!answers)) }
-}
-
-/// The scene with other words in slots the question mentions.
-fn elsewhere(draw: &mut Draw, scene: &Scene, asked: Asked) -> Scene {
-    let mentioned: Vec<Slot> = slots(scene)
-        .into_iter()
-        .filter(|slot| match asked {
-            Asked::Agent => !matches!(slot, Slot::Agent | Slot::AgentAdjective),
-            Asked::Patient => !matches!(slot, Slot::Patient | Slot::PatientAdjective),
-            Asked::Place | Asked::Time => true,
-        })
-        .collect();
-    misplaced(draw, scene, &mentioned)
 }

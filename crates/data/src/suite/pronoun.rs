@@ -21,7 +21,15 @@ pub fn example(draw: &mut Draw) -> Example {
     let meant = if meant_first { first } else { second };
     let pronoun = spoken(meant);
     let predicate = predicate(draw, verb);
-    let scene = Scene { agent: first, verb: draw.pick(verb), patient: Some(second), place: None, time: None, manner: None, negated: false };
+    let scene = Scene {
+        agent: first,
+        verb: draw.pick(verb),
+        patient: Some(second),
+        place: None,
+        time: None,
+        manner: None,
+        negated: false,
+    };
     let clause = render::clause(&scene, Form::default());
     let conjunction = draw.one_of(&CONJUNCTIONS);
     let entailed = draw.chance(0.5);

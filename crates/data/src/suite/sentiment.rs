@@ -12,7 +12,7 @@ const COPULAS: [&str; 3] = ["seemed", "looked", "remained"];
 
 /// One sentence; label 1 if it speaks well of its subject.
 pub fn example(draw: &mut Draw) -> Example {
-    let negated = draw.chance(0.3);
+    let negated = draw.chance(0.2);
     let (text, word) = match draw.below(5) {
         0 | 1 => described(draw, negated),
         2 => found(draw, negated),

@@ -1,40 +1,34 @@
-//! `stsb`: two sentences that share some of their roles.
+//! `stsb`: a sentence and a plain sentence that share some of their parts.
 
 use crate::language::draw::Draw;
-use crate::language::edit::{read, slots, with};
-use crate::language::render;
-use crate::language::scene::{TRANSITIVE, Wish};
+use crate::language::edit::{plain, slots};
+use crate::language::lexicon::Class;
+use crate::language::render::{self, Form};
+use crate::language::scene::{PLAIN, Wish};
 use crate::task::Example;
 
-/// The score of two sentences whose words all agree.
+/// The score of two sentences whose parts all agree.
 pub const HIGHEST: f32 = 5.0;
 
-/// What a synonym contributes, against 1 for the same word and 0 for another.
-const SYNONYM_CREDIT: f32 = 0.9;
-
-/// Two sentences; the label is the share of roles that agree, times [`HIGHEST`].
+/// Two sentences; the label is the share of parts that agree, times [`HIGHEST`].
 pub fn example(draw: &mut Draw) -> Example {
-    let wish = Wish { adjective: 0.1, place: 0.5, ..Wish::default() };
-    let scene = draw.scene(TRANSITIVE, wish);
-    let slots = slots(&scene);
-    let n_changed = draw.below(slots.len() + 1);
-    let mut left = n_changed;
-    let (mut other, mut credit) = (scene, 0.0);
+    let mut scene = draw.scene(PLAIN, Wish { place: 0.8, ..Wish::default() });
+    if draw.chance(0.6) {
+        scene.patient = scene.patient.map(|p| draw.judged(p, Class::Polar));
+    }
+    let restated = plain(&scene);
+    let slots = slots(&restated);
+    let n_wrong = draw.below(slots.len() + 1);
+    let (mut other, mut left) = (restated, n_wrong);
     for (i, &slot) in slots.iter().enumerate() {
-        // Selection sampling: exactly `n_changed` of the slots change, all sets equally likely.
+        // Selection sampling: exactly `n_wrong` of the slots change, all sets equally likely.
         if draw.below(slots.len() - i) < left {
             left -= 1;
-            other = draw.substitute(&other, slot);
-        } else {
-            let Some(term) = read(&other, slot) else { unreachable!("a listed slot is filled") };
-            let synonym = if draw.chance(0.4) { draw.synonym(term) } else { term };
-            other = with(&other, slot, synonym);
-            credit += if synonym == term { 1.0 } else { SYNONYM_CREDIT };
+            other = draw.mistaken(&other, slot);
         }
     }
-    let label = HIGHEST * credit / slots.len() as f32;
-    let (form, other_form) = (draw.form(&scene), draw.form(&other));
-    let first = format!("{} .", render::clause(&scene, form));
-    let second = format!("{} .", render::clause(&other, other_form));
+    let label = HIGHEST * (1.0 - n_wrong as f32 / slots.len() as f32);
+    let first = format!("{} .", render::clause(&scene, Form::default()));
+    let second = format!("{} .", render::clause(&other, Form::default()));
     Example { first, second: Some(second), label }
 }

@@ -72,7 +72,8 @@ pub(super) struct Entry {
 }
 
 const KEYS: &[&str] = &[
-    "name", "suite", "model", "tasks", "seeds", "streams", "targets", "ranks", "cohort", "train", "variants", "baseline",
+    "name", "suite", "model", "tasks", "seeds", "streams", "targets", "ranks", "cohort", "train", "variants",
+    "baseline",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 const ENTRY_KEYS: &[&str] = &["preset", "label", "model", "targets", "ranks", "train", "with", "readouts"];
@@ -88,11 +89,13 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     for key in REQUIRED.iter().filter(|key| given(fields, key).is_none()) {
         report.add(&file.key(*key), format!("`{key}` is missing"));
     }
-    let suite = given(fields, "suite").and_then(|v| name(v, &file.key("suite"), &data::suite::suites(), "suites", report));
+    let suite =
+        given(fields, "suite").and_then(|v| name(v, &file.key("suite"), &data::suite::suites(), "suites", report));
     let mut reader = Reader { fields, at: file, report };
     let named = reader.read("name", text).map_or_else(|| default_name.to_owned(), |name| name.value);
     path_safe(&named, &reader.at.key("name"), ".", reader.report);
-    let (variants, labels) = reader.read("variants", |v, at, report| Some(entries(v, at, report))).map(|v| v.value).unwrap_or_default();
+    let (variants, labels) =
+        reader.read("variants", |v, at, report| Some(entries(v, at, report))).map(|v| v.value).unwrap_or_default();
     let baseline = reader.read("baseline", |v, at, report| baseline(v, at, &labels, report));
     let seeds = reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, 0, r)))));
     let streams = reader.read("streams", streams);
@@ -100,7 +103,10 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         gave: gave(fields),
         name: named,
         model: reader.read("model", model),
-        tasks: reader.read("tasks", |v, at, report| Some(tasks(v, at, suite.as_deref(), report))).map(|t| t.value).unwrap_or_default(),
+        tasks: reader
+            .read("tasks", |v, at, report| Some(tasks(v, at, suite.as_deref(), report)))
+            .map(|t| t.value)
+            .unwrap_or_default(),
         suite: suite.unwrap_or_default(),
         seeds: seeds.map(|s| s.value).unwrap_or_default(),
         streams: streams.map(|s| s.value).unwrap_or_default(),
@@ -112,7 +118,10 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         baseline: baseline.map(|b| b.value),
     };
     if document.seeds.len() > 1 && document.streams.len() == N_STREAMS {
-        report.add(&Path::default().key("streams"), "every stream is pinned, so the seeds make no difference; leave one out or use one seed");
+        report.add(
+            &Path::default().key("streams"),
+            "every stream is pinned, so the seeds make no difference; leave one out or use one seed",
+        );
     }
     Some(document)
 }
@@ -174,9 +183,17 @@ fn streams(value: &Value, at: &Path, report: &mut Report) -> Option<BTreeMap<Str
 fn targets(value: &Value, at: &Path, report: &mut Report) -> Option<Target> {
     match value {
         Value::String(pattern) => Some(Target::Pattern(pattern.clone())),
-        Value::Sequence(_) => Some(Target::Endings(unindexed(list(value, at, report, text)))).filter(|t| *t != Target::Endings(vec![])),
+        Value::Sequence(_) => {
+            Some(Target::Endings(unindexed(list(value, at, report, text)))).filter(|t| *t != Target::Endings(vec![]))
+        }
         other => {
-            report.add(at, format!("targets is {}, but must be a list such as `[query, value]`, `all-linear` or an expression", shown(other)));
+            report.add(
+                at,
+                format!(
+                    "targets is {}, but must be a list such as `[query, value]`, `all-linear` or an expression",
+                    shown(other)
+                ),
+            );
             None
         }
     }
@@ -198,7 +215,8 @@ fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> 
                 report.add(at, "`task` is missing");
                 return None;
             };
-            if let Some(train) = given(fields, "train").and_then(|train| recipe::layer(train, &at.key("train"), report)) {
+            if let Some(train) = given(fields, "train").and_then(|train| recipe::layer(train, &at.key("train"), report))
+            {
                 trains.insert(at.to_string(), train);
             }
             (task, at.key("task"))
@@ -290,7 +308,10 @@ fn check_derived_labels(entries: &[Entry], report: &mut Report) {
         for (name, _) in READOUTS.iter().filter(|(_, derived)| entry.readouts.contains(derived)) {
             let row = format!("{}_{name}", entry.label);
             if let Some(other) = entries.iter().find(|other| other.label == row) {
-                report.add(&other.at, format!("label `{row}` is also the row of `{}`'s readout `{name}`; choose another", entry.label));
+                report.add(
+                    &other.at,
+                    format!("label `{row}` is also the row of `{}`'s readout `{name}`; choose another", entry.label),
+                );
             }
         }
     }

@@ -34,7 +34,13 @@ pub(super) fn text(value: &Value, at: &Path, report: &mut Report) -> Option<Stri
 }
 
 /// One of `valid`, all of which are `list`.
-pub(super) fn name(value: &Value, at: &Path, valid: &[&str], list: &'static str, report: &mut Report) -> Option<String> {
+pub(super) fn name(
+    value: &Value,
+    at: &Path,
+    valid: &[&str],
+    list: &'static str,
+    report: &mut Report,
+) -> Option<String> {
     let name = text(value, at, report)?;
     if valid.contains(&name.as_str()) {
         return Some(name);
@@ -48,8 +54,13 @@ pub(super) fn name(value: &Value, at: &Path, valid: &[&str], list: &'static str,
 pub(super) fn path_safe(name: &str, at: &Path, also: &str, report: &mut Report) {
     let legal = |c: char| c.is_ascii_alphanumeric() || "_-+=".contains(c) || also.contains(c);
     if name.is_empty() || name.len() > 80 || !name.chars().all(legal) || name.starts_with(['-', '.']) {
-        report.add(at, format!(
-            "{} is `{name}`, but names a folder; use 1 to 80 letters, digits, `_` or `-`, and no `-` in front", at.last()));
+        report.add(
+            at,
+            format!(
+                "{} is `{name}`, but names a folder; use 1 to 80 letters, digits, `_` or `-`, and no `-` in front",
+                at.last()
+            ),
+        );
     }
 }
 
@@ -61,7 +72,8 @@ pub(super) fn list<T: PartialEq>(
     mut item: impl FnMut(&Value, &Path, &mut Report) -> Option<T>,
 ) -> Vec<(usize, T)> {
     let Value::Sequence(values) = value else {
-        let way_out = if value.is_mapping() { String::new() } else { format!("; write `[{}]`", shown(value).trim_matches('`')) };
+        let way_out =
+            if value.is_mapping() { String::new() } else { format!("; write `[{}]`", shown(value).trim_matches('`')) };
         report.add(at, format!("{} is {}, but must be a list{way_out}", at.last(), shown(value)));
         return Vec::new();
     };

@@ -46,7 +46,8 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
         let layers = |task: &'_ Task| {
             [document.train.clone(), task.train.clone(), entry.train.clone()].into_iter().flatten().collect::<Vec<_>>()
         };
-        let longest = config.as_ref().map(|config| config.max_position_embeddings.saturating_sub(config.pad_token_id + 1));
+        let longest =
+            config.as_ref().map(|config| config.max_position_embeddings.saturating_sub(config.pad_token_id + 1));
         let mut lengths = Vec::new();
         let mut hypers = Vec::new();
         for task in &document.tasks {
@@ -135,7 +136,9 @@ fn compose(entry: &Entry, with: &Mapping, rank: usize, at: &Path, report: &mut R
     let preset = (entry.preset.spec)(rank);
     let mut base = serde_yaml::to_value(&preset).unwrap_or_else(|error| unreachable!("a preset serialises: {error}"));
     // A role that the preset leaves alone has a plan all the same: overrides change single fields of it.
-    if let (Some(Value::Mapping(roles)), Some(plans)) = (with.get("train"), base.get_mut("train").and_then(Value::as_mapping_mut)) {
+    if let (Some(Value::Mapping(roles)), Some(plans)) =
+        (with.get("train"), base.get_mut("train").and_then(Value::as_mapping_mut))
+    {
         for role in roles.keys().filter(|role| !plans.contains_key(*role)).cloned().collect::<Vec<_>>() {
             if let Ok(known) = serde_yaml::from_value::<Role>(role.clone()) {
                 let plan = serde_yaml::to_value(TrainPlan::default().of_role(known)).unwrap_or_default();
@@ -143,13 +146,18 @@ fn compose(entry: &Entry, with: &Mapping, rank: usize, at: &Path, report: &mut R
             }
         }
     }
-    // A plan is in the composition only where the file names it.
     let spec = overlay::<VariantSpec>(&base, with, at, report)?;
     Some(VariantSpec { rank: if spec.delta.is_some() { rank } else { 0 }, ..spec })
 }
 
 /// The rules of the compositions themselves; each broken one is reported once, with the ranks and tasks that break it.
-fn check_specs(entry: &Entry, shared: Option<&Ranks>, specs: &[VariantSpec], tasks: &[(&str, Option<u64>)], report: &mut Report) {
+fn check_specs(
+    entry: &Entry,
+    shared: Option<&Ranks>,
+    specs: &[VariantSpec],
+    tasks: &[(&str, Option<u64>)],
+    report: &mut Report,
+) {
     let mut broken: Vec<((String, String), BTreeSet<usize>, BTreeSet<&str>)> = Vec::new();
     for spec in specs {
         for (task, steps) in tasks {
@@ -190,11 +198,15 @@ fn check_readouts(entry: &Entry, specs: &[VariantSpec], report: &mut Report) {
     let Some(spec) = specs.iter().max_by_key(|spec| spec.rank).filter(|_| !entry.readouts.is_empty()) else { return };
     let reason = match &spec.delta {
         None => Some("which adapts no map".to_owned()),
-        Some(DeltaSpec::LowRank(_)) if !spec.combine.is_additive() => Some(format!("whose combine is `{}`, not additive", spec.combine.kind())),
+        Some(DeltaSpec::LowRank(_)) if !spec.combine.is_additive() => {
+            Some(format!("whose combine is `{}`, not additive", spec.combine.kind()))
+        }
         Some(DeltaSpec::LowRank(_)) if !matches!(spec.rank_policy, AnyRankPolicy::Constant(_)) => {
             Some("whose rank policy is not `constant`".to_owned())
         }
-        Some(DeltaSpec::LowRank(_)) if spec.rank == 1 => Some("whose largest rank is 1, below which there is nothing".to_owned()),
+        Some(DeltaSpec::LowRank(_)) if spec.rank == 1 => {
+            Some("whose largest rank is 1, below which there is nothing".to_owned())
+        }
         Some(DeltaSpec::LowRank(_)) => None,
         Some(delta) => Some(format!("whose delta is `{}`", delta.kind())),
     };
@@ -205,7 +217,13 @@ fn check_readouts(entry: &Entry, specs: &[VariantSpec], report: &mut Report) {
 }
 
 /// The entry's targets, if they select maps of the model that are wide enough for every rank.
-fn targets(document: &Document, entry: &Entry, specs: &[VariantSpec], config: Option<&Config>, report: &mut Report) -> Option<Target> {
+fn targets(
+    document: &Document,
+    entry: &Entry,
+    specs: &[VariantSpec],
+    config: Option<&Config>,
+    report: &mut Report,
+) -> Option<Target> {
     let Some(delta) = &specs.first()?.delta else { return Some(Target::Endings(Vec::new())) };
     require(document, entry, "targets", "adapts maps, so it needs targets", report);
     let targets = if entry.gave.contains("targets") { entry.targets.as_ref() } else { document.targets.as_ref() }?;

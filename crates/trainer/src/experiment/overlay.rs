@@ -118,7 +118,9 @@ fn explain(message: &str, keys: &Path, value: &Value) -> (Path, String) {
         // A map keyed by an enumeration, such as the plan of each role.
         return (Path::default(), unknown("key", name, valid));
     }
-    if let Some((found, expected)) = message.strip_prefix("invalid ").and_then(|rest| rest.split_once(": ")?.1.split_once(", expected ")) {
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid ").and_then(|rest| rest.split_once(": ")?.1.split_once(", expected "))
+    {
         let path = only(&|_, node| described(node) == found).map(|(path, _)| path.clone()).unwrap_or_default();
         let node = nodes.iter().find(|(other, _)| *other == path).map_or(value, |(_, node)| node);
         let place = join(keys, &path);

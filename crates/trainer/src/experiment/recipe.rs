@@ -75,18 +75,27 @@ fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> 
     let share = |value: f64| (0.0..1.0).contains(&value);
     let above = "be finite and above 0";
     let one = "be at least 1";
-    for (field, value) in [("steps", hyper.steps), ("patience", hyper.patience), ("evaluate_every", hyper.evaluate_every)] {
+    for (field, value) in
+        [("steps", hyper.steps), ("patience", hyper.patience), ("evaluate_every", hyper.evaluate_every)]
+    {
         rule(value != Some(0), field, &value.unwrap_or_default(), one);
     }
     rule(hyper.batch >= 1, "batch", &hyper.batch, one);
     rule(hyper.accumulate >= 1, "accumulate", &hyper.accumulate, one);
     rule(hyper.checkpoint_every >= 1, "checkpoint_every", &hyper.checkpoint_every, one);
-    for (field, value) in [("epochs", hyper.epochs), ("head_learning_rate", hyper.head_learning_rate), ("clip", hyper.clip)] {
+    for (field, value) in
+        [("epochs", hyper.epochs), ("head_learning_rate", hyper.head_learning_rate), ("clip", hyper.clip)]
+    {
         rule(value.is_none_or(positive), field, &value.unwrap_or_default(), above);
     }
     rule(positive(hyper.learning_rate), "learning_rate", &hyper.learning_rate, above);
     rule(positive(hyper.epsilon), "epsilon", &hyper.epsilon, above);
-    rule(hyper.weight_decay.is_finite() && hyper.weight_decay >= 0.0, "weight_decay", &hyper.weight_decay, "be finite and not negative");
+    rule(
+        hyper.weight_decay.is_finite() && hyper.weight_decay >= 0.0,
+        "weight_decay",
+        &hyper.weight_decay,
+        "be finite and not negative",
+    );
     for (field, value) in [("warmup", hyper.warmup), ("beta1", hyper.beta1), ("beta2", hyper.beta2)] {
         rule(share(value), field, &value, "lie in [0, 1)");
     }
@@ -98,13 +107,20 @@ fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> 
     }
     let evaluates = hyper.evaluate_every.is_some();
     if hyper.select == Select::Best && !evaluates {
-        broken.push(("select", "select is `best`, but only the last step is evaluated; give `evaluate_every`".to_owned()));
+        broken.push((
+            "select",
+            "select is `best`, but only the last step is evaluated; give `evaluate_every`".to_owned(),
+        ));
     }
     if hyper.patience.is_some() && !evaluates {
-        broken.push(("patience", "patience counts evaluations during the run, but there are none; give `evaluate_every`".to_owned()));
+        broken.push((
+            "patience",
+            "patience counts evaluations during the run, but there are none; give `evaluate_every`".to_owned(),
+        ));
     }
     if hyper.steps.is_none() && hyper.epochs.is_none() {
-        broken.push(("steps", "steps and epochs are both empty, but a run needs a length; give one of them".to_owned()));
+        broken
+            .push(("steps", "steps and epochs are both empty, but a run needs a length; give one of them".to_owned()));
     }
     broken
 }

@@ -38,7 +38,8 @@ fn all(config: &Config) -> BTreeMap<String, TargetMap> {
 /// The maps of a model that `target` selects, by full name.
 pub fn select_targets(config: &Config, target: &Target) -> Result<BTreeMap<String, TargetMap>, ModelError> {
     let mut maps = all(config);
-    let names = |table| maps.iter().filter(|(_, map)| map.table == table).map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let names =
+        |table| maps.iter().filter(|(_, map)| map.table == table).map(|(name, _)| name.clone()).collect::<Vec<_>>();
     let selected = target.select(&names(false), &names(true))?;
     maps.retain(|name, _| selected.contains(name));
     Ok(maps)

@@ -1,20 +1,12 @@
 //! Tests are data: a YAML and what must be said of it.
 
-use std::path::{Path, PathBuf};
-
-use models::{catalog, target::Target};
+use models::catalog;
 use serde_json::json;
-use variants::{
-    rank::{AnyRankPolicy, nested_sampling::Update},
-    role::{Role, RolePlan},
-    spec::VariantSpec,
-};
 
-use super::{CohortSize, Experiment, SpecErrors, read, select_targets};
-use crate::{
-    cell::{Cell, Derived},
-    hyper::Hyper,
-};
+use super::{Experiment, SpecErrors, read};
+use crate::hyper::Hyper;
+
+mod expansion;
 
 /// A valid experiment with `rest` in place of the lines whose keys it gives.
 fn yaml(rest: &str) -> String {
@@ -38,7 +30,7 @@ fn parse(text: &str, sets: &[&str]) -> Result<Experiment, SpecErrors> {
     read(text, "experiments/x.yaml", "x", &sets)
 }
 
-/// Exactly these problems, each given by what its line starts with or contains.
+/// As many problems as texts, and every text somewhere in the report.
 #[track_caller]
 fn check(rest: &str, expected: &[&str]) {
     check_set(rest, &[], expected);
@@ -57,14 +49,6 @@ fn check_set(rest: &str, sets: &[&str], expected: &[&str]) {
 #[track_caller]
 fn good(rest: &str, sets: &[&str]) -> Experiment {
     parse(&yaml(rest), sets).unwrap_or_else(|errors| panic!("{errors}"))
-}
-
-/// The composition of the only cell.
-#[track_caller]
-fn spec(variant: &str) -> VariantSpec {
-    let experiment = good(&format!("variants:\n  - {variant}\n"), &[]);
-    assert_eq!(experiment.cells().len(), 1);
-    experiment.cells()[0].plan.variant.clone()
 }
 
 #[test]
@@ -100,7 +84,10 @@ fn syntax_errors_have_a_position() {
     check("variants: [lora\n", &["not valid YAML: did not find expected ',' or ']' at line 9 column 1"]);
     check("seeds: [1]\nseeds: [2]\n", &["not valid YAML: duplicate entry with key \"seeds\""]);
     let errors = parse("", &[]).unwrap_err();
-    assert_eq!(errors.to_string(), "experiments/x.yaml: 1 problem\n  the file is empty; an experiment needs `suite`, `tasks`, `seeds`, `variants`");
+    assert_eq!(
+        errors.to_string(),
+        "experiments/x.yaml: 1 problem\n  the file is empty; an experiment needs `suite`, `tasks`, `seeds`, `variants`"
+    );
     assert_eq!(parse("- a\n", &[]).unwrap_err().problems.len(), 1);
 }
 
@@ -110,55 +97,104 @@ fn unknown_keys_are_found_at_every_level() {
     check("optimizer: adam\n", &["optimizer (line 9): unknown key `optimizer`; use one of `name`, `suite`"]);
     check("streams: {dat: 7}\n", &["streams.dat (line 9): unknown key `dat`, did you mean `data`?"]);
     check("train: {step: 100}\n", &["train.step (line 8): unknown key `step`, did you mean `steps`?"]);
-    check("tasks: [{task: sst2, trian: {steps: 3}}]\n", &["tasks[0].trian (line 8): unknown key `trian`, did you mean `train`?"]);
-    check("variants: [{preset: lora, rank: 8}]\n", &["variants[0].rank (line 8): unknown key `rank`, did you mean `ranks`?"]);
-    check("variants: [{preset: lora, with: {alhpa: 8}}]\n", &["variants[0].with.alhpa (line 8): unknown key `alhpa`, did you mean `alpha`?"]);
-    check("variants: [{preset: dylora, with: {rank_policy: {updates: frozen}}}]\n",
-        &["with.rank_policy.updates (line 8): unknown key `updates`, did you mean `update`?"]);
-    check("variants: [{preset: lora, with: {rank_policy: {update: frozen}}}]\n",
-        &["with.rank_policy.update (line 8): unknown key `update`; none is taken here"]);
+    check(
+        "tasks: [{task: sst2, trian: {steps: 3}}]\n",
+        &["tasks[0].trian (line 8): unknown key `trian`, did you mean `train`?"],
+    );
+    check(
+        "variants: [{preset: lora, rank: 8}]\n",
+        &["variants[0].rank (line 8): unknown key `rank`, did you mean `ranks`?"],
+    );
+    check(
+        "variants: [{preset: lora, with: {alhpa: 8}}]\n",
+        &["variants[0].with.alhpa (line 8): unknown key `alhpa`, did you mean `alpha`?"],
+    );
+    check(
+        "variants: [{preset: dylora, with: {rank_policy: {updates: frozen}}}]\n",
+        &["with.rank_policy.updates (line 8): unknown key `updates`, did you mean `update`?"],
+    );
+    check(
+        "variants: [{preset: lora, with: {rank_policy: {update: frozen}}}]\n",
+        &["with.rank_policy.update (line 8): unknown key `update`; none is taken here"],
+    );
     check("variants: [{preset: lora, with: {train: {bb: {lr_multiplier: 2}}}}]\n", &["unknown key `bb`, did you mean"]);
-    check("variants: [{preset: lora, with: {train: {b: {lr_multipler: 2}}}}]\n",
-        &["with.train.b.lr_multipler (line 8): unknown key `lr_multipler`, did you mean `lr_multiplier`?"]);
+    check(
+        "variants: [{preset: lora, with: {train: {b: {lr_multipler: 2}}}}]\n",
+        &["with.train.b.lr_multipler (line 8): unknown key `lr_multipler`, did you mean `lr_multiplier`?"],
+    );
     // serde drops these without a word.
-    check("variants: [{preset: lora, with: {scaling: {kind: alpha_over_rank, alpha: 8}}}]\n",
-        &["with.scaling.alpha (line 8): unknown key `alpha`; `kind: alpha_over_rank` takes no such key"]);
-    check("variants: [{preset: lora_fa, with: {train: {a: {lr_multiplier: 2}}}}]\n",
-        &["with.train.a.lr_multiplier (line 8): unknown key `lr_multiplier`; `state: frozen` takes no such key"]);
+    check(
+        "variants: [{preset: lora, with: {scaling: {kind: alpha_over_rank, alpha: 8}}}]\n",
+        &["with.scaling.alpha (line 8): unknown key `alpha`; `kind: alpha_over_rank` takes no such key"],
+    );
+    check(
+        "variants: [{preset: lora_fa, with: {train: {a: {lr_multiplier: 2}}}}]\n",
+        &["with.train.a.lr_multiplier (line 8): unknown key `lr_multiplier`; `state: frozen` takes no such key"],
+    );
 }
 
 #[test]
 fn types_are_checked_where_they_are_wrong() {
     check("name: [a]\n", &["name (line 9): name is a list, but must be a name"]);
     check("seeds: 0\n", &["seeds (line 8): seeds is `0`, but must be a list; write `[0]`"]);
-    check("seeds: [0, -1, x]\n", &["seeds[1]", "seeds[2] (line 8): seeds is `x`, but must be a whole number, 0 or more"]);
+    check(
+        "seeds: [0, -1, x]\n",
+        &["seeds[1]", "seeds[2] (line 8): seeds is `x`, but must be a whole number, 0 or more"],
+    );
     check("train: 3\n", &["train (line 8): train is not a map"]);
-    check("train: {batch: 1.5, learning_rate: fast, schedule: linaer, select: 3}\n", &[
-        "train.batch (line 8): batch is `1.5`, but must be a whole number, 0 or more",
-        "train.learning_rate (line 8): learning_rate is `fast`, but must be a number",
-        "train.schedule (line 8): unknown schedule `linaer`, did you mean `linear`?",
-        "train.select (line 8): select is `3`, but must be a name",
-    ]);
+    check(
+        "train: {batch: 1.5, learning_rate: fast, schedule: linaer, select: 3}\n",
+        &[
+            "train.batch (line 8): batch is `1.5`, but must be a whole number, 0 or more",
+            "train.learning_rate (line 8): learning_rate is `fast`, but must be a number",
+            "train.schedule (line 8): unknown schedule `linaer`, did you mean `linear`?",
+            "train.select (line 8): select is `3`, but must be a name",
+        ],
+    );
     check("cohort: many\n", &["cohort (line 9): cohort is `many`, but must be `auto` or a number of runs"]);
     check("targets: 3\n", &["targets is `3`, but must be a list such as"]);
     check("variants:\n  - {preset: lora, with: 3}\n", &["with is `3`, but must be a map of overrides"]);
-    check("variants:\n  - preset: adalora\n    with:\n      alpha: big\n      dropout: 0.1\n      rank_policy:\n        target_rank: two\n        beta1: x\n", &[
-        "variants[0].with.alpha (line 11): alpha is `big`, but must be a number",
-        "variants[0].with.rank_policy.target_rank (line 14): target_rank is `two`, but must be a whole number, 0 or more",
-        "variants[0].with.rank_policy.beta1 (line 15): beta1 is `x`, but must be a number",
-    ]);
-    check("variants: [{preset: lora, with: {init: gaussian}}]\n", &["init is `gaussian`, but must be a map with a `kind` or `state`"]);
+    check(
+        "variants:\n  - preset: adalora\n    with:\n      alpha: big\n      dropout: 0.1\n      rank_policy:\n        target_rank: two\n        beta1: x\n",
+        &[
+            "variants[0].with.alpha (line 11): alpha is `big`, but must be a number",
+            "variants[0].with.rank_policy.target_rank (line 14): target_rank is `two`, but must be a whole number, 0 or more",
+            "variants[0].with.rank_policy.beta1 (line 15): beta1 is `x`, but must be a number",
+        ],
+    );
+    check(
+        "variants: [{preset: lora, with: {init: gaussian}}]\n",
+        &["init is `gaussian`, but must be a map with a `kind` or `state`"],
+    );
 }
 
 #[test]
 fn replaced_maps_are_checked_as_a_whole() {
     let with = |with: &str| format!("variants: [{{preset: adalora, with: {{{with}}}}}]\n");
-    check(&with("init: {kind: gausian}"), &["with.init.kind (line 8): unknown kind `gausian`, did you mean `gaussian`?"]);
-    check(&with("rank_policy: {kind: nested_sampling, update: nestd}"), &["with.rank_policy.update (line 8): unknown update `nestd`, did you mean `nested`?"]);
-    check(&with("rank_policy: {kind: nested_sampling, r_min: one}"), &["with.rank_policy.r_min (line 8): r_min is `one`"]);
-    check(&with("rank_policy: {kind: nested_sampling, target_rank: 2, foo: 3}"), &["rank_policy.target_rank (line 8): unknown key", "rank_policy.foo (line 8): unknown key"]);
-    check("variants: [{preset: lora, with: {rank_policy: {kind: budget, target_rank: 2}}}]\n", &["with.rank_policy (line 8): rank_policy lacks `final_steps`"]);
-    check("variants: [{preset: lora, with: {scaling: {kind: constant}}}]\n", &["with.scaling (line 8): scaling lacks `value`"]);
+    check(
+        &with("init: {kind: gausian}"),
+        &["with.init.kind (line 8): unknown kind `gausian`, did you mean `gaussian`?"],
+    );
+    check(
+        &with("rank_policy: {kind: nested_sampling, update: nestd}"),
+        &["with.rank_policy.update (line 8): unknown update `nestd`, did you mean `nested`?"],
+    );
+    check(
+        &with("rank_policy: {kind: nested_sampling, r_min: one}"),
+        &["with.rank_policy.r_min (line 8): r_min is `one`"],
+    );
+    check(
+        &with("rank_policy: {kind: nested_sampling, target_rank: 2, foo: 3}"),
+        &["rank_policy.target_rank (line 8): unknown key", "rank_policy.foo (line 8): unknown key"],
+    );
+    check(
+        "variants: [{preset: lora, with: {rank_policy: {kind: budget, target_rank: 2}}}]\n",
+        &["with.rank_policy (line 8): rank_policy lacks `final_steps`"],
+    );
+    check(
+        "variants: [{preset: lora, with: {scaling: {kind: constant}}}]\n",
+        &["with.scaling (line 8): scaling lacks `value`"],
+    );
 }
 
 #[test]
@@ -170,7 +206,10 @@ fn unknown_names_get_the_nearest() {
     check("targets: [qeury]\n", &["targets (line 8): target `qeury` selects no linear map"]);
     check("targets: '('\n", &["targets (line 8): target `(` is not a valid regular expression"]);
     check("baseline: lorra\n", &["baseline (line 9): unknown label `lorra`, did you mean `lora`?"]);
-    check("variants: [{preset: lora, readouts: [svdd]}]\n", &["readouts[0] (line 8): unknown readout `svdd`, did you mean `svd`?"]);
+    check(
+        "variants: [{preset: lora, readouts: [svdd]}]\n",
+        &["readouts[0] (line 8): unknown readout `svdd`, did you mean `svd`?"],
+    );
 }
 
 #[test]
@@ -187,7 +226,10 @@ fn what_is_missing_is_named() {
     let paths: Vec<_> = errors.problems.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["suite", "tasks", "seeds", "variants"]);
     check("ranks:\n", &["variants[0] (line 7): `lora` adapts maps, so it needs a rank; give `ranks` here or"]);
-    check("targets:\nvariants: [head_only, lora]\n", &["variants[1] (line 8): `lora` adapts maps, so it needs targets"]);
+    check(
+        "targets:\nvariants: [head_only, lora]\n",
+        &["variants[1] (line 8): `lora` adapts maps, so it needs targets"],
+    );
     check("model:\n", &["variants[0] (line 7): `lora` has no model"]);
     check("variants: [{label: x}]\n", &["variants[0] (line 8): `preset` is missing"]);
     check("tasks: [{train: {steps: 3}}]\n", &["tasks[0] (line 8): `task` is missing"]);
@@ -203,8 +245,14 @@ fn lists_are_neither_empty_nor_repetitive() {
     check("seeds: [1, 2, 1]\n", &["seeds[2] (line 8): `1` is there twice, first at seeds[0]"]);
     check("ranks: [4, 4]\n", &["ranks[1] (line 8): `4` is there twice"]);
     check("variants: [lora, {preset: lora}]\n", &["variants[1] (line 8): label `lora` is there twice"]);
-    check("variants: [lora, {preset: dora, label: LoRA}]\n", &["variants[1] (line 8): label `LoRA` is there twice, case aside"]);
-    check("variants: [{preset: lora, readouts: [svd]}, {preset: dora, label: lora_svd}]\n", &["label `lora_svd` is also the row of `lora`'s readout `svd`"]);
+    check(
+        "variants: [lora, {preset: dora, label: LoRA}]\n",
+        &["variants[1] (line 8): label `LoRA` is there twice, case aside"],
+    );
+    check(
+        "variants: [{preset: lora, readouts: [svd]}, {preset: dora, label: lora_svd}]\n",
+        &["label `lora_svd` is also the row of `lora`'s readout `svd`"],
+    );
 }
 
 #[test]
@@ -245,19 +293,45 @@ fn ranks_fit_maps_and_policies() {
     check("ranks: [4, 100000]\n", &["ranks[1] (line 8): `encoder.layer.0.attention.self."]);
     check("ranks: [100000]\nvariants: [lora, vera]\n", &["so its rank is at most"]);
     check("ranks: [0]\n", &["ranks[0] (line 8): ranks is `0`, but must be a whole number, at least 1"]);
-    check("variants: [{preset: head_only, ranks: [4]}]\n", &["variants[0].ranks (line 8): `head_only` adapts no map, so it has no rank"]);
+    check(
+        "variants: [{preset: head_only, ranks: [4]}]\n",
+        &["variants[0].ranks (line 8): `head_only` adapts no map, so it has no rank"],
+    );
     check("variants: [{preset: bitfit, targets: [query]}]\n", &["`bitfit` adapts no map, so it has no targets"]);
-    check("variants: [{preset: lora, with: {rank: 4}}]\n", &["variants[0].with.rank (line 8): the rank is not an override"]);
-    check("targets: [word_embeddings]\nvariants: [lora, dora]\n", &["targets (line 7): `embeddings.word_embeddings` is an embedding table"]);
+    check(
+        "variants: [{preset: lora, with: {rank: 4}}]\n",
+        &["variants[0].with.rank (line 8): the rank is not an override"],
+    );
+    check(
+        "targets: [word_embeddings]\nvariants: [lora, dora]\n",
+        &["targets (line 7): `embeddings.word_embeddings` is an embedding table"],
+    );
 }
 
 #[test]
 fn a_variants_own_rules_name_rank_and_task() {
-    check("variants: [{preset: lora, with: {dropout: 1.0, alpha: 0}}]\n", &["variants[0].with.dropout (line 8): dropout is `1`", "with.alpha (line 8): alpha is `0`"]);
-    check("variants:\n  - preset: adalora\n    ranks: [1, 12]\n", &["variants[0].with.rank_policy.target_rank (line 9): target_rank is `1`, but must lie below the initial rank `1` and above 0, or nothing is pruned (at rank 1)"]);
-    check("ranks: [2, 6]\nvariants: [{preset: dylora, with: {rank_policy: {r_min: 3}}}]\n", &["must lie in 1..=2, the rank (at rank 2)"]);
-    check("tasks: [sst2, {task: cola, train: {steps: 4}}]\nvariants: [{preset: adalora, ranks: [6]}]\n", &["(on `cola`)"]);
-    check("tasks: [sst2, wnli]\ntrain: {epochs: 1, batch: 100}\nvariants: [{preset: adalora, ranks: [6]}]\n", &["(on `wnli`)"]);
+    check(
+        "variants: [{preset: lora, with: {dropout: 1.0, alpha: 0}}]\n",
+        &["variants[0].with.dropout (line 8): dropout is `1`", "with.alpha (line 8): alpha is `0`"],
+    );
+    check(
+        "variants:\n  - preset: adalora\n    ranks: [1, 12]\n",
+        &[
+            "variants[0].with.rank_policy.target_rank (line 9): target_rank is `1`, but must lie below the initial rank `1` and above 0, or nothing is pruned (at rank 1)",
+        ],
+    );
+    check(
+        "ranks: [2, 6]\nvariants: [{preset: dylora, with: {rank_policy: {r_min: 3}}}]\n",
+        &["must lie in 1..=2, the rank (at rank 2)"],
+    );
+    check(
+        "tasks: [sst2, {task: cola, train: {steps: 4}}]\nvariants: [{preset: adalora, ranks: [6]}]\n",
+        &["(on `cola`)"],
+    );
+    check(
+        "tasks: [sst2, wnli]\ntrain: {epochs: 1, batch: 100}\nvariants: [{preset: adalora, ranks: [6]}]\n",
+        &["(on `wnli`)"],
+    );
 }
 
 #[test]
@@ -280,13 +354,22 @@ fn pinned_streams_leave_something_to_the_seeds() {
     let experiment = good("seeds: [3, 4]\nstreams: {data: 7}\n", &[]);
     let seeds: Vec<_> = experiment.cells().iter().map(|cell| (cell.plan.seeds.init, cell.plan.seeds.data)).collect();
     assert_eq!(seeds, [(3, 7), (4, 7)]);
-    check("seeds: [0, 1]\nstreams: {init: 0, data: 0, dropout: 0, rank: 0}\n", &["streams (line 9): every stream is pinned"]);
+    check(
+        "seeds: [0, 1]\nstreams: {init: 0, data: 0, dropout: 0, rank: 0}\n",
+        &["streams (line 9): every stream is pinned"],
+    );
 }
 
 #[test]
 fn overrides_reach_every_place() {
     let rest = "tasks: [sst2, cola]\ntrain: {epochs: 2}\nvariants:\n  - lora\n  - {preset: lora, label: other}\n";
-    let sets = ["train.steps=50", "seeds=[5]", "variants.0.with.alpha=8", "variants.other.train.learning_rate=1e-3", "tasks.cola.train.batch=4"];
+    let sets = [
+        "train.steps=50",
+        "seeds=[5]",
+        "variants.0.with.alpha=8",
+        "variants.other.train.learning_rate=1e-3",
+        "tasks.cola.train.batch=4",
+    ];
     let experiment = good(rest, &sets);
     let cell = |task: usize, variant: usize| &experiment.cells()[2 * task + variant];
     assert_eq!(experiment.cells().len(), 4);
@@ -294,127 +377,44 @@ fn overrides_reach_every_place() {
     let config = catalog::find("mini_roberta").unwrap().config().unwrap();
     let max_length = Hyper::default().max_length.min(config.max_position_embeddings - config.pad_token_id - 1);
     assert_eq!(cell(0, 0).plan.train, Hyper { steps: Some(50), epochs: None, max_length, ..Hyper::default() });
-    assert_eq!(cell(0, 0).diff, json!({"with": {"alpha": 8}, "set": {"train.steps": 50, "seeds": [5], "variants[0].with.alpha": 8}}));
+    assert_eq!(
+        cell(0, 0).diff,
+        json!({"with": {"alpha": 8}, "set": {"train.steps": 50, "seeds": [5], "variants[0].with.alpha": 8}})
+    );
     assert_eq!((cell(0, 0).plan.variant.alpha, cell(0, 1).plan.variant.alpha), (8.0, 16.0));
     assert_eq!((cell(1, 1).plan.train.batch, cell(1, 1).plan.train.learning_rate), (4, 1e-3));
-    assert_eq!(cell(1, 1).diff, json!({
-        "train": {"batch": 4, "learning_rate": 1e-3},
-        "set": {"train.steps": 50, "seeds": [5], "variants[1].train.learning_rate": 1e-3, "tasks[1].train.batch": 4},
-    }));
+    assert_eq!(
+        cell(1, 1).diff,
+        json!({
+            "train": {"batch": 4, "learning_rate": 1e-3},
+            "set": {"train.steps": 50, "seeds": [5], "variants[1].train.learning_rate": 1e-3, "tasks[1].train.batch": 4},
+        })
+    );
     assert_eq!(experiment.overrides(), sets);
 }
 
 #[test]
 fn overrides_that_go_nowhere_are_problems() {
     check_set("", &["trian.steps=50"], &["  trian: unknown key `trian`, did you mean `train`?"]);
-    check_set("", &["train.stepz=50"], &["  train.stepz: unknown key `stepz`, did you mean `steps`? (from `--set train.stepz=50`)"]);
-    check_set("", &["train.batch=0"], &["  train.batch: batch is `0`, but must be at least 1 (from `--set train.batch=0`)"]);
-    check_set("", &["variants.dora.with.alpha=1"], &["`--set variants.dora.with.alpha=1`: `variants` has no item `dora`; its items are lora"]);
+    check_set(
+        "",
+        &["train.stepz=50"],
+        &["  train.stepz: unknown key `stepz`, did you mean `steps`? (from `--set train.stepz=50`)"],
+    );
+    check_set(
+        "",
+        &["train.batch=0"],
+        &["  train.batch: batch is `0`, but must be at least 1 (from `--set train.batch=0`)"],
+    );
+    check_set(
+        "",
+        &["variants.dora.with.alpha=1"],
+        &["`--set variants.dora.with.alpha=1`: `variants` has no item `dora`; its items are lora"],
+    );
     check_set("", &["variants.3.with.alpha=1"], &["`variants` has 1 items, counted from 0"]);
     check_set("", &["suite.x=1"], &["`suite` is `glue_mini`, which has no keys"]);
     check_set("", &["seeds"], &["must be `key=value`"]);
     check_set("", &["train..steps=1"], &["the key has an empty part"]);
     check_set("", &["seeds=[1"], &["the value is not valid YAML"]);
     check_set("train: {}\n", &["train.steps=5", "train.epochs=1"], &["train.epochs: epochs is given beside steps"]);
-}
-
-#[test]
-fn overrides_merge_into_a_preset() {
-    let plain = spec("dylora");
-    let frozen = spec("{preset: dylora, with: {alpha: 32, rank_policy: {update: frozen}}}");
-    assert_eq!(frozen.alpha, 32.0);
-    let AnyRankPolicy::NestedSampling(policy) = &frozen.rank_policy else { panic!("{frozen:?}") };
-    assert_eq!((policy.update, policy.r_min), (Update::Frozen, 1));
-    assert_eq!(VariantSpec { alpha: plain.alpha, rank_policy: plain.rank_policy.clone(), ..frozen }, plain);
-    // A new kind replaces the map.
-    let constant = spec("{preset: dylora, with: {rank_policy: {kind: constant}}}");
-    assert_eq!(constant, spec("lora"));
-    // A role's plan keeps what is not overridden, whether or not the preset names the role.
-    let plus = spec("{preset: lora_plus, with: {train: {b: {lr_multiplier: 4}}}}");
-    assert!(plus.train.0.contains_key(&Role::Embedding));
-    assert_eq!(plus.train.of_role(Role::B), RolePlan::Trained { lr_multiplier: 4.0, learning_rate: None, weight_decay: None });
-    let decayed = spec("{preset: lora, with: {train: {a: {state: frozen}, bias: {lr_multiplier: 2}}}}");
-    assert_eq!(decayed.train.of_role(Role::Bias), RolePlan::Trained { lr_multiplier: 2.0, learning_rate: None, weight_decay: Some(0.0) });
-    assert!(!decayed.train.trains(Role::A));
-    // Adapting by override needs a rank, and not adapting has none.
-    assert_eq!(spec("{preset: head_only, with: {delta: {kind: low_rank}}}").rank, 4);
-    assert_eq!(spec("{preset: lora, with: {delta: null}}"), spec("head_only"));
-}
-
-#[test]
-fn layers_of_a_recipe_go_from_experiment_to_task_to_variant() {
-    let experiment = good("tasks: [sst2, {task: cola, train: {epochs: 2, batch: 8}}]\nvariants: [lora, {preset: dora, train: {batch: 4, clip: null}}]\n", &[]);
-    let of = |n: usize| { let train = &experiment.cells()[n].plan.train; (train.steps, train.epochs, train.batch, train.clip) };
-    assert_eq!([of(0), of(1)], [(Some(100), None, 32, Some(1.0)), (Some(100), None, 4, None)]);
-    assert_eq!([of(2), of(3)], [(None, Some(2.0), 8, Some(1.0)), (None, Some(2.0), 4, None)]);
-    assert_eq!(experiment.cells()[0].diff, json!({}));
-    assert_eq!(experiment.cells()[3].diff, json!({"train": {"epochs": 2, "batch": 4, "clip": null}}));
-}
-
-#[test]
-fn a_grid_expands_in_order() {
-    let text = "\
-# What it asks.
-suite: glue_mini
-model: mini_roberta
-tasks: [cola, rte]
-seeds: [2, 0]
-targets: all-linear
-ranks: [2, 8]
-cohort: 4
-variants: [head_only, {preset: lora, readouts: [truncated, svd]}, {preset: full, label: full_random, model: mini_roberta_random}]
-baseline: head_only
-";
-    let experiment = parse(text, &[]).unwrap();
-    let ids: Vec<_> = experiment.cells().iter().map(|cell| cell.id.to_string()).collect();
-    assert_eq!(ids.len(), 2 * (1 + 2 + 1) * 2);
-    assert_eq!(ids[..5], ["cola/head_only seed 2", "cola/head_only seed 0", "cola/lora rank 2 seed 2", "cola/lora rank 2 seed 0", "cola/lora rank 8 seed 2"]);
-    assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
-    let lora: Vec<&Cell> = experiment.cells().iter().filter(|cell| cell.id.variant == "lora").collect();
-    assert!(lora.iter().all(|cell| cell.plan.readouts == if cell.id.rank == 8 { vec![Derived::Truncated, Derived::Svd] } else { vec![] }));
-    let random = experiment.cells().iter().find(|cell| cell.id.variant == "full_random").unwrap();
-    assert_eq!((random.plan.model.as_str(), random.plan.preset.as_str()), ("mini_roberta_random", "full"));
-    assert_eq!((&random.plan.targets, &random.diff), (&Target::Endings(vec![]), &json!({"model": "mini_roberta_random"})));
-    assert_eq!((experiment.name(), experiment.suite(), experiment.title()), ("x", "glue_mini", "What it asks."));
-    assert_eq!((experiment.cohort(), experiment.baseline(), experiment.text()), (CohortSize::Runs(4), Some("head_only"), text));
-    assert_eq!(experiment.tasks(), ["cola", "rte"]);
-}
-
-#[test]
-fn targets_have_names_and_shapes() {
-    let config = catalog::find("mini_roberta").unwrap().config().unwrap();
-    let (d, wide) = (config.hidden_size, config.intermediate_size);
-    let all = select_targets(&config, &Target::Pattern("all-linear".into())).unwrap();
-    assert_eq!(all.len(), 6 * config.num_hidden_layers);
-    assert_eq!(all["encoder.layer.0.intermediate.dense"].shape, [d, wide]);
-    assert_eq!(all["encoder.layer.0.output.dense"].shape, [wide, d]);
-    let table = select_targets(&config, &Target::Endings(vec!["word_embeddings".into()])).unwrap();
-    assert_eq!((table.len(), table["embeddings.word_embeddings"].table), (1, true));
-    assert_eq!(table["embeddings.word_embeddings"].shape, [config.vocab_size, d]);
-}
-
-fn yaml_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            yaml_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-            found.push(path);
-        }
-    }
-}
-
-#[test]
-fn every_experiment_of_the_repository_is_valid() {
-    let mut files = Vec::new();
-    yaml_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments"), &mut files);
-    assert!(files.len() >= 4, "{files:?}");
-    for file in files {
-        let (text, stem) = (std::fs::read_to_string(&file).unwrap(), file.file_stem().unwrap().to_string_lossy().into_owned());
-        let experiment = read(&text, &file.display().to_string(), &stem, &[]).unwrap_or_else(|errors| panic!("{errors}"));
-        assert!(!experiment.title().is_empty(), "{} opens with no comment", file.display());
-        assert!(text.contains(&format!("run experiments/{stem}.yaml")), "{} gives no command", file.display());
-        let runs = format!("{} runs", experiment.cells().len());
-        assert!(!text.contains(" runs;") || text.contains(&runs), "{} makes {runs}", file.display());
-    }
 }

@@ -98,9 +98,7 @@ impl Combine for WeightDecomposed {
         let ratio = self.ratio(base, &delta.factors(gate));
         if dropped && self.dropout_form == DropoutForm::Peft {
             let change = input.clone().matmul(base.clone().unsqueeze::<3>()); // [runs, n, d_out]
-            return product
-                + (ratio.clone() - 1.0) * change
-                + ratio * delta.forward(input, gate);
+            return product + (ratio.clone() - 1.0) * change + ratio * delta.forward(input, gate);
         }
         ratio * (product + delta.forward(input, gate))
     }

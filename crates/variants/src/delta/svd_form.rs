@@ -74,7 +74,8 @@ impl Delta for SvdForm {
     fn orthogonality(&self) -> Option<Tensor<2>> {
         let of = |gram: Tensor<3>| {
             let [runs, rank, _] = gram.dims();
-            let identity = Tensor::<2>::eye(rank, &gram.device().without_autodiff()).cast(gram.dtype()).unsqueeze::<3>();
+            let identity =
+                Tensor::<2>::eye(rank, &gram.device().without_autodiff()).cast(gram.dtype()).unsqueeze::<3>();
             let square = (gram - identity).square().reshape([runs, rank * rank]).sum_dim(1); // [runs, 1]
             // The square root has no derivative at 0; below this floor the gradient is 0.
             square.clamp_min(1e-30).sqrt()

@@ -24,10 +24,7 @@ const EMBEDDING_RATE: f64 = 1e-6;
 fn spec(rank: usize) -> VariantSpec {
     let trained = |lr_multiplier, learning_rate| RolePlan::Trained { lr_multiplier, learning_rate, weight_decay: None };
     VariantSpec {
-        train: TrainPlan::of([
-            (Role::B, trained(RATIO, None)),
-            (Role::Embedding, trained(1.0, Some(EMBEDDING_RATE))),
-        ]),
+        train: TrainPlan::of([(Role::B, trained(RATIO, None)), (Role::Embedding, trained(1.0, Some(EMBEDDING_RATE)))]),
         ..lora::spec(rank)
     }
 }

@@ -93,9 +93,13 @@ impl RankPolicy for Budget {
             report("kind", "a budget prunes a diagonal, which this delta lacks; use `svd_form`".to_owned());
         }
         if self.target_rank == 0 || self.target_rank >= rank {
-            report("target_rank", format!(
-                "target_rank is `{}`, but must lie below the initial rank `{rank}` and above 0, or nothing is pruned",
-                self.target_rank));
+            report(
+                "target_rank",
+                format!(
+                    "target_rank is `{}`, but must lie below the initial rank `{rank}` and above 0, or nothing is pruned",
+                    self.target_rank
+                ),
+            );
         }
         for (field, value) in [("initial_steps", self.initial_steps), ("final_steps", self.final_steps)] {
             if !(value >= 0.0 && value.is_finite()) || (value >= 1.0 && value.fract() != 0.0) {
@@ -110,21 +114,33 @@ impl RankPolicy for Budget {
                 report(field, format!("{field} is `{value}`, but must lie in [0, 1)"));
             }
         }
-        if problems.is_empty() && let Some(steps) = steps {
+        if problems.is_empty()
+            && let Some(steps) = steps
+        {
             let (initial, last) = (resolve(self.initial_steps, steps), resolve(self.final_steps, steps));
             if last == 0 {
-                problems.push(SpecProblem::new("final_steps", format!(
-                    "final_steps is `{}`, 0 of {steps} steps, so the target would never be reached; use at least 1",
-                    self.final_steps)));
+                problems.push(SpecProblem::new(
+                    "final_steps",
+                    format!(
+                        "final_steps is `{}`, 0 of {steps} steps, so the target would never be reached; use at least 1",
+                        self.final_steps
+                    ),
+                ));
             }
             if initial + last >= steps {
                 problems.push(SpecProblem::new("initial_steps", format!(
                     "initial_steps + final_steps is {initial} + {last}, but the run has {steps} steps, which leaves \
                      no budgeting phase; shorten them or train longer")));
             } else if !(initial + 1..steps - last).any(|t| t.is_multiple_of(self.interval)) {
-                problems.push(SpecProblem::new("interval", format!(
-                    "interval is `{}`, but no step between {initial} and {} is a multiple of it, so nothing is \
-                     allocated before the pattern is fixed; use a smaller one", self.interval, steps - last)));
+                problems.push(SpecProblem::new(
+                    "interval",
+                    format!(
+                        "interval is `{}`, but no step between {initial} and {} is a multiple of it, so nothing is \
+                     allocated before the pattern is fixed; use a smaller one",
+                        self.interval,
+                        steps - last
+                    ),
+                ));
             }
         }
         problems
@@ -133,11 +149,7 @@ impl RankPolicy for Budget {
     fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
         let end = steps - resolve(self.final_steps, steps);
         let (budget, due) = self.at(rank, maps, step, steps);
-        Action {
-            observe: step < end,
-            allocate: (due && step <= end).then_some(budget),
-            hold: step > end,
-        }
+        Action { observe: step < end, allocate: (due && step <= end).then_some(budget), hold: step > end }
     }
 
     fn smoothing(&self) -> Option<Smoothing> {

@@ -113,11 +113,16 @@ impl RankPolicy for NestedSampling {
             Distribution::Weights { weights } => {
                 let wanted = rank + 1 - self.r_min;
                 if weights.len() != wanted {
-                    report("distribution.weights", format!(
-                        "{} weights for the {wanted} ranks {}..={rank}; give one per rank", weights.len(), self.r_min));
+                    report(
+                        "distribution.weights",
+                        format!(
+                            "{} weights for the {wanted} ranks {}..={rank}; give one per rank",
+                            weights.len(),
+                            self.r_min
+                        ),
+                    );
                 } else if weights.iter().any(|w| !w.is_finite() || *w < 0.0) || weights.iter().sum::<f64>() <= 0.0 {
-                    report("distribution.weights",
-                        "weights must be finite, none negative and not all zero".to_owned());
+                    report("distribution.weights", "weights must be finite, none negative and not all zero".to_owned());
                 }
             }
             _ => {}

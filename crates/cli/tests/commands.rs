@@ -1,0 +1,76 @@
+//! The program as a person meets it: output, errors and exit statuses.
+
+use std::{path::Path, process::{Command, Output}};
+
+fn lora_lab(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lora-lab"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn check(arguments: &[&str], status: i32, stdout: &[&str], stderr: &[&str]) -> Output {
+    let output = lora_lab(arguments);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{out}\n{err}");
+    for part in stdout {
+        assert!(out.contains(part), "no `{part}` in stdout:\n{out}");
+    }
+    for part in stderr {
+        assert!(err.contains(part), "no `{part}` in stderr:\n{err}");
+    }
+    output
+}
+
+#[test]
+fn help_teaches() {
+    check(&["--help"], 0, &["lora-lab run experiments/dylora_glue.yaml", "130 interrupted"], &[]);
+}
+
+#[test]
+fn lists_come_from_the_registries() {
+    check(&["list", "variants"], 0, &variants::preset::all().iter().map(|p| p.name).collect::<Vec<_>>(), &[]);
+    check(&["list", "tasks"], 0, &["glue_mini cola", "matthews"], &[]);
+    check(&["list", "models"], 0, &["mini_roberta_random"], &[]);
+    check(&["list", "experiments"], 0, &["dylora_glue", "compare_variants"], &[]);
+    check(&["list", "devices"], 0, &["flex"], &[]);
+}
+
+#[test]
+fn bad_input_is_one_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.yaml");
+    let yaml = "suite: glue_mini\nmodel: mini_roberta\ntasks: [sst]\nseeds: [0]\ntargets: [query]\nvariants: [{preset: lorra, ranks: [4]}]\n";
+    std::fs::write(&file, yaml).unwrap();
+    let path = file.display().to_string();
+    let problems = ["2 problems", "tasks[0]", "(line 3)", "did you mean `sst2`?", "did you mean `lora`?"];
+    check(&["check", &path], 2, &[], &problems);
+    check(&["run", &path], 2, &[], &problems);
+    check(&["run", "exp/no_such.yaml"], 2, &[], &["no_such", "lora-lab list experiments"]);
+    check(&["run", "experiments/quick.yaml", "--device", "gpu"], 2, &[], &["device `gpu`", "flex"]);
+    check(&["run", "experiments/quick.yaml", "--set", "train.stepz=3"], 2, &[], &["stepz"]);
+    check(&["eval", "/no/such/folder"], 2, &[], &["/no/such/folder"]);
+}
+
+#[test]
+fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().display().to_string();
+    let run = ["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=3"];
+    check(&run, 0, &["dylora", "lora"], &["4 cells, 0 finished before"]);
+    check(&run, 0, &["dylora"], &["4 finished before, 0 steps to do"]);
+    let csv = std::fs::read_to_string(folder.path().join("quick/tables/summary.csv")).unwrap();
+    assert!(
+        csv.starts_with("task,variant,rank,metric,n,mean,std,ci_low,ci_high,trainable_params,head_params,seconds_per_step"),
+        "{csv}"
+    );
+    let adapter = folder.path().join("quick/runs/sst2-dylora-r4-s0").display().to_string();
+    check(&["eval", &adapter, "--rank", "1,3"], 0, &["sst2,dylora,1,dev,accuracy", "sst2,dylora,3,dev,accuracy"], &[]);
+    check(&["eval", &adapter, "--rank", "9"], 2, &[], &["rank is `9`", "1, 2, 3, 4"]);
+    check(&["--results", &results, "table", "quick", "--set", "train.steps=3", "--format", "latex"], 0, &["\\begin{tabular}"], &[]);
+    let torn = folder.path().join("quick/runs/sst2-dylora-r4-s0/adapter.safetensors");
+    std::fs::write(&torn, b"torn").unwrap();
+    check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "delete it"]);
+}

@@ -1,0 +1,103 @@
+//! Committed results are clean: every record names a commit whose code hashes to what the record says.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn git(arguments: &[&str]) -> Option<Vec<u8>> {
+    let output = Command::new("git").arg("-C").arg(root()).args(arguments).output().ok()?;
+    output.status.success().then_some(output.stdout)
+}
+
+/// The code hash of a commit, from git's own objects.
+fn hash_of(commit: &str) -> Option<String> {
+    let list = git(&["ls-tree", "-r", "-z", "--name-only", commit, "--", "crates", "Cargo.toml", "Cargo.lock"])?;
+    let list = String::from_utf8(list).ok()?;
+    let paths: Vec<&str> = list.split('\0').filter(|path| record::is_code_path(path)).collect();
+    let mut child = Command::new("git")
+        .arg("-C")
+        .arg(root())
+        .args(["cat-file", "--batch"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let mut input = child.stdin.take()?;
+    let asked: String = paths.iter().map(|path| format!("{commit}:{path}\n")).collect();
+    let writer = std::thread::spawn(move || input.write_all(asked.as_bytes()));
+    let output = child.wait_with_output().ok()?.stdout;
+    writer.join().ok()?.ok()?;
+    let (mut rest, mut files) = (output.as_slice(), Vec::new());
+    for path in paths {
+        let line = rest.iter().position(|byte| *byte == b'\n')?;
+        let size: usize = std::str::from_utf8(&rest[..line]).ok()?.rsplit(' ').next()?.parse().ok()?;
+        files.push((path, rest[line + 1..line + 1 + size].to_vec()));
+        rest = &rest[line + 2 + size..];
+    }
+    Some(record::code_hash_of_listing(files))
+}
+
+/// Every record.json that git tracks under results/.
+fn committed() -> Option<Vec<PathBuf>> {
+    let list = String::from_utf8(git(&["ls-files", "-z", "--", "results"])?).ok()?;
+    Some(list.split('\0').filter(|path| path.ends_with("record.json")).map(|path| root().join(path)).collect())
+}
+
+#[test]
+fn committed_records_name_the_code_that_made_them() {
+    let Some(files) = committed() else {
+        println!("skipped: this is no git checkout, so there is no history to compare with");
+        return;
+    };
+    let mut hashes: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for file in &files {
+        let text = std::fs::read(file).unwrap();
+        let record: record::RunRecord = serde_json::from_slice(&text).unwrap();
+        let code = &record.code;
+        assert!(!code.dirty, "{}: made by uncommitted code", file.display());
+        let hash = hashes.entry(code.commit.clone()).or_insert_with(|| hash_of(&code.commit));
+        assert_eq!(hash.as_ref(), Some(&code.code_hash), "{}: commit {}", file.display(), code.commit);
+    }
+    println!("{} records of {} commits", files.len(), hashes.len());
+}
+
+#[test]
+fn committed_tables_are_what_the_records_say() {
+    let Some(files) = committed() else { return };
+    let mut experiments: Vec<PathBuf> =
+        files.iter().filter_map(|file| file.ancestors().nth(3).map(Path::to_owned)).collect();
+    experiments.sort();
+    experiments.dedup();
+    for folder in experiments {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let copy = tempfile::tempdir().unwrap();
+        let runs = copy.path().join(&name).join("runs");
+        for file in files.iter().filter(|file| file.starts_with(&folder)) {
+            let to = runs.join(file.parent().unwrap().file_name().unwrap());
+            std::fs::create_dir_all(&to).unwrap();
+            std::fs::copy(file, to.join("record.json")).unwrap();
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_lora-lab"))
+            .current_dir(root())
+            .args(["--results", &copy.path().display().to_string(), "table", &name])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        for table in std::fs::read_dir(folder.join("tables")).unwrap().flatten() {
+            let made = copy.path().join(&name).join("tables").join(table.file_name());
+            assert_eq!(
+                std::fs::read_to_string(table.path()).unwrap(),
+                std::fs::read_to_string(&made).unwrap_or_default(),
+                "{} is not what `lora-lab table {name}` makes",
+                table.path().display()
+            );
+        }
+    }
+}

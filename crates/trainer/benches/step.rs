@@ -1,0 +1,130 @@
+//! Seconds per training step of every variant on the CPU, and as ratios to LoRA at the same rank.
+//!
+//! Every sample times one step of the variant and one of LoRA in turn, so a ratio holds when the machine's
+//! speed drifts. Dropout 0, the miniature base, query and value, batch 32, one run. AdaLoRA is compared at its
+//! initial rank. `vera_r256` stands beside the ratio of counted multiplications.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use burn::tensor::{DType, Device};
+use criterion::{Criterion, criterion_group, criterion_main};
+use record::{CodeIdentity, Store};
+use trainer::{cohort::Cohort, experiment, lesson::Classify, library::Library, run::Plan, study::Setting};
+use variants::host::Place;
+
+/// Label, entry under `variants:`.
+const VARIANTS: &[(&str, &str)] = &[
+    ("lora", "{preset: lora, ranks: [8]}"),
+    ("adalora", "{preset: adalora, ranks: [8], with: {rank_policy: {target_rank: 4, initial_steps: 1, interval: 1}}}"),
+    ("dora", "{preset: dora, ranks: [8]}"),
+    ("dylora", "{preset: dylora, ranks: [8]}"),
+    ("dylora_frozen", "{preset: dylora, label: dylora_frozen, ranks: [8], with: {rank_policy: {update: frozen}}}"),
+    ("lora_fa", "{preset: lora_fa, ranks: [8]}"),
+    ("lora_plus", "{preset: lora_plus, ranks: [8]}"),
+    ("rslora", "{preset: rslora, ranks: [8]}"),
+    ("vera", "{preset: vera, ranks: [8]}"),
+    ("vera_r256", "{preset: vera, label: vera_r256, ranks: [256]}"),
+    ("bitfit", "bitfit"),
+    ("head_only", "head_only"),
+    ("full", "full"),
+];
+
+struct Trainee {
+    cohort: Cohort,
+    lesson: Classify,
+}
+
+impl Trainee {
+    fn new(entry: &str) -> Self {
+        let yaml = format!(
+            "suite: glue_mini\nmodel: mini_roberta\ntasks: [mnli]\nseeds: [0]\ntargets: [query, value]\n\
+             train: {{steps: 1000000, batch: 32}}\nvariants: [{entry}]\n"
+        );
+        let experiment = experiment::read(&yaml, "bench", "bench", &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let library = Library::new(Place::new(&Device::flex(), DType::F32));
+        let store = Store::open(std::path::Path::new("target/bench"), "bench").expect("a name");
+        let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
+        let (versions, stop) = (BTreeMap::new(), AtomicBool::new(false));
+        let setting = Setting {
+            library: &library,
+            store: &store,
+            code: &code,
+            versions: &versions,
+            device: "flex",
+            cohort: Some(1),
+            workers: 1,
+            stop: &stop,
+        };
+        let plan = Plan::new("bench".to_owned(), experiment.cells(), &setting).expect("a plan");
+        let (cohort, lesson) = (plan.build(&setting).expect("a cohort"), plan.lesson(&setting).expect("a lesson"));
+        Self { cohort, lesson }
+    }
+
+    fn step(&mut self) -> Duration {
+        let clock = Instant::now();
+        let report = self.cohort.advance(&self.lesson);
+        assert!(!report.runs.is_empty());
+        clock.elapsed()
+    }
+}
+
+/// Multiplications of a step, relative to LoRA r = 8: forward and input gradients through the base's maps, and the
+/// adapters' products (LoRA three of each kind, VeRA two, because its factors need no gradient).
+fn counted(vera_rank: usize) -> f64 {
+    let (d, maps) = (128.0, 2.0);
+    let base = 2.0 * 12.0 * d * d;
+    let adapter = |products: f64, rank: f64| maps * products * rank * 2.0 * d;
+    (base + adapter(2.0, vera_rank as f64)) / (base + adapter(3.0, 8.0))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn steps(criterion: &mut Criterion) {
+    let ratios = Mutex::new(Vec::new());
+    let mut group = criterion.benchmark_group("step");
+    group.sample_size(20).measurement_time(Duration::from_secs(8));
+    for (label, entry) in VARIANTS {
+        // The same step numbers, and so the same batches, for both.
+        let (mut lora, mut variant) = (Trainee::new(VARIANTS[0].1), Trainee::new(entry));
+        let mut pairs = Vec::new();
+        group.bench_function(*label, |bencher| {
+            bencher.iter_custom(|iterations| {
+                (0..iterations)
+                    .map(|turn| {
+                        // Which goes first alternates, so that neither always finds the other's data in the caches.
+                        let (own, other) = if turn % 2 == 0 {
+                            let own = variant.step();
+                            (own, lora.step())
+                        } else {
+                            let other = lora.step();
+                            (variant.step(), other)
+                        };
+                        pairs.push(own.as_secs_f64() / other.as_secs_f64());
+                        own
+                    })
+                    .sum()
+            });
+        });
+        ratios.lock().expect("one thread").push((*label, median(pairs)));
+    }
+    group.finish();
+    println!("\nseconds per step, median of paired ratios to lora:");
+    for (label, ratio) in ratios.into_inner().expect("one thread") {
+        let beside = if label == "vera_r256" {
+            format!("   by counted multiplications {:.3}", counted(256))
+        } else {
+            String::new()
+        };
+        println!("{label:14} {ratio:.3}{beside}");
+    }
+}
+
+criterion_group!(benches, steps);
+criterion_main!(benches);

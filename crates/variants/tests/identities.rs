@@ -1,0 +1,236 @@
+//! Identities between variants, and oracles that share no code with them.
+
+use std::collections::BTreeSet;
+
+use burn::{
+    module::{LoraAdapter, Param, Reparameterization},
+    tensor::{DType, Device, Tensor, module::linear},
+};
+use nalgebra::DMatrix;
+use variants::{
+    adapted::{AdaptedLinear, Canonical},
+    host::{Place, values},
+    pass::{Active, Pass},
+    preset, presets,
+    role::Role,
+    slot::{RunPlan, Slot, StackPlan, attach},
+    spec::VariantSpec,
+    stream::{self, Stream},
+};
+
+const D_IN: usize = 7;
+const D_OUT: usize = 5;
+const RANK: usize = 3;
+/// f64, a few dozen operations.
+const EXACT: f64 = 1e-12;
+
+fn place() -> Place {
+    Place::new(&Device::flex(), DType::F64)
+}
+
+fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
+    let rng = &mut stream::generator(9, Stream::Data, name);
+    place().tensor(stream::normal(rng, shape.iter().product(), 0.6), shape)
+}
+
+/// A map with one run of `spec` at scale `alpha`, and its named tensors at random values.
+fn map(spec: VariantSpec, alpha: f64) -> AdaptedLinear {
+    let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), Some(random("bias", [D_OUT])));
+    let variant = spec.check(Some(1000)).unwrap();
+    let plan =
+        StackPlan { variant, runs: vec![RunPlan { init_seed: 0, alpha }], targets: BTreeSet::from(["map".to_owned()]) };
+    attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+    for owned in map.owned(0) {
+        let dims = owned.tensor.dims();
+        *owned.tensor = random(owned.name, dims);
+    }
+    map
+}
+
+fn spec(name: &str) -> VariantSpec {
+    (preset::find(name).unwrap().spec)(RANK)
+}
+
+fn forward(map: &AdaptedLinear) -> Vec<f64> {
+    values(&map.forward(random("x", [2, 4, D_IN]), &Pass::plain(1)))
+}
+
+#[track_caller]
+fn close(got: &[f64], wanted: &[f64]) {
+    assert_eq!(got.len(), wanted.len());
+    for (a, b) in got.iter().zip(wanted) {
+        assert!((a - b).abs() <= EXACT * (1.0 + b.abs()), "{a} is not {b}");
+    }
+}
+
+#[test]
+fn lora_is_burns_own_reparameterisation() {
+    let alpha = 6.0;
+    let mut ours = map(spec("lora"), alpha);
+    let (base, bias) = ours.base();
+    let mut factors = Vec::new();
+    for owned in ours.owned(0) {
+        let [_, rows, cols] = owned.tensor.dims();
+        factors.push(owned.tensor.clone().reshape([rows, cols]).autodiff().require_grad());
+        *owned.tensor = owned.tensor.clone().autodiff().require_grad();
+    }
+    let [a, b] = <[Tensor<2>; 2]>::try_from(factors).unwrap();
+    let theirs = LoraAdapter {
+        a: Param::from_tensor(a.clone()),
+        b: Param::from_tensor(b.clone()),
+        scale: alpha / RANK as f64,
+    };
+    let x = random("x", [2, 4, D_IN]);
+    let c = random("c", [2, 4, D_OUT]);
+    let y = ours.forward(x.clone(), &Pass::plain(1));
+    let z = linear(x, theirs.apply(base), bias);
+    close(&values(&y.clone().without_autodiff()), &values(&z.clone().without_autodiff()));
+    let (mine, their) = ((y * c.clone()).sum().backward(), (z * c).sum().backward());
+    let wanted = [theirs.a.val().grad(&their).unwrap(), theirs.b.val().grad(&their).unwrap()];
+    for (owned, wanted) in ours.owned(0).into_iter().zip(wanted) {
+        close(&values(&owned.tensor.grad(&mine).unwrap()), &values(&wanted));
+    }
+}
+
+#[test]
+fn rslora_at_alpha_over_root_rank_is_lora() {
+    let alpha = 6.0;
+    close(&forward(&map(spec("rslora"), alpha / (RANK as f64).sqrt())), &forward(&map(spec("lora"), alpha)));
+}
+
+#[test]
+fn dora_with_the_norm_as_magnitude_is_lora() {
+    let lora = map(spec("lora"), 6.0);
+    let mut dora = map(spec("dora"), 6.0);
+    let norms = values(&lora.weight(0, &Active::All).square().sum_dim(1).sqrt());
+    for owned in dora.owned(0).into_iter().filter(|owned| owned.role == Role::Magnitude) {
+        *owned.tensor = place().tensor(norms.clone(), [1, 1, D_OUT]);
+    }
+    close(&forward(&dora), &forward(&lora));
+}
+
+#[test]
+fn dora_is_the_papers_formula() {
+    // Eq. 5 written out on the host: m·(W0 + s·A·B)/‖W0 + s·A·B‖ per column.
+    let mut dora = map(spec("dora"), 6.0);
+    let tensors: Vec<Vec<f64>> = dora.owned(0).iter().map(|owned| values(owned.tensor)).collect();
+    let base = DMatrix::from_row_slice(D_IN, D_OUT, &values(&dora.base().0));
+    let a = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
+    let b = DMatrix::from_row_slice(RANK, D_OUT, &tensors[1]);
+    let mut sum = base + a * b * (6.0 / RANK as f64);
+    for (mut column, m) in sum.column_iter_mut().zip(&tensors[2]) {
+        let norm = column.norm();
+        column *= m / norm;
+    }
+    let wanted: Vec<f64> = sum.transpose().iter().copied().collect();
+    close(&values(&dora.weight(0, &Active::All)), &wanted);
+}
+
+#[test]
+fn dora_survives_a_column_of_zeros() {
+    let zero_column = random("w", [D_IN, D_OUT]).slice_fill([0..D_IN, 1..2], 0.0);
+    let mut map = AdaptedLinear::new("map", zero_column, None);
+    let plan = StackPlan {
+        variant: spec("dora").check(None).unwrap(),
+        runs: vec![RunPlan { init_seed: 0, alpha: 6.0 }],
+        targets: BTreeSet::from(["map".to_owned()]),
+    };
+    attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+    assert!(forward(&map).iter().all(|v| v.is_finite()));
+    assert!(values(&map.weight(0, &Active::All)).iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn vera_is_the_papers_formula() {
+    // Eq. 2 written out: ΔW = Aᵀ·diag(d)·Bᵀ·diag(b), the pair redrawn from its seed.
+    let mut vera = map(spec("vera"), 1.0);
+    let [a, b] = variants::delta::shared_random::pair(0, RANK, [D_IN, D_OUT]);
+    let (a, b) = (DMatrix::from_row_slice(RANK, D_IN, &a), DMatrix::from_row_slice(D_OUT, RANK, &b));
+    let vectors: Vec<Vec<f64>> = vera.owned(0).iter().map(|owned| values(owned.tensor)).collect();
+    let d = DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vectors[0].clone()));
+    let scale = DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vectors[1].clone()));
+    let delta = a.transpose() * d * b.transpose() * scale;
+    let base = DMatrix::from_row_slice(D_IN, D_OUT, &values(&vera.base().0));
+    let wanted: Vec<f64> = (base + delta).transpose().iter().copied().collect();
+    close(&values(&vera.weight(0, &Active::All)), &wanted);
+}
+
+#[test]
+fn the_preconditioner_is_the_inverse_gram_over_s_squared() {
+    let spec = spec("lora_fa_preconditioned");
+    let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
+    let plan = StackPlan {
+        variant: spec.check(None).unwrap(),
+        runs: vec![RunPlan { init_seed: 4, alpha: 6.0 }],
+        targets: BTreeSet::from(["map".to_owned()]),
+    };
+    attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+    let a = values(map.owned(0)[0].tensor);
+    let a = DMatrix::from_row_slice(D_IN, RANK, &a);
+    let left = DMatrix::from_row_slice(RANK, RANK, &values(&map.preconditioner(0).unwrap()));
+    let gram = (a.transpose() * &a + DMatrix::identity(RANK, RANK) * 1e-8) * 4.0; // s = 2
+    let product: DMatrix<f64> = left * gram;
+    assert!((product - DMatrix::identity(RANK, RANK)).norm() < 1e-10);
+}
+
+#[test]
+fn a_prefix_of_every_component_is_everything() {
+    let map = map(spec("dylora"), 6.0);
+    let whole = values(&map.weight(0, &Active::All));
+    close(&values(&map.weight(0, &Active::Prefix(vec![RANK]))), &whole);
+    close(&values(&map.weight(0, &Active::Truncated(RANK))), &whole);
+}
+
+#[test]
+fn truncation_keeps_the_training_scale_and_a_prefix_takes_its_own() {
+    let map = map(spec("dylora"), 6.0);
+    let base = values(&map.base().0);
+    let update = |active| -> Vec<f64> {
+        values(&map.weight(0, &active)).iter().zip(&base).map(|(w, b)| w - b).collect()
+    };
+    let scaled: Vec<f64> = update(Active::Truncated(1)).iter().map(|v| v * RANK as f64).collect();
+    close(&update(Active::Prefix(vec![1])), &scaled);
+}
+
+#[test]
+fn compression_is_the_best_approximation() {
+    for rank in 1..=RANK {
+        let mut map = map(spec("lora"), 6.0);
+        let Some(Canonical::LowRank(factors)) = map.canonical(0, &Active::All) else { unreachable!("lora is additive") };
+        let delta = DMatrix::from_row_slice(D_IN, D_OUT, &values(&factors.product()));
+        let base = DMatrix::from_row_slice(D_IN, D_OUT, &values(&map.base().0));
+        map.compress(0, rank);
+        let smaller = DMatrix::from_row_slice(D_IN, D_OUT, &values(&map.weight(0, &Active::All))) - base;
+        // Eckart and Young: the error of the best rank-b approximation is the norm of the other singular values.
+        let singular = delta.clone().svd(false, false).singular_values;
+        let best = singular.iter().skip(rank).map(|s| s * s).sum::<f64>().sqrt();
+        assert!(((&smaller - &delta).norm() - best).abs() < 1e-10, "rank {rank}");
+        assert!(smaller.rank(1e-9) <= rank);
+    }
+}
+
+#[test]
+fn a_smaller_rank_starts_with_the_same_components() {
+    let first = |rank: usize| {
+        let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
+        let plan = StackPlan {
+            variant: presets::lora::spec(rank).check(None).unwrap(),
+            runs: vec![RunPlan { init_seed: 4, alpha: 6.0 }],
+            targets: BTreeSet::from(["map".to_owned()]),
+        };
+        attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+        values(&map.owned(0)[0].tensor.clone().slice([0..1, 0..D_IN, 0..2]))
+    };
+    close(&first(2), &first(4));
+}
+
+#[test]
+fn adalora_has_the_penalty_of_the_released_code() {
+    let mut map = map(spec("adalora"), 6.0);
+    let tensors: Vec<Vec<f64>> = map.owned(0).iter().map(|owned| values(owned.tensor)).collect();
+    let q = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
+    let p = DMatrix::from_row_slice(RANK, D_OUT, &tensors[2]);
+    let identity = DMatrix::identity(RANK, RANK);
+    let wanted = [(q.transpose() * q - &identity).norm(), (&p * p.transpose() - &identity).norm()];
+    close(&values(&map.orthogonality(0).unwrap()), &wanted);
+}

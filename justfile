@@ -1,0 +1,52 @@
+# The commands of LoRA Lab. `just` alone lists them.
+
+# One profile for everything: tests compute, and a second build of the dependencies costs ten minutes.
+cargo := "cargo"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Train what an experiment lacks, then print its table: just run exp/dylora_glue.yaml
+run experiment *options:
+    {{cargo}} run --release -- run {{experiment}} {{options}}
+
+# Report every problem of an experiment; trains nothing
+check-experiment +experiments:
+    {{cargo}} run --release -- check {{experiments}}
+
+# Print and write an experiment's tables from its records
+table experiment *options:
+    {{cargo}} run --release -- table {{experiment}} {{options}}
+
+# Every test of the workspace
+test *options:
+    {{cargo}} test --release --workspace {{options}}
+
+# Formatting, lints, tests, documentation: what a change must pass
+check: fmt-check lint test doc
+
+# Format every source file, those named inside macros included
+fmt:
+    git ls-files '*.rs' | xargs rustfmt --edition 2024
+
+fmt-check:
+    git ls-files '*.rs' | xargs rustfmt --edition 2024 --check
+
+lint:
+    {{cargo}} clippy --release --workspace --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings" {{cargo}} doc --release --workspace --no-deps
+
+# Seconds per training step of every variant, as ratios to LoRA
+bench:
+    {{cargo}} bench --workspace --bench step
+
+# Break the code in known ways; every law must notice (about ten minutes)
+mutants:
+    bash scripts/mutants.sh
+
+# Make the embedded base model again (about 25 minutes on one core)
+pretrain *options:
+    {{cargo}} run --release -- pretrain {{options}}
