@@ -71,7 +71,7 @@ fn choose(
     if chosen.is_empty() { nearest.into_iter().collect() } else { chosen }
 }
 
-/// One ChaCha stream per step, and one block range of it per row.
+/// One `ChaCha` stream per step, and one block range of it per row.
 fn row_rng(seed: u64, step: u64, row: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(step);

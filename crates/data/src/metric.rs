@@ -44,7 +44,7 @@ impl fmt::Display for Metric {
 impl Metric {
     /// The metric of `predictions: [n]` against `labels: [n]`: class ids for the first three, scores for the correlations.
     ///
-    /// A correlation of constant predictions or labels is undefined and comes back as NaN, as in SciPy; so does every metric of
+    /// A correlation of constant predictions or labels is undefined and comes back as NaN, as in `scipy`; so does every metric of
     /// no examples.
     pub fn evaluate(self, predictions: &[f64], labels: &[f64]) -> f64 {
         assert_eq!(predictions.len(), labels.len(), "one prediction per label");
@@ -102,7 +102,7 @@ fn matthews(predictions: &[f64], labels: &[f64]) -> f64 {
 
 fn pearson(x: &[f64], y: &[f64]) -> f64 {
     // Equal values whose mean rounds would otherwise pass for variation.
-    let constant = |v: &[f64]| v.iter().all(|&e| e == v[0]);
+    let constant = |v: &[f64]| v.iter().all(|e| (e - v[0]).abs() <= 0.0);
     if constant(x) || constant(y) {
         return f64::NAN;
     }
@@ -135,8 +135,9 @@ fn average_ranks(values: &[f64]) -> Vec<f64> {
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
     let mut ranks = vec![0.0; values.len()];
     let mut below = 0;
-    for tied in order.chunk_by(|&a, &b| values[a] == values[b]) {
-        let rank = below as f64 + (tied.len() as f64 + 1.0) / 2.0;
+    // In ascending order, not smaller than the next means equal to it.
+    for tied in order.chunk_by(|&a, &b| values[a] >= values[b]) {
+        let rank = below as f64 + f64::midpoint(1.0, tied.len() as f64);
         for &i in tied {
             ranks[i] = rank;
         }

@@ -6,14 +6,14 @@ use data::mask::mask;
 use data::tokenize::{Tokenizer, build_tokenizer_json};
 
 fn tokenizer() -> Tokenizer {
-    Tokenizer::from_bytes(build_tokenizer_json().as_bytes()).unwrap()
+    Tokenizer::from_bytes(build_tokenizer_json().as_bytes()).expect("the file is valid")
 }
 
 #[track_caller]
 fn check(first: &str, second: Option<&str>, max_len: usize, tokens: &str) {
     let tokenizer = tokenizer();
-    let ids = tokenizer.encode(first, second, max_len).unwrap();
-    let text: Vec<String> = ids.iter().map(|&id| tokenizer.token(id).unwrap()).collect();
+    let ids = tokenizer.encode(first, second, max_len).expect("there is room");
+    let text: Vec<String> = ids.iter().map(|&id| tokenizer.token(id).expect("ids are tokens")).collect();
     assert_eq!(text.join(" "), tokens);
 }
 
@@ -49,7 +49,7 @@ fn what_the_file_says_about_padding_and_truncation_is_ignored() {
         serde_json::json!({"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0});
     file["padding"] = serde_json::json!({"strategy": {"Fixed": 40}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"});
-    let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes()).unwrap();
+    let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes()).expect("the file is valid");
     assert_eq!(tokenizer.encode("the dog slept .", None, 32).unwrap().len(), 6);
 }
 
@@ -93,7 +93,7 @@ fn corpus_batch(tokenizer: &Tokenizer, rows: u64) -> Batch {
     let corpus = Corpus::new(1);
     let encode = |i| {
         let (first, second) = corpus.document(i);
-        Encoded { ids: tokenizer.encode(&first, second.as_deref(), 48).unwrap(), label: 0.0 }
+        Encoded { ids: tokenizer.encode(&first, second.as_deref(), 48).expect("there is room"), label: 0.0 }
     };
     let set = EncodedSet { rows: (0..rows).map(encode).collect() };
     let indices: Vec<usize> = (0..set.rows.len()).collect();

@@ -92,7 +92,6 @@ fn selection(draw: &mut Draw, acceptable: bool) -> String {
 
 fn wrong_patients(verb: Term) -> &'static [Class] {
     match verb.class {
-        Class::Social => OBJECTS,
         Class::Handle => FOODS,
         Class::Consume => ANIMALS,
         _ => OBJECTS,

@@ -68,11 +68,8 @@ fn spoken(noun: Noun) -> &'static str {
 
 /// A past tense that any participant can take, alike in singular and plural.
 fn predicate(draw: &mut Draw, verb: Class) -> String {
-    match verb {
-        Class::Handle => format!("was {}", lemma(draw.pick(Class::Polar)).base),
-        _ => {
-            let verb = draw.pick(Class::Intransitive);
-            lemma(verb).past.clone()
-        }
+    if verb == Class::Handle {
+        return format!("was {}", lemma(draw.pick(Class::Polar)).base);
     }
+    lemma(draw.pick(Class::Intransitive)).past.clone()
 }
