@@ -20,7 +20,7 @@ Examples:
 Running the same command again continues: finished cells are skipped, a started one resumes to the same bits.
 Exit status: 0 done, 1 a run failed, 2 bad input, 130 interrupted."
 )]
-pub struct Args {
+pub(crate) struct Args {
     /// Where results are kept.
     #[arg(long, global = true, default_value = "results", value_name = "DIR")]
     pub results: PathBuf,
@@ -31,7 +31,7 @@ pub struct Args {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Train every cell of an experiment that has no record yet, then write its tables.
     Run(Run),
     /// Check experiments and report every problem at once; nothing is trained.
@@ -51,7 +51,7 @@ pub enum Command {
 
 /// `run`
 #[derive(Debug, clap::Args)]
-pub struct Run {
+pub(crate) struct Run {
     /// The experiment; `exp/NAME.yaml` means `experiments/NAME.yaml`.
     pub experiment: PathBuf,
     /// Override a field, e.g. `--set train.steps=50`; recorded with the results.
@@ -70,7 +70,7 @@ pub struct Run {
 
 /// `check`
 #[derive(Debug, clap::Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// The experiments.
     #[arg(required = true)]
     pub experiments: Vec<PathBuf>,
@@ -81,7 +81,7 @@ pub struct Check {
 
 /// What `list` lists.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum What {
+pub(crate) enum What {
     /// Presets that can stand under `variants:`.
     Variants,
     /// Tasks of every suite.
@@ -96,7 +96,7 @@ pub enum What {
 
 /// `table`
 #[derive(Debug, clap::Args)]
-pub struct Table {
+pub(crate) struct Table {
     /// An experiment's YAML, or its name under `experiments/`.
     pub experiment: PathBuf,
     /// How to print it.
@@ -109,7 +109,7 @@ pub struct Table {
 
 /// Output formats of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Aligned columns.
     Text,
     /// summary.csv
@@ -122,7 +122,7 @@ pub enum Format {
 
 /// `eval`
 #[derive(Debug, clap::Args)]
-pub struct Eval {
+pub(crate) struct Eval {
     /// An adapter file, or the folder it lies in.
     pub adapter: PathBuf,
     /// Ranks to evaluate at, e.g. `1,2,8`; every rank of a DyLoRA adapter, or the full rank, by default.
@@ -135,7 +135,7 @@ pub struct Eval {
 
 /// `pretrain`
 #[derive(Debug, clap::Args)]
-pub struct Pretrain {
+pub(crate) struct Pretrain {
     /// Folder for config.json, tokenizer.json, model.safetensors and CARD.md.
     #[arg(long, default_value = "crates/models/assets/mini_roberta")]
     pub out: PathBuf,
@@ -157,6 +157,6 @@ pub struct Pretrain {
 }
 
 /// Reads the command line; `--help` and mistakes end the process as clap does.
-pub fn parse() -> Args {
+pub(crate) fn parse() -> Args {
     Args::parse()
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Runs what was asked for.
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run(what) => run::run(&what, &args.results),
         Command::Check(what) => check::run(&what),

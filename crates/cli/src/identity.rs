@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use record::CodeIdentity;
 
 /// The code identity taken by the build script.
-pub fn code() -> CodeIdentity {
+pub(crate) fn code() -> CodeIdentity {
     CodeIdentity {
         code_hash: env!("LORA_LAB_CODE_HASH").to_owned(),
         commit: env!("LORA_LAB_COMMIT").to_owned(),
@@ -14,7 +14,7 @@ pub fn code() -> CodeIdentity {
 }
 
 /// Versions of the crates that can change a number.
-pub fn versions() -> BTreeMap<String, String> {
+pub(crate) fn versions() -> BTreeMap<String, String> {
     [("lora-lab", env!("CARGO_PKG_VERSION")), ("burn", env!("LORA_LAB_BURN"))]
         .map(|(name, version)| (name.to_owned(), version.to_owned()))
         .into()

@@ -13,7 +13,7 @@ use trainer::sink::{Event, Sink};
 
 /// How a command ends when it does not succeed.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The input is wrong; exit status 2.
     Input(String),
     /// A run failed; exit status 1.
@@ -29,17 +29,17 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 /// One line to stderr. A closed stderr is no reason to stop.
-pub fn note(line: &str) {
+pub(crate) fn note(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Text to stdout; a closed pipe ends the output quietly.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// Says what went wrong and with which status the process ends.
-pub fn report(failure: &Failure) -> ExitCode {
+pub(crate) fn report(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Input(message) => {
             note(&format!("error: {message}"));
@@ -58,7 +58,7 @@ pub fn report(failure: &Failure) -> ExitCode {
 
 /// Shows a study's progress.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     plain: bool,
     state: Mutex<State>,
@@ -80,7 +80,7 @@ const PAUSE: Duration = Duration::from_secs(15);
 
 impl Progress {
     /// A progress display on stderr.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let plain = !std::io::stderr().is_terminal();
         let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
@@ -94,7 +94,7 @@ impl Progress {
     }
 
     /// Clears the bar.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.bar.finish_and_clear();
     }
 

@@ -1,6 +1,10 @@
 //! The program as a person meets it: output, errors and exit statuses.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{path::Path, process::{Command, Output}};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 fn lora_lab(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lora-lab"))
@@ -63,13 +67,20 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     check(&run, 0, &["dylora"], &["4 finished before, 0 steps to do"]);
     let csv = std::fs::read_to_string(folder.path().join("quick/tables/summary.csv")).unwrap();
     assert!(
-        csv.starts_with("task,variant,rank,metric,n,mean,std,ci_low,ci_high,trainable_params,head_params,seconds_per_step"),
+        csv.starts_with(
+            "task,variant,rank,metric,n,mean,std,ci_low,ci_high,trainable_params,head_params,seconds_per_step"
+        ),
         "{csv}"
     );
     let adapter = folder.path().join("quick/runs/sst2-dylora-r4-s0").display().to_string();
     check(&["eval", &adapter, "--rank", "1,3"], 0, &["sst2,dylora,1,dev,accuracy", "sst2,dylora,3,dev,accuracy"], &[]);
     check(&["eval", &adapter, "--rank", "9"], 2, &[], &["rank is `9`", "1, 2, 3, 4"]);
-    check(&["--results", &results, "table", "quick", "--set", "train.steps=3", "--format", "latex"], 0, &["\\begin{tabular}"], &[]);
+    check(
+        &["--results", &results, "table", "quick", "--set", "train.steps=3", "--format", "latex"],
+        0,
+        &["\\begin{tabular}"],
+        &[],
+    );
     let torn = folder.path().join("quick/runs/sst2-dylora-r4-s0/adapter.safetensors");
     std::fs::write(&torn, b"torn").unwrap();
     check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "delete it"]);

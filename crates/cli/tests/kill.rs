@@ -1,4 +1,5 @@
 //! `kill -9` in the middle of a cell, then the same command again: the same bits as if it had never stopped.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::{
     path::{Path, PathBuf},

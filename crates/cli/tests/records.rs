@@ -1,4 +1,5 @@
 //! Committed results are clean: every record names a commit whose code hashes to what the record says.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::{
     collections::BTreeMap,

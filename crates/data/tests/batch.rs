@@ -1,4 +1,5 @@
 //! Tokens, batches and masks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use data::batch::{Batch, Encoded, EncodedSet};
 use data::corpus::Corpus;

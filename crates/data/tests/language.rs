@@ -1,4 +1,5 @@
 //! The language as a whole: words, corpus, tokenizer, and a fingerprint that notices any change.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
 //! Metrics against definitions worked by hand or by brute force, and their invariances.
-
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 #![expect(clippy::float_cmp, reason = "class ids and small integers are exact")]
 
 use data::metric::Metric;

@@ -1,4 +1,5 @@
 //! The suite: shapes, disjointness, the lexical hold-out, and how far unigrams get without meaning.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

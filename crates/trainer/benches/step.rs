@@ -3,6 +3,7 @@
 //! Every sample times one step of the variant and one of LoRA in turn, so a ratio holds when the machine's
 //! speed drifts. Dropout 0, the miniature base, query and value, batch 32, one run. AdaLoRA is compared at its
 //! initial rank. `vera_r256` stands beside the ratio of counted multiplications.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark prints its ratios")]
 
 use std::{
     collections::BTreeMap,

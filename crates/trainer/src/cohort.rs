@@ -199,9 +199,7 @@ impl Cohort {
             self.collect(&mut total.backward(), &mut sums);
         }
         let runs = (0..self.stacks.len())
-            .flat_map(|index| {
-                self.apply(index, &active[index], std::mem::take(&mut sums[index]), &task[index], &penalty[index])
-            })
+            .flat_map(|index| self.apply(index, &active[index], &sums[index], &task[index], &penalty[index]))
             .collect();
         self.step += 1;
         StepReport { runs, tokens }
@@ -226,7 +224,7 @@ impl Cohort {
         &mut self,
         index: usize,
         active: &Active,
-        sums: BTreeMap<String, Tensor<3>>,
+        sums: &BTreeMap<String, Tensor<3>>,
         task: &[f64],
         penalty: &[f64],
     ) -> Vec<RunReport> {
@@ -284,7 +282,7 @@ impl Cohort {
             let new = stack.optimizer.update(
                 &name,
                 owned.role,
-                plain(owned.tensor),
+                &plain(owned.tensor),
                 gradient.clone(),
                 touched.as_ref(),
                 runs,

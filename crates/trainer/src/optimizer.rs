@@ -153,7 +153,7 @@ impl StackOptimizer {
         &mut self,
         name: &str,
         role: Role,
-        value: Tensor<3>,
+        value: &Tensor<3>,
         gradient: Tensor<3>,
         touched: Option<&Touched>,
         runs: &[RunStep],
@@ -195,7 +195,7 @@ impl StackOptimizer {
         let new = keep.times(value.clone()) + step.times(first.clone() / denominator);
         state.first = select(mask.as_ref(), &state.first, first);
         state.second = select(mask.as_ref(), &state.second, second);
-        select(mask.as_ref(), &value, new)
+        select(mask.as_ref(), value, new)
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
         let mut p = place.tensor(vec![1.0, 2.0], [2, 1, 1]);
         for g in [0.3, -0.7, 0.2] {
             let g = place.tensor(vec![g, g], [2, 1, 1]);
-            p = optimizer.update("p", Role::A, p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
+            p = optimizer.update("p", Role::A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
         }
         let expected = [scalar(1.0, &[0.3, -0.7, 0.2], 1e-2, 0.1), scalar(2.0, &[0.15, -0.35, 0.1], 3e-3, 0.0)];
         for (got, want) in values(&p).iter().zip(expected) {
@@ -261,7 +261,7 @@ mod tests {
         for (g, range) in [(0.3, 0..1), (-0.7, 1..2), (0.2, 0..1)] {
             let touched = Touched { axis: 2, ranges: vec![range] };
             let g = visible(place.tensor(vec![g, g], [1, 1, 2]), &runs, Some(&touched), &place);
-            p = optimizer.update("p", Role::A, p, g, Some(&touched), &runs, &TrainPlan::default(), ADAM, &place);
+            p = optimizer.update("p", Role::A, &p, g, Some(&touched), &runs, &TrainPlan::default(), ADAM, &place);
         }
         let expected = [scalar(1.0, &[0.3, 0.2], 1e-2, 0.1), scalar(1.0, &[-0.7], 1e-2, 0.1)];
         for (got, want) in values(&p).iter().zip(expected) {
@@ -277,7 +277,7 @@ mod tests {
         let runs = [RunStep { active: false, ..run(1e-2, 0.1, f64::NAN) }, run(1e-2, 0.0, 1.0)];
         let p = place.tensor(vec![1.0, 1.0], [2, 1, 1]);
         let g = visible(place.tensor(vec![f64::NAN, 0.5], [2, 1, 1]), &runs, None, &place);
-        let p = optimizer.update("p", Role::A, p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
+        let p = optimizer.update("p", Role::A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
         assert_eq!(values(&p)[0], 1.0);
         assert!((values(&p)[1] - scalar(1.0, &[0.5], 1e-2, 0.0)).abs() < 1e-14);
         assert_eq!(values(&optimizer.moments["p"].first)[0], 0.0);

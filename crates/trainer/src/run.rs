@@ -156,7 +156,7 @@ pub fn now() -> u64 {
 
 /// Trains a cohort to its end and writes its records; stops at a step where `setting.stop` or `halt` is set.
 pub fn train(
-    plan: Plan,
+    plan: &Plan,
     folder: &Path,
     setting: &Setting<'_>,
     halt: &AtomicBool,

@@ -110,9 +110,9 @@ fn group(
         let members: Option<Vec<Cell>> = slugs.iter().map(|slug| left.get(slug).map(|cell| (*cell).clone())).collect();
         match members.map(|members| (cohort_id(&members), members)) {
             Some((id, members)) if folder.ends_with(&id) => {
-                slugs.iter().for_each(|slug| {
+                for slug in &slugs {
                     left.remove(slug);
-                });
+                }
                 plans.push(Plan::new(id, &members, setting)?);
             }
             _ => stale.push(folder),
@@ -171,7 +171,7 @@ fn work(plans: Vec<Plan>, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), 
                     let Some(plan) = next else { break };
                     let folder = partial_root(setting.store).join(plan.id());
                     if let Err(error) =
-                        open_folder(&folder, &plan).and_then(|()| train(plan, &folder, setting, &failed, sink))
+                        open_folder(&folder, &plan).and_then(|()| train(&plan, &folder, setting, &failed, sink))
                     {
                         failed.store(true, Ordering::Relaxed);
                         first_error

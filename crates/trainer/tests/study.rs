@@ -1,4 +1,5 @@
 //! Whole studies on the embedded base: resuming, independence, failures, and that every preset trains.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::{
     collections::BTreeMap,

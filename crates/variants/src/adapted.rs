@@ -225,10 +225,10 @@ impl AdaptedLinear {
         let out =
             parts.into_iter().zip(&self.stacks).zip(&pass.stacks).enumerate().map(|(index, ((x, stack), here))| {
                 let product = || {
-                    products
-                        .as_ref()
-                        .map(|all| all[index].clone())
-                        .unwrap_or_else(|| unreachable!("a stack without its own weight asked for the base's product"))
+                    products.as_ref().map_or_else(
+                        || unreachable!("a stack without its own weight asked for the base's product"),
+                        |all| all[index].clone(),
+                    )
                 };
                 let y = match (&stack.weight, &stack.adapter) {
                     (Some(weight), _) => x.matmul(weight.clone()),

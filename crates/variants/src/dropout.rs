@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use crate::{host::Place, pass::StackPass};
 
-/// SplitMix64's finaliser: a bijection of 64 bits whose output passes the usual test batteries.
+/// `SplitMix64`'s finaliser: a bijection of 64 bits whose output passes the usual test batteries.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

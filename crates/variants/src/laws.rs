@@ -488,8 +488,11 @@ pub fn the_base_has_the_declared_copies(case: &Case) {
     assert_eq!(roles.contains(&Role::Bias), biases, "copies of biases: {case:?}");
 }
 
-/// Every law.
-pub const LAWS: &[(&str, fn(&Case))] = &[
+/// A law: panics where a case breaks it.
+pub type Law = fn(&Case);
+
+/// Every law, by name.
+pub const LAWS: &[(&str, Law)] = &[
     ("the start is the base", the_start_is_the_base),
     ("forward is the dense product", forward_is_the_dense_product),
     ("merging preserves outputs", merging_preserves_outputs),

@@ -1,6 +1,6 @@
 //! Randomness: four named streams per run, portable across platforms and devices.
 //!
-//! Every draw comes from a ChaCha generator keyed by `(seed, stream, name)`, never from a library's global
+//! Every draw comes from a `ChaCha` generator keyed by `(seed, stream, name)`, never from a library's global
 //! state: the same seed gives the same numbers on every device, alone or in company.
 
 use rand_chacha::{

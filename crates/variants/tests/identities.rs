@@ -1,4 +1,5 @@
 //! Identities between variants, and oracles that share no code with them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::BTreeSet;
 
@@ -34,7 +35,7 @@ fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
 }
 
 /// A map with one run of `spec` at scale `alpha`, and its named tensors at random values.
-fn map(spec: VariantSpec, alpha: f64) -> AdaptedLinear {
+fn map(spec: &VariantSpec, alpha: f64) -> AdaptedLinear {
     let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), Some(random("bias", [D_OUT])));
     let variant = spec.check(Some(1000)).unwrap();
     let plan =
@@ -66,7 +67,7 @@ fn close(got: &[f64], wanted: &[f64]) {
 #[test]
 fn lora_is_burns_own_reparameterisation() {
     let alpha = 6.0;
-    let mut ours = map(spec("lora"), alpha);
+    let mut ours = map(&spec("lora"), alpha);
     let (base, bias) = ours.base();
     let mut factors = Vec::new();
     for owned in ours.owned(0) {
@@ -75,11 +76,8 @@ fn lora_is_burns_own_reparameterisation() {
         *owned.tensor = owned.tensor.clone().autodiff().require_grad();
     }
     let [a, b] = <[Tensor<2>; 2]>::try_from(factors).unwrap();
-    let theirs = LoraAdapter {
-        a: Param::from_tensor(a.clone()),
-        b: Param::from_tensor(b.clone()),
-        scale: alpha / RANK as f64,
-    };
+    let theirs =
+        LoraAdapter { a: Param::from_tensor(a.clone()), b: Param::from_tensor(b.clone()), scale: alpha / RANK as f64 };
     let x = random("x", [2, 4, D_IN]);
     let c = random("c", [2, 4, D_OUT]);
     let y = ours.forward(x.clone(), &Pass::plain(1));
@@ -95,13 +93,13 @@ fn lora_is_burns_own_reparameterisation() {
 #[test]
 fn rslora_at_alpha_over_root_rank_is_lora() {
     let alpha = 6.0;
-    close(&forward(&map(spec("rslora"), alpha / (RANK as f64).sqrt())), &forward(&map(spec("lora"), alpha)));
+    close(&forward(&map(&spec("rslora"), alpha / (RANK as f64).sqrt())), &forward(&map(&spec("lora"), alpha)));
 }
 
 #[test]
 fn dora_with_the_norm_as_magnitude_is_lora() {
-    let lora = map(spec("lora"), 6.0);
-    let mut dora = map(spec("dora"), 6.0);
+    let lora = map(&spec("lora"), 6.0);
+    let mut dora = map(&spec("dora"), 6.0);
     let norms = values(&lora.weight(0, &Active::All).square().sum_dim(1).sqrt());
     for owned in dora.owned(0).into_iter().filter(|owned| owned.role == Role::Magnitude) {
         *owned.tensor = place().tensor(norms.clone(), [1, 1, D_OUT]);
@@ -112,7 +110,7 @@ fn dora_with_the_norm_as_magnitude_is_lora() {
 #[test]
 fn dora_is_the_papers_formula() {
     // Eq. 5 written out on the host: m·(W0 + s·A·B)/‖W0 + s·A·B‖ per column.
-    let mut dora = map(spec("dora"), 6.0);
+    let mut dora = map(&spec("dora"), 6.0);
     let tensors: Vec<Vec<f64>> = dora.owned(0).iter().map(|owned| values(owned.tensor)).collect();
     let base = DMatrix::from_row_slice(D_IN, D_OUT, &values(&dora.base().0));
     let a = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
@@ -143,7 +141,7 @@ fn dora_survives_a_column_of_zeros() {
 #[test]
 fn vera_is_the_papers_formula() {
     // Eq. 2 written out: ΔW = Aᵀ·diag(d)·Bᵀ·diag(b), the pair redrawn from its seed.
-    let mut vera = map(spec("vera"), 1.0);
+    let mut vera = map(&spec("vera"), 1.0);
     let [a, b] = variants::delta::shared_random::pair(0, RANK, [D_IN, D_OUT]);
     let (a, b) = (DMatrix::from_row_slice(RANK, D_IN, &a), DMatrix::from_row_slice(D_OUT, RANK, &b));
     let vectors: Vec<Vec<f64>> = vera.owned(0).iter().map(|owned| values(owned.tensor)).collect();
@@ -175,7 +173,7 @@ fn the_preconditioner_is_the_inverse_gram_over_s_squared() {
 
 #[test]
 fn a_prefix_of_every_component_is_everything() {
-    let map = map(spec("dylora"), 6.0);
+    let map = map(&spec("dylora"), 6.0);
     let whole = values(&map.weight(0, &Active::All));
     close(&values(&map.weight(0, &Active::Prefix(vec![RANK]))), &whole);
     close(&values(&map.weight(0, &Active::Truncated(RANK))), &whole);
@@ -183,11 +181,10 @@ fn a_prefix_of_every_component_is_everything() {
 
 #[test]
 fn truncation_keeps_the_training_scale_and_a_prefix_takes_its_own() {
-    let map = map(spec("dylora"), 6.0);
+    let map = map(&spec("dylora"), 6.0);
     let base = values(&map.base().0);
-    let update = |active| -> Vec<f64> {
-        values(&map.weight(0, &active)).iter().zip(&base).map(|(w, b)| w - b).collect()
-    };
+    let update =
+        |active| -> Vec<f64> { values(&map.weight(0, &active)).iter().zip(&base).map(|(w, b)| w - b).collect() };
     let scaled: Vec<f64> = update(Active::Truncated(1)).iter().map(|v| v * RANK as f64).collect();
     close(&update(Active::Prefix(vec![1])), &scaled);
 }
@@ -195,8 +192,10 @@ fn truncation_keeps_the_training_scale_and_a_prefix_takes_its_own() {
 #[test]
 fn compression_is_the_best_approximation() {
     for rank in 1..=RANK {
-        let mut map = map(spec("lora"), 6.0);
-        let Some(Canonical::LowRank(factors)) = map.canonical(0, &Active::All) else { unreachable!("lora is additive") };
+        let mut map = map(&spec("lora"), 6.0);
+        let Some(Canonical::LowRank(factors)) = map.canonical(0, &Active::All) else {
+            unreachable!("lora is additive")
+        };
         let delta = DMatrix::from_row_slice(D_IN, D_OUT, &values(&factors.product()));
         let base = DMatrix::from_row_slice(D_IN, D_OUT, &values(&map.base().0));
         map.compress(0, rank);
@@ -226,7 +225,7 @@ fn a_smaller_rank_starts_with_the_same_components() {
 
 #[test]
 fn adalora_has_the_penalty_of_the_released_code() {
-    let mut map = map(spec("adalora"), 6.0);
+    let mut map = map(&spec("adalora"), 6.0);
     let tensors: Vec<Vec<f64>> = map.owned(0).iter().map(|owned| values(owned.tensor)).collect();
     let q = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
     let p = DMatrix::from_row_slice(RANK, D_OUT, &tensors[2]);

@@ -14,7 +14,7 @@ fn cases() -> Vec<Case> {
         for shape in SHAPES {
             let full = shape[0].min(shape[1]);
             let spec = (preset.spec)(4);
-            let bounded = spec.delta.as_ref().is_some_and(|delta| delta.rank_bounded());
+            let bounded = spec.delta.as_ref().is_some_and(variants::delta::DeltaSpec::rank_bounded);
             let mut ranks = match &spec.delta {
                 None => vec![0],
                 Some(_) if bounded => vec![1, 4, full],

@@ -1,4 +1,5 @@
 //! What a forward pass keeps for the backward pass, by the allocator's count.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::BTreeSet;
 

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Checks all files; fails if one has a problem.
-pub fn run(args: &Check) -> Result<(), Failure> {
+pub(super) fn run(args: &Check) -> Result<(), Failure> {
     let mut problems = Vec::new();
     for path in &args.experiments {
         match read(path, &args.set) {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Evaluates and prints one line per rank, split and metric as CSV.
-pub fn run(args: &Eval) -> Result<(), Failure> {
+pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let path = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
     let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
     let library = Library::new(Place::new(&named.device, DType::F32));

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Lists one kind of thing.
-pub fn run(what: What) -> Result<(), Failure> {
+pub(super) fn run(what: What) -> Result<(), Failure> {
     let rows = match what {
         What::Variants => variants::preset::all()
             .iter()

@@ -41,7 +41,7 @@ fn config(vocabulary: usize) -> Config {
 }
 
 /// Pretrains and writes the model's files.
-pub fn run(args: &Pretrain) -> Result<(), Failure> {
+pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
     std::fs::create_dir_all(&args.out)?;
     let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
     let place = Place::new(&named.device, DType::F32);
@@ -65,7 +65,10 @@ pub fn run(args: &Pretrain) -> Result<(), Failure> {
         let left = seconds / entry.step as f64 * (args.steps - entry.step) as f64;
         note(&format!(
             "step {}/{}: held-out loss {:.3}, {:.1}% of masked tokens right, about {left:.0} s left",
-            entry.step, args.steps, held.loss, 100.0 * held.accuracy
+            entry.step,
+            args.steps,
+            held.loss,
+            100.0 * held.accuracy
         ));
         curve.push((entry.step, held));
         // Every time, so that an interrupted run leaves a whole model of a stated step.

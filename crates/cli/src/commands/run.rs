@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Runs an experiment to its tables.
-pub fn run(args: &Run, results: &Path) -> Result<(), Failure> {
+pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let experiment = read(&args.experiment, &args.set)?;
     let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
     let store = Store::open(results, experiment.name())?;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Prints one table and writes all of them.
-pub fn run(args: &args::Table, results: &Path) -> Result<(), Failure> {
+pub(super) fn run(args: &args::Table, results: &Path) -> Result<(), Failure> {
     let experiment = read(&args.experiment, &args.set)?;
     let store = Store::open(results, experiment.name())?;
     let records = study::records(experiment.cells(), &store)?;
@@ -34,7 +34,12 @@ pub fn run(args: &args::Table, results: &Path) -> Result<(), Failure> {
 }
 
 /// Writes summary.csv and every table in every format; returns what `format` shows.
-pub fn write(experiment: &Experiment, store: &Store, records: &[RunRecord], format: Format) -> Result<String, Failure> {
+pub(super) fn write(
+    experiment: &Experiment,
+    store: &Store,
+    records: &[RunRecord],
+    format: Format,
+) -> Result<String, Failure> {
     let missing = study::missing(experiment.cells(), records);
     if !missing.is_empty() {
         note(&format!("note: {} of {} cells have no record yet", missing.len(), experiment.cells().len()));

@@ -158,6 +158,7 @@ fn check_specs(
     tasks: &[(&str, Option<u64>)],
     report: &mut Report,
 ) {
+    #[expect(clippy::type_complexity, reason = "a local grouping: problem, ranks, tasks")]
     let mut broken: Vec<((String, String), BTreeSet<usize>, BTreeSet<&str>)> = Vec::new();
     for spec in specs {
         for (task, steps) in tasks {

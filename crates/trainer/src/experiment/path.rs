@@ -126,7 +126,8 @@ impl<'de> Visitor<'de> for Seeker<'_> {
             }
         }
         let item = if rest.is_empty() { seq.next_element_seed(Arrive)? } else { seq.next_element_seed(Seeker(rest))? };
-        Ok(item.unwrap_or_default())
+        let _: () = item.unwrap_or_default();
+        Ok(())
     }
 }
 

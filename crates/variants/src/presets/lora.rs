@@ -33,7 +33,7 @@ use crate::{
     spec::VariantSpec,
 };
 
-/// loralib, examples/NLU/roberta_base_*.sh.
+/// loralib, `examples/NLU/roberta_base`_*.sh.
 pub const ALPHA: f64 = 16.0;
 
 /// LoRA at `rank`; what the other presets start from.
