@@ -112,7 +112,7 @@ fn layout(experiment: &Experiment, split: &str) -> Layout {
         split: split.to_owned(),
         tasks: experiment.tasks().to_vec(),
         variants,
-        caption: format!("{}: {}", experiment.name(), experiment.title()),
+        caption: [experiment.name(), experiment.title()].join(": ").trim_end_matches(": ").to_owned(),
         notes,
     }
 }
