@@ -45,7 +45,7 @@ mutate 'unknown keys are let through'                $v/spec.rs            '0,/#
 mutate 'biases of bitfit are not copied'             $v/adapted.rs         's/spec\.bias == BiasSpec::All/false/' "$laws" copies
 mutate 'a gradient is cut'                           $v/delta/svd_form.rs  '/fn forward/,/^    \}/ s/hidden\.matmul\(self\.p\.clone\(\)\)/hidden.matmul(self.p.clone().detach())/' "$laws" roles
 t=crates/trainer/src
-mutate 'untouched components decay'                  $t/optimizer.rs       's/select\(mask\.as_ref\(\), &value, new\)/new/' '--lib' an_untouched_component_keeps_value_moments_count_and_decay
+mutate 'untouched components decay'                  $t/optimizer.rs       's/select\(mask\.as_ref\(\), value, new\)/new/' '--lib' an_untouched_component_keeps_value_moments_count_and_decay
 mutate 'epsilon inside the root'                     $t/optimizer.rs       's/root\.times\(second\.clone\(\)\.sqrt\(\)\) \+ adam\.epsilon/root.times((second.clone() + 1e-3).sqrt())/' '--lib' runs_step_at_their_own_rate_and_clip
 mutate 'the kept pattern is lost in a checkpoint'    $t/state.rs           's/kept: member\.kept\.clone\(\),/kept: None,/' '--test study' an_interrupted_study_resumes_to_the_same_bits
 mutate 'the allocation keeps ties'                   $v/rank/budget.rs     's/\*score > sorted/*score >= sorted/' '--lib' allocation_is_global_and_drops_ties
