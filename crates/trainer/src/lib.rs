@@ -16,8 +16,9 @@
 //! | [`matched`] | what a comparison held equal |
 //! | [`pretrain`] | masked-language-model pretraining of the embedded base |
 //!
-//! **Architecture invariant.** Nothing here names a method: what a variant does differently reaches the loop as
-//! roles, masks and actions.
+//! **Architecture invariant.** The loop names no method: what a variant does differently reaches it as roles, masks
+//! and actions. Outside the loop two reference points are named: `pretrain` trains the `full` one, and `finish`
+//! evaluates a merged model under `head_only`.
 
 pub mod adapter;
 pub mod cell;
