@@ -35,6 +35,24 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of another program cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the way out.
+        reason: String,
+    },
+    /// Nothing at a path is an adapter.
+    #[error(
+        "{}: no adapter here; give a run's folder (with adapter.safetensors), such a file, or a PEFT folder (with \
+         adapter_config.json)",
+        path.display()
+    )]
+    NoAdapter {
+        /// As given.
+        path: PathBuf,
+    },
     /// A device is not compiled in or not present.
     #[error("device `{name}`: {reason}")]
     Device {

@@ -45,6 +45,39 @@ fn alone(
     Ok(network)
 }
 
+fn card(slot: &Slot, model_hash: &str) -> Card {
+    Card {
+        cell: slot.cell.id.clone(),
+        plan: slot.cell.plan.clone(),
+        outputs: slot.task.info.objective.n_outputs(),
+        model_hash: model_hash.to_owned(),
+    }
+}
+
+/// Saves the adapters of runs whose recipe keeps them at this step, as `snapshots/<step>.safetensors` beside the record.
+pub fn snapshots(cohort: &mut Cohort, slots: &[&[Slot]], setting: &Setting<'_>) -> Result<(), TrainError> {
+    let step = cohort.step;
+    for (stack, slots) in slots.iter().enumerate() {
+        for (run, slot) in slots.iter().enumerate() {
+            let due = slot.cell.plan.train.snapshot_every.is_some_and(|every| step.is_multiple_of(every));
+            if !due || !cohort.stacks[stack].members[run].active {
+                continue;
+            }
+            let mut network = alone(cohort, slot, (stack, run), None, setting)?;
+            let folder = setting.store.run_dir(&slot.cell.id).join("snapshots");
+            std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
+            let card = card(slot, &setting.library.base(&slot.cell.plan.model)?.hash);
+            // Zeros in front, so that names sort by step.
+            adapter::save(
+                &folder.join(format!("{step:08}.safetensors")),
+                &card,
+                &adapter::tensors(&mut network, 0, 0),
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// The readout that selects checkpoints: every component in use.
 fn whole(slot: &Slot) -> (Readout, View) {
     (Readout { label: slot.cell.id.variant.clone(), rank: slot.cell.id.rank }, View::Active(Active::All))
@@ -174,12 +207,7 @@ fn close(
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         let folder = setting.store.run_dir(&cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
-        let card = Card {
-            cell: cell.id.clone(),
-            plan: cell.plan.clone(),
-            outputs: task.info.objective.n_outputs(),
-            model_hash: base.hash.clone(),
-        };
+        let card = card(slot, &base.hash);
         let tensors = adapter::tensors(&mut network, 0, 0);
         measured.adapter_bytes = adapter::save(&folder.join("adapter.safetensors"), &card, &tensors)?;
     }

@@ -70,6 +70,9 @@ pub struct Hyper {
     pub select: Select,
     /// Optimizer steps between checkpoints inside the run.
     pub checkpoint_every: u64,
+    /// Optimizer steps between adapters that are kept for analysis; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_every: Option<u64>,
 }
 
 impl Default for Hyper {
@@ -94,6 +97,7 @@ impl Default for Hyper {
             patience: None,
             select: Select::Last,
             checkpoint_every: 100,
+            snapshot_every: None,
         }
     }
 }

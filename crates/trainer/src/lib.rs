@@ -12,6 +12,7 @@
 //! | [`optimizer`] | AdamW over stacked tensors |
 //! | [`readout`], [`mod@evaluate`] | predictions and what they are worth |
 //! | [`state`], [`adapter`] | checkpoints and adapters on disk |
+//! | [`update`], [`peft`] | what an adapter does to each map, as plain numbers |
 //! | [`finish`] | records |
 //! | [`matched`] | what a comparison held equal |
 //! | [`pretrain`] | masked-language-model pretraining of the embedded base |
@@ -33,9 +34,11 @@ pub mod lesson;
 pub mod library;
 pub mod matched;
 pub mod optimizer;
+pub mod peft;
 pub mod pretrain;
 pub mod readout;
 pub mod run;
 pub mod sink;
 pub mod state;
 pub mod study;
+pub mod update;

@@ -1,5 +1,10 @@
 //! Masked-language-model pretraining of a small base, by the loop that trains everything else.
 
+use std::{
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+};
+
 use burn::tensor::{Tensor, activation};
 use data::{
     batch::{Batch, Encoded, EncodedSet},
@@ -46,19 +51,21 @@ pub struct Recipe {
     pub max_length: usize,
 }
 
-/// Documents of a generated corpus with masks, each step its own.
-#[derive(Debug)]
-struct FillMasks<'a> {
+/// Documents of a generated corpus with masks: a pure function of their number, so that no run depends on who makes them when.
+#[derive(Clone, Copy, Debug)]
+struct Text<'a> {
     corpus: Corpus,
     tokenizer: &'a Tokenizer,
-    place: &'a Place,
     recipe: Recipe,
 }
 
 /// Documents held back for evaluation lie from here on.
 const HELD_BACK: u64 = 1 << 40;
 
-impl FillMasks<'_> {
+/// Batches that a thread keeps ready.
+const AHEAD: usize = 2;
+
+impl<'a> Text<'a> {
     fn masked(&self, start: u64, step: u64) -> mask::MaskedBatch {
         let documents = (0..self.recipe.batch as u64).map(|row| self.corpus.document(start + row));
         let rows = documents.map(|(first, second)| Encoded {
@@ -78,25 +85,55 @@ impl FillMasks<'_> {
         )
     }
 
-    /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted.
-    fn loss(&self, network: &Network, masked: &mask::MaskedBatch, pass: &Pass) -> (Tensor<1>, f64) {
-        let tokens =
-            Tokens::new(&masked.batch.ids, &masked.batch.lengths, self.tokenizer.pad_id() as usize, self.place);
+    /// The batch of every step, made ahead of the training by one thread per receiver: step `i` comes from receiver `i % receivers`.
+    fn produce<'scope>(self, scope: &'scope thread::Scope<'scope, '_>) -> Vec<Receiver<mask::MaskedBatch>>
+    where
+        'a: 'scope,
+    {
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
+        let producer = |first: usize| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            scope.spawn(move || {
+                // The receiver hangs up when training ends early, and then nobody needs the rest.
+                (first as u64..self.recipe.steps)
+                    .step_by(threads)
+                    .map(|step| self.masked(step * self.recipe.batch as u64, step))
+                    .try_for_each(|masked| sender.send(masked))
+            });
+            receiver
+        };
+        (0..threads).map(producer).collect()
+    }
+}
+
+/// The lesson of masked language modelling.
+#[derive(Debug)]
+struct FillMasks<'a> {
+    text: Text<'a>,
+    ready: Vec<Receiver<mask::MaskedBatch>>,
+    place: &'a Place,
+}
+
+impl FillMasks<'_> {
+    /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted, `[1]`.
+    fn loss(&self, network: &Network, masked: &mask::MaskedBatch, pass: &Pass) -> [Tensor<1>; 2] {
+        let pad = self.text.tokenizer.pad_id() as usize;
+        let tokens = Tokens::new(&masked.batch.ids, &masked.batch.lengths, pad, self.place);
         let logits = network.fill_masks(&tokens, &masked.positions, pass); // [1, n, vocabulary]
         let [_, n, vocabulary] = logits.dims();
         let logs = activation::log_softmax(logits.reshape([n, vocabulary]), 1);
         let targets = models::head::index(&masked.targets, self.place).reshape([n, 1]);
         let chosen = logs.clone().gather(1, targets.clone());
         let right = logs.argmax(1).equal(targets).int().float();
-        let share = values(&right.mean().without_autodiff())[0];
-        (chosen.mean().neg(), share)
+        [chosen.mean().neg(), right.mean()]
     }
 }
 
 impl Lesson for FillMasks<'_> {
     fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses {
-        let masked = self.masked(micro * self.recipe.batch as u64, micro);
-        let (loss, _) = self.loss(network, &masked, pass);
+        let ahead = self.ready[micro as usize % self.ready.len()].recv();
+        let masked = ahead.unwrap_or_else(|_| self.text.masked(micro * self.text.recipe.batch as u64, micro));
+        let [loss, _] = self.loss(network, &masked, pass);
         Losses { stacks: vec![loss], tokens: masked.batch.lengths.iter().sum::<usize>() as u64 }
     }
 }
@@ -115,10 +152,10 @@ fn held(network: &Network, lesson: &FillMasks<'_>) -> Held {
     let (batches, pass) = (8, Pass::plain(1));
     let mut sum = Held { loss: 0.0, accuracy: 0.0 };
     for batch in 0..batches {
-        let start = HELD_BACK + batch * lesson.recipe.batch as u64;
-        let (loss, share) = lesson.loss(&network, &lesson.masked(start, start), &pass);
+        let start = HELD_BACK + batch * lesson.text.recipe.batch as u64;
+        let [loss, share] = lesson.loss(&network, &lesson.text.masked(start, start), &pass);
         sum.loss += values(&loss)[0] / batches as f64;
-        sum.accuracy += share / batches as f64;
+        sum.accuracy += values(&share.without_autodiff())[0] / batches as f64;
     }
     sum
 }
@@ -135,14 +172,17 @@ pub fn pretrain(
 ) -> Result<(), TrainError> {
     let weights = Weights::random(&config.wanted(true), recipe.seed);
     let mut cohort = cohort(config, &weights, recipe, place)?;
-    let lesson = FillMasks { corpus: Corpus::new(recipe.seed), tokenizer, place, recipe };
-    while cohort.step < recipe.steps {
-        let step = cohort.advance(&lesson);
-        let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
-        let news = due.then(|| (held(&cohort.network, &lesson), export(&mut cohort.network, config)));
-        report(step.runs[0].entry, news)?;
-    }
-    Ok(())
+    let text = Text { corpus: Corpus::new(recipe.seed), tokenizer, recipe };
+    thread::scope(|scope| {
+        let lesson = FillMasks { text, ready: text.produce(scope), place };
+        while cohort.step < recipe.steps {
+            let step = cohort.advance(&lesson);
+            let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
+            let news = due.then(|| (held(&cohort.network, &lesson), export(&mut cohort.network, config)));
+            report(step.runs[0].entry, news)?;
+        }
+        Ok(())
+    })
 }
 
 /// One run of full fine-tuning with a masked-language-modelling head.

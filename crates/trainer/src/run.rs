@@ -15,7 +15,7 @@ use crate::{
     cell::Cell,
     cohort::{Cohort, Member, Stack},
     error::TrainError,
-    finish::{finish, select},
+    finish::{finish, select, snapshots},
     lesson::{Classify, Feed},
     library::Prepared,
     optimizer::{Adam, StackOptimizer},
@@ -171,6 +171,8 @@ pub fn train(
     let resumes = checkpoint.is_file();
     if resumes {
         state::load(&mut cohort, &mut progress, &checkpoint)?;
+    } else {
+        forget_snapshots(&plan.cells(), setting)?;
     }
     let mut logs = open_logs(&slots, folder, resumes.then_some(cohort.step))?;
     let (steps, every) = (plan.steps(), plan.cells()[0].plan.train.checkpoint_every);
@@ -199,6 +201,7 @@ pub fn train(
                 entry: first.entry,
             });
         }
+        snapshots(&mut cohort, &slots, setting)?;
         select(&mut cohort, &slots, &mut progress, &mut logs, setting, sink)?;
         if cohort.step % every == 0 && cohort.step < steps {
             logs.iter().flatten().try_for_each(|log| log.journal.sync())?;
@@ -207,6 +210,20 @@ pub fn train(
     }
     finish(&mut cohort, &plan.id, &slots, &progress, logs, started, setting, sink)?;
     std::fs::remove_dir_all(folder).map_err(|source| TrainError::Io { path: folder.to_owned(), source })
+}
+
+/// Removes what an earlier run of another recipe has kept under the same names.
+fn forget_snapshots(cells: &[&Cell], setting: &Setting<'_>) -> Result<(), TrainError> {
+    for cell in cells {
+        let path = setting.store.run_dir(&cell.id).join("snapshots");
+        match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(TrainError::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Log {

@@ -30,13 +30,12 @@ fn library() -> Library {
     Library::new(Place::new(&Device::flex(), DType::F32))
 }
 
-fn cells(variants: &str, seeds: &str, train: &str) -> Vec<Cell> {
+fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
     let yaml = format!(
         "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: {seeds}\ntargets: [query, value]\n\
          train: {{steps: 8, batch: 8, max_length: 64, checkpoint_every: 3, learning_rate: 1e-3}}\nvariants: {variants}\n"
     );
-    let overrides: Vec<String> =
-        train.split(", ").filter(|s| !s.is_empty()).map(|field| format!("train.{field}")).collect();
+    let overrides: Vec<String> = overrides.split(", ").filter(|s| !s.is_empty()).map(str::to_owned).collect();
     experiment::read(&yaml, "test.yaml", "test", &overrides)
         .unwrap_or_else(|errors| panic!("{errors}"))
         .cells()
@@ -95,7 +94,7 @@ const EVERY_KIND: &str = "[full, {preset: adalora, ranks: [3], with: {dropout: 0
 
 #[test]
 fn an_interrupted_study_resumes_to_the_same_bits() {
-    let cells = cells(EVERY_KIND, "[3]", "accumulate=2, evaluate_every=4, select=best");
+    let cells = cells(EVERY_KIND, "[3]", "train.accumulate=2, train.evaluate_every=4, train.select=best");
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let wanted = finish(&cells, whole.path(), 1);
     // Stops inside the first, second and later cells, at and between checkpoints.
@@ -188,13 +187,14 @@ fn every_preset() -> String {
 
 #[test]
 fn every_preset_learns_and_merges() {
-    let cells = cells(&every_preset(), "[0]", "steps=40, warmup=0.0, schedule=constant, learning_rate=3e-3");
+    let recipe = "tasks=[sst2], train.steps=40, train.warmup=0.0, train.schedule=constant, train.learning_rate=3e-3";
+    let cells = cells(&every_preset(), "[0]", recipe);
     let root = tempfile::tempdir().unwrap();
     for record in finish(&cells, root.path(), 1) {
         let losses = record.steps.task_loss();
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
         assert!(losses.iter().all(|loss| loss.is_finite()), "{}", record.cell);
-        assert!(mean(&losses[30..]) < mean(&losses[..10]) + 0.02, "{}: {losses:?}", record.cell);
+        assert!(mean(&losses[30..]) < mean(&losses[..10]) - 0.02, "{}: {losses:?}", record.cell);
         assert!(record.measured.merge_error.unwrap() < 1e-4, "{}: {:?}", record.cell, record.measured.merge_error);
         let adapts = record.cell.rank > 0;
         assert_eq!(

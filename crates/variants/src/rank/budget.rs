@@ -68,6 +68,11 @@ fn resolve(written: f64, steps: u64) -> u64 {
 }
 
 impl Budget {
+    /// Components that `maps` maps of `rank` may keep after step `step` of a run of `steps` steps, `b(t)`.
+    pub fn components(&self, rank: usize, maps: usize, step: u64, steps: u64) -> usize {
+        self.at(rank, maps, step, steps).0
+    }
+
     /// `b(t)` and whether it is applied at `t`.
     fn at(&self, rank: usize, maps: usize, step: u64, steps: u64) -> (usize, bool) {
         let (first, last) = (rank * maps, self.target_rank * maps);

@@ -1,0 +1,242 @@
+//! Figures from records: quality over ranks, variants against each other, training curves, AdaLoRA's allocation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use record::RunRecord;
+
+use super::{Named, measured, over_seeds, seeds};
+use crate::{
+    AnalysisError,
+    figure::{
+        Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, rank_allocation, rank_curves, training_curves,
+    },
+    summary::{SummaryRow, SummaryTable},
+    survey::place,
+};
+
+/// Series that can be told apart in one panel.
+const MOST_SERIES: usize = 8;
+/// Steps that one point of a training curve averages: a batch's loss is noise.
+const WINDOW: usize = 10;
+
+/// What a study is called, and its variants and tasks in the order of the experiment.
+#[derive(Clone, Copy, Debug)]
+pub struct Study<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Labels, derived readouts included.
+    pub variants: &'a [String],
+    /// Tasks.
+    pub tasks: &'a [String],
+    /// The variant that the others are compared with.
+    pub baseline: Option<&'a str>,
+}
+
+/// A metric as a figure shows it: percent of a count, hundredths of a coefficient.
+fn unit(metric: &str) -> &'static str {
+    if metric == "accuracy" { "%" } else { "×100" }
+}
+
+fn hundredfold(row: &SummaryRow) -> crate::figure::Measured {
+    let plain = measured(&row.summary);
+    crate::figure::Measured {
+        value: 100.0 * plain.value,
+        interval: plain.interval.map(|ends| ends.map(|end| 100.0 * end)),
+    }
+}
+
+/// Every figure that the summary of a split allows.
+pub fn from_summary(study: &Study<'_>, summary: &SummaryTable, split: &str) -> Result<Vec<Named>, AnalysisError> {
+    let rows: Vec<&SummaryRow> =
+        summary.primary(split)?.into_iter().filter(|row| row.summary.mean.is_finite()).collect();
+    let suffix = if summary.splits().len() > 1 { format!("-{split}") } else { String::new() };
+    let mut ranks: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.rank > 0) {
+        ranks.entry(&row.variant).or_default().insert(row.rank);
+    }
+    let swept = ranks.values().any(|ranks| ranks.len() > 1);
+    Ok(if rows.is_empty() {
+        Vec::new()
+    } else if swept {
+        vec![Named::new(format!("rank_curves{suffix}"), curves(study, &rows, split))]
+    } else {
+        vec![Named::new(format!("comparison{suffix}"), dots(study, &rows, split))]
+    })
+}
+
+fn curves(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {
+    let of_task = |task: &String| {
+        let of_variant = |variant: &String| {
+            let points: Vec<_> = rows
+                .iter()
+                .filter(|row| row.task == *task && row.variant == *variant && row.rank > 0)
+                .map(|row| (row.rank as f64, hundredfold(row)))
+                .collect();
+            (!points.is_empty()).then(|| Curve { name: variant.clone(), points })
+        };
+        let metric = rows.iter().find(|row| row.task == *task).map(|row| row.metric.clone())?;
+        Some(TaskCurves {
+            task: task.clone(),
+            unit: unit(&metric).to_owned(),
+            metric,
+            curves: study.variants.iter().filter_map(of_variant).collect(),
+        })
+    };
+    let tasks: Vec<TaskCurves> = study.tasks.iter().filter_map(of_task).collect();
+    let caption = Caption {
+        title: format!("{}: quality over ranks, {split} split", study.name),
+        n: seeds(rows.iter().map(|row| row.summary.n), "bars"),
+        notes: Vec::new(),
+    };
+    rank_curves(caption, &tasks)
+}
+
+fn dots(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {
+    let variants: Vec<String> =
+        study.variants.iter().filter(|variant| rows.iter().any(|row| row.variant == **variant)).cloned().collect();
+    let means = |task: &String| {
+        let metric = rows.iter().find(|row| row.task == *task).map(|row| row.metric.clone())?;
+        let mean = |variant: &String| {
+            rows.iter().find(|row| row.task == *task && row.variant == *variant).map(|row| hundredfold(row))
+        };
+        Some(TaskMeans {
+            task: task.clone(),
+            unit: unit(&metric).to_owned(),
+            metric,
+            means: variants.iter().map(mean).collect(),
+        })
+    };
+    let tasks: Vec<TaskMeans> = study.tasks.iter().filter_map(means).collect();
+    let caption = Caption {
+        title: format!("{}: variants on the {split} split", study.name),
+        n: seeds(rows.iter().map(|row| row.summary.n), "bars"),
+        notes: Vec::new(),
+    };
+    let baseline = study.baseline.and_then(|label| variants.iter().position(|variant| variant == label));
+    comparison(caption, &variants, &tasks, baseline)
+}
+
+/// Training losses with bands over seeds, at most eight series in a figure.
+pub fn training(study: &Study<'_>, records: &[RunRecord]) -> Vec<Named> {
+    let finished: Vec<&RunRecord> = records.iter().filter(|record| record.is_finished()).collect();
+    let mut groups: BTreeMap<(&str, &str, usize), Vec<&RunRecord>> = BTreeMap::new();
+    for record in &finished {
+        let cell = &record.cell;
+        groups.entry((&cell.task, &cell.variant, cell.rank)).or_default().push(record);
+    }
+    let ranks = |variant: &str| groups.keys().filter(|key| key.1 == variant).map(|key| key.2).collect::<BTreeSet<_>>();
+    let mut names: Vec<(&str, usize)> = Vec::new();
+    for variant in study.variants {
+        names.extend(ranks(variant).into_iter().map(|rank| (variant.as_str(), rank)));
+    }
+    let series = |(variant, rank): (&str, usize), task: &str| {
+        let runs = groups.get(&(task, variant, rank))?;
+        let name = if ranks(variant).len() > 1 { format!("{variant}, r = {rank}") } else { variant.to_owned() };
+        let windows: Vec<Vec<(u64, f64)>> = runs.iter().map(|record| averaged(record)).collect();
+        let shortest = windows.iter().map(Vec::len).min().unwrap_or(0);
+        let points: Vec<_> = (0..shortest)
+            .filter_map(|at| {
+                let losses: Vec<f64> = windows.iter().map(|window| window[at].1).collect();
+                Some((windows[0][at].0 as f64, over_seeds(&losses)?))
+            })
+            .collect();
+        (!points.is_empty()).then_some(Curve { name, points })
+    };
+    let parts: Vec<&[(&str, usize)]> = names.chunks(MOST_SERIES).collect();
+    let figure = |(index, part): (usize, &&[(&str, usize)])| {
+        let of_task = |task: &String| {
+            let curves: Vec<Curve> = part.iter().filter_map(|name| series(*name, task)).collect();
+            let metric = "training loss".to_owned();
+            (!curves.is_empty()).then(|| TaskCurves { task: task.clone(), metric, unit: "nats".to_owned(), curves })
+        };
+        let tasks: Vec<TaskCurves> = study.tasks.iter().filter_map(of_task).collect();
+        let of = if parts.len() > 1 { format!(", part {} of {}", index + 1, parts.len()) } else { String::new() };
+        let caption = Caption {
+            title: format!("{}: training loss{of}", study.name),
+            n: seeds(groups.values().map(Vec::len), "bands"),
+            notes: vec![format!("Each point is the mean over {WINDOW} steps.")],
+        };
+        let suffix = if parts.len() > 1 { format!("-{}", index + 1) } else { String::new() };
+        (!tasks.is_empty()).then(|| Named::new(format!("training{suffix}"), training_curves(caption, &tasks)))
+    };
+    parts.iter().enumerate().filter_map(figure).collect()
+}
+
+/// Last step and mean loss of every window.
+fn averaged(record: &RunRecord) -> Vec<(u64, f64)> {
+    let (steps, losses) = (record.steps.step(), record.steps.task_loss());
+    steps
+        .chunks(WINDOW)
+        .zip(losses.chunks(WINDOW))
+        .filter(|(steps, _)| steps.len() == WINDOW)
+        .map(|(steps, losses)| (steps[WINDOW - 1], losses.iter().sum::<f64>() / WINDOW as f64))
+        .collect()
+}
+
+/// Final ranks of the variants that were pruned, one figure per variant and task. `schedule` gives a record's planned budget.
+pub fn allocation(
+    study: &Study<'_>,
+    records: &[RunRecord],
+    schedule: &dyn Fn(&RunRecord) -> Vec<(f64, f64)>,
+) -> Vec<Named> {
+    let pruned = |record: &&RunRecord| record.measured.final_ranks.values().any(|rank| *rank != record.cell.rank);
+    let mut groups: BTreeMap<(&str, &str), Vec<&RunRecord>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.is_finished()) {
+        groups.entry((&record.cell.task, &record.cell.variant)).or_default().push(record);
+    }
+    let many = groups.len() > 1;
+    groups
+        .into_iter()
+        .filter(|(_, runs)| runs.iter().any(pruned))
+        .map(|((task, variant), runs)| {
+            let name = if many { format!("ranks-{task}-{variant}") } else { "ranks".to_owned() };
+            Named::new(name, allocated(study, task, variant, &runs, &schedule(runs[0])))
+        })
+        .collect()
+}
+
+fn allocated(
+    study: &Study<'_>,
+    task: &str,
+    variant: &str,
+    runs: &[&RunRecord],
+    schedule: &[(f64, f64)],
+) -> crate::figure::Figure {
+    let maps: BTreeSet<&String> = runs.iter().flat_map(|record| record.measured.final_ranks.keys()).collect();
+    let layers: BTreeSet<usize> = maps.iter().filter_map(|map| place(map).0).collect();
+    let mut kinds: Vec<String> = Vec::new();
+    for map in &maps {
+        let kind = place(map).1;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let mut mean = Matrix { rows: kinds.len(), columns: layers.len(), values: Vec::new(), flags: Vec::new() };
+    let mut spread = mean.clone();
+    for kind in &kinds {
+        for layer in &layers {
+            let found: Vec<f64> = runs
+                .iter()
+                .flat_map(|record| &record.measured.final_ranks)
+                .filter(|(map, _)| place(map) == (Some(*layer), kind.clone()))
+                .map(|(_, rank)| *rank as f64)
+                .collect();
+            let summary = crate::stats::Summary::of(&found).ok();
+            mean.values.push(summary.map(|summary| summary.mean));
+            spread.values.push(summary.and_then(|summary| summary.std));
+        }
+    }
+    let totals: Vec<usize> = runs.iter().map(|record| record.measured.final_ranks.values().sum()).collect();
+    let same = totals.windows(2).all(|pair| pair[0] == pair[1]);
+    let caption = Caption {
+        title: format!("{}: final ranks of {variant} on {task}", study.name),
+        n: seeds(std::iter::once(runs.len()), "").split(';').next().unwrap_or_default().to_owned(),
+        notes: vec![if same {
+            format!("Every run ended with {} components over {} maps.", totals[0], maps.len())
+        } else {
+            format!("The runs ended with different numbers of components: {totals:?}.")
+        }],
+    };
+    let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
+    rank_allocation(caption, [&kinds, &layers], &mean, (runs.len() > 1).then_some(&spread), schedule, &[])
+}

@@ -1,0 +1,185 @@
+//! The adapters of a study under the measures of [`crate::subspace`]: which pairs are compared, and the tables that come out.
+//!
+//! | table | one row per | measures |
+//! |---|---|---|
+//! | [`overlap::rows`] | pair of runs, map, side and cut | `φ(i, j)` beside its random mean and band |
+//! | [`projection::rows`] | run and map | LoRA's table 7 |
+//! | [`shape::rows`] | run and map | spectrum of `ΔW`, intruder dimensions |
+//! | [`movement::rows`] | run, map and snapshot | `ΔM`, `ΔD`, distance to the end |
+//! | [`span::rows`] | pair of a frozen factor and a full update | share of the update within reach |
+//!
+//! Maps that a run left untouched (rank 0, as after pruning) have no directions; they have no rows.
+
+use std::collections::BTreeMap;
+
+use nalgebra::DMatrix;
+use record::CellId;
+use serde::Serialize;
+
+use crate::subspace::{Side, SubspaceError, basis::Basis, factored::Update};
+
+pub mod movement;
+pub mod overlap;
+pub mod projection;
+pub mod shape;
+pub mod span;
+
+/// One run's adapter.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// How messages call it.
+    pub name: String,
+    /// Its place in the grid.
+    pub cell: CellId,
+    /// Its maps, by name.
+    pub maps: BTreeMap<String, Map>,
+    /// `ΔW` of every map at steps of the training.
+    pub snapshots: BTreeMap<u64, BTreeMap<String, Update>>,
+}
+
+/// One map of one run.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// `W0`, `[d_in, d_out]`, where the base is at hand.
+    pub base: Option<DMatrix<f64>>,
+    /// `ΔW`, `[d_in, d_out]`.
+    pub update: Update,
+}
+
+/// What could not be measured, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// A measure is not defined on a map.
+    #[error("`{subject}`, map `{map}`: {source}")]
+    Measure {
+        /// Run or pair of runs.
+        subject: String,
+        /// The map.
+        map: String,
+        /// Why.
+        source: SubspaceError,
+    },
+    /// Two adapters have no map in common.
+    #[error("`{first}` and `{second}` share no map; `{first}` has {}, `{second}` has {}", names(first_maps), names(second_maps))]
+    NothingShared {
+        /// One adapter.
+        first: String,
+        /// Its maps.
+        first_maps: Vec<String>,
+        /// The other.
+        second: String,
+        /// Its maps.
+        second_maps: Vec<String>,
+    },
+    /// A side needs factors, but the update is dense.
+    #[error("`{subject}`, map `{map}`: side `{side}` is a factor's, but this update has no factors; use `delta-input` or `delta-output`")]
+    NoFactors {
+        /// Run or pair of runs.
+        subject: String,
+        /// The map.
+        map: String,
+        /// The side.
+        side: &'static str,
+    },
+}
+
+/// The first few of many names.
+fn names(all: &[String]) -> String {
+    let shown: Vec<String> = all.iter().take(3).map(|name| format!("`{name}`")).collect();
+    let more = if all.len() > 3 { format!(" and {} more", all.len() - 3) } else { String::new() };
+    shown.join(", ") + &more
+}
+
+/// Whose directions are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Directions {
+    /// The factor on the inputs, the paper's `A`.
+    A,
+    /// The factor on the outputs, the paper's `B`.
+    B,
+    /// `ΔW` in the input space: the paper's right singular vectors.
+    DeltaInput,
+    /// `ΔW` in the output space: the paper's left singular vectors.
+    DeltaOutput,
+}
+
+impl Directions {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::A, Self::B, Self::DeltaInput, Self::DeltaOutput];
+
+    /// As written in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+            Self::DeltaInput => "delta-input",
+            Self::DeltaOutput => "delta-output",
+        }
+    }
+
+    /// The directions of one map; none where it has rank 0.
+    pub fn of(self, update: &Update, subject: &str, map: &str) -> Result<Option<Basis>, SurveyError> {
+        let found = match (self, update) {
+            (Self::A, Update::Factored(product)) => product.factor_basis(Side::Input),
+            (Self::B, Update::Factored(product)) => product.factor_basis(Side::Output),
+            (Self::A | Self::B, Update::Dense(_)) => {
+                return Err(SurveyError::NoFactors {
+                    subject: subject.to_owned(),
+                    map: map.to_owned(),
+                    side: self.name(),
+                });
+            }
+            (Self::DeltaInput, update) => update.svd().map(|svd| svd.basis(Side::Input)),
+            (Self::DeltaOutput, update) => update.svd().map(|svd| svd.basis(Side::Output)),
+        };
+        trained(found, subject, map)
+    }
+}
+
+impl Subject {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Whether every map's update is a product of factors.
+    pub fn is_factored(&self) -> bool {
+        self.maps.values().all(|map| matches!(map.update, Update::Factored(_)))
+    }
+}
+
+/// A map's layer, where its name has a number, and what it is within the layer.
+pub fn place(map: &str) -> (Option<usize>, String) {
+    let parts: Vec<&str> = map.split('.').collect();
+    let Some(at) = parts.iter().position(|part| part.parse::<usize>().is_ok()) else { return (None, map.to_owned()) };
+    let rest: Vec<&str> = parts[at + 1..].iter().copied().filter(|part| !["attention", "self"].contains(part)).collect();
+    // Two maps of a layer are called `output.dense`; the attention's keeps its prefix.
+    let kind = if parts[at + 1..].starts_with(&["attention", "output"]) {
+        format!("attention.{}", rest.join("."))
+    } else {
+        rest.join(".")
+    };
+    (parts[at].parse().ok(), kind)
+}
+
+/// Rows as CSV with a header; nothing for none.
+pub fn csv<T: Serialize>(rows: &[T]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).unwrap_or_else(|error| unreachable!("a flat row is CSV: {error}"));
+    }
+    let bytes = writer.into_inner().unwrap_or_else(|error| unreachable!("memory takes every byte: {error}"));
+    String::from_utf8(bytes).unwrap_or_else(|error| unreachable!("CSV of text is text: {error}"))
+}
+
+/// The value of a measure; none where the map has rank 0.
+fn trained<T>(found: Result<T, SubspaceError>, subject: &str, map: &str) -> Result<Option<T>, SurveyError> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(SubspaceError::RankZero { .. }) => Ok(None),
+        Err(source) => Err(SurveyError::Measure { subject: subject.to_owned(), map: map.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

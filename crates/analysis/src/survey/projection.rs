@@ -1,0 +1,68 @@
+//! LoRA's table 7 for every run and map: how much of `W` lies in the directions of `ΔW`, and how much these are amplified.
+
+use serde::Serialize;
+
+use super::{Subject, SurveyError, trained};
+use crate::subspace::{
+    projection,
+    top::{TopOptions, top},
+};
+
+/// One run and map, with as many directions as its update has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The task.
+    pub task: String,
+    /// The variant.
+    pub variant: String,
+    /// The run's rank.
+    pub rank: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// The map.
+    pub map: String,
+    /// Directions: the update's numerical rank.
+    pub directions: usize,
+    /// `‖W‖_F`
+    pub base_norm: f64,
+    /// `‖ΔW‖_F`
+    pub update_norm: f64,
+    /// `‖UᵀWV‖_F`, directions of `ΔW`.
+    pub onto_update: f64,
+    /// `‖UᵀWV‖_F`, directions of `W`.
+    pub onto_base: f64,
+    /// `(E ‖UᵀWV‖_F²)^½`, random directions.
+    pub onto_random: f64,
+    /// `‖ΔW‖_F / ‖UᵀWV‖_F`; empty where `W` vanishes on the directions of `ΔW`.
+    pub amplification: Option<f64>,
+}
+
+/// Rows of every factored update whose base is at hand.
+pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
+    let mut rows = Vec::new();
+    for subject in subjects.iter().filter(|subject| subject.is_factored()) {
+        for (name, map) in &subject.maps {
+            let Some(base) = &map.base else { continue };
+            let Some(update) = trained(map.update.svd(), &subject.name(), name)? else { continue };
+            let failed = |source| SurveyError::Measure { subject: subject.name(), map: name.clone(), source };
+            let leading = top(base, update.rank(), TopOptions::default()).map_err(failed)?;
+            let directions = update.rank().min(leading.svd.rank());
+            let found = projection::table(base, &update, &leading.svd, &[directions]).map_err(failed)?[0];
+            rows.push(Row {
+                task: subject.cell.task.clone(),
+                variant: subject.cell.variant.clone(),
+                rank: subject.cell.rank,
+                seed: subject.cell.seed,
+                map: name.clone(),
+                directions,
+                base_norm: found.base_norm,
+                update_norm: found.update_norm,
+                onto_update: found.onto_update,
+                onto_base: found.onto_base,
+                onto_random: found.onto_random,
+                amplification: found.amplification,
+            });
+        }
+    }
+    Ok(rows)
+}

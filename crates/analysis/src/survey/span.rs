@@ -1,0 +1,58 @@
+//! How much of a full update a frozen random factor could have expressed (LoRA-FA, VeRA).
+
+use serde::Serialize;
+
+use super::{Subject, SurveyError};
+use crate::subspace::{Side, factored::Update, random::mean_reach, reach::reach};
+
+/// One frozen factor against one full update of the same task, seed and map.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The task.
+    pub task: String,
+    /// The seed.
+    pub seed: u64,
+    /// The variant with the frozen factor.
+    pub variant: String,
+    /// Its rank.
+    pub rank: usize,
+    /// The variant whose update is taken as full.
+    pub full: String,
+    /// The map.
+    pub map: String,
+    /// `‖P ΔW‖_F² / ‖ΔW‖_F²`
+    pub reach: f64,
+    /// Its mean over random factors, `rank/d_in`, at most 1.
+    pub random_mean: f64,
+}
+
+/// Rows of every pair of a factored run of `frozen` variants and a dense one.
+pub fn rows(subjects: &[Subject], frozen: &[&str]) -> Result<Vec<Row>, SurveyError> {
+    let mut rows = Vec::new();
+    for subject in subjects.iter().filter(|subject| frozen.contains(&subject.cell.variant.as_str())) {
+        for full in subjects.iter().filter(|full| {
+            (&full.cell.task, full.cell.seed) == (&subject.cell.task, subject.cell.seed) && !full.is_factored()
+        }) {
+            for (name, map) in &subject.maps {
+                let (Update::Factored(product), Some(partner)) = (&map.update, full.maps.get(name)) else { continue };
+                let (d_in, _) = product.shape();
+                let found = reach(&partner.update, product.a(), Side::Input).map_err(|source| SurveyError::Measure {
+                    subject: format!("{} and {}", subject.cell, full.cell),
+                    map: name.clone(),
+                    source,
+                })?;
+                rows.push(Row {
+                    task: subject.cell.task.clone(),
+                    seed: subject.cell.seed,
+                    variant: subject.cell.variant.clone(),
+                    rank: subject.cell.rank,
+                    full: full.cell.variant.clone(),
+                    map: name.clone(),
+                    reach: found,
+                    random_mean: mean_reach(d_in, subject.cell.rank.min(d_in)),
+                });
+            }
+        }
+    }
+    Ok(rows)
+}

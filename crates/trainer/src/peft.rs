@@ -1,0 +1,127 @@
+//! Adapters that Hugging Face PEFT wrote: a folder with `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! A LoRA in that format has per map `lora_A.weight` `[r, d_in]` and `lora_B.weight` `[d_out, r]` under
+//! `base_model.model.<map>`, and the scale is `lora_alpha/r`, or `lora_alpha/√r` with `use_rslora`; `rank_pattern` and
+//! `alpha_pattern` replace both for maps whose name ends in the key or matches it as a regular expression.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use regex::Regex;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::Deserialize;
+
+use crate::{
+    error::TrainError,
+    update::{Change, MapUpdate, Updates},
+};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// What of `adapter_config.json` decides the update.
+#[derive(Debug, Deserialize)]
+struct Config {
+    peft_type: String,
+    r: usize,
+    lora_alpha: f64,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
+    rank_pattern: BTreeMap<String, usize>,
+    #[serde(default)]
+    alpha_pattern: BTreeMap<String, f64>,
+}
+
+/// Whether PEFT wrote this folder.
+pub fn is_folder(path: &Path) -> bool {
+    path.join(CONFIG).is_file()
+}
+
+/// The update of every map.
+pub fn read(folder: &Path) -> Result<Updates, TrainError> {
+    let config_path = folder.join(CONFIG);
+    let foreign = |path: &Path, reason: String| TrainError::Foreign { path: path.to_owned(), reason };
+    let config: Config = serde_json::from_slice(&bytes(&config_path)?)
+        .map_err(|error| foreign(&config_path, format!("not a LoRA configuration: {error}")))?;
+    if config.peft_type != "LORA" || config.use_dora {
+        let kind = if config.use_dora { "DoRA" } else { &config.peft_type };
+        let reason = format!(
+            "peft_type is `{kind}`, but only plain LoRA and rsLoRA adapters are read; convert it with PEFT first"
+        );
+        return Err(foreign(&config_path, reason));
+    }
+    let path = folder.join(WEIGHTS);
+    let bytes = bytes(&path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(&path, format!("not safetensors: {error}")))?;
+    let mut maps = BTreeMap::new();
+    for (name, a) in file.tensors() {
+        let Some(map) = name.strip_suffix(".lora_A.weight") else { continue };
+        let partner = format!("{map}.lora_B.weight");
+        let b =
+            file.tensor(&partner).map_err(|_| foreign(&path, format!("`{name}` is there, but `{partner}` is not")))?;
+        let (&[rank, d_in], &[d_out, rank_b]) = (a.shape(), b.shape()) else {
+            return Err(foreign(
+                &path,
+                format!("`{map}`: the factors are {:?} and {:?}, not matrices", a.shape(), b.shape()),
+            ));
+        };
+        let pattern = |pattern: &str| matches(pattern, map);
+        let r = config.rank_pattern.iter().find(|(key, _)| pattern(key)).map_or(config.r, |(_, r)| *r);
+        let alpha = config.alpha_pattern.iter().find(|(key, _)| pattern(key)).map_or(config.lora_alpha, |(_, a)| *a);
+        if rank != rank_b || rank != r || r == 0 {
+            let reason = format!("`{map}`: A has rank {rank}, B {rank_b}, the configuration says {r}; they must agree");
+            return Err(foreign(&path, reason));
+        }
+        let scale = if config.use_rslora { alpha / (r as f64).sqrt() } else { alpha / r as f64 };
+        let (a, b) = (numbers(&a, &name, &path)?, numbers(&b, &partner, &path)?);
+        let change = Change::LowRank {
+            rank,
+            down: transposed(&a, rank, d_in).into_iter().map(|v| v * scale).collect(),
+            up: transposed(&b, d_out, rank),
+        };
+        maps.insert(plain_name(map).to_owned(), MapUpdate { d_in, d_out, base: None, change });
+    }
+    if maps.is_empty() {
+        return Err(foreign(&path, "it has no `lora_A.weight`; is it an adapter of another kind?".to_owned()));
+    }
+    Ok(Updates { name: folder.display().to_string(), card: None, maps })
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, TrainError> {
+    std::fs::read(path).map_err(|source| TrainError::Io { path: path.to_owned(), source })
+}
+
+/// PEFT's rule: the pattern is the name's end after a dot, or the whole name, as a regular expression.
+fn matches(pattern: &str, map: &str) -> bool {
+    Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).is_ok_and(|regex| regex.is_match(map))
+}
+
+/// The map's name without what PEFT and a model with a head put in front.
+fn plain_name(map: &str) -> &str {
+    let map = map.strip_prefix("base_model.model.").unwrap_or(map);
+    ["roberta.", "bert.", "model.", "transformer."].iter().find_map(|prefix| map.strip_prefix(prefix)).unwrap_or(map)
+}
+
+fn numbers(tensor: &TensorView<'_>, name: &str, path: &PathBuf) -> Result<Vec<f64>, TrainError> {
+    let data = tensor.data();
+    Ok(match tensor.dtype() {
+        Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        Dtype::F32 => data.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+        Dtype::F16 => data.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f64()).collect(),
+        Dtype::BF16 => data.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f64()).collect(),
+        other => {
+            let reason = format!("`{name}` is {other:?}, but an adapter is f64, f32, f16 or bf16");
+            return Err(TrainError::Foreign { path: path.clone(), reason });
+        }
+    })
+}
+
+/// `[rows, cols]` to `[cols, rows]`, both row-major.
+fn transposed(values: &[f64], rows: usize, cols: usize) -> Vec<f64> {
+    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
+}
