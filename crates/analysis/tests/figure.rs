@@ -207,7 +207,7 @@ fn ordinary() -> Vec<(&'static str, Figure)> {
                 caption("Directions of W in ΔW"),
                 &[map("query, layer 6", holes(phi(64, 77, 0.2, 6)))],
                 ["i (directions of ΔW)", "j (directions of W)"],
-                0.5,
+                0.7,
             ),
         ),
         ("amplification", amplification(caption("ΔW amplifies directions that W does not emphasise"), &amplification_rows(&["r = 4", "r = 64"]))),

@@ -81,10 +81,10 @@ impl Fonts {
         rings
     }
 
-    /// Breaks a text into lines of at most `room`: at spaces, else after `_ - / , ;`, else anywhere.
+    /// Breaks a text into lines of at most `room`: between [`pieces`], else anywhere.
     pub(super) fn wrap(&self, text: &str, weight: Weight, size: f64, room: f64) -> Vec<String> {
         let mut lines = vec![String::new()];
-        for piece in text.split_inclusive([' ', '_', '-', '/', ',', ';']) {
+        for piece in pieces(text) {
             // A piece of markup is not broken: its braces belong together.
             let glue = open_brace(lines.last().map_or("", String::as_str));
             let last = lines.len() - 1;
@@ -114,6 +114,29 @@ impl Fonts {
         }
         lines.iter().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
     }
+}
+
+/// Where a line may end: after spaces and `_ - / , ;`, and after the dots of a path.
+pub(super) fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = vec![];
+    let mut start = 0;
+    for (place, c) in text.char_indices() {
+        let end = place + c.len_utf8();
+        let next = text[end..].chars().next();
+        // Not before the brace of markup, nor within a number.
+        let may = match c {
+            ' ' | '-' | '/' | ',' | ';' => true,
+            '_' => next != Some('{'),
+            '.' => next.is_some_and(char::is_alphabetic),
+            _ => false,
+        };
+        if may {
+            pieces.push(&text[start..end]);
+            start = end;
+        }
+    }
+    pieces.push(&text[start..]);
+    pieces
 }
 
 /// Markup removed, for machines: `W_{q}` reads `W_q`.

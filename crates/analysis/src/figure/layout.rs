@@ -8,7 +8,7 @@ mod axis;
 
 use axis::{Ticks, horizontal, vertical};
 
-use super::colour::{Colour, GREY, GRID, INK, viridis};
+use super::colour::{Colour, GREY, GRID, INK, UNDEFINED, viridis};
 use super::font::{Fonts, Weight};
 use super::panel::{self, Frame, SMALL, Styles, sideways, spans};
 use super::raster::DOT;
@@ -25,8 +25,10 @@ const LEADING: f64 = 1.25;
 const ASCENT: f64 = 0.78;
 /// Around the whole figure.
 const MARGIN: f64 = 4.0;
-/// Between neighbouring panels, and between blocks.
-const GAP: f64 = 7.0;
+/// Between neighbouring panels.
+const GAP: f64 = 10.0;
+/// Between a data area and its colour bar.
+const BAR_GAP: f64 = 7.0;
 /// Length of ticks.
 const TICK: f64 = 2.5;
 const BAR: f64 = 7.0;
@@ -35,8 +37,8 @@ const TALLEST: f64 = 648.0;
 const LONGEST_BAR: f64 = 150.0;
 /// Of the data area's width and height: less is illegible.
 const SMALLEST: f64 = 34.0;
-/// Length of a legend's sample.
-const SAMPLE: f64 = 17.0;
+/// Between entries of the legend.
+const BETWEEN: f64 = 12.0;
 
 /// Places everything and draws it.
 pub(super) fn layout(figure: &Figure) -> Result<Scene, FigureError> {
@@ -87,42 +89,69 @@ enum Key<'a> {
     Flagged,
 }
 
-/// Entries in lines over the whole width; returns where they end.
+/// Entries in one line or, where they need more, in columns; returns where they end.
 fn legend(scene: &mut Scene, fonts: &Fonts, figure: &Figure, y: f64) -> f64 {
     let styles = Styles::of(figure);
-    let mut x = MARGIN;
+    let room = scene.width - 2.0 * MARGIN;
+    let entries: Vec<(Vec<String>, f64, Key)> = keys(figure)
+        .into_iter()
+        .map(|(name, key)| {
+            let sample = key.sample() + 4.0;
+            let lines = fonts.wrap(name, Weight::Regular, SMALL, room - sample);
+            let widest = lines.iter().map(|line| fonts.width(line, Weight::Regular, SMALL)).fold(0.0, f64::max);
+            (lines, sample + widest + BETWEEN, key)
+        })
+        .collect();
+    let total: f64 = entries.iter().map(|entry| entry.1).sum();
+    let column = entries.iter().map(|entry| entry.1).fold(0.0, f64::max);
+    let columns = if total - BETWEEN <= room { entries.len() } else { (((room + BETWEEN) / column) as usize).max(1) };
     let mut y = y;
-    let mut height = 0.0;
-    for (name, key) in keys(figure) {
-        let lines = fonts.wrap(name, Weight::Regular, SMALL, scene.width - 2.0 * MARGIN - SAMPLE - 4.0);
-        let widest = lines.iter().map(|line| fonts.width(line, Weight::Regular, SMALL)).fold(0.0, f64::max);
-        let width = SAMPLE + 4.0 + widest;
-        if x > MARGIN && x + width > scene.width - MARGIN {
-            (x, y) = (MARGIN, y + height + 2.0);
+    for line in entries.chunks(columns.max(1)) {
+        let mut x = MARGIN;
+        for (text, width, key) in line {
+            entry(scene, fonts, &styles, text, key, [x, y]);
+            x += if columns == entries.len() { *width } else { column };
         }
-        let middle = y + 0.5 * LEADING * SMALL;
-        let cell = Rect { left: x + 4.0, top: middle - 3.5, right: x + SAMPLE - 2.0, bottom: middle + 3.5 };
-        match key {
-            Key::Series(series) => styles.sample(scene, series, [x, middle], SAMPLE),
-            Key::Undefined => {
-                scene.rect(cell, super::colour::UNDEFINED);
-                panel::hatch(scene, cell);
-                scene.frame(cell, GREY, 0.5);
-            }
-            Key::Flagged => {
-                scene.rect(cell, viridis(0.55));
-                panel::flag(scene, cell, [0, 0, 0]);
-                scene.frame(cell, GREY, 0.5);
-            }
-        }
-        for (index, line) in lines.iter().enumerate() {
-            let at = [x + SAMPLE + 4.0, middle + 0.36 * SMALL + index as f64 * LEADING * SMALL];
-            scene.text(fonts, Text::new(line, at, SMALL, Anchor::Start));
-        }
-        height = LEADING * SMALL * lines.len() as f64;
-        x += width + 10.0;
+        y += LEADING * SMALL * line.iter().map(|entry| entry.0.len()).max().unwrap_or(0) as f64 + 2.0;
     }
-    if height == 0.0 { y } else { y + height + 4.0 }
+    if entries.is_empty() { y } else { y + 2.0 }
+}
+
+/// A sample and what it stands for, from the upper left corner.
+fn entry(scene: &mut Scene, fonts: &Fonts, styles: &Styles, lines: &[String], key: &Key, [x, y]: [f64; 2]) {
+    let middle = y + 0.5 * LEADING * SMALL;
+    let cell = Rect { left: x, top: middle - 3.5, right: x + key.sample(), bottom: middle + 3.5 };
+    match key {
+        Key::Series(series) => styles.sample(scene, series, [x, middle], key.sample()),
+        Key::Undefined => {
+            scene.rect(cell, UNDEFINED);
+            panel::hatch(scene, cell);
+            scene.frame(cell, GREY, 0.5);
+        }
+        Key::Flagged => {
+            scene.rect(cell, viridis(0.55));
+            panel::flag(scene, cell, [0, 0, 0]);
+            scene.frame(cell, GREY, 0.5);
+        }
+    }
+    for (index, line) in lines.iter().enumerate() {
+        let at = [x + key.sample() + 4.0, middle + 0.36 * SMALL + index as f64 * LEADING * SMALL];
+        scene.text(fonts, Text::new(line, at, SMALL, Anchor::Start));
+    }
+}
+
+impl Key<'_> {
+    /// Width of the sample.
+    fn sample(&self) -> f64 {
+        match self {
+            Self::Series(series) => match series.look {
+                Look::Dots => 6.0,
+                Look::Bars => 9.0,
+                _ => 18.0,
+            },
+            Self::Undefined | Self::Flagged => 11.0,
+        }
+    }
 }
 
 /// Every name once, in order of appearance.
@@ -196,7 +225,6 @@ impl Grid {
         let mut left = vec![0.0_f64; columns];
         let mut right = vec![0.0_f64; columns];
         let mut margin = 0.0_f64;
-        let mut height = 0.0_f64;
         loop {
             let taken = left.iter().chain(&right).sum::<f64>() + (columns - 1) as f64 * GAP + margin;
             let plot_width = (width - 2.0 * MARGIN - taken) / columns as f64;
@@ -209,10 +237,8 @@ impl Grid {
                     way: "put fewer panels beside each other, shorten names, or use the width of the text",
                 });
             }
-            height = height.max(figure.aspect * plot_width).max(SMALLEST);
-            for panel in &figure.panels {
-                height = height.max(axis::least_height(panel, fonts, width / columns as f64));
-            }
+            let names = figure.panels.iter().map(|panel| axis::least_height(panel, fonts, width / columns as f64));
+            let height = names.fold((figure.aspect * plot_width).max(SMALLEST), f64::max);
             let plot = [plot_width, height];
             let around = figure
                 .panels
@@ -265,12 +291,12 @@ impl Grid {
             }
             y += self.plot[1] + self.below[row] + if row + 1 < self.above.len() { GAP } else { 2.0 };
         }
-        if let (Some(ticks), Some(colour)) = (&self.bar, shared_colour(figure)) {
+        if let Some(ticks) = &self.bar {
             let half = self.plot[1].min(LONGEST_BAR) / 2.0;
             let middle = f64::midpoint(bounds.0, bounds.1);
-            let left = scene.width - MARGIN - bar_width(ticks) + GAP;
+            let left = scene.width - MARGIN - bar_width(ticks) + BAR_GAP;
             let area = Rect { left, top: middle - half, right: left + BAR, bottom: middle + half };
-            colour_bar(scene, fonts, ticks, colour, area);
+            colour_bar(scene, fonts, ticks, area);
         }
         y
     }
@@ -397,11 +423,17 @@ impl Around {
         let x = area.left - TICK - 2.0 - self.y.extent - 4.0;
         for (line, text) in self.y_label.iter().rev().enumerate() {
             let at = [x - line as f64 * LEADING * LABEL, f64::midpoint(area.top, area.bottom)];
-            scene.text(fonts, Text { upwards: true, ..Text::new(text, at, LABEL, Anchor::Middle) });
+            // A single letter is read more easily upright.
+            let upwards = fonts.width(text, Weight::Regular, LABEL) > LABEL;
+            if upwards {
+                scene.text(fonts, Text { upwards, ..Text::new(text, at, LABEL, Anchor::Middle) });
+            } else {
+                scene.text(fonts, Text::new(text, [at[0] + 2.0, at[1] + 0.3 * LABEL], LABEL, Anchor::End));
+            }
         }
-        if let (Some(ticks), Some(colour)) = (&self.bar, panel.colour()) {
-            let left = area.right + GAP;
-            colour_bar(scene, fonts, ticks, colour, Rect { left, right: left + BAR, ..area });
+        if let Some(ticks) = &self.bar {
+            let left = area.right + BAR_GAP;
+            colour_bar(scene, fonts, ticks, Rect { left, right: left + BAR, ..area });
         }
     }
 
@@ -464,10 +496,10 @@ fn bar_ticks(fonts: &Fonts, colour: &ColourScale, height: f64) -> Ticks {
 
 /// From the data area's edge to the end of the label.
 fn bar_width(ticks: &Ticks) -> f64 {
-    GAP + BAR + TICK + 1.0 + ticks.extent + 3.0 + ticks.title.len() as f64 * LABEL * LEADING
+    BAR_GAP + BAR + TICK + 1.0 + ticks.extent + 3.0 + ticks.title.len() as f64 * LABEL * LEADING
 }
 
-fn colour_bar(scene: &mut Scene, fonts: &Fonts, ticks: &Ticks, colour: &ColourScale, area: Rect) {
+fn colour_bar(scene: &mut Scene, fonts: &Fonts, ticks: &Ticks, area: Rect) {
     let steps = 128;
     for step in 0..steps {
         let (from, to) = (f64::from(step) / f64::from(steps), f64::from(step + 1) / f64::from(steps));
@@ -484,7 +516,6 @@ fn colour_bar(scene: &mut Scene, fonts: &Fonts, ticks: &Ticks, colour: &ColourSc
         }
     }
     let x = area.right + TICK + 1.0 + ticks.extent + 3.0 + ASCENT * LABEL;
-    debug_assert!(!colour.label.is_empty() || ticks.title.is_empty());
     for (line, text) in ticks.title.iter().enumerate() {
         let at = [x + line as f64 * LEADING * LABEL, f64::midpoint(area.top, area.bottom)];
         scene.text(fonts, Text { upwards: true, ..Text::new(text, at, LABEL, Anchor::Middle) });

@@ -18,6 +18,8 @@ pub(super) const SMALL: f64 = 7.0;
 const APART: f64 = 2.2;
 /// Share of a name's place that its bars or points take.
 const CROWD: f64 = 0.76;
+/// The same for points, which are narrower.
+const CLOSE: f64 = 0.5;
 
 const DASHES: [&[f64]; 5] = [&[], &[4.0, 1.6], &[1.2, 1.4], &[5.0, 1.4, 1.2, 1.4], &[8.0, 2.0]];
 const REFERENCES: [&[f64]; 3] = [&[3.0, 2.0], &[1.0, 1.5], &[6.0, 1.5, 1.0, 1.5]];
@@ -161,7 +163,7 @@ impl Styles {
             return;
         }
         if series.look != Look::Dots {
-            if series.look == Look::Band {
+            if series.look == Look::Band && series.points.iter().any(|point| point.interval.is_some()) {
                 scene.fill(corners(Rect { left: x, top: y - 3.0, right: x + width, bottom: y + 3.0 }), colour, BAND);
             }
             let thick = if series.look == Look::Fit { WHISKER } else { LINE };
@@ -266,7 +268,7 @@ fn series(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, char
         let ends = |point: &Point| point.interval.map(|ends| ends.map(|end| if sideways(panel) { at(end, point.y) } else { at(point.x, end) }));
         let line: Ring = series.points.iter().map(|point| at(point.x, point.y)).collect();
         match series.look {
-            Look::Reference => scene.dashed(&line, colour, LINE, styles.pattern(series)),
+            Look::Reference => scene.dashed(&to_the_edges(panel, frame, line), colour, LINE, styles.pattern(series)),
             Look::Fit => scene.line(line, colour, WHISKER),
             Look::Bars => bars(scene, fonts, styles, panel, series, frame, &Bars { shift, width, labels }),
             Look::Band => {
@@ -297,14 +299,28 @@ fn series(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, char
     }
 }
 
+/// Along names, a line ends at the edges instead of in the middle of the first and last name.
+fn to_the_edges(panel: &Panel, frame: &Frame, mut line: Ring) -> Ring {
+    let Rect { left, top, right, bottom } = frame.area;
+    let last = line.len() - 1;
+    if sideways(panel) {
+        (line[0][1], line[last][1]) = (top, bottom);
+    } else if matches!(panel.x.scale, Scale::Names(_)) {
+        (line[0][0], line[last][0]) = (left, right);
+    }
+    line
+}
+
 /// How far a series is moved off its place, in points, so that whiskers can be told apart.
 fn shift(panel: &Panel, chart: &Chart, frame: &Frame, place: usize, count: usize) -> f64 {
     let middle = place as f64 - (count as f64 - 1.0) / 2.0;
-    let slot = |names: &[String], extent: f64| extent / names.len() as f64 * CROWD / count as f64 * middle;
+    let bars = chart.series.iter().any(|series| series.look == Look::Bars);
+    let share = if bars { CROWD } else { CLOSE };
+    let slot = |names: &[String], extent: f64| extent / names.len() as f64 * share / count as f64 * middle;
     match (&panel.y.scale, &panel.x.scale) {
         (Scale::Names(names), _) => slot(names, frame.area.height()),
         (_, Scale::Names(names)) => slot(names, frame.area.width()),
-        (_, Scale::Log2 | Scale::Log10) => {
+        (_, Scale::Log2 | Scale::Log10 | Scale::Integer) => {
             let whiskers = |series: &Series| series.look == Look::Line && series.points.iter().any(|point| point.interval.is_some());
             if chart.series.iter().any(whiskers) { APART * middle } else { 0.0 }
         }
@@ -383,10 +399,10 @@ fn bars(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, series
         let text = short(point.y);
         let at = [x, end - 2.0];
         match bars.labels {
-            Labels::Across => scene.text(fonts, Text::new(&text, at, SMALL, Anchor::Middle)),
+            Labels::Across => scene.text_on_white(fonts, Text::new(&text, at, SMALL, Anchor::Middle)),
             Labels::Upwards => {
                 let at = [x + 0.36 * SMALL, end - 2.0];
-                scene.text(fonts, Text { upwards: true, ..Text::new(&text, at, SMALL, Anchor::Start) });
+                scene.text_on_white(fonts, Text { upwards: true, ..Text::new(&text, at, SMALL, Anchor::Start) });
             }
             Labels::None => {}
         }
@@ -468,7 +484,7 @@ fn shape(at: [f64; 2], index: usize) -> Ring {
 /// With a white rim, so that it stays visible on lines and bands.
 fn marker(scene: &mut Scene, at: [f64; 2], index: usize, colour: Colour) {
     let ring = shape(at, index);
-    outline(scene, &ring, WHITE, 1.1);
+    outline(scene, &ring, WHITE, 0.8);
     scene.fill(ring, colour, 1.0);
 }
 

@@ -1,6 +1,6 @@
 //! Shapes on a canvas, in points from the upper left corner.
 
-use super::colour::{Colour, INK};
+use super::colour::{Colour, INK, WHITE};
 use super::font::{Fonts, Ring, Weight};
 
 /// One shape; later ones cover earlier ones.
@@ -139,6 +139,16 @@ impl Scene {
         let Rect { left, top, right, bottom } = rect;
         let ring = vec![[left, top], [right, top], [right, bottom], [left, bottom], [left, top], [right, top]];
         self.line(ring, colour, width);
+    }
+
+    /// With the grid behind it wiped out.
+    pub(super) fn text_on_white(&mut self, fonts: &Fonts, text: Text) {
+        let below = self.shapes.len();
+        self.text(fonts, text);
+        if let Some(&TextBox { left, top, right, bottom, .. }) = self.texts.last() {
+            let rect = Rect { left: left - 0.5, top: top - 0.5, right: right + 0.5, bottom: bottom + 0.5 };
+            self.shapes.insert(below, Shape::Rect { rect, colour: WHITE });
+        }
     }
 
     pub(super) fn text(&mut self, fonts: &Fonts, text: Text) {

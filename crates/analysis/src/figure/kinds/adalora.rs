@@ -44,8 +44,9 @@ pub fn rank_allocation(
             content: Content::Chart(Chart { series, colour: None }),
         });
     }
-    let columns = panels.len();
-    Figure { title, width: Width::Text, columns, aspect: 0.8, panels, n, notes }
+    // Deep models get the whole width for each panel.
+    let (columns, aspect) = if layers.len() > 24 { (1, 0.22) } else { (panels.len(), 0.8) };
+    Figure { title, width: Width::Text, columns, aspect, panels, n, notes }
 }
 
 /// From zero to the largest value.

@@ -29,7 +29,9 @@ pub struct TaskCurves {
 ///
 /// Valipour et al., *DyLoRA*, EACL 2023, arXiv:2210.07558, Table 2.
 pub fn rank_curves(caption: Caption, tasks: &[TaskCurves]) -> Figure {
-    figure(caption, tasks, "rank", &Scale::Log2, Look::Line)
+    // All of a few ranks, or doublings of many.
+    let few = tasks.iter().flat_map(|task| &task.curves).flat_map(|curve| &curve.points).all(|point| point.0 <= 16.0);
+    figure(caption, tasks, "rank", if few { &Scale::Integer } else { &Scale::Log2 }, Look::Line)
 }
 
 /// A metric against the training step, with bands.

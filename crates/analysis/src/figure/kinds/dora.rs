@@ -51,9 +51,13 @@ fn panel(method: &Dynamics, colour: &ColourScale) -> Panel {
         let points = ends.map(|x| Point::new(x, fit.intercept + fit.slope * x)).to_vec();
         series.push(Series { name: "least squares".to_owned(), look: Look::Fit, points });
     }
+    let count = if count == 1 { "1 point".to_owned() } else { format!("{count} points") };
     let remark = match method.fit {
-        Some(fit) => format!("r = {}{:.2}, {count} points", if fit.correlation < 0.0 { "−" } else { "+" }, fit.correlation.abs()),
-        None => format!("{count} points"),
+        Some(Fit { correlation, .. }) => {
+            let sign = if correlation < 0.0 { "−" } else { "+" };
+            format!("correlation {sign}{:.2}, {count}", correlation.abs())
+        }
+        None => count,
     };
     Panel {
         title: method.method.clone(),

@@ -1,6 +1,6 @@
 //! Dots with whiskers: overlap of seeds by layer, and variants against each other.
 
-use super::super::{Chart, Content, Figure, Look, Panel, Point, Scale, Series, Width};
+use super::super::{Axis, Chart, Content, Figure, Look, Panel, Point, Scale, Series, Width};
 use super::{Caption, Measured, axis};
 
 /// Overlap of one map over the layers.
@@ -13,39 +13,56 @@ pub struct Overlap {
 }
 
 /// Overlap of seeds for every layer and map. `label` names the measure; `random` is its value for random subspaces.
+///
+/// In deep models every map has its own panel, on one scale.
 pub fn seed_overlap(caption: Caption, label: &str, layers: &[String], maps: &[Overlap], random: Option<f64>) -> Figure {
     let Caption { title, n, notes } = caption;
-    let last = layers.len().saturating_sub(1) as f64;
-    let mut series: Vec<Series> = maps
-        .iter()
-        .map(|map| Series {
-            name: map.map.clone(),
-            look: Look::Dots,
-            points: map
-                .layers
-                .iter()
-                .enumerate()
-                .filter_map(|(layer, measured)| {
-                    let Measured { value, interval } = (*measured)?;
-                    Some(Point { x: layer as f64, y: value, interval, shade: None })
-                })
-                .collect(),
-        })
-        .collect();
-    if let Some(random) = random {
-        let points = vec![Point::new(0.0, random), Point::new(last, random)];
-        series.push(Series { name: "random subspaces".to_owned(), look: Look::Reference, points });
-    }
-    let crowded = layers.len() * maps.len() > 24;
-    let panel = Panel {
-        title: String::new(),
-        remark: String::new(),
-        x: axis("layer", "", Scale::Names(layers.to_vec())),
-        y: axis(label, "", Scale::Linear),
-        content: Content::Chart(Chart { series, colour: None }),
+    let deep = layers.len() * maps.len() > 48;
+    let range = if deep { common_range(maps, random) } else { None };
+    let panel = |title: &str, maps: &[Overlap]| {
+        let mut series: Vec<Series> = maps.iter().map(dots).collect();
+        if let Some(random) = random {
+            let last = layers.len().saturating_sub(1) as f64;
+            let points = vec![Point::new(0.0, random), Point::new(last, random)];
+            series.push(Series { name: "random subspaces".to_owned(), look: Look::Reference, points });
+        }
+        Panel {
+            title: title.to_owned(),
+            remark: String::new(),
+            x: axis("layer", "", Scale::Names(layers.to_vec())),
+            y: Axis { range, ..axis(label, "", Scale::Linear) },
+            content: Content::Chart(Chart { series, colour: None }),
+        }
     };
-    let (width, aspect) = if crowded { (Width::Text, 0.35) } else { (Width::Column, 0.62) };
-    Figure { title, width, columns: 1, aspect, panels: vec![panel], n, notes }
+    let panels = if deep {
+        maps.iter().map(|map| panel(&map.map, std::slice::from_ref(map))).collect()
+    } else {
+        vec![panel("", maps)]
+    };
+    let (width, aspect) = match layers.len() * maps.len() {
+        0..=24 => (Width::Column, 0.62),
+        25..=48 => (Width::Text, 0.35),
+        _ => (Width::Text, 0.2),
+    };
+    Figure { title, width, columns: 1, aspect, panels, n, notes }
+}
+
+fn dots(map: &Overlap) -> Series {
+    let point = |(layer, measured): (usize, &Option<Measured>)| {
+        let Measured { value, interval } = (*measured)?;
+        Some(Point { x: layer as f64, y: value, interval, shade: None })
+    };
+    Series { name: map.map.clone(), look: Look::Dots, points: map.layers.iter().enumerate().filter_map(point).collect() }
+}
+
+/// Holds every value and interval with a little room; none where there is no extent.
+fn common_range(maps: &[Overlap], random: Option<f64>) -> Option<[f64; 2]> {
+    let measured = || maps.iter().flat_map(|map| &map.layers).flatten();
+    let ends = measured().flat_map(|measured| measured.interval.unwrap_or([measured.value; 2]));
+    let values: Vec<f64> = ends.chain(measured().map(|measured| measured.value)).chain(random).collect();
+    let (low, high) = (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+    let room = 0.06 * (high - low);
+    (room > 0.0).then_some([low - room, high + room])
 }
 
 /// Means of the variants on one task.

@@ -1,6 +1,6 @@
 //! Ticks with their labels, as many as fit.
 
-use super::super::font::{Fonts, Weight};
+use super::super::font::{Fonts, Weight, pieces};
 use super::super::panel::SMALL;
 use super::super::scale::{Span, Tick};
 use super::super::scene::{Anchor, Scene, Text};
@@ -202,9 +202,6 @@ fn names_below(fonts: &Fonts, names: &[String], room: f64, place: &str) -> Resul
 
 /// Whether lines end only where a reader expects it.
 fn broken_at_words(lines: &[String], name: &str) -> bool {
-    let pieces: Vec<&str> = name.split([' ', '_', '-', '/', ',', ';']).collect();
-    lines.iter().all(|line| {
-        let first = line.split([' ', '_', '-', '/', ',', ';']).next().unwrap_or_default();
-        pieces.contains(&first)
-    })
+    let words: Vec<&str> = pieces(name).iter().map(|piece| piece.trim()).collect();
+    lines.iter().flat_map(|line| pieces(line)).all(|piece| words.contains(&piece.trim()))
 }
