@@ -13,6 +13,7 @@
 mod error;
 
 pub mod compare;
+pub mod figure;
 pub mod render;
 pub mod stats;
 pub mod summary;

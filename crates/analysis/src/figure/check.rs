@@ -18,7 +18,15 @@ pub(super) fn check(figure: &Figure) -> Result<(), FigureError> {
         return Err(FigureError::Empty { place, what: "columns" });
     }
     if !(0.05..=20.0).contains(&figure.aspect) {
-        return Err(FigureError::Outside { place: "figure.aspect".to_owned(), value: figure.aspect, low: 0.05, high: 20.0 });
+        return Err(FigureError::Outside {
+            place: "figure.aspect".to_owned(),
+            value: figure.aspect,
+            low: 0.05,
+            high: 20.0,
+        });
+    }
+    if figure.n.trim().is_empty() {
+        return Err(FigureError::NoCount);
     }
     let fonts = Fonts::load();
     drawable(&fonts, "figure.title", &figure.title)?;
@@ -111,7 +119,11 @@ fn heat(fonts: &Fonts, place: &str, panel: &Panel, heat: &Heat) -> Result<(), Fi
     }
     let cells = matrix.rows * matrix.columns;
     let length = |what, found, expected, unit| {
-        if found == expected { Ok(()) } else { Err(FigureError::Length { place: place.to_owned(), what, found, expected, unit }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(FigureError::Length { place: place.to_owned(), what, found, expected, unit })
+        }
     };
     length("values", matrix.values.len(), cells, "cell")?;
     if !matrix.flags.is_empty() {

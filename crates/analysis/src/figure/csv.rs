@@ -23,34 +23,40 @@ fn heat_lines(text: &mut String, index: usize, panel: &Panel, heat: &Heat) {
             (_, Some(true)) => "flagged",
             _ => "",
         };
-        line(text, &[
-            (index + 1).to_string(),
-            panel.title.clone(),
-            heat.colour.label.clone(),
-            cell_name(&panel.x.scale, column),
-            cell_name(&panel.y.scale, row),
-            value.map(number).unwrap_or_default(),
-            String::new(),
-            String::new(),
-            flag.to_owned(),
-        ]);
+        line(
+            text,
+            &[
+                (index + 1).to_string(),
+                panel.title.clone(),
+                heat.colour.label.clone(),
+                cell_name(&panel.x.scale, column),
+                cell_name(&panel.y.scale, row),
+                value.map(number).unwrap_or_default(),
+                String::new(),
+                String::new(),
+                flag.to_owned(),
+            ],
+        );
     }
 }
 
 fn chart_lines(text: &mut String, index: usize, panel: &Panel, chart: &Chart) {
     for series in &chart.series {
         for Point { x, y, interval, shade } in &series.points {
-            line(text, &[
-                (index + 1).to_string(),
-                panel.title.clone(),
-                series.name.clone(),
-                position(&panel.x.scale, *x),
-                position(&panel.y.scale, *y),
-                shade.map(number).unwrap_or_default(),
-                interval.map(|[low, _]| number(low)).unwrap_or_default(),
-                interval.map(|[_, high]| number(high)).unwrap_or_default(),
-                String::new(),
-            ]);
+            line(
+                text,
+                &[
+                    (index + 1).to_string(),
+                    panel.title.clone(),
+                    series.name.clone(),
+                    position(&panel.x.scale, *x),
+                    position(&panel.y.scale, *y),
+                    shade.map(number).unwrap_or_default(),
+                    interval.map(|[low, _]| number(low)).unwrap_or_default(),
+                    interval.map(|[_, high]| number(high)).unwrap_or_default(),
+                    String::new(),
+                ],
+            );
         }
     }
 }
@@ -79,7 +85,11 @@ fn line(text: &mut String, fields: &[String]) {
     let quoted: Vec<String> = fields
         .iter()
         .map(|field| {
-            if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.clone() }
+            if field.contains([',', '"', '\n', '\r']) {
+                format!("\"{}\"", field.replace('"', "\"\""))
+            } else {
+                field.clone()
+            }
         })
         .collect();
     text.push_str(&quoted.join(","));

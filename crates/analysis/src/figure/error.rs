@@ -26,7 +26,9 @@ pub enum FigureError {
         unit: &'static str,
     },
     /// A number that has no place on an axis.
-    #[error("{place}: the value is `{value}`, but only finite numbers have a place; leave it out, or mark a cell as undefined")]
+    #[error(
+        "{place}: the value is `{value}`, but only finite numbers have a place; leave it out, or mark a cell as undefined"
+    )]
     NotFinite {
         /// Where.
         place: String,
@@ -42,7 +44,9 @@ pub enum FigureError {
         value: f64,
     },
     /// A number without logarithm.
-    #[error("{place}: the value is `{value}`, but a logarithmic axis holds positive numbers; leave it out or use a linear axis")]
+    #[error(
+        "{place}: the value is `{value}`, but a logarithmic axis holds positive numbers; leave it out or use a linear axis"
+    )]
     NotPositive {
         /// Where.
         place: String,
@@ -72,7 +76,9 @@ pub enum FigureError {
         high: f64,
     },
     /// An interval that does not hold its value.
-    #[error("{place}: the interval is {low} to {high}, but must hold its value `{value}`; pass lower and upper end in this order")]
+    #[error(
+        "{place}: the interval is {low} to {high}, but must hold its value `{value}`; pass lower and upper end in this order"
+    )]
     Interval {
         /// Where.
         place: String,
@@ -110,7 +116,9 @@ pub enum FigureError {
         rule: &'static str,
     },
     /// A character that the font lacks.
-    #[error("{place}: `{text}` holds `{character}`, which the built-in font lacks; write it in Latin, Greek or mathematical signs")]
+    #[error(
+        "{place}: `{text}` holds `{character}`, which the built-in font lacks; write it in Latin, Greek or mathematical signs"
+    )]
     Glyph {
         /// Where.
         place: String,
@@ -119,6 +127,11 @@ pub enum FigureError {
         /// The character.
         character: char,
     },
+    /// A figure that does not say how often it was measured.
+    #[error(
+        "figure.n: it is empty, but every figure says what was repeated and how often; write `n = 1 run` where nothing was"
+    )]
+    NoCount,
     /// No room for the contents.
     #[error("{place}: {what} need {needed:.0} pt, but there are {room:.0} pt; {way}")]
     NoRoom {

@@ -2,7 +2,7 @@
 
 use ttf_parser::{Face, GlyphId, OutlineBuilder};
 
-/// DejaVu Sans Condensed 2.37: open, narrow, legible at 7 pt, and complete in Greek and mathematics.
+/// `DejaVu Sans Condensed` 2.37: open, narrow, legible at 7 pt, and complete in Greek and mathematics.
 const REGULAR: &[u8] = include_bytes!("../../assets/fonts/DejaVuSansCondensed.subset.ttf");
 const BOLD: &[u8] = include_bytes!("../../assets/fonts/DejaVuSansCondensed-Bold.subset.ttf");
 

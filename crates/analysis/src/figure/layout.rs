@@ -71,7 +71,14 @@ pub(super) fn layout(figure: &Figure) -> Result<Scene, FigureError> {
 }
 
 /// Text over the whole width; returns where it ends.
-fn paragraph(scene: &mut Scene, fonts: &Fonts, text: &str, (size, weight): (f64, Weight), colour: Colour, y: f64) -> f64 {
+fn paragraph(
+    scene: &mut Scene,
+    fonts: &Fonts,
+    text: &str,
+    (size, weight): (f64, Weight),
+    colour: Colour,
+    y: f64,
+) -> f64 {
     let lines = fonts.wrap(text, weight, size, scene.width - 2.0 * MARGIN);
     let mut y = y;
     for line in &lines {
@@ -328,9 +335,10 @@ impl Around {
         let (span_x, span_y) = spans(panel);
         let place = format!("panel {} (`{}`)", index + 1, panel.title);
         let under = figure.panels.get(index + columns);
-        let beside = (index % columns > 0).then(|| &figure.panels[index - 1]);
+        let beside = (!index.is_multiple_of(columns)).then(|| &figure.panels[index - 1]);
         let same_x = under.is_some_and(|other| other.x == panel.x && spans(other).0 == span_x);
-        let same_y = beside.is_some_and(|other| other.y == panel.y && spans(other).1 == span_y && down(other) == down(panel));
+        let same_y =
+            beside.is_some_and(|other| other.y == panel.y && spans(other).1 == span_y && down(other) == down(panel));
         let mut x = horizontal(fonts, &panel.x, &span_x, plot[0], &place)?;
         let mut y = vertical(fonts, &panel.y, &span_y, plot[1], axis::name_room(slot));
         let label = |label: &str, unit: &str, exponent| axis::label(label, unit, exponent);
@@ -388,7 +396,9 @@ impl Around {
     fn draw(&self, scene: &mut Scene, fonts: &Fonts, figure: &Figure, index: usize, area: Rect) {
         let panel = &figure.panels[index];
         self.draw_titles(scene, fonts, figure.panels.len() > 1, index, area);
-        let at_y = |place: f64| if down(panel) { area.top + place * area.height() } else { area.bottom - place * area.height() };
+        let at_y = |place: f64| {
+            if down(panel) { area.top + place * area.height() } else { area.bottom - place * area.height() }
+        };
         let heat = matches!(panel.content, Content::Heat(_));
         if !heat {
             let across = !matches!(panel.y.scale, Scale::Names(_));
@@ -438,7 +448,10 @@ impl Around {
     }
 
     fn draw_titles(&self, scene: &mut Scene, fonts: &Fonts, lettered: bool, index: usize, area: Rect) {
-        let mut y = area.top - 2.0 - self.remark.len() as f64 * SMALL * LEADING - self.title.len() as f64 * PANEL_TITLE * LEADING;
+        let mut y = area.top
+            - 2.0
+            - self.remark.len() as f64 * SMALL * LEADING
+            - self.title.len() as f64 * PANEL_TITLE * LEADING;
         let indent = if lettered { letter_width(fonts, index) } else { 0.0 };
         for (line, text) in self.title.iter().enumerate() {
             let base = y + ASCENT * PANEL_TITLE;

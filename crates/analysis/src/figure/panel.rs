@@ -15,7 +15,7 @@ const RADIUS: f64 = 2.1;
 /// Type inside panels.
 pub(super) const SMALL: f64 = 7.0;
 /// Series whose whiskers would fall on each other stand this far apart, in points.
-const APART: f64 = 2.2;
+const APART: f64 = 2.8;
 /// Share of a name's place that its bars or points take.
 const CROWD: f64 = 0.76;
 /// The same for points, which are narrower.
@@ -62,7 +62,11 @@ impl Frame {
     }
 
     pub(super) fn at_y(&self, place: f64) -> f64 {
-        if self.down { self.area.top + place * self.area.height() } else { self.area.bottom - place * self.area.height() }
+        if self.down {
+            self.area.top + place * self.area.height()
+        } else {
+            self.area.bottom - place * self.area.height()
+        }
     }
 
     fn at(&self, x: f64, y: f64) -> [f64; 2] {
@@ -81,16 +85,18 @@ pub(super) fn values(panel: &Panel, chart: &Chart) -> (Vec<f64>, Vec<f64>) {
     let ends = || points().filter_map(|point| point.interval).flatten();
     let mut xs: Vec<f64> = points().map(|point| point.x).collect();
     let mut ys: Vec<f64> = points().map(|point| point.y).collect();
-    if sideways(panel) { xs.extend(ends()) } else { ys.extend(ends()) }
+    if sideways(panel) {
+        xs.extend(ends());
+    } else {
+        ys.extend(ends());
+    }
     (xs, ys)
 }
 
 /// Both axes of a panel, ends included.
 pub(super) fn spans(panel: &Panel) -> (Span, Span) {
     match &panel.content {
-        Content::Heat(heat) => {
-            (Span::cells(&panel.x, heat.matrix.columns), Span::cells(&panel.y, heat.matrix.rows))
-        }
+        Content::Heat(heat) => (Span::cells(&panel.x, heat.matrix.columns), Span::cells(&panel.y, heat.matrix.rows)),
         Content::Chart(chart) => {
             let (xs, ys) = values(panel, chart);
             let bars = chart.series.iter().any(|series| series.look == Look::Bars);
@@ -159,7 +165,12 @@ impl Styles {
         let colour = self.colour(series);
         let middle = [x + width / 2.0, y];
         if series.look == Look::Bars {
-            bar(scene, Rect { left: middle[0] - 4.0, top: y - 3.0, right: middle[0] + 4.0, bottom: y + 3.0 }, colour, self.index(&series.name));
+            bar(
+                scene,
+                Rect { left: middle[0] - 4.0, top: y - 3.0, right: middle[0] + 4.0, bottom: y + 3.0 },
+                colour,
+                self.index(&series.name),
+            );
             return;
         }
         if series.look != Look::Dots {
@@ -201,8 +212,12 @@ fn cells(scene: &mut Scene, heat: &Heat, frame: &Frame) {
     };
     scene.rect(frame.area, UNDEFINED);
     // In order of colour, so that cells of one colour are one path.
-    let mut filled: Vec<(Colour, usize)> =
-        matrix.values.iter().enumerate().filter_map(|(place, value)| Some((heat.colour.colour((*value)?), place))).collect();
+    let mut filled: Vec<(Colour, usize)> = matrix
+        .values
+        .iter()
+        .enumerate()
+        .filter_map(|(place, value)| Some((heat.colour.colour((*value)?), place)))
+        .collect();
     filled.sort_unstable();
     for (colour, place) in filled {
         scene.rect(rect(place), colour);
@@ -265,7 +280,9 @@ fn series(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, char
             let [x, y] = frame.at(x, y);
             if sideways(panel) { [x, y + shift] } else { [x + shift, y] }
         };
-        let ends = |point: &Point| point.interval.map(|ends| ends.map(|end| if sideways(panel) { at(end, point.y) } else { at(point.x, end) }));
+        let ends = |point: &Point| {
+            point.interval.map(|ends| ends.map(|end| if sideways(panel) { at(end, point.y) } else { at(point.x, end) }))
+        };
         let line: Ring = series.points.iter().map(|point| at(point.x, point.y)).collect();
         match series.look {
             Look::Reference => scene.dashed(&to_the_edges(panel, frame, line), colour, LINE, styles.pattern(series)),
@@ -290,7 +307,9 @@ fn series(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, char
                         whisker(scene, low, high, colour);
                     }
                     match (point.shade, &chart.colour) {
-                        (Some(shade), Some(scale)) => shaded(scene, place, styles.index(&series.name), scale.colour(shade)),
+                        (Some(shade), Some(scale)) => {
+                            shaded(scene, place, styles.index(&series.name), scale.colour(shade));
+                        }
                         _ => marker(scene, place, styles.index(&series.name), colour),
                     }
                 }
@@ -321,7 +340,10 @@ fn shift(panel: &Panel, chart: &Chart, frame: &Frame, place: usize, count: usize
         (Scale::Names(names), _) => slot(names, frame.area.height()),
         (_, Scale::Names(names)) => slot(names, frame.area.width()),
         (_, Scale::Log2 | Scale::Log10 | Scale::Integer) => {
-            let whiskers = |series: &Series| series.look == Look::Line && series.points.iter().any(|point| point.interval.is_some());
+            let whiskers = |series: &Series| {
+                let lone = series.look == Look::Band && series.points.len() == 1;
+                (series.look == Look::Line || lone) && series.points.iter().any(|point| point.interval.is_some())
+            };
             if chart.series.iter().any(whiskers) { APART * middle } else { 0.0 }
         }
         _ => 0.0,
@@ -375,7 +397,12 @@ fn bars(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, series
         let [x, y] = frame.at(point.x, point.y);
         if sideways(panel) {
             let (floor, y) = (frame.at_x(frame.x.floor()), y + bars.shift);
-            bar(scene, Rect { left: floor.min(x), right: floor.max(x), top: y - half, bottom: y + half }, colour, index);
+            bar(
+                scene,
+                Rect { left: floor.min(x), right: floor.max(x), top: y - half, bottom: y + half },
+                colour,
+                index,
+            );
             let mut end = x;
             if let Some([low, high]) = point.interval {
                 let (low, high) = (frame.at_x(frame.x.place(low)), frame.at_x(frame.x.place(high)));
@@ -511,7 +538,9 @@ pub(super) fn polygon(at: [f64; 2], radius: f64, sides: usize, turn: f64) -> Rin
 
 fn star(at: [f64; 2], radius: f64, tips: usize) -> Ring {
     (0..2 * tips)
-        .map(|index| corner(at, if index % 2 == 0 { radius } else { 0.42 * radius }, 0.25 + index as f64 / (2 * tips) as f64))
+        .map(|index| {
+            corner(at, if index % 2 == 0 { radius } else { 0.42 * radius }, 0.25 + index as f64 / (2 * tips) as f64)
+        })
         .collect()
 }
 

@@ -157,9 +157,7 @@ fn segment(from: BackendCoord, to: BackendCoord, half: f64) -> Vec<BackendCoord>
     }
     let (nx, ny) = (-dy / length * half, dx / length * half);
     [(from, 1.0), (to, 1.0), (to, -1.0), (from, -1.0)]
-        .map(|((x, y), side)| {
-            ((f64::from(x) + side * nx).round() as i32, (f64::from(y) + side * ny).round() as i32)
-        })
+        .map(|((x, y), side)| ((f64::from(x) + side * nx).round() as i32, (f64::from(y) + side * ny).round() as i32))
         .to_vec()
 }
 

@@ -150,10 +150,7 @@ impl Span {
         if step > 1 {
             values.insert(0, 1);
         }
-        values
-            .into_iter()
-            .map(|value| Tick { place: self.place(value as f64), label: value.to_string() })
-            .collect()
+        values.into_iter().map(|value| Tick { place: self.place(value as f64), label: value.to_string() }).collect()
     }
 
     fn powers(&self, count: usize, base: f64) -> (Vec<Tick>, i32) {
@@ -202,7 +199,8 @@ impl Kind {
 fn nice(low: f64, high: f64, count: usize, whole: bool) -> (Vec<f64>, f64) {
     let rough = (high - low) / count.max(1) as f64;
     let unit = power_of_ten(libm::log10(rough).floor() as i32);
-    let mut step = [1.0, 2.0, 2.5, 5.0].into_iter().map(|m| m * unit).find(|&s| s >= rough * 0.999).unwrap_or(10.0 * unit);
+    let mut step =
+        [1.0, 2.0, 2.5, 5.0].into_iter().map(|m| m * unit).find(|&s| s >= rough * 0.999).unwrap_or(10.0 * unit);
     if whole {
         step = step.max(1.0);
         if step == 2.5 {
@@ -217,7 +215,7 @@ fn nice(low: f64, high: f64, count: usize, whole: bool) -> (Vec<f64>, f64) {
 
 /// The power of ten that labels leave out: 0 where they are short without.
 fn exponent(size: f64, step: f64) -> i32 {
-    if size == 0.0 || ((1e-3..1e5).contains(&size) && step >= 1e-5) || (size < 1e5 && size >= 0.1) {
+    if size == 0.0 || ((1e-3..1e5).contains(&size) && step >= 1e-5) || (0.1..1e5).contains(&size) {
         return 0;
     }
     libm::log10(size).floor() as i32
@@ -225,11 +223,12 @@ fn exponent(size: f64, step: f64) -> i32 {
 
 /// Digits behind the point that tell multiples of `step` apart.
 fn decimals(step: f64) -> usize {
-    (0..12).find(|&digits| {
-        let scaled = step * power_of_ten(digits);
-        (scaled - scaled.round()).abs() < 1e-6 * scaled
-    })
-    .unwrap_or(12) as usize
+    (0..12)
+        .find(|&digits| {
+            let scaled = step * power_of_ten(digits);
+            (scaled - scaled.round()).abs() < 1e-6 * scaled
+        })
+        .unwrap_or(12) as usize
 }
 
 /// With a true minus sign, and no negative zero.
@@ -263,4 +262,64 @@ pub(super) fn short(value: f64) -> String {
         return signed(value, (2 - power).max(0) as usize);
     }
     format!("{}·10^{{{}}}", signed(value / power_of_ten(power), 1), signed(f64::from(power), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(scale: Scale, values: &[f64]) -> Span {
+        let axis = Axis { label: String::new(), unit: String::new(), scale, range: None };
+        Span::of(&axis, values, Padding { low: 0.06, high: 0.06 })
+    }
+
+    fn labels(span: &Span, count: usize) -> (Vec<String>, i32) {
+        let (ticks, exponent) = span.ticks(count);
+        (ticks.into_iter().map(|tick| tick.label).collect(), exponent)
+    }
+
+    #[test]
+    fn ticks_are_round_and_short() {
+        for (values, count, want, exponent) in [
+            ([0.0, 1.0], 6, vec!["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"], 0),
+            ([-0.02, 0.03], 3, vec!["−0.02", "0.00", "0.02"], 0),
+            ([54.0, 91.0], 5, vec!["60", "70", "80", "90"], 0),
+            ([1e-9, 4e-9], 4, vec!["1", "2", "3", "4"], -9),
+            ([0.0, 3e6], 4, vec!["0", "1", "2", "3"], 6),
+        ] {
+            assert_eq!(
+                labels(&span(Scale::Linear, &values), count),
+                (want.iter().map(ToString::to_string).collect(), exponent)
+            );
+        }
+        assert_eq!(labels(&span(Scale::Integer, &[1.0, 3.0]), 8).0, ["1", "2", "3"]);
+        assert_eq!(labels(&span(Scale::Log2, &[1.0, 64.0]), 8).0, ["1", "2", "4", "8", "16", "32", "64"]);
+        assert_eq!(labels(&span(Scale::Log10, &[0.02, 4e4]), 8).0, ["0.1", "1", "10", "100", "1000", "10^{4}"]);
+        let index = Axis { label: String::new(), unit: String::new(), scale: Scale::Index, range: None };
+        assert_eq!(labels(&Span::cells(&index, 64), 5).0, ["1", "16", "32", "48", "64"]);
+    }
+
+    #[test]
+    fn numbers_at_bars_have_three_digits() {
+        for (value, want) in
+            [(0.0, "0"), (0.32, "0.320"), (21.67, "21.7"), (-1.9, "−1.90"), (4.2e-7, "4.2·10^{−7}"), (1234.0, "1234")]
+        {
+            assert_eq!(short(value), want);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ticks_lie_on_the_axis_and_differ(low in -1e6_f64..1e6, extent in 1e-3_f64..1e6, count in 1_usize..9) {
+            let span = span(Scale::Linear, &[low, low + extent]);
+            let (ticks, _) = span.ticks(count);
+            for tick in &ticks {
+                prop_assert!((-1e-6..=1.000_001).contains(&tick.place), "{tick:?}");
+            }
+            for pair in ticks.windows(2) {
+                prop_assert!(pair[0].place < pair[1].place && pair[0].label != pair[1].label, "{pair:?}");
+            }
+        }
+    }
 }

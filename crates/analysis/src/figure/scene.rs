@@ -61,7 +61,7 @@ pub(super) enum Anchor {
 /// A text to be placed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {
-    pub(super) text: &'a str,
+    pub(super) words: &'a str,
     /// The anchor's place on the baseline.
     pub(super) at: [f64; 2],
     pub(super) size: f64,
@@ -74,8 +74,8 @@ pub(super) struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// Horizontal, regular, in ink.
-    pub(super) fn new(text: &'a str, at: [f64; 2], size: f64, anchor: Anchor) -> Self {
-        Self { text, at, size, weight: Weight::Regular, anchor, upwards: false, colour: INK }
+    pub(super) fn new(words: &'a str, at: [f64; 2], size: f64, anchor: Anchor) -> Self {
+        Self { words, at, size, weight: Weight::Regular, anchor, upwards: false, colour: INK }
     }
 }
 
@@ -152,7 +152,7 @@ impl Scene {
     }
 
     pub(super) fn text(&mut self, fonts: &Fonts, text: Text) {
-        let width = fonts.width(text.text, text.weight, text.size);
+        let width = fonts.width(text.words, text.weight, text.size);
         let back = match text.anchor {
             Anchor::Start => 0.0,
             Anchor::Middle => width / 2.0,
@@ -161,7 +161,7 @@ impl Scene {
         let [x, y] = text.at;
         let place = |[dx, dy]: [f64; 2]| if text.upwards { [x + dy, y - dx + back] } else { [x + dx - back, y + dy] };
         let mut ink = Rect { left: f64::MAX, top: f64::MAX, right: f64::MIN, bottom: f64::MIN };
-        for ring in fonts.outline(text.text, text.weight, text.size) {
+        for ring in fonts.outline(text.words, text.weight, text.size) {
             let ring: Ring = ring.into_iter().map(place).collect();
             for &[x, y] in &ring {
                 ink.left = ink.left.min(x);
@@ -173,7 +173,7 @@ impl Scene {
         }
         if ink.left <= ink.right {
             let Rect { left, top, right, bottom } = ink;
-            self.texts.push(TextBox { text: text.text.to_owned(), size: text.size, left, top, right, bottom });
+            self.texts.push(TextBox { text: text.words.to_owned(), size: text.size, left, top, right, bottom });
         }
     }
 }

@@ -41,10 +41,18 @@ fn escape(text: &str) -> String {
 /// What the attributes of a path say.
 #[derive(Clone, Copy, PartialEq)]
 enum Paint {
-    Area { rgb: (u8, u8, u8), alpha: f64 },
+    Area {
+        rgb: (u8, u8, u8),
+        alpha: f64,
+    },
     /// Without smoothed edges: neighbouring cells would show seams.
-    Cells { rgb: (u8, u8, u8) },
-    Line { rgb: (u8, u8, u8), width: u32 },
+    Cells {
+        rgb: (u8, u8, u8),
+    },
+    Line {
+        rgb: (u8, u8, u8),
+        width: u32,
+    },
 }
 
 struct Svg<'a> {

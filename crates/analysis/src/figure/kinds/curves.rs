@@ -48,7 +48,10 @@ fn figure(caption: Caption, tasks: &[TaskCurves], label: &str, scale: &Scale, lo
             remark: String::new(),
             x: axis(label, "", scale.clone()),
             y: axis(&task.metric, &task.unit, Scale::Linear),
-            content: Content::Chart(Chart { series: task.curves.iter().map(|curve| series(curve, look)).collect(), colour: None }),
+            content: Content::Chart(Chart {
+                series: task.curves.iter().map(|curve| series(curve, look)).collect(),
+                colour: None,
+            }),
         })
         .collect();
     let (width, columns) = match panels.len() {

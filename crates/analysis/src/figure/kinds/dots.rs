@@ -52,7 +52,11 @@ fn dots(map: &Overlap) -> Series {
         let Measured { value, interval } = (*measured)?;
         Some(Point { x: layer as f64, y: value, interval, shade: None })
     };
-    Series { name: map.map.clone(), look: Look::Dots, points: map.layers.iter().enumerate().filter_map(point).collect() }
+    Series {
+        name: map.map.clone(),
+        look: Look::Dots,
+        points: map.layers.iter().enumerate().filter_map(point).collect(),
+    }
 }
 
 /// Holds every value and interval with a little room; none where there is no extent.
@@ -60,7 +64,10 @@ fn common_range(maps: &[Overlap], random: Option<f64>) -> Option<[f64; 2]> {
     let measured = || maps.iter().flat_map(|map| &map.layers).flatten();
     let ends = measured().flat_map(|measured| measured.interval.unwrap_or([measured.value; 2]));
     let values: Vec<f64> = ends.chain(measured().map(|measured| measured.value)).chain(random).collect();
-    let (low, high) = (values.iter().copied().fold(f64::INFINITY, f64::min), values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+    let (low, high) = (
+        values.iter().copied().fold(f64::INFINITY, f64::min),
+        values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    );
     let room = 0.06 * (high - low);
     (room > 0.0).then_some([low - room, high + room])
 }

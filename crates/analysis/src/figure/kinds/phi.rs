@@ -19,13 +19,19 @@ pub struct PhiMap {
 /// `labels` name `i` and `j`, such as `i (r = 8)` and `j (r = 64)`; `top` is the value of the brightest colour.
 pub fn phi_ranks(caption: Caption, maps: &[PhiMap], labels: [&str; 2], zoom: usize, top: f64) -> Figure {
     let full = maps.iter().map(|map| panel(map.title.clone(), map.phi.clone(), labels, top));
-    let zoomed = maps.iter().map(|map| panel(format!("{}, i, j ≤ {zoom}", map.title), map.phi.corner(zoom, zoom), labels, top));
+    let zoomed =
+        maps.iter().map(|map| panel(format!("{}, i, j ≤ {zoom}", map.title), map.phi.corner(zoom, zoom), labels, top));
     figure(caption, full.chain(zoomed).collect(), if maps.len() > 2 { maps.len() } else { 2 * maps.len() }, 1.0)
 }
 
 /// LoRA Fig. 4: two seeds of every map and a random pair beside each other. Also App. H.3, between `W` and `ΔW`.
 pub fn phi_seeds(caption: Caption, maps: &[PhiMap], labels: [&str; 2], top: f64) -> Figure {
-    figure(caption, maps.iter().map(|map| panel(map.title.clone(), map.phi.clone(), labels, top)).collect(), maps.len().min(4), 1.0)
+    figure(
+        caption,
+        maps.iter().map(|map| panel(map.title.clone(), map.phi.clone(), labels, top)).collect(),
+        maps.len().min(4),
+        1.0,
+    )
 }
 
 /// One small heat map per layer and map, `columns` beside each other.
@@ -42,13 +48,7 @@ fn figure(caption: Caption, panels: Vec<Panel>, columns: usize, aspect: f64) -> 
 
 fn panel(title: String, matrix: Matrix, [i, j]: [&str; 2], top: f64) -> Panel {
     let colour = ColourScale { label: "φ(i, j)".to_owned(), unit: String::new(), range: [0.0, top] };
-    Panel {
-        title,
-        remark: String::new(),
-        x: index(j),
-        y: index(i),
-        content: Content::Heat(Heat { matrix, colour }),
-    }
+    Panel { title, remark: String::new(), x: index(j), y: index(i), content: Content::Heat(Heat { matrix, colour }) }
 }
 
 fn index(label: &str) -> Axis {

@@ -38,11 +38,19 @@ pub fn amplification(caption: Caption, rows: &[AmplificationRow]) -> Figure {
         y: axis(label, "", scale),
         content: Content::Chart(Chart { series, colour: None }),
     };
-    let projected =
-        projections.iter().enumerate().map(|(index, name)| series(name, points(&|row| row.projections[index]))).collect();
+    let projected = projections
+        .iter()
+        .enumerate()
+        .map(|(index, name)| series(name, points(&|row| row.projections[index])))
+        .collect();
     let panels = vec![
         panel("projection of W", "‖U^{T}WV‖_{F}", Scale::Log10, projected),
-        panel("amplification", "‖ΔW‖_{F} / ‖U^{T}WV‖_{F}", Scale::Linear, vec![series(projections[0], points(&|row| row.amplification))]),
+        panel(
+            "amplification",
+            "‖ΔW‖_{F} / ‖U^{T}WV‖_{F}",
+            Scale::Linear,
+            vec![series(projections[0], points(&|row| row.amplification))],
+        ),
     ];
     Figure { title, width: Width::Text, columns: 2, aspect: 0.6, panels, n, notes }
 }

@@ -7,8 +7,11 @@ use super::super::scene::{Anchor, Scene, Text};
 use super::super::{Axis, FigureError, Panel, Scale};
 use super::LEADING;
 
-/// Least distance between neighbouring labels beside each other.
+/// Least distance between neighbouring names beside each other, and between numbers, which are read more quickly apart.
 const CLEAR: f64 = 4.5;
+const APART: f64 = 8.0;
+/// Least distance between the middles of numbers above each other.
+const ABOVE: f64 = 14.0;
 /// Names stand upwards up to this length.
 const LONGEST: f64 = 90.0;
 
@@ -104,17 +107,23 @@ fn every(names: &[String], step: usize) -> impl Iterator<Item = (f64, &String)> 
 }
 
 /// The ticks of a horizontal axis of this length.
-pub(super) fn horizontal(fonts: &Fonts, axis: &Axis, span: &Span, room: f64, place: &str) -> Result<Ticks, FigureError> {
+pub(super) fn horizontal(
+    fonts: &Fonts,
+    axis: &Axis,
+    span: &Span,
+    room: f64,
+    place: &str,
+) -> Result<Ticks, FigureError> {
     if let Scale::Names(names) = &axis.scale {
         return names_below(fonts, names, room, place);
     }
     let width = |tick: &Tick| fonts.width(&tick.label, Weight::Regular, SMALL);
     let fits = |ticks: &[Tick]| {
         ticks.windows(2).all(|pair| {
-            (pair[1].place - pair[0].place) * room >= f64::midpoint(width(&pair[0]), width(&pair[1])) + CLEAR
+            (pair[1].place - pair[0].place) * room >= f64::midpoint(width(&pair[0]), width(&pair[1])) + APART
         })
     };
-    let (ticks, exponent) = fitting(span, &fits, room, 30.0);
+    let (ticks, exponent) = fitting(span, &fits, room);
     let ends = |tick: &Tick| (width(tick) / 2.0 - tick.place * room, width(tick) / 2.0 - (1.0 - tick.place) * room);
     let before = ticks.iter().map(|tick| ends(tick).0).fold(0.0, f64::max);
     let after = ticks.iter().map(|tick| ends(tick).1).fold(0.0, f64::max);
@@ -125,26 +134,24 @@ pub(super) fn horizontal(fonts: &Fonts, axis: &Axis, span: &Span, room: f64, pla
 /// The ticks of a vertical axis of this length; names wrap at `names`.
 pub(super) fn vertical(fonts: &Fonts, axis: &Axis, span: &Span, room: f64, names: f64) -> Ticks {
     let line = LEADING * SMALL;
-    let (labels, exponent): (Vec<Label>, i32) = match &axis.scale {
-        Scale::Names(all) => {
-            let step = if counted(all) { (all.len() as f64 * line / room).ceil().max(1.0) as usize } else { 1 };
-            let label = |(place, name): (f64, &String)| Label { place, lines: fonts.wrap(name, Weight::Regular, SMALL, names) };
-            (every(all, step).map(label).collect(), 0)
-        }
-        _ => {
-            let fits = |ticks: &[Tick]| ticks.windows(2).all(|pair| (pair[1].place - pair[0].place) * room >= line);
-            let (ticks, exponent) = fitting(span, &fits, room, 22.0);
-            (ticks.into_iter().map(|tick| Label { place: tick.place, lines: vec![tick.label] }).collect(), exponent)
-        }
+    let (labels, exponent): (Vec<Label>, i32) = if let Scale::Names(all) = &axis.scale {
+        let step = if counted(all) { (all.len() as f64 * line / room).ceil().max(1.0) as usize } else { 1 };
+        let wrapped = |name: &str| fonts.wrap(name, Weight::Regular, SMALL, names);
+        (every(all, step).map(|(place, name)| Label { place, lines: wrapped(name) }).collect(), 0)
+    } else {
+        let fits = |ticks: &[Tick]| ticks.windows(2).all(|pair| (pair[1].place - pair[0].place) * room >= ABOVE);
+        let (ticks, exponent) = fitting(span, &fits, room);
+        (ticks.into_iter().map(|tick| Label { place: tick.place, lines: vec![tick.label] }).collect(), exponent)
     };
-    let width = |label: &Label| label.lines.iter().map(|line| fonts.width(line, Weight::Regular, SMALL)).fold(0.0, f64::max);
+    let width =
+        |label: &Label| label.lines.iter().map(|line| fonts.width(line, Weight::Regular, SMALL)).fold(0.0, f64::max);
     let extent = labels.iter().map(width).fold(0.0, f64::max);
     Ticks { extent, ..Ticks::new(labels, exponent) }
 }
 
-/// As many ticks as stand clear, about one per `distance`.
-fn fitting(span: &Span, fits: &dyn Fn(&[Tick]) -> bool, room: f64, distance: f64) -> (Vec<Tick>, i32) {
-    let most = ((room / distance).round() as usize).clamp(2, 8);
+/// As many ticks as stand clear, up to about eight.
+fn fitting(span: &Span, fits: &dyn Fn(&[Tick]) -> bool, room: f64) -> (Vec<Tick>, i32) {
+    let most = ((room / ABOVE).round() as usize).clamp(2, 8);
     for count in (1..=most).rev() {
         let (ticks, exponent) = span.ticks(count);
         if ticks.len() > 1 && fits(&ticks) {
@@ -174,7 +181,8 @@ fn names_below(fonts: &Fonts, names: &[String], room: f64, place: &str) -> Resul
         let beyond = ((widest - slot) / 2.0).max(0.0);
         return Ok(Ticks { extent: line, before: beyond, after: beyond, ..Ticks::new(labels, 0) });
     }
-    let wrap = |limit: f64| names.iter().map(|name| fonts.wrap(name, Weight::Regular, SMALL, limit)).collect::<Vec<_>>();
+    let wrap =
+        |limit: f64| names.iter().map(|name| fonts.wrap(name, Weight::Regular, SMALL, limit)).collect::<Vec<_>>();
     let labels = |lines: Vec<Vec<String>>| {
         every(names, 1).zip(lines).map(|((place, _), lines)| Label { place, lines }).collect::<Vec<_>>()
     };
