@@ -421,6 +421,9 @@ fn drawn(name: &str, figure: &Figure) -> Rendered {
     }
 }
 
+/// Least distance between the ink of two texts, in points.
+const CLEAR: f64 = 0.3;
+
 /// The first pair of texts that overlap, or a text that leaves the canvas.
 fn clash(figure: &Figure) -> Result<Option<String>, FigureError> {
     let ([width, height], texts) = text_boxes(figure)?;
@@ -429,7 +432,11 @@ fn clash(figure: &Figure) -> Result<Option<String>, FigureError> {
             return Ok(Some(format!("`{}` leaves the canvas of {width} by {height}: {a:?}", a.text)));
         }
         for b in &texts[..index] {
-            if a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom {
+            if a.left < b.right + CLEAR
+                && b.left < a.right + CLEAR
+                && a.top < b.bottom + CLEAR
+                && b.top < a.bottom + CLEAR
+            {
                 return Ok(Some(format!("`{}` and `{}` overlap: {a:?} {b:?}", a.text, b.text)));
             }
         }
@@ -477,6 +484,42 @@ fn every_word_of_the_description_is_drawn() {
 fn the_same_figure_is_the_same_bytes() {
     for (name, figure) in ordinary() {
         assert_eq!(drawn(name, &figure), drawn(name, &figure.clone()), "{name}");
+    }
+}
+
+#[test]
+fn no_mathematics_of_the_platform_is_used() {
+    // These functions may round differently from machine to machine; `libm` and IEEE square roots do not.
+    let sources = [
+        include_str!("../src/figure/colour.rs"),
+        include_str!("../src/figure/font.rs"),
+        include_str!("../src/figure/layout.rs"),
+        include_str!("../src/figure/layout/axis.rs"),
+        include_str!("../src/figure/paint.rs"),
+        include_str!("../src/figure/panel.rs"),
+        include_str!("../src/figure/raster.rs"),
+        include_str!("../src/figure/scale.rs"),
+        include_str!("../src/figure/scene.rs"),
+        include_str!("../src/figure/svg.rs"),
+    ];
+    for call in [
+        ".powi(",
+        ".powf(",
+        ".exp(",
+        ".exp2(",
+        ".ln(",
+        ".log(",
+        ".log2(",
+        ".log10(",
+        ".sin(",
+        ".cos(",
+        ".tan",
+        ".hypot(",
+        ".cbrt(",
+        ".mul_add(",
+        "HashMap",
+    ] {
+        assert!(sources.iter().all(|source| !source.contains(call)), "{call}");
     }
 }
 
@@ -756,6 +799,22 @@ mod random {
         })
     }
 
+    /// Two series of bars from left to right, in two panels of half a column.
+    fn sideways(labels: &[String], rows: &[(String, f64, f64)]) -> Figure {
+        let points = |pick: fn(&(String, f64, f64)) -> f64| {
+            rows.iter().enumerate().map(|(index, row)| Point::new(pick(row), index as f64)).collect()
+        };
+        let bars = |name: &str, points| Series { name: name.into(), look: Look::Bars, points };
+        let mut figure = chart(vec![]);
+        figure.panels[0].x.scale = Scale::Linear;
+        figure.panels[0].y.scale = Scale::Names(labels.to_vec());
+        figure.panels[0].content = Content::Chart(Chart {
+            series: vec![bars("first", points(|row| row.1)), bars("second", points(|row| -row.2))],
+            colour: None,
+        });
+        Figure { columns: 2, panels: vec![figure.panels[0].clone(); 2], ..figure }
+    }
+
     fn task() -> impl Strategy<Value = TaskCurves> {
         ("[a-z_ ]{0,60}", "[a-z/ ]{1,50}", series(6)).prop_map(|(task, metric, curves)| TaskCurves {
             task,
@@ -792,7 +851,15 @@ mod random {
                 .collect();
             let means = rows.iter().map(|row| Some(measured(row.1, row.2))).collect();
             let task = TaskMeans { task: "task".into(), metric: "score".into(), unit: String::new(), means };
-            for figure in [amplification(caption("Any"), &bars), comparison(caption("Any"), &labels, &[task.clone(), task], Some(0))] {
+            let values: Vec<f64> = (0..labels.len().pow(2)).map(|place| place as f64).collect();
+            let ranks = Matrix::dense(labels.len(), labels.len(), &values);
+            let named = [&labels[..], &labels[..]];
+            for figure in [
+                amplification(caption("Any"), &bars),
+                comparison(caption("Any"), &labels, &[task.clone(), task], Some(0)),
+                sideways(&labels, &rows),
+                rank_allocation(caption("Any"), named, &ranks, Some(&ranks), &[(0.0, 9.0), (10.0, 3.0)], &[]),
+            ] {
                 match clash(&figure) {
                     Ok(found) => prop_assert_eq!(found, None),
                     Err(error) => prop_assert!(matches!(error, FigureError::NoRoom { .. }), "{}", error),

@@ -409,9 +409,10 @@ fn bars(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, series
                 whisker(scene, [low, y], [high, y], INK);
                 end = end.max(high);
             }
-            if bars.labels == Labels::Across {
-                let text = short(point.x);
-                scene.text(fonts, Text::new(&text, [end + 2.0, y + 0.36 * SMALL], SMALL, Anchor::Start));
+            let text = short(point.x);
+            let room = frame.area.right - end - 2.0;
+            if bars.labels == Labels::Across && fonts.width(&text, Weight::Regular, SMALL) <= room {
+                scene.text_on_white(fonts, Text::new(&text, [end + 2.0, y + 0.36 * SMALL], SMALL, Anchor::Start));
             }
             continue;
         }
@@ -424,14 +425,17 @@ fn bars(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, series
             end = end.min(high);
         }
         let text = short(point.y);
-        let at = [x, end - 2.0];
+        // A value that would leave the panel is left to the data file.
+        let room = end - 2.0 - frame.area.top;
         match bars.labels {
-            Labels::Across => scene.text_on_white(fonts, Text::new(&text, at, SMALL, Anchor::Middle)),
-            Labels::Upwards => {
+            Labels::Across if SMALL <= room => {
+                scene.text_on_white(fonts, Text::new(&text, [x, end - 2.0], SMALL, Anchor::Middle));
+            }
+            Labels::Upwards if fonts.width(&text, Weight::Regular, SMALL) <= room => {
                 let at = [x + 0.36 * SMALL, end - 2.0];
                 scene.text_on_white(fonts, Text { upwards: true, ..Text::new(&text, at, SMALL, Anchor::Start) });
             }
-            Labels::None => {}
+            _ => {}
         }
     }
 }

@@ -54,12 +54,12 @@ fn figure(caption: Caption, tasks: &[TaskCurves], label: &str, scale: &Scale, lo
             }),
         })
         .collect();
-    let (width, columns) = match panels.len() {
-        0 | 1 => (Width::Column, 1),
-        2 | 4 => (Width::Text, 2),
-        _ => (Width::Text, 3),
+    let (width, columns, aspect) = match panels.len() {
+        0 | 1 => (Width::Column, 1, 0.7),
+        2 | 4 => (Width::Text, 2, 0.6),
+        _ => (Width::Text, 3, 0.85),
     };
-    Figure { title, width, columns, aspect: 0.7, panels, n, notes }
+    Figure { title, width, columns, aspect, panels, n, notes }
 }
 
 fn series(curve: &Curve, look: Look) -> Series {

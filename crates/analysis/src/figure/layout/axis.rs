@@ -9,9 +9,9 @@ use super::LEADING;
 
 /// Least distance between neighbouring names beside each other, and between numbers, which are read more quickly apart.
 const CLEAR: f64 = 4.5;
-const APART: f64 = 8.0;
+const APART: f64 = 7.0;
 /// Least distance between the middles of numbers above each other.
-const ABOVE: f64 = 14.0;
+const ABOVE: f64 = 12.0;
 /// Names stand upwards up to this length.
 const LONGEST: f64 = 90.0;
 
