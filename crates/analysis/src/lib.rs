@@ -1,9 +1,10 @@
-//! From records of runs to statistics, tables and text.
+//! From records of runs to statistics, tables, text and figures.
 //!
 //! ```text
 //! records --summary--> SummaryTable --table--> Table --render--> text, Markdown, LaTeX
 //!                           |------compare--> Comparison             |
 //!                           `-----------------------------------> summary.csv
+//! arrays --figure--> SVG, PNG and the plotted numbers as CSV
 //! ```
 //!
 //! **Architecture invariant.** Records and files go in, numbers and text come out: this crate links no tensor library, opens no
@@ -13,6 +14,7 @@
 mod error;
 
 pub mod compare;
+pub mod figure;
 pub mod render;
 pub mod stats;
 pub mod summary;

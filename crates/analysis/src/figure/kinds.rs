@@ -1,0 +1,48 @@
+//! The papers' figures, from plain arrays.
+
+mod adalora;
+mod curves;
+mod dora;
+mod dots;
+mod phi;
+mod table7;
+
+pub use adalora::rank_allocation;
+pub use curves::{Curve, TaskCurves, rank_curves, training_curves};
+pub use dora::{Dynamics, Fit, dynamics};
+pub use dots::{Overlap, TaskMeans, comparison, seed_overlap};
+pub use phi::{PhiMap, phi_grid, phi_ranks, phi_seeds};
+pub use table7::{AmplificationRow, amplification};
+
+use super::{Axis, Scale};
+
+/// The words around a figure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caption {
+    /// Above the panels.
+    pub title: String,
+    /// What was repeated and how often.
+    pub n: String,
+    /// Further sentences under the panels.
+    pub notes: Vec<String>,
+}
+
+/// A measured number with its interval, such as a mean over seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The number.
+    pub value: f64,
+    /// Lower and upper end; none for a single run.
+    pub interval: Option<[f64; 2]>,
+}
+
+impl Measured {
+    /// Without interval.
+    pub fn exact(value: f64) -> Self {
+        Self { value, interval: None }
+    }
+}
+
+fn axis(label: &str, unit: &str, scale: Scale) -> Axis {
+    Axis { label: label.to_owned(), unit: unit.to_owned(), scale, range: None }
+}
