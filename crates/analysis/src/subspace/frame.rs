@@ -18,6 +18,11 @@ impl Frame {
         Self { data: DMatrix::zeros(dimension, capacity), len: 0 }
     }
 
+    /// The number `n` of columns.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The columns there are, `[d, n]`.
     fn columns(&self) -> MatRef<'_, f64> {
         view(&self.data).get(.., ..self.len)
