@@ -19,6 +19,14 @@ check-experiment +experiments:
 table experiment *options:
     {{cargo}} run --release -- table {{experiment}} {{options}}
 
+# Draw the figures of every experiment with results, or of those named: just figures dylora_glue
+figures *experiments:
+    {{cargo}} run --release -- figures {{experiments}}
+
+# Measure adapters: just analyze phi RUN_A RUN_B --out phi.csv
+analyze *arguments:
+    {{cargo}} run --release -- analyze {{arguments}}
+
 # Every test of the workspace
 test *options:
     {{cargo}} test --release --workspace {{options}}
@@ -47,6 +55,6 @@ bench:
 mutants:
     bash scripts/mutants.sh
 
-# Make the embedded base model again (about 25 minutes on one core)
+# Make the embedded base model again: hours on a CPU, 8 minutes on an H200 with `--features tch` and `--device tch:cuda:0`
 pretrain *options:
     {{cargo}} run --release -- pretrain {{options}}

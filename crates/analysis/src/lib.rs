@@ -5,19 +5,23 @@
 //!                           |------compare--> Comparison             |
 //!                           `-----------------------------------> summary.csv
 //! arrays --figure--> SVG, PNG and the plotted numbers as CSV
+//! adapters --subspace--> measures --survey--> tables of a study --gallery--> figures
 //! ```
 //!
 //! **Architecture invariant.** Records and files go in, numbers and text come out: this crate links no tensor library, opens no
-//! device and prints nothing. [`stats`] knows neither records nor tables: slices in, numbers out. Every number in a table is a pure
-//! function of the files under `results/`.
+//! device and prints nothing. [`stats`] and [`subspace`] know neither records nor tables: slices or arrays in, numbers out. Every number
+//! in a table is a pure function of the files under `results/`.
 
 mod error;
 
 pub mod compare;
 pub mod figure;
+pub mod gallery;
 pub mod render;
 pub mod stats;
+pub mod subspace;
 pub mod summary;
+pub mod survey;
 pub mod table;
 
 pub use error::AnalysisError;

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::subspace::{Side, SubspaceError, basis::Basis, factored::Update};
 
+pub mod frame;
 pub mod movement;
 pub mod overlap;
 pub mod projection;
@@ -60,7 +61,11 @@ pub enum SurveyError {
         source: SubspaceError,
     },
     /// Two adapters have no map in common.
-    #[error("`{first}` and `{second}` share no map; `{first}` has {}, `{second}` has {}", names(first_maps), names(second_maps))]
+    #[error(
+        "`{first}` and `{second}` share no map; `{first}` has {}, `{second}` has {}",
+        names(first_maps),
+        names(second_maps)
+    )]
     NothingShared {
         /// One adapter.
         first: String,
@@ -72,7 +77,9 @@ pub enum SurveyError {
         second_maps: Vec<String>,
     },
     /// A side needs factors, but the update is dense.
-    #[error("`{subject}`, map `{map}`: side `{side}` is a factor's, but this update has no factors; use `delta-input` or `delta-output`")]
+    #[error(
+        "`{subject}`, map `{map}`: side `{side}` is a factor's, but this update has no factors; use `delta-input` or `delta-output`"
+    )]
     NoFactors {
         /// Run or pair of runs.
         subject: String,
@@ -152,7 +159,8 @@ impl Subject {
 pub fn place(map: &str) -> (Option<usize>, String) {
     let parts: Vec<&str> = map.split('.').collect();
     let Some(at) = parts.iter().position(|part| part.parse::<usize>().is_ok()) else { return (None, map.to_owned()) };
-    let rest: Vec<&str> = parts[at + 1..].iter().copied().filter(|part| !["attention", "self"].contains(part)).collect();
+    let rest: Vec<&str> =
+        parts[at + 1..].iter().copied().filter(|part| !["attention", "self"].contains(part)).collect();
     // Two maps of a layer are called `output.dense`; the attention's keeps its prefix.
     let kind = if parts[at + 1..].starts_with(&["attention", "output"]) {
         format!("attention.{}", rest.join("."))
@@ -160,16 +168,6 @@ pub fn place(map: &str) -> (Option<usize>, String) {
         rest.join(".")
     };
     (parts[at].parse().ok(), kind)
-}
-
-/// Rows as CSV with a header; nothing for none.
-pub fn csv<T: Serialize>(rows: &[T]) -> String {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row).unwrap_or_else(|error| unreachable!("a flat row is CSV: {error}"));
-    }
-    let bytes = writer.into_inner().unwrap_or_else(|error| unreachable!("memory takes every byte: {error}"));
-    String::from_utf8(bytes).unwrap_or_else(|error| unreachable!("CSV of text is text: {error}"))
 }
 
 /// The value of a measure; none where the map has rank 0.
@@ -182,4 +180,4 @@ fn trained<T>(found: Result<T, SubspaceError>, subject: &str, map: &str) -> Resu
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

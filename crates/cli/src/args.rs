@@ -15,6 +15,8 @@ Examples:
   lora-lab check experiments/dylora_glue.yaml      find every problem before anything runs
   lora-lab run experiments/dylora_glue.yaml        train what is missing, then print the table
   lora-lab table dylora_glue --format latex        the same table for a paper
+  lora-lab figures dylora_glue                     its figures as SVG and PNG
+  lora-lab analyze phi RUN_A RUN_B --out phi.csv   subspace similarity of two adapters
   lora-lab list variants                           what can be written under `variants:`
 
 Running the same command again continues: finished cells are skipped, a started one resumes to the same bits.
@@ -45,6 +47,11 @@ pub(crate) enum Command {
     Table(Table),
     /// Evaluate a trained adapter, a DyLoRA one at any rank.
     Eval(Eval),
+    /// Measure the subspaces of adapters: overlap, angles, projection on the base, spectra, movement.
+    #[command(subcommand)]
+    Analyze(Analyze),
+    /// Draw the figures of experiments from their records, and from their adapters where these are at hand.
+    Figures(Figures),
     /// Pretrain the embedded base model from random weights.
     Pretrain(Pretrain),
 }
@@ -133,6 +140,97 @@ pub(crate) struct Eval {
     pub device: String,
 }
 
+/// `analyze`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Analyze {
+    /// Grassmann similarity φ(i, j) of two adapters, for every map they share: columns module,i,j,phi.
+    Phi(Pair),
+    /// Principal angles in radians and the projection distance of two adapters: columns module,k,angle,distance.
+    Angles(Pair),
+    /// LoRA's table 7: how much of W lies in the directions of ΔW, and how much these are amplified.
+    Projection(Adapters),
+    /// Spectrum of ΔW and intruder dimensions of W + ΔW.
+    Spectrum(Adapters),
+    /// Change of magnitude and direction, and the way to the final update, over a run's snapshots.
+    Movement(Adapters),
+    /// Every table of an experiment whose adapters are at hand, under results/<name>/analysis.
+    Study {
+        /// An experiment's YAML, or its name under `experiments/`.
+        experiment: PathBuf,
+    },
+}
+
+/// Two adapters.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pair {
+    /// A run's folder, its adapter.safetensors, or a folder that PEFT wrote.
+    pub first: PathBuf,
+    /// The other one.
+    pub second: PathBuf,
+    /// Whose directions: the factor on the inputs (A), on the outputs (B), or ΔW.
+    #[arg(long, default_value = "a")]
+    pub side: SideName,
+    /// What and where to write.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Adapters of this program.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Adapters {
+    /// Runs' folders, or their adapter.safetensors.
+    #[arg(required = true)]
+    pub adapters: Vec<PathBuf>,
+    /// What and where to write.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Where a table goes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Output {
+    /// A file, whole or not at all; standard output without it.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How to write it.
+    #[arg(long, default_value = "csv")]
+    pub format: TableFormat,
+    /// Maps whose name matches this regular expression, e.g. `query$`.
+    #[arg(long, value_name = "REGEX")]
+    pub maps: Option<String>,
+}
+
+/// Formats of a measured table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TableFormat {
+    /// One line per row, with a header.
+    Csv,
+    /// An array of objects.
+    Json,
+}
+
+/// Whose directions are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SideName {
+    /// The factor on the inputs, the paper's A.
+    A,
+    /// The factor on the outputs, the paper's B.
+    B,
+    /// ΔW in the input space; the same as delta-input.
+    Delta,
+    /// ΔW in the input space.
+    DeltaInput,
+    /// ΔW in the output space.
+    DeltaOutput,
+}
+
+/// `figures`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Figures {
+    /// Experiments; all that have results by default.
+    pub experiments: Vec<PathBuf>,
+}
+
 /// `pretrain`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Pretrain {
@@ -143,13 +241,13 @@ pub(crate) struct Pretrain {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Optimizer steps.
-    #[arg(long, default_value_t = 6000)]
+    #[arg(long, default_value_t = 7407)]
     pub steps: u64,
     /// Documents per step.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 512)]
     pub batch: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 2e-3)]
     pub learning_rate: f64,
     /// Device.
     #[arg(long, default_value = "auto")]

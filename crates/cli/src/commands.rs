@@ -1,7 +1,9 @@
 //! One file per command.
 
+mod analyze;
 mod check;
 mod eval;
+mod figures;
 mod list;
 mod pretrain;
 mod run;
@@ -24,6 +26,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::List { what } => list::run(what),
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
+        Command::Analyze(what) => analyze::run(&what, &args.results),
+        Command::Figures(what) => figures::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),
     }
 }

@@ -15,7 +15,9 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
         ("rank".to_owned(), Value::from(plan.variant.rank)),
     ]);
     if let Ok(Value::Object(train)) = serde_json::to_value(&plan.train) {
-        let names = train.into_iter().filter(|(name, _)| !["checkpoint_every", "evaluate_every", "snapshot_every"].contains(&name.as_str()));
+        let names = train
+            .into_iter()
+            .filter(|(name, _)| !["checkpoint_every", "evaluate_every", "snapshot_every"].contains(&name.as_str()));
         facets.extend(names.map(|(name, value)| (name.replace('_', " "), value)));
     }
     facets

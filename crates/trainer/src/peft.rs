@@ -125,3 +125,65 @@ fn numbers(tensor: &TensorView<'_>, name: &str, path: &PathBuf) -> Result<Vec<f6
 fn transposed(values: &[f64], rows: usize, cols: usize) -> Vec<f64> {
     (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: &str = "base_model.model.roberta.encoder.layer.0.attention.self.query";
+
+    /// A folder with one map: A `[2, 3]` of 1..6, B `[4, 2]` of 1..8.
+    fn folder(config: &serde_json::Value, with_b: bool) -> tempfile::TempDir {
+        let bytes = |count: usize| -> Vec<u8> { (1..=count).flat_map(|v| (v as f32).to_le_bytes()).collect() };
+        let (a, b) = (bytes(6), bytes(8));
+        let mut tensors = vec![(format!("{MAP}.lora_A.weight"), TensorView::new(Dtype::F32, vec![2, 3], &a).unwrap())];
+        if with_b {
+            tensors.push((format!("{MAP}.lora_B.weight"), TensorView::new(Dtype::F32, vec![4, 2], &b).unwrap()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
+        std::fs::write(folder.path().join(WEIGHTS), safetensors::serialize(tensors, None).unwrap()).unwrap();
+        folder
+    }
+
+    fn read_one(config: &serde_json::Value) -> MapUpdate {
+        let folder = folder(config, true);
+        assert!(is_folder(folder.path()));
+        let updates = read(folder.path()).unwrap();
+        updates.maps["encoder.layer.0.attention.self.query"].clone()
+    }
+
+    #[test]
+    fn factors_are_turned_and_scaled() {
+        let update = read_one(&serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4}));
+        assert_eq!((update.d_in, update.d_out), (3, 4));
+        let (down, up) = (vec![2.0, 8.0, 4.0, 10.0, 6.0, 12.0], vec![1.0, 3.0, 5.0, 7.0, 2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(update.change, Change::LowRank { rank: 2, down, up });
+    }
+
+    #[test]
+    fn scale_follows_rslora_and_patterns() {
+        let first = |config: serde_json::Value| match read_one(&config).change {
+            Change::LowRank { down, .. } => down[0],
+            Change::Dense(_) => unreachable!("LoRA has factors"),
+        };
+        let rslora = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_rslora": true});
+        assert!((first(rslora) - 4.0 / 2.0_f64.sqrt()).abs() < 1e-12);
+        let patterns = serde_json::json!({"peft_type": "LORA", "r": 8, "lora_alpha": 4,
+            "rank_pattern": {"query": 2}, "alpha_pattern": {"attention.self.query": 10.0}});
+        assert_eq!(first(patterns), 5.0);
+    }
+
+    #[test]
+    fn what_is_no_lora_is_refused_by_file_and_reason() {
+        let refused =
+            |config: serde_json::Value, with_b: bool| read(folder(&config, with_b).path()).unwrap_err().to_string();
+        let lora = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4});
+        assert!(refused(lora, false).contains("lora_B.weight` is not"));
+        let rank = serde_json::json!({"peft_type": "LORA", "r": 3, "lora_alpha": 4});
+        assert!(refused(rank, true).contains("the configuration says 3"));
+        let dora = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_dora": true});
+        assert!(refused(dora, true).contains("DoRA"));
+        assert!(refused(serde_json::json!({"peft_type": "VERA"}), true).contains(CONFIG));
+    }
+}

@@ -137,8 +137,10 @@ fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
         )],
     };
     let zoom = ZOOM.min(small);
-    let mut figures =
-        vec![Named::new(format!("phi_ranks{suffix}"), phi_ranks(caption(""), &few, labels, zoom, brightest(few.iter())))];
+    let mut figures = vec![Named::new(
+        format!("phi_ranks{suffix}"),
+        phi_ranks(caption(""), &few, labels, zoom, brightest(few.iter())),
+    )];
     if every.len() > few.len() {
         let columns = every.len().min(4);
         let figure = phi_grid(caption(", every map"), &every, labels, columns, brightest(every.iter()));

@@ -32,6 +32,8 @@ pub struct Row {
     pub first_direction: Option<f64>,
 }
 
+crate::tabular!(Row: task, variant, rank, seed, map, step, delta_magnitude, delta_direction, norm, to_final, first_direction);
+
 /// Rows of every run that kept snapshots.
 pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     let mut rows = Vec::new();
@@ -39,8 +41,7 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
         let steps: Vec<u64> = subject.snapshots.keys().copied().collect();
         for (name, map) in &subject.maps {
             let failed = |source| SurveyError::Measure { subject: subject.name(), map: name.clone(), source };
-            let updates: Vec<Update> =
-                subject.snapshots.values().filter_map(|maps| maps.get(name)).cloned().collect();
+            let updates: Vec<Update> = subject.snapshots.values().filter_map(|maps| maps.get(name)).cloned().collect();
             if updates.len() != steps.len() {
                 continue;
             }

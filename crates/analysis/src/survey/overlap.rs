@@ -17,13 +17,22 @@ pub const CUTS: [usize; 4] = [1, 2, 4, 8];
 pub const DRAWS: usize = 400;
 
 /// What the two runs differ in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
     /// The rank; one seed.
     Ranks,
     /// The seed; one rank.
     Seeds,
+}
+
+impl Between {
+    /// As written in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ranks => "ranks",
+            Self::Seeds => "seeds",
+        }
+    }
 }
 
 /// One cut of one pair.
@@ -34,7 +43,7 @@ pub struct Row {
     /// The variant.
     pub variant: String,
     /// What differs.
-    pub between: Between,
+    pub between: &'static str,
     /// The map.
     pub map: String,
     /// Whose directions.
@@ -60,6 +69,8 @@ pub struct Row {
     /// Whether a cut lies inside a cluster of singular values.
     pub ambiguous: bool,
 }
+
+crate::tabular!(Row: task, variant, between, map, side, first_rank, first_seed, second_rank, second_seed, i, j, phi, random_mean, random_high, ambiguous);
 
 /// Random bands by dimension and numbers of directions, each simulated once.
 #[derive(Debug, Default)]
@@ -87,8 +98,12 @@ pub fn pairs(subjects: &[Subject]) -> Vec<(Between, usize, usize)> {
             if (&a.task, &a.variant) != (&b.task, &b.variant) || !first.is_factored() || !second.is_factored() {
                 continue;
             }
-            let largest =
-                subjects.iter().map(|s| &s.cell).filter(|c| (&c.task, &c.variant) == (&a.task, &a.variant)).map(|c| c.rank).max();
+            let largest = subjects
+                .iter()
+                .map(|s| &s.cell)
+                .filter(|c| (&c.task, &c.variant) == (&a.task, &a.variant))
+                .map(|c| c.rank)
+                .max();
             if a.seed == b.seed && a.rank < b.rank && Some(b.rank) == largest {
                 pairs.push((Between::Ranks, one, other));
             } else if a.rank == b.rank && a.seed < b.seed {
@@ -125,7 +140,7 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
                     rows.push(Row {
                         task: first.task.clone(),
                         variant: first.variant.clone(),
-                        between,
+                        between: between.name(),
                         map: (*map).to_owned(),
                         side: side.name(),
                         first_rank: first.rank,

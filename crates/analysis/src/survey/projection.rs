@@ -37,6 +37,8 @@ pub struct Row {
     pub amplification: Option<f64>,
 }
 
+crate::tabular!(Row: task, variant, rank, seed, map, directions, base_norm, update_norm, onto_update, onto_base, onto_random, amplification);
+
 /// Rows of every factored update whose base is at hand.
 pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     let mut rows = Vec::new();

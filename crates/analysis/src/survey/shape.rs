@@ -43,6 +43,8 @@ pub struct Row {
     pub intruders: Option<usize>,
 }
 
+crate::tabular!(Row: task, variant, rank, seed, map, numerical_rank, norm, relative_norm, stable_rank, effective_rank, first_energy, intruders);
+
 /// Rows of every update.
 pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     let mut rows = Vec::new();
@@ -57,8 +59,7 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
                     let (before, after) = (Svd::full(base), Svd::full(&(base + map.update.dense())));
                     let (before, after) = (before.map_err(failed)?, after.map_err(failed)?);
                     let count = INTRUDER_DIRECTIONS.min(after.rank());
-                    let likeness =
-                        intruders(&before, &after, Side::Output, count, INTRUDER_COSINE).map_err(failed)?;
+                    let likeness = intruders(&before, &after, Side::Output, count, INTRUDER_COSINE).map_err(failed)?;
                     Some((base.norm(), likeness.iter().filter(|l| l.is_intruder && !l.is_ambiguous).count()))
                 }
             };

@@ -26,6 +26,8 @@ pub struct Row {
     pub random_mean: f64,
 }
 
+crate::tabular!(Row: task, seed, variant, rank, full, map, reach, random_mean);
+
 /// Rows of every pair of a factored run of `frozen` variants and a dense one.
 pub fn rows(subjects: &[Subject], frozen: &[&str]) -> Result<Vec<Row>, SurveyError> {
     let mut rows = Vec::new();
@@ -36,11 +38,12 @@ pub fn rows(subjects: &[Subject], frozen: &[&str]) -> Result<Vec<Row>, SurveyErr
             for (name, map) in &subject.maps {
                 let (Update::Factored(product), Some(partner)) = (&map.update, full.maps.get(name)) else { continue };
                 let (d_in, _) = product.shape();
-                let found = reach(&partner.update, product.a(), Side::Input).map_err(|source| SurveyError::Measure {
-                    subject: format!("{} and {}", subject.cell, full.cell),
-                    map: name.clone(),
-                    source,
-                })?;
+                let found =
+                    reach(&partner.update, product.a(), Side::Input).map_err(|source| SurveyError::Measure {
+                        subject: format!("{} and {}", subject.cell, full.cell),
+                        map: name.clone(),
+                        source,
+                    })?;
                 rows.push(Row {
                     task: subject.cell.task.clone(),
                     seed: subject.cell.seed,

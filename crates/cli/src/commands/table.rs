@@ -97,16 +97,22 @@ fn ranks(records: &[RunRecord]) -> BTreeSet<usize> {
     readouts.filter(|rank| *rank > 0).collect()
 }
 
-/// Order, caption, and what was matched between the rows.
-fn layout(experiment: &Experiment, split: &str) -> Layout {
-    let mut variants = Vec::new();
+/// Every label that a row can have, in the experiment's order.
+pub(super) fn labels(experiment: &Experiment) -> Vec<String> {
+    let mut labels = Vec::new();
     for cell in experiment.cells() {
         for (readout, _) in cell.readouts(&[]) {
-            if !variants.contains(&readout.label) {
-                variants.push(readout.label);
+            if !labels.contains(&readout.label) {
+                labels.push(readout.label);
             }
         }
     }
+    labels
+}
+
+/// Order, caption, and what was matched between the rows.
+fn layout(experiment: &Experiment, split: &str) -> Layout {
+    let variants = labels(experiment);
     let notes = vec![trainer::matched::sentence(experiment.cells())];
     Layout {
         split: split.to_owned(),

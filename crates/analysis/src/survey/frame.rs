@@ -1,0 +1,63 @@
+//! Rows of a survey as data frames, and from there as CSV.
+
+use crate::{AnalysisError, render::frame_csv};
+
+/// A row whose columns have names.
+pub trait Tabular: Sized {
+    /// The rows, one column per field.
+    fn frame(rows: &[Self]) -> Result<DataFrame, AnalysisError>;
+}
+
+/// A value as polars stores it.
+pub trait Cell {
+    /// What a column of them holds.
+    type Stored;
+    /// The value.
+    fn stored(&self) -> Self::Stored;
+}
+
+macro_rules! cells {
+    ($($Value:ty => $Stored:ty: $value:ident -> $stored:expr),+ $(,)?) => {
+        $(impl Cell for $Value {
+            type Stored = $Stored;
+            fn stored(&self) -> $Stored {
+                let $value = self;
+                $stored
+            }
+        })+
+    };
+}
+
+cells! {
+    String => String: value -> value.clone(),
+    &str => String: value -> (*value).to_owned(),
+    usize => u64: value -> *value as u64,
+    u64 => u64: value -> *value,
+    f64 => f64: value -> *value,
+    bool => bool: value -> *value,
+    Option<f64> => Option<f64>: value -> *value,
+    Option<usize> => Option<u64>: value -> value.map(|value| value as u64),
+}
+
+/// Makes a row tabular: its type, then its fields in the order of the columns.
+#[macro_export]
+macro_rules! tabular {
+    ($Row:ty: $($field:ident),+ $(,)?) => {
+        impl $crate::survey::frame::Tabular for $Row {
+            fn frame(rows: &[Self]) -> Result<$crate::survey::frame::DataFrame, $crate::AnalysisError> {
+                use $crate::survey::frame::{Cell, Column, DataFrame};
+                Ok(DataFrame::new_infer_height(vec![
+                    $(Column::new(stringify!($field).into(), rows.iter().map(|row| row.$field.stored()).collect::<Vec<_>>())),+
+                ])?)
+            }
+        }
+    };
+}
+
+#[doc(hidden)]
+pub use polars::prelude::{Column, DataFrame};
+
+/// Rows as CSV with a header.
+pub fn csv<T: Tabular>(rows: &[T]) -> Result<String, AnalysisError> {
+    frame_csv(T::frame(rows)?)
+}

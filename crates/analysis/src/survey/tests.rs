@@ -1,0 +1,148 @@
+use nalgebra::DMatrix;
+
+use super::*;
+use crate::subspace::{factored::LowRank, random::Gaussian};
+
+pub(crate) const MAPS: [&str; 4] = [
+    "encoder.layer.0.attention.self.query",
+    "encoder.layer.0.attention.self.value",
+    "encoder.layer.1.attention.self.query",
+    "encoder.layer.1.attention.self.value",
+];
+
+/// A run whose first direction of `A` is the first axis at every rank and seed; the others are random.
+pub(crate) fn subject(variant: &str, rank: usize, seed: u64) -> Subject {
+    let dimension = 40;
+    let mut gaussian = Gaussian::new(1000 * rank as u64 + seed);
+    let mut map = || {
+        let mut a = gaussian.matrix(dimension, rank);
+        a.row_mut(0).fill(0.0);
+        a.column_mut(0).fill(0.0);
+        a[(0, 0)] = 100.0;
+        let b = gaussian.matrix(rank, dimension);
+        let update = Update::Factored(LowRank::new(a, b, 0.1).unwrap());
+        Map { base: Some(gaussian.matrix(dimension, dimension)), update }
+    };
+    let maps: BTreeMap<String, Map> = MAPS.iter().map(|name| ((*name).to_owned(), map())).collect();
+    let scaled = |share: f64| {
+        let shrunk = |map: &Map| match &map.update {
+            Update::Factored(product) => {
+                Update::Factored(LowRank::new(product.a().clone(), product.b().clone(), 0.1 * share).unwrap())
+            }
+            Update::Dense(matrix) => Update::Dense(matrix * share),
+        };
+        maps.iter().map(|(name, map)| (name.clone(), shrunk(map))).collect()
+    };
+    let snapshots = BTreeMap::from([(10, scaled(0.5)), (20, scaled(1.0))]);
+    let cell = CellId { task: "sst2".to_owned(), variant: variant.to_owned(), rank, seed };
+    Subject { name: cell.to_string(), cell, snapshots, maps }
+}
+
+/// A run whose update is a full matrix.
+pub(crate) fn dense(seed: u64) -> Subject {
+    let mut subject = subject("full", 3, seed);
+    subject.cell.rank = 0;
+    for map in subject.maps.values_mut() {
+        map.update = Update::Dense(map.update.dense());
+    }
+    subject
+}
+
+#[test]
+fn a_maps_name_tells_its_layer_and_kind() {
+    assert_eq!(place("encoder.layer.3.attention.self.query"), (Some(3), "query".to_owned()));
+    assert_eq!(place("encoder.layer.3.attention.output.dense"), (Some(3), "attention.output.dense".to_owned()));
+    assert_eq!(place("encoder.layer.3.output.dense"), (Some(3), "output.dense".to_owned()));
+    assert_eq!(place("classifier"), (None, "classifier".to_owned()));
+}
+
+#[test]
+fn a_planted_direction_is_found_between_ranks_and_between_seeds() {
+    let subjects: Vec<Subject> =
+        [2, 4].into_iter().flat_map(|rank| [0, 1].map(|seed| subject("lora", rank, seed))).collect();
+    assert_eq!(
+        overlap::pairs(&subjects),
+        [
+            (overlap::Between::Seeds, 0, 1),
+            (overlap::Between::Ranks, 0, 2),
+            (overlap::Between::Ranks, 1, 3),
+            (overlap::Between::Seeds, 2, 3)
+        ]
+    );
+    let rows = overlap::rows(&subjects).unwrap();
+    let of_a: Vec<_> = rows.iter().filter(|row| row.side == "a").collect();
+    // Two cuts of rank 2 with those of 2 and 4, and of 4 with 4: (1,1) (1,2) (2,2), twice also (1,4) (2,4), once (4,4).
+    assert_eq!(of_a.len(), MAPS.len() * (3 + 2 * 5 + 6));
+    for row in of_a.iter().filter(|row| (row.i, row.j) == (1, 1)) {
+        assert!(row.phi > 1.0 - 1e-12, "{row:?}");
+        assert!(row.phi > row.random_high && row.random_high > row.random_mean, "{row:?}");
+    }
+    // On the other side nothing is shared, and nearly all pairs stay within the band.
+    let of_b: Vec<_> = rows.iter().filter(|row| row.side == "b" && (row.i, row.j) == (1, 1)).collect();
+    assert!(of_b.iter().filter(|row| row.phi > row.random_high).count() <= of_b.len() / 4, "{of_b:?}");
+    let csv = frame::csv(&rows).unwrap();
+    assert_eq!(csv.lines().count(), rows.len() + 1);
+    assert!(csv.starts_with("task,variant,between,map,side,first_rank,first_seed,second_rank,second_seed,i,j,phi,"));
+}
+
+#[test]
+fn table_7_has_a_row_per_run_and_map() {
+    let subjects = [subject("lora", 2, 0), dense(0)];
+    let rows = projection::rows(&subjects).unwrap();
+    assert_eq!(rows.len(), MAPS.len(), "a full update has no directions of its own number");
+    for row in &rows {
+        assert_eq!((row.directions, row.rank), (2, 2));
+        assert!(row.onto_base > row.onto_update && row.onto_base > row.onto_random, "{row:?}");
+        let factor = row.amplification.unwrap();
+        assert!((factor - row.update_norm / row.onto_update).abs() < 1e-12 * factor);
+    }
+}
+
+#[test]
+fn shapes_and_movement_cover_factored_and_dense_updates_alike() {
+    let subjects = [subject("lora", 3, 0), dense(0)];
+    let shapes = shape::rows(&subjects).unwrap();
+    assert_eq!(shapes.len(), 2 * MAPS.len());
+    let (one, other) = shapes.split_at(MAPS.len());
+    for (one, other) in one.iter().zip(other) {
+        assert_eq!(one.numerical_rank, other.numerical_rank);
+        assert!((one.stable_rank - other.stable_rank).abs() < 1e-9, "{one:?} {other:?}");
+    }
+    let moves = movement::rows(&subjects).unwrap();
+    assert_eq!(moves.len(), 2 * 2 * MAPS.len());
+    for row in &moves {
+        assert!((row.to_final - if row.step == 10 { 0.5 } else { 0.0 }).abs() < 1e-9, "{row:?}");
+        assert!((row.first_direction.unwrap() - 1.0).abs() < 1e-9);
+        assert!(row.delta_direction.unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn a_full_update_within_the_frozen_factors_span_is_reached_whole() {
+    let frozen = subject("lora_fa", 3, 0);
+    let mut full = dense(0);
+    for (name, map) in &mut full.maps {
+        map.update = Update::Dense(frozen.maps[name].update.dense());
+    }
+    let rows = span::rows(&[frozen, full], &["lora_fa"]).unwrap();
+    assert_eq!(rows.len(), MAPS.len());
+    assert!(rows.iter().all(|row| (row.reach - 1.0).abs() < 1e-9 && row.random_mean == 3.0 / 40.0), "{rows:?}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_said_by_name() {
+    let (one, mut other) = (subject("lora", 2, 0), subject("lora", 2, 1));
+    other.maps = other.maps.into_iter().map(|(name, map)| (format!("other.{name}"), map)).collect();
+    let message = overlap::between(&one, &other, Directions::A).unwrap_err().to_string();
+    assert!(
+        message.contains("share no map") && message.contains("other.encoder") && message.contains("1 more"),
+        "{message}"
+    );
+    let message = overlap::between(&one, &dense(0), Directions::B).unwrap_err().to_string();
+    assert!(message.contains("has no factors") && message.contains("delta-input"), "{message}");
+    let mut untrained = subject("lora", 2, 2);
+    let map = untrained.maps.get_mut(MAPS[0]).unwrap();
+    map.update = Update::Factored(LowRank::new(DMatrix::identity(40, 2), DMatrix::zeros(2, 40), 1.0).unwrap());
+    let message = overlap::between(&one, &untrained, Directions::DeltaInput).unwrap_err().to_string();
+    assert!(message.contains(MAPS[0]), "{message}");
+}

@@ -1,0 +1,268 @@
+//! `analyze`: subspace measures of adapters, as tables.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use analysis::{
+    subspace::{
+        SubspaceError,
+        factored::{LowRank, Update},
+        grassmann::{principal_angles, projection_distance},
+    },
+    survey::{
+        self, Directions, Map, Subject, SurveyError,
+        frame::{Tabular, csv},
+    },
+};
+use burn::tensor::{DType, Device};
+use nalgebra::DMatrix;
+use record::{CellId, Store, write_atomic};
+use serde::Serialize;
+use trainer::{
+    cell::Cell,
+    library::Library,
+    update::{self, Change, MapUpdate, Updates},
+};
+use variants::host::Place;
+
+use super::read;
+use crate::{
+    args::{Adapters, Analyze, Output, Pair, SideName, TableFormat},
+    terminal::{Failure, note, print},
+};
+
+/// Measures and writes.
+pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
+    let library = library();
+    match args {
+        Analyze::Phi(pair) => {
+            let (first, second) = both(pair, &library)?;
+            let phis = survey::overlap::between(&first, &second, directions(pair.side)).map_err(input)?;
+            let entries = phis.iter().flat_map(|(module, phi)| phi.entries().map(move |entry| (module, entry)));
+            let rows: Vec<PhiRow> = entries
+                .map(|(module, entry)| PhiRow { module: module.clone(), i: entry.i, j: entry.j, phi: entry.phi })
+                .collect();
+            write(&rows, &pair.output)
+        }
+        Analyze::Angles(pair) => {
+            let (first, second) = both(pair, &library)?;
+            write(&angles(&first, &second, directions(pair.side))?, &pair.output)
+        }
+        Analyze::Projection(all) => {
+            write(&survey::projection::rows(&subjects(all, &library)?).map_err(input)?, &all.output)
+        }
+        Analyze::Spectrum(all) => write(&survey::shape::rows(&subjects(all, &library)?).map_err(input)?, &all.output),
+        Analyze::Movement(all) => {
+            let subjects = subjects(all, &library)?;
+            if let Some((path, _)) = all.adapters.iter().zip(&subjects).find(|(_, s)| s.snapshots.is_empty()) {
+                return Err(Failure::Input(format!(
+                    "{}: no snapshots here; train with `train: {{snapshot_every: 50}}`, or give the run's folder",
+                    path.display()
+                )));
+            }
+            write(&survey::movement::rows(&subjects).map_err(input)?, &all.output)
+        }
+        Analyze::Study { experiment } => {
+            let experiment = read(experiment, &[])?;
+            let store = Store::open(results, experiment.name())?;
+            let Some(subjects) = of_study(experiment.cells(), &store, &library)? else {
+                return Err(Failure::Input(format!(
+                    "{}: not every run's adapter is here; `lora-lab run` trains what is missing (`--force` all of it)",
+                    store.runs_dir().display()
+                )));
+            };
+            tables(&subjects, &store)
+        }
+    }
+}
+
+/// Adapters are read on the CPU in f32, the width they are stored in.
+pub(super) fn library() -> Library {
+    Library::new(Place::new(&Device::flex(), DType::F32))
+}
+
+fn directions(side: SideName) -> Directions {
+    match side {
+        SideName::A => Directions::A,
+        SideName::B => Directions::B,
+        SideName::Delta | SideName::DeltaInput => Directions::DeltaInput,
+        SideName::DeltaOutput => Directions::DeltaOutput,
+    }
+}
+
+/// What cannot be measured is the input's fault.
+fn input(error: SurveyError) -> Failure {
+    Failure::Input(error.to_string())
+}
+
+#[derive(Serialize)]
+struct PhiRow {
+    module: String,
+    i: usize,
+    j: usize,
+    phi: f64,
+}
+
+analysis::tabular!(PhiRow: module, i, j, phi);
+
+#[derive(Serialize)]
+struct AngleRow {
+    module: String,
+    k: usize,
+    angle: f64,
+    distance: f64,
+}
+
+analysis::tabular!(AngleRow: module, k, angle, distance);
+
+fn angles(first: &Subject, second: &Subject, side: Directions) -> Result<Vec<AngleRow>, Failure> {
+    // `between` says which maps both have, and refuses what has no directions.
+    let shared = survey::overlap::between(first, second, side).map_err(input)?;
+    let mut rows = Vec::new();
+    for module in shared.into_keys() {
+        let basis = |subject: &Subject| side.of(&subject.maps[&module].update, &subject.name, &module).map_err(input);
+        let (Some(one), Some(other)) = (basis(first)?, basis(second)?) else { continue };
+        let failed = |error: SubspaceError| Failure::Input(format!("map `{module}`: {error}"));
+        let distance = projection_distance(&one, &other).map_err(failed)?;
+        for (at, angle) in principal_angles(&one, &other).map_err(failed)?.into_iter().enumerate() {
+            rows.push(AngleRow { module: module.clone(), k: at + 1, angle, distance });
+        }
+    }
+    Ok(rows)
+}
+
+/// Writes rows to where they were asked for.
+fn write<T: Serialize + Tabular>(rows: &[T], output: &Output) -> Result<(), Failure> {
+    let text = match output.format {
+        TableFormat::Csv => csv(rows)?,
+        TableFormat::Json => serde_json::to_string_pretty(rows)? + "\n",
+    };
+    match &output.out {
+        Some(path) => {
+            write_atomic(path, text.as_bytes())?;
+            note(&format!("wrote {} rows to {}", rows.len(), path.display()));
+        }
+        None => print(&text),
+    }
+    Ok(())
+}
+
+fn both(pair: &Pair, library: &Library) -> Result<(Subject, Subject), Failure> {
+    Ok((subject(&pair.first, &pair.output, library)?, subject(&pair.second, &pair.output, library)?))
+}
+
+fn subjects(all: &Adapters, library: &Library) -> Result<Vec<Subject>, Failure> {
+    all.adapters.iter().map(|path| subject(path, &all.output, library)).collect()
+}
+
+/// One adapter with its snapshots, those maps of it that were asked for.
+fn subject(path: &Path, output: &Output, library: &Library) -> Result<Subject, Failure> {
+    let mut subject = load(path, library)?;
+    if let Some(pattern) = &output.maps {
+        let wanted = regex::Regex::new(pattern)
+            .map_err(|error| Failure::Input(format!("--maps `{pattern}` is no regular expression: {error}")))?;
+        let all: Vec<String> = subject.maps.keys().cloned().collect();
+        subject.maps.retain(|name, _| wanted.is_match(name));
+        if subject.maps.is_empty() {
+            let known = all.join("`, `");
+            return Err(Failure::Input(format!(
+                "--maps `{pattern}` matches no map of {}; it has `{known}`",
+                path.display()
+            )));
+        }
+    }
+    Ok(subject)
+}
+
+fn load(path: &Path, library: &Library) -> Result<Subject, Failure> {
+    let updates = update::read(path, library).map_err(|error| Failure::Input(error.to_string()))?;
+    let mut subject = convert(updates, path)?;
+    for (step, file) in snapshots(path)? {
+        let taken = update::read(&file, library).map_err(|error| Failure::Input(error.to_string()))?;
+        let maps = convert(taken, &file)?.maps.into_iter().map(|(name, map)| (name, map.update)).collect();
+        subject.snapshots.insert(step, maps);
+    }
+    Ok(subject)
+}
+
+/// Steps and files of a run's snapshots.
+fn snapshots(run: &Path) -> Result<BTreeMap<u64, PathBuf>, Failure> {
+    let folder = run.join("snapshots");
+    let mut found = BTreeMap::new();
+    if folder.is_dir() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let step = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            if let Some(step) = step.filter(|_| path.extension().is_some_and(|end| end == "safetensors")) {
+                found.insert(step, path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Plain numbers to matrices.
+fn convert(updates: Updates, path: &Path) -> Result<Subject, Failure> {
+    let matrix = |rows: usize, cols: usize, values: &[f64]| DMatrix::from_row_slice(rows, cols, values);
+    let mut maps = BTreeMap::new();
+    for (name, MapUpdate { d_in, d_out, base, change }) in updates.maps {
+        let failed = |error: SubspaceError| Failure::Input(format!("{}, map `{name}`: {error}", path.display()));
+        let base = base.map(|values| matrix(d_in, d_out, &values));
+        let update = match (change, &base) {
+            (Change::LowRank { rank, down, up }, _) => Update::Factored(
+                LowRank::new(matrix(d_in, rank, &down), matrix(rank, d_out, &up), 1.0).map_err(failed)?,
+            ),
+            (Change::Dense(weight), Some(base)) => {
+                Update::between(base, &matrix(d_in, d_out, &weight)).map_err(failed)?
+            }
+            (Change::Dense(_), None) => unreachable!("a dense change comes with its base"),
+        };
+        maps.insert(name, Map { base, update });
+    }
+    let cell = updates.card.map_or_else(
+        || CellId { task: String::new(), variant: updates.name.clone(), rank: 0, seed: 0 },
+        |card| card.cell,
+    );
+    Ok(Subject { name: updates.name, cell, maps, snapshots: BTreeMap::new() })
+}
+
+/// Every adapted run of an experiment; `None` where an adapter is missing.
+pub(super) fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Result<Option<Vec<Subject>>, Failure> {
+    let folders: Vec<PathBuf> = cells.iter().map(|cell| store.run_dir(&cell.id)).collect();
+    if !folders.iter().all(|folder| folder.join("adapter.safetensors").is_file()) {
+        return Ok(None);
+    }
+    let mut subjects = Vec::new();
+    for folder in folders {
+        let subject = load(&folder, library)?;
+        if !subject.maps.is_empty() {
+            subjects.push(subject);
+        }
+    }
+    Ok(Some(subjects))
+}
+
+/// Writes every table of a study.
+pub(super) fn tables(subjects: &[Subject], store: &Store) -> Result<(), Failure> {
+    let folder = store.directory().join("analysis");
+    std::fs::create_dir_all(&folder)?;
+    let frozen: Vec<&str> = subjects
+        .iter()
+        .map(|subject| subject.cell.variant.as_str())
+        .filter(|label| ["lora_fa", "vera"].iter().any(|preset| label.starts_with(preset)))
+        .collect();
+    let all = [
+        ("overlap", csv(&survey::overlap::rows(subjects).map_err(input)?)?),
+        ("projection", csv(&survey::projection::rows(subjects).map_err(input)?)?),
+        ("shape", csv(&survey::shape::rows(subjects).map_err(input)?)?),
+        ("movement", csv(&survey::movement::rows(subjects).map_err(input)?)?),
+        ("span", csv(&survey::span::rows(subjects, &frozen).map_err(input)?)?),
+    ];
+    for (name, text) in all.iter().filter(|(_, text)| text.lines().count() > 1) {
+        write_atomic(&folder.join(format!("{name}.csv")), text.as_bytes())?;
+        note(&format!("{}: {} rows", folder.join(format!("{name}.csv")).display(), text.lines().count() - 1));
+    }
+    Ok(())
+}
