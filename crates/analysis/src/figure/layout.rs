@@ -434,11 +434,11 @@ impl Around {
         for (line, text) in self.y_label.iter().rev().enumerate() {
             let at = [x - line as f64 * LEADING * LABEL, f64::midpoint(area.top, area.bottom)];
             // A single letter is read more easily upright.
-            let upwards = fonts.width(text, Weight::Regular, LABEL) > LABEL;
+            let upwards = fonts.width(text, Weight::Regular, LABEL) > 0.6 * LABEL;
             if upwards {
                 scene.text(fonts, Text { upwards, ..Text::new(text, at, LABEL, Anchor::Middle) });
             } else {
-                scene.text(fonts, Text::new(text, [at[0] + 2.0, at[1] + 0.3 * LABEL], LABEL, Anchor::End));
+                scene.text(fonts, Text::new(text, [at[0] - 3.0, at[1] + 0.3 * LABEL], LABEL, Anchor::End));
             }
         }
         if let Some(ticks) = &self.bar {

@@ -18,6 +18,8 @@ pub(super) const SMALL: f64 = 7.0;
 const APART: f64 = 2.8;
 /// Share of a name's place that its bars or points take.
 const CROWD: f64 = 0.76;
+/// No bar is wider, in points, however few there are.
+const WIDEST: f64 = 36.0;
 /// The same for points, which are narrower.
 const CLOSE: f64 = 0.5;
 
@@ -335,7 +337,8 @@ fn shift(panel: &Panel, chart: &Chart, frame: &Frame, place: usize, count: usize
     let middle = place as f64 - (count as f64 - 1.0) / 2.0;
     let bars = chart.series.iter().any(|series| series.look == Look::Bars);
     let share = if bars { CROWD } else { CLOSE };
-    let slot = |names: &[String], extent: f64| extent / names.len() as f64 * share / count as f64 * middle;
+    let slot =
+        |names: &[String], extent: f64| (extent / names.len() as f64 * share / count as f64).min(WIDEST) * middle;
     match (&panel.y.scale, &panel.x.scale) {
         (Scale::Names(names), _) => slot(names, frame.area.height()),
         (_, Scale::Names(names)) => slot(names, frame.area.width()),
@@ -356,7 +359,7 @@ fn bar_width(panel: &Panel, frame: &Frame, count: usize) -> f64 {
         (_, Scale::Names(names)) => frame.area.width() / names.len() as f64,
         _ => frame.area.width() / 20.0,
     };
-    slot * CROWD / count.max(1) as f64
+    (slot * CROWD / count.max(1) as f64).min(WIDEST)
 }
 
 /// How the values stand at the ends of bars.
