@@ -1,4 +1,5 @@
 //! The subspace measures against independent values, their laws, and their errors.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::collections::BTreeMap;
 

@@ -56,8 +56,8 @@ impl Frame {
     /// Appends an orthonormal basis `Q` of `block: [d, k]`, which was projected out before; returns `R: [k, k]` of `block = Q R`.
     ///
     /// Directions below `rounding` are noise, and have a zero row in `R`: random ones orthogonal to all others take their place.
-    pub(super) fn append(&mut self, block: DMatrix<f64>, rounding: f64, gaussian: &mut Gaussian) -> DMatrix<f64> {
-        let (mut q, mut r) = Backend::default().qr(&block);
+    pub(super) fn append(&mut self, block: &DMatrix<f64>, rounding: f64, gaussian: &mut Gaussian) -> DMatrix<f64> {
+        let (mut q, mut r) = Backend::default().qr(block);
         let width = q.ncols();
         let pivots = || (0..width).map(|i| r[(i, i)].abs());
         let (smallest, largest) = (pivots().fold(f64::INFINITY, f64::min), pivots().fold(0.0, f64::max));
@@ -98,7 +98,7 @@ mod tests {
             let mut rest = block.clone();
             let above = frame.project_out(&mut rest);
             let before = frame.len;
-            let r = frame.append(rest, 1e-12, &mut gaussian);
+            let r = frame.append(&rest, 1e-12, &mut gaussian);
             let mut coefficients = DMatrix::zeros(before + 10, 10);
             coefficients.rows_mut(0, before).copy_from(&above);
             coefficients.rows_mut(before, 10).copy_from(&r);

@@ -114,7 +114,7 @@ impl<'w> Space<'w> {
             start -= product(found, &transposed_product(found, &start));
         }
         let mut right = Frame::new(d_out, limit + BLOCK);
-        right.append(start, rounding, &mut gaussian);
+        right.append(&start, rounding, &mut gaussian);
         let core = DMatrix::zeros(limit, limit);
         Self { w, left: Frame::new(d_in, limit), right, core, tail: DMatrix::zeros(BLOCK, BLOCK), rounding, gaussian }
     }
@@ -124,13 +124,13 @@ impl<'w> Space<'w> {
         let from = self.left.len();
         let mut images = product(self.w, &self.right.last(BLOCK)); // [d_in, BLOCK]
         let above = self.left.project_out(&mut images); // [from, BLOCK]
-        let diagonal = self.left.append(images, self.rounding, &mut self.gaussian);
+        let diagonal = self.left.append(&images, self.rounding, &mut self.gaussian);
         self.core.view_mut((0, from), (from, BLOCK)).copy_from(&above);
         self.core.view_mut((from, from), (BLOCK, BLOCK)).copy_from(&diagonal);
         let mut back = transposed_product(self.w, &self.left.last(BLOCK)); // [d_out, BLOCK]
         deflate(&mut back);
         self.right.project_out(&mut back);
-        self.tail = self.right.append(back, self.rounding, &mut self.gaussian);
+        self.tail = self.right.append(&back, self.rounding, &mut self.gaussian);
     }
 
     /// The SVD of `B`, and the largest `‖Wᵀu - σv‖` of its leading `wanted` triplets.
@@ -175,16 +175,16 @@ fn krylov(w: &DMatrix<f64>, count: usize, options: TopOptions) -> Result<Option<
     Ok(None)
 }
 
-/// How many dimensions more the residual needs to fall to `target`, if its logarithm goes on falling as between two checks.
-///
-/// It falls faster towards the end, so four fifths are taken.
+/// How many dimensions more the residual needs to fall to `target`, if its logarithm goes on falling as between two checks; at most a
+/// fifth, since it falls ever faster.
 fn predict(before: Option<(usize, f64)>, (dimension, residual): (usize, f64), target: f64) -> usize {
+    let most = dimension / 5;
     match before {
         Some((earlier, larger)) if larger > residual => {
             let slope = (larger / residual).ln() / (dimension - earlier) as f64;
-            (0.8 * (residual / target).ln() / slope).ceil().min(dimension as f64) as usize
+            most.min(((residual / target).ln() / slope) as usize).max(1)
         }
-        _ => dimension / 4,
+        _ => most.max(1),
     }
 }
 
