@@ -259,7 +259,7 @@ fn against_base(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<N
     Ok(Some(Named::new(format!("phi_base{suffix}"), figure)))
 }
 
-/// LoRA table 7, means over seeds.
+/// LoRA table 7, geometric means over seeds.
 fn table7(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, SurveyError> {
     let subjects: Vec<Subject> = group.runs.iter().map(|run| (*run).clone()).collect();
     let rows = projection::rows(&subjects)?;
@@ -269,8 +269,13 @@ fn table7(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>,
         for &map in &maps {
             let mut found: Vec<_> = rows.iter().filter(|row| row.rank == rank && row.map == map).collect();
             found.sort_by_key(|row| row.seed);
+            // Norms are positive and differ by factors: the mean and its interval are those of the logarithms.
             let over = |pick: &dyn Fn(&projection::Row) -> Option<f64>| {
-                over_seeds(&found.iter().filter_map(|row| pick(row)).collect::<Vec<_>>())
+                let logarithms: Vec<f64> = found.iter().filter_map(|row| pick(row)).map(f64::ln).collect();
+                over_seeds(&logarithms).map(|Measured { value, interval }| Measured {
+                    value: value.exp(),
+                    interval: interval.map(|ends| ends.map(f64::exp)),
+                })
             };
             let measured = (
                 over(&|row| Some(row.onto_update)),
@@ -291,7 +296,7 @@ fn table7(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>,
     let caption = Caption {
         title: format!("{study}: W in the directions of ΔW{layer}"),
         n: super::seeds(counts, "bars"),
-        notes: vec![format!("{}, {}, r directions each.", group.task, group.variant)],
+        notes: vec![format!("{}, {}, r directions each; geometric means.", group.task, group.variant)],
     };
     Ok(Some(Named::new(format!("amplification{suffix}"), amplification(caption, &lines))))
 }
