@@ -31,6 +31,10 @@ analyze *arguments:
 test *options:
     {{cargo}} test --release --workspace {{options}}
 
+# What no compiler checks: module docs, experiments, the README's table, dependencies' jobs
+tidy:
+    {{cargo}} run --release -p xtask
+
 # Formatting, lints, tests, documentation: what a change must pass
 check: fmt-check lint test doc
 

@@ -1,1 +1,30 @@
-fn main() {}
+//! Keeps the workspace tidy: what no compiler checks. `just tidy` runs it, and so does `just test`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+mod tidy;
+
+#[expect(clippy::print_stderr, reason = "a task speaks to the person who runs it")]
+fn main() -> ExitCode {
+    let problems = tidy::problems(&root());
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_workspace_is_tidy() {
+        let problems = super::tidy::problems(&super::root());
+        assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+    }
+}

@@ -23,8 +23,24 @@ const SIGNIFICANCE: f64 = 1.0 - stats::CONFIDENCE;
 pub struct Baseline {
     /// The row's label.
     pub variant: String,
-    /// Its rank; `None` compares each row with the baseline at that row's own rank.
+    /// Its rank; `None` compares each row with the baseline at that row's own rank, or at the baseline's largest where it
+    /// has no row of that rank.
     pub rank: Option<usize>,
+}
+
+/// One question settled before looking: is this row better than that one?
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contrast {
+    /// The row's label.
+    pub variant: String,
+    /// The row's rank.
+    pub rank: usize,
+    /// The label of the row it is compared with.
+    pub against: String,
+    /// That row's rank.
+    pub against_rank: usize,
+    /// A difference, in the metric's unit, that the claim asks for.
+    pub margin: Option<f64>,
 }
 
 /// One row minus the baseline.
@@ -36,10 +52,14 @@ pub struct Comparison {
     pub variant: String,
     /// The row's rank.
     pub rank: usize,
+    /// The baseline's label.
+    pub baseline: String,
     /// The baseline's rank.
     pub baseline_rank: usize,
     /// The metric; `primary` for the average over tasks.
     pub metric: String,
+    /// Which direction of the metric is better.
+    pub goal: Goal,
     /// Number of seeds that both have.
     pub n: usize,
     /// Mean difference, row minus baseline; NaN where no seed is shared or a value is not finite.
@@ -56,6 +76,16 @@ pub struct Comparison {
     pub holm_p: Option<f64>,
     /// Whether the adjusted test decides.
     pub verdict: Verdict,
+}
+
+impl Comparison {
+    /// The difference in the better direction.
+    pub fn gain(&self) -> f64 {
+        match self.goal {
+            Goal::Maximise => self.difference,
+            Goal::Minimise => -self.difference,
+        }
+    }
 }
 
 /// What a comparison says at the 5% level after correction.
@@ -87,16 +117,52 @@ pub fn compare(table: &SummaryTable, split: &str, baseline: &Baseline) -> Result
     let rows = table.primary(split)?;
     let mut pairs = Vec::new();
     for row in &rows {
-        let rank = baseline.rank.unwrap_or(row.rank);
-        if row.variant == baseline.variant && (baseline.rank.is_none() || row.rank == rank) {
+        if row.variant == baseline.variant && baseline.rank.is_none_or(|rank| rank == row.rank) {
             continue;
         }
-        let other =
-            rows.iter().find(|other| other.task == row.task && other.variant == baseline.variant && other.rank == rank);
-        let other = other.ok_or_else(|| no_baseline(&rows, row, baseline, rank))?;
-        pairs.push(Pair::new(row, other));
+        let baselines = || rows.iter().filter(|o| o.task == row.task && o.variant == baseline.variant);
+        let wanted = baseline.rank.unwrap_or(row.rank);
+        let other = baselines().find(|other| other.rank == wanted);
+        let other = match baseline.rank {
+            None => other.or_else(|| baselines().max_by_key(|other| other.rank)),
+            Some(_) => other,
+        };
+        pairs.push(Pair::new(row, other.ok_or_else(|| no_baseline(&rows, row, baseline, wanted))?));
     }
-    let averages = averages(&rows, &pairs);
+    family(&rows, pairs)
+}
+
+/// Tests every contrast on every task that has both of its rows, and on the average over tasks, all as one family.
+///
+/// Averages are formed as in [`compare`]. A contrast whose rows no task has is an error.
+pub fn contrast(table: &SummaryTable, split: &str, contrasts: &[Contrast]) -> Result<Vec<Comparison>, AnalysisError> {
+    let rows = table.primary(split)?;
+    let mut pairs = Vec::new();
+    for contrast in contrasts {
+        let find = |task: &str, variant: &str, rank: usize| {
+            rows.iter().find(|row| row.task == task && row.variant == variant && row.rank == rank)
+        };
+        let own = rows.iter().filter(|row| row.variant == contrast.variant && row.rank == contrast.rank);
+        let before = pairs.len();
+        pairs.extend(own.filter_map(|row| {
+            Some(Pair::new(row, find(&row.task, &contrast.against, contrast.against_rank)?))
+        }));
+        if pairs.len() == before {
+            let task = rows.first().map(|row| row.task.clone()).unwrap_or_default();
+            return Err(AnalysisError::NoBaseline {
+                task,
+                variant: contrast.against.clone(),
+                rank: contrast.against_rank,
+                known: format!("no task has it beside `{}` at rank {}", contrast.variant, contrast.rank),
+            });
+        }
+    }
+    family(&rows, pairs)
+}
+
+/// Tests pairs and their averages together.
+fn family(rows: &[&SummaryRow], mut pairs: Vec<Pair>) -> Result<Vec<Comparison>, AnalysisError> {
+    let averages = averages(rows, &pairs);
     pairs.extend(averages);
     let mut comparisons = pairs.iter().map(Pair::test).collect::<Result<Vec<_>, _>>()?;
     adjust(&mut comparisons, &pairs)?;
@@ -108,6 +174,7 @@ struct Pair {
     task: String,
     variant: String,
     rank: usize,
+    baseline: String,
     baseline_rank: usize,
     metric: String,
     goal: Goal,
@@ -121,6 +188,7 @@ impl Pair {
             task: row.task.clone(),
             variant: row.variant.clone(),
             rank: row.rank,
+            baseline: baseline.variant.clone(),
             baseline_rank: baseline.rank,
             metric: row.metric.clone(),
             goal: row.goal,
@@ -133,8 +201,10 @@ impl Pair {
             task: self.task.clone(),
             variant: self.variant.clone(),
             rank: self.rank,
+            baseline: self.baseline.clone(),
             baseline_rank: self.baseline_rank,
             metric: self.metric.clone(),
+            goal: self.goal,
             n: self.values.len(),
             difference: f64::NAN,
             ci_low: None,
@@ -187,9 +257,9 @@ fn averages(rows: &[&SummaryRow], pairs: &[Pair]) -> Vec<Pair> {
     if tasks.len() < 2 || goals.len() > 1 {
         return Vec::new();
     }
-    let mut by_row: BTreeMap<(&str, usize, usize), Vec<&Pair>> = BTreeMap::new();
+    let mut by_row: BTreeMap<(&str, usize, &str, usize), Vec<&Pair>> = BTreeMap::new();
     for pair in pairs {
-        by_row.entry((&pair.variant, pair.rank, pair.baseline_rank)).or_default().push(pair);
+        by_row.entry((&pair.variant, pair.rank, &pair.baseline, pair.baseline_rank)).or_default().push(pair);
     }
     by_row.into_values().filter(|pairs| pairs.len() == tasks.len()).map(|pairs| average(&pairs)).collect()
 }
@@ -209,6 +279,7 @@ fn average(pairs: &[&Pair]) -> Pair {
         task: ALL_TASKS.to_owned(),
         variant: first.variant.clone(),
         rank: first.rank,
+        baseline: first.baseline.clone(),
         baseline_rank: first.baseline_rank,
         metric: "primary".to_owned(),
         goal: first.goal,

@@ -21,6 +21,8 @@ pub use long::long;
 /// Which evaluation of a run is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
+    /// The one at the checkpoint that the run selected, where its recipe selects; the last one elsewhere.
+    Reported,
     /// The one at the checkpoint that was selected as best.
     Best,
     /// The last one.
@@ -79,6 +81,8 @@ pub struct SummaryRow {
 pub struct SummaryTable {
     /// The rows.
     pub rows: Vec<SummaryRow>,
+    /// The split that each task is judged on first, such as MNLI's matched development set.
+    firsts: BTreeMap<String, String>,
 }
 
 /// Groups the records over their seeds.
@@ -86,7 +90,13 @@ pub fn summarise(records: &[RunRecord], selection: Selection) -> Result<SummaryT
     check::consistent(records)?;
     let mut rows = group::rows(long::long(records, selection)?, records)?;
     rows.sort_by(|one, other| order(one).cmp(&order(other)));
-    Ok(SummaryTable { rows })
+    let mut firsts = BTreeMap::new();
+    for record in records {
+        if let Some(first) = record.evaluations.first() {
+            firsts.entry(record.cell.task.clone()).or_insert_with(|| first.split.clone());
+        }
+    }
+    Ok(SummaryTable { rows, firsts })
 }
 
 fn order(row: &SummaryRow) -> impl Ord + '_ {
@@ -94,10 +104,19 @@ fn order(row: &SummaryRow) -> impl Ord + '_ {
 }
 
 impl SummaryTable {
-    /// The splits on which some row reports its task's primary metric, sorted.
+    /// The split under which a row is tabulated: its own, or, where it is its task's first, the name that most plainly stands
+    /// for the first splits of all tasks (`dev` for `dev` and `dev_matched`), so that one table shows every task.
+    pub fn section<'a>(&'a self, row: &'a SummaryRow) -> &'a str {
+        match self.firsts.get(&row.task) {
+            Some(first) if *first == row.split => self.firsts.values().min().map_or(&row.split, |name| name),
+            _ => &row.split,
+        }
+    }
+
+    /// The splits on which some row reports its task's primary metric, sorted, tasks' first splits under one name.
     pub fn splits(&self) -> Vec<&str> {
-        let mut splits: Vec<&str> =
-            self.rows.iter().filter(|row| row.primary && !row.split.is_empty()).map(|row| row.split.as_str()).collect();
+        let reported = self.rows.iter().filter(|row| row.primary && !row.split.is_empty());
+        let mut splits: Vec<&str> = reported.map(|row| self.section(row)).collect();
         splits.sort_unstable();
         splits.dedup();
         splits
@@ -115,7 +134,14 @@ impl SummaryTable {
             };
             return Err(AnalysisError::UnknownSplit { split: split.to_owned(), known });
         }
-        Ok(self.rows.iter().filter(|row| row.primary && (row.split == split || row.split.is_empty())).collect())
+        Ok(self.rows.iter().filter(|row| row.primary && (self.section(row) == split || row.split.is_empty())).collect())
+    }
+
+    /// Tasks whose first split has another name than the one it is tabulated under, as `mnli: dev_matched`.
+    pub fn renamed(&self, split: &str) -> Vec<String> {
+        let common = self.firsts.values().min().map(String::as_str);
+        let renamed = self.firsts.iter().filter(|(_, first)| common == Some(split) && *first != split);
+        renamed.map(|(task, first)| format!("{task}: {first}")).collect()
     }
 
     /// The table as a data frame, its columns in the order of `summary.csv`. An interval that does not exist is null.

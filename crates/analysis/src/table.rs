@@ -3,7 +3,7 @@
 mod comparison;
 mod pivot;
 
-pub use comparison::comparison_table;
+pub use comparison::{comparison_table, contrast_table};
 pub use pivot::{pivot_table, rank_curve_table};
 
 /// A table without any formatting.

@@ -47,6 +47,9 @@ pub(crate) enum Command {
     Table(Table),
     /// Evaluate a trained adapter, a DyLoRA one at any rank.
     Eval(Eval),
+    /// Write a trained adapter as a plain one of a smaller rank: a DyLoRA adapter at any rank it was trained for, any
+    /// additive one by its best approximation.
+    Export(Export),
     /// Measure the subspaces of adapters: overlap, angles, projection on the base, spectra, movement.
     #[command(subcommand)]
     Analyze(Analyze),
@@ -58,6 +61,13 @@ pub(crate) enum Command {
 
 /// `run`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab run experiments/dylora_glue.yaml
+  lora-lab run exp/quick.yaml --set train.steps=20 --set name=shorter     another recipe, kept under another name
+  lora-lab run exp/quick.yaml --force                                     from the beginning
+
+Stop it at any time (Ctrl-C saves; a kill loses at most the steps since the last checkpoint) and run it again.")]
 pub(crate) struct Run {
     /// The experiment; `exp/NAME.yaml` means `experiments/NAME.yaml`.
     pub experiment: PathBuf,
@@ -70,13 +80,20 @@ pub(crate) struct Run {
     /// Cohorts trained at once; one per core on a CPU by default.
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
-    /// Throw existing records of this experiment's cells away and train them again.
+    /// Throw existing records and started work of this experiment's cells away and train them again.
     #[arg(long)]
     pub force: bool,
+    /// Train the runs again that failed.
+    #[arg(long)]
+    pub retry_failed: bool,
 }
 
 /// `check`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab check experiments/*.yaml
+  lora-lab check my.yaml --set train.learning_rate=1e-3")]
 pub(crate) struct Check {
     /// The experiments.
     #[arg(required = true)]
@@ -103,6 +120,13 @@ pub(crate) enum What {
 
 /// `table`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab table dylora_glue
+  lora-lab table dylora_glue --format latex        for a paper
+  lora-lab table dylora_glue --format csv          summary.csv, one line per row, metric and split
+
+Everything is also written under results/<name>/tables: main, ranks, comparison and contrasts, each as .txt, .md and .tex.")]
 pub(crate) struct Table {
     /// An experiment's YAML, or its name under `experiments/`.
     pub experiment: PathBuf,
@@ -129,6 +153,10 @@ pub(crate) enum Format {
 
 /// `eval`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab eval results/dylora_glue/runs/sst2-dylora-r8-s0                 every rank from one checkpoint
+  lora-lab eval results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 1,8")]
 pub(crate) struct Eval {
     /// An adapter file, or the folder it lies in.
     pub adapter: PathBuf,
@@ -138,6 +166,26 @@ pub(crate) struct Eval {
     /// Device.
     #[arg(long, default_value = "auto")]
     pub device: String,
+}
+
+/// `export`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab export results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 3 --out my_adapter
+  lora-lab eval my_adapter                         the same numbers as `eval RUN --rank 3`")]
+pub(crate) struct Export {
+    /// An adapter file, or the folder it lies in.
+    pub adapter: PathBuf,
+    /// The rank of the new adapter.
+    #[arg(long)]
+    pub rank: usize,
+    /// Folder for the new adapter.safetensors.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Take the best approximation of the update instead of its first components.
+    #[arg(long)]
+    pub svd: bool,
 }
 
 /// `analyze`
@@ -233,6 +281,10 @@ pub(crate) struct Figures {
 
 /// `pretrain`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab pretrain --out my_base --steps 200 --batch 32                    minutes on a CPU, for a look
+  lora-lab pretrain --device tch:cuda:0                                     the embedded base, in place; rebuild afterwards")]
 pub(crate) struct Pretrain {
     /// Folder for config.json, tokenizer.json, model.safetensors and CARD.md.
     #[arg(long, default_value = "crates/models/assets/mini_roberta")]

@@ -3,6 +3,7 @@
 mod analyze;
 mod check;
 mod eval;
+mod export;
 mod figures;
 mod list;
 mod pretrain;
@@ -22,10 +23,11 @@ use crate::{
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run(what) => run::run(&what, &args.results),
-        Command::Check(what) => check::run(&what),
+        Command::Check(what) => check::run(&what, &args.results),
         Command::List { what } => list::run(what),
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
+        Command::Export(what) => export::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),

@@ -33,9 +33,21 @@ pub(crate) fn note(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Text to stdout; a closed pipe ends the output quietly.
-pub(crate) fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+/// Text to stdout; a closed pipe ends the output quietly, any other refusal is an error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(anyhow::anyhow!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder and those above it.
+pub(crate) fn create_folder(path: &std::path::Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| Failure::Input(format!("{}: cannot create the folder: {error}", path.display())))
 }
 
 /// Says what went wrong and with which status the process ends.
@@ -56,6 +68,17 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
     }
 }
 
+/// A bar of optimizer steps with the time left; hidden where stderr is no terminal.
+pub(crate) fn step_bar(steps: u64) -> ProgressBar {
+    let plain = !std::io::stderr().is_terminal();
+    let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(steps), target);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {msg}, about {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Shows a study's progress.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -70,6 +93,8 @@ struct State {
     printed: Instant,
     steps: u64,
     done: u64,
+    /// Of `done`, steps of an earlier call; they say nothing of this one's speed.
+    before: u64,
     cells: usize,
     finished: usize,
     losses: BTreeMap<String, f64>,
@@ -82,14 +107,10 @@ impl Progress {
     /// A progress display on stderr.
     pub(crate) fn new() -> Self {
         let plain = !std::io::stderr().is_terminal();
-        let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {msg}, about {eta} left") {
-            bar.set_style(style);
-        }
+        let bar = step_bar(0);
         let now = Instant::now();
         let state =
-            State { begun: now, printed: now, steps: 0, done: 0, cells: 0, finished: 0, losses: BTreeMap::new() };
+            State { begun: now, printed: now, steps: 0, done: 0, before: 0, cells: 0, finished: 0, losses: BTreeMap::new() };
         Self { bar, plain, state: Mutex::new(state) }
     }
 
@@ -105,7 +126,7 @@ impl Progress {
 
 impl State {
     fn left(&self) -> String {
-        let rate = self.begun.elapsed().as_secs_f64() / self.done.max(1) as f64;
+        let rate = self.begun.elapsed().as_secs_f64() / (self.done - self.before).max(1) as f64;
         HumanDuration(Duration::from_secs_f64(rate * self.steps.saturating_sub(self.done) as f64)).to_string()
     }
 }
@@ -114,14 +135,20 @@ impl Sink for Progress {
     fn event(&self, event: &Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
-            Event::Planned { cells, finished, steps } => {
+            Event::Planned { cells, finished, discarded, steps } => {
                 (state.cells, state.finished, state.steps) = (*cells, *finished, *steps);
                 state.begun = Instant::now();
                 self.bar.set_length(*steps);
                 self.line(&format!("{cells} cells, {finished} finished before, {steps} steps to do"));
+                if *discarded > 0 {
+                    self.line(&format!(
+                        "{discarded} started before with another recipe, base, code or device: these begin again"
+                    ));
+                }
             }
             Event::Started { cells, step, .. } if *step > 0 => {
                 state.done += step * cells.len() as u64;
+                state.before += step * cells.len() as u64;
                 self.bar.set_position(state.done);
                 self.line(&format!("{}: goes on from step {step}", cells[0]));
             }

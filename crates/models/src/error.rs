@@ -23,10 +23,10 @@ pub enum ModelError {
         nearest: Option<String>,
     },
     /// A target selects nothing.
-    #[error("target `{pattern}` selects no linear map of this model; its maps end in {}", known.join(", "))]
+    #[error("{} of this model; its maps end in {}", missed(patterns), known.join(", "))]
     NoTarget {
-        /// The pattern.
-        pattern: String,
+        /// The patterns that select nothing, each with the nearest ending.
+        patterns: Vec<(String, Option<String>)>,
         /// Last parts of the names there are.
         known: Vec<String>,
     },
@@ -41,4 +41,15 @@ pub enum ModelError {
     /// An adapter does not fit.
     #[error(transparent)]
     Attach(#[from] variants::error::AttachError),
+}
+
+/// `target `x` (did you mean `y`?) selects no linear map`, for all that select nothing.
+fn missed(patterns: &[(String, Option<String>)]) -> String {
+    let one = |(pattern, nearest): &(String, Option<String>)| match nearest {
+        Some(nearest) => format!("`{pattern}` (did you mean `{nearest}`?)"),
+        None => format!("`{pattern}`"),
+    };
+    let all: Vec<String> = patterns.iter().map(one).collect();
+    let (targets, select) = if all.len() == 1 { ("target", "selects") } else { ("targets", "select") };
+    format!("{targets} {} {select} no linear map", all.join(", "))
 }

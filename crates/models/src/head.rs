@@ -81,9 +81,9 @@ impl Classifier {
     fn owned(&mut self) -> Vec<Owned<'_>> {
         vec![
             Owned::new("classifier.dense.weight", Role::Head, &mut self.dense),
-            Owned::new("classifier.dense.bias", Role::Head, &mut self.dense_bias),
+            Owned::undecayed("classifier.dense.bias", Role::Head, &mut self.dense_bias),
             Owned::new("classifier.out_proj.weight", Role::Head, &mut self.out),
-            Owned::new("classifier.out_proj.bias", Role::Head, &mut self.out_bias),
+            Owned::undecayed("classifier.out_proj.bias", Role::Head, &mut self.out_bias),
         ]
     }
 }

@@ -149,16 +149,22 @@ impl Network {
 
     /// Replaces a stack's additive updates by their best approximations at `rank`.
     pub fn compress(&mut self, stack: usize, rank: usize) {
-        for slot in self.backbone.slots() {
-            if let Slot::Linear(map) = slot {
-                map.compress(stack, rank);
-            }
-        }
+        self.backbone.slots().iter_mut().for_each(|slot| slot.compress(stack, rank));
     }
 
     /// Adapted linear maps of a stack.
     pub fn adapted(&self, stack: usize) -> Vec<&AdaptedLinear> {
         self.backbone.linears().into_iter().filter(|map| map.is_adapted(stack)).collect()
+    }
+
+    /// One hash over the frozen tensors that a stack's adapters draw from a seed and do not save.
+    pub fn checksum(&self, stack: usize) -> Option<String> {
+        let maps = self.backbone.linears();
+        let found: Vec<String> = maps
+            .into_iter()
+            .filter_map(|map| Some(format!("{} {}", map.name(), map.checksum(stack)?)))
+            .collect();
+        (!found.is_empty()).then(|| found.join("\n"))
     }
 
     /// Mean over all factors of the departure from orthonormality, per run, `[runs]`.

@@ -24,12 +24,15 @@ impl Target {
     /// The names among `known` that this target selects. `tables` are embedding tables, selected by name or
     /// expression but not by `all-linear`.
     pub fn select(&self, known: &[String], tables: &[String]) -> Result<BTreeSet<String>, ModelError> {
-        let endings = || {
-            let last: BTreeSet<_> =
-                known.iter().filter_map(|name| name.rsplit('.').next()).map(|e| format!("`{e}`")).collect();
-            last.into_iter().collect()
+        let last: BTreeSet<&str> = known.iter().filter_map(|name| name.rsplit('.').next()).collect();
+        let nearest = |pattern: &str| {
+            let close = last.iter().map(|ending| (strsim::damerau_levenshtein(pattern, ending), *ending)).min();
+            close.filter(|(distance, _)| *distance <= 2).map(|(_, ending)| ending.to_owned())
         };
-        let none = |pattern: &str| ModelError::NoTarget { pattern: pattern.to_owned(), known: endings() };
+        let none = |patterns: Vec<&str>| ModelError::NoTarget {
+            patterns: patterns.into_iter().map(|pattern| (pattern.to_owned(), nearest(pattern))).collect(),
+            known: last.iter().map(|ending| format!("`{ending}`")).collect(),
+        };
         let all = || known.iter().chain(tables);
         match self {
             Self::Pattern(pattern) if pattern == ALL_LINEAR => Ok(known.iter().cloned().collect()),
@@ -37,19 +40,19 @@ impl Target {
                 let whole = Regex::new(&format!("^(?:{pattern})$"))
                     .map_err(|error| ModelError::BadPattern { pattern: pattern.clone(), reason: error.to_string() })?;
                 let found: BTreeSet<_> = all().filter(|name| whole.is_match(name)).cloned().collect();
-                if found.is_empty() { Err(none(pattern)) } else { Ok(found) }
+                if found.is_empty() { Err(none(vec![pattern])) } else { Ok(found) }
             }
             Self::Endings(list) => {
-                let mut found = BTreeSet::new();
+                let (mut found, mut missed) = (BTreeSet::new(), Vec::new());
                 for ending in list {
                     let before = found.len();
                     found
                         .extend(all().filter(|name| *name == ending || name.ends_with(&format!(".{ending}"))).cloned());
                     if found.len() == before {
-                        return Err(none(ending));
+                        missed.push(ending.as_str());
                     }
                 }
-                Ok(found)
+                if missed.is_empty() { Ok(found) } else { Err(none(missed)) }
             }
         }
     }

@@ -33,6 +33,12 @@ pub enum RecordError {
         /// The name as given.
         name: String,
     },
+    /// Another process works on the experiment.
+    #[error("{path}: another process trains this experiment; wait for it, or stop it")]
+    InUse {
+        /// The experiment's folder.
+        path: String,
+    },
     /// Some records exist but cannot be read.
     #[error("{}", unreadable(.files))]
     Unreadable {
@@ -53,7 +59,7 @@ pub enum RecordError {
     },
     /// A line of a journal other than the last cannot be parsed.
     #[error(
-        "{path}:{line}: {reason}; the journal is damaged beyond a torn last line, delete {path} and restart the run"
+        "{path}:{line}: {reason}; the journal is damaged beyond a torn last line, delete the folder it lies in and run again: its runs begin afresh"
     )]
     Journal {
         /// The journal's file.

@@ -1,6 +1,6 @@
 //! The records of one experiment on disk.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -77,10 +77,26 @@ impl Store {
         self.run_dir(cell).join(RECORD)
     }
 
+    /// Keeps other processes out of this experiment until the result is dropped; the system lets go when a process dies.
+    pub fn lock(&self) -> Result<File, RecordError> {
+        let path = self.directory.join(".partial").join("lock");
+        let file = File::create(&path).map_err(RecordError::io("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(RecordError::InUse { path: self.directory.display().to_string() }),
+            Err(TryLockError::Error(source)) => Err(RecordError::io("lock", &path)(source)),
+        }
+    }
+
     /// The cell's record, if it has one that was made from the spec with this hash; a record of another spec is stale.
     ///
     /// A failed run has come to an end too, and its record is returned: the same spec would fail again.
     pub fn finished(&self, cell: &CellId, spec_hash: &str) -> Result<Option<RunRecord>, RecordError> {
+        Ok(self.record(cell)?.filter(|record| record.spec_hash == spec_hash))
+    }
+
+    /// The cell's record, whatever spec it was made from.
+    pub fn record(&self, cell: &CellId) -> Result<Option<RunRecord>, RecordError> {
         let path = self.record_path(cell);
         let record = match read(&path) {
             Ok(Some(record)) => record,
@@ -93,7 +109,7 @@ impl Store {
             let (expected, found) = (cell.to_string(), record.cell.to_string());
             return Err(RecordError::WrongCell { path: path.display().to_string(), expected, found });
         }
-        Ok((record.spec_hash == spec_hash).then_some(record))
+        Ok(Some(record))
     }
 
     /// Writes the record of a run that has ended, replacing an older one in a single step.
@@ -251,6 +267,16 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let (_directory, store) = store();
+        store.prepare().unwrap();
+        let held = store.lock().unwrap();
+        assert!(store.lock().unwrap_err().to_string().contains("another process"));
+        drop(held);
+        assert!(store.lock().is_ok());
     }
 
     #[test]

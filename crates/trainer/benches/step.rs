@@ -60,7 +60,7 @@ impl Trainee {
             workers: 1,
             stop: &stop,
         };
-        let plan = Plan::new("bench".to_owned(), experiment.cells(), &setting).expect("a plan");
+        let plan = Plan::new(experiment.cells(), &setting).expect("a plan");
         let (cohort, lesson) = (plan.build(&setting).expect("a cohort"), plan.lesson(&setting).expect("a lesson"));
         Self { cohort, lesson }
     }

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Tensor;
 use models::network::{Named, Network};
-use record::{CellId, write_atomic};
+use record::{CellId, sha256_hex, write_atomic};
 use serde::{Deserialize, Serialize};
 use variants::{
-    host::plain,
+    host::{plain, values},
     slot::{RunPlan, StackPlan},
 };
 
@@ -30,12 +30,26 @@ pub struct Card {
     pub outputs: usize,
     /// Hash of the base it was trained on.
     pub model_hash: String,
+    /// SHA-256 over frozen tensors that are drawn from a seed of the recipe and not saved (VeRA's pair), where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<String>,
 }
 
 /// One run's tensors, `[1, rows, cols]`, by name.
 pub fn tensors(network: &mut Network, stack: usize, run: usize) -> BTreeMap<String, Tensor<3>> {
     let one = |Named { name, owned, .. }: Named<'_>| (name, plain(owned.tensor).slice([run..run + 1]));
     network.owned(stack).into_iter().map(one).collect()
+}
+
+/// What [`Card::drawn`] holds for the first stack of a network.
+pub fn drawn(network: &Network) -> Option<String> {
+    network.checksum(0).map(|all| sha256_hex(all.as_bytes()))
+}
+
+/// The first tensor of a network's first stack that holds a number that is not finite.
+pub fn broken(network: &mut Network) -> Option<String> {
+    let finite = |named: &Named<'_>| values(&plain(named.owned.tensor)).iter().all(|value| value.is_finite());
+    network.owned(0).into_iter().find(|named| !finite(named)).map(|named| named.name)
 }
 
 /// Writes an adapter, whole or not at all; returns the file's size in bytes.
@@ -64,8 +78,12 @@ pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<Sta
 
 /// Reads an adapter onto its base.
 pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainError> {
-    let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
-    let (mut tensors, text) = decode(path, "adapter", library.place())?;
+    let way_out = "train its run again, or give another adapter";
+    let damaged = |reason: String| TrainError::Foreign { path: path.to_owned(), reason: format!("{reason}; {way_out}") };
+    let (mut tensors, text) = decode(path, "adapter", library.place()).map_err(|error| match error {
+        TrainError::Damaged { reason, .. } => damaged(reason),
+        other => other,
+    })?;
     let card: Card = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     let found = &library.base(&card.plan.model)?.hash;
     if *found != card.model_hash {
@@ -76,6 +94,9 @@ pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainErro
     }
     let plan = stack_plan(&card.plan, &card.cell, library)?;
     let mut network = library.network(&card.plan.model, &[(plan, vec![card.outputs])])?;
+    if card.drawn.is_some() && card.drawn != drawn(&network) {
+        return Err(damaged("its frozen random pair is not the one that this build draws from its seed".to_owned()));
+    }
     for Named { name, owned, .. } in network.owned(0) {
         let tensor = tensors.remove(&name).ok_or_else(|| damaged(format!("`{name}` is missing")))?;
         if tensor.dims() != owned.tensor.dims() {

@@ -19,7 +19,7 @@ use variants::{
 use crate::{
     cell::Cell,
     lesson::Lesson,
-    optimizer::{Adam, RunStep, StackOptimizer, Touched, clip_coefficient, squared_norm, visible},
+    optimizer::{Adam, RunStep, StackOptimizer, Subject, Touched, clip_coefficient, squared_norm, visible},
 };
 
 /// One run of a cohort.
@@ -72,6 +72,8 @@ pub struct RunReport {
     pub at: (usize, usize),
     /// Loss, penalty, rate and norm.
     pub entry: StepEntry,
+    /// Real tokens that it saw.
+    pub tokens: u64,
 }
 
 /// One step of a cohort.
@@ -79,8 +81,6 @@ pub struct RunReport {
 pub struct StepReport {
     /// One per run that trained.
     pub runs: Vec<RunReport>,
-    /// Real tokens of the step.
-    pub tokens: u64,
 }
 
 impl Stack {
@@ -174,13 +174,13 @@ impl Cohort {
         let mut sums: Vec<BTreeMap<String, Tensor<3>>> = vec![BTreeMap::new(); self.stacks.len()];
         let mut task: Vec<Vec<f64>> = self.stacks.iter().map(|s| vec![0.0; s.members.len()]).collect();
         let mut penalty = task.clone();
-        let mut tokens = 0;
+        let mut tokens: Vec<Vec<u64>> = self.stacks.iter().map(|s| vec![0; s.members.len()]).collect();
         let share = 1.0 / self.accumulate as f64;
         self.network.track();
         for micro in 0..self.accumulate as u64 {
             let pass = self.pass(&active, micro);
             let losses = lesson.losses(&self.network, self.step * self.accumulate as u64 + micro, &pass);
-            tokens += losses.tokens;
+            tokens.iter_mut().flatten().zip(losses.tokens.iter().flatten()).for_each(|(sum, more)| *sum += more);
             let mut total: Option<Tensor<1>> = None;
             for (index, loss) in losses.stacks.into_iter().enumerate() {
                 add(&mut task[index], &loss, share);
@@ -199,10 +199,14 @@ impl Cohort {
             self.collect(&mut total.backward(), &mut sums);
         }
         let runs = (0..self.stacks.len())
-            .flat_map(|index| self.apply(index, &active[index], &sums[index], &task[index], &penalty[index]))
+            .flat_map(|index| {
+                let mut reports = self.apply(index, &active[index], &sums[index], &task[index], &penalty[index]);
+                reports.iter_mut().for_each(|report| report.tokens = tokens[index][report.at.1]);
+                reports
+            })
             .collect();
         self.step += 1;
-        StepReport { runs, tokens }
+        StepReport { runs }
     }
 
     /// Adds this micro-batch's gradients to the sums of every stack.
@@ -252,6 +256,7 @@ impl Cohort {
             }
             reports.push(RunReport {
                 at: (index, run),
+                tokens: 0,
                 entry: StepEntry {
                     step: self.step + 1,
                     task_loss: task[run],
@@ -280,8 +285,7 @@ impl Cohort {
                 None => gradient.clone(),
             };
             let new = stack.optimizer.update(
-                &name,
-                owned.role,
+                Subject { name: &name, role: owned.role, decays: owned.decays },
                 &plain(owned.tensor),
                 gradient.clone(),
                 touched.as_ref(),

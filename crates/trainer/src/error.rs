@@ -27,8 +27,8 @@ pub enum TrainError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// A checkpoint or adapter file is not what this program wrote.
-    #[error("{}: {reason}; delete it to start the run afresh", path.display())]
+    /// A checkpoint is not what this program wrote.
+    #[error("{}: {reason}; delete the folder it lies in and run again: its runs begin afresh", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -68,6 +68,14 @@ pub enum TrainError {
         cell: String,
         /// Every broken rule.
         problems: String,
+    },
+    /// A loss or gradient is not finite.
+    #[error("step {step}: {reason}; use a smaller learning rate")]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// Loss and gradient norm.
+        reason: String,
     },
     /// The user asked to stop; everything is saved.
     #[error("interrupted; the same command continues where it stopped")]

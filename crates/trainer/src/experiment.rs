@@ -14,6 +14,7 @@ use serde_yaml::Value;
 
 use crate::cell::Cell;
 
+mod contrast;
 mod document;
 mod error;
 mod expand;
@@ -27,6 +28,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use contrast::Contrast;
 pub use error::{Problem, SpecErrors};
 pub use target::{TargetMap, select_targets};
 
@@ -51,6 +53,7 @@ pub struct Experiment {
     cohort: CohortSize,
     cells: Vec<Cell>,
     baseline: Option<String>,
+    contrasts: Vec<Contrast>,
     text: String,
     overrides: Vec<String>,
 }
@@ -86,6 +89,11 @@ impl Experiment {
         self.baseline.as_deref()
     }
 
+    /// The questions that the file asks of its rows.
+    pub fn contrasts(&self) -> &[Contrast] {
+        &self.contrasts
+    }
+
     /// The file, as written.
     pub fn text(&self) -> &str {
         &self.text
@@ -119,8 +127,14 @@ pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) 
     let (Some(document), true) = (document, report.is_empty()) else {
         return Err(report.into_errors(origin, text, &sets));
     };
+    let cells = expand::cells(&document, &rows, &sets);
+    let contrasts = contrast::resolve(&document.contrasts, &cells, &mut report);
+    if !report.is_empty() {
+        return Err(report.into_errors(origin, text, &sets));
+    }
     Ok(Experiment {
-        cells: expand::cells(&document, &rows, &sets),
+        cells,
+        contrasts,
         tasks: document.tasks.iter().map(|task| task.name.clone()).collect(),
         name: document.name,
         suite: document.suite,

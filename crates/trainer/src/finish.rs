@@ -14,6 +14,7 @@ use crate::{
     cell::View,
     cohort::Cohort,
     error::TrainError,
+    evaluate::Split,
     hyper::Select,
     readout::{evaluate, merge_error},
     run::{Log, Slot, now},
@@ -45,8 +46,9 @@ fn alone(
     Ok(network)
 }
 
-fn card(slot: &Slot, model_hash: &str) -> Card {
+fn card(slot: &Slot, model_hash: &str, network: &Network) -> Card {
     Card {
+        drawn: adapter::drawn(network),
         cell: slot.cell.id.clone(),
         plan: slot.cell.plan.clone(),
         outputs: slot.task.info.objective.n_outputs(),
@@ -66,7 +68,7 @@ pub fn snapshots(cohort: &mut Cohort, slots: &[&[Slot]], setting: &Setting<'_>) 
             let mut network = alone(cohort, slot, (stack, run), None, setting)?;
             let folder = setting.store.run_dir(&slot.cell.id).join("snapshots");
             std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
-            let card = card(slot, &setting.library.base(&slot.cell.plan.model)?.hash);
+            let card = card(slot, &setting.library.base(&slot.cell.plan.model)?.hash, &network);
             // Zeros in front, so that names sort by step.
             adapter::save(
                 &folder.join(format!("{step:08}.safetensors")),
@@ -101,19 +103,22 @@ pub fn select(
                 continue;
             }
             member.active = step < slot.steps;
-            let due = train.evaluate_every.is_some_and(|every| step.is_multiple_of(every) || step == slot.steps);
-            if !due {
+            let every = train.evaluate_every.map(|every| every.steps(train, slot.task.train.rows.len()));
+            if !every.is_some_and(|every| step.is_multiple_of(every) || step == slot.steps) {
                 continue;
             }
             let clock = Instant::now();
             let network = alone(cohort, slot, (stack, run), None, setting)?;
             let pad = setting.library.base(&slot.cell.plan.model)?.tokenizer.pad_id();
             let (readout, view) = whole(slot);
-            let found = evaluate(&network, &slot.task, &slot.task.splits[..1], &readout, &view, step, pad);
+            let found = evaluate(&network, &slot.task, &[&slot.task.splits[0]], &readout, &view, step, pad);
             let primary = slot.task.info.primary().to_string();
             let value = found[0].metrics[&primary];
             let progress = &mut progress[stack][run];
-            if progress.best.as_ref().is_none_or(|best| value > best.value || best.value.is_nan()) {
+            let settled = step >= slot.cell.plan.variant.rank_policy.settled(slot.steps);
+            if !settled {
+                // Logged below, but neither selected nor counted: its ranks are not the ones asked for.
+            } else if progress.best.as_ref().is_none_or(|best| better(value, best.value)) {
                 let tensors = if train.select == Select::Best {
                     adapter::tensors(&mut cohort.network, stack, run)
                 } else {
@@ -134,6 +139,11 @@ pub fn select(
         }
     }
     Ok(())
+}
+
+/// Whether a metric is larger; anything beats a value that is undefined, and that beats nothing.
+fn better(value: f64, than: f64) -> bool {
+    value > than || (than.is_nan() && !value.is_nan())
 }
 
 /// Reads every run out, saves its adapter and writes its record.
@@ -175,7 +185,7 @@ fn close(
 ) -> Result<RunRecord, TrainError> {
     let (cell, task) = (&slot.cell, &slot.task);
     let base = setting.library.base(&cell.plan.model)?;
-    let failure = cohort.stacks[at.0].members[at.1].failure.clone();
+    let mut failure = cohort.stacks[at.0].members[at.1].failure.clone();
     let best = progress.best.as_ref().filter(|_| cell.plan.train.select == Select::Best);
     let step = best.map_or(log.steps.step().last().copied().unwrap_or(0), |best| best.step);
     let mut measured =
@@ -191,11 +201,20 @@ fn close(
     measured.tokens_per_second = progress.tokens as f64 / progress.train_seconds.max(f64::MIN_POSITIVE);
     measured.final_ranks = cohort.stacks[at.0].final_ranks(at.1);
     if failure.is_none() {
+        // The last update is checked by no later loss.
+        failure = adapter::broken(&mut alone(cohort, slot, at, best, setting)?)
+            .map(|name| (step, format!("`{name}` is not finite after the last update")));
+    }
+    if failure.is_none() {
         let clock = Instant::now();
         let mut network = alone(cohort, slot, at, best, setting)?;
         let policy = &cell.plan.variant.rank_policy;
+        let mut splits: Vec<&Split> = task.splits.iter().collect();
+        if best.is_some() {
+            splits.push(&task.test); // the other splits chose the checkpoint
+        }
         for (readout, view) in cell.readouts(&policy.readouts(cell.plan.variant.rank)) {
-            for evaluation in evaluate(&network, task, &task.splits, &readout, &view, step, base.tokenizer.pad_id()) {
+            for evaluation in evaluate(&network, task, &splits, &readout, &view, step, base.tokenizer.pad_id()) {
                 sink.event(&Event::Evaluated { cell: &cell.id, evaluation: &evaluation });
                 log.evaluation(evaluation)?;
             }
@@ -207,7 +226,7 @@ fn close(
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         let folder = setting.store.run_dir(&cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
-        let card = card(slot, &base.hash);
+        let card = card(slot, &base.hash, &network);
         let tensors = adapter::tensors(&mut network, 0, 0);
         measured.adapter_bytes = adapter::save(&folder.join("adapter.safetensors"), &card, &tensors)?;
     }

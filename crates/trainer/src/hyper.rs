@@ -14,6 +14,34 @@ pub enum Schedule {
     Cosine,
 }
 
+/// How often a run is evaluated on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Every {
+    /// Every so many optimizer steps.
+    Steps(u64),
+    /// At the end of every pass over the training examples.
+    Named(Period),
+}
+
+/// A stretch of training that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    /// One pass over the training examples, `⌈examples/batch/accumulate⌉` steps.
+    Epoch,
+}
+
+impl Every {
+    /// In optimizer steps, over a training set of `examples`.
+    pub fn steps(self, hyper: &Hyper, examples: usize) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Named(Period::Epoch) => Hyper { steps: None, epochs: Some(1.0), ..hyper.clone() }.total_steps(examples),
+        }
+    }
+}
+
 /// Which checkpoint a run reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,9 +88,9 @@ pub struct Hyper {
     /// Largest global gradient norm; no clipping where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// Optimizer steps between evaluations; the end only where absent.
+    /// Optimizer steps between evaluations, or `epoch`; the end only where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evaluate_every: Option<u64>,
+    pub evaluate_every: Option<Every>,
     /// Evaluations without improvement before the run stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -156,6 +184,9 @@ mod tests {
     fn steps_follow_epochs_batches_and_accumulation() {
         let hyper = Hyper { epochs: Some(2.0), batch: 10, accumulate: 2, ..Hyper::default() };
         assert_eq!(hyper.total_steps(95), 10); // 10 micro-batches an epoch, 5 steps
+        assert_eq!(Every::Named(Period::Epoch).steps(&hyper, 95), 5);
+        assert_eq!(serde_yaml::from_str::<Every>("epoch").unwrap(), Every::Named(Period::Epoch));
+        assert_eq!(serde_yaml::from_str::<Every>("20").unwrap(), Every::Steps(20));
         assert_eq!(Hyper { steps: Some(7), ..hyper }.total_steps(95), 7);
     }
 }

@@ -14,8 +14,8 @@ use variants::{host::Place, pass::Pass};
 pub struct Losses {
     /// One per stack, `[runs]` each: means over real rows or tokens.
     pub stacks: Vec<Tensor<1>>,
-    /// Real tokens that went in, padding left out.
-    pub tokens: u64,
+    /// Real tokens of every run of every stack, padding left out.
+    pub tokens: Vec<Vec<u64>>,
 }
 
 /// Batches and losses of a cohort.
@@ -76,7 +76,11 @@ impl Lesson for Classify {
                 loss(logits, batches, &objectives, &self.place)
             })
             .collect();
-        Losses { stacks, tokens: whole.lengths.iter().sum::<usize>() as u64 }
+        let real = |batch: &Batch| {
+            let rows = batch.lengths.iter().zip(&batch.weights).filter(|(_, weight)| **weight > 0.0);
+            rows.map(|(length, _)| *length as u64).sum()
+        };
+        Losses { stacks, tokens: batches.iter().map(|stack| stack.iter().map(real).collect()).collect() }
     }
 }
 

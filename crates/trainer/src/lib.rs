@@ -13,6 +13,7 @@
 //! | [`readout`], [`mod@evaluate`] | predictions and what they are worth |
 //! | [`state`], [`adapter`] | checkpoints and adapters on disk |
 //! | [`update`], [`peft`] | what an adapter does to each map, as plain numbers |
+//! | [`export`] | a trained adapter as a smaller plain one |
 //! | [`finish`] | records |
 //! | [`matched`] | what a comparison held equal |
 //! | [`pretrain`] | masked-language-model pretraining of the embedded base |
@@ -28,6 +29,7 @@ pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod experiment;
+pub mod export;
 pub mod finish;
 pub mod hyper;
 pub mod lesson;

@@ -37,6 +37,8 @@ pub struct Prepared {
     pub train: EncodedSet,
     /// Evaluation splits, the first is the one that selects checkpoints.
     pub splits: Vec<Split>,
+    /// The split that selects nothing.
+    pub test: Split,
     /// SHA-256 of the examples.
     pub hash: String,
 }
@@ -95,7 +97,8 @@ impl Library {
             .iter()
             .map(|(name, examples)| Ok(Split { name: name.clone(), set: encode(examples)? }))
             .collect::<Result<_, data::error::DataError>>()?;
-        let prepared = Arc::new(Prepared { train: encode(&dataset.train)?, info: dataset.info, splits, hash });
+        let test = Split { name: "test".to_owned(), set: encode(&dataset.test)? };
+        let prepared = Arc::new(Prepared { train: encode(&dataset.train)?, info: dataset.info, splits, test, hash });
         tasks.insert(key, Arc::clone(&prepared));
         Ok(prepared)
     }

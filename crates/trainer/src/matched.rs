@@ -13,7 +13,17 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
         ("base model".to_owned(), Value::from(plan.model.clone())),
         ("targets".to_owned(), serde_json::to_value(&plan.targets).unwrap_or_default()),
         ("rank".to_owned(), Value::from(plan.variant.rank)),
+        ("alpha".to_owned(), Value::from(plan.variant.alpha)),
+        ("scaling".to_owned(), serde_json::to_value(plan.variant.scaling).unwrap_or_default()),
+        ("adapter dropout".to_owned(), Value::from(plan.variant.dropout)),
+        ("rates and decay by role".to_owned(), serde_json::to_value(&plan.variant.train).unwrap_or_default()),
     ]);
+    if plan.variant.delta.is_none() {
+        // What adapts nothing has none of these; its rank, alpha and scale match everything and nothing.
+        for facet in ["targets", "rank", "alpha", "scaling", "adapter dropout", "rates and decay by role"] {
+            facets.remove(facet);
+        }
+    }
     if let Ok(Value::Object(train)) = serde_json::to_value(&plan.train) {
         let names = train
             .into_iter()

@@ -98,13 +98,24 @@ impl Coefficient {
     }
 }
 
-/// Peak-to-step rate and decay of `role` for one run.
-fn rate_and_decay(plan: &TrainPlan, role: Role, run: &RunStep) -> (f64, f64) {
+/// A tensor as the optimizer sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Full name, the key of its moments.
+    pub name: &'a str,
+    /// What it is for.
+    pub role: Role,
+    /// Whether decay acts on it where its role's plan says nothing.
+    pub decays: bool,
+}
+
+/// Peak-to-step rate and decay of a tensor for one run.
+fn rate_and_decay(plan: &TrainPlan, Subject { role, decays, .. }: Subject<'_>, run: &RunStep) -> (f64, f64) {
     let own = if role == Role::Head { run.head_rate * run.multiple } else { run.rate };
     match plan.of_role(role) {
         RolePlan::Frozen => (0.0, 0.0),
         RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } => {
-            (learning_rate.map_or(own, |peak| peak * run.multiple) * lr_multiplier, weight_decay.unwrap_or(run.decay))
+            (learning_rate.map_or(own, |peak| peak * run.multiple) * lr_multiplier, weight_decay.unwrap_or(if decays { run.decay } else { 0.0 }))
         }
     }
 }
@@ -151,8 +162,7 @@ impl StackOptimizer {
     #[expect(clippy::too_many_arguments, reason = "one tensor, its place in the stack, and the step's constants")]
     pub fn update(
         &mut self,
-        name: &str,
-        role: Role,
+        subject: Subject<'_>,
         value: &Tensor<3>,
         gradient: Tensor<3>,
         touched: Option<&Touched>,
@@ -163,7 +173,7 @@ impl StackOptimizer {
     ) -> Tensor<3> {
         let components = touched.map_or(1, |t| value.dims()[t.axis]);
         let shape = layout(touched, runs.len(), components);
-        let state = self.moments.entry(name.to_owned()).or_insert_with(|| Moments {
+        let state = self.moments.entry(subject.name.to_owned()).or_insert_with(|| Moments {
             first: value.zeros_like(),
             second: value.zeros_like(),
             counts: vec![0; runs.len() * components],
@@ -182,10 +192,10 @@ impl StackOptimizer {
             Coefficient::new(values.collect(), shape, place)
         };
         let clip = per_count(&|run, _| if run.active { run.clip } else { 1.0 });
-        let step = per_count(&|run, count| -rate_and_decay(plan, role, run).0 / correction(adam.beta1, count));
+        let step = per_count(&|run, count| -rate_and_decay(plan, subject, run).0 / correction(adam.beta1, count));
         let root = per_count(&|_, count| 1.0 / correction(adam.beta2, count).sqrt());
         let keep = per_count(&|run, _| {
-            let (rate, decay) = rate_and_decay(plan, role, run);
+            let (rate, decay) = rate_and_decay(plan, subject, run);
             1.0 - rate * decay
         });
         let gradient = clip.times(gradient);
@@ -216,6 +226,7 @@ mod tests {
     use burn::tensor::{DType, Device};
     use variants::host::values;
 
+    const A: Subject<'_> = Subject { name: "p", role: Role::A, decays: true };
     const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
     fn run(rate: f64, decay: f64, clip: f64) -> RunStep {
@@ -244,7 +255,7 @@ mod tests {
         let mut p = place.tensor(vec![1.0, 2.0], [2, 1, 1]);
         for g in [0.3, -0.7, 0.2] {
             let g = place.tensor(vec![g, g], [2, 1, 1]);
-            p = optimizer.update("p", Role::A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
+            p = optimizer.update(A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
         }
         let expected = [scalar(1.0, &[0.3, -0.7, 0.2], 1e-2, 0.1), scalar(2.0, &[0.15, -0.35, 0.1], 3e-3, 0.0)];
         for (got, want) in values(&p).iter().zip(expected) {
@@ -261,7 +272,7 @@ mod tests {
         for (g, range) in [(0.3, 0..1), (-0.7, 1..2), (0.2, 0..1)] {
             let touched = Touched { axis: 2, ranges: vec![range] };
             let g = visible(place.tensor(vec![g, g], [1, 1, 2]), &runs, Some(&touched), &place);
-            p = optimizer.update("p", Role::A, &p, g, Some(&touched), &runs, &TrainPlan::default(), ADAM, &place);
+            p = optimizer.update(A, &p, g, Some(&touched), &runs, &TrainPlan::default(), ADAM, &place);
         }
         let expected = [scalar(1.0, &[0.3, 0.2], 1e-2, 0.1), scalar(1.0, &[-0.7], 1e-2, 0.1)];
         for (got, want) in values(&p).iter().zip(expected) {
@@ -277,7 +288,7 @@ mod tests {
         let runs = [RunStep { active: false, ..run(1e-2, 0.1, f64::NAN) }, run(1e-2, 0.0, 1.0)];
         let p = place.tensor(vec![1.0, 1.0], [2, 1, 1]);
         let g = visible(place.tensor(vec![f64::NAN, 0.5], [2, 1, 1]), &runs, None, &place);
-        let p = optimizer.update("p", Role::A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
+        let p = optimizer.update(A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
         assert_eq!(values(&p)[0], 1.0);
         assert!((values(&p)[1] - scalar(1.0, &[0.5], 1e-2, 0.0)).abs() < 1e-14);
         assert_eq!(values(&optimizer.moments["p"].first)[0], 0.0);
@@ -289,10 +300,12 @@ mod tests {
         let own = RolePlan::Trained { lr_multiplier: 1.0, learning_rate: Some(1e-6), weight_decay: None };
         let plan = TrainPlan::of([(Role::B, trained), (Role::Embedding, own)]);
         let run = RunStep { rate: 5e-4, multiple: 0.5, head_rate: 2e-3, decay: 0.1, clip: 1.0, active: true };
-        assert_eq!(rate_and_decay(&plan, Role::A, &run), (5e-4, 0.1));
-        assert_eq!(rate_and_decay(&plan, Role::B, &run), (8e-3, 0.0));
-        assert_eq!(rate_and_decay(&plan, Role::Embedding, &run), (5e-7, 0.1));
-        assert_eq!(rate_and_decay(&plan, Role::Head, &run), (1e-3, 0.1));
+        assert_eq!(rate_and_decay(&plan, Subject { role: Role::A, ..A }, &run), (5e-4, 0.1));
+        assert_eq!(rate_and_decay(&plan, Subject { role: Role::B, ..A }, &run), (8e-3, 0.0));
+        assert_eq!(rate_and_decay(&plan, Subject { role: Role::Embedding, ..A }, &run), (5e-7, 0.1));
+        assert_eq!(rate_and_decay(&plan, Subject { role: Role::Head, ..A }, &run), (1e-3, 0.1));
+        let bias = Subject { role: Role::Head, decays: false, ..A };
+        assert_eq!(rate_and_decay(&plan, bias, &run), (1e-3, 0.0), "a head's bias is not decayed");
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Lesson for FillMasks<'_> {
         let ahead = self.ready[micro as usize % self.ready.len()].recv();
         let masked = ahead.unwrap_or_else(|_| self.text.masked(micro * self.text.recipe.batch as u64, micro));
         let [loss, _] = self.loss(network, &masked, pass);
-        Losses { stacks: vec![loss], tokens: masked.batch.lengths.iter().sum::<usize>() as u64 }
+        Losses { stacks: vec![loss], tokens: vec![vec![masked.batch.lengths.iter().sum::<usize>() as u64]] }
     }
 }
 
@@ -177,6 +177,9 @@ pub fn pretrain(
         let lesson = FillMasks { text, ready: text.produce(scope), place };
         while cohort.step < recipe.steps {
             let step = cohort.advance(&lesson);
+            if let Some((at, reason)) = &cohort.stacks[0].members[0].failure {
+                return Err(TrainError::Diverged { step: *at, reason: reason.clone() });
+            }
             let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
             let news = due.then(|| (held(&cohort.network, &lesson), export(&mut cohort.network, config)));
             report(step.runs[0].entry, news)?;

@@ -19,7 +19,7 @@ use crate::{
 pub fn evaluate(
     network: &Network,
     task: &Prepared,
-    splits: &[Split],
+    splits: &[&Split],
     readout: &Readout,
     view: &View,
     step: u64,

@@ -21,7 +21,7 @@ use crate::{
     optimizer::{Adam, StackOptimizer},
     sink::{Event, Sink},
     state::{self, Progress},
-    study::Setting,
+    study::{Setting, cohort_id},
 };
 
 /// A cohort before it trains: its stacks, their members and their tasks.
@@ -55,8 +55,8 @@ pub struct Log {
 }
 
 impl Plan {
-    /// Cells of one cohort: those that may share a stack do, in their order.
-    pub fn new(id: String, cells: &[Cell], setting: &Setting<'_>) -> Result<Self, TrainError> {
+    /// Cells of one cohort: those that may share a stack do, in their order. Its name follows from its make-up.
+    pub fn new(cells: &[Cell], setting: &Setting<'_>) -> Result<Self, TrainError> {
         let mut stacks: Vec<(StackPlan, Vec<Slot>)> = Vec::new();
         for cell in cells {
             let one = adapter::stack_plan(&cell.plan, &cell.id, setting.library)?;
@@ -79,7 +79,9 @@ impl Plan {
                 None => stacks.push((one, vec![slot])),
             }
         }
-        Ok(Self { id, stacks })
+        let mut plan = Self { id: String::new(), stacks };
+        plan.id = cohort_id(&plan.cells(), setting)?;
+        Ok(plan)
     }
 
     /// Its name.
@@ -162,7 +164,7 @@ pub fn train(
     halt: &AtomicBool,
     sink: &dyn Sink,
 ) -> Result<(), TrainError> {
-    let started = now();
+    let mut started = now();
     let mut cohort = plan.build(setting)?;
     let lesson = plan.lesson(setting)?;
     let slots: Vec<&[Slot]> = plan.stacks.iter().map(|(_, slots)| slots.as_slice()).collect();
@@ -170,7 +172,7 @@ pub fn train(
     let checkpoint = folder.join("checkpoint.safetensors");
     let resumes = checkpoint.is_file();
     if resumes {
-        state::load(&mut cohort, &mut progress, &checkpoint)?;
+        started = state::load(&mut cohort, &mut progress, &checkpoint)?;
     } else {
         forget_snapshots(&plan.cells(), setting)?;
     }
@@ -180,7 +182,8 @@ pub fn train(
     sink.event(&Event::Started { cells: &cells, step: cohort.step, steps });
     while cohort.step < steps && cohort.is_active() {
         if setting.stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
-            state::save(&mut cohort, &progress, &checkpoint)?;
+            logs.iter().flatten().try_for_each(|log| log.journal.sync())?;
+            state::save(&mut cohort, &progress, started, &checkpoint)?;
             return Err(TrainError::Interrupted);
         }
         let clock = Instant::now();
@@ -189,7 +192,7 @@ pub fn train(
         for run in &report.runs {
             let (stack, index) = run.at;
             progress[stack][index].train_seconds += share;
-            progress[stack][index].tokens += report.tokens / report.runs.len() as u64;
+            progress[stack][index].tokens += run.tokens;
             logs[stack][index].step(run.entry)?;
         }
         if let Some(first) = report.runs.first() {
@@ -205,11 +208,13 @@ pub fn train(
         select(&mut cohort, &slots, &mut progress, &mut logs, setting, sink)?;
         if cohort.step % every == 0 && cohort.step < steps {
             logs.iter().flatten().try_for_each(|log| log.journal.sync())?;
-            state::save(&mut cohort, &progress, &checkpoint)?;
+            state::save(&mut cohort, &progress, started, &checkpoint)?;
         }
     }
     finish(&mut cohort, &plan.id, &slots, &progress, logs, started, setting, sink)?;
-    std::fs::remove_dir_all(folder).map_err(|source| TrainError::Io { path: folder.to_owned(), source })
+    // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
+    let gone = std::fs::remove_file(folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(folder));
+    gone.map_err(|source| TrainError::Io { path: folder.to_owned(), source })
 }
 
 /// Removes what an earlier run of another recipe has kept under the same names.

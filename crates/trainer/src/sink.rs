@@ -11,6 +11,8 @@ pub enum Event<'a> {
         cells: usize,
         /// Of these, finished before.
         finished: usize,
+        /// Started cohorts whose recipe, base, data or code is another now; they begin again.
+        discarded: usize,
         /// Optimizer steps to do, summed over cells; finished work left out.
         steps: u64,
     },

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Tensor;
 use models::network::Named;
-use record::write_atomic;
+use record::{sha256_hex, write_atomic};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use variants::{
@@ -29,6 +29,8 @@ pub struct BestState {
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     step: u64,
+    /// Seconds since 1970 at the first step.
+    started: u64,
     counts: BTreeMap<String, Vec<u64>>,
     members: Vec<Vec<MemberMeta>>,
 }
@@ -39,7 +41,8 @@ struct MemberMeta {
     active: bool,
     failure: Option<(u64, String)>,
     kept: Option<BTreeMap<String, Vec<bool>>>,
-    best: Option<(u64, f64)>,
+    /// Step and the bits of the value, which may be undefined.
+    best: Option<(u64, u64)>,
     stale: u64,
     train_seconds: f64,
     eval_seconds: f64,
@@ -80,8 +83,15 @@ pub fn encode(tensors: &BTreeMap<String, Tensor<3>>, key: &str, text: String) ->
         .map(|(name, (dtype, shape, bytes))| Ok((name.clone(), TensorView::new(*dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(models::error::ModelError::from)?;
-    let metadata = std::collections::HashMap::from([(key.to_owned(), text)]);
+    let sum = checksum(raw.iter().map(|(name, (_, _, bytes))| (name.as_str(), bytes.as_slice())));
+    let metadata = std::collections::HashMap::from([(key.to_owned(), text), ("sha256".to_owned(), sum)]);
     Ok(safetensors::serialize(views, Some(metadata)).map_err(models::error::ModelError::from)?)
+}
+
+/// A hash over names and bytes in the order of the names.
+fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let parts: Vec<String> = tensors.map(|(name, bytes)| format!("{name} {}", sha256_hex(bytes))).collect();
+    sha256_hex(parts.join("\n").as_bytes())
 }
 
 /// The inverse of [`encode`].
@@ -92,8 +102,13 @@ pub fn decode(path: &Path, key: &str, place: &Place) -> Result<(BTreeMap<String,
     let text = header.metadata().as_ref().and_then(|m| m.get(key)).cloned();
     let text = text.ok_or_else(|| damaged(format!("it has no `{key}` entry")))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let views: BTreeMap<String, _> = file.tensors().into_iter().collect();
+    let sum = checksum(views.iter().map(|(name, view)| (name.as_str(), view.data())));
+    if header.metadata().as_ref().and_then(|m| m.get("sha256")).is_some_and(|wanted| *wanted != sum) {
+        return Err(damaged("its tensors are not those that were written (checksum)".to_owned()));
+    }
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
+    for (name, view) in views {
         let shape: [usize; 3] = view.shape().try_into().map_err(|_| damaged(format!("`{name}` has not three axes")))?;
         let data = view.data();
         let numbers: Vec<f64> = match view.dtype() {
@@ -107,7 +122,7 @@ pub fn decode(path: &Path, key: &str, place: &Place) -> Result<(BTreeMap<String,
 }
 
 /// Writes a checkpoint, whole or not at all.
-pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], path: &Path) -> Result<(), TrainError> {
+pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], started: u64, path: &Path) -> Result<(), TrainError> {
     let mut tensors = BTreeMap::new();
     let mut counts = BTreeMap::new();
     for index in 0..cohort.stacks.len() {
@@ -144,7 +159,7 @@ pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], path: &Path) -> Res
                     active: member.active,
                     failure: member.failure.clone(),
                     kept: member.kept.clone(),
-                    best: progress.best.as_ref().map(|best| (best.step, best.value)),
+                    best: progress.best.as_ref().map(|best| (best.step, best.value.to_bits())),
                     stale: progress.stale,
                     train_seconds: progress.train_seconds,
                     eval_seconds: progress.eval_seconds,
@@ -153,13 +168,13 @@ pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], path: &Path) -> Res
                 .collect()
         })
         .collect();
-    let meta = serde_json::to_string(&Meta { step: cohort.step, counts, members })
+    let meta = serde_json::to_string(&Meta { step: cohort.step, started, counts, members })
         .unwrap_or_else(|error| unreachable!("numbers and strings are JSON: {error}"));
     Ok(write_atomic(path, &encode(&tensors, "checkpoint", meta)?)?)
 }
 
-/// Puts a checkpoint's state into a freshly built cohort of the same make-up.
-pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) -> Result<(), TrainError> {
+/// Puts a checkpoint's state into a freshly built cohort of the same make-up; returns when its first step was.
+pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) -> Result<u64, TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let place = cohort.network.backbone.place().clone();
     let (mut tensors, text) = decode(path, "checkpoint", &place)?;
@@ -168,7 +183,11 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
     cohort.step = meta.step;
     for index in 0..cohort.stacks.len() {
         for Named { name, owned, .. } in cohort.network.owned(index) {
-            *owned.tensor = take(format!("{index}/value/{name}"))?;
+            let value = take(format!("{index}/value/{name}"))?;
+            if value.dims() != owned.tensor.dims() {
+                return Err(damaged(format!("`{name}` is {:?}, but the run's is {:?}", value.dims(), owned.tensor.dims())));
+            }
+            *owned.tensor = value;
         }
     }
     for (key, counts) in meta.counts {
@@ -199,7 +218,7 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
             let prefix = format!("{index}/best{run}/");
             let best = meta.best.map(|(step, value)| BestState {
                 step,
-                value,
+                value: f64::from_bits(value),
                 tensors: tensors
                     .iter()
                     .filter_map(|(key, t)| Some((key.strip_prefix(&prefix)?.to_owned(), t.clone())))
@@ -214,5 +233,5 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
             };
         }
     }
-    Ok(())
+    Ok(meta.started)
 }

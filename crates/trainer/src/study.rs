@@ -46,47 +46,100 @@ pub fn spec_of(cell: &Cell) -> serde_json::Value {
 }
 
 /// Trains every cell that has no record yet.
+///
+/// Started cohorts go on where every member, its base, its data and the code are what they were; others begin again.
 pub fn run(cells: &[Cell], setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
     setting.store.prepare()?;
-    let started = started(setting.store)?;
-    let in_progress: BTreeSet<&str> =
-        started.iter().flat_map(|(_, members)| members.iter().map(String::as_str)).collect();
+    let _lock = setting.store.lock()?;
+    let (mut plans, stale) = going_on(cells, setting)?;
+    let taken: BTreeSet<String> =
+        plans.iter().flat_map(|plan: &Plan| plan.cells().into_iter().map(|cell| cell.id.slug())).collect();
     let mut open = Vec::new();
-    for cell in cells {
-        if in_progress.contains(cell.id.slug().as_str()) || !is_done(cell, setting)? {
+    for cell in cells.iter().filter(|cell| !taken.contains(&cell.id.slug())) {
+        if !is_done(cell, setting)? {
             open.push(cell.clone());
         }
     }
-    let (plans, resumed) = group(&open, started, setting)?;
+    plans.extend(group(&open, setting)?);
     let steps = plans.iter().map(|plan| plan.steps() * plan.cells().len() as u64).sum();
-    sink.event(&Event::Planned { cells: cells.len(), finished: cells.len() - open.len(), steps });
-    for stale in resumed {
+    let finished = cells.len() - taken.len() - open.len();
+    sink.event(&Event::Planned { cells: cells.len(), finished, discarded: stale.len(), steps });
+    for stale in stale {
         std::fs::remove_dir_all(&stale).map_err(|source| TrainError::Io { path: stale.clone(), source })?;
     }
     work(plans, setting, sink)
 }
 
-/// Whether a cell has a record of this very plan, on this very base and data.
+/// Whether a cell has a record of this very plan, on this very base and data, and the adapter beside it.
 fn is_done(cell: &Cell, setting: &Setting<'_>) -> Result<bool, TrainError> {
     let Some(record) = setting.store.finished(&cell.id, &spec_hash(&spec_of(cell)))? else { return Ok(false) };
+    let adapter = setting.store.run_dir(&cell.id).join("adapter.safetensors");
+    let [model, data] = material(cell, setting)?;
+    Ok(record.model_hash == model && record.data_hash == data && (adapter.is_file() || !record.is_finished()))
+}
+
+/// Hashes of a cell's base and data.
+fn material(cell: &Cell, setting: &Setting<'_>) -> Result<[String; 2], TrainError> {
     let plan = &cell.plan;
     let base = setting.library.base(&plan.model)?;
     let task = setting.library.task(&plan.suite, &plan.task, &plan.model, plan.train.max_length)?;
-    Ok(record.model_hash == base.hash && record.data_hash == task.hash)
+    Ok([base.hash.clone(), task.hash.clone()])
+}
+
+/// Cells whose record was made by another recipe under the same name: training them would replace it.
+pub fn replaced<'a>(cells: &'a [Cell], store: &Store) -> Result<Vec<&'a CellId>, TrainError> {
+    let mut found = Vec::new();
+    for cell in cells {
+        if store.record(&cell.id)?.is_some_and(|record| record.spec_hash != spec_hash(&spec_of(cell))) {
+            found.push(&cell.id);
+        }
+    }
+    Ok(found)
+}
+
+/// Which records are thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// Those of every cell, and started work.
+    All,
+    /// Those of runs that failed.
+    Failed,
+}
+
+/// Removes records of `cells`, so that their runs are made again. The folder is known to be writable before anything goes.
+pub fn forget(cells: &[Cell], store: &Store, which: Forget) -> Result<(), TrainError> {
+    store.prepare()?;
+    let _lock = store.lock()?;
+    let remove = |path: PathBuf| match std::fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TrainError::Io { path, source }),
+        _ => Ok(()),
+    };
+    for cell in cells {
+        let failed = || Ok::<_, TrainError>(store.record(&cell.id)?.is_some_and(|record| !record.is_finished()));
+        if which == Forget::All || failed()? {
+            remove(store.run_dir(&cell.id))?;
+        }
+    }
+    if which == Forget::All {
+        for (folder, _) in started(store)? {
+            remove(folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// Cohorts with a checkpoint: folder and the slugs of their members.
 fn started(store: &Store) -> Result<Vec<(PathBuf, Vec<String>)>, TrainError> {
     let root = partial_root(store);
     let mut found = Vec::new();
-    let Ok(entries) = std::fs::read_dir(&root) else { return Ok(found) };
-    for entry in entries.flatten() {
-        let file = entry.path().join("members.json");
-        if let Ok(bytes) = std::fs::read(&file) {
-            let members = serde_json::from_slice(&bytes)
-                .map_err(|error| TrainError::Damaged { path: file.clone(), reason: error.to_string() })?;
-            found.push((entry.path(), members));
-        }
+    let entries = match std::fs::read_dir(&root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        entries => entries.map_err(|source| TrainError::Io { path: root.clone(), source })?,
+    };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        // A folder whose list of members is missing or torn names nobody, so it fits no experiment and begins again.
+        let members = std::fs::read(path.join("members.json")).ok();
+        found.push((path, members.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()));
     }
     found.sort();
     Ok(found)
@@ -97,40 +150,36 @@ fn partial_root(store: &Store) -> PathBuf {
     store.directory().join(".partial")
 }
 
-/// Started cohorts whose members are all still wanted, unchanged; then new ones. Also the folders of cohorts
-/// that no longer fit the experiment.
-fn group(
-    open: &[Cell],
-    started: Vec<(PathBuf, Vec<String>)>,
-    setting: &Setting<'_>,
-) -> Result<(Vec<Plan>, Vec<PathBuf>), TrainError> {
-    let mut left: BTreeMap<String, &Cell> = open.iter().map(|cell| (cell.id.slug(), cell)).collect();
+/// Started cohorts whose members are all still wanted, unchanged, on the same base, data and code; and the folders of the
+/// others.
+fn going_on(cells: &[Cell], setting: &Setting<'_>) -> Result<(Vec<Plan>, Vec<PathBuf>), TrainError> {
+    let wanted: BTreeMap<String, &Cell> = cells.iter().map(|cell| (cell.id.slug(), cell)).collect();
     let (mut plans, mut stale) = (Vec::new(), Vec::new());
-    for (folder, slugs) in started {
-        let members: Option<Vec<Cell>> = slugs.iter().map(|slug| left.get(slug).map(|cell| (*cell).clone())).collect();
-        match members.map(|members| (cohort_id(&members), members)) {
-            Some((id, members)) if folder.ends_with(&id) => {
-                for slug in &slugs {
-                    left.remove(slug);
-                }
-                plans.push(Plan::new(id, &members, setting)?);
-            }
-            _ => stale.push(folder),
+    for (folder, slugs) in started(setting.store)? {
+        let members: Option<Vec<Cell>> = if slugs.is_empty() { None } else {
+            slugs.iter().map(|slug| wanted.get(slug).map(|cell| (*cell).clone())).collect()
+        };
+        let plan = members.map(|members| Plan::new(&members, setting)).transpose()?;
+        match plan.filter(|plan| folder.ends_with(plan.id())) {
+            Some(plan) => plans.push(plan),
+            None => stale.push(folder),
         }
     }
+    Ok((plans, stale))
+}
+
+/// New cohorts, in the order of their cells.
+fn group(open: &[Cell], setting: &Setting<'_>) -> Result<Vec<Plan>, TrainError> {
     let size = setting.cohort.unwrap_or(1);
     let mut groups: Vec<(String, Vec<Cell>)> = Vec::new();
-    for cell in open.iter().filter(|cell| left.contains_key(&cell.id.slug())) {
+    for cell in open {
         let key = cohort_key(cell);
         match groups.iter_mut().find(|(k, members)| *k == key && members.len() < size) {
             Some((_, members)) => members.push(cell.clone()),
             None => groups.push((key, vec![cell.clone()])),
         }
     }
-    for (_, members) in groups {
-        plans.push(Plan::new(cohort_id(&members), &members, setting)?);
-    }
-    Ok((plans, stale))
+    groups.iter().map(|(_, members)| Plan::new(members, setting)).collect()
 }
 
 /// Cells with equal keys may share a cohort: one base, one micro-batch, one Adam, one rhythm.
@@ -150,11 +199,14 @@ fn cohort_key(cell: &Cell) -> String {
     )
 }
 
-/// A name for a make-up: a hash of its members' plans, in order.
-fn cohort_id(members: &[Cell]) -> String {
-    let hashes: Vec<String> =
-        members.iter().map(|cell| format!("{} {}", cell.id.slug(), spec_hash(&spec_of(cell)))).collect();
-    format!("cohort-{}", &sha256_hex(hashes.join("\n").as_bytes())[..12])
+/// A name for a make-up: a hash of its members' plans, bases and data, in order, and of the code.
+pub(crate) fn cohort_id(members: &[&Cell], setting: &Setting<'_>) -> Result<String, TrainError> {
+    let mut parts = vec![setting.code.code_hash.clone(), setting.device.to_owned()];
+    for cell in members {
+        let [model, data] = material(cell, setting)?;
+        parts.push(format!("{} {} {model} {data}", cell.id.slug(), spec_hash(&spec_of(cell))));
+    }
+    Ok(format!("cohort-{}", &sha256_hex(parts.join("\n").as_bytes())[..12]))
 }
 
 /// Trains the cohorts, `workers` at a time. The first error stops the others at their next step.
@@ -173,11 +225,12 @@ fn work(plans: Vec<Plan>, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), 
                     if let Err(error) =
                         open_folder(&folder, &plan).and_then(|()| train(&plan, &folder, setting, &failed, sink))
                     {
-                        failed.store(true, Ordering::Relaxed);
+                        // The error first: a worker that is told to stop reports an interruption.
                         first_error
                             .lock()
                             .unwrap_or_else(|_| unreachable!("no holder of this lock panics"))
                             .get_or_insert(error);
+                        failed.store(true, Ordering::Relaxed);
                     }
                 }
             });

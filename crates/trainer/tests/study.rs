@@ -29,7 +29,11 @@ use variants::{
 };
 
 fn library() -> Library {
-    Library::new(Place::new(&Device::flex(), DType::F32))
+    library_in(DType::F32)
+}
+
+fn library_in(dtype: DType) -> Library {
+    Library::new(Place::new(&Device::flex(), dtype))
 }
 
 fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
@@ -52,11 +56,21 @@ fn run(
     stop: &AtomicBool,
     sink: &dyn Sink,
 ) -> Result<Vec<RunRecord>, TrainError> {
+    run_in(&library(), cells, root, cohort, stop, sink)
+}
+
+fn run_in(
+    library: &Library,
+    cells: &[Cell],
+    root: &Path,
+    cohort: usize,
+    stop: &AtomicBool,
+    sink: &dyn Sink,
+) -> Result<Vec<RunRecord>, TrainError> {
     let store = Store::open(root, "test").unwrap();
-    let library = library();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     let setting = Setting {
-        library: &library,
+        library,
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),
@@ -135,25 +149,26 @@ fn a_finished_study_trains_nothing() {
 
 #[test]
 fn a_run_in_company_ends_where_it_ends_alone() {
+    // In f64, where other padding and other blocks of the products reorder sums by 1e-16 instead of 1e-7, and Adam,
+    // which turns a rounding error in a vanishing gradient into a step, has 1e-8 to stand on.
     let variants = "[{preset: lora, ranks: [4], with: {dropout: 0.1}}, {preset: dylora, ranks: [4]}, \
-        {preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, head_only]";
-    let cells = cells(variants, "[0, 1, 2]", "");
+        {preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, \
+        {preset: dora, ranks: [2], with: {dropout: 0.1}}, {preset: vera, ranks: [8]}, bitfit, head_only]";
+    let cells = cells(variants, "[0, 1]", "tasks=[rte, sst2, stsb]");
+    let library = library_in(DType::F64);
     let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let one = finish(&cells, alone.path(), 1);
-    let many = finish(&cells, together.path(), cells.len());
-    assert_eq!(many[0].cohort.members.len(), cells.len(), "one cohort holds variants, ranks and seeds");
+    let train = |root: &Path, cohort| run_in(&library, &cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap();
+    let (one, many) = (train(alone.path(), 1), train(together.path(), cells.len()));
+    assert_eq!(many[0].cohort.members.len(), cells.len(), "one cohort holds tasks, variants, ranks and seeds");
     for ((cell, one), many) in cells.iter().zip(&one).zip(&many) {
-        let (one_losses, many_losses) = (one.steps.task_loss(), many.steps.task_loss());
-        for (a, b) in one_losses.iter().zip(many_losses) {
-            // f32, eight steps; other padding and other blocks of the products reorder sums.
-            assert!((a - b).abs() < 2e-5, "{}: {one_losses:?} {many_losses:?}", cell.id);
+        for (a, b) in one.steps.task_loss().iter().zip(many.steps.task_loss()) {
+            assert!((a - b).abs() < 1e-9, "{}: {a} {b}", cell.id);
         }
         let (a, b) = (tensors(cell, alone.path()), tensors(cell, together.path()));
         for (name, a) in &a {
-            let moved = a.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
             let apart = a.iter().zip(&b[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            // Adam turns a rounding error in a gradient near zero into a step of up to the learning rate, 1e-3.
-            assert!(apart <= 1e-2 * moved.max(1e-2), "{}: {name}: {apart} of {moved}", cell.id);
+            // Weights of the order of 0.1 after eight steps of 1e-3.
+            assert!(apart < 1e-8, "{}: {name}: {apart}", cell.id);
         }
     }
 }
@@ -189,14 +204,15 @@ fn every_preset() -> String {
 
 #[test]
 fn every_preset_learns_and_merges() {
-    let recipe = "tasks=[sst2], train.steps=40, train.warmup=0.0, train.schedule=constant, train.learning_rate=3e-3";
+    let recipe = "tasks=[sst2], train.steps=60, train.batch=16, train.warmup=0.0, train.learning_rate=5e-4, \
+                  train.head_learning_rate=3e-3";
     let cells = cells(&every_preset(), "[0]", recipe);
     let root = tempfile::tempdir().unwrap();
     for record in finish(&cells, root.path(), 1) {
         let losses = record.steps.task_loss();
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
         assert!(losses.iter().all(|loss| loss.is_finite()), "{}", record.cell);
-        assert!(mean(&losses[30..]) < mean(&losses[..10]) - 0.02, "{}: {losses:?}", record.cell);
+        assert!(mean(&losses[40..]) < mean(&losses[..10]) - 0.1, "{}: {losses:?}", record.cell);
         assert!(record.measured.merge_error.unwrap() < 1e-4, "{}: {:?}", record.cell, record.measured.merge_error);
         let adapts = record.cell.rank > 0;
         assert_eq!(
@@ -209,16 +225,26 @@ fn every_preset_learns_and_merges() {
 }
 
 #[test]
-fn frozen_tensors_keep_their_bits() {
-    let cells = cells("[{preset: lora_fa, ranks: [3]}]", "[0]", "");
+fn a_step_changes_what_trains_and_nothing_else() {
+    let cells = cells(&every_preset(), "[0]", "train.warmup=0.0");
     let root = tempfile::tempdir().unwrap();
     finish(&cells, root.path(), 1);
-    let plan = adapter::stack_plan(&cells[0].plan, &cells[0].id, &library()).unwrap();
-    let mut fresh = library().network("mini_roberta", &[(plan, vec![2])]).unwrap();
-    let trained = tensors(&cells[0], root.path());
-    for named in fresh.owned(0) {
-        let same = values(named.owned.tensor) == trained[&named.name];
-        assert_eq!(same, named.owned.role == variants::role::Role::A, "{}", named.name);
+    let library = library();
+    for cell in &cells {
+        let plan = adapter::stack_plan(&cell.plan, &cell.id, &library).unwrap();
+        let train = plan.variant.spec().train.clone();
+        let mut fresh = library.network("mini_roberta", &[(plan, vec![2])]).unwrap();
+        let trained = tensors(cell, root.path());
+        let path = Store::open(root.path(), "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
+        let (_, network) = adapter::load(&path, &library).unwrap();
+        for (after, before) in network.backbone.linears().into_iter().zip(fresh.backbone.linears()) {
+            assert_eq!(values(&after.base().0), values(&before.base().0), "{}: {}", cell.id, after.name());
+        }
+        for named in fresh.owned(0) {
+            let same = values(named.owned.tensor) == trained[&named.name];
+            // A word that no example has keeps its row, a table as a whole does not.
+            assert_eq!(same, !train.trains(named.owned.role), "{}: {}", cell.id, named.name);
+        }
     }
 }
 

@@ -203,6 +203,11 @@ impl AdaptedLinear {
         self.stacks[stack].adapter.as_ref()?.delta.orthogonality()
     }
 
+    /// A hash of the frozen tensors that a stack's adapter here draws from a seed and does not save.
+    pub fn checksum(&self, stack: usize) -> Option<String> {
+        self.stacks[stack].adapter.as_ref()?.delta.checksum()
+    }
+
     /// Whether `stack` has an adapter here.
     pub fn is_adapted(&self, stack: usize) -> bool {
         self.stacks[stack].adapter.is_some()

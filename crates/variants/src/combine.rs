@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     delta::{AnyDelta, Factors},
     host::Place,
-    role::Owned,
+    role::{Owned, Role},
 };
 
 /// What a combination may see of one forward pass over one map.
@@ -48,6 +48,9 @@ pub trait CombineRecipe {
     /// Whether `W' - W0` is the delta itself.
     const ADDITIVE: bool;
 
+    /// Roles of the tensors that it owns.
+    const ROLES: &'static [Role] = &[];
+
     /// First values; `start` is the delta at the start.
     fn init(&self, base: &Tensor<2>, start: Factors, place: &Place) -> Self::Combine;
 }
@@ -75,6 +78,10 @@ macro_rules! combines {
             /// Whether `W' - W0` is the delta itself.
             pub fn is_additive(&self) -> bool {
                 match self { $(Self::$Combine(_) => <$file::Spec as CombineRecipe>::ADDITIVE),+ }
+            }
+            /// Roles of the tensors that it owns.
+            pub fn roles(&self) -> &'static [Role] {
+                match self { $(Self::$Combine(_) => <$file::Spec as CombineRecipe>::ROLES),+ }
             }
             /// The YAML name of the kind.
             pub fn kind(&self) -> &'static str {

@@ -10,10 +10,11 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    error::SpecProblem,
     host::Place,
     init::{AnyInit, Init},
     preset::Preset,
-    role::Owned,
+    role::{Owned, Role},
     stream::{self, Stream},
 };
 
@@ -48,6 +49,11 @@ pub trait Delta: Clone + Debug + Send {
     fn orthogonality(&self) -> Option<Tensor<2>> {
         None
     }
+
+    /// A hash of frozen tensors that are drawn anew from a seed and not saved.
+    fn checksum(&self) -> Option<String> {
+        None
+    }
 }
 
 /// As written in YAML: builds the delta of one map.
@@ -60,6 +66,14 @@ pub trait DeltaRecipe {
 
     /// Whether components can be pruned by zeroing a diagonal.
     const HAS_DIAGONAL: bool = false;
+
+    /// Roles of the tensors that it owns; what trains of them is the train plan's to say.
+    const ROLES: &'static [Role];
+
+    /// Rules that its own numbers break, with the field.
+    fn check(&self) -> Vec<SpecProblem> {
+        Vec::new()
+    }
 
     /// First values on one map.
     fn init(&self, at: &mut Site<'_>) -> Self::Delta;
@@ -144,6 +158,14 @@ macro_rules! deltas {
             pub fn rank_bounded(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::RANK_BOUNDED),+ }
             }
+            /// Roles of the tensors that it owns.
+            pub fn roles(&self) -> &'static [Role] {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::ROLES),+ }
+            }
+            /// Rules that its own numbers break.
+            pub fn check(&self) -> Vec<SpecProblem> {
+                match self { $(Self::$Delta(spec) => spec.check()),+ }
+            }
             /// Whether components can be pruned by zeroing a diagonal.
             pub fn has_diagonal(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::HAS_DIAGONAL),+ }
@@ -162,6 +184,9 @@ macro_rules! deltas {
             }
             fn orthogonality(&self) -> Option<Tensor<2>> {
                 match self { $(Self::$Delta(delta) => delta.orthogonality()),+ }
+            }
+            fn checksum(&self) -> Option<String> {
+                match self { $(Self::$Delta(delta) => delta.checksum()),+ }
             }
         }
 

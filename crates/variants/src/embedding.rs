@@ -4,10 +4,11 @@ use burn::tensor::{Int, Tensor};
 
 use crate::{
     base::BaseSpec,
-    delta::{DeltaSpec, Shared, low_rank::LowRank},
+    compress,
+    delta::{Delta, DeltaSpec, Shared, low_rank::LowRank},
     error::AttachError,
     host::Place,
-    pass::{Pass, gate},
+    pass::{Active, Pass, gate},
     role::{Owned, Role},
     scaling::Scaling,
     slot::{StackPlan, copies},
@@ -40,6 +41,14 @@ struct Lookup {
     place: Place,
 }
 
+impl Lookup {
+    /// The gate of a pass, `[runs, 1, rank]`.
+    fn gate(&self, active: &Active) -> Tensor<3> {
+        let [runs, _, rank] = self.delta.a.dims();
+        gate(active, rank, &|run, b| self.scaling.at(self.alphas[run], b), runs, &self.place)
+    }
+}
+
 /// Rows `ids + run·vocabulary` of a stacked table, `[runs · n, width]`.
 fn rows(table: Tensor<3>, ids: &Tensor<2, Int>) -> Tensor<2> {
     let [runs, vocabulary, width] = table.dims();
@@ -65,10 +74,15 @@ impl AdaptedEmbedding {
         let runs = plan.runs.len();
         let mut adapter = None;
         if let Some(delta) = spec.delta.as_ref().filter(|_| plan.targets.contains(&self.name)) {
-            if !matches!(delta, DeltaSpec::LowRank(_)) || !spec.combine.is_additive() {
+            if !matches!(delta, DeltaSpec::LowRank(_)) || !spec.combine.is_additive() || !spec.train.trains(Role::A) {
                 return Err(AttachError::NotAnEmbeddingDelta { slot: self.name.clone(), delta: delta.kind() });
             }
             let [vocabulary, d] = self.weight.dims();
+            let max = vocabulary.min(d);
+            if spec.rank > max {
+                let (slot, rank) = (self.name.clone(), spec.rank);
+                return Err(AttachError::RankTooLarge { slot, d_in: vocabulary, d_out: d, max, rank });
+            }
             let values = plan.seeds().into_iter().flat_map(|seed| {
                 let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.b", self.name));
                 stream::normal(rng, spec.rank * d, 1.0)
@@ -103,10 +117,10 @@ impl AdaptedEmbedding {
     pub fn forward(&self, ids: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
         let [all, seq] = ids.dims();
         let [_, d] = self.weight.dims();
-        let per_run = all / pass.runs();
         if self.stacks.iter().all(|stack| stack.weight.is_none() && stack.adapter.is_none()) {
             return self.weight.clone().select(0, ids.reshape([all * seq])).reshape([all, seq, d]);
         }
+        let per_run = all / pass.runs();
         let mut start = 0;
         let mut parts = Vec::new();
         for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
@@ -117,11 +131,11 @@ impl AdaptedEmbedding {
                 Some(table) => rows(table.clone(), &ids),
                 None => self.weight.clone().select(0, ids.clone().reshape([n * seq])),
             }; // [n · seq, d]
-            if let Some(Lookup { delta, scaling, alphas, place }) = &stack.adapter {
-                let rank = delta.a.dims()[2];
-                let gate = gate(&here.active, rank, &|run, b| scaling.at(alphas[run], b), here.runs, place);
-                let hidden = rows(delta.a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * gate;
-                out = out + hidden.matmul(delta.b.clone()).reshape([n * seq, d]);
+            if let Some(lookup) = &stack.adapter {
+                let LowRank { a, b } = &lookup.delta;
+                let rank = a.dims()[2];
+                let hidden = rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate(&here.active);
+                out = out + hidden.matmul(b.clone()).reshape([n * seq, d]);
             }
             parts.push(out.reshape([n, seq, d]));
         }
@@ -136,26 +150,31 @@ impl AdaptedEmbedding {
         }
     }
 
-    /// The table of one run, `[vocabulary, d]`.
-    pub fn merged(&self, stack: usize, run: usize) -> Tensor<2> {
-        let one = |t: &Tensor<3>| {
+    /// The table of one run with `active` components, `[vocabulary, d]`.
+    pub fn merged(&self, stack: usize, run: usize, active: &Active) -> Tensor<2> {
+        let one = |t: Tensor<3>| {
             let [_, rows, cols] = t.dims();
-            t.clone().slice([run..run + 1]).reshape([rows, cols])
+            t.slice([run..run + 1]).reshape([rows, cols])
         };
         let stack = &self.stacks[stack];
-        let base = stack.weight.as_ref().map_or_else(|| self.weight.clone(), one);
+        let base = stack.weight.clone().map_or_else(|| self.weight.clone(), one);
         match &stack.adapter {
             None => base,
-            Some(Lookup { delta, scaling, alphas, .. }) => {
-                let rank = delta.a.dims()[2];
-                base + one(&delta.a).matmul(one(&delta.b)) * scaling.at(alphas[run], rank)
-            }
+            Some(lookup) => base + one(lookup.delta.factors(&lookup.gate(active)).product()),
         }
     }
 
     /// A frozen table with one run's update folded in and no stacks.
-    pub fn merge(&self, stack: usize, run: usize) -> Self {
-        Self { weight: self.merged(stack, run), stacks: Vec::new(), ..self.clone() }
+    pub fn merge(&self, stack: usize, run: usize, active: &Active) -> Self {
+        Self { weight: self.merged(stack, run, active), stacks: Vec::new(), ..self.clone() }
+    }
+
+    /// Replaces a stack's update by its best approximation at `rank`.
+    pub fn compress(&mut self, stack: usize, rank: usize) {
+        let Some(lookup) = &mut self.stacks[stack].adapter else { return };
+        let factors = lookup.delta.factors(&lookup.gate(&Active::All));
+        lookup.delta = compress::best_approximation(&factors, rank, &lookup.place);
+        lookup.scaling = Scaling::Constant { value: 1.0 };
     }
 
     /// The same table with one of its stacks alone.
@@ -171,10 +190,5 @@ impl AdaptedEmbedding {
     /// Takes all stacks off; the base is as it was.
     pub fn detach(&mut self) {
         self.stacks.clear();
-    }
-
-    /// Whether a stack's table is adapted by a prefix.
-    pub fn is_adapted(&self, stack: usize) -> bool {
-        self.stacks[stack].adapter.is_some()
     }
 }

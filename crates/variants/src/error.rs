@@ -17,6 +17,11 @@ impl SpecProblem {
     pub fn new(field: impl Into<String>, rule: impl Into<String>) -> Self {
         Self { field: field.into(), rule: rule.into() }
     }
+
+    /// The same problem of a field inside `outer`.
+    pub fn inside(self, outer: &str) -> Self {
+        Self { field: format!("{outer}.{}", self.field), rule: self.rule }
+    }
 }
 
 /// Why an adapter cannot be put on a map.
@@ -38,7 +43,8 @@ pub enum AttachError {
     },
     /// A delta that has no form for embedding tables was pointed at one.
     #[error(
-        "`{slot}` is an embedding table, and a `{delta}` delta has no lookup form; target linear maps or use `low_rank`"
+        "`{slot}` is an embedding table, and this variant (`{delta}`) has no lookup form; target linear maps, or use an \
+         additive `low_rank` whose `a` trains"
     )]
     NotAnEmbeddingDelta {
         /// Name of the table.

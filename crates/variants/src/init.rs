@@ -5,10 +5,17 @@ use std::fmt::Debug;
 use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::error::SpecProblem;
+
 /// First values of a factor.
 pub trait Init: Clone + Debug {
     /// `rank` components of `width` values each, `[rank, width]` row-major.
     fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64>;
+
+    /// Rules that its own numbers break, with the field.
+    fn check(&self) -> Vec<SpecProblem> {
+        Vec::new()
+    }
 }
 
 macro_rules! inits {
@@ -24,6 +31,9 @@ macro_rules! inits {
         impl Init for AnyInit {
             fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
                 match self { $(Self::$Init(init) => init.components(width, rank, rng)),+ }
+            }
+            fn check(&self) -> Vec<SpecProblem> {
+                match self { $(Self::$Init(init) => init.check()),+ }
             }
         }
 

@@ -46,6 +46,12 @@ pub trait RankPolicy: Clone + Debug {
         Action::default()
     }
 
+    /// The first step after which the ranks no longer change: earlier checkpoints are not what was asked for, and are not
+    /// selected.
+    fn settled(&self, _steps: u64) -> u64 {
+        0
+    }
+
     /// Smoothing, where the policy keeps importance scores.
     fn smoothing(&self) -> Option<Smoothing> {
         None
@@ -79,6 +85,9 @@ macro_rules! rank_policies {
             }
             fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
                 match self { $(Self::$Policy(policy) => policy.after_step(rank, maps, step, steps)),+ }
+            }
+            fn settled(&self, steps: u64) -> u64 {
+                match self { $(Self::$Policy(policy) => policy.settled(steps)),+ }
             }
             fn smoothing(&self) -> Option<Smoothing> {
                 match self { $(Self::$Policy(policy) => policy.smoothing()),+ }

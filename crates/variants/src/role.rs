@@ -27,6 +27,8 @@ pub enum Role {
     Bias,
     /// A run's own copy of a layer norm's gain.
     Norm,
+    /// A random factor that is kept as a tensor but never trains (an imported VeRA pair).
+    Projection,
     /// The task's head.
     Head,
 }
@@ -79,6 +81,7 @@ impl TrainPlan {
             (None, Role::Bias | Role::Norm) => {
                 RolePlan::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: Some(0.0) }
             }
+            (None, Role::Projection) => RolePlan::Frozen,
             (None, _) => RolePlan::PLAIN,
         }
     }
@@ -98,6 +101,8 @@ pub struct Owned<'a> {
     pub role: Role,
     /// The axis that counts rank-one components, where there is one.
     pub rank_axis: Option<usize>,
+    /// Whether weight decay acts on it where its role's plan says nothing; a head's biases are exempt, as in transformers.
+    pub decays: bool,
     /// `[runs, rows, cols]`.
     pub tensor: &'a mut Tensor<3>,
 }
@@ -105,11 +110,16 @@ pub struct Owned<'a> {
 impl<'a> Owned<'a> {
     /// A tensor without a rank axis.
     pub fn new(name: &'static str, role: Role, tensor: &'a mut Tensor<3>) -> Self {
-        Self { name, role, rank_axis: None, tensor }
+        Self { name, role, rank_axis: None, decays: true, tensor }
+    }
+
+    /// A tensor that is not decayed.
+    pub fn undecayed(name: &'static str, role: Role, tensor: &'a mut Tensor<3>) -> Self {
+        Self { decays: false, ..Self::new(name, role, tensor) }
     }
 
     /// A tensor whose `axis` counts rank-one components.
     pub fn ranked(name: &'static str, role: Role, axis: usize, tensor: &'a mut Tensor<3>) -> Self {
-        Self { name, role, rank_axis: Some(axis), tensor }
+        Self { name, role, rank_axis: Some(axis), decays: true, tensor }
     }
 }

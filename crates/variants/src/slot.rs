@@ -71,7 +71,16 @@ impl<'a> Slot<'a> {
         match self {
             Self::Linear(slot) => **slot = slot.merge(stack, run, active),
             Self::Norm(slot) => **slot = slot.merge(stack, run),
-            Self::Embedding(slot) => **slot = slot.merge(stack, run),
+            Self::Embedding(slot) => **slot = slot.merge(stack, run, active),
+        }
+    }
+
+    /// Replaces a stack's additive update by its best approximation at `rank`.
+    pub fn compress(&mut self, stack: usize, rank: usize) {
+        match self {
+            Self::Linear(slot) => slot.compress(stack, rank),
+            Self::Norm(_) => {}
+            Self::Embedding(slot) => slot.compress(stack, rank),
         }
     }
 

@@ -1,5 +1,7 @@
 //! A variant as written, and as valid.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,9 +10,9 @@ use crate::{
     delta::DeltaSpec,
     error::SpecProblem,
     gradient::GradientSpec,
-    init::AnyInit,
+    init::{AnyInit, Init},
     rank::{AnyRankPolicy, RankPolicy},
-    role::{RolePlan, TrainPlan},
+    role::{Role, RolePlan, TrainPlan},
     scaling::Scaling,
 };
 
@@ -44,6 +46,10 @@ pub struct VariantSpec {
     pub base: BaseSpec,
     /// Which biases of the base train.
     pub bias: BiasSpec,
+}
+
+fn role_name(role: Role) -> String {
+    serde_yaml::to_string(&role).unwrap_or_default().trim().to_owned()
 }
 
 /// A variant that can be built. Made by [`VariantSpec::check`] alone.
@@ -83,8 +89,16 @@ impl VariantSpec {
                 format!("orthogonality is `{}`, but must be finite and not negative", self.orthogonality),
             );
         }
+        let roles = self.roles();
         for (role, plan) in &self.train.0 {
             let name = serde_yaml::to_string(role).unwrap_or_default();
+            if !roles.contains(role) {
+                let known: Vec<String> = roles.iter().map(|role| format!("`{}`", role_name(*role))).collect();
+                report(
+                    &format!("train.{}", name.trim()),
+                    format!("this variant has no tensor of role `{}`; it has {}", name.trim(), known.join(", ")),
+                );
+            }
             if let RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } = plan {
                 if !lr_multiplier.is_finite() || *lr_multiplier <= 0.0 {
                     report(
@@ -108,8 +122,32 @@ impl VariantSpec {
                 }
             }
         }
+        if !roles.iter().any(|role| self.train.trains(*role)) {
+            report("train", "nothing trains: every role is frozen; leave one of them trained".to_owned());
+        }
+        if let Scaling::Constant { value } = self.scaling
+            && (!value.is_finite() || value == 0.0)
+        {
+            report("scaling.value", format!("value is `{value}`, but must be finite and not 0"));
+        }
+        problems.extend(self.init.check().into_iter().map(|problem| problem.inside("init")));
         self.check_adapter(steps, &mut problems);
         if problems.is_empty() { Ok(Variant { spec: self.clone() }) } else { Err(problems) }
+    }
+
+    /// Roles of the tensors that this variant has, the head's included.
+    pub fn roles(&self) -> BTreeSet<Role> {
+        let mut roles = BTreeSet::from([Role::Head]);
+        if let Some(delta) = &self.delta {
+            roles.extend(delta.roles().iter().chain(self.combine.roles()));
+        }
+        if self.base == BaseSpec::Trained {
+            roles.extend([Role::Weight, Role::Bias, Role::Norm]);
+        }
+        if self.bias != BiasSpec::None {
+            roles.insert(Role::Bias);
+        }
+        roles
     }
 
     /// The rules that concern the adapter.
@@ -119,8 +157,17 @@ impl VariantSpec {
             if self.rank != 0 {
                 report("rank", format!("rank is `{}`, but this variant adapts no map; leave it out", self.rank));
             }
-            if self.rank_policy != AnyRankPolicy::Constant(crate::rank::constant::Constant {}) {
-                report("rank_policy", "a rank over time needs a delta, but `delta` is null".to_owned());
+            let constant = AnyRankPolicy::Constant(crate::rank::constant::Constant {});
+            for (given, field) in [
+                (self.rank_policy != constant, "rank_policy"),
+                (self.dropout != 0.0, "dropout"),
+                (self.orthogonality != 0.0, "orthogonality"),
+                (self.gradient != GradientSpec::Plain, "gradient"),
+                (!self.combine.is_additive(), "combine"),
+            ] {
+                if given {
+                    report(field, format!("`{field}` concerns adapters, but `delta` is null; leave it out"));
+                }
             }
             return;
         };
@@ -146,7 +193,19 @@ impl VariantSpec {
                 format!("`{}` has no orthogonality penalty; use `svd_form` or set 0", delta.kind()),
             );
         }
-        if self.gradient != GradientSpec::Plain {
+        problems.extend(delta.check().into_iter().map(|problem| problem.inside("delta")));
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+        if let GradientSpec::Preconditioned { ridge } = self.gradient {
+            if !ridge.is_finite() || ridge < 0.0 {
+                report("gradient.ridge", format!("ridge is `{ridge}`, but must be finite and not negative"));
+            }
+            if !matches!(self.rank_policy, AnyRankPolicy::Constant(_)) {
+                report(
+                    "gradient",
+                    "`preconditioned` is defined at one rank and scale; use it with `rank_policy: {kind: constant}`"
+                        .to_owned(),
+                );
+            }
             if !matches!(delta, DeltaSpec::LowRank(_)) {
                 report(
                     "gradient",
@@ -155,7 +214,7 @@ impl VariantSpec {
                         delta.kind()
                     ),
                 );
-            } else if self.train.trains(crate::role::Role::A) {
+            } else if self.train.trains(Role::A) {
                 report(
                     "gradient",
                     "`preconditioned` is defined for a fixed A; write `train: {a: {state: frozen}}`".to_owned(),

@@ -1,7 +1,8 @@
 //! Every law over every preset of the registry, over shapes, ranks and numbers of runs.
 
+use burn::tensor::DType;
 use variants::{
-    laws::{Case, LAWS},
+    laws::{AXES, Case, DEFAULT, LAWS},
     preset,
 };
 
@@ -21,12 +22,20 @@ fn cases() -> Vec<Case> {
                 Some(_) => vec![1, 4, full, 3 * full],
             };
             ranks.dedup();
-            // A preset whose policy cannot work at a rank (a budget needs something to prune) is not a case.
-            for rank in ranks.into_iter().filter(|rank| (preset.spec)(*rank).check(Some(1000)).is_ok()) {
-                cases.extend([1, 3].map(|runs| Case { preset, shape, rank, runs }));
+            let case = |rank, runs, dtype, axis| Case { preset, shape, rank, runs, dtype, axis };
+            for &rank in &ranks {
+                let widths = [(1, DType::F64), (3, DType::F64), (3, DType::F32)];
+                cases.extend(widths.map(|(runs, dtype)| case(rank, runs, dtype, DEFAULT)));
+            }
+            // The values that no preset has by default, on two shapes.
+            if shape[0] != shape[1] && full >= 4 {
+                let rank = if spec.delta.is_some() { 4 } else { 0 };
+                cases.extend(AXES.iter().map(|axis| case(rank, 3, DType::F64, *axis)));
             }
         }
     }
+    // A preset whose policy cannot work at a rank (a budget needs something to prune) is not a case.
+    cases.retain(Case::is_meant);
     cases
 }
 
@@ -55,21 +64,36 @@ laws! {
     forward = "forward is the dense product",
     merge = "merging preserves outputs",
     detach = "detaching restores the base",
-    roles = "gradients reach the declared roles",
-    differences = "gradients are finite differences",
     rank = "the rank is bounded",
     canonical = "the canonical form is the update",
     parameters = "parameters follow the formula",
     scaling = "the update scales as declared",
-    seeds = "first values follow the seed",
+    dropout = "dropout acts where declared",
+    roles = "gradients reach the declared roles",
+    differences = "gradients are finite differences",
+    penalties = "penalties have their gradients",
+    planted = "a planted update is recovered",
     independence = "runs are independent",
+    stacks = "stacks are independent",
+    nan = "nan stays in its run",
+    tables = "tables obey the laws of maps",
+    norms = "norms obey the laws of maps",
+    seeds = "first values follow the seed",
     yaml = "the spec survives yaml",
     copies = "the base has the declared copies",
+    saved = "saved tensors are the adapter",
 }
 
 #[test]
 fn every_preset_has_cases() {
     for preset in preset::all() {
-        assert!(cases().iter().filter(|case| case.preset.name == preset.name).count() >= 8, "{}", preset.name);
+        assert!(cases().iter().filter(|case| case.preset.name == preset.name).count() >= 12, "{}", preset.name);
+    }
+}
+
+#[test]
+fn every_axis_value_has_cases() {
+    for axis in AXES {
+        assert!(cases().iter().any(|case| case.axis.name == axis.name), "{}", axis.name);
     }
 }

@@ -79,9 +79,52 @@ fn several_tasks_are_also_averaged_by_seed() {
 fn a_baseline_without_a_row_is_refused() {
     let records = [runs("cola", "lora", 8, 0.0), runs("cola", "bitfit", 0, 0.01)].concat();
     let table = summarise(&records, Selection::Last).unwrap();
-    let error = compare(&table, "validation", &lora(None)).unwrap_err();
+    let error = compare(&table, "validation", &lora(Some(4))).unwrap_err();
     insta::assert_snapshot!(error, @r"
-    task `cola`: no row `lora` at rank 0 to compare with; name a baseline variant and rank among `bitfit` at rank 0, `lora` at rank 8
+    task `cola`: no row `lora` at rank 4 to compare with; name a baseline variant and rank among `bitfit` at rank 0, `lora` at rank 8
     ");
     assert_eq!(compare(&table, "validation", &lora(Some(8))).unwrap().len(), 1);
+}
+
+#[test]
+fn a_row_meets_the_baseline_at_its_own_rank_or_at_the_largest() {
+    let records = [
+        runs("cola", "lora", 4, 0.0),
+        runs("cola", "lora", 8, 0.0),
+        runs("cola", "dora", 4, 0.01),
+        runs("cola", "dora", 6, 0.01),
+        runs("cola", "bitfit", 0, 0.01),
+    ];
+    let ranks: Vec<(usize, usize)> =
+        compared(&records.concat(), &lora(None)).iter().map(|c| (c.rank, c.baseline_rank)).collect();
+    assert_eq!(ranks, [(0, 8), (4, 4), (6, 8)]);
+}
+
+#[test]
+fn a_contrast_is_one_question_in_a_family_of_its_own() {
+    let records = [
+        runs("cola", "lora", 8, 0.0),
+        runs("cola", "dora", 8, 0.05),
+        runs("cola", "vera", 8, -0.05),
+        runs("rte", "lora", 8, 0.0),
+        runs("rte", "dora", 8, 0.03),
+    ];
+    let table = summarise(&records.concat(), Selection::Last).unwrap();
+    let ask = |variant: &str, against: &str| Contrast {
+        variant: variant.into(),
+        rank: 8,
+        against: against.into(),
+        against_rank: 8,
+        margin: Some(0.04),
+    };
+    let found = contrast(&table, "validation", &[ask("dora", "lora"), ask("vera", "dora")]).unwrap();
+    let rows: Vec<_> = found.iter().map(|c| (c.task.as_str(), c.variant.as_str(), c.baseline.as_str())).collect();
+    // Only cola has vera, so the second question has no average.
+    let expected = [("cola", "dora", "lora"), ("rte", "dora", "lora"), ("cola", "vera", "dora")];
+    assert_eq!(rows, [&expected[..], &[(ALL_TASKS, "dora", "lora")]].concat());
+    // Equal differences on the same pairs test alike, whatever the family; Holm's factor is the family's size.
+    let all = compared(&records.concat(), &lora(None));
+    assert_eq!(found[0].t_p, all.iter().find(|c| c.task == "cola" && c.variant == "dora").unwrap().t_p);
+    assert!(found[0].holm_p.unwrap() <= 4.0 * found[0].t_p.unwrap() + 1e-15);
+    assert!(contrast(&table, "validation", &[ask("dora", "pissa")]).is_err());
 }

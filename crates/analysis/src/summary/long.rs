@@ -72,8 +72,8 @@ fn reported(record: &RunRecord, selection: Selection) -> Result<Vec<&Evaluation>
         candidates.entry((&evaluation.split, &evaluation.readout)).or_default().push(evaluation);
     }
     let best = match (selection, &record.best) {
-        (Selection::Last, _) => None,
-        (Selection::Best, Some(best)) => Some(best.step),
+        (Selection::Last, _) | (Selection::Reported, None) => None,
+        (Selection::Best | Selection::Reported, Some(best)) => Some(best.step),
         (Selection::Best, None) => {
             return Err(AnalysisError::NoBest { cell: record.cell.to_string() });
         }

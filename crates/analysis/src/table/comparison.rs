@@ -1,7 +1,7 @@
 //! Comparisons as a table.
 
 use super::{Block, Entry, Estimate, Layout, Table};
-use crate::compare::{Baseline, Comparison};
+use crate::compare::{Baseline, Comparison, Contrast};
 
 /// One row per comparison: difference with its interval, p-values and the verdict. `layout.split` must be the one compared on.
 ///
@@ -16,13 +16,12 @@ pub fn comparison_table(comparisons: &[Comparison], baseline: &Baseline, as_poin
         (place(&tasks, &comparison.task), place(&variants, &comparison.variant), comparison.rank)
     });
     let rows = ordered.into_iter().map(|comparison| row(comparison, scale)).collect();
-    let against = baseline.rank.map_or_else(|| "the same rank".to_owned(), |rank| format!("rank {rank}"));
     let mut notes = layout.notes.clone();
     notes.push(format!(
-        "Split {}; difference to {} at {against} on shared seeds, ± half-width of its 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table. Undecided is no evidence of equality.",
+        "Split {}; difference to {} at the rank under `against` on shared seeds, ± half-width of its 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table. Undecided is no evidence of equality.",
         layout.split, baseline.variant
     ));
-    let header = ["task", "variant", "rank", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"];
+    let header = ["task", "variant", "rank", "against", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"];
     Table {
         caption: layout.caption.clone(),
         header: header.map(str::to_owned).to_vec(),
@@ -32,15 +31,83 @@ pub fn comparison_table(comparisons: &[Comparison], baseline: &Baseline, as_poin
     }
 }
 
+/// One block per contrast: its difference on every task, the tests, and whether the margin it asks for is reached.
+///
+/// A margin is reached where the mean difference is at least as large, in the better direction; the interval says how
+/// sure that is. Differences are shown times 100, as margins are written.
+pub fn contrast_table(comparisons: &[Comparison], contrasts: &[Contrast], layout: &Layout) -> Table {
+    let scale = 100.0;
+    let margins = contrasts.iter().any(|contrast| contrast.margin.is_some());
+    let tasks = Layout::order(comparisons.iter().map(|comparison| comparison.task.as_str()), &layout.tasks);
+    let name = |label: &str, rank: usize| if rank == 0 { label.to_owned() } else { format!("{label} r={rank}") };
+    let block = |contrast: &Contrast| {
+        let of = |c: &&Comparison| {
+            (&c.variant, c.rank, &c.baseline, c.baseline_rank)
+                == (&contrast.variant, contrast.rank, &contrast.against, contrast.against_rank)
+        };
+        let mut own: Vec<&Comparison> = comparisons.iter().filter(of).collect();
+        own.sort_by_key(|comparison| tasks.iter().position(|task| *task == comparison.task));
+        let mut reached = (0, 0);
+        let mut rows = Vec::new();
+        for comparison in own {
+            let mut row = vec![Entry::Text(comparison.task.clone()), Entry::Text(comparison.n.to_string())];
+            row.extend(tested(comparison, scale));
+            if margins {
+                row.push(contrast.margin.map_or(Entry::Missing, |margin| {
+                    let yes = comparison.gain() >= margin;
+                    if comparison.task != crate::compare::ALL_TASKS {
+                        reached = (reached.0 + usize::from(yes), reached.1 + 1);
+                    }
+                    Entry::Text(if yes { "yes" } else { "no" }.to_owned())
+                }));
+            }
+            rows.push(row);
+        }
+        let pair = [name(&contrast.variant, contrast.rank), name(&contrast.against, contrast.against_rank)];
+        let title = match contrast.margin {
+            Some(margin) => format!(
+                "{} minus {}, at least {:+}: {} of {} tasks",
+                pair[0],
+                pair[1],
+                (margin * scale * 1e6).round() / 1e6,
+                reached.0,
+                reached.1
+            ),
+            None => pair.join(" minus "),
+        };
+        Block { title: Some(title), rows }
+    };
+    let blocks = contrasts.iter().map(block).collect();
+    let mut header = ["task", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"].map(str::to_owned).to_vec();
+    if margins {
+        header.push("margin reached".to_owned());
+    }
+    let mut notes = layout.notes.clone();
+    notes.push(format!(
+        "Split {}; differences on shared seeds, ± half-width of the 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table, whose questions stand in the experiment's file. Undecided is no evidence of equality.",
+        layout.split
+    ));
+    Table { caption: layout.caption.clone(), header, names: 1, blocks, notes }
+}
+
 fn row(comparison: &Comparison, scale: f64) -> Vec<Entry> {
+    let mut row = vec![
+        Entry::Text(comparison.task.clone()),
+        Entry::Text(comparison.variant.clone()),
+        Entry::Text(comparison.rank.to_string()),
+        Entry::Text(if comparison.baseline_rank == 0 { "-".to_owned() } else { format!("r={}", comparison.baseline_rank) }),
+        Entry::Text(comparison.n.to_string()),
+    ];
+    row.extend(tested(comparison, scale));
+    row
+}
+
+/// Difference, p-values and verdict.
+fn tested(comparison: &Comparison, scale: f64) -> Vec<Entry> {
     let half_width = comparison.ci_low.zip(comparison.ci_high).map(|(low, high)| (high - low) / 2.0 * scale);
     let estimate = Estimate { mean: comparison.difference * scale, half_width, remarks: Vec::new(), dirty: false };
     let p = |value: Option<f64>| value.map_or(Entry::Missing, |p| Entry::Text(p_text(p)));
     vec![
-        Entry::Text(comparison.task.clone()),
-        Entry::Text(comparison.variant.clone()),
-        Entry::Text(comparison.rank.to_string()),
-        Entry::Text(comparison.n.to_string()),
         Entry::Estimate(estimate),
         p(comparison.t_p),
         p(comparison.sign_flip_p),

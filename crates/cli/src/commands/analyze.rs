@@ -30,7 +30,7 @@ use variants::host::Place;
 use super::read;
 use crate::{
     args::{Adapters, Analyze, Output, Pair, SideName, TableFormat},
-    terminal::{Failure, note, print},
+    terminal::{Failure, create_folder, note, print},
 };
 
 /// Measures and writes.
@@ -143,10 +143,10 @@ fn write<T: Serialize + Tabular>(rows: &[T], output: &Output) -> Result<(), Fail
         Some(path) => {
             write_atomic(path, text.as_bytes())?;
             note(&format!("wrote {} rows to {}", rows.len(), path.display()));
+            Ok(())
         }
         None => print(&text),
     }
-    Ok(())
 }
 
 fn both(pair: &Pair, library: &Library) -> Result<(Subject, Subject), Failure> {
@@ -247,7 +247,7 @@ pub(super) fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Resu
 /// Writes every table of a study.
 pub(super) fn tables(subjects: &[Subject], store: &Store) -> Result<(), Failure> {
     let folder = store.directory().join("analysis");
-    std::fs::create_dir_all(&folder)?;
+    create_folder(&folder)?;
     let frozen: Vec<&str> = subjects
         .iter()
         .map(|subject| subject.cell.variant.as_str())

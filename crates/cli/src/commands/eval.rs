@@ -21,7 +21,8 @@ pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let pad = library.base(&plan.model)?.tokenizer.pad_id();
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
     for (readout, view) in views(args, &card)? {
-        for evaluation in evaluate(&network, &task, &task.splits, &readout, &view, 0, pad) {
+        let splits: Vec<_> = task.splits.iter().chain([&task.test]).collect();
+        for evaluation in evaluate(&network, &task, &splits, &readout, &view, 0, pad) {
             for (metric, value) in &evaluation.metrics {
                 out += &format!(
                     "{},{},{},{},{metric},{value:.6},{}\n",
@@ -30,8 +31,7 @@ pub(super) fn run(args: &Eval) -> Result<(), Failure> {
             }
         }
     }
-    print(&out);
-    Ok(())
+    print(&out)
 }
 
 /// The readouts asked for, or all the adapter has.
@@ -41,19 +41,19 @@ fn views(args: &Eval, card: &adapter::Card) -> Result<Vec<(Readout, View)>, Fail
     if args.rank.is_empty() {
         return Ok(all);
     }
-    args.rank
-        .iter()
-        .map(|&rank| {
-            if let Some(found) = all.iter().find(|(readout, _)| readout.rank == rank) {
-                return Ok(found.clone());
-            }
+    let mut wanted = Vec::new();
+    for &rank in &args.rank {
+        let before = wanted.len();
+        wanted.extend(all.iter().filter(|(readout, _)| readout.rank == rank).cloned());
+        if wanted.len() == before {
             let known: Vec<String> = all.iter().map(|(readout, _)| readout.rank.to_string()).collect();
-            Err(Failure::Input(format!(
+            return Err(Failure::Input(format!(
                 "{}: rank is `{rank}`, but `{}` can be read out at {}",
                 args.adapter.display(),
                 card.cell.variant,
                 known.join(", ")
-            )))
-        })
-        .collect()
+            )));
+        }
+    }
+    Ok(wanted)
 }

@@ -11,13 +11,13 @@ use analysis::{
     summary::{Selection, summarise},
 };
 use record::{RunRecord, Store, write_atomic};
-use trainer::{experiment::Experiment, hyper::Select, library::Library, study};
+use trainer::{experiment::Experiment, library::Library, study};
 use variants::{rank::AnyRankPolicy, spec::VariantSpec};
 
 use super::{analyze, read, table};
 use crate::{
     args::Figures,
-    terminal::{Failure, note},
+    terminal::{Failure, create_folder, note},
 };
 
 /// Draws the figures of the experiments named, or of all with results.
@@ -63,12 +63,11 @@ fn with_results(results: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], library: &Library) -> Result<(), Failure> {
     let folder = store.figures_dir();
-    std::fs::create_dir_all(&folder)?;
+    create_folder(&folder)?;
     let (variants, tasks) = (table::labels(experiment), experiment.tasks().to_vec());
     let about =
         records::Study { name: experiment.name(), variants: &variants, tasks: &tasks, baseline: experiment.baseline() };
-    let best = experiment.cells().iter().all(|cell| cell.plan.train.select == Select::Best);
-    let summary = summarise(found, if best { Selection::Best } else { Selection::Last })?;
+    let summary = summarise(found, Selection::Reported)?;
     let mut all = Vec::new();
     for split in summary.splits() {
         all.extend(records::from_summary(&about, &summary, split)?);

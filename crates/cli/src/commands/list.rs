@@ -25,8 +25,7 @@ pub(super) fn run(what: What) -> Result<(), Failure> {
         }
         What::Experiments => experiments(Path::new("experiments")),
     };
-    print(&aligned(&rows));
-    Ok(())
+    print(&aligned(&rows))
 }
 
 fn tasks() -> Result<Vec<[String; 3]>, Failure> {

@@ -15,7 +15,7 @@ use variants::host::Place;
 use crate::{
     args::Pretrain,
     identity,
-    terminal::{Failure, note},
+    terminal::{Failure, create_folder, note, step_bar},
 };
 
 /// Longest document in tokens; two positions are RoBERTa's offset.
@@ -42,7 +42,16 @@ fn config(vocabulary: usize) -> Config {
 
 /// Pretrains and writes the model's files.
 pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
-    std::fs::create_dir_all(&args.out)?;
+    for (flag, ok, rule) in [
+        ("--steps", args.steps >= 1, "at least 1"),
+        ("--batch", args.batch >= 1, "at least 1"),
+        ("--learning-rate", args.learning_rate.is_finite() && args.learning_rate > 0.0, "finite and above 0"),
+    ] {
+        if !ok {
+            return Err(Failure::Input(format!("{flag} must be {rule}")));
+        }
+    }
+    create_folder(&args.out)?;
     let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
     let place = Place::new(&named.device, DType::F32);
     let tokenizer_json = build_tokenizer_json();
@@ -59,17 +68,20 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
     let mut curve = Vec::new();
     let begun = Instant::now();
     let every = (args.steps / 20).max(1);
-    pretrain(&config, &tokenizer, recipe, &place, every, &mut |entry, news| {
+    let bar = step_bar(args.steps);
+    let trained = pretrain(&config, &tokenizer, recipe, &place, every, &mut |entry, news| {
+        bar.set_position(entry.step);
+        bar.set_message(format!("loss {:.3}", entry.task_loss));
         let Some((held, weights)) = news else { return Ok(()) };
         let seconds = begun.elapsed().as_secs_f64();
         let left = seconds / entry.step as f64 * (args.steps - entry.step) as f64;
-        note(&format!(
+        bar.suspend(|| note(&format!(
             "step {}/{}: held-out loss {:.3}, {:.1}% of masked tokens right, about {left:.0} s left",
             entry.step,
             args.steps,
             held.loss,
             100.0 * held.accuracy
-        ));
+        )));
         curve.push((entry.step, held));
         // Every time, so that an interrupted run leaves a whole model of a stated step.
         let bytes = weights.write_f16(published)?;
@@ -79,7 +91,9 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
         write("model.safetensors", &bytes)?;
         write("CARD.md", card(args, &named.name, &bytes, &curve, seconds).as_bytes())?;
         Ok(())
-    })?;
+    });
+    bar.finish_and_clear();
+    trained?;
     note(&format!("wrote {}", args.out.display()));
     Ok(())
 }
@@ -111,12 +125,15 @@ fn config_json(config: &Config) -> Result<Vec<u8>, Failure> {
 fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, Held)], seconds: f64) -> String {
     let Pretrain { seed, steps, batch, learning_rate, .. } = args;
     let done = curve.last().map_or(0, |(step, _)| *step);
-    let (minutes, code, hash) = (seconds / 60.0, identity::code().code_hash, sha256_hex(weights));
+    let (minutes, hash) = (seconds / 60.0, sha256_hex(weights));
+    let identity = identity::code();
+    let state = if identity.dirty { "with uncommitted changes" } else { "clean" };
+    let code = format!("{}, commit {} ({state})", identity.code_hash, identity.commit);
     let mut text = format!(
         "# mini_roberta\n\nA RoBERTa encoder with a masked-language-modelling head, pretrained on the language of \
          `glue_mini` (`crates/data/LANGUAGE.md`). It exists so that a study can run at once and anywhere; it knows \
          nothing of English.\n\nMade by\n\n```\nlora-lab pretrain --seed {seed} --steps {steps} --batch {batch} \
-         --learning-rate {learning_rate}\n```\n\n| | |\n|---|---|\n| seed | {seed} |\n| steps | {done} of {steps} planned, \
+         --learning-rate {learning_rate} --device {device}\n```\n\n| | |\n|---|---|\n| seed | {seed} |\n| steps | {done} of {steps} planned, \
          {batch} documents each |\n| optimizer | AdamW, betas 0.9 and 0.98, decay 0.01, linear with 5% warm-up, \
          clipping at 1 |\n| trained in | f32 on `{device}`, {minutes:.0} minutes |\n| stored in | f16 |\n| code | {code} |\n\
          | SHA-256 of model.safetensors | `{hash}` |\n\nHeld-out documents (never trained on; masked as in training):\n\n\

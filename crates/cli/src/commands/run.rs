@@ -16,7 +16,7 @@ use trainer::{
     error::TrainError,
     experiment::{CohortSize, Experiment},
     library::Library,
-    study,
+    study::{self, Forget},
 };
 use variants::host::Place;
 
@@ -33,17 +33,15 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
     let store = Store::open(results, experiment.name())?;
     let cells = experiment.cells();
-    if args.force {
-        forget(&store, cells)?;
-    }
+    prepare(args, cells, &store)?;
     train(args, &experiment, &store, &named)?;
     let records = study::records(cells, &store)?;
     let failed = records.iter().filter(|record| !record.is_finished()).count();
-    print(&table::write(&experiment, &store, &records, Format::Text)?);
+    print(&table::write(&experiment, &store, &records, Format::Text)?)?;
     note(&format!("tables: {}", store.tables_dir().display()));
     if failed > 0 {
         return Err(Failure::Run(anyhow::anyhow!(
-            "{failed} of {} runs failed; their records say why, and `--force` trains again",
+            "{failed} of {} runs failed; their records say why, and `--retry-failed` trains them again",
             records.len()
         )));
     }
@@ -86,13 +84,22 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     }
 }
 
-/// Removes the records of an experiment's cells.
-fn forget(store: &Store, cells: &[Cell]) -> Result<(), Failure> {
-    for cell in cells {
-        let folder = store.run_dir(&cell.id);
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder)?;
-        }
+/// Throws away what was asked to go, and refuses to replace finished runs of another recipe without being asked.
+fn prepare(args: &Run, cells: &[Cell], store: &Store) -> Result<(), Failure> {
+    let input = |error: TrainError| Failure::Input(error.to_string());
+    if args.force {
+        return study::forget(cells, store, Forget::All).map_err(input);
     }
-    Ok(())
+    if args.retry_failed {
+        study::forget(cells, store, Forget::Failed).map_err(input)?;
+    }
+    let replaced = study::replaced(cells, store).map_err(input)?;
+    let Some(first) = replaced.first() else { return Ok(()) };
+    Err(Failure::Input(format!(
+        "{}: {} of {} cells have records of another recipe (first {first}), which this run would replace\n\nhint: \
+         `--set name=NEW` keeps both, `--force` replaces them",
+        store.runs_dir().display(),
+        replaced.len(),
+        cells.len()
+    )))
 }

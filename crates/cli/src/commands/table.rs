@@ -3,18 +3,19 @@
 use std::{collections::BTreeSet, path::Path};
 
 use analysis::{
-    compare::{Baseline, compare},
+    AnalysisError,
+    compare::{self, Baseline, compare},
     render,
-    summary::{Selection, summarise},
-    table::{Layout, Table, comparison_table, pivot_table, rank_curve_table},
+    summary::{Selection, SummaryTable, summarise},
+    table::{Layout, Table, comparison_table, contrast_table, pivot_table, rank_curve_table},
 };
 use record::{RunRecord, Store, write_atomic};
-use trainer::{experiment::Experiment, hyper::Select, study};
+use trainer::{experiment::Experiment, study};
 
 use super::read;
 use crate::{
     args::{self, Format},
-    terminal::{Failure, note, print},
+    terminal::{Failure, create_folder, note, print},
 };
 
 /// Prints one table and writes all of them.
@@ -29,8 +30,7 @@ pub(super) fn run(args: &args::Table, results: &Path) -> Result<(), Failure> {
             args.experiment.display()
         )));
     }
-    print(&write(&experiment, &store, &records, args.format)?);
-    Ok(())
+    print(&write(&experiment, &store, &records, args.format)?)
 }
 
 /// Writes summary.csv and every table in every format; returns what `format` shows.
@@ -44,38 +44,77 @@ pub(super) fn write(
     if !missing.is_empty() {
         note(&format!("note: {} of {} cells have no record yet", missing.len(), experiment.cells().len()));
     }
-    let best = experiment.cells().iter().all(|cell| cell.plan.train.select == Select::Best);
-    let summary = summarise(records, if best { Selection::Best } else { Selection::Last })?;
+    let summary = summarise(records, Selection::Reported)?;
     let folder = store.tables_dir();
-    std::fs::create_dir_all(&folder)?;
+    create_folder(&folder)?;
     let csv = render::csv(&summary)?;
     write_atomic(&folder.join("summary.csv"), csv.as_bytes())?;
     let mut shown = String::new();
     for split in summary.splits() {
-        let layout = layout(experiment, split);
+        let mut layout = layout(experiment, split);
+        let renamed = summary.renamed(split);
+        if !renamed.is_empty() {
+            layout.notes.push(format!("Where a task has several splits, its first stands here ({}).", renamed.join(", ")));
+        }
         let mut tables = vec![("main", pivot_table(&summary, &layout)?)];
-        if ranks(records).len() > 1 {
+        let ranked = ranks(records).len() > 1;
+        if ranked {
             tables.push(("ranks", rank_curve_table(&summary, &layout)?));
         }
         if let Some(label) = experiment.baseline() {
             let baseline = Baseline { variant: label.to_owned(), rank: None };
-            let fixed = Baseline { rank: largest_rank(records, label), ..baseline.clone() };
-            // Against the same rank where the baseline has it; else against its largest.
-            let (against, comparisons) = match compare(&summary, split, &baseline) {
-                Ok(comparisons) => (&baseline, comparisons),
-                Err(_) => (&fixed, compare(&summary, split, &fixed)?),
-            };
-            tables.push(("comparison", comparison_table(&comparisons, against, true, &layout)));
+            match compare(&summary, split, &baseline) {
+                Ok(comparisons) => {
+                    tables.push(("comparison", comparison_table(&comparisons, &baseline, true, &layout)));
+                }
+                // Tables of an unfinished study leave out what needs the rows that are not there yet.
+                Err(AnalysisError::NoBaseline { .. }) if !missing.is_empty() => {
+                    note(&format!("note: no comparison on {split} yet: `{label}` has not run on every task"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let contrasts = contrasts(experiment, &summary, split)?;
+        if !contrasts.is_empty() {
+            let comparisons = compare::contrast(&summary, split, &contrasts)?;
+            tables.push(("contrasts", contrast_table(&comparisons, &contrasts, &layout)));
         }
         for (name, table) in &tables {
             let stem = if summary.splits().len() > 1 { format!("{name}-{split}") } else { (*name).to_owned() };
             write_atomic(&folder.join(format!("{stem}.txt")), render::text(table).as_bytes())?;
             write_atomic(&folder.join(format!("{stem}.md")), render::markdown(table).as_bytes())?;
             write_atomic(&folder.join(format!("{stem}.tex")), render::latex(table).as_bytes())?;
-            shown += &show(table, format);
+            // The long family of comparisons goes to its file; what the experiment asks is shown.
+            if split == summary.splits()[0] && *name != "comparison" && !(*name == "main" && ranked) {
+                shown += &show(table, format);
+            }
         }
     }
     Ok(if format == Format::Csv { csv } else { shown })
+}
+
+/// The experiment's questions whose rows have records on this split; points become the metric's unit.
+fn contrasts(
+    experiment: &Experiment,
+    summary: &SummaryTable,
+    split: &str,
+) -> Result<Vec<compare::Contrast>, Failure> {
+    let rows = summary.primary(split)?;
+    let has = |task: &str, (label, rank): &(String, usize)| {
+        rows.iter().any(|row| row.task == task && row.variant == *label && row.rank == *rank)
+    };
+    let answerable = experiment
+        .contrasts()
+        .iter()
+        .filter(|contrast| experiment.tasks().iter().any(|task| has(task, &contrast.row) && has(task, &contrast.against)));
+    let contrasts = answerable.map(|contrast| compare::Contrast {
+        variant: contrast.row.0.clone(),
+        rank: contrast.row.1,
+        against: contrast.against.0.clone(),
+        against_rank: contrast.against.1,
+        margin: contrast.margin.map(|points| points / 100.0),
+    });
+    Ok(contrasts.collect())
 }
 
 fn show(table: &Table, format: Format) -> String {
@@ -86,10 +125,6 @@ fn show(table: &Table, format: Format) -> String {
         Format::Csv => String::new(),
     };
     format!("\n{text}")
-}
-
-fn largest_rank(records: &[RunRecord], label: &str) -> Option<usize> {
-    records.iter().filter(|record| record.cell.variant == label).map(|record| record.cell.rank).max()
 }
 
 fn ranks(records: &[RunRecord]) -> BTreeSet<usize> {

@@ -10,7 +10,7 @@ use variants::{
 };
 
 use super::{
-    CohortSize,
+    CohortSize, contrast,
     error::Report,
     fields::{given, list, map, name, path_safe, quoted, shown, text, unknown, whole},
     path::Path,
@@ -45,6 +45,7 @@ pub(super) struct Document {
     pub(super) train: Option<Layer>,
     pub(super) variants: Vec<Entry>,
     pub(super) baseline: Option<String>,
+    pub(super) contrasts: Vec<contrast::Written>,
 }
 
 /// One task.
@@ -73,7 +74,7 @@ pub(super) struct Entry {
 
 const KEYS: &[&str] = &[
     "name", "suite", "model", "tasks", "seeds", "streams", "targets", "ranks", "cohort", "train", "variants",
-    "baseline",
+    "baseline", "contrasts",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 const ENTRY_KEYS: &[&str] = &["preset", "label", "model", "targets", "ranks", "train", "with", "readouts"];
@@ -97,6 +98,9 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     let (variants, labels) =
         reader.read("variants", |v, at, report| Some(entries(v, at, report))).map(|v| v.value).unwrap_or_default();
     let baseline = reader.read("baseline", |v, at, report| baseline(v, at, &labels, report));
+    let derived = variants.iter().flat_map(derived_labels);
+    let rows: Vec<String> = labels.iter().cloned().chain(derived).collect();
+    let contrasts = reader.read("contrasts", |v, at, report| Some(contrast::read(v, at, &rows, report)));
     let seeds = reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, 0, r)))));
     let streams = reader.read("streams", streams);
     let document = Document {
@@ -116,6 +120,7 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         train: reader.read("train", recipe::layer).map(|t| t.value),
         variants,
         baseline: baseline.map(|b| b.value),
+        contrasts: contrasts.map(|c| c.value).unwrap_or_default(),
     };
     if document.seeds.len() > 1 && document.streams.len() == N_STREAMS {
         report.add(
@@ -300,6 +305,12 @@ fn readout(value: &Value, at: &Path, report: &mut Report) -> Option<Derived> {
         report.add(at, unknown("readout", &wanted, &READOUTS.map(|(name, _)| name)));
     }
     found
+}
+
+/// Labels of the rows that an entry's derived readouts make.
+fn derived_labels(entry: &Entry) -> Vec<String> {
+    let wanted = READOUTS.iter().filter(|(_, derived)| entry.readouts.contains(derived));
+    wanted.map(|(name, _)| format!("{}_{name}", entry.label)).collect()
 }
 
 /// A derived readout makes a row of its own, which no entry may be called.

@@ -10,12 +10,12 @@
 //! product with the base; without dropout the two agree. A bias is added afterwards and not scaled.
 //!
 //! No dense product is formed for the norm: with `ΔW = down·up`,
-//! `n² = ‖W0‖² + 2⟨W0ᵀ·down, upᵀ⟩ + diag(upᵀ·downᵀ·down·up)`, clamped at 0. Where `n` is 0 the column is 0
+//! `n² = ‖W0‖² + 2⟨W0ᵀ·down, upᵀ⟩ + diag(upᵀ·downᵀ·down·up)`, clamped at 0, in f32 or wider. Where `n` is 0 the column is 0
 //! and `m/n` is taken as 1; PEFT divides 0 by 0 there.
 //!
 //! Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, ICML 2024, arXiv:2402.09353.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Combine, CombineRecipe, Meeting};
@@ -55,31 +55,44 @@ pub struct WeightDecomposed {
     dropout_form: DropoutForm,
 }
 
+/// `x` in f32, or f64 where it is: sums of squares over `d_in` lose too much in half precision.
+fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if matches!(x.dtype(), DType::F32 | DType::F64) { x } else { x.cast(FloatDType::F32) }
+}
+
+/// `x` in the width of `like`.
+fn narrow(x: Tensor<3>, like: DType) -> Tensor<3> {
+    if x.dtype() == like { x } else { x.cast(like) }
+}
+
 fn column_square(base: &Tensor<2>) -> Tensor<3> {
-    base.clone().square().sum_dim(0).unsqueeze::<3>() // [1, 1, d_out]
+    wide(base.clone()).square().sum_dim(0).unsqueeze::<3>() // [1, 1, d_out]
 }
 
 /// `n` of `W0 + down·up`, `[runs, 1, d_out]`, from values alone.
 fn norm(base: &Tensor<2>, base_square: &Tensor<3>, factors: &Factors) -> Tensor<3> {
-    let (down, up) = (plain(&factors.down), plain(&factors.up));
+    let (down, up) = (wide(plain(&factors.down)), wide(plain(&factors.up)));
+    let base = wide(base.clone());
     let down_t = down.clone().transpose(); // [runs, k, d_in]
-    let cross = down_t.clone().matmul(base.clone().unsqueeze::<3>()) * up.clone(); // [runs, k, d_out]
+    let cross = down_t.clone().matmul(base.unsqueeze::<3>()) * up.clone(); // [runs, k, d_out]
     let square = down_t.matmul(down).matmul(up.clone()) * up; // [runs, k, d_out]
     (base_square.clone() + (cross * 2.0 + square).sum_dim(1)).clamp_min(0.0).sqrt()
 }
 
 impl WeightDecomposed {
-    /// `m/n`, `[runs, 1, d_out]`; gradients reach `m` alone.
+    /// `m/n`, `[runs, 1, d_out]`, in the width of `base`; gradients reach `m` alone.
     fn ratio(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
         let n = norm(base, &self.base_square, factors);
         let empty = n.clone().equal_scalar(0.0);
-        (self.magnitude.clone() / n.mask_fill(empty.clone(), 1.0)).mask_fill(empty, 1.0)
+        let ratio = (self.magnitude.clone() / n.mask_fill(empty.clone(), 1.0)).mask_fill(empty, 1.0);
+        narrow(ratio, base.dtype())
     }
 }
 
 impl CombineRecipe for Spec {
     type Combine = WeightDecomposed;
     const ADDITIVE: bool = false;
+    const ROLES: &'static [Role] = &[Role::Magnitude];
 
     fn init(&self, base: &Tensor<2>, start: Factors, _place: &Place) -> WeightDecomposed {
         let base_square = column_square(base);

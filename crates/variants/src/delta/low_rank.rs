@@ -37,6 +37,8 @@ pub const PRESETS: &[Preset] = &[];
 
 impl DeltaRecipe for Spec {
     type Delta = LowRank;
+    // On an embedding table both factors have the role `embedding`.
+    const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Embedding];
 
     fn init(&self, at: &mut Site<'_>) -> LowRank {
         let [d_in, d_out] = at.shape;

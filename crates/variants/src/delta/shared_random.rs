@@ -7,15 +7,22 @@
 //! `d: [runs, 1, rank]`, which starts at `d_initial`, and `b: [runs, 1, d_out]`, which starts at zero:
 //! `rank + d_out` parameters per map. Ranks above the map's width are legal.
 //!
+//! With `pair: kept` the map's slices of the pair belong to the adapter, frozen, and are saved with it: the form that an
+//! adapter takes whose pair another program drew.
+//!
 //! Kopiczko et al., *VeRA: Vector-based Random Matrix Adaptation*, ICLR 2024, arXiv:2310.11454, Eq. 2.
 
 use burn::tensor::{Tensor, module::linear};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{Delta, DeltaRecipe, Factors, Site};
 use crate::{
+    error::SpecProblem,
+    host::values,
     preset::Preset,
     role::{Owned, Role},
+    slot::copies,
     stream::{self, Stream},
 };
 
@@ -29,6 +36,20 @@ pub struct Spec {
     /// First value of `d`.
     #[serde(default = "d_initial")]
     pub d_initial: f64,
+    /// Where the pair lives.
+    #[serde(default)]
+    pub pair: Keep,
+}
+
+/// Where the frozen pair lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Drawn from `projection_seed` wherever it is needed; a saved adapter has its checksum.
+    #[default]
+    Seed,
+    /// In the adapter, as tensors that do not train.
+    Kept,
 }
 
 fn d_initial() -> f64 {
@@ -37,17 +58,24 @@ fn d_initial() -> f64 {
 
 impl Default for Spec {
     fn default() -> Self {
-        Self { projection_seed: 0, d_initial: d_initial() }
+        Self { projection_seed: 0, d_initial: d_initial(), pair: Keep::Seed }
     }
 }
 
-/// A shared pair and two vectors per run.
+/// The frozen pair of one map.
+#[derive(Clone, Debug)]
+pub enum Pair {
+    /// Slices that every run shares: `A [d_in, rank]` and `B [rank, d_out]`.
+    Shared(Tensor<2>, Tensor<2>),
+    /// Each run's own: `A [runs, d_in, rank]` and `B [runs, rank, d_out]`.
+    Kept(Tensor<3>, Tensor<3>),
+}
+
+/// A frozen pair and two vectors per run.
 #[derive(Clone, Debug)]
 pub struct SharedRandom {
-    /// Frozen and shared, `[d_in, rank]`.
-    pub a: Tensor<2>,
-    /// Frozen and shared, `[rank, d_out]`.
-    pub b: Tensor<2>,
+    /// `A` and `B`.
+    pub pair: Pair,
     /// Trained, `[runs, 1, rank]`.
     pub lambda_d: Tensor<3>,
     /// Trained, `[runs, 1, d_out]`.
@@ -57,50 +85,97 @@ pub struct SharedRandom {
 /// VeRA is a preset over this form: see `presets/vera.rs`.
 pub const PRESETS: &[Preset] = &[];
 
+fn draw(seed: u64, name: &str, n: usize, fan_in: usize) -> Vec<f64> {
+    stream::uniform(&mut stream::generator(seed, Stream::Init, name), n, (6.0 / fan_in as f64).sqrt())
+}
+
+/// `A [rank, d_in]`, row-major.
+fn draw_a(seed: u64, rank: usize, d_in: usize) -> Vec<f64> {
+    draw(seed, "vera.A", rank * d_in, d_in)
+}
+
+/// `B [d_out, rank]`, row-major.
+fn draw_b(seed: u64, rank: usize, d_out: usize) -> Vec<f64> {
+    draw(seed, "vera.B", d_out * rank, rank)
+}
+
 /// The pair of `seed` for maps up to `[d_in, d_out]`: `A [rank, d_in]` and `B [d_out, rank]`, row-major.
 pub fn pair(seed: u64, rank: usize, [d_in, d_out]: [usize; 2]) -> [Vec<f64>; 2] {
-    let draw = |name, n, fan_in: usize| {
-        stream::uniform(&mut stream::generator(seed, Stream::Init, name), n, (6.0 / fan_in as f64).sqrt())
-    };
-    [draw("vera.A", rank * d_in, d_in), draw("vera.B", d_out * rank, rank)]
+    [draw_a(seed, rank, d_in), draw_b(seed, rank, d_out)]
 }
 
 impl DeltaRecipe for Spec {
     type Delta = SharedRandom;
     const RANK_BOUNDED: bool = false;
+    const ROLES: &'static [Role] = &[Role::Vector, Role::Projection];
+
+    fn check(&self) -> Vec<SpecProblem> {
+        if self.d_initial.is_finite() && self.d_initial != 0.0 {
+            return Vec::new();
+        }
+        let rule = format!(
+            "d_initial is `{}`, but must be finite and not 0: with both vectors at 0 no gradient leaves 0",
+            self.d_initial
+        );
+        vec![SpecProblem::new("d_initial", rule)]
+    }
 
     fn init(&self, at: &mut Site<'_>) -> SharedRandom {
         let (rank, [d_in, d_out], widest, place) = (at.rank, at.shape, at.widest, at.place);
-        let make = |which: usize, shape: [usize; 2]| {
-            let [a, b] = pair(self.projection_seed, rank, widest);
-            place.tensor([a, b][which].clone(), shape).transpose()
-        };
-        let a = at.shared.get("vera.A", || make(0, [rank, widest[0]])); // [d_in_max, rank]
-        let b = at.shared.get("vera.B", || make(1, [widest[1], rank])); // [rank, d_out_max]
+        let a = at.shared.get("vera.A", || place.tensor(draw_a(self.projection_seed, rank, widest[0]), [rank, widest[0]]).transpose()); // [d_in_max, rank]
+        let b = at.shared.get("vera.B", || place.tensor(draw_b(self.projection_seed, rank, widest[1]), [widest[1], rank]).transpose()); // [rank, d_out_max]
         // Slices are shared too: all maps of one shape hold the same tensor.
         let a = at.shared.get(&format!("vera.A.{d_in}"), || a.slice([0..d_in, 0..rank]));
         let b = at.shared.get(&format!("vera.B.{d_out}"), || b.slice([0..rank, 0..d_out]));
-        SharedRandom { a, b, lambda_d: at.zeros(1, rank) + self.d_initial, lambda_b: at.zeros(1, d_out) }
+        let runs = at.seeds.len();
+        let pair = match self.pair {
+            Keep::Seed => Pair::Shared(a, b),
+            Keep::Kept => Pair::Kept(copies(&a, runs), copies(&b, runs)),
+        };
+        SharedRandom { pair, lambda_d: at.zeros(1, rank) + self.d_initial, lambda_b: at.zeros(1, d_out) }
     }
 }
 
 impl Delta for SharedRandom {
     fn owned(&mut self) -> Vec<Owned<'_>> {
-        vec![
+        let mut owned = vec![
             Owned::ranked("lambda_d", Role::Vector, 2, &mut self.lambda_d),
             Owned::new("lambda_b", Role::Vector, &mut self.lambda_b),
-        ]
+        ];
+        if let Pair::Kept(a, b) = &mut self.pair {
+            owned.push(Owned::ranked("a", Role::Projection, 2, a));
+            owned.push(Owned::ranked("b", Role::Projection, 1, b));
+        }
+        owned
     }
 
     fn factors(&self, gate: &Tensor<3>) -> Factors {
-        Factors {
-            down: self.a.clone().unsqueeze::<3>() * (self.lambda_d.clone() * gate.clone()),
-            up: self.b.clone().unsqueeze::<3>() * self.lambda_b.clone(),
-        }
+        let (a, b) = match &self.pair {
+            Pair::Shared(a, b) => (a.clone().unsqueeze::<3>(), b.clone().unsqueeze::<3>()),
+            Pair::Kept(a, b) => (a.clone(), b.clone()),
+        };
+        Factors { down: a * (self.lambda_d.clone() * gate.clone()), up: b * self.lambda_b.clone() }
     }
 
     fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        let hidden = linear(x, self.a.clone(), None) * (self.lambda_d.clone() * gate.clone()); // [runs, n, rank]
-        linear(hidden, self.b.clone(), None) * self.lambda_b.clone() // [runs, n, d_out]
+        let middle = self.lambda_d.clone() * gate.clone(); // [runs, 1, rank]
+        match &self.pair {
+            // [runs, n, d_in] -> [runs, n, rank] -> [runs, n, d_out]
+            Pair::Shared(a, b) => {
+                let hidden = linear(x, a.clone(), None) * middle;
+                linear(hidden, b.clone(), None) * self.lambda_b.clone()
+            }
+            Pair::Kept(a, b) => (x.matmul(a.clone()) * middle).matmul(b.clone()) * self.lambda_b.clone(),
+        }
+    }
+
+    fn checksum(&self) -> Option<String> {
+        let Pair::Shared(a, b) = &self.pair else { return None };
+        let mut hasher = Sha256::new();
+        for number in values(a).into_iter().chain(values(b)) {
+            // As f32, so that the checksum does not depend on the width of the run.
+            hasher.update((number as f32).to_le_bytes());
+        }
+        Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

@@ -42,6 +42,7 @@ pub const PRESETS: &[Preset] = &[];
 impl DeltaRecipe for Spec {
     type Delta = SvdForm;
     const HAS_DIAGONAL: bool = true;
+    const ROLES: &'static [Role] = &[Role::A, Role::Lambda, Role::B];
 
     fn init(&self, at: &mut Site<'_>) -> SvdForm {
         let [d_in, d_out] = at.shape;

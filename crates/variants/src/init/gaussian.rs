@@ -6,7 +6,7 @@ use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 
 use super::Init;
-use crate::stream;
+use crate::{error::SpecProblem, stream};
 
 /// The normal distribution around zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,5 +20,14 @@ pub struct Gaussian {
 impl Init for Gaussian {
     fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
         stream::normal(rng, rank * width, self.std.unwrap_or(1.0 / rank as f64))
+    }
+
+    fn check(&self) -> Vec<SpecProblem> {
+        match self.std {
+            Some(std) if !std.is_finite() || std <= 0.0 => {
+                vec![SpecProblem::new("std", format!("std is `{std}`, but must be finite and above 0"))]
+            }
+            _ => Vec::new(),
+        }
     }
 }

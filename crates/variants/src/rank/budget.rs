@@ -77,7 +77,7 @@ impl Budget {
     fn at(&self, rank: usize, maps: usize, step: u64, steps: u64) -> (usize, bool) {
         let (first, last) = (rank * maps, self.target_rank * maps);
         let initial = resolve(self.initial_steps, steps);
-        let end = steps - resolve(self.final_steps, steps); // first step of the final phase
+        let end = steps.saturating_sub(resolve(self.final_steps, steps)); // first step of the final phase
         if step <= initial {
             (first, false)
         } else if step >= end {
@@ -132,7 +132,7 @@ impl RankPolicy for Budget {
                     ),
                 ));
             }
-            if initial + last >= steps {
+            if initial.saturating_add(last) >= steps {
                 problems.push(SpecProblem::new("initial_steps", format!(
                     "initial_steps + final_steps is {initial} + {last}, but the run has {steps} steps, which leaves \
                      no budgeting phase; shorten them or train longer")));
@@ -152,9 +152,14 @@ impl RankPolicy for Budget {
     }
 
     fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
-        let end = steps - resolve(self.final_steps, steps);
+        let end = steps.saturating_sub(resolve(self.final_steps, steps));
         let (budget, due) = self.at(rank, maps, step, steps);
         Action { observe: step < end, allocate: (due && step <= end).then_some(budget), hold: step > end }
+    }
+
+    fn settled(&self, steps: u64) -> u64 {
+        // The pattern is fixed after the step numbered `end`, which is the `end + 1`-th.
+        steps.saturating_sub(resolve(self.final_steps, steps)) + 1
     }
 
     fn smoothing(&self) -> Option<Smoothing> {

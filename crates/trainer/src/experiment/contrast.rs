@@ -1,0 +1,125 @@
+//! Questions that are settled before looking: which rows are compared with which.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_yaml::Value;
+use variants::rank::RankPolicy;
+
+use super::{
+    error::Report,
+    fields::{given, list, map, shown, text, unknown, whole},
+    path::Path,
+};
+use crate::cell::Cell;
+
+/// One question, as written.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    at: Path,
+    variant: String,
+    rank: Option<usize>,
+    against: String,
+    against_rank: Option<usize>,
+    margin: Option<f64>,
+}
+
+/// Whether one row of the tables is better than another, and by how much the claim asks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contrast {
+    /// Label and rank of the row.
+    pub row: (String, usize),
+    /// Label and rank of the row it is compared with.
+    pub against: (String, usize),
+    /// A difference in points (hundredths of the metric) that the claim asks for.
+    pub margin: Option<f64>,
+}
+
+/// Where it was written is no part of a question.
+impl PartialEq for Written {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.variant, self.rank, &self.against, self.against_rank)
+            == (&other.variant, other.rank, &other.against, other.against_rank)
+    }
+}
+
+const KEYS: &[&str] = &["variant", "rank", "against", "against_rank", "margin"];
+
+/// Reads the list; `labels` are those of every row that the experiment will make.
+pub(super) fn read(value: &Value, at: &Path, labels: &[String], report: &mut Report) -> Vec<Written> {
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let written = list(value, at, report, |value, at, report| {
+        let fields = map(value, at, KEYS, report)?;
+        let mut label = |key: &str| match given(fields, key) {
+            Some(value) => {
+                let label = text(value, &at.key(key), report)?;
+                if !labels.contains(&label.as_str()) {
+                    report.add(&at.key(key), unknown("row", &label, &labels));
+                }
+                Some(label)
+            }
+            None => {
+                report.add(at, format!("`{key}` is missing"));
+                None
+            }
+        };
+        let (variant, against) = (label("variant"), label("against"));
+        let mut rank = |key: &str| Some(whole(given(fields, key)?, &at.key(key), 1, report)? as usize);
+        let (rank, against_rank) = (rank("rank"), rank("against_rank"));
+        let margin = given(fields, "margin").and_then(|value| {
+            let margin = value.as_f64().filter(|margin| margin.is_finite());
+            if margin.is_none() {
+                report.add(&at.key("margin"), format!("margin is {}, but must be a number of points", shown(value)));
+            }
+            margin
+        });
+        Some(Written { at: at.clone(), variant: variant?, rank, against: against?, against_rank, margin })
+    });
+    written.into_iter().map(|(_, written)| written).collect()
+}
+
+/// Questions about rows that the cells will make. Without a rank, a row is that of its label's largest rank; the row it
+/// is compared with has the same rank where there is one, else its label's largest.
+pub(super) fn resolve(written: &[Written], cells: &[Cell], report: &mut Report) -> Vec<Contrast> {
+    let mut rows: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for cell in cells {
+        let nested = cell.plan.variant.rank_policy.readouts(cell.plan.variant.rank);
+        for (readout, _) in cell.readouts(&nested) {
+            rows.entry(readout.label).or_default().insert(readout.rank);
+        }
+    }
+    let mut row = |at: &Path, key: &str, label: &str, wanted: Option<usize>, preferred: Option<usize>| {
+        let ranks = rows.get(label)?;
+        let largest = ranks.last().copied().unwrap_or_default();
+        match wanted {
+            Some(rank) if ranks.contains(&rank) => Some(rank),
+            Some(rank) => {
+                let known: Vec<String> = ranks.iter().map(usize::to_string).collect();
+                report.add(
+                    &at.key(key),
+                    format!("rank is `{rank}`, but `{label}` has rows at {}", known.join(", ")),
+                );
+                None
+            }
+            None => Some(preferred.filter(|rank| ranks.contains(rank)).unwrap_or(largest)),
+        }
+    };
+    let (mut contrasts, mut itself) = (Vec::new(), Vec::new());
+    for Written { at, variant, rank, against, against_rank, margin } in written {
+        let own = row(at, "rank", variant, *rank, None);
+        let other = row(at, "against_rank", against, *against_rank, own);
+        if let (Some(own), Some(other)) = (own, other) {
+            if (variant, own) == (against, other) {
+                itself.push(at);
+            }
+            contrasts.push(Contrast {
+                row: (variant.clone(), own),
+                against: (against.clone(), other),
+                margin: *margin,
+            });
+        }
+    }
+    for at in itself {
+        report.add(at, "a row is compared with itself; give `against` or `against_rank` another");
+    }
+    contrasts
+}

@@ -1,0 +1,101 @@
+//! A trained adapter as a smaller plain one.
+
+use std::{collections::BTreeMap, path::Path};
+
+use burn::tensor::Tensor;
+use models::network::{Named, Network};
+use variants::{
+    combine::{CombineSpec, additive},
+    delta::{DeltaSpec, low_rank},
+    host::plain,
+    rank::{AnyRankPolicy, RankPolicy, constant::Constant},
+    scaling::Scaling,
+    spec::VariantSpec,
+};
+
+use crate::{
+    adapter::{self, Card},
+    error::TrainError,
+    library::Library,
+};
+
+/// How a smaller adapter is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The first `b` components at the scale of rank `b`: what an adapter of nested ranks was trained for.
+    Prefix,
+    /// The best rank-`b` approximation of an additive update, as a plain LoRA of scale 1.
+    Svd,
+}
+
+/// Reads the adapter in `path` and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
+/// computes what the trained one computes when it is read out there.
+pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library) -> Result<u64, TrainError> {
+    let (card, mut network) = adapter::load(path, library)?;
+    let refused = |reason: String| TrainError::Foreign { path: path.to_owned(), reason };
+    let spec = card.plan.variant.clone();
+    let (variant, tensors) = match cut {
+        Cut::Prefix => {
+            let mut ranks = spec.rank_policy.readouts(spec.rank);
+            if ranks.is_empty() {
+                ranks.push(spec.rank);
+            }
+            if !ranks.contains(&rank) {
+                let known: Vec<String> = ranks.iter().map(usize::to_string).collect();
+                return Err(refused(format!(
+                    "rank is `{rank}`, but `{}` was trained to be used at {}; `--svd` approximates it at any rank",
+                    card.cell.variant,
+                    known.join(", ")
+                )));
+            }
+            let smaller = rank < spec.rank;
+            let policy = if smaller { AnyRankPolicy::Constant(Constant {}) } else { spec.rank_policy.clone() };
+            (VariantSpec { rank, rank_policy: policy, ..spec }, prefix(&mut network, rank))
+        }
+        Cut::Svd => {
+            if !spec.combine.is_additive() || spec.delta.is_none() || rank == 0 || rank > spec.rank {
+                return Err(refused(format!(
+                    "`--svd` cuts an additive update down to a rank in 1..={}, but this is `{}` and rank is `{rank}`",
+                    spec.rank, card.cell.variant
+                )));
+            }
+            network.compress(0, rank);
+            let plain_lora = VariantSpec {
+                rank,
+                delta: Some(DeltaSpec::LowRank(low_rank::Spec {})),
+                combine: CombineSpec::Additive(additive::Spec {}),
+                scaling: Scaling::Constant { value: 1.0 },
+                rank_policy: AnyRankPolicy::Constant(Constant {}),
+                orthogonality: 0.0,
+                train: variants::role::TrainPlan::default(),
+                gradient: variants::gradient::GradientSpec::Plain,
+                ..spec
+            };
+            (plain_lora, adapter::tensors(&mut network, 0, 0))
+        }
+    };
+    let mut card = Card { drawn: None, ..card };
+    card.cell.rank = rank;
+    card.plan.variant = variant;
+    card.plan.readouts.clear();
+    if cut == Cut::Prefix {
+        card.drawn = adapter::drawn(&network).filter(|_| rank == card.plan.variant.rank);
+    }
+    std::fs::create_dir_all(out).map_err(|source| TrainError::Io { path: out.to_owned(), source })?;
+    adapter::save(&out.join("adapter.safetensors"), &card, &tensors)
+}
+
+/// Every tensor, those that count components cut to the first `rank`.
+fn prefix(network: &mut Network, rank: usize) -> BTreeMap<String, Tensor<3>> {
+    let cut = |Named { name, owned, .. }: Named<'_>| {
+        let [runs, rows, cols] = owned.tensor.dims();
+        let tensor = plain(owned.tensor);
+        let tensor = match owned.rank_axis {
+            Some(1) => tensor.slice([0..runs, 0..rank, 0..cols]),
+            Some(_) => tensor.slice([0..runs, 0..rows, 0..rank]),
+            None => tensor,
+        };
+        (name, tensor)
+    };
+    network.owned(0).into_iter().map(cut).collect()
+}

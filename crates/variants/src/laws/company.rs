@@ -1,0 +1,175 @@
+//! The law of independence: neither companions in a stack nor stacks beside it change a run.
+
+use burn::tensor::Tensor;
+
+use super::{Case, ROWS, training::{cotangent, track}};
+use crate::{
+    adapted::AdaptedLinear,
+    host::{Place, values},
+    pass::{Active, Pass, StackPass},
+    preset,
+    slot::{RunPlan, Slot, StackPlan, attach},
+    stream::{self, Stream},
+};
+
+/// The law of independence: a run in company has the first values, outputs and gradients it has alone.
+pub fn runs_are_independent(case: &Case) {
+    let spec = case.spec();
+    for active in case.actives() {
+        let (mut together, x) = (case.fresh(), case.input());
+        perturb(&mut together, case);
+        track(&mut together, &spec);
+        let y = together.forward(x.clone(), &case.pass(&active));
+        let trains = together.owned(0).iter().any(|owned| spec.train.trains(owned.role));
+        let gradients = trains.then(|| (y.clone() * cotangent(case)).sum().backward());
+        for (run, seed) in case.seeds().into_iter().enumerate() {
+            let rows = run * ROWS..(run + 1) * ROWS;
+            let mut plan = case.plan(&[seed]);
+            plan.runs[0].alpha = 8.0 + run as f64;
+            let mut alone = case.base();
+            attach(&mut [Slot::Linear(&mut alone)], &plan, &case.place())
+                .unwrap_or_else(|error| unreachable!("{error}"));
+            for (mine, all) in alone.owned(0).into_iter().zip(case.fresh().owned(0)) {
+                assert_eq!(
+                    values(mine.tensor),
+                    values(&all.tensor.clone().slice([run..run + 1])),
+                    "first values alone and in company: {case:?}"
+                );
+            }
+            perturb_run(&mut alone, run, &case.place());
+            track(&mut alone, &spec);
+            let own = match &active {
+                Active::Prefix(ranks) => Active::Prefix(vec![ranks[run]]),
+                other => other.clone(),
+            };
+            let pass = Pass { stacks: vec![StackPass { active: own, ..StackPass::plain(1) }] };
+            let z = alone.forward(x.clone().slice([rows.clone()]), &pass);
+            case.close("outputs alone and in company", &z, &y.clone().slice([rows.clone()]));
+            let Some(gradients) = &gradients else { continue };
+            let mine = (z * cotangent(case).slice([rows])).sum().backward();
+            for (alone, all) in alone.owned(0).into_iter().zip(together.owned(0)) {
+                if let (Some(mine), Some(all)) = (alone.tensor.grad(&mine), all.tensor.grad(gradients)) {
+                    case.close("gradients alone and in company", &mine, &all.slice([run..run + 1]));
+                }
+            }
+        }
+    }
+}
+
+/// Moves every run off its first values by numbers of its own.
+fn perturb(map: &mut AdaptedLinear, case: &Case) {
+    for owned in map.owned(0) {
+        let [_, rows, cols] = owned.tensor.dims();
+        let noise = (0..case.runs)
+            .map(|run| noise(&case.place(), owned.name, run, rows * cols).reshape([1, rows, cols]))
+            .collect();
+        *owned.tensor = owned.tensor.clone() + Tensor::cat(noise, 0);
+    }
+}
+
+fn perturb_run(map: &mut AdaptedLinear, run: usize, place: &Place) {
+    for owned in map.owned(0) {
+        let [_, rows, cols] = owned.tensor.dims();
+        *owned.tensor = owned.tensor.clone() + noise(place, owned.name, run, rows * cols).reshape([1, rows, cols]);
+    }
+}
+
+fn noise(place: &Place, name: &str, run: usize, n: usize) -> Tensor<1> {
+    place.tensor(stream::normal(&mut stream::generator(run as u64, Stream::Data, name), n, 0.5), [n])
+}
+
+/// The case's stack between two stacks of other variants on one map.
+fn crowded(case: &Case) -> AdaptedLinear {
+    let mut map = case.base();
+    let beside = |name: &str, rank: usize, seed: u64| {
+        let preset = preset::find(name).unwrap_or_else(|_| unreachable!("`{name}` is in the registry"));
+        let variant = (preset.spec)(rank).check(None).unwrap_or_else(|problems| unreachable!("{problems:?}"));
+        let runs = vec![RunPlan { init_seed: seed, alpha: 16.0 }];
+        StackPlan { variant, runs, targets: [super::NAME.to_owned()].into() }
+    };
+    for plan in [beside("dora", 1, 77), case.plan(&case.seeds()), beside("full", 0, 78)] {
+        attach(&mut [Slot::Linear(&mut map)], &plan, &case.place())
+            .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
+    }
+    let mut random = case.random();
+    for (to, from) in map.owned(1).into_iter().zip(random.owned(0)) {
+        *to.tensor = from.tensor.clone();
+    }
+    map
+}
+
+/// Rows of the stack before, of the case's own and of the stack behind; `[runs + 2] · ROWS` rows in all.
+fn crowded_input(case: &Case) -> Tensor<3> {
+    let own = case.input();
+    let first = own.clone().slice([0..ROWS]);
+    Tensor::cat(vec![first.clone() * 3.0, own, first * -2.0], 0)
+}
+
+fn crowded_pass(case: &Case, active: &Active) -> Pass {
+    let own = StackPass { active: active.clone(), ..StackPass::plain(case.runs) };
+    Pass { stacks: vec![StackPass::plain(1), own, StackPass::plain(1)] }
+}
+
+/// A stack computes, and its tensors receive, what they would with no stack beside it.
+pub fn stacks_are_independent(case: &Case) {
+    let spec = case.spec();
+    let rows = ROWS..(case.runs + 1) * ROWS;
+    for active in case.actives() {
+        let (mut map, mut alone) = (crowded(case), case.random());
+        for owned in map.owned(1).into_iter().filter(|owned| spec.train.trains(owned.role)) {
+            *owned.tensor = crate::host::plain(owned.tensor).autodiff().require_grad();
+        }
+        track(&mut alone, &spec);
+        let y = map.forward(crowded_input(case), &crowded_pass(case, &active)).slice([rows.clone()]);
+        let z = alone.forward(case.input(), &case.pass(&active));
+        case.close("outputs beside other stacks", &y, &z);
+        if alone.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
+            continue;
+        }
+        let (all, own) = ((y * cotangent(case)).sum().backward(), (z * cotangent(case)).sum().backward());
+        for (all_owned, own_owned) in map.owned(1).into_iter().zip(alone.owned(0)) {
+            if let (Some(a), Some(b)) = (all_owned.tensor.grad(&all), own_owned.tensor.grad(&own)) {
+                case.close("gradients beside other stacks", &a, &b);
+            }
+        }
+    }
+}
+
+/// What is not a number in one run, in its rows and in its tensors, reaches no other.
+pub fn nan_stays_in_its_run(case: &Case) {
+    if case.runs == 1 {
+        return;
+    }
+    let spec = case.spec();
+    let mut sick = case.random();
+    for owned in sick.owned(0).into_iter().filter(|owned| spec.train.trains(owned.role)) {
+        let [runs, rows, cols] = owned.tensor.dims();
+        let healthy = owned.tensor.clone().slice([1..runs]);
+        let nan = Tensor::full([1, rows, cols], f64::NAN, (&case.place().device, case.dtype));
+        *owned.tensor = Tensor::cat(vec![nan, healthy], 0);
+    }
+    let healthy = case.random();
+    let x = case.input();
+    let [all, seq, d] = x.dims();
+    let nan = Tensor::full([ROWS, seq, d], f64::NAN, (&case.place().device, case.dtype));
+    let x_sick = Tensor::cat(vec![nan, x.clone().slice([ROWS..all])], 0);
+    let mut tracked = healthy.clone();
+    track(&mut sick, &spec);
+    track(&mut tracked, &spec);
+    for active in case.actives() {
+        let y = sick.forward(x_sick.clone(), &case.pass(&active)).slice([ROWS..all]);
+        let z = tracked.forward(x.clone(), &case.pass(&active)).slice([ROWS..all]);
+        case.close("outputs beside a sick run", &y, &z);
+        if tracked.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
+            continue;
+        }
+        let c = cotangent(case).slice([ROWS..all]);
+        let (a, b) = ((y * c.clone()).sum().backward(), (z * c).sum().backward());
+        for (one, other) in sick.owned(0).into_iter().zip(tracked.owned(0)) {
+            if let (Some(a), Some(b)) = (one.tensor.grad(&a), other.tensor.grad(&b)) {
+                let [runs, ..] = a.dims();
+                case.close("gradients beside a sick run", &a.slice([1..runs]), &b.slice([1..runs]));
+            }
+        }
+    }
+}

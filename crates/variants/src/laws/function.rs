@@ -1,0 +1,234 @@
+//! What a map computes: start, forward, merge, update, scale.
+
+use burn::tensor::{DType, Tensor};
+use nalgebra::DMatrix;
+
+use super::{Case, ROWS, SEQ};
+use crate::{
+    adapted::{AdaptedLinear, Canonical},
+    combine::CombineSpec,
+    dropout,
+    host::{plain, values},
+    pass::{Active, DropoutClock, Pass, StackPass},
+    scaling::Scaling,
+    slot::{Slot, attach},
+    spec::VariantSpec,
+};
+
+/// `x·W'` of every run with its own rows, plus `bias`, from dense weights.
+fn dense(map: &AdaptedLinear, case: &Case, active: &Active) -> Tensor<3> {
+    let rows = case.runs * ROWS;
+    let x = case.input();
+    let parts = (0..case.runs).map(|run| {
+        let (weight, bias) = map.merged(0, run, active);
+        let x = x.clone().slice([run * ROWS..(run + 1) * ROWS]).reshape([ROWS * SEQ, case.shape[0]]);
+        let y = x.matmul(weight);
+        match bias {
+            Some(bias) => y + bias.unsqueeze::<2>(),
+            None => y,
+        }
+    });
+    Tensor::cat(parts.collect(), 0).reshape([rows, SEQ, case.shape[1]])
+}
+
+/// At its first values a variant computes what the base computes, and its dense weight is the base's, bit for bit.
+pub fn the_start_is_the_base(case: &Case) {
+    let base = case.base().forward(case.input(), &Pass { stacks: vec![] });
+    let map = case.fresh();
+    let weight = values(&map.base().0);
+    for active in case.actives() {
+        case.close("the start is the base", &map.forward(case.input(), &case.pass(&active)), &base);
+        for run in values(&map.weight(0, &active)).chunks(weight.len()) {
+            assert_eq!(run, weight, "the start is the base, bit for bit: {case:?}, {active:?}");
+        }
+    }
+}
+
+/// `forward(x) = x·weight() + bias`, at random values, in every way the components can be active.
+pub fn forward_is_the_dense_product(case: &Case) {
+    let map = case.random();
+    for active in case.actives() {
+        let y = map.forward(case.input(), &case.pass(&active));
+        case.close("forward = x·weight + bias", &y, &dense(&map, case, &active));
+    }
+}
+
+/// A merged map, free of stacks, computes what the adapted one computes.
+pub fn merging_preserves_outputs(case: &Case) {
+    let map = case.random();
+    for active in case.actives() {
+        let y = map.forward(case.input(), &case.pass(&active));
+        for run in 0..case.runs {
+            let rows = run * ROWS..(run + 1) * ROWS;
+            let merged = map.merge(0, run, &active);
+            let got = merged.forward(case.input().slice([rows.clone()]), &Pass { stacks: vec![] });
+            case.close("merge preserves outputs", &got, &y.clone().slice([rows]));
+        }
+    }
+}
+
+/// Taking the stacks off restores the base bit for bit, whatever happened to them.
+pub fn detaching_restores_the_base(case: &Case) {
+    let mut map = case.random();
+    let _ = map.forward(case.input(), &case.pass(&Active::All));
+    let _ = map.merge(0, 0, &Active::All);
+    map.detach();
+    let ((weight, bias), (w0, b0)) = (map.base(), case.base().base());
+    assert_eq!(values(&weight), values(&w0), "detaching restores the base: {case:?}");
+    assert_eq!(bias.map(|b| values(&b)), b0.map(|b| values(&b)), "detaching restores the base: {case:?}");
+}
+
+/// The numerical rank of `ΔW`, before it is combined with the base, is at most the declared one.
+pub fn the_rank_is_bounded(case: &Case) {
+    let map = case.random();
+    if case.spec().delta.is_none() {
+        return;
+    }
+    for active in case.actives() {
+        let delta = values(&(map.sum(0, &active) - map.base().0.unsqueeze::<3>()));
+        let [d_in, d_out] = case.shape;
+        for (run, delta) in delta.chunks(d_in * d_out).enumerate() {
+            let singular = DMatrix::from_row_slice(d_in, d_out, delta).svd(false, false).singular_values;
+            let bound = match &active {
+                Active::All => case.rank,
+                Active::Prefix(ranks) => ranks[run],
+                Active::Truncated(rank) => *rank,
+            };
+            let floor = if case.dtype == DType::F64 { 1e-10 } else { 1e-4 };
+            let rank = singular.iter().filter(|s| **s > floor * singular[0]).count();
+            assert!(rank <= bound, "the rank is bounded: {case:?}: {rank} above {bound}");
+        }
+    }
+}
+
+/// `canonical` is `W' − W0`: the low-rank form where there is one, the dense `W'` elsewhere.
+pub fn the_canonical_form_is_the_update(case: &Case) {
+    let map = case.random();
+    for active in case.actives() {
+        let base = map.base().0.unsqueeze::<3>();
+        let update = map.weight(0, &active) - base.clone();
+        match map.canonical(0, &active) {
+            None => case.close("canonical form", &update, &update.zeros_like()),
+            Some(Canonical::LowRank(factors)) => case.close("canonical form", &factors.product(), &update),
+            Some(Canonical::Dense(weight)) => case.close("canonical form", &(weight - base), &update),
+        }
+    }
+}
+
+/// Trained parameters are those of the published formula.
+pub fn parameters_follow_the_formula(case: &Case) {
+    let Some(formula) = case.preset.parameters.filter(|_| case.axis.name == super::DEFAULT.name) else { return };
+    let (mut map, spec) = (case.fresh(), case.spec());
+    let trained: usize = map
+        .owned(0)
+        .iter()
+        .filter(|owned| spec.train.trains(owned.role))
+        .map(|owned| {
+            let [_, rows, cols] = owned.tensor.dims();
+            rows * cols
+        })
+        .sum();
+    let [d_in, d_out] = case.shape;
+    assert_eq!(trained, formula(d_in, d_out, case.rank), "parameters follow the formula: {case:?}");
+}
+
+/// `ΔW`, before it is combined with the base, is proportional to `s`, run by run: `α` is per run, and a prefix is scaled at its own rank.
+pub fn the_update_scales_as_declared(case: &Case) {
+    let spec = case.spec();
+    let map = case.random();
+    if spec.delta.is_none() {
+        return;
+    }
+    let unit = {
+        let unscaled = Case { preset: case.preset, ..*case };
+        let mut plan = unscaled.plan(&case.seeds());
+        let spec = VariantSpec { scaling: Scaling::Constant { value: 1.0 }, ..spec.clone() };
+        plan.variant = spec.check(Some(1000)).unwrap_or_else(|problems| unreachable!("{problems:?}"));
+        let mut other = case.base();
+        attach(&mut [Slot::Linear(&mut other)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
+        let mut source = case.random();
+        for (to, from) in other.owned(0).into_iter().zip(source.owned(0)) {
+            *to.tensor = from.tensor.clone();
+        }
+        other
+    };
+    for active in case.actives() {
+        let update = |map: &AdaptedLinear| map.sum(0, &active) - map.base().0.unsqueeze::<3>();
+        let scales: Vec<f64> = case
+            .plan(&case.seeds())
+            .runs
+            .iter()
+            .enumerate()
+            .map(|(run, plan)| {
+                let rank = match &active {
+                    Active::Prefix(ranks) => ranks[run],
+                    _ => case.rank,
+                };
+                spec.scaling.at(plan.alpha, rank)
+            })
+            .collect();
+        let wanted = update(&unit) * case.place().tensor(scales, [case.runs, 1, 1]);
+        case.close("the update scales as declared", &update(&map), &wanted);
+    }
+}
+
+/// Dropout acts on the adapter's input alone, in the form that the combination declares, and not at all in evaluation.
+pub fn dropout_acts_where_declared(case: &Case) {
+    let spec = VariantSpec { dropout: 0.5, ..case.spec() };
+    if spec.delta.is_none() {
+        return;
+    }
+    let dropping = Case { axis: super::DEFAULT, ..*case };
+    let mut map = dropping.base();
+    let mut plan = case.plan(&case.seeds());
+    plan.variant = spec.check(Some(1000)).unwrap_or_else(|problems| unreachable!("{case:?}: {problems:?}"));
+    attach(&mut [Slot::Linear(&mut map)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
+    let mut random = case.random();
+    for (to, from) in map.owned(0).into_iter().zip(random.owned(0)) {
+        *to.tensor = from.tensor.clone();
+    }
+    let [d_in, d_out] = case.shape;
+    for active in case.actives() {
+        let evaluated = map.forward(case.input(), &case.pass(&active));
+        case.close("evaluation drops nothing", &evaluated, &random.forward(case.input(), &case.pass(&active)));
+        let clock = DropoutClock { seeds: (40..40 + case.runs as u64).collect(), step: 3, micro: 1 };
+        let training = StackPass { active: active.clone(), dropout: Some(clock), ..StackPass::plain(case.runs) };
+        let y = map.forward(case.input(), &Pass { stacks: vec![training.clone()] });
+        let mask = dropout::mask(&training, dropout::site(super::NAME), 0.5, [ROWS, SEQ, d_in], &case.place())
+            .unwrap_or_else(|| unreachable!("half of the input is dropped"));
+        // Written out on dense matrices: V = W0 + ΔW, W' = ratio∘V.
+        let x = case.input().reshape([case.runs, ROWS * SEQ, d_in]);
+        let (base, bias) = map.base();
+        let base = base.unsqueeze::<3>(); // [1, d_in, d_out]
+        let delta = map.sum(0, &active) - base.clone();
+        let norms = |w: Tensor<3>| w.square().sum_dim(1).sqrt(); // [runs, 1, d_out]
+        let ratio = match spec.combine {
+            CombineSpec::Additive(_) => norms(delta.clone()).ones_like(),
+            CombineSpec::WeightDecomposed(_) => norms(map.weight(0, &active)) / norms(map.sum(0, &active)),
+        };
+        // Magnitudes may be negative; the sign is that of the combined column.
+        let sign = (map.weight(0, &active) * map.sum(0, &active)).sum_dim(1).sign();
+        let ratio = ratio * sign;
+        let dropped = x.clone() * mask;
+        let peft = matches!(
+            spec.combine,
+            CombineSpec::WeightDecomposed(form) if form.dropout_form == crate::combine::weight_decomposed::DropoutForm::Peft
+        );
+        let product = x.matmul(base.clone());
+        let wanted = if peft {
+            product + (ratio.clone() - 1.0) * dropped.clone().matmul(base) + ratio * dropped.matmul(delta)
+        } else {
+            ratio * (product + dropped.matmul(delta))
+        };
+        // Each run adds its own bias where it has one.
+        let biases: Vec<Tensor<3>> = (0..case.runs)
+            .map(|run| map.merged(0, run, &active).1.or_else(|| bias.clone()).map_or_else(
+                || unreachable!("the laws' base has a bias"),
+                |bias| bias.reshape([1, 1, d_out]),
+            ))
+            .collect();
+        let wanted = (wanted + Tensor::cat(biases, 0)).reshape([case.runs * ROWS, SEQ, d_out]);
+        // Column norms are divided by each other once more than in the code.
+        case.near("dropout acts on the adapter's input", &plain(&y), &wanted, 10.0);
+    }
+}

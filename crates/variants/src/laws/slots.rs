@@ -1,0 +1,131 @@
+//! Embedding tables and layer norms obey what linear maps obey.
+
+use std::collections::BTreeSet;
+
+use burn::tensor::{DType, Int, Tensor, TensorData};
+
+use super::{Case, ROWS, SEQ};
+use crate::{
+    embedding::AdaptedEmbedding,
+    host::{plain, values},
+    norm::AdaptedNorm,
+    pass::{Active, Pass},
+    slot::{Slot, StackPlan, attach},
+    stream::{self, Stream},
+};
+
+const TABLE: &str = "embeddings.word_embeddings";
+
+/// An embedding table with the case's stack, every owned tensor at random values; `None` where the variant does not
+/// adapt tables.
+fn table(case: &Case, random: bool) -> Option<AdaptedEmbedding> {
+    let rng = &mut stream::generator(6, Stream::Data, "table");
+    let [rows, d] = case.shape;
+    let mut table = AdaptedEmbedding::new(TABLE, case.place().tensor(stream::normal(rng, rows * d, 0.5), [rows, d]));
+    let plan = StackPlan { targets: BTreeSet::from([TABLE.to_owned()]), ..case.plan(&case.seeds()) };
+    attach(&mut [Slot::Embedding(&mut table)], &plan, &case.place()).ok()?;
+    for owned in table.owned(0).into_iter().filter(|_| random) {
+        let dims @ [runs, rows, cols] = owned.tensor.dims();
+        let rng = &mut stream::generator(7, Stream::Init, owned.name);
+        *owned.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+    }
+    Some(table)
+}
+
+/// An adapted embedding table starts as the base's, looks up the rows of its merged table in every way the
+/// components can be active, and its gradients are finite differences.
+pub fn tables_obey_the_laws_of_maps(case: &Case) {
+    let Some(fresh) = table(case, false) else { return };
+    let [vocabulary, d] = case.shape;
+    let n = case.runs * ROWS * SEQ;
+    let ids: Vec<usize> = (0..n).map(|i| (i * 7 + i / 3) % vocabulary).collect();
+    let tensor = || {
+        let ids: Vec<i64> = ids.iter().map(|id| *id as i64).collect();
+        Tensor::<2, Int>::from_data(TensorData::new(ids, [case.runs * ROWS, SEQ]), &case.place().device)
+    };
+    let looked_up = |table: &[f64]| ids.iter().flat_map(|id| &table[id * d..(id + 1) * d]).copied().collect::<Vec<_>>();
+    let shape = [case.runs * ROWS, SEQ, d];
+    let base = looked_up(&values(&fresh.base()));
+    let start = fresh.forward(tensor(), &case.pass(&Active::All));
+    case.close("a table starts as the base", &start, &case.place().tensor(base, shape));
+    let Some(random) = table(case, true) else { return };
+    for active in case.actives() {
+        let y = random.forward(tensor(), &case.pass(&active));
+        for run in 0..case.runs {
+            let rows = run * ROWS..(run + 1) * ROWS;
+            let merged = random.merge(0, run, &active).forward(tensor().slice([rows.clone()]), &Pass { stacks: vec![] });
+            case.close("a table is its merged table", &y.clone().slice([rows]), &merged);
+        }
+    }
+    if case.dtype == DType::F64 {
+        table_gradients(case, &tensor);
+    }
+}
+
+fn table_gradients(case: &Case, ids: &dyn Fn() -> Tensor<2, Int>) {
+    let spec = case.spec();
+    let Some(mut tracked) = table(case, true) else { return };
+    let trained = |table: &mut AdaptedEmbedding| table.owned(0).iter().any(|owned| spec.train.trains(owned.role));
+    if !trained(&mut tracked) {
+        return;
+    }
+    for owned in tracked.owned(0).into_iter().filter(|owned| spec.train.trains(owned.role)) {
+        *owned.tensor = plain(owned.tensor).autodiff().require_grad();
+    }
+    let objective = |table: &AdaptedEmbedding| {
+        let y = table.forward(ids(), &case.pass(&Active::All));
+        (y.clone() * y).sum()
+    };
+    let gradients = objective(&tracked).backward();
+    let analytic: Vec<_> =
+        tracked.owned(0).into_iter().map(|owned| owned.tensor.grad(&gradients).map(|g| values(&g))).collect();
+    for (index, analytic) in analytic.into_iter().enumerate() {
+        let Some(analytic) = analytic else { continue };
+        for element in (0..analytic.len()).step_by((analytic.len() / 6).max(1)) {
+            let at = |step: f64| {
+                let mut moved = table(case, true).unwrap_or_else(|| unreachable!("made above"));
+                {
+                    let mut owned = moved.owned(0);
+                    let mut numbers = values(owned[index].tensor);
+                    numbers[element] += step;
+                    let dims = owned[index].tensor.dims();
+                    *owned[index].tensor = case.place().tensor(numbers, dims);
+                }
+                values(&objective(&moved))[0]
+            };
+            let numeric = (at(1e-5) - at(-1e-5)) / 2e-5;
+            // As for maps; the objective is of the order of a hundred.
+            assert!(
+                (analytic[element] - numeric).abs() <= 1e-5 * (1.0 + numeric.abs()),
+                "a table's gradients: {case:?}: tensor {index}, element {element}: {} is not {numeric}",
+                analytic[element]
+            );
+        }
+    }
+}
+
+/// A layer norm with per-run copies is the merged norm of each run.
+pub fn norms_obey_the_laws_of_maps(case: &Case) {
+    let [_, d] = case.shape;
+    let place = case.place();
+    let draw = |name: &str| place.tensor(stream::normal(&mut stream::generator(8, Stream::Data, name), d, 0.5), [d]);
+    let mut norm = AdaptedNorm::new("output.LayerNorm", draw("gamma") + 1.0, draw("beta"), 1e-5);
+    attach(&mut [Slot::Norm(&mut norm)], &case.plan(&case.seeds()), &place)
+        .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
+    let rng = &mut stream::generator(3, Stream::Data, "x");
+    let rows = case.runs * ROWS;
+    let x = place.tensor(stream::normal(rng, rows * SEQ * d, 1.0), [rows, SEQ, d]);
+    let base = norm.merge(0, 0).forward(x.clone(), &Pass { stacks: vec![] });
+    case.close("a norm starts as the base", &norm.forward(x.clone(), &case.pass(&Active::All)), &base);
+    for owned in norm.owned(0) {
+        let dims @ [runs, rows, cols] = owned.tensor.dims();
+        let rng = &mut stream::generator(9, Stream::Init, owned.name);
+        *owned.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+    }
+    let y = norm.forward(x.clone(), &case.pass(&Active::All));
+    for run in 0..case.runs {
+        let rows = run * ROWS..(run + 1) * ROWS;
+        let alone = norm.merge(0, run).forward(x.clone().slice([rows.clone()]), &Pass { stacks: vec![] });
+        case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
+    }
+}
