@@ -113,6 +113,7 @@ fn card(root: &Path, problems: &mut Vec<String>) {
     let folder = root.join("crates/models/assets/mini_roberta");
     let bytes = std::fs::read(folder.join("model.safetensors")).unwrap_or_default();
     if !read(&folder.join("CARD.md")).contains(&record::sha256_hex(&bytes)) {
-        problems.push("crates/models/assets/mini_roberta/CARD.md: its hash is not that of model.safetensors".to_owned());
+        problems
+            .push("crates/models/assets/mini_roberta/CARD.md: its hash is not that of model.safetensors".to_owned());
     }
 }

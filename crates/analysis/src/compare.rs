@@ -144,9 +144,9 @@ pub fn contrast(table: &SummaryTable, split: &str, contrasts: &[Contrast]) -> Re
         };
         let own = rows.iter().filter(|row| row.variant == contrast.variant && row.rank == contrast.rank);
         let before = pairs.len();
-        pairs.extend(own.filter_map(|row| {
-            Some(Pair::new(row, find(&row.task, &contrast.against, contrast.against_rank)?))
-        }));
+        pairs.extend(
+            own.filter_map(|row| Some(Pair::new(row, find(&row.task, &contrast.against, contrast.against_rank)?))),
+        );
         if pairs.len() == before {
             let task = rows.first().map(|row| row.task.clone()).unwrap_or_default();
             return Err(AnalysisError::NoBaseline {

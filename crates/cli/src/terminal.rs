@@ -109,8 +109,16 @@ impl Progress {
         let plain = !std::io::stderr().is_terminal();
         let bar = step_bar(0);
         let now = Instant::now();
-        let state =
-            State { begun: now, printed: now, steps: 0, done: 0, before: 0, cells: 0, finished: 0, losses: BTreeMap::new() };
+        let state = State {
+            begun: now,
+            printed: now,
+            steps: 0,
+            done: 0,
+            before: 0,
+            cells: 0,
+            finished: 0,
+            losses: BTreeMap::new(),
+        };
         Self { bar, plain, state: Mutex::new(state) }
     }
 

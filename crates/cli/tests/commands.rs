@@ -56,6 +56,12 @@ fn bad_input_is_one_clear_error() {
     check(&["run", "experiments/quick.yaml", "--device", "gpu"], 2, &[], &["device `gpu`", "flex"]);
     check(&["run", "experiments/quick.yaml", "--set", "train.stepz=3"], 2, &[], &["stepz"]);
     check(&["eval", "/no/such/folder"], 2, &[], &["/no/such/folder"]);
+    // A file where the results should go is found before anything is trained.
+    let in_the_way = folder.path().join("results");
+    std::fs::write(&in_the_way, b"in the way").unwrap();
+    let in_the_way = in_the_way.display().to_string();
+    check(&["--results", &in_the_way, "check", "experiments/quick.yaml"], 2, &[], &["results", "--results DIR"]);
+    check(&["pretrain", "--steps", "0"], 2, &[], &["--steps must be at least 1"]);
 }
 
 #[test]
@@ -75,6 +81,22 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     let adapter = folder.path().join("quick/runs/sst2-dylora-r4-s0").display().to_string();
     check(&["eval", &adapter, "--rank", "1,3"], 0, &["sst2,dylora,1,dev,accuracy", "sst2,dylora,3,dev,accuracy"], &[]);
     check(&["eval", &adapter, "--rank", "9"], 2, &[], &["rank is `9`", "1, 2, 3, 4"]);
+    // A smaller adapter of its own computes what the trained one computes at that rank, and an SVD of full rank the same again.
+    let (cut, svd) = (folder.path().join("cut").display().to_string(), folder.path().join("svd").display().to_string());
+    check(&["export", &adapter, "--rank", "3", "--out", &cut], 0, &[], &["adapter.safetensors"]);
+    let numbers = |arguments: &[&str]| {
+        let output = lora_lab(arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().skip(1).map(|line| line.split(',').skip(2).collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&["eval", &cut]), numbers(&["eval", &adapter, "--rank", "3"]));
+    check(&["export", &adapter, "--rank", "9", "--out", &cut], 2, &[], &["rank is `9`", "--svd"]);
+    let lora = folder.path().join("quick/runs/sst2-lora-r4-s0").display().to_string();
+    check(&["export", &lora, "--rank", "4", "--svd", "--out", &svd], 0, &[], &[]);
+    assert_eq!(numbers(&["eval", &svd]), numbers(&["eval", &lora]));
+    // Another recipe under the same name is not trained over what is there.
+    let other = ["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=4"];
+    check(&other, 2, &[], &["4 of 4 cells have records of another recipe", "--set name=NEW", "--force"]);
     check(
         &["--results", &results, "table", "quick", "--set", "train.steps=3", "--format", "latex"],
         0,
@@ -83,5 +105,5 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     );
     let torn = folder.path().join("quick/runs/sst2-dylora-r4-s0/adapter.safetensors");
     std::fs::write(&torn, b"torn").unwrap();
-    check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "delete it"]);
+    check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "give another adapter"]);
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -45,10 +45,14 @@ fn hash_of(commit: &str) -> Option<String> {
     Some(record::code_hash_of_listing(files))
 }
 
-/// Every record.json that git tracks under results/.
-fn committed() -> Option<Vec<PathBuf>> {
-    let list = String::from_utf8(git(&["ls-files", "-z", "--", "results"])?).ok()?;
-    Some(list.split('\0').filter(|path| path.ends_with("record.json")).map(|path| root().join(path)).collect())
+/// Paths under results/ in the last commit: a run in the working tree is nobody's claim yet.
+fn committed() -> Option<Vec<String>> {
+    let list = String::from_utf8(git(&["ls-tree", "-r", "-z", "--name-only", "HEAD", "--", "results"])?).ok()?;
+    Some(list.split('\0').filter(|path| !path.is_empty()).map(str::to_owned).collect())
+}
+
+fn content(path: &str) -> Vec<u8> {
+    git(&["show", &format!("HEAD:{path}")]).unwrap()
 }
 
 #[test]
@@ -62,46 +66,43 @@ fn committed_records_name_the_code_that_made_them() {
         return;
     }
     let mut hashes: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for file in &files {
-        let text = std::fs::read(file).unwrap();
-        let record: record::RunRecord = serde_json::from_slice(&text).unwrap();
+    let mut records = 0;
+    for file in files.iter().filter(|file| file.ends_with("/record.json")) {
+        let record: record::RunRecord = serde_json::from_slice(&content(file)).unwrap();
         let code = &record.code;
-        assert!(!code.dirty, "{}: made by uncommitted code", file.display());
+        assert!(!code.dirty, "{file}: made by uncommitted code");
         let hash = hashes.entry(code.commit.clone()).or_insert_with(|| hash_of(&code.commit));
-        assert_eq!(hash.as_ref(), Some(&code.code_hash), "{}: commit {}", file.display(), code.commit);
+        assert_eq!(hash.as_ref(), Some(&code.code_hash), "{file}: commit {}", code.commit);
+        records += 1;
     }
-    println!("{} records of {} commits", files.len(), hashes.len());
+    println!("{records} records of {} commits", hashes.len());
 }
 
 #[test]
 fn committed_tables_are_what_the_records_say() {
     let Some(files) = committed() else { return };
-    let mut experiments: Vec<PathBuf> =
-        files.iter().filter_map(|file| file.ancestors().nth(3).map(Path::to_owned)).collect();
-    experiments.sort();
-    experiments.dedup();
-    for folder in experiments {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+    let name = |path: &String| path.split('/').nth(1).unwrap().to_owned();
+    let experiments: BTreeSet<String> = files.iter().map(name).collect();
+    for experiment in experiments {
         let copy = tempfile::tempdir().unwrap();
-        let runs = copy.path().join(&name).join("runs");
-        for file in files.iter().filter(|file| file.starts_with(&folder)) {
-            let to = runs.join(file.parent().unwrap().file_name().unwrap());
-            std::fs::create_dir_all(&to).unwrap();
-            std::fs::copy(file, to.join("record.json")).unwrap();
+        let own = |path: &&String| path.starts_with(&format!("results/{experiment}/"));
+        for file in files.iter().filter(own).filter(|file| file.ends_with("/record.json")) {
+            let to = copy.path().join(file.strip_prefix("results/").unwrap());
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::write(to, content(file)).unwrap();
         }
         let output = Command::new(env!("CARGO_BIN_EXE_lora-lab"))
             .current_dir(root())
-            .args(["--results", &copy.path().display().to_string(), "table", &name])
+            .args(["--results", &copy.path().display().to_string(), "table", &experiment])
             .output()
             .unwrap();
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-        for table in std::fs::read_dir(folder.join("tables")).unwrap().flatten() {
-            let made = copy.path().join(&name).join("tables").join(table.file_name());
+        assert!(output.status.success(), "{experiment}: {}", String::from_utf8_lossy(&output.stderr));
+        for table in files.iter().filter(own).filter(|file| file.contains("/tables/")) {
+            let made = copy.path().join(table.strip_prefix("results/").unwrap());
             assert_eq!(
-                std::fs::read_to_string(table.path()).unwrap(),
+                String::from_utf8(content(table)).unwrap(),
                 std::fs::read_to_string(&made).unwrap_or_default(),
-                "{} is not what `lora-lab table {name}` makes",
-                table.path().display()
+                "{table} is not what `lora-lab table {experiment}` makes",
             );
         }
     }

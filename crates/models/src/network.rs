@@ -160,10 +160,8 @@ impl Network {
     /// One hash over the frozen tensors that a stack's adapters draw from a seed and do not save.
     pub fn checksum(&self, stack: usize) -> Option<String> {
         let maps = self.backbone.linears();
-        let found: Vec<String> = maps
-            .into_iter()
-            .filter_map(|map| Some(format!("{} {}", map.name(), map.checksum(stack)?)))
-            .collect();
+        let found: Vec<String> =
+            maps.into_iter().filter_map(|map| Some(format!("{} {}", map.name(), map.checksum(stack)?))).collect();
         (!found.is_empty()).then(|| found.join("\n"))
     }
 

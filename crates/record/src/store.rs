@@ -79,8 +79,9 @@ impl Store {
 
     /// Keeps other processes out of this experiment until the result is dropped; the system lets go when a process dies.
     pub fn lock(&self) -> Result<File, RecordError> {
-        let path = self.directory.join(".partial").join("lock");
-        let file = File::create(&path).map_err(RecordError::io("create", &path))?;
+        // The folder itself, so that no file of its own is left behind.
+        let path = self.directory.join(".partial");
+        let file = File::open(&path).map_err(RecordError::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(RecordError::InUse { path: self.directory.display().to_string() }),

@@ -55,7 +55,7 @@ pub fn broken(network: &mut Network) -> Option<String> {
 /// Writes an adapter, whole or not at all; returns the file's size in bytes.
 pub fn save(path: &Path, card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> Result<u64, TrainError> {
     let text = serde_json::to_string(card).unwrap_or_else(|error| unreachable!("a card is JSON: {error}"));
-    let bytes = encode(tensors, "adapter", text)?;
+    let bytes = encode(tensors, "adapter", &text)?;
     write_atomic(path, &bytes)?;
     Ok(bytes.len() as u64)
 }
@@ -79,7 +79,8 @@ pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<Sta
 /// Reads an adapter onto its base.
 pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainError> {
     let way_out = "train its run again, or give another adapter";
-    let damaged = |reason: String| TrainError::Foreign { path: path.to_owned(), reason: format!("{reason}; {way_out}") };
+    let damaged =
+        |reason: String| TrainError::Foreign { path: path.to_owned(), reason: format!("{reason}; {way_out}") };
     let (mut tensors, text) = decode(path, "adapter", library.place()).map_err(|error| match error {
         TrainError::Damaged { reason, .. } => damaged(reason),
         other => other,

@@ -201,7 +201,9 @@ impl Cohort {
         let runs = (0..self.stacks.len())
             .flat_map(|index| {
                 let mut reports = self.apply(index, &active[index], &sums[index], &task[index], &penalty[index]);
-                reports.iter_mut().for_each(|report| report.tokens = tokens[index][report.at.1]);
+                for report in &mut reports {
+                    report.tokens = tokens[index][report.at.1];
+                }
                 reports
             })
             .collect();

@@ -37,7 +37,9 @@ impl Every {
     pub fn steps(self, hyper: &Hyper, examples: usize) -> u64 {
         match self {
             Self::Steps(steps) => steps,
-            Self::Named(Period::Epoch) => Hyper { steps: None, epochs: Some(1.0), ..hyper.clone() }.total_steps(examples),
+            Self::Named(Period::Epoch) => {
+                Hyper { steps: None, epochs: Some(1.0), ..hyper.clone() }.total_steps(examples)
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct Feed {
     pub set: EncodedSet,
     /// What is predicted.
     pub objective: Objective,
-    /// Seed of the `data` stream.
+    /// Key of the `data` stream.
     pub seed: u64,
 }
 

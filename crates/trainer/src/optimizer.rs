@@ -114,9 +114,10 @@ fn rate_and_decay(plan: &TrainPlan, Subject { role, decays, .. }: Subject<'_>, r
     let own = if role == Role::Head { run.head_rate * run.multiple } else { run.rate };
     match plan.of_role(role) {
         RolePlan::Frozen => (0.0, 0.0),
-        RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } => {
-            (learning_rate.map_or(own, |peak| peak * run.multiple) * lr_multiplier, weight_decay.unwrap_or(if decays { run.decay } else { 0.0 }))
-        }
+        RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } => (
+            learning_rate.map_or(own, |peak| peak * run.multiple) * lr_multiplier,
+            weight_decay.unwrap_or(if decays { run.decay } else { 0.0 }),
+        ),
     }
 }
 

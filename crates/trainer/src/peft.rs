@@ -4,10 +4,7 @@
 //! `base_model.model.<map>`, and the scale is `lora_alpha/r`, or `lora_alpha/√r` with `use_rslora`; `rank_pattern` and
 //! `alpha_pattern` replace both for maps whose name ends in the key or matches it as a regular expression.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use regex::Regex;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -107,7 +104,7 @@ fn plain_name(map: &str) -> &str {
     ["roberta.", "bert.", "model.", "transformer."].iter().find_map(|prefix| map.strip_prefix(prefix)).unwrap_or(map)
 }
 
-fn numbers(tensor: &TensorView<'_>, name: &str, path: &PathBuf) -> Result<Vec<f64>, TrainError> {
+fn numbers(tensor: &TensorView<'_>, name: &str, path: &Path) -> Result<Vec<f64>, TrainError> {
     let data = tensor.data();
     Ok(match tensor.dtype() {
         Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
@@ -116,7 +113,7 @@ fn numbers(tensor: &TensorView<'_>, name: &str, path: &PathBuf) -> Result<Vec<f6
         Dtype::BF16 => data.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f64()).collect(),
         other => {
             let reason = format!("`{name}` is {other:?}, but an adapter is f64, f32, f16 or bf16");
-            return Err(TrainError::Foreign { path: path.clone(), reason });
+            return Err(TrainError::Foreign { path: path.to_owned(), reason });
         }
     })
 }

@@ -98,7 +98,7 @@ impl<'a> Text<'a> {
                 (first as u64..self.recipe.steps)
                     .step_by(threads)
                     .map(|step| self.masked(step * self.recipe.batch as u64, step))
-                    .try_for_each(|masked| sender.send(masked))
+                    .all(|masked| sender.send(masked).is_ok())
             });
             receiver
         };

@@ -8,7 +8,10 @@ use std::{
 };
 
 use record::{CellId, Entry, Evaluation, Journal, StepLog};
-use variants::slot::StackPlan;
+use variants::{
+    slot::StackPlan,
+    stream::{self, Stream},
+};
 
 use crate::{
     adapter,
@@ -140,7 +143,7 @@ impl Plan {
         let feed = |slot: &Slot| Feed {
             set: slot.task.train.clone(),
             objective: slot.task.info.objective.clone(),
-            seed: slot.cell.plan.seeds.data,
+            seed: stream::key(slot.cell.plan.seeds.data, Stream::Data, "order"),
         };
         Ok(Classify {
             feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),

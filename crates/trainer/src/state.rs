@@ -76,7 +76,7 @@ fn view_bytes(tensor: &Tensor<3>) -> (Dtype, Vec<usize>, Vec<u8>) {
 }
 
 /// Tensors as a safetensors file with one string of metadata.
-pub fn encode(tensors: &BTreeMap<String, Tensor<3>>, key: &str, text: String) -> Result<Vec<u8>, TrainError> {
+pub fn encode(tensors: &BTreeMap<String, Tensor<3>>, key: &str, text: &str) -> Result<Vec<u8>, TrainError> {
     let raw: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), view_bytes(tensor))).collect();
     let views = raw
         .iter()
@@ -84,8 +84,23 @@ pub fn encode(tensors: &BTreeMap<String, Tensor<3>>, key: &str, text: String) ->
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(models::error::ModelError::from)?;
     let sum = checksum(raw.iter().map(|(name, (_, _, bytes))| (name.as_str(), bytes.as_slice())));
-    let metadata = std::collections::HashMap::from([(key.to_owned(), text), ("sha256".to_owned(), sum)]);
+    // One entry, so that the order of a hash map decides nothing.
+    let metadata = std::collections::HashMap::from([(key.to_owned(), with_checksum(text, &sum))]);
     Ok(safetensors::serialize(views, Some(metadata)).map_err(models::error::ModelError::from)?)
+}
+
+/// The field that holds the checksum.
+const CHECKSUM: &str = "sha256";
+
+/// A JSON object with the checksum as one more field.
+fn with_checksum(text: &str, sum: &str) -> String {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(mut object)) => {
+            object.insert(CHECKSUM.to_owned(), sum.into());
+            serde_json::Value::Object(object).to_string()
+        }
+        _ => unreachable!("what a file says of itself is a JSON object"),
+    }
 }
 
 /// A hash over names and bytes in the order of the names.
@@ -104,9 +119,12 @@ pub fn decode(path: &Path, key: &str, place: &Place) -> Result<(BTreeMap<String,
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
     let views: BTreeMap<String, _> = file.tensors().into_iter().collect();
     let sum = checksum(views.iter().map(|(name, view)| (name.as_str(), view.data())));
-    if header.metadata().as_ref().and_then(|m| m.get("sha256")).is_some_and(|wanted| *wanted != sum) {
+    let mut object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if object.remove(CHECKSUM).is_some_and(|wanted| wanted != sum) {
         return Err(damaged("its tensors are not those that were written (checksum)".to_owned()));
     }
+    let text = serde_json::Value::Object(object).to_string();
     let mut tensors = BTreeMap::new();
     for (name, view) in views {
         let shape: [usize; 3] = view.shape().try_into().map_err(|_| damaged(format!("`{name}` has not three axes")))?;
@@ -170,7 +188,7 @@ pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], started: u64, path:
         .collect();
     let meta = serde_json::to_string(&Meta { step: cohort.step, started, counts, members })
         .unwrap_or_else(|error| unreachable!("numbers and strings are JSON: {error}"));
-    Ok(write_atomic(path, &encode(&tensors, "checkpoint", meta)?)?)
+    Ok(write_atomic(path, &encode(&tensors, "checkpoint", &meta)?)?)
 }
 
 /// Puts a checkpoint's state into a freshly built cohort of the same make-up; returns when its first step was.
@@ -185,7 +203,11 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
         for Named { name, owned, .. } in cohort.network.owned(index) {
             let value = take(format!("{index}/value/{name}"))?;
             if value.dims() != owned.tensor.dims() {
-                return Err(damaged(format!("`{name}` is {:?}, but the run's is {:?}", value.dims(), owned.tensor.dims())));
+                return Err(damaged(format!(
+                    "`{name}` is {:?}, but the run's is {:?}",
+                    value.dims(),
+                    owned.tensor.dims()
+                )));
             }
             *owned.tensor = value;
         }

@@ -156,7 +156,9 @@ fn going_on(cells: &[Cell], setting: &Setting<'_>) -> Result<(Vec<Plan>, Vec<Pat
     let wanted: BTreeMap<String, &Cell> = cells.iter().map(|cell| (cell.id.slug(), cell)).collect();
     let (mut plans, mut stale) = (Vec::new(), Vec::new());
     for (folder, slugs) in started(setting.store)? {
-        let members: Option<Vec<Cell>> = if slugs.is_empty() { None } else {
+        let members: Option<Vec<Cell>> = if slugs.is_empty() {
+            None
+        } else {
             slugs.iter().map(|slug| wanted.get(slug).map(|cell| (*cell).clone())).collect()
         };
         let plan = members.map(|members| Plan::new(&members, setting)).transpose()?;

@@ -134,7 +134,8 @@ impl AdaptedEmbedding {
             if let Some(lookup) = &stack.adapter {
                 let LowRank { a, b } = &lookup.delta;
                 let rank = a.dims()[2];
-                let hidden = rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate(&here.active);
+                let hidden =
+                    rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate(&here.active);
                 out = out + hidden.matmul(b.clone()).reshape([n * seq, d]);
             }
             parts.push(out.reshape([n, seq, d]));

@@ -1,3 +1,5 @@
+//! Comparisons of made-up records.
+
 use record::RunRecord;
 
 use super::*;

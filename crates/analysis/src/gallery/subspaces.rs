@@ -189,7 +189,7 @@ fn between_seeds(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
 
 /// `φ(k, k)` over all pairs of seeds, by layer and map, at the rank of 8 or the next below.
 fn overlap_by_layer(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, SurveyError> {
-    let Some(rank) = group.ranks().into_iter().filter(|rank| *rank <= 8).next_back() else { return Ok(None) };
+    let Some(rank) = group.ranks().into_iter().rfind(|rank| *rank <= 8) else { return Ok(None) };
     let runs = group.seeds(rank);
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut dimension = 0;
@@ -233,7 +233,7 @@ fn overlap_by_layer(study: &str, group: &Group<'_>, suffix: &str) -> Result<Opti
 /// Appendix H.3: the leading directions of `W` against those of `ΔW`.
 fn against_base(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, SurveyError> {
     let ranks = group.ranks();
-    let Some(rank) = ranks.iter().copied().filter(|rank| *rank <= 8).next_back() else { return Ok(None) };
+    let Some(rank) = ranks.iter().copied().rfind(|rank| *rank <= 8) else { return Ok(None) };
     let runs = group.seeds(rank);
     let Some(run) = runs.first() else { return Ok(None) };
     let mut panels = Vec::new();

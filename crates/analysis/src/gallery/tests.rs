@@ -1,3 +1,5 @@
+//! Which figures made-up records and adapters give.
+
 use record::StepEntry;
 
 use super::*;

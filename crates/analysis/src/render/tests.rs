@@ -1,10 +1,12 @@
+//! Tables as text, pinned by snapshots.
+
 use record::RunRecord;
 
 use super::{latex, markdown, text};
-use crate::compare::{Baseline, compare};
+use crate::compare::{Baseline, Contrast, compare, contrast};
 use crate::summary::tests::{failed, run};
 use crate::summary::{Selection, SummaryTable, summarise};
-use crate::table::{Layout, comparison_table, pivot_table, rank_curve_table};
+use crate::table::{Layout, comparison_table, contrast_table, pivot_table, rank_curve_table};
 
 fn layout() -> Layout {
     Layout {
@@ -126,11 +128,39 @@ fn comparisons_show_their_verdicts() {
     let comparisons = compare(&summary, "validation", &baseline).unwrap();
     let table = comparison_table(&comparisons, &baseline, true, &Layout { caption: String::new(), ..layout() });
     insta::assert_snapshot!(text(&table), @r"
-    task  variant  rank  n   difference  p t-test  p sign-flip  p Holm    verdict
-    -----------------------------------------------------------------------------
-    cola  bitfit      0  1       -10.30         -        1.000       -  undecided
-    cola  dora        8  6  5.00 ± 0.42    <0.001        0.031  <0.001     better
-    -----------------------------------------------------------------------------
-    Split validation; difference to lora_plus at rank 8 on shared seeds, ± half-width of its 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table. Undecided is no evidence of equality.
+    task  variant  rank  against  n   difference  p t-test  p sign-flip  p Holm    verdict
+    --------------------------------------------------------------------------------------
+    cola  bitfit      0      r=8  1       -10.30         -        1.000       -  undecided
+    cola  dora        8      r=8  6  5.00 ± 0.42    <0.001        0.031  <0.001     better
+    --------------------------------------------------------------------------------------
+    Split validation; difference to lora_plus at the rank under `against` on shared seeds, ± half-width of its 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table. Undecided is no evidence of equality.
     ");
+}
+
+#[test]
+fn contrasts_say_whether_their_margin_is_reached() {
+    let mut records = Vec::new();
+    for seed in 1..=3 {
+        for task in ["cola", "sst2"] {
+            records.push(run(task, "lora_plus", 8, seed, 0.6 + 0.003 * (seed % 3) as f64));
+            let gain = if task == "cola" { 0.07 } else { 0.02 };
+            records.push(run(task, "dora", 8, seed, 0.6 + gain + 0.002 * (seed % 2) as f64));
+        }
+    }
+    let summary = summarise(&records, Selection::Last).unwrap();
+    let contrasts = [Contrast {
+        variant: "dora".into(),
+        rank: 8,
+        against: "lora_plus".into(),
+        against_rank: 8,
+        margin: Some(0.05),
+    }];
+    let comparisons = contrast(&summary, "validation", &contrasts).unwrap();
+    let table = contrast_table(&comparisons, &contrasts, &Layout { caption: String::new(), ..layout() });
+    let shown = text(&table);
+    assert!(shown.contains("dora r=8 minus lora_plus r=8, at least +5: 1 of 2 tasks"), "{shown}");
+    let ends: Vec<&str> = shown.lines().filter(|line| line.ends_with("yes") || line.ends_with("no")).collect();
+    let said: Vec<(&str, bool)> =
+        ends.iter().map(|line| (line.split_whitespace().next().unwrap(), line.ends_with("yes"))).collect();
+    assert_eq!(said, [("sst2", false), ("cola", true), ("average", false)], "{shown}");
 }

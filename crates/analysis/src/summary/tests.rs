@@ -1,3 +1,5 @@
+//! The summary of made-up records.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

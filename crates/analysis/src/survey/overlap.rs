@@ -1,6 +1,6 @@
 //! Overlap between ranks and between seeds (LoRA section 7.2, figures 3 and 4), for every map and side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde::Serialize;
 
@@ -15,6 +15,9 @@ use crate::subspace::{
 pub const CUTS: [usize; 4] = [1, 2, 4, 8];
 /// Draws of the random band.
 pub const DRAWS: usize = 400;
+
+/// Key of those draws.
+const BAND_SEED: u64 = 0x0062_616e;
 
 /// What the two runs differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,11 +84,11 @@ impl Bands {
     pub fn of(&mut self, phi: &Phi) -> Option<&Band> {
         let (first, second) = phi.values().shape();
         let key = (phi.dimension(), first.min(CUTS[CUTS.len() - 1]), second.min(CUTS[CUTS.len() - 1]));
-        if !self.0.contains_key(&key) {
+        match self.0.entry(key) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
             // A seed of its own, so that no run's draws are reused.
-            self.0.insert(key, random::band(key.0, (key.1, key.2), DRAWS, 0x0062_616e_64).ok()?);
+            Entry::Vacant(entry) => Some(entry.insert(random::band(key.0, (key.1, key.2), DRAWS, BAND_SEED).ok()?)),
         }
-        self.0.get(&key)
     }
 }
 

@@ -1,3 +1,5 @@
+//! The tables of a study over made-up adapters.
+
 use nalgebra::DMatrix;
 
 use super::*;

@@ -21,7 +21,8 @@ pub fn comparison_table(comparisons: &[Comparison], baseline: &Baseline, as_poin
         "Split {}; difference to {} at the rank under `against` on shared seeds, ± half-width of its 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table. Undecided is no evidence of equality.",
         layout.split, baseline.variant
     ));
-    let header = ["task", "variant", "rank", "against", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"];
+    let header =
+        ["task", "variant", "rank", "against", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"];
     Table {
         caption: layout.caption.clone(),
         header: header.map(str::to_owned).to_vec(),
@@ -78,7 +79,8 @@ pub fn contrast_table(comparisons: &[Comparison], contrasts: &[Contrast], layout
         Block { title: Some(title), rows }
     };
     let blocks = contrasts.iter().map(block).collect();
-    let mut header = ["task", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"].map(str::to_owned).to_vec();
+    let mut header =
+        ["task", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"].map(str::to_owned).to_vec();
     if margins {
         header.push("margin reached".to_owned());
     }
@@ -95,7 +97,11 @@ fn row(comparison: &Comparison, scale: f64) -> Vec<Entry> {
         Entry::Text(comparison.task.clone()),
         Entry::Text(comparison.variant.clone()),
         Entry::Text(comparison.rank.to_string()),
-        Entry::Text(if comparison.baseline_rank == 0 { "-".to_owned() } else { format!("r={}", comparison.baseline_rank) }),
+        Entry::Text(if comparison.baseline_rank == 0 {
+            "-".to_owned()
+        } else {
+            format!("r={}", comparison.baseline_rank)
+        }),
         Entry::Text(comparison.n.to_string()),
     ];
     row.extend(tested(comparison, scale));

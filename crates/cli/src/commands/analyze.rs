@@ -93,6 +93,7 @@ fn directions(side: SideName) -> Directions {
 }
 
 /// What cannot be measured is the input's fault.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` wants")]
 fn input(error: SurveyError) -> Failure {
     Failure::Input(error.to_string())
 }

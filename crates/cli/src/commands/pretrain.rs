@@ -75,13 +75,15 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
         let Some((held, weights)) = news else { return Ok(()) };
         let seconds = begun.elapsed().as_secs_f64();
         let left = seconds / entry.step as f64 * (args.steps - entry.step) as f64;
-        bar.suspend(|| note(&format!(
-            "step {}/{}: held-out loss {:.3}, {:.1}% of masked tokens right, about {left:.0} s left",
-            entry.step,
-            args.steps,
-            held.loss,
-            100.0 * held.accuracy
-        )));
+        bar.suspend(|| {
+            note(&format!(
+                "step {}/{}: held-out loss {:.3}, {:.1}% of masked tokens right, about {left:.0} s left",
+                entry.step,
+                args.steps,
+                held.loss,
+                100.0 * held.accuracy
+            ));
+        });
         curve.push((entry.step, held));
         // Every time, so that an interrupted run leaves a whole model of a stated step.
         let bytes = weights.write_f16(published)?;

@@ -54,7 +54,9 @@ pub(super) fn write(
         let mut layout = layout(experiment, split);
         let renamed = summary.renamed(split);
         if !renamed.is_empty() {
-            layout.notes.push(format!("Where a task has several splits, its first stands here ({}).", renamed.join(", ")));
+            layout
+                .notes
+                .push(format!("Where a task has several splits, its first stands here ({}).", renamed.join(", ")));
         }
         let mut tables = vec![("main", pivot_table(&summary, &layout)?)];
         let ranked = ranks(records).len() > 1;
@@ -94,19 +96,14 @@ pub(super) fn write(
 }
 
 /// The experiment's questions whose rows have records on this split; points become the metric's unit.
-fn contrasts(
-    experiment: &Experiment,
-    summary: &SummaryTable,
-    split: &str,
-) -> Result<Vec<compare::Contrast>, Failure> {
+fn contrasts(experiment: &Experiment, summary: &SummaryTable, split: &str) -> Result<Vec<compare::Contrast>, Failure> {
     let rows = summary.primary(split)?;
     let has = |task: &str, (label, rank): &(String, usize)| {
         rows.iter().any(|row| row.task == task && row.variant == *label && row.rank == *rank)
     };
-    let answerable = experiment
-        .contrasts()
-        .iter()
-        .filter(|contrast| experiment.tasks().iter().any(|task| has(task, &contrast.row) && has(task, &contrast.against)));
+    let answerable = experiment.contrasts().iter().filter(|contrast| {
+        experiment.tasks().iter().any(|task| has(task, &contrast.row) && has(task, &contrast.against))
+    });
     let contrasts = answerable.map(|contrast| compare::Contrast {
         variant: contrast.row.0.clone(),
         rank: contrast.row.1,

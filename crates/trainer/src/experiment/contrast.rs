@@ -49,18 +49,16 @@ pub(super) fn read(value: &Value, at: &Path, labels: &[String], report: &mut Rep
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let written = list(value, at, report, |value, at, report| {
         let fields = map(value, at, KEYS, report)?;
-        let mut label = |key: &str| match given(fields, key) {
-            Some(value) => {
-                let label = text(value, &at.key(key), report)?;
-                if !labels.contains(&label.as_str()) {
-                    report.add(&at.key(key), unknown("row", &label, &labels));
-                }
-                Some(label)
-            }
-            None => {
+        let mut label = |key: &str| {
+            let Some(value) = given(fields, key) else {
                 report.add(at, format!("`{key}` is missing"));
-                None
+                return None;
+            };
+            let label = text(value, &at.key(key), report)?;
+            if !labels.contains(&label.as_str()) {
+                report.add(&at.key(key), unknown("row", &label, &labels));
             }
+            Some(label)
         };
         let (variant, against) = (label("variant"), label("against"));
         let mut rank = |key: &str| Some(whole(given(fields, key)?, &at.key(key), 1, report)? as usize);
@@ -94,10 +92,7 @@ pub(super) fn resolve(written: &[Written], cells: &[Cell], report: &mut Report) 
             Some(rank) if ranks.contains(&rank) => Some(rank),
             Some(rank) => {
                 let known: Vec<String> = ranks.iter().map(usize::to_string).collect();
-                report.add(
-                    &at.key(key),
-                    format!("rank is `{rank}`, but `{label}` has rows at {}", known.join(", ")),
-                );
+                report.add(&at.key(key), format!("rank is `{rank}`, but `{label}` has rows at {}", known.join(", ")));
                 None
             }
             None => Some(preferred.filter(|rank| ranks.contains(rank)).unwrap_or(largest)),

@@ -73,8 +73,19 @@ pub(super) struct Entry {
 }
 
 const KEYS: &[&str] = &[
-    "name", "suite", "model", "tasks", "seeds", "streams", "targets", "ranks", "cohort", "train", "variants",
-    "baseline", "contrasts",
+    "name",
+    "suite",
+    "model",
+    "tasks",
+    "seeds",
+    "streams",
+    "targets",
+    "ranks",
+    "cohort",
+    "train",
+    "variants",
+    "baseline",
+    "contrasts",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 const ENTRY_KEYS: &[&str] = &["preset", "label", "model", "targets", "ranks", "train", "with", "readouts"];

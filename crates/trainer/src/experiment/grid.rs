@@ -235,9 +235,8 @@ fn targets(
             return None;
         }
     };
-    let lookup = matches!(delta, DeltaSpec::LowRank(_))
-        && specs[0].combine.is_additive()
-        && specs[0].train.trains(Role::A);
+    let lookup =
+        matches!(delta, DeltaSpec::LowRank(_)) && specs[0].combine.is_additive() && specs[0].train.trains(Role::A);
     if let Some((table, _)) = maps.iter().find(|(_, map)| map.table && !lookup) {
         let error = AttachError::NotAnEmbeddingDelta { slot: table.clone(), delta: delta.kind() };
         report.add(&targets.at, format!("{error} (`{}`)", entry.label));

@@ -75,11 +75,9 @@ fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> 
     let share = |value: f64| (0.0..1.0).contains(&value);
     let above = "be finite and above 0";
     let one = "be at least 1";
-    for (field, value) in [
-        ("steps", hyper.steps),
-        ("patience", hyper.patience),
-        ("snapshot_every", hyper.snapshot_every),
-    ] {
+    for (field, value) in
+        [("steps", hyper.steps), ("patience", hyper.patience), ("snapshot_every", hyper.snapshot_every)]
+    {
         rule(value != Some(0), field, &value.unwrap_or_default(), one);
     }
     rule(hyper.evaluate_every != Some(Every::Steps(0)), "evaluate_every", &0, one);

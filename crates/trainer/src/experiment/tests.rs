@@ -203,8 +203,13 @@ fn unknown_names_get_the_nearest() {
     check("model: mini_robarta\n", &["model (line 8): unknown model `mini_robarta`, did you mean `mini_roberta`?"]);
     check("tasks: [imagenet]\n", &["tasks[0] (line 8): unknown task `imagenet`; use one of `cola`, `sst2`"]);
     check("variants: [lorra]\n", &["variants[0] (line 8): unknown preset `lorra`, did you mean `lora`?"]);
-    check("targets: [qeury]\n", &["targets (line 8): target `qeury` selects no linear map"]);
+    check("targets: [qeury]\n", &["targets (line 8): target `qeury` (did you mean `query`?) selects no linear map"]);
+    check("targets: [qeury, values]\n", &["targets `qeury` (did you mean `query`?), `values` (did you mean `value`?)"]);
     check("targets: '('\n", &["targets (line 8): target `(` is not a valid regular expression"]);
+    check(
+        "contrasts: [{variant: lorra, against: lora}]\n",
+        &["contrasts[0].variant (line 9): unknown row `lorra`, did you mean `lora`?"],
+    );
     check("baseline: lorra\n", &["baseline (line 9): unknown label `lorra`, did you mean `lora`?"]);
     check(
         "variants: [{preset: lora, readouts: [svdd]}]\n",
@@ -417,4 +422,46 @@ fn overrides_that_go_nowhere_are_problems() {
     check_set("", &["train..steps=1"], &["the key has an empty part"]);
     check_set("", &["seeds=[1"], &["the value is not valid YAML"]);
     check_set("train: {}\n", &["train.steps=5", "train.epochs=1"], &["train.epochs: epochs is given beside steps"]);
+}
+
+#[test]
+fn contrasts_name_rows_that_there_will_be() {
+    let rows =
+        "variants:\n  - {preset: lora, ranks: [2, 4], readouts: [truncated]}\n  - {preset: dylora, ranks: [4]}\n";
+    let ask = |contrast: &str| format!("{rows}contrasts: [{contrast}]\n");
+    let experiment = good(
+        &ask(
+            "{variant: dylora, rank: 1, against: lora_truncated, margin: 5}, {variant: dylora, against: lora}, {variant: dylora, rank: 3, against: lora}",
+        ),
+        &[],
+    );
+    let found: Vec<_> = experiment.contrasts().iter().map(|c| (c.row.1, c.against.1, c.margin)).collect();
+    // The same rank where the other row has it, else its largest.
+    assert_eq!(found, [(1, 1, Some(5.0)), (4, 4, None), (3, 4, None)]);
+    check(&ask("{variant: dylora, rank: 5, against: lora}"), &["rank is `5`, but `dylora` has rows at 1, 2, 3, 4"]);
+    check(&ask("{variant: lora, against: lora}"), &["a row is compared with itself"]);
+    check(&ask("{variant: lora}"), &["`against` is missing"]);
+    check(&ask("{variant: dylora, against: lora}, {variant: dylora, against: lora}"), &["is there twice"]);
+    check(
+        &ask("{variant: dylora, against: lora, margin: wide}"),
+        &["margin is `wide`, but must be a number of points"],
+    );
+}
+
+#[test]
+fn what_cannot_train_is_refused() {
+    let with = |preset: &str, with: &str| format!("variants: [{{preset: {preset}, with: {{{with}}}}}]\n");
+    check(&with("lora", "train: {magnitude: {lr_multiplier: 2}}"), &["this variant has no tensor of role `magnitude`"]);
+    check(&with("head_only", "train: {head: {state: frozen}}"), &["nothing trains"]);
+    check(&with("head_only", "dropout: 0.1"), &["`dropout` concerns adapters"]);
+    check(&with("lora", "init: {kind: gaussian, std: 0}"), &["with.init.std"]);
+    check(&with("vera", "delta: {d_initial: 0}"), &["delta.d_initial"]);
+    check(&with("vera", "scaling: {value: 0}"), &["scaling.value"]);
+    check(&with("dylora", "gradient: {kind: preconditioned}, train: {a: {state: frozen}}"), &["one rank and scale"]);
+}
+
+#[test]
+fn evaluation_is_every_so_many_steps_or_once_an_epoch() {
+    assert!(good("train: {epochs: 1, evaluate_every: epoch, select: best}\n", &[]).cells().len() == 1);
+    check("train: {steps: 10, evaluate_every: 0}\n", &["evaluate_every is `0`"]);
 }

@@ -122,8 +122,12 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> SharedRandom {
         let (rank, [d_in, d_out], widest, place) = (at.rank, at.shape, at.widest, at.place);
-        let a = at.shared.get("vera.A", || place.tensor(draw_a(self.projection_seed, rank, widest[0]), [rank, widest[0]]).transpose()); // [d_in_max, rank]
-        let b = at.shared.get("vera.B", || place.tensor(draw_b(self.projection_seed, rank, widest[1]), [widest[1], rank]).transpose()); // [rank, d_out_max]
+        let a = at.shared.get("vera.A", || {
+            place.tensor(draw_a(self.projection_seed, rank, widest[0]), [rank, widest[0]]).transpose()
+        }); // [d_in_max, rank]
+        let b = at.shared.get("vera.B", || {
+            place.tensor(draw_b(self.projection_seed, rank, widest[1]), [widest[1], rank]).transpose()
+        }); // [rank, d_out_max]
         // Slices are shared too: all maps of one shape hold the same tensor.
         let a = at.shared.get(&format!("vera.A.{d_in}"), || a.slice([0..d_in, 0..rank]));
         let b = at.shared.get(&format!("vera.B.{d_out}"), || b.slice([0..rank, 0..d_out]));

@@ -2,7 +2,10 @@
 
 use burn::tensor::Tensor;
 
-use super::{Case, ROWS, training::{cotangent, track}};
+use super::{
+    Case, ROWS,
+    training::{cotangent, track},
+};
 use crate::{
     adapted::AdaptedLinear,
     host::{Place, values},

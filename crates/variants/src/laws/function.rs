@@ -222,10 +222,12 @@ pub fn dropout_acts_where_declared(case: &Case) {
         };
         // Each run adds its own bias where it has one.
         let biases: Vec<Tensor<3>> = (0..case.runs)
-            .map(|run| map.merged(0, run, &active).1.or_else(|| bias.clone()).map_or_else(
-                || unreachable!("the laws' base has a bias"),
-                |bias| bias.reshape([1, 1, d_out]),
-            ))
+            .map(|run| {
+                map.merged(0, run, &active)
+                    .1
+                    .or_else(|| bias.clone())
+                    .map_or_else(|| unreachable!("the laws' base has a bias"), |bias| bias.reshape([1, 1, d_out]))
+            })
             .collect();
         let wanted = (wanted + Tensor::cat(biases, 0)).reshape([case.runs * ROWS, SEQ, d_out]);
         // Column norms are divided by each other once more than in the code.

@@ -142,9 +142,7 @@ pub fn penalties_have_their_gradients(case: &Case) {
     if case.dtype != DType::F64 || tracked.orthogonality(0).is_none() {
         return;
     }
-    let penalty = |map: &AdaptedLinear| {
-        map.orthogonality(0).unwrap_or_else(|| unreachable!("asked for above")).sum()
-    };
+    let penalty = |map: &AdaptedLinear| map.orthogonality(0).unwrap_or_else(|| unreachable!("asked for above")).sum();
     track(&mut tracked, &spec);
     let gradients = penalty(&tracked).backward();
     let analytic: Vec<_> =
@@ -185,7 +183,11 @@ pub fn a_planted_update_is_recovered(case: &Case) {
         let dims @ [runs, rows, cols] = owned.tensor.dims();
         let rng = &mut stream::generator(5, Stream::Init, owned.name);
         let moved = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.3), dims);
-        *owned.tensor = owned.tensor.clone() + moved;
+        let start = owned.tensor.clone();
+        // What starts at zero moves off it, the rest in proportion: no number of the teacher lies behind a zero that
+        // descent would have to cross.
+        *owned.tensor =
+            if values(&start).iter().all(|value| *value == 0.0) { moved } else { start.clone() + start * moved };
     }
     let [d_in, _] = case.shape;
     let identity = Tensor::<2>::eye(d_in, &case.place().device).cast(case.dtype).unsqueeze::<3>();
@@ -202,7 +204,7 @@ pub fn a_planted_update_is_recovered(case: &Case) {
         first.get_or_insert(last);
         let gradients = loss.backward();
         let trained = student.owned(0).into_iter().filter(|owned| spec.train.trains(owned.role));
-        let rate = 0.05 * (1.0 - step as f64 / (PLANTED_STEPS + 1) as f64);
+        let rate = 0.05 * (1.0 - f64::from(step) / f64::from(PLANTED_STEPS + 1));
         for (index, owned) in trained.enumerate() {
             let gradient = owned.tensor.grad(&gradients).map(|gradient| values(&gradient));
             let gradient = gradient.unwrap_or_else(|| unreachable!("a trained tensor has a gradient"));
@@ -215,9 +217,8 @@ pub fn a_planted_update_is_recovered(case: &Case) {
         }
     }
     let first = first.unwrap_or_default();
-    // Descent on two factors is slow along some directions: VeRA at a rank above the width ends near 1%, everything else
-    // below 0.1%. A family that cannot reach its teacher (LoRA whose A gets no gradient) keeps 20% and more.
-    assert!(last <= 2e-2 * first, "a planted update is recovered: {case:?}: squared error {last} of {first}");
+    // Descent on two factors is slow along some directions. A family that cannot reach its teacher keeps several per cent.
+    assert!(last <= 5e-3 * first, "a planted update is recovered: {case:?}: squared error {last} of {first}");
 }
 
 const PLANTED_STEPS: i32 = 1000;

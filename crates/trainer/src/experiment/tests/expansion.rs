@@ -42,7 +42,7 @@ fn overrides_merge_into_a_preset() {
         plus.train.of_role(Role::B),
         RolePlan::Trained { lr_multiplier: 4.0, learning_rate: None, weight_decay: None }
     );
-    let decayed = spec("{preset: lora, with: {train: {a: {state: frozen}, bias: {lr_multiplier: 2}}}}");
+    let decayed = spec("{preset: lora, with: {bias: all, train: {a: {state: frozen}, bias: {lr_multiplier: 2}}}}");
     assert_eq!(
         decayed.train.of_role(Role::Bias),
         RolePlan::Trained { lr_multiplier: 2.0, learning_rate: None, weight_decay: Some(0.0) }
