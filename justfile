@@ -35,6 +35,10 @@ test *options:
 tidy:
     {{cargo}} run --release -p xtask
 
+# Put the present tables into the documents that show them
+documents:
+    {{cargo}} run --release -p xtask -- documents
+
 # Formatting, lints, tests, documentation: what a change must pass
 check: fmt-check lint test doc
 
@@ -53,7 +57,11 @@ doc:
 
 # Seconds per training step of every variant, as ratios to LoRA
 bench:
-    {{cargo}} bench --workspace --bench step
+    {{cargo}} bench -p trainer --bench step
+
+# Speed of the subspace measures
+bench-analysis:
+    {{cargo}} bench -p analysis --bench subspace
 
 # Break the code in known ways; every law must notice (about ten minutes)
 mutants:

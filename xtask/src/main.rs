@@ -1,14 +1,25 @@
-//! Keeps the workspace tidy: what no compiler checks. `just tidy` runs it, and so does `just test`.
+//! Keeps the workspace tidy: what no compiler checks. `just tidy` runs it, and so does `just test`; `just documents` puts the
+//! present tables into the documents that show them.
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+mod documents;
 mod tidy;
 
 #[expect(clippy::print_stderr, reason = "a task speaks to the person who runs it")]
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|what| what == "documents") {
+        return match documents::write(&root()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let problems = tidy::problems(&root());
     for problem in &problems {
         eprintln!("{problem}");

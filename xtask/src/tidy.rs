@@ -9,6 +9,9 @@ const LONGEST: usize = 900;
 pub(crate) fn problems(root: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     let mut sources = files(&root.join("crates"), "rs");
+    if sources.is_empty() {
+        problems.push(format!("{}: no sources here", root.join("crates").display()));
+    }
     sources.extend(files(&root.join("xtask"), "rs"));
     for path in &sources {
         source(root, path, &mut problems);
@@ -17,6 +20,7 @@ pub(crate) fn problems(root: &Path) -> Vec<String> {
     readme(root, &mut problems);
     dependencies(root, &mut problems);
     card(root, &mut problems);
+    problems.extend(crate::documents::stale(root));
     problems
 }
 
@@ -101,7 +105,8 @@ fn dependencies(root: &Path, problems: &mut Vec<String>) {
     let section = manifest.split("[workspace.dependencies]").nth(1).unwrap_or_default();
     let section = section.split("\n[").next().unwrap_or_default();
     for name in section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {
-        let listed = text.lines().any(|line| line.starts_with('|') && line.contains(name));
+        let rows = text.lines().filter(|line| line.starts_with('|'));
+        let listed = rows.flat_map(|line| line.split(['|', ',', ' ', '`', '(', ')'])).any(|word| word == name);
         if !own.contains(&name) && !listed {
             problems.push(format!("ARCHITECTURE.md: the table of dependencies has no `{name}`"));
         }

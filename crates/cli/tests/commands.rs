@@ -34,6 +34,41 @@ fn help_teaches() {
 }
 
 #[test]
+fn what_a_person_reads_is_pinned() {
+    let shown = |arguments: &[&str]| {
+        let output = lora_lab(arguments);
+        let text = [output.stdout, output.stderr].concat();
+        format!("$ lora-lab {}\n{}", arguments.join(" "), String::from_utf8(text).unwrap())
+    };
+    let helps: Vec<String> = ["--help", "run --help", "check --help", "table --help", "eval --help", "export --help"]
+        .map(|line| shown(&line.split(' ').collect::<Vec<_>>()))
+        .to_vec();
+    insta::assert_snapshot!("help", helps.join("\n"));
+    let lists: Vec<String> = ["variants", "tasks", "models"].map(|what| shown(&["list", what])).to_vec();
+    insta::assert_snapshot!("lists", lists.join("\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.yaml");
+    let yaml = "\
+suite: glue_mini
+model: mini_robarta
+tasks: [sst, cola]
+seeds: [0, 0]
+targets: [qeury, value]
+ranks: [4, 1000]
+train: {steps: 10, evaluate_every: 0, learning_rate: -1}
+variants:
+  - lora
+  - {preset: adalora, with: {rank_policy: {target_rank: 9}, colour: blue}}
+  - {preset: dylora, with: {rank_policy: {r_min: 0}}}
+contrasts: [{variant: lorra, against: lora}]
+baseline: none
+";
+    std::fs::write(&file, yaml).unwrap();
+    let path = file.display().to_string();
+    insta::assert_snapshot!("problems", shown(&["check", &path]).replace(&path, "bad.yaml"));
+}
+
+#[test]
 fn lists_come_from_the_registries() {
     check(&["list", "variants"], 0, &variants::preset::all().iter().map(|p| p.name).collect::<Vec<_>>(), &[]);
     check(&["list", "tasks"], 0, &["glue_mini cola", "matthews"], &[]);

@@ -1,6 +1,9 @@
 //! `table`: an experiment's tables, from its records alone.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use analysis::{
     AnalysisError,
@@ -59,8 +62,7 @@ pub(super) fn write(
                 .push(format!("Where a task has several splits, its first stands here ({}).", renamed.join(", ")));
         }
         let mut tables = vec![("main", pivot_table(&summary, &layout)?)];
-        let ranked = ranks(records).len() > 1;
-        if ranked {
+        if ranks(records).values().any(|ranks| ranks.len() > 1) {
             tables.push(("ranks", rank_curve_table(&summary, &layout)?));
         }
         if let Some(label) = experiment.baseline() {
@@ -81,13 +83,16 @@ pub(super) fn write(
             let comparisons = compare::contrast(&summary, split, &contrasts)?;
             tables.push(("contrasts", contrast_table(&comparisons, &contrasts, &layout)));
         }
+        let by_rank = ranks(records).values().filter(|ranks| ranks.len() > 1).count() > 1;
         for (name, table) in &tables {
             let stem = if summary.splits().len() > 1 { format!("{name}-{split}") } else { (*name).to_owned() };
             write_atomic(&folder.join(format!("{stem}.txt")), render::text(table).as_bytes())?;
             write_atomic(&folder.join(format!("{stem}.md")), render::markdown(table).as_bytes())?;
             write_atomic(&folder.join(format!("{stem}.tex")), render::latex(table).as_bytes())?;
-            // The long family of comparisons goes to its file; what the experiment asks is shown.
-            if split == summary.splits()[0] && *name != "comparison" && !(*name == "main" && ranked) {
+            // The long family of comparisons goes to its file; what the experiment asks is shown. Ranks as columns read well
+            // where several rows have several of them.
+            if split == summary.splits()[0] && *name != "comparison" && *name != if by_rank { "main" } else { "ranks" }
+            {
                 shown += &show(table, format);
             }
         }
@@ -124,9 +129,13 @@ fn show(table: &Table, format: Format) -> String {
     format!("\n{text}")
 }
 
-fn ranks(records: &[RunRecord]) -> BTreeSet<usize> {
-    let readouts = records.iter().flat_map(|record| &record.evaluations).map(|evaluation| evaluation.readout.rank);
-    readouts.filter(|rank| *rank > 0).collect()
+/// Ranks at which each row is read out.
+fn ranks(records: &[RunRecord]) -> BTreeMap<&str, BTreeSet<usize>> {
+    let mut ranks: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for readout in records.iter().flat_map(|record| &record.evaluations).map(|evaluation| &evaluation.readout) {
+        ranks.entry(&readout.label).or_default().insert(readout.rank);
+    }
+    ranks
 }
 
 /// Every label that a row can have, in the experiment's order.

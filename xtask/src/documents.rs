@@ -1,0 +1,48 @@
+//! Tables inside documents come from files: what stands between
+//! `<!-- from PATH -->` and `<!-- end -->` is the file at `PATH`, or one of its blocks.
+
+use std::{fs, path::Path};
+
+/// Documents that hold tables.
+const DOCUMENTS: &[&str] = &["README.md", "bench/step.md"];
+
+/// Puts the files' present content into the documents.
+pub(crate) fn write(root: &Path) -> std::io::Result<()> {
+    for name in DOCUMENTS.iter().filter(|name| root.join(name).is_file()) {
+        let path = root.join(name);
+        fs::write(&path, filled(root, &fs::read_to_string(&path)?))?;
+    }
+    Ok(())
+}
+
+/// Documents whose tables are not those of their files.
+pub(crate) fn stale(root: &Path) -> Vec<String> {
+    let differs = |name: &&&str| {
+        let text = fs::read_to_string(root.join(name)).unwrap_or_default();
+        filled(root, &text) != text
+    };
+    DOCUMENTS
+        .iter()
+        .filter(differs)
+        .map(|name| format!("{name}: a table is not its file; `just documents` writes it"))
+        .collect()
+}
+
+/// The document with every marked part replaced by its file.
+fn filled(root: &Path, text: &str) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for line in text.split_inclusive('\n') {
+        if line.trim() == "<!-- end -->" {
+            inside = false;
+        }
+        if !inside {
+            out += line;
+        }
+        if let Some(path) = line.trim().strip_prefix("<!-- from ").and_then(|rest| rest.strip_suffix(" -->")) {
+            inside = true;
+            out += &fs::read_to_string(root.join(path)).unwrap_or_else(|error| format!("{path}: {error}\n"));
+        }
+    }
+    out
+}
