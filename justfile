@@ -23,6 +23,10 @@ table experiment *options:
 figures *experiments:
     {{cargo}} run --release -- figures {{experiments}}
 
+# The papers' claims against the studies under results/
+paper:
+    {{cargo}} run --release -- paper
+
 # Measure adapters: just analyze phi RUN_A RUN_B --out phi.csv
 analyze *arguments:
     {{cargo}} run --release -- analyze {{arguments}}

@@ -5,6 +5,7 @@
 //!                           |------compare--> Comparison             |
 //!                           `-----------------------------------> summary.csv
 //! arrays --figure--> SVG, PNG and the plotted numbers as CSV
+//! records and tables --paper--> the papers' claims, judged
 //! adapters --subspace--> measures --survey--> tables of a study --gallery--> figures
 //! ```
 //!
@@ -17,6 +18,7 @@ mod error;
 pub mod compare;
 pub mod figure;
 pub mod gallery;
+pub mod paper;
 pub mod render;
 pub mod stats;
 pub mod subspace;

@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | [`overlap::rows`] | pair of runs, map, side and cut | `φ(i, j)` beside its random mean and band |
 //! | [`projection::rows`] | run and map | LoRA's table 7 |
+//! | [`overlap::seeds`] | map and cut | overlap of seeds with its interval, difference of kinds |
+//! | [`random_column::rows`] | map and number of directions | table 7's random column against its closed form |
+//! | [`movement::correlations`] | run | correlation of `ΔM` and `ΔD` |
 //! | [`shape::rows`] | run and map | spectrum of `ΔW`, intruder dimensions |
 //! | [`movement::rows`] | run, map and snapshot | `ΔM`, `ΔD`, distance to the end |
 //! | [`span::rows`] | pair of a frozen factor and a full update | share of the update within reach |
@@ -22,6 +25,7 @@ pub mod frame;
 pub mod movement;
 pub mod overlap;
 pub mod projection;
+pub mod random_column;
 pub mod shape;
 pub mod span;
 
@@ -32,6 +36,12 @@ pub struct Subject {
     pub name: String,
     /// Its place in the grid.
     pub cell: CellId,
+    /// Whether the factor on the inputs never trains, as LoRA-FA's and VeRA's.
+    pub frozen_inputs: bool,
+    /// Whether the base itself trains, as in full fine-tuning.
+    pub trains_base: bool,
+    /// Identity of the base; empty where it is not known.
+    pub base_hash: String,
     /// Its maps, by name.
     pub maps: BTreeMap<String, Map>,
     /// `ΔW` of every map at steps of the training.
@@ -75,6 +85,20 @@ pub enum SurveyError {
         second: String,
         /// Its maps.
         second_maps: Vec<String>,
+    },
+    /// Two adapters belong to different bases.
+    #[error(
+        "`{first}` and `{second}` were trained on different bases ({first_base} and {second_base}); compare adapters of one base"
+    )]
+    OtherBase {
+        /// One adapter.
+        first: String,
+        /// Its base.
+        first_base: String,
+        /// The other.
+        second: String,
+        /// Its base.
+        second_base: String,
     },
     /// A side needs factors, but the update is dense.
     #[error(

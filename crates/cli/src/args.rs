@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Analyze(Analyze),
     /// Draw the figures of experiments from their records, and from their adapters where these are at hand.
     Figures(Figures),
+    /// Hold the papers' claims against the studies under the results: target, found, difference, verdict.
+    Paper(Paper),
     /// Pretrain the embedded base model from random weights.
     Pretrain(Pretrain),
 }
@@ -277,6 +279,14 @@ pub(crate) enum SideName {
 pub(crate) struct Figures {
     /// Experiments; all that have results by default.
     pub experiments: Vec<PathBuf>,
+}
+
+/// `paper`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Paper {
+    /// How to print the table; it is also written to results/paper.
+    #[arg(long, default_value = "text")]
+    pub format: Format,
 }
 
 /// `pretrain`

@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod figures;
 mod list;
+mod paper;
 mod pretrain;
 mod run;
 mod table;
@@ -30,6 +31,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Export(what) => export::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),
+        Command::Paper(what) => paper::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),
     }
 }

@@ -135,6 +135,11 @@ impl VariantSpec {
         if problems.is_empty() { Ok(Variant { spec: self.clone() }) } else { Err(problems) }
     }
 
+    /// Whether the factor on the inputs trains, where there is one.
+    pub fn trains_inputs(&self) -> bool {
+        self.roles().contains(&Role::A) && self.train.trains(Role::A)
+    }
+
     /// Roles of the tensors that this variant has, the head's included.
     pub fn roles(&self) -> BTreeSet<Role> {
         let mut roles = BTreeSet::from([Role::Head]);

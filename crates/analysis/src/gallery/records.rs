@@ -180,16 +180,23 @@ pub fn allocation(
     schedule: &dyn Fn(&RunRecord) -> Vec<(f64, f64)>,
 ) -> Vec<Named> {
     let pruned = |record: &&RunRecord| record.measured.final_ranks.values().any(|rank| *rank != record.cell.rank);
-    let mut groups: BTreeMap<(&str, &str), Vec<&RunRecord>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str, usize), Vec<&RunRecord>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.is_finished()) {
-        groups.entry((&record.cell.task, &record.cell.variant)).or_default().push(record);
+        groups.entry((&record.cell.task, &record.cell.variant, record.cell.rank)).or_default().push(record);
     }
+    groups.retain(|_, runs| runs.iter().any(pruned));
     let many = groups.len() > 1;
+    let ranks: BTreeSet<usize> = groups.keys().map(|key| key.2).collect();
     groups
         .into_iter()
-        .filter(|(_, runs)| runs.iter().any(pruned))
-        .map(|((task, variant), runs)| {
-            let name = if many { format!("ranks-{task}-{variant}") } else { "ranks".to_owned() };
+        .map(|((task, variant, rank), runs)| {
+            let name = if ranks.len() > 1 {
+                format!("ranks-{task}-{variant}-r{rank}")
+            } else if many {
+                format!("ranks-{task}-{variant}")
+            } else {
+                "ranks".to_owned()
+            };
             Named::new(name, allocated(study, task, variant, &runs, &schedule(runs[0])))
         })
         .collect()

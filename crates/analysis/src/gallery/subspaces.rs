@@ -1,6 +1,6 @@
 //! Figures from adapters: overlap between ranks and seeds, `W` against `ΔW`, table 7, DoRA's dynamics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Named, over_seeds};
 use crate::{
@@ -64,12 +64,16 @@ pub fn all(study: &str, subjects: &[Subject]) -> Result<Vec<Named>, SurveyError>
     let factored: Vec<&Group<'_>> =
         groups.iter().filter(|group| group.runs.iter().all(|run| run.is_factored())).collect();
     let mut figures = Vec::new();
-    // Overlaps are read within one method; a study that compares methods shows them for those with several ranks.
-    let swept: Vec<&&Group<'_>> = factored.iter().filter(|group| group.ranks().len() > 1).collect();
+    // Overlaps are read within one method, where its factors train; a study that compares methods shows them for those with
+    // several ranks.
+    let trained = |group: &&&Group<'_>| group.runs.iter().all(|run| !run.frozen_inputs);
+    let swept: Vec<&&Group<'_>> = factored.iter().filter(trained).filter(|group| group.ranks().len() > 1).collect();
+    let seed_rows = overlap::seeds(subjects)?;
     for group in &swept {
         let suffix = group.suffix(swept.len() > 1);
         figures.extend(between_ranks(study, group, &suffix)?);
         figures.extend(between_seeds(study, group, &suffix)?);
+        figures.extend(overlap_by_layer(study, group, &seed_rows, &suffix));
         figures.extend(against_base(study, group, &suffix)?);
         figures.extend(table7(study, group, &suffix)?);
     }
@@ -114,11 +118,18 @@ fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
     let Some(&large) = ranks.last() else { return Ok(Vec::new()) };
     // The paper's pair is 8 and 64; else the two largest.
     let small = if ranks.contains(&8) && large > 8 { 8 } else { ranks[ranks.len().saturating_sub(2)] };
-    let of = |rank: usize, seed: u64| group.runs.iter().find(|run| run.cell.rank == rank && run.cell.seed == seed);
-    let Some((first, second)) =
-        group.seeds(small).iter().find_map(|run| Some((of(small, run.cell.seed)?, of(large, run.cell.seed)?)))
-    else {
+    if small == large {
         return Ok(Vec::new());
+    }
+    // Another seed, so that what the two share was learnt: one seed gives both ranks the same first values.
+    let (firsts, seconds) = (group.seeds(small), group.seeds(large));
+    let Some(first) = firsts.first() else { return Ok(Vec::new()) };
+    let other = seconds.iter().find(|run| run.cell.seed != first.cell.seed);
+    let Some(second) = other.or(seconds.first()) else { return Ok(Vec::new()) };
+    let n = if first.cell.seed == second.cell.seed {
+        format!("one run each, seed {}: overlap is there from the start", first.cell.seed)
+    } else {
+        format!("one run each, seeds {} and {}", first.cell.seed, second.cell.seed)
     };
     let phis = overlap::between(first, second, Directions::A)?;
     let panel = |map: &str| phis.get(map).map(|phi| PhiMap { title: title(map), phi: matrix(phi) });
@@ -128,7 +139,7 @@ fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
     let labels = [labels[0].as_str(), labels[1].as_str()];
     let caption = |what: &str| Caption {
         title: format!("{study}: φ(A_{{r={small}}}, A_{{r={large}}}, i, j){what}"),
-        n: format!("one run each, seed {}", first.cell.seed),
+        n: n.clone(),
         notes: vec![format!(
             "{}, {}; random subspaces of this space have φ = max(i, j)/{}.",
             group.task,
@@ -179,61 +190,54 @@ fn between_seeds(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
     };
     let labels = [format!("i (seed {})", first.cell.seed), format!("j (seed {})", second.cell.seed)];
     let top = brightest(panels.iter());
-    let mut figures = vec![Named::new(
+    Ok(vec![Named::new(
         format!("phi_seeds{suffix}"),
         phi_seeds(caption, &panels, [labels[0].as_str(), labels[1].as_str()], top),
-    )];
-    figures.extend(overlap_by_layer(study, group, suffix)?);
-    Ok(figures)
+    )])
 }
 
-/// `φ(k, k)` over all pairs of seeds, by layer and map, at the rank of 8 or the next below.
-fn overlap_by_layer(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, SurveyError> {
-    let Some(rank) = group.ranks().into_iter().rfind(|rank| *rank <= 8) else { return Ok(None) };
-    let runs = group.seeds(rank);
-    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let mut dimension = 0;
-    for (at, first) in runs.iter().enumerate() {
-        for second in &runs[at + 1..] {
-            for (map, phi) in overlap::between(first, second, Directions::A)? {
-                dimension = phi.dimension();
-                let k = rank.min(phi.values().nrows()).min(phi.values().ncols());
-                values.entry(map).or_default().push(phi.at(k, k));
-            }
-        }
-    }
-    if values.is_empty() {
-        return Ok(None);
-    }
-    let layers: BTreeSet<usize> = values.keys().filter_map(|map| place(map).0).collect();
-    let kinds: BTreeSet<String> = values.keys().map(|map| place(map).1).collect();
+/// `φ(k, k)` over all pairs of seeds, by layer and map, at the rank of 8 or the nearest there is.
+fn overlap_by_layer(study: &str, group: &Group<'_>, rows: &[overlap::SeedRow], suffix: &str) -> Option<Named> {
+    let rank = group.ranks().into_iter().rfind(|rank| *rank <= 8).or_else(|| group.ranks().into_iter().next())?;
+    let k = overlap::CUTS.into_iter().rfind(|k| *k <= rank)?;
+    let of_group = |row: &&overlap::SeedRow| {
+        (row.task.as_str(), row.variant.as_str(), row.rank, row.side, row.k)
+            == (group.task, group.variant, rank, Directions::A.name(), k)
+            && row.layer.is_some()
+    };
+    let found: Vec<&overlap::SeedRow> = rows.iter().filter(of_group).collect();
+    let seeds = found.first()?.n;
+    let layers: BTreeSet<usize> = found.iter().filter_map(|row| row.layer).collect();
+    let kinds: BTreeSet<&String> = found.iter().map(|row| &row.kind).collect();
     let of = |kind: &String, layer: usize| {
-        let found = values.iter().find(|(map, _)| place(map) == (Some(layer), kind.clone()))?.1;
-        let (low, high) = found.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
-        Some(Measured { value: found.iter().sum::<f64>() / found.len() as f64, interval: Some([low, high]) })
+        let row = found.iter().find(|row| row.layer == Some(layer) && row.kind == *kind)?;
+        Some(Measured { value: row.mean, interval: row.ci_low.zip(row.ci_high).map(|(low, high)| [low, high]) })
     };
     let maps: Vec<Overlap> = kinds
         .iter()
-        .map(|kind| Overlap { map: kind.clone(), layers: layers.iter().map(|layer| of(kind, *layer)).collect() })
+        .map(|kind| Overlap { map: (*kind).clone(), layers: layers.iter().map(|layer| of(kind, *layer)).collect() })
         .collect();
-    let pairs = runs.len() * (runs.len() - 1) / 2;
+    let pairs = seeds * (seeds - 1) / 2;
+    let bars = if seeds > 2 { "; bars: 95% jackknife over seeds" } else { "" };
     let caption = Caption {
         title: format!("{study}: overlap of seeds, r = {rank}"),
-        n: format!("{} seeds, {pairs} pairs; bars: range over pairs", runs.len()),
+        n: format!("{seeds} seeds, {pairs} {}{bars}", if pairs == 1 { "pair" } else { "pairs" }),
         notes: vec![format!("{}, {}, directions of A.", group.task, group.variant)],
     };
     let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
-    let random = (dimension > 0).then(|| rank as f64 / dimension as f64);
-    Ok(Some(Named::new(
+    // One line for all maps, where one space is as wide as the other.
+    let randoms: BTreeSet<u64> = found.iter().filter_map(|row| row.random_mean).map(f64::to_bits).collect();
+    let random = if randoms.len() == 1 { randoms.first().map(|bits| f64::from_bits(*bits)) } else { None };
+    Some(Named::new(
         format!("seed_overlap{suffix}"),
-        seed_overlap(caption, &format!("φ({rank}, {rank})"), &layers, &maps, random),
-    )))
+        seed_overlap(caption, &format!("φ({k}, {k})"), &layers, &maps, random),
+    ))
 }
 
 /// Appendix H.3: the leading directions of `W` against those of `ΔW`.
 fn against_base(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, SurveyError> {
     let ranks = group.ranks();
-    let Some(rank) = ranks.iter().copied().rfind(|rank| *rank <= 8) else { return Ok(None) };
+    let Some(rank) = ranks.iter().copied().rfind(|rank| *rank <= 8).or(ranks.first().copied()) else { return Ok(None) };
     let runs = group.seeds(rank);
     let Some(run) = runs.first() else { return Ok(None) };
     let mut panels = Vec::new();
@@ -308,12 +312,22 @@ fn moved(study: &str, groups: &[Group<'_>]) -> Result<Vec<Named>, SurveyError> {
     for task in &tasks {
         let mut methods = Vec::new();
         let mut counts = Vec::new();
+        let of_task: Vec<Subject> = groups
+            .iter()
+            .filter(|group| group.task == *task)
+            .flat_map(|group| {
+                let largest = group.ranks().pop_last().unwrap_or(0);
+                group.runs.iter().filter(move |run| run.cell.rank == largest).map(|run| (*run).clone())
+            })
+            .collect();
+        let all = movement::rows(&of_task)?;
+        let shared = movement::shared_maps(&all.iter().collect::<Vec<_>>());
         for group in groups.iter().filter(|group| group.task == *task) {
-            let subjects: Vec<Subject> = group.runs.iter().map(|run| (*run).clone()).collect();
-            let mut ranks = group.ranks();
-            let largest = ranks.pop_last().unwrap_or(0);
-            let rows: Vec<movement::Row> =
-                movement::rows(&subjects)?.into_iter().filter(|row| row.rank == largest).collect();
+            let largest = group.ranks().pop_last().unwrap_or(0);
+            let rows: Vec<&movement::Row> = all
+                .iter()
+                .filter(|row| row.variant == group.variant && row.rank == largest && shared.contains(row.map.as_str()))
+                .collect();
             let points: Vec<(f64, f64, f64)> = rows
                 .iter()
                 .filter_map(|row| Some((row.delta_direction?, row.delta_magnitude?, row.step as f64)))
@@ -332,7 +346,7 @@ fn moved(study: &str, groups: &[Group<'_>]) -> Result<Vec<Named>, SurveyError> {
         let caption = Caption {
             title: format!("{study}: change of magnitude against change of direction, {task}"),
             n: super::seeds(counts.into_iter(), "").split(';').next().unwrap_or_default().to_owned(),
-            notes: vec!["One point per map, snapshot and seed.".to_owned()],
+            notes: vec!["One point per map, snapshot and seed; the maps that every method changes.".to_owned()],
         };
         figures.push(Named::new(name, dynamics(caption, &methods)));
     }

@@ -1,9 +1,16 @@
 //! How updates move over training: DoRA's changes of magnitude and direction, and the way to the final update.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use super::{Subject, SurveyError};
-use crate::subspace::{Side, SubspaceError, decomposition::dynamics, factored::Update, movement};
+use crate::subspace::{
+    Side, SubspaceError,
+    decomposition::{dynamics, pearson},
+    factored::Update,
+    movement,
+};
 
 /// One run and map at one snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +40,66 @@ pub struct Row {
 }
 
 crate::tabular!(Row: task, variant, rank, seed, map, step, delta_magnitude, delta_direction, norm, to_final, first_direction);
+
+/// How magnitude and direction change together in one run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Correlation {
+    /// The task.
+    pub task: String,
+    /// The variant.
+    pub variant: String,
+    /// The run's rank, 0 for methods without.
+    pub rank: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// Maps and snapshots that are correlated.
+    pub points: usize,
+    /// Pearson's correlation of `ΔM` and `ΔD`; empty where one of them does not vary.
+    pub pearson: Option<f64>,
+}
+
+crate::tabular!(Correlation: task, variant, rank, seed, points, pearson);
+
+/// `(ΔD, ΔM)` of maps and snapshots.
+type Points = Vec<(f64, f64)>;
+
+/// The correlation of every run (DoRA section 4.1), over the maps that every variant of the task changes: variants that train other
+/// maps as well are judged on the same ones.
+pub fn correlations(rows: &[Row]) -> Vec<Correlation> {
+    let mut found = Vec::new();
+    let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
+    for task in tasks {
+        let of_task: Vec<&Row> = rows.iter().filter(|row| row.task == task).collect();
+        let shared = shared_maps(&of_task);
+        let mut runs: BTreeMap<(&str, usize, u64), Points> = BTreeMap::new();
+        for row in of_task.iter().filter(|row| shared.contains(row.map.as_str())) {
+            if let (Some(direction), Some(magnitude)) = (row.delta_direction, row.delta_magnitude) {
+                runs.entry((&row.variant, row.rank, row.seed)).or_default().push((direction, magnitude));
+            }
+        }
+        for ((variant, rank, seed), points) in runs {
+            let (direction, magnitude): (Vec<f64>, Vec<f64>) = points.iter().copied().unzip();
+            found.push(Correlation {
+                task: task.to_owned(),
+                variant: variant.to_owned(),
+                rank,
+                seed,
+                points: points.len(),
+                pearson: pearson(&direction, &magnitude).ok().flatten(),
+            });
+        }
+    }
+    found
+}
+
+/// Maps that every variant of these rows has.
+pub fn shared_maps<'a>(rows: &[&'a Row]) -> BTreeSet<&'a str> {
+    let mut by_variant: BTreeMap<(&str, usize), BTreeSet<&'a str>> = BTreeMap::new();
+    for row in rows {
+        by_variant.entry((&row.variant, row.rank)).or_default().insert(&row.map);
+    }
+    by_variant.into_values().reduce(|one, other| one.intersection(&other).copied().collect()).unwrap_or_default()
+}
 
 /// Rows of every run that kept snapshots.
 pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {

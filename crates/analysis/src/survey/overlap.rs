@@ -1,20 +1,28 @@
 //! Overlap between ranks and between seeds (LoRA section 7.2, figures 3 and 4), for every map and side.
+//!
+//! Two runs of one seed start from the same `A`, component by component, so an overlap between their ranks is there before any
+//! training: untrained factors of ranks 8 and 64 have `φ(8, 64) = 1`. Ranks are therefore compared between runs of different
+//! seeds. Where a study has one seed only, its rows say `shared_start`, and no claim may rest on them.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use serde::Serialize;
 
-use super::{Directions, Subject, SurveyError};
+use super::{Directions, Subject, SurveyError, place};
 use crate::subspace::{
+    SubspaceError,
     basis::Basis,
     grassmann::{Phi, phi},
+    overlap::{self, PairValue, SeedOverlap},
     random::{self, Band},
 };
 
 /// The cuts that tables show; a heat map has all.
 pub const CUTS: [usize; 4] = [1, 2, 4, 8];
-/// Draws of the random band.
-pub const DRAWS: usize = 400;
+/// Beside them the cuts `(1, j)` up to this share of the space: beyond, even a random subspace contains much of a direction.
+pub const FIRST_SHARE: f64 = 0.1;
+/// Draws of the random band; 100 of them make its upper tail.
+pub const DRAWS: usize = 4000;
 
 /// Key of those draws.
 const BAND_SEED: u64 = 0x0062_616e;
@@ -22,7 +30,7 @@ const BAND_SEED: u64 = 0x0062_616e;
 /// What the two runs differ in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
-    /// The rank; one seed.
+    /// The rank, and the seed where there is a second one.
     Ranks,
     /// The seed; one rank.
     Seeds,
@@ -67,13 +75,17 @@ pub struct Row {
     pub phi: f64,
     /// Its mean over random subspaces.
     pub random_mean: f64,
+    /// What 2.5% of random subspaces stay below.
+    pub random_low: f64,
     /// What 97.5% of random subspaces stay below.
     pub random_high: f64,
     /// Whether a cut lies inside a cluster of singular values.
     pub ambiguous: bool,
+    /// Whether the runs share their first values, so that an overlap needs no training.
+    pub shared_start: bool,
 }
 
-crate::tabular!(Row: task, variant, between, map, side, first_rank, first_seed, second_rank, second_seed, i, j, phi, random_mean, random_high, ambiguous);
+crate::tabular!(Row: task, variant, between, map, side, first_rank, first_seed, second_rank, second_seed, i, j, phi, random_mean, random_low, random_high, ambiguous, shared_start);
 
 /// Random bands by dimension and numbers of directions, each simulated once.
 #[derive(Debug, Default)]
@@ -81,36 +93,74 @@ pub struct Bands(BTreeMap<(usize, usize, usize), Band>);
 
 impl Bands {
     /// The band of `φ` between random subspaces like these.
-    pub fn of(&mut self, phi: &Phi) -> Option<&Band> {
+    pub fn of(&mut self, phi: &Phi) -> Result<&Band, SubspaceError> {
         let (first, second) = phi.values().shape();
-        let key = (phi.dimension(), first.min(CUTS[CUTS.len() - 1]), second.min(CUTS[CUTS.len() - 1]));
+        let most = CUTS[CUTS.len() - 1];
+        let key = (phi.dimension(), first.min(most), second.min(most.max(first_cuts(phi.dimension()))));
         match self.0.entry(key) {
-            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
             // A seed of its own, so that no run's draws are reused.
-            Entry::Vacant(entry) => Some(entry.insert(random::band(key.0, (key.1, key.2), DRAWS, BAND_SEED).ok()?)),
+            Entry::Vacant(entry) => Ok(entry.insert(random::band(key.0, (key.1, key.2), DRAWS, BAND_SEED)?)),
         }
     }
 }
 
-/// The pairs whose overlap a study shows: each rank with the largest at one seed, each seed with each other at one rank.
-pub fn pairs(subjects: &[Subject]) -> Vec<(Between, usize, usize)> {
+/// Largest `j` of the cuts `(1, j)`.
+fn first_cuts(dimension: usize) -> usize {
+    (dimension as f64 * FIRST_SHARE) as usize
+}
+
+/// Cuts `i <= j` of a table over `φ: [most_i, most_j]`, ascending.
+fn cuts(dimension: usize, (most_i, most_j): (usize, usize)) -> BTreeSet<(usize, usize)> {
+    let square = CUTS.iter().flat_map(|&i| CUTS.iter().map(move |&j| (i, j))).filter(|(i, j)| i <= j);
+    let first = (1..=first_cuts(dimension)).map(|j| (1, j));
+    square.chain(first).filter(|&(i, j)| i <= most_i && j <= most_j).collect()
+}
+
+/// Two runs whose subspaces are compared, by their places in the study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// What they differ in.
+    pub between: Between,
+    /// The first run, of the smaller rank or seed.
+    pub one: usize,
+    /// The second run.
+    pub other: usize,
+    /// Whether they start from the same values.
+    pub shared_start: bool,
+}
+
+/// The pairs whose overlap a study shows: each run of a smaller rank with a run of the largest and another seed, and each seed
+/// with each other at one rank.
+pub fn pairs(subjects: &[Subject]) -> Vec<Pair> {
     let mut pairs = Vec::new();
-    for (one, first) in subjects.iter().enumerate() {
-        for (other, second) in subjects.iter().enumerate() {
-            let (a, b) = (&first.cell, &second.cell);
-            if (&a.task, &a.variant) != (&b.task, &b.variant) || !first.is_factored() || !second.is_factored() {
-                continue;
-            }
-            let largest = subjects
-                .iter()
-                .map(|s| &s.cell)
-                .filter(|c| (&c.task, &c.variant) == (&a.task, &a.variant))
-                .map(|c| c.rank)
-                .max();
-            if a.seed == b.seed && a.rank < b.rank && Some(b.rank) == largest {
-                pairs.push((Between::Ranks, one, other));
-            } else if a.rank == b.rank && a.seed < b.seed {
-                pairs.push((Between::Seeds, one, other));
+    for (one, first) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
+        let a = &first.cell;
+        let alike: Vec<usize> = subjects
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| (&s.cell.task, &s.cell.variant) == (&a.task, &a.variant) && s.is_factored())
+            .map(|(at, _)| at)
+            .collect();
+        let largest = alike.iter().map(|&at| subjects[at].cell.rank).max().unwrap_or(a.rank);
+        if a.rank < largest {
+            // The next seed in turn, so that every run of the largest rank is used once.
+            let mut partners: Vec<usize> =
+                alike.iter().copied().filter(|&at| subjects[at].cell.rank == largest).collect();
+            partners.sort_by_key(|&at| subjects[at].cell.seed);
+            let later = partners.iter().copied().find(|&at| subjects[at].cell.seed > a.seed);
+            let other = later.or_else(|| partners.first().copied());
+            pairs.extend(other.map(|other| Pair {
+                between: Between::Ranks,
+                one,
+                other,
+                shared_start: subjects[other].cell.seed == a.seed,
+            }));
+        }
+        for &other in &alike {
+            let b = &subjects[other].cell;
+            if a.rank == b.rank && a.seed < b.seed {
+                pairs.push(Pair { between: Between::Seeds, one, other, shared_start: false });
             }
         }
     }
@@ -123,23 +173,19 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     let mut rows = Vec::new();
     let pairs = pairs(subjects);
     for side in Directions::ALL {
-        // Each subject's directions once, though it stands in several pairs.
-        let bases: Vec<BTreeMap<&str, Basis>> = subjects
-            .iter()
-            .map(|subject| if subject.is_factored() { bases(subject, side) } else { Ok(BTreeMap::new()) })
-            .collect::<Result<_, _>>()?;
-        for &(between, one, other) in &pairs {
+        let bases = all_bases(subjects, side)?;
+        for &Pair { between, one, other, shared_start } in &pairs {
             let (first, second) = (&subjects[one].cell, &subjects[other].cell);
             for (map, basis) in &bases[one] {
                 let Some(partner) = bases[other].get(map) else { continue };
-                let phi = phi(basis, partner).map_err(|source| SurveyError::Measure {
+                let failed = |source| SurveyError::Measure {
                     subject: format!("{first} and {second}"),
                     map: (*map).to_owned(),
                     source,
-                })?;
-                let (most_i, most_j) = phi.values().shape();
-                let cuts = || CUTS.iter().flat_map(|&i| CUTS.iter().map(move |&j| (i, j)));
-                for (i, j) in cuts().filter(|&(i, j)| i <= j && i <= most_i && j <= most_j) {
+                };
+                let phi = phi(basis, partner).map_err(failed)?;
+                let band = bands.of(&phi).map_err(failed)?;
+                for (i, j) in cuts(phi.dimension(), phi.values().shape()) {
                     rows.push(Row {
                         task: first.task.clone(),
                         variant: first.variant.clone(),
@@ -154,14 +200,124 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
                         j,
                         phi: phi.at(i, j),
                         random_mean: random::mean_phi(phi.dimension(), i, j),
-                        random_high: bands.of(&phi).map_or(f64::NAN, |band| band.high[(i - 1, j - 1)]),
+                        random_low: band.low[(i - 1, j - 1)],
+                        random_high: band.high[(i - 1, j - 1)],
                         ambiguous: phi.is_ambiguous(i, j),
+                        // A frozen pair is the same in every run, or random; neither tells of training.
+                        shared_start: shared_start || (side == Directions::A && subjects[one].frozen_inputs),
                     });
                 }
             }
         }
     }
     Ok(rows)
+}
+
+/// Each subject's directions once, though it stands in several pairs; none for updates without factors.
+fn all_bases(subjects: &[Subject], side: Directions) -> Result<Vec<BTreeMap<&str, Basis>>, SurveyError> {
+    let of = |subject| if Subject::is_factored(subject) { bases(subject, side) } else { Ok(BTreeMap::new()) };
+    subjects.iter().map(of).collect()
+}
+
+/// `φ(k, k)` of one map over the seeds of one rank.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SeedRow {
+    /// The task.
+    pub task: String,
+    /// The variant.
+    pub variant: String,
+    /// The runs' rank.
+    pub rank: usize,
+    /// Whose directions.
+    pub side: &'static str,
+    /// The map's layer, where its name has one.
+    pub layer: Option<usize>,
+    /// The map within its layer; `a minus b` for the difference of two kinds, averaged over layers.
+    pub kind: String,
+    /// Directions of both.
+    pub k: usize,
+    /// Seeds.
+    pub n: usize,
+    /// Mean over the pairs of seeds.
+    pub mean: f64,
+    /// Lower end of the 95% interval: a jackknife over seeds, since pairs share them; none below three seeds.
+    pub ci_low: Option<f64>,
+    /// Upper end.
+    pub ci_high: Option<f64>,
+    /// `E φ(k, k) = k/d` over random subspaces; empty for a difference.
+    pub random_mean: Option<f64>,
+}
+
+crate::tabular!(SeedRow: task, variant, rank, side, layer, kind, k, n, mean, ci_low, ci_high, random_mean);
+
+/// Overlap of seeds for every map, and the difference of every two kinds of maps, at the cuts of [`CUTS`].
+pub fn seeds(subjects: &[Subject]) -> Result<Vec<SeedRow>, SurveyError> {
+    let mut groups: BTreeMap<(&str, &str, usize), Vec<usize>> = BTreeMap::new();
+    for (at, subject) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
+        let cell = &subject.cell;
+        groups.entry((&cell.task, &cell.variant, cell.rank)).or_default().push(at);
+    }
+    let mut rows = Vec::new();
+    for side in [Directions::A, Directions::B, Directions::DeltaInput, Directions::DeltaOutput] {
+        let bases = all_bases(subjects, side)?;
+        for (&(task, variant, rank), runs) in groups.iter().filter(|(_, runs)| runs.len() > 1) {
+            // Pair values by map: `[pair]` of `(first, second, φ(k, k) for every cut)`.
+            let mut maps: BTreeMap<&str, (usize, SeedOverlap)> = BTreeMap::new();
+            for &map in bases[runs[0]].keys() {
+                let of_map: Option<Vec<Basis>> = runs.iter().map(|&run| bases[run].get(map).cloned()).collect();
+                let Some(of_map) = of_map else { continue };
+                let dimension = of_map[0].dimension();
+                let overlap = overlap::overlap(&of_map).map_err(|source| SurveyError::Measure {
+                    subject: format!("{task}/{variant} rank {rank}"),
+                    map: map.to_owned(),
+                    source,
+                })?;
+                maps.insert(map, (dimension, overlap));
+            }
+            let row = |k: usize, (layer, kind): (Option<usize>, String), values: &[PairValue], random_mean| {
+                let summary = overlap::jackknife(values, runs.len());
+                SeedRow {
+                    task: task.to_owned(),
+                    variant: variant.to_owned(),
+                    rank,
+                    side: side.name(),
+                    layer,
+                    kind,
+                    k,
+                    n: runs.len(),
+                    mean: values.iter().map(|value| value.2).sum::<f64>() / values.len() as f64,
+                    ci_low: summary.as_ref().and_then(|summary| summary.ci_low),
+                    ci_high: summary.as_ref().and_then(|summary| summary.ci_high),
+                    random_mean,
+                }
+            };
+            for k in CUTS {
+                let mut kinds: BTreeMap<String, Vec<Vec<PairValue>>> = BTreeMap::new();
+                for (map, (dimension, overlap)) in &maps {
+                    let values = overlap.values(k, k);
+                    if values.len() == overlap.pairs.len() {
+                        rows.push(row(k, place(map), &values, Some(random::mean_phi(*dimension, k, k))));
+                        kinds.entry(place(map).1).or_default().push(values);
+                    }
+                }
+                let kinds: Vec<(String, Vec<PairValue>)> =
+                    kinds.into_iter().map(|(kind, layers)| (kind, averaged(&layers))).collect();
+                for (at, (first, one)) in kinds.iter().enumerate() {
+                    for (second, other) in &kinds[at + 1..] {
+                        let difference: Vec<_> = one.iter().zip(other).map(|(a, b)| (a.0, a.1, a.2 - b.2)).collect();
+                        rows.push(row(k, (None, format!("{first} minus {second}")), &difference, None));
+                    }
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The mean over layers of every pair's value.
+fn averaged(layers: &[Vec<PairValue>]) -> Vec<PairValue> {
+    let mean = |at: usize| layers.iter().map(|layer| layer[at].2).sum::<f64>() / layers.len() as f64;
+    layers[0].iter().enumerate().map(|(at, pair)| (pair.0, pair.1, mean(at))).collect()
 }
 
 fn bases(subject: &Subject, side: Directions) -> Result<BTreeMap<&str, Basis>, SurveyError> {
@@ -176,6 +332,15 @@ fn bases(subject: &Subject, side: Directions) -> Result<BTreeMap<&str, Basis>, S
 
 /// `φ` of every map that two adapters share.
 pub fn between(first: &Subject, second: &Subject, side: Directions) -> Result<BTreeMap<String, Phi>, SurveyError> {
+    if first.base_hash != second.base_hash && !first.base_hash.is_empty() && !second.base_hash.is_empty() {
+        let short = |hash: &str| format!("`{}`", hash.get(..12).unwrap_or(hash));
+        return Err(SurveyError::OtherBase {
+            first: first.name(),
+            first_base: short(&first.base_hash),
+            second: second.name(),
+            second_base: short(&second.base_hash),
+        });
+    }
     let mut all = BTreeMap::new();
     for (name, map) in &first.maps {
         let Some(partner) = second.maps.get(name) else { continue };

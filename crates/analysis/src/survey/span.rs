@@ -28,12 +28,14 @@ pub struct Row {
 
 crate::tabular!(Row: task, seed, variant, rank, full, map, reach, random_mean);
 
-/// Rows of every pair of a factored run of `frozen` variants and a dense one.
-pub fn rows(subjects: &[Subject], frozen: &[&str]) -> Result<Vec<Row>, SurveyError> {
+/// Rows of every pair of a run whose factor on the inputs is frozen and a run that trained the base, of one base, task and seed.
+pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     let mut rows = Vec::new();
-    for subject in subjects.iter().filter(|subject| frozen.contains(&subject.cell.variant.as_str())) {
+    for subject in subjects.iter().filter(|subject| subject.frozen_inputs) {
         for full in subjects.iter().filter(|full| {
-            (&full.cell.task, full.cell.seed) == (&subject.cell.task, subject.cell.seed) && !full.is_factored()
+            full.trains_base
+                && (&full.cell.task, full.cell.seed, &full.base_hash)
+                    == (&subject.cell.task, subject.cell.seed, &subject.base_hash)
         }) {
             for (name, map) in &subject.maps {
                 let (Update::Factored(product), Some(partner)) = (&map.update, full.maps.get(name)) else { continue };

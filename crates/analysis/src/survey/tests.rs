@@ -37,13 +37,22 @@ pub(crate) fn subject(variant: &str, rank: usize, seed: u64) -> Subject {
     };
     let snapshots = BTreeMap::from([(10, scaled(0.5)), (20, scaled(1.0))]);
     let cell = CellId { task: "sst2".to_owned(), variant: variant.to_owned(), rank, seed };
-    Subject { name: cell.to_string(), cell, snapshots, maps }
+    Subject {
+        name: cell.to_string(),
+        cell,
+        frozen_inputs: variant == "lora_fa",
+        trains_base: false,
+        base_hash: "base".to_owned(),
+        snapshots,
+        maps,
+    }
 }
 
 /// A run whose update is a full matrix.
 pub(crate) fn dense(seed: u64) -> Subject {
     let mut subject = subject("full", 3, seed);
     subject.cell.rank = 0;
+    subject.trains_base = true;
     for map in subject.maps.values_mut() {
         map.update = Update::Dense(map.update.dense());
     }
@@ -62,19 +71,25 @@ fn a_maps_name_tells_its_layer_and_kind() {
 fn a_planted_direction_is_found_between_ranks_and_between_seeds() {
     let subjects: Vec<Subject> =
         [2, 4].into_iter().flat_map(|rank| [0, 1].map(|seed| subject("lora", rank, seed))).collect();
+    let pair = |between, one, other| overlap::Pair { between, one, other, shared_start: false };
     assert_eq!(
         overlap::pairs(&subjects),
         [
-            (overlap::Between::Seeds, 0, 1),
-            (overlap::Between::Ranks, 0, 2),
-            (overlap::Between::Ranks, 1, 3),
-            (overlap::Between::Seeds, 2, 3)
+            pair(overlap::Between::Ranks, 0, 3),
+            pair(overlap::Between::Seeds, 0, 1),
+            pair(overlap::Between::Ranks, 1, 2),
+            pair(overlap::Between::Seeds, 2, 3)
         ]
+    );
+    // One seed alone: its ranks share their first values, and the rows say so.
+    let one_seed = [subject("lora", 2, 0), subject("lora", 4, 0)];
+    assert!(
+        overlap::pairs(&one_seed)[0].shared_start && overlap::rows(&one_seed).unwrap().iter().all(|r| r.shared_start)
     );
     let rows = overlap::rows(&subjects).unwrap();
     let of_a: Vec<_> = rows.iter().filter(|row| row.side == "a").collect();
-    // Two cuts of rank 2 with those of 2 and 4, and of 4 with 4: (1,1) (1,2) (2,2), twice also (1,4) (2,4), once (4,4).
-    assert_eq!(of_a.len(), MAPS.len() * (3 + 2 * 5 + 6));
+    // Cuts of ranks 2 and 2: (1,1) (1,2) (2,2); twice of 2 and 4: these and (1,3) (1,4) (2,4); of 4 and 4: (4,4) as well.
+    assert_eq!(of_a.len(), MAPS.len() * (3 + 2 * 6 + 7));
     for row in of_a.iter().filter(|row| (row.i, row.j) == (1, 1)) {
         assert!(row.phi > 1.0 - 1e-12, "{row:?}");
         assert!(row.phi > row.random_high && row.random_high > row.random_mean, "{row:?}");
@@ -126,7 +141,7 @@ fn a_full_update_within_the_frozen_factors_span_is_reached_whole() {
     for (name, map) in &mut full.maps {
         map.update = Update::Dense(frozen.maps[name].update.dense());
     }
-    let rows = span::rows(&[frozen, full], &["lora_fa"]).unwrap();
+    let rows = span::rows(&[frozen, full]).unwrap();
     assert_eq!(rows.len(), MAPS.len());
     assert!(rows.iter().all(|row| (row.reach - 1.0).abs() < 1e-9 && row.random_mean == 3.0 / 40.0), "{rows:?}");
 }
@@ -147,4 +162,47 @@ fn what_cannot_be_compared_is_said_by_name() {
     map.update = Update::Factored(LowRank::new(DMatrix::identity(40, 2), DMatrix::zeros(2, 40), 1.0).unwrap());
     let message = overlap::between(&one, &untrained, Directions::DeltaInput).unwrap_err().to_string();
     assert!(message.contains(MAPS[0]), "{message}");
+}
+
+#[test]
+fn overlaps_of_seeds_have_intervals_and_differences() {
+    let subjects: Vec<Subject> = (0..4).map(|seed| subject("lora", 8, seed)).collect();
+    let rows = overlap::seeds(&subjects).unwrap();
+    let of = |side: &str, kind: &str, k: usize| {
+        rows.iter().filter(|r| (r.side, r.kind.as_str(), r.k) == (side, kind, k)).collect::<Vec<_>>()
+    };
+    // The first direction of A is planted at every seed: full overlap, no spread.
+    for row in of("a", "query", 1) {
+        assert!((row.mean - 1.0).abs() < 1e-12 && row.n == 4, "{row:?}");
+        assert!(row.ci_high.unwrap() - row.ci_low.unwrap() < 1e-9);
+        assert_eq!(row.random_mean, Some(1.0 / 40.0));
+    }
+    let [difference] = of("a", "query minus value", 8)[..] else { panic!("one row per cut") };
+    let mean = |kind: &str| of("a", kind, 8).iter().map(|row| row.mean).sum::<f64>() / 2.0;
+    assert!((difference.mean - (mean("query") - mean("value"))).abs() < 1e-12);
+    assert!(difference.ci_low.unwrap() < difference.mean && difference.layer.is_none());
+}
+
+#[test]
+fn the_random_column_agrees_with_its_closed_form() {
+    let rows = random_column::rows(&[subject("lora", 2, 0)]).unwrap();
+    assert_eq!(rows.len(), MAPS.len(), "64 directions do not fit into 40");
+    for row in &rows {
+        assert!((row.mean_square - row.expected).abs() < 4.0 * row.standard_error, "{row:?}");
+    }
+}
+
+#[test]
+fn correlations_are_those_of_the_maps_that_all_variants_change() {
+    let mut wider = dense(0);
+    let extra = wider.maps[MAPS[0]].clone();
+    wider.maps.insert("encoder.layer.0.output.dense".to_owned(), extra);
+    for maps in wider.snapshots.values_mut() {
+        let update = maps[MAPS[0]].clone();
+        maps.insert("encoder.layer.0.output.dense".to_owned(), update);
+    }
+    let rows = movement::rows(&[subject("lora", 3, 0), wider]).unwrap();
+    let found = movement::correlations(&rows);
+    assert_eq!(found.iter().map(|c| (c.variant.as_str(), c.points)).collect::<Vec<_>>(), [("full", 8), ("lora", 8)]);
+    assert!(found.iter().all(|c| c.pearson.is_some_and(|r| r.abs() <= 1.0 + 1e-12)), "{found:?}");
 }

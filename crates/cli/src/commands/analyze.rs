@@ -25,7 +25,7 @@ use trainer::{
     library::Library,
     update::{self, Change, MapUpdate, Updates},
 };
-use variants::host::Place;
+use variants::{base::BaseSpec, host::Place};
 
 use super::read;
 use crate::{
@@ -136,6 +136,13 @@ fn angles(first: &Subject, second: &Subject, side: Directions) -> Result<Vec<Ang
 
 /// Writes rows to where they were asked for.
 fn write<T: Serialize + Tabular>(rows: &[T], output: &Output) -> Result<(), Failure> {
+    if rows.is_empty() {
+        return Err(Failure::Input(
+            "nothing to measure: the update is zero (an untrained B), has no factors, or its base is not at hand (a PEFT \
+             adapter)"
+                .to_owned(),
+        ));
+    }
     let text = match output.format {
         TableFormat::Csv => csv(rows)?,
         TableFormat::Json => serde_json::to_string_pretty(rows)? + "\n",
@@ -222,16 +229,27 @@ fn convert(updates: Updates, path: &Path) -> Result<Subject, Failure> {
         };
         maps.insert(name, Map { base, update });
     }
+    let variant = updates.card.as_ref().map(|card| &card.plan.variant);
+    let frozen_inputs = variant.is_some_and(|variant| variant.delta.is_some() && !variant.trains_inputs());
+    let trains_base = variant.is_some_and(|variant| variant.base == BaseSpec::Trained);
+    let base_hash = updates.card.as_ref().map(|card| card.model_hash.clone()).unwrap_or_default();
     let cell = updates.card.map_or_else(
         || CellId { task: String::new(), variant: updates.name.clone(), rank: 0, seed: 0 },
         |card| card.cell,
     );
-    Ok(Subject { name: updates.name, cell, maps, snapshots: BTreeMap::new() })
+    Ok(Subject { name: updates.name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots: BTreeMap::new() })
 }
 
-/// Every adapted run of an experiment; `None` where an adapter is missing.
+/// Every adapted run of an experiment that finished; `None` where an adapter is missing.
 pub(super) fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Result<Option<Vec<Subject>>, Failure> {
-    let folders: Vec<PathBuf> = cells.iter().map(|cell| store.run_dir(&cell.id)).collect();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for cell in cells {
+        let failed =
+            store.record(&cell.id).map_err(trainer::error::TrainError::from)?.is_some_and(|r| !r.is_finished());
+        if !failed {
+            folders.push(store.run_dir(&cell.id));
+        }
+    }
     if !folders.iter().all(|folder| folder.join("adapter.safetensors").is_file()) {
         return Ok(None);
     }
@@ -249,17 +267,16 @@ pub(super) fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Resu
 pub(super) fn tables(subjects: &[Subject], store: &Store) -> Result<(), Failure> {
     let folder = store.directory().join("analysis");
     create_folder(&folder)?;
-    let frozen: Vec<&str> = subjects
-        .iter()
-        .map(|subject| subject.cell.variant.as_str())
-        .filter(|label| ["lora_fa", "vera"].iter().any(|preset| label.starts_with(preset)))
-        .collect();
+    let moved = survey::movement::rows(subjects).map_err(input)?;
     let all = [
+        ("seeds", csv(&survey::overlap::seeds(subjects).map_err(input)?)?),
+        ("random_column", csv(&survey::random_column::rows(subjects).map_err(input)?)?),
+        ("correlation", csv(&survey::movement::correlations(&moved))?),
         ("overlap", csv(&survey::overlap::rows(subjects).map_err(input)?)?),
         ("projection", csv(&survey::projection::rows(subjects).map_err(input)?)?),
         ("shape", csv(&survey::shape::rows(subjects).map_err(input)?)?),
-        ("movement", csv(&survey::movement::rows(subjects).map_err(input)?)?),
-        ("span", csv(&survey::span::rows(subjects, &frozen).map_err(input)?)?),
+        ("movement", csv(&moved)?),
+        ("span", csv(&survey::span::rows(subjects).map_err(input)?)?),
     ];
     for (name, text) in all.iter().filter(|(_, text)| text.lines().count() > 1) {
         write_atomic(&folder.join(format!("{name}.csv")), text.as_bytes())?;

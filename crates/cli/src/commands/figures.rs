@@ -127,6 +127,8 @@ fn schedule(record: &RunRecord) -> Vec<(f64, f64)> {
         return Vec::new();
     };
     let AnyRankPolicy::Budget(budget) = &spec.rank_policy else { return Vec::new() };
-    let (maps, steps) = (record.measured.final_ranks.len(), record.steps.len() as u64);
+    // The planned length: a run that stopped early planned for all of it.
+    let planned = record.spec.get("train").and_then(|train| train.get("steps")).and_then(serde_json::Value::as_u64);
+    let (maps, steps) = (record.measured.final_ranks.len(), planned.unwrap_or(record.steps.len() as u64));
     (0..=steps).map(|step| (step as f64, budget.components(spec.rank, maps, step, steps) as f64)).collect()
 }

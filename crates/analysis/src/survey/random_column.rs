@@ -1,0 +1,65 @@
+//! The random column of LoRA's table 7, sampled on the study's own weights and held against its closed form.
+
+use std::collections::BTreeMap;
+
+use nalgebra::DMatrix;
+use serde::Serialize;
+
+use super::{Subject, SurveyError};
+use crate::subspace::{projection::random_projections, random::root_mean_square_projection};
+
+/// Samples per map and number of directions.
+pub const DRAWS: usize = 400;
+/// Directions that are drawn, as in the paper's table.
+pub const RANKS: [usize; 2] = [4, 64];
+const SEED: u64 = 0x0072_616e;
+
+/// One map at one number of directions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The map.
+    pub map: String,
+    /// Random directions on each side.
+    pub r: usize,
+    /// Samples.
+    pub draws: usize,
+    /// Mean of `‖UᵀWV‖_F²` over the samples.
+    pub mean_square: f64,
+    /// Its standard error.
+    pub standard_error: f64,
+    /// `r²‖W‖_F²/(d_in d_out)`, its expectation.
+    pub expected: f64,
+}
+
+crate::tabular!(Row: map, r, draws, mean_square, standard_error, expected);
+
+/// Rows of every map that a subject has a base for; subjects share their base.
+pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
+    let mut bases: BTreeMap<&str, &DMatrix<f64>> = BTreeMap::new();
+    for (name, map) in subjects.iter().flat_map(|subject| &subject.maps) {
+        if let Some(base) = &map.base {
+            bases.entry(name).or_insert(base);
+        }
+    }
+    let mut rows = Vec::new();
+    for (name, base) in bases {
+        for r in RANKS.into_iter().filter(|&r| r <= base.nrows().min(base.ncols())) {
+            let failed =
+                |source| SurveyError::Measure { subject: "random directions".to_owned(), map: name.to_owned(), source };
+            let squares: Vec<f64> =
+                random_projections(base, r, DRAWS, SEED).map_err(failed)?.into_iter().map(|norm| norm * norm).collect();
+            let n = squares.len() as f64;
+            let mean = squares.iter().sum::<f64>() / n;
+            let variance = squares.iter().map(|square| (square - mean).powi(2)).sum::<f64>() / (n - 1.0);
+            rows.push(Row {
+                map: name.to_owned(),
+                r,
+                draws: squares.len(),
+                mean_square: mean,
+                standard_error: (variance / n).sqrt(),
+                expected: root_mean_square_projection(base.norm(), base.shape(), r).powi(2),
+            });
+        }
+    }
+    Ok(rows)
+}
