@@ -37,11 +37,11 @@ test *options:
 
 # What no compiler checks: module docs, experiments, the README's table, dependencies' jobs
 tidy:
-    {{cargo}} run --release -p xtask
+    {{cargo}} build --release --workspace && target/release/xtask
 
 # Put the present tables into the documents that show them
 documents:
-    {{cargo}} run --release -p xtask -- documents
+    {{cargo}} build --release --workspace && target/release/xtask documents
 
 # Formatting, lints, tests, documentation: what a change must pass
 check: fmt-check lint test doc

@@ -195,7 +195,7 @@ impl fmt::Display for Verdict {
             Self::Holds => f.pad("holds"),
             Self::DoesNotHold => f.pad("does not hold"),
             Self::Undecided => f.pad("undecided"),
-            Self::NotTestable(reason) => f.pad(&format!("not testable: {reason}")),
+            Self::NotTestable(_) => f.pad("not testable"),
         }
     }
 }
@@ -559,6 +559,17 @@ pub fn table(judged: &[(Target, Finding)]) -> Table {
             None => blocks.push(Block { title: Some(paper), rows: vec![row] }),
         }
     }
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, finding) in judged {
+        if let Verdict::NotTestable(reason) = &finding.verdict {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    let reasons: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, n)| if n > 1 { format!("{reason} ({n} claims)") } else { reason.to_owned() })
+        .collect();
+    let untestable = (!reasons.is_empty()).then(|| format!("Not testable here: {}.", reasons.join("; ")));
     let count =
         |wanted: &dyn Fn(&Verdict) -> bool| judged.iter().filter(|(_, finding)| wanted(&finding.verdict)).count();
     Table {
@@ -566,7 +577,7 @@ pub fn table(judged: &[(Target, Finding)]) -> Table {
         header: ["claim", "target", "got", "95% interval", "random", "difference", "n", "verdict"].map(str::to_owned).to_vec(),
         names: 1,
         blocks,
-        notes: vec![
+        notes: [
             format!(
                 "{} hold, {} do not, {} undecided, {} not testable here.",
                 count(&|v| *v == Verdict::Holds),
@@ -578,7 +589,10 @@ pub fn table(judged: &[(Target, Finding)]) -> Table {
              random subspaces, and what 97.5% of random pairs stay below. A claim about a size or a sign holds where its interval does; a miss is a \
              finding about this model and suite."
                 .to_owned(),
-        ],
+        ]
+        .into_iter()
+        .chain(untestable)
+        .collect(),
     }
 }
 

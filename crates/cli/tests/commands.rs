@@ -44,7 +44,7 @@ fn what_a_person_reads_is_pinned() {
         .map(|line| shown(&line.split(' ').collect::<Vec<_>>()))
         .to_vec();
     insta::assert_snapshot!("help", helps.join("\n"));
-    let lists: Vec<String> = ["variants", "tasks", "models"].map(|what| shown(&["list", what])).to_vec();
+    let lists: Vec<String> = ["tasks", "models"].map(|what| shown(&["list", what])).to_vec();
     insta::assert_snapshot!("lists", lists.join("\n"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.yaml");
@@ -129,6 +129,19 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     let lora = folder.path().join("quick/runs/sst2-lora-r4-s0").display().to_string();
     check(&["export", &lora, "--rank", "4", "--svd", "--out", &svd], 0, &[], &[]);
     assert_eq!(numbers(&["eval", &svd]), numbers(&["eval", &lora]));
+    // Subspaces of two adapters, as a file and for another side.
+    let other = folder.path().join("quick/runs/sst2-lora-r4-s1").display().to_string();
+    let phi = folder.path().join("phi.csv").display().to_string();
+    check(&["analyze", "phi", &lora, &other, "--out", &phi], 0, &[], &["rows to"]);
+    let table = std::fs::read_to_string(&phi).unwrap();
+    let mut lines = table.lines();
+    assert_eq!(lines.next(), Some("module,i,j,phi"));
+    let values: Vec<f64> = lines.map(|line| line.rsplit(',').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(values.len(), 8 * 4 * 4);
+    assert!(values.iter().all(|phi| (0.0..=1.0).contains(phi)));
+    check(&["analyze", "phi", &lora, &lora, "--side", "delta", "--maps", "query$"], 0, &["query,4,4,1"], &[]);
+    check(&["analyze", "phi", &lora, "/no/such"], 2, &[], &["/no/such", "adapter_config.json"]);
+    check(&["analyze", "projection", &lora, "--format", "json"], 0, &["\"amplification\""], &[]);
     // Another recipe under the same name is not trained over what is there.
     let other = ["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=4"];
     check(&other, 2, &[], &["4 of 4 cells have records of another recipe", "--set name=NEW", "--force"]);

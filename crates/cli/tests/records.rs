@@ -78,32 +78,63 @@ fn committed_records_name_the_code_that_made_them() {
     println!("{records} records of {} commits", hashes.len());
 }
 
+/// A fresh results folder with the committed files of one experiment that `keep`.
+fn copied(files: &[String], experiment: &str, keep: &dyn Fn(&str) -> bool) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let own = files.iter().filter(|path| path.starts_with(&format!("results/{experiment}/")));
+    for file in own.filter(|path| keep(path)) {
+        let to = copy.path().join(file.strip_prefix("results/").unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(to, content(file)).unwrap();
+    }
+    copy
+}
+
+#[track_caller]
+fn lora_lab(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_lora-lab")).current_dir(root()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Names of the experiments with committed results; `paper` holds claims about all of them.
+fn experiments(files: &[String]) -> BTreeSet<String> {
+    let name = |path: &String| path.split('/').nth(1).unwrap().to_owned();
+    files.iter().map(name).filter(|name| name != "paper").collect()
+}
+
 #[test]
 fn committed_tables_are_what_the_records_say() {
     let Some(files) = committed() else { return };
-    let name = |path: &String| path.split('/').nth(1).unwrap().to_owned();
-    let experiments: BTreeSet<String> = files.iter().map(name).collect();
-    for experiment in experiments {
-        let copy = tempfile::tempdir().unwrap();
-        let own = |path: &&String| path.starts_with(&format!("results/{experiment}/"));
-        for file in files.iter().filter(own).filter(|file| file.ends_with("/record.json")) {
-            let to = copy.path().join(file.strip_prefix("results/").unwrap());
-            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::write(to, content(file)).unwrap();
-        }
-        let output = Command::new(env!("CARGO_BIN_EXE_lora-lab"))
-            .current_dir(root())
-            .args(["--results", &copy.path().display().to_string(), "table", &experiment])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{experiment}: {}", String::from_utf8_lossy(&output.stderr));
-        for table in files.iter().filter(own).filter(|file| file.contains("/tables/")) {
+    for experiment in experiments(&files) {
+        let copy = copied(&files, &experiment, &|file| file.ends_with("/record.json"));
+        lora_lab(&["--results", &copy.path().display().to_string(), "table", &experiment]);
+        let tables = format!("results/{experiment}/tables/");
+        for table in files.iter().filter(|file| file.starts_with(&tables)) {
             let made = copy.path().join(table.strip_prefix("results/").unwrap());
             assert_eq!(
                 String::from_utf8(content(table)).unwrap(),
                 std::fs::read_to_string(&made).unwrap_or_default(),
                 "{table} is not what `lora-lab table {experiment}` makes",
             );
+        }
+    }
+}
+
+#[test]
+fn committed_figures_are_drawn_again_to_the_same_bytes() {
+    let Some(files) = committed() else { return };
+    for experiment in experiments(&files) {
+        let figures = format!("results/{experiment}/figures/");
+        if !files.iter().any(|file| file.starts_with(&figures)) {
+            continue;
+        }
+        // As in a fresh clone: records, and descriptions of what needs the adapters.
+        let keep = |file: &str| file.ends_with("/record.json") || (file.starts_with(&figures) && file.ends_with(".json"));
+        let copy = copied(&files, &experiment, &keep);
+        lora_lab(&["--results", &copy.path().display().to_string(), "figures", &experiment]);
+        for figure in files.iter().filter(|file| file.starts_with(&figures)) {
+            let made = std::fs::read(copy.path().join(figure.strip_prefix("results/").unwrap())).unwrap_or_default();
+            assert!(content(figure) == made, "{figure} is not what `lora-lab figures {experiment}` draws");
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::{
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
+/// Starts that subtract their first product from the base: `s·B·A` of such an adapter is not the change of the weights.
+const RESIDUAL_STARTS: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+
 /// What of `adapter_config.json` decides the update.
 #[derive(Debug, Deserialize)]
 struct Config {
@@ -28,6 +31,9 @@ struct Config {
     use_rslora: bool,
     #[serde(default)]
     use_dora: bool,
+    /// `true`, `false`, or the name of a start.
+    #[serde(default)]
+    init_lora_weights: serde_json::Value,
     #[serde(default)]
     rank_pattern: BTreeMap<String, usize>,
     #[serde(default)]
@@ -51,6 +57,18 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
             "peft_type is `{kind}`, but only plain LoRA and rsLoRA adapters are read; convert it with PEFT first"
         );
         return Err(foreign(&config_path, reason));
+    }
+    if let Some(start) = config.init_lora_weights.as_str()
+        && RESIDUAL_STARTS.iter().any(|residual| start.starts_with(residual))
+    {
+        let reason = format!(
+            "init_lora_weights is `{start}`, which changed the base at the start, so the factors alone are not the update; save \
+             it with PEFT's conversion to plain LoRA (path_initial_model_for_weight_conversion) first"
+        );
+        return Err(foreign(&config_path, reason));
+    }
+    for pattern in config.rank_pattern.keys().chain(config.alpha_pattern.keys()) {
+        Regex::new(pattern).map_err(|error| foreign(&config_path, format!("pattern `{pattern}`: {error}")))?;
     }
     let path = folder.join(WEIGHTS);
     let bytes = bytes(&path)?;
@@ -182,5 +200,9 @@ mod tests {
         let dora = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_dora": true});
         assert!(refused(dora, true).contains("DoRA"));
         assert!(refused(serde_json::json!({"peft_type": "VERA"}), true).contains(CONFIG));
+        let start = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "init_lora_weights": "pissa_niter_4"});
+        assert!(refused(start, true).contains("`pissa_niter_4`"));
+        let pattern = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "rank_pattern": {"(": 2}});
+        assert!(refused(pattern, true).contains("pattern `(`"));
     }
 }

@@ -51,6 +51,10 @@ pub fn read(path: &Path, library: &Library) -> Result<Updates, TrainError> {
     if peft::is_folder(path) {
         return peft::read(path);
     }
+    // The weights inside such a folder stand for it.
+    if let Some(folder) = path.parent().filter(|folder| path.is_file() && peft::is_folder(folder)) {
+        return peft::read(folder);
+    }
     let file = if path.is_dir() { path.join("adapter.safetensors") } else { path.to_owned() };
     if !file.is_file() {
         return Err(TrainError::NoAdapter { path: path.to_owned() });
