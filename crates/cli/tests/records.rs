@@ -129,7 +129,8 @@ fn committed_figures_are_drawn_again_to_the_same_bytes() {
             continue;
         }
         // As in a fresh clone: records, and descriptions of what needs the adapters.
-        let keep = |file: &str| file.ends_with("/record.json") || (file.starts_with(&figures) && file.ends_with(".json"));
+        let described = |file: &str| Path::new(file).extension().is_some_and(|end| end == "json");
+        let keep = |file: &str| file.ends_with("/record.json") || (file.starts_with(&figures) && described(file));
         let copy = copied(&files, &experiment, &keep);
         lora_lab(&["--results", &copy.path().display().to_string(), "figures", &experiment]);
         for figure in files.iter().filter(|file| file.starts_with(&figures)) {

@@ -288,7 +288,7 @@ fn table7(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>,
                 over(&|row| row.amplification),
             );
             let (Some(update), Some(base), Some(random), Some(factor)) = measured else { continue };
-            let name = format!("{}, r = {rank}", place(map).1);
+            let name = format!("{}, r={rank}", place(map).1);
             lines.push(AmplificationRow { name, projections: [update, base, random], amplification: factor });
         }
     }
