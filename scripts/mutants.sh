@@ -34,7 +34,7 @@ mutate 'the gate is left out of forward'             $v/delta/low_rank.rs  's/(x
 mutate 'the magnitude is left out of the dense weight' $v/combine/weight_decomposed.rs 's/self\.ratio\(base, &factors\) \* \(base/(base/' "$laws" merge
 mutate 'a stack is left on when detaching'           $v/adapted.rs         '/pub fn detach/,/^    \}/ s/self\.stacks\.clear\(\);/self.weight = self.weight.clone() * 1.0000001;/' "$laws" detach
 mutate 'LoRA-FA trains A as well'                    $v/presets/lora_fa.rs 's/RolePlan::Frozen/RolePlan::PLAIN/' "$laws" parameters
-mutate 'the norm is not constant in the backward pass' $v/combine/weight_decomposed.rs 's/\(plain\(&factors\.down\), plain\(&factors\.up\)\)/(factors.down.clone(), factors.up.clone())/' "$laws" differences
+mutate 'the norm is not constant in the backward pass' $v/combine/weight_decomposed.rs 's/wide\(plain\(&factors\.(down|up)\)\)/wide(factors.\1.clone())/g' "$laws" differences
 mutate 'half a cross term in the norm'               $v/combine/weight_decomposed.rs 's/cross \* 2\.0/cross/' '--test identities' dora_is_the_papers_formula
 mutate 'a prefix keeps one component too many'       $v/pass.rs            's/line\[\.\.width\]\.fill/line[..(width + 1).min(rank)].fill/' "$laws" rank
 mutate 'the canonical form forgets the scale'        $v/adapted.rs         '/pub fn canonical/,/^    \}/ s/adapter\.delta\.factors\(&adapter\.gate\(active\)\)/adapter.delta.factors(\&adapter.whole.ones_like())/' "$laws" canonical
