@@ -139,3 +139,22 @@ fn committed_figures_are_drawn_again_to_the_same_bytes() {
         }
     }
 }
+
+#[test]
+fn committed_claims_are_judged_again_alike() {
+    let Some(files) = committed().filter(|files| files.iter().any(|file| file.starts_with("results/paper/"))) else {
+        return;
+    };
+    let copy = tempfile::tempdir().unwrap();
+    for file in files.iter().filter(|file| file.ends_with("/record.json") || file.contains("/analysis/")) {
+        let to = copy.path().join(file.strip_prefix("results/").unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(to, content(file)).unwrap();
+    }
+    lora_lab(&["--results", &copy.path().display().to_string(), "paper"]);
+    for file in files.iter().filter(|file| file.starts_with("results/paper/")) {
+        let made =
+            std::fs::read_to_string(copy.path().join(file.strip_prefix("results/").unwrap())).unwrap_or_default();
+        assert_eq!(String::from_utf8(content(file)).unwrap(), made, "{file} is not what `lora-lab paper` says");
+    }
+}
