@@ -3,6 +3,7 @@
 //! | table | one row per | measures |
 //! |---|---|---|
 //! | [`overlap::rows`] | pair of runs, map, side and cut | `φ(i, j)` beside its random mean and band |
+//! | [`heat::rows`] | map and cut | `W` against `ΔW`, appendix H.3 |
 //! | [`projection::rows`] | run and map | LoRA's table 7 |
 //! | [`overlap::seeds`] | map and cut | overlap of seeds with its interval, difference of kinds |
 //! | [`random_column::rows`] | map and number of directions | table 7's random column against its closed form |
@@ -22,6 +23,7 @@ use serde::Serialize;
 use crate::subspace::{Side, SubspaceError, basis::Basis, factored::Update};
 
 pub mod frame;
+pub mod heat;
 pub mod movement;
 pub mod overlap;
 pub mod projection;

@@ -2,9 +2,11 @@
 
 mod comparison;
 mod pivot;
+mod projection;
 
 pub use comparison::{comparison_table, contrast_table};
 pub use pivot::{pivot_table, rank_curve_table};
+pub use projection::projection_table;
 
 /// A table without any formatting.
 #[derive(Clone, Debug, PartialEq)]

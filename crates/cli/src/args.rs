@@ -199,6 +199,8 @@ pub(crate) enum Analyze {
     Angles(Pair),
     /// LoRA's table 7: how much of W lies in the directions of ΔW, and how much these are amplified.
     Projection(Adapters),
+    /// W against ΔW (LoRA, appendix H.3): columns module,i,j,phi,random_mean,ambiguous.
+    Heat(Heat),
     /// Spectrum of ΔW and intruder dimensions of W + ΔW.
     Spectrum(Adapters),
     /// Change of magnitude and direction, and the way to the final update, over a run's snapshots.
@@ -225,12 +227,34 @@ pub(crate) struct Pair {
     pub output: Output,
 }
 
-/// Adapters of this program.
+/// `analyze heat`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Heat {
+    /// A run's folder, its adapter.safetensors, or a folder that PEFT wrote.
+    pub adapter: PathBuf,
+    /// The base of a PEFT adapter, by its name in `lora-lab list models`.
+    #[arg(long, value_name = "MODEL")]
+    pub base: Option<String>,
+    /// Leading directions of W.
+    #[arg(long, default_value_t = 64)]
+    pub top: usize,
+    /// Directions in the space of outputs instead of inputs.
+    #[arg(long)]
+    pub outputs: bool,
+    /// What and where to write.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Adapters.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Adapters {
-    /// Runs' folders, or their adapter.safetensors.
+    /// Runs' folders, their adapter.safetensors, or folders that PEFT wrote.
     #[arg(required = true)]
     pub adapters: Vec<PathBuf>,
+    /// The base of PEFT adapters, by its name in `lora-lab list models`.
+    #[arg(long, value_name = "MODEL")]
+    pub base: Option<String>,
     /// What and where to write.
     #[command(flatten)]
     pub output: Output,

@@ -206,3 +206,20 @@ fn correlations_are_those_of_the_maps_that_all_variants_change() {
     assert_eq!(found.iter().map(|c| (c.variant.as_str(), c.points)).collect::<Vec<_>>(), [("full", 8), ("lora", 8)]);
     assert!(found.iter().all(|c| c.pearson.is_some_and(|r| r.abs() <= 1.0 + 1e-12)), "{found:?}");
 }
+
+#[test]
+fn the_base_contains_an_update_made_of_its_own_directions() {
+    let mut run = subject("lora", 2, 0);
+    for map in run.maps.values_mut() {
+        // The update is the base's own two leading triplets.
+        let svd = map.base.as_ref().unwrap().clone().svd(true, true);
+        let (u, v_t) = (svd.u.unwrap(), svd.v_t.unwrap());
+        let a = u.columns(0, 2) * DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vec![2.0, 1.0]));
+        map.update = Update::Factored(LowRank::new(a, v_t.rows(0, 2).into_owned(), 1.0).unwrap());
+    }
+    let rows = heat::rows(&run, crate::subspace::Side::Input, 5).unwrap();
+    assert_eq!(rows.len(), MAPS.len() * 5 * 2);
+    for row in rows.iter().filter(|row| row.i >= row.j) {
+        assert!((row.phi - 1.0).abs() < 1e-9, "{row:?}");
+    }
+}

@@ -6,8 +6,9 @@ use std::{
 };
 
 use analysis::{
+    render,
     subspace::{
-        SubspaceError,
+        Side, SubspaceError,
         factored::{LowRank, Update},
         grassmann::{principal_angles, projection_distance},
     },
@@ -15,6 +16,7 @@ use analysis::{
         self, Directions, Map, Subject, SurveyError,
         frame::{Tabular, csv},
     },
+    table::projection_table,
 };
 use burn::tensor::{DType, Device};
 use nalgebra::DMatrix;
@@ -25,7 +27,10 @@ use trainer::{
     library::Library,
     update::{self, Change, MapUpdate, Updates},
 };
-use variants::{base::BaseSpec, host::Place};
+use variants::{
+    base::BaseSpec,
+    host::{Place, values},
+};
 
 use super::read;
 use crate::{
@@ -52,6 +57,12 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
         }
         Analyze::Projection(all) => {
             write(&survey::projection::rows(&subjects(all, &library)?).map_err(input)?, &all.output)
+        }
+        Analyze::Heat(heat) => {
+            let mut subject = subject(&heat.adapter, &heat.output, &library)?;
+            attach_base(&mut subject, heat.base.as_deref(), &library)?;
+            let side = if heat.outputs { Side::Output } else { Side::Input };
+            write(&survey::heat::rows(&subject, side, heat.top.max(1)).map_err(input)?, &heat.output)
         }
         Analyze::Spectrum(all) => write(&survey::shape::rows(&subjects(all, &library)?).map_err(input)?, &all.output),
         Analyze::Movement(all) => {
@@ -162,7 +173,37 @@ fn both(pair: &Pair, library: &Library) -> Result<(Subject, Subject), Failure> {
 }
 
 fn subjects(all: &Adapters, library: &Library) -> Result<Vec<Subject>, Failure> {
-    all.adapters.iter().map(|path| subject(path, &all.output, library)).collect()
+    let read = |path| {
+        let mut subject = subject(path, &all.output, library)?;
+        attach_base(&mut subject, all.base.as_deref(), library)?;
+        Ok(subject)
+    };
+    all.adapters.iter().map(|path: &PathBuf| read(path)).collect()
+}
+
+/// Gives the maps of an adapter that came without its base the weights of a named model.
+fn attach_base(subject: &mut Subject, name: Option<&str>, library: &Library) -> Result<(), Failure> {
+    let Some(name) = name else { return Ok(()) };
+    let base = library.base(name).map_err(|error| Failure::Input(error.to_string()))?;
+    let weights: BTreeMap<&str, _> =
+        base.backbone.linears().into_iter().map(|map| (map.name(), (map.shape(), map.base().0))).collect();
+    let mut wrong = Vec::new();
+    for (module, map) in subject.maps.iter_mut().filter(|(_, map)| map.base.is_none()) {
+        let shape: [usize; 2] = map.update.shape().into();
+        match weights.get(module.as_str()) {
+            Some((found, weight)) if *found == shape => {
+                map.base = Some(DMatrix::from_row_slice(shape[0], shape[1], &values(weight)));
+            }
+            Some((found, _)) => {
+                wrong.push(format!("`{module}` is {shape:?} in the adapter and {found:?} in the model"))
+            }
+            None => wrong.push(format!("the model has no `{module}`")),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Input(format!("{}: `{name}` is not its base: {}", subject.name, wrong.join("; "))))
 }
 
 /// One adapter with its snapshots, those maps of it that were asked for.
@@ -268,12 +309,21 @@ pub(super) fn tables(subjects: &[Subject], store: &Store) -> Result<(), Failure>
     let folder = store.directory().join("analysis");
     create_folder(&folder)?;
     let moved = survey::movement::rows(subjects).map_err(input)?;
+    let projected = survey::projection::rows(subjects).map_err(input)?;
+    if !projected.is_empty() {
+        let table = projection_table(&projected);
+        for (end, text) in
+            [("txt", render::text(&table)), ("md", render::markdown(&table)), ("tex", render::latex(&table))]
+        {
+            write_atomic(&folder.join(format!("table7.{end}")), text.as_bytes())?;
+        }
+    }
     let all = [
         ("seeds", csv(&survey::overlap::seeds(subjects).map_err(input)?)?),
         ("random_column", csv(&survey::random_column::rows(subjects).map_err(input)?)?),
         ("correlation", csv(&survey::movement::correlations(&moved))?),
         ("overlap", csv(&survey::overlap::rows(subjects).map_err(input)?)?),
-        ("projection", csv(&survey::projection::rows(subjects).map_err(input)?)?),
+        ("projection", csv(&projected)?),
         ("shape", csv(&survey::shape::rows(subjects).map_err(input)?)?),
         ("movement", csv(&moved)?),
         ("span", csv(&survey::span::rows(subjects).map_err(input)?)?),
