@@ -130,4 +130,9 @@ fn card(root: &Path, problems: &mut Vec<String>) {
         problems
             .push("crates/models/assets/mini_roberta/CARD.md: its hash is not that of model.safetensors".to_owned());
     }
+    let header = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length) as usize + 8);
+    let numbers = bytes.len().saturating_sub(header) / 2;
+    if !(1_000_000..=2_000_000).contains(&numbers) || bytes.len() > 4 << 20 {
+        problems.push(format!("model.safetensors: {numbers} numbers in {} bytes", bytes.len()));
+    }
 }
