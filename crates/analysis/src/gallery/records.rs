@@ -54,7 +54,9 @@ pub fn from_summary(study: &Study<'_>, summary: &SummaryTable, split: &str) -> R
     for row in rows.iter().filter(|row| row.rank > 0) {
         ranks.entry(&row.variant).or_default().insert(row.rank);
     }
-    let swept = ranks.values().any(|ranks| ranks.len() > 1);
+    // Curves need company: one swept method among others is a dot like the others, at its largest rank.
+    let many = ranks.values().filter(|ranks| ranks.len() > 1).count();
+    let swept = many > 1 || (many == 1 && ranks.len() == 1);
     Ok(if rows.is_empty() {
         Vec::new()
     } else if swept {
@@ -97,7 +99,8 @@ fn dots(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure::
     let means = |task: &String| {
         let metric = rows.iter().find(|row| row.task == *task).map(|row| row.metric.clone())?;
         let mean = |variant: &String| {
-            rows.iter().find(|row| row.task == *task && row.variant == *variant).map(|row| hundredfold(row))
+            let of = rows.iter().filter(|row| row.task == *task && row.variant == *variant);
+            of.max_by_key(|row| row.rank).map(|row| hundredfold(row))
         };
         Some(TaskMeans {
             task: task.clone(),
@@ -107,10 +110,14 @@ fn dots(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure::
         })
     };
     let tasks: Vec<TaskMeans> = study.tasks.iter().filter_map(means).collect();
+    let ranks = |variant: &String| {
+        rows.iter().filter(|row| row.variant == *variant).map(|row| row.rank).collect::<BTreeSet<_>>()
+    };
+    let swept = variants.iter().any(|variant| ranks(variant).len() > 1);
     let caption = Caption {
         title: format!("{}: variants on the {split} split", study.name),
         n: seeds(rows.iter().map(|row| row.summary.n), "bars"),
-        notes: Vec::new(),
+        notes: if swept { vec!["A method with several ranks stands at its largest.".to_owned()] } else { Vec::new() },
     };
     let baseline = study.baseline.and_then(|label| variants.iter().position(|variant| variant == label));
     comparison(caption, &variants, &tasks, baseline)

@@ -40,6 +40,12 @@ fn ranks_make_curves_and_single_ranks_make_dots() {
     draws(&figures[0].figure);
     let mut swept = one_rank;
     swept.extend([1, 2, 3].map(|seed| run("cola", "lora", 4, seed, 0.4)));
+    // One method over ranks among others is a dot at its largest rank.
+    let figures = records::from_summary(&about, &summarise(&swept, Selection::Last).unwrap(), "validation").unwrap();
+    assert_eq!(names(&figures), ["comparison"]);
+    let Content::Chart(chart) = &figures[0].figure.panels[0].content else { panic!("dots are a chart") };
+    assert!((chart.series[0].points[0].x - 52.0).abs() < 1e-9, "lora at rank 8: {:?}", chart.series[0]);
+    swept.extend([1, 2, 3].map(|seed| run("cola", "dora", 4, seed, 0.5)));
     let summary = summarise(&swept, Selection::Last).unwrap();
     let figures = records::from_summary(&about, &summary, "validation").unwrap();
     assert_eq!(names(&figures), ["rank_curves"]);
