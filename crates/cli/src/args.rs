@@ -205,7 +205,7 @@ pub(crate) enum Analyze {
     Spectrum(Adapters),
     /// Change of magnitude and direction, and the way to the final update, over a run's snapshots.
     Movement(Adapters),
-    /// Every table of an experiment whose adapters are at hand, under results/<name>/analysis.
+    /// Every table of an experiment whose adapters are at hand, under results/NAME/analysis.
     Study {
         /// An experiment's YAML, or its name under `experiments/`.
         experiment: PathBuf,

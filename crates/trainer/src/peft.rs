@@ -200,7 +200,8 @@ mod tests {
         let dora = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_dora": true});
         assert!(refused(dora, true).contains("DoRA"));
         assert!(refused(serde_json::json!({"peft_type": "VERA"}), true).contains(CONFIG));
-        let start = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "init_lora_weights": "pissa_niter_4"});
+        let start =
+            serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "init_lora_weights": "pissa_niter_4"});
         assert!(refused(start, true).contains("`pissa_niter_4`"));
         let pattern = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "rank_pattern": {"(": 2}});
         assert!(refused(pattern, true).contains("pattern `(`"));

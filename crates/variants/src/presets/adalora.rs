@@ -1,7 +1,7 @@
 //! AdaLoRA: a singular-value form whose components compete for a falling budget.
 //!
 //! `W' = W0 + s·P·Λ·Q` (Eq. 3) with the orthogonality penalty of Eq. 4, in [`svd_form`]; the budget and the
-//! allocation are in [`budget`], the importance in [`sensitivity`](crate::sensitivity). `s = α/r` with `r`
+//! allocation are in [`budget`](crate::rank::budget), the importance in [`sensitivity`](crate::sensitivity). `s = α/r` with `r`
 //! the *initial* rank for the whole run, as in the authors' code. Factors are drawn with `std = 0.02`, `Λ` is
 //! zero.
 //!

@@ -1,7 +1,7 @@
 //! DyLoRA: LoRA whose every prefix of components is a trained adapter.
 //!
 //! `h = W0·x + (α/b)·B[:, :b]·A[:b]·x` with `b` drawn at every step (Eqs. 5 to 7); sampling and update modes
-//! are in [`nested_sampling`]. The default is the uniform distribution and the nested update, the better mode
+//! are in [`nested_sampling`](crate::rank::nested_sampling). The default is the uniform distribution and the nested update, the better mode
 //! in the paper's Table 4; the released code runs the frozen one. All else is [`lora`].
 //!
 //! Trains `A`, `B`: `r·(d_in + d_out)` parameters per map, of which a readout at rank `b` uses `b/r`.
