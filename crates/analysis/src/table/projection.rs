@@ -8,13 +8,16 @@ use crate::{
     survey::{place, projection::Row},
 };
 
+/// Rows of one line, by kind of map and rank.
+type Lines<'a> = BTreeMap<(String, usize), Vec<&'a Row>>;
+
 /// One block per task and variant, one row per kind of map and rank: `‖UᵀWV‖_F` for the directions of `ΔW`, of `W` and of a random
 /// matrix, and the amplification `‖ΔW‖_F / ‖UᵀWV‖_F`.
 ///
 /// Numbers are geometric means, over the layers within a run and then over seeds; ± is a factor, the half-width of the 95% Student
 /// interval of the logarithm over seeds, exponentiated.
 pub fn projection_table(rows: &[Row]) -> Table {
-    let mut groups: BTreeMap<(&str, &str), BTreeMap<(String, usize), Vec<&Row>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str), Lines<'_>> = BTreeMap::new();
     for row in rows {
         let of_group = groups.entry((&row.task, &row.variant)).or_default();
         of_group.entry((place(&row.map).1, row.rank)).or_default().push(row);
