@@ -199,7 +199,7 @@ pub(crate) enum Analyze {
     Angles(Pair),
     /// LoRA's table 7: how much of W lies in the directions of ΔW, and how much these are amplified.
     Projection(Adapters),
-    /// W against ΔW (LoRA, appendix H.3): columns module,i,j,phi,random_mean,ambiguous.
+    /// W against ΔW (LoRA, appendix H.3), with the mean over random subspaces beside φ.
     Heat(Heat),
     /// Spectrum of ΔW and intruder dimensions of W + ΔW.
     Spectrum(Adapters),
@@ -251,7 +251,7 @@ pub(crate) struct Heat {
 pub(crate) struct Adapters {
     /// Runs' folders, their adapter.safetensors, or folders that PEFT wrote.
     #[arg(required = true)]
-    pub adapters: Vec<PathBuf>,
+    pub paths: Vec<PathBuf>,
     /// The base of PEFT adapters, by its name in `lora-lab list models`.
     #[arg(long, value_name = "MODEL")]
     pub base: Option<String>,

@@ -67,7 +67,7 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
         Analyze::Spectrum(all) => write(&survey::shape::rows(&subjects(all, &library)?).map_err(input)?, &all.output),
         Analyze::Movement(all) => {
             let subjects = subjects(all, &library)?;
-            if let Some((path, _)) = all.adapters.iter().zip(&subjects).find(|(_, s)| s.snapshots.is_empty()) {
+            if let Some((path, _)) = all.paths.iter().zip(&subjects).find(|(_, s)| s.snapshots.is_empty()) {
                 return Err(Failure::Input(format!(
                     "{}: no snapshots here; train with `train: {{snapshot_every: 50}}`, or give the run's folder",
                     path.display()
@@ -178,7 +178,7 @@ fn subjects(all: &Adapters, library: &Library) -> Result<Vec<Subject>, Failure> 
         attach_base(&mut subject, all.base.as_deref(), library)?;
         Ok(subject)
     };
-    all.adapters.iter().map(|path: &PathBuf| read(path)).collect()
+    all.paths.iter().map(|path: &PathBuf| read(path)).collect()
 }
 
 /// Gives the maps of an adapter that came without its base the weights of a named model.
@@ -195,7 +195,7 @@ fn attach_base(subject: &mut Subject, name: Option<&str>, library: &Library) -> 
                 map.base = Some(DMatrix::from_row_slice(shape[0], shape[1], &values(weight)));
             }
             Some((found, _)) => {
-                wrong.push(format!("`{module}` is {shape:?} in the adapter and {found:?} in the model"))
+                wrong.push(format!("`{module}` is {shape:?} in the adapter and {found:?} in the model"));
             }
             None => wrong.push(format!("the model has no `{module}`")),
         }
