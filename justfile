@@ -61,11 +61,11 @@ doc:
 
 # Seconds per training step of every variant, as ratios to LoRA
 bench:
-    {{cargo}} bench -p trainer --bench step
+    {{cargo}} bench --workspace --bench step
 
 # Speed of the subspace measures
 bench-analysis:
-    {{cargo}} bench -p analysis --bench subspace
+    {{cargo}} bench --workspace --bench subspace
 
 # Break the code in known ways; every law must notice (about ten minutes)
 mutants:

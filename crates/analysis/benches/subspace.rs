@@ -64,7 +64,7 @@ fn phi_only(map: &Map) -> Option<[Phi; 4]> {
 /// All `φ`, and table 7 at r = 4 and 64 with `W`'s own leading 64 directions.
 fn everything(map: &Map) -> Option<([Phi; 4], [Vec<Projection>; 2])> {
     let (low, high) = (map.low.svd().ok()?, map.high.svd().ok()?);
-    let base = top(&map.w, 64, TopOptions::default()).ok()?.svd;
+    let base = top(&map.w, 64, TopOptions::values()).ok()?.svd;
     let rows = [table(&map.w, &low, &base, &[4]).ok()?, table(&map.w, &high, &base, &[64]).ok()?];
     Some((overlaps(map, &low, &high)?, rows))
 }

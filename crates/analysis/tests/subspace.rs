@@ -429,6 +429,22 @@ fn leading_triplets_agree_with_the_full_decomposition() {
 }
 
 #[test]
+fn values_alone_are_exact_at_a_loose_residual() {
+    let mut gaussian = Gaussian::new(21);
+    let mut w = gaussian.matrix(300, 260);
+    for (j, mut column) in w.column_iter_mut().enumerate() {
+        column *= (j as f64 + 1.0).powf(-0.5);
+    }
+    let found = top(&w, 16, TopOptions::values()).unwrap();
+    assert!(matches!(found.method, Method::Krylov { .. }), "{:?}", found.method);
+    let full = w.singular_values();
+    for (value, wanted) in found.svd.values().iter().zip(full.iter()) {
+        // The square of the residual over the gaps of this spectrum.
+        assert!((value - wanted).abs() < 1e-9 * full[0], "{value} {wanted}");
+    }
+}
+
+#[test]
 fn a_large_share_of_the_directions_takes_the_full_decomposition() {
     let w = gaussian(24, 40, 30);
     let leading = top(&w, 30, TopOptions::default()).unwrap();

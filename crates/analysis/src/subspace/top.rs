@@ -66,6 +66,13 @@ pub enum Method {
     },
 }
 
+impl TopOptions {
+    /// For singular values alone: a residual of 1e-6 leaves them an error of the order of 1e-12, and takes a fifth less time.
+    pub fn values() -> Self {
+        Self { tolerance: 1e-6, ..Self::default() }
+    }
+}
+
 impl Default for TopOptions {
     /// A residual of 1e-10 puts directions with a relative gap of 1e-2 within 1e-8.
     fn default() -> Self {

@@ -47,7 +47,8 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
             let Some(base) = &map.base else { continue };
             let Some(update) = trained(map.update.svd(), &subject.name(), name)? else { continue };
             let failed = |source| SurveyError::Measure { subject: subject.name(), map: name.clone(), source };
-            let leading = top(base, update.rank(), TopOptions::default()).map_err(failed)?;
+            // Of the base's own directions the table needs the singular values alone.
+            let leading = top(base, update.rank(), TopOptions::values()).map_err(failed)?;
             let directions = update.rank().min(leading.svd.rank());
             let found = projection::table(base, &update, &leading.svd, &[directions]).map_err(failed)?[0];
             rows.push(Row {
