@@ -3,12 +3,14 @@
 //! | table | one row per | measures |
 //! |---|---|---|
 //! | [`overlap::rows`] | pair of runs, map, side and cut | `φ(i, j)` beside its random mean and band |
+//! | [`across::rows`] | pair of layers, tasks, variants or checkpoints, map, side and cut | `φ(k, k)` beside its random mean and band |
 //! | [`heat::rows`] | map and cut | `W` against `ΔW`, appendix H.3 |
 //! | [`projection::rows`] | run and map | LoRA's table 7 |
 //! | [`overlap::seeds`] | map and cut | overlap of seeds with its interval, difference of kinds |
 //! | [`random_column::rows`] | map and number of directions | table 7's random column against its closed form |
 //! | [`movement::correlations`] | run | correlation of `ΔM` and `ΔD` |
 //! | [`shape::rows`] | run and map | spectrum of `ΔW`, intruder dimensions |
+//! | [`shape::directions`] | run, map and direction | singular value and share of the energy |
 //! | [`movement::rows`] | run, map and snapshot | `ΔM`, `ΔD`, distance to the end |
 //! | [`span::rows`] | pair of a frozen factor and a full update | share of the update within reach |
 //!
@@ -22,6 +24,7 @@ use serde::Serialize;
 
 use crate::subspace::{Side, SubspaceError, basis::Basis, factored::Update};
 
+pub mod across;
 pub mod frame;
 pub mod heat;
 pub mod movement;

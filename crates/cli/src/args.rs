@@ -192,6 +192,13 @@ pub(crate) struct Export {
 
 /// `analyze`
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  lora-lab analyze phi RUN_A RUN_B --side delta --out phi.csv      ranks, seeds, tasks or variants
+  lora-lab analyze phi RUN/snapshots/50.safetensors RUN            a checkpoint against the end
+  lora-lab analyze layers RUN --maps 'query$'                      layers of one adapter
+  lora-lab analyze reach LORA_FA_RUN FULL_RUN                      what a frozen A could have expressed
+  lora-lab analyze spectrum RUN --directions --format json")]
 pub(crate) enum Analyze {
     /// Grassmann similarity φ(i, j) of two adapters, for every map they share: columns module,i,j,phi.
     Phi(Pair),
@@ -202,7 +209,11 @@ pub(crate) enum Analyze {
     /// W against ΔW (LoRA, appendix H.3), with the mean over random subspaces beside φ.
     Heat(Heat),
     /// Spectrum of ΔW and intruder dimensions of W + ΔW.
-    Spectrum(Adapters),
+    Spectrum(Spectrum),
+    /// Overlap of the layers of one adapter: columns kind,first_layer,second_layer,i,j,phi,random_mean,ambiguous.
+    Layers(Layers),
+    /// How much of a second adapter's ΔW lies in the span of the first one's A: columns module,rank,reach,random_mean.
+    Reach(Reach),
     /// Change of magnitude and direction, and the way to the final update, over a run's snapshots.
     Movement(Adapters),
     /// Every table of an experiment whose adapters are at hand, under results/NAME/analysis.
@@ -241,6 +252,42 @@ pub(crate) struct Heat {
     /// Directions in the space of outputs instead of inputs.
     #[arg(long)]
     pub outputs: bool,
+    /// What and where to write.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `analyze spectrum`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Spectrum {
+    /// Adapters and where the table goes.
+    #[command(flatten)]
+    pub adapters: Adapters,
+    /// One row per direction instead of one per map: singular value, share of the energy, cumulative share.
+    #[arg(long)]
+    pub directions: bool,
+}
+
+/// `analyze layers`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Layers {
+    /// A run's folder, its adapter.safetensors, or a folder that PEFT wrote.
+    pub adapter: PathBuf,
+    /// Whose directions: the factor on the inputs (A), on the outputs (B), or ΔW.
+    #[arg(long, default_value = "a")]
+    pub side: SideName,
+    /// What and where to write.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `analyze reach`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reach {
+    /// The adapter whose A spans the space, such as LoRA-FA's or VeRA's.
+    pub factor: PathBuf,
+    /// The adapter whose ΔW is measured, such as that of full fine-tuning.
+    pub full: PathBuf,
     /// What and where to write.
     #[command(flatten)]
     pub output: Output,

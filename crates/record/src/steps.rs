@@ -22,6 +22,9 @@ pub struct StepEntry {
     /// The global gradient norm before clipping.
     #[serde(with = "number::single")]
     pub gradient_norm: f64,
+    /// Components left over all maps after this step; absent where the method prunes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub components: Option<u64>,
 }
 
 /// All logged steps of a run as columns of equal length: thousands of steps stay readable and small in JSON.
@@ -37,11 +40,19 @@ pub struct StepLog {
     learning_rate: Vec<f64>,
     #[serde(with = "number::column")]
     gradient_norm: Vec<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    components: Vec<u64>,
 }
 
 impl StepLog {
     /// Appends one step. Where only some steps have a penalty, the others count as 0: nothing was added to their loss.
+    ///
+    /// Components are a column of a run whose every step has them.
     pub fn push(&mut self, entry: StepEntry) {
+        match entry.components {
+            Some(components) if self.components.len() == self.len() => self.components.push(components),
+            _ => self.components.clear(),
+        }
         if entry.penalty.is_some() && self.penalty.is_none() {
             self.penalty = Some(vec![0.0; self.step.len()]);
         }
@@ -89,6 +100,11 @@ impl StepLog {
         &self.gradient_norm
     }
 
+    /// Components left over all maps after each step, `[len]`, where the method prunes any.
+    pub fn components(&self) -> Option<&[u64]> {
+        (!self.components.is_empty()).then_some(&self.components)
+    }
+
     /// The steps as rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = StepEntry> + '_ {
         (0..self.len()).map(|i| StepEntry {
@@ -97,6 +113,7 @@ impl StepLog {
             penalty: self.penalty.as_ref().map(|penalty| penalty[i]),
             learning_rate: self.learning_rate[i],
             gradient_norm: self.gradient_norm[i],
+            components: self.components.get(i).copied(),
         })
     }
 }
@@ -128,25 +145,28 @@ struct Columns {
     learning_rate: Vec<f64>,
     #[serde(with = "number::column")]
     gradient_norm: Vec<f64>,
+    #[serde(default)]
+    components: Vec<u64>,
 }
 
 impl TryFrom<Columns> for StepLog {
     type Error = String;
 
     fn try_from(columns: Columns) -> Result<Self, String> {
-        let Columns { step, task_loss, penalty, learning_rate, gradient_norm } = columns;
+        let Columns { step, task_loss, penalty, learning_rate, gradient_norm, components } = columns;
         let lengths = [
             ("task_loss", task_loss.len()),
             ("penalty", penalty.as_ref().map_or(step.len(), Vec::len)),
             ("learning_rate", learning_rate.len()),
             ("gradient_norm", gradient_norm.len()),
+            ("components", if components.is_empty() { step.len() } else { components.len() }),
         ];
         for (name, length) in lengths {
             if length != step.len() {
                 return Err(format!("steps.{name} has {length} rows, but steps.step has {}", step.len()));
             }
         }
-        Ok(Self { step, task_loss, penalty, learning_rate, gradient_norm })
+        Ok(Self { step, task_loss, penalty, learning_rate, gradient_norm, components })
     }
 }
 
@@ -155,7 +175,7 @@ mod tests {
     use super::*;
 
     fn entry(step: u64, penalty: Option<f64>) -> StepEntry {
-        StepEntry { step, task_loss: 0.5, penalty, learning_rate: 1e-3, gradient_norm: f64::INFINITY }
+        StepEntry { step, task_loss: 0.5, penalty, learning_rate: 1e-3, gradient_norm: f64::INFINITY, components: None }
     }
 
     #[test]
@@ -170,6 +190,17 @@ mod tests {
     fn a_penalty_that_begins_late_is_zero_before() {
         let log: StepLog = [entry(1, None), entry(2, Some(0.25)), entry(3, None)].into_iter().collect();
         assert_eq!(log.penalty(), Some([0.0, 0.25, 0.0].as_slice()));
+    }
+
+    #[test]
+    fn components_are_a_column_of_every_step_or_none() {
+        let with = |step, components| StepEntry { components, ..entry(step, None) };
+        let whole: StepLog = [with(1, Some(24)), with(2, Some(20))].into_iter().collect();
+        assert_eq!(whole.components(), Some([24, 20].as_slice()));
+        let text = serde_json::to_string(&whole).unwrap();
+        assert_eq!(serde_json::from_str::<StepLog>(&text).unwrap(), whole);
+        let broken: StepLog = [with(1, Some(24)), with(2, None), with(3, Some(20))].into_iter().collect();
+        assert_eq!(broken.components(), None);
     }
 
     #[test]

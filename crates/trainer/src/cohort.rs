@@ -265,12 +265,20 @@ impl Cohort {
                     penalty: has_penalty.then(|| penalty[run]),
                     learning_rate: runs[run].rate,
                     gradient_norm: norm,
+                    components: None,
                 },
             });
         }
         let actions = actions(stack, self.step);
         self.update(index, &runs, &graded, &actions);
         self.prune(index, &actions);
+        let stack = &self.stacks[index];
+        if stack.variant().spec().rank_policy.smoothing().is_some() {
+            for report in &mut reports {
+                let left: usize = stack.final_ranks(report.at.1).values().sum();
+                report.entry.components = Some(left as u64);
+            }
+        }
         reports
     }
 

@@ -252,5 +252,22 @@ fn allocated(
         }],
     };
     let layers: Vec<String> = layers.iter().map(ToString::to_string).collect();
-    rank_allocation(caption, [&kinds, &layers], &mean, (runs.len() > 1).then_some(&spread), schedule, &[])
+    rank_allocation(caption, [&kinds, &layers], &mean, (runs.len() > 1).then_some(&spread), schedule, &kept(runs))
+}
+
+/// Components left after every step, one line for all runs where they agree, and one per seed where not.
+fn kept(runs: &[&RunRecord]) -> Vec<(String, Vec<(f64, f64)>)> {
+    let line = |record: &&RunRecord| -> Option<(u64, Vec<(f64, f64)>)> {
+        let counts = record.steps.components()?;
+        // A schedule counts steps from 0, a log the steps that were taken.
+        let points = record.steps.step().iter().zip(counts).map(|(step, count)| (*step as f64 - 1.0, *count as f64));
+        Some((record.cell.seed, points.collect()))
+    };
+    let lines: Vec<_> = runs.iter().filter_map(line).collect();
+    match lines.split_first() {
+        Some(((_, first), others)) if others.iter().all(|(_, points)| points == first) => {
+            vec![("kept".to_owned(), first.clone())]
+        }
+        _ => lines.into_iter().map(|(seed, points)| (format!("kept, seed {seed}"), points)).collect(),
+    }
 }

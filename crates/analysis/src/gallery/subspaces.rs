@@ -20,6 +20,8 @@ use crate::{
 
 /// Corner of LoRA's figure 3 that is shown enlarged.
 const ZOOM: usize = 8;
+/// Maps on one page.
+const MOST_MAPS: usize = 24;
 /// Directions of `W` beside those of `ΔW` in the heat map of appendix H.3.
 const BASE_DIRECTIONS: usize = 64;
 
@@ -134,7 +136,9 @@ fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
     let phis = overlap::between(first, second, Directions::A)?;
     let panel = |map: &str| phis.get(map).map(|phi| PhiMap { title: title(map), phi: matrix(phi) });
     let few: Vec<PhiMap> = shown(first).into_iter().filter_map(panel).collect();
-    let every: Vec<PhiMap> = phis.keys().filter_map(|map| panel(map)).collect();
+    let mut names: Vec<&String> = phis.keys().collect();
+    names.sort_by_key(|map| (place(map).0, *map)); // layer 2 before layer 10
+    let every: Vec<PhiMap> = names.into_iter().filter_map(|map| panel(map)).collect();
     let labels = [format!("i (r = {small})"), format!("j (r = {large})")];
     let labels = [labels[0].as_str(), labels[1].as_str()];
     let caption = |what: &str| Caption {
@@ -153,9 +157,18 @@ fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
         phi_ranks(caption(""), &few, labels, zoom, brightest(few.iter())),
     )];
     if every.len() > few.len() {
-        let columns = every.len().min(4);
-        let figure = phi_grid(caption(", every map"), &every, labels, columns, brightest(every.iter()));
-        figures.push(Named::new(format!("phi_ranks_all{suffix}"), figure));
+        // One scale for all pages, so that they can be laid side by side.
+        let top = brightest(every.iter());
+        let pages: Vec<&[PhiMap]> = every.chunks(MOST_MAPS).collect();
+        for (at, page) in pages.iter().enumerate() {
+            let (of, end) = if pages.len() > 1 {
+                (format!(", part {} of {}", at + 1, pages.len()), format!("-{}", at + 1))
+            } else {
+                (String::new(), String::new())
+            };
+            let figure = phi_grid(caption(&format!(", every map{of}")), page, labels, page.len().min(4), top);
+            figures.push(Named::new(format!("phi_ranks_all{suffix}{end}"), figure));
+        }
     }
     Ok(figures)
 }

@@ -68,6 +68,7 @@ fn training_curves_average_windows_and_split_many_series() {
                     penalty: None,
                     learning_rate: 1e-3,
                     gradient_norm: 1.0,
+                    components: None,
                 });
             }
             record
@@ -104,6 +105,36 @@ fn only_pruned_runs_have_an_allocation() {
 }
 
 #[test]
+fn measured_budgets_stand_beside_the_schedule() {
+    let names = |differs: bool| {
+        let mut records: Vec<_> = [1, 2].map(|seed| run("cola", "adalora", 4, seed, 0.5)).into();
+        for (at, record) in records.iter_mut().enumerate() {
+            record.measured.final_ranks = MAPS.iter().map(|map| ((*map).to_owned(), 2)).collect();
+            record.steps = (1..=25)
+                .map(|step| StepEntry {
+                    step,
+                    task_loss: 0.5,
+                    penalty: None,
+                    learning_rate: 1e-3,
+                    gradient_norm: 1.0,
+                    components: Some(if differs && at == 1 { 8 } else { 16 }),
+                })
+                .collect();
+        }
+        let (variants, tasks) = (["adalora".to_owned()], ["cola".to_owned()]);
+        let figures = records::allocation(&study(&variants, &tasks), &records, &|_| vec![(0.0, 16.0), (24.0, 8.0)]);
+        draws(&figures[0].figure);
+        let Some(Content::Chart(chart)) = figures[0].figure.panels.last().map(|panel| &panel.content) else {
+            panic!("a budget is a chart")
+        };
+        assert_eq!((chart.series[0].points[0].x, chart.series[0].points[0].y), (0.0, 16.0));
+        chart.series.iter().map(|series| series.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(false), ["kept", "schedule"]);
+    assert_eq!(names(true), ["kept, seed 1", "kept, seed 2", "schedule"]);
+}
+
+#[test]
 fn adapters_of_several_ranks_and_seeds_make_every_subspace_figure() {
     let subjects: Vec<_> =
         [2, 4].into_iter().flat_map(|rank| [0, 1, 2].map(|seed| subject("lora", rank, seed))).collect();
@@ -124,4 +155,30 @@ fn methods_that_are_compared_show_their_dynamics_alone() {
     assert_eq!(names(&figures), ["dynamics"]);
     assert_eq!(figures[0].figure.panels.len(), 2);
     draws(&figures[0].figure);
+}
+
+#[test]
+fn deep_models_get_several_pages_in_the_order_of_their_layers() {
+    let deep = |rank, seed| {
+        let mut deep = subject("lora", rank, seed);
+        deep.snapshots.clear();
+        let (first, second) = (deep.maps[MAPS[0]].clone(), deep.maps[MAPS[1]].clone());
+        deep.maps = (0..24)
+            .flat_map(|layer| {
+                let name = |kind: &str| format!("encoder.layer.{layer}.attention.self.{kind}");
+                [(name("query"), first.clone()), (name("value"), second.clone())]
+            })
+            .collect();
+        deep
+    };
+    let figures = subspaces::all("probe", &[deep(2, 0), deep(4, 1)]).unwrap();
+    let pages: Vec<_> = figures.iter().filter(|named| named.name.starts_with("phi_ranks_all")).collect();
+    assert_eq!(pages.iter().map(|page| page.name.as_str()).collect::<Vec<_>>(), ["phi_ranks_all-1", "phi_ranks_all-2"]);
+    let titles: Vec<_> =
+        pages.iter().flat_map(|page| page.figure.panels.iter().map(|panel| panel.title.as_str())).collect();
+    assert_eq!(titles.len(), 48);
+    assert_eq!((titles[4], titles[47]), ("query, layer 2", "value, layer 23"));
+    for page in pages {
+        draws(&page.figure);
+    }
 }

@@ -320,7 +320,8 @@ fn averaged(layers: &[Vec<PairValue>]) -> Vec<PairValue> {
     layers[0].iter().enumerate().map(|(at, pair)| (pair.0, pair.1, mean(at))).collect()
 }
 
-fn bases(subject: &Subject, side: Directions) -> Result<BTreeMap<&str, Basis>, SurveyError> {
+/// The directions of every map that has some.
+pub(super) fn bases(subject: &Subject, side: Directions) -> Result<BTreeMap<&str, Basis>, SurveyError> {
     let mut bases = BTreeMap::new();
     for (name, map) in &subject.maps {
         if let Some(basis) = side.of(&map.update, &subject.name(), name)? {
@@ -330,17 +331,33 @@ fn bases(subject: &Subject, side: Directions) -> Result<BTreeMap<&str, Basis>, S
     Ok(bases)
 }
 
+/// Refuses two adapters of different bases; what does not name its base is taken at its word.
+pub(super) fn same_base(first: &Subject, second: &Subject) -> Result<(), SurveyError> {
+    if first.base_hash == second.base_hash || first.base_hash.is_empty() || second.base_hash.is_empty() {
+        return Ok(());
+    }
+    let short = |hash: &str| format!("`{}`", hash.get(..12).unwrap_or(hash));
+    Err(SurveyError::OtherBase {
+        first: first.name(),
+        first_base: short(&first.base_hash),
+        second: second.name(),
+        second_base: short(&second.base_hash),
+    })
+}
+
+/// Two adapters without a map in common.
+pub(super) fn nothing_shared(first: &Subject, second: &Subject) -> SurveyError {
+    SurveyError::NothingShared {
+        first: first.name(),
+        first_maps: first.maps.keys().cloned().collect(),
+        second: second.name(),
+        second_maps: second.maps.keys().cloned().collect(),
+    }
+}
+
 /// `φ` of every map that two adapters share.
 pub fn between(first: &Subject, second: &Subject, side: Directions) -> Result<BTreeMap<String, Phi>, SurveyError> {
-    if first.base_hash != second.base_hash && !first.base_hash.is_empty() && !second.base_hash.is_empty() {
-        let short = |hash: &str| format!("`{}`", hash.get(..12).unwrap_or(hash));
-        return Err(SurveyError::OtherBase {
-            first: first.name(),
-            first_base: short(&first.base_hash),
-            second: second.name(),
-            second_base: short(&second.base_hash),
-        });
-    }
+    same_base(first, second)?;
     let mut all = BTreeMap::new();
     for (name, map) in &first.maps {
         let Some(partner) = second.maps.get(name) else { continue };
@@ -361,12 +378,7 @@ pub fn between(first: &Subject, second: &Subject, side: Directions) -> Result<BT
         all.insert(name.clone(), phi);
     }
     if all.is_empty() {
-        return Err(SurveyError::NothingShared {
-            first: first.name(),
-            first_maps: first.maps.keys().cloned().collect(),
-            second: second.name(),
-            second_maps: second.maps.keys().cloned().collect(),
-        });
+        return Err(nothing_shared(first, second));
     }
     Ok(all)
 }

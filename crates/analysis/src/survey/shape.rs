@@ -81,3 +81,58 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     }
     Ok(rows)
 }
+
+/// One direction of one map's update.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DirectionRow {
+    /// The task.
+    pub task: String,
+    /// The variant.
+    pub variant: String,
+    /// The run's rank, 0 for methods without.
+    pub rank: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// The map.
+    pub map: String,
+    /// The direction, from 1.
+    pub k: usize,
+    /// `σ_k`
+    pub value: f64,
+    /// `σ_k² / ‖ΔW‖_F²`
+    pub energy: f64,
+    /// `Σ_{i ≤ k} σ_i² / ‖ΔW‖_F²`
+    pub cumulative: f64,
+    /// Whether the cut after it lies inside a cluster of singular values.
+    pub ambiguous: bool,
+}
+
+crate::tabular!(DirectionRow: task, variant, rank, seed, map, k, value, energy, cumulative, ambiguous);
+
+/// Every direction of every update, up to its numerical rank.
+pub fn directions(subjects: &[Subject]) -> Result<Vec<DirectionRow>, SurveyError> {
+    let mut rows = Vec::new();
+    for subject in subjects {
+        for (name, map) in &subject.maps {
+            let Some(update) = trained(map.update.svd(), &subject.name(), name)? else { continue };
+            let (shape, basis) = (spectrum(&update), update.basis(Side::Input));
+            let mut cumulative = 0.0;
+            for (at, (value, energy)) in update.values().iter().zip(shape.energy).enumerate() {
+                cumulative += energy;
+                rows.push(DirectionRow {
+                    task: subject.cell.task.clone(),
+                    variant: subject.cell.variant.clone(),
+                    rank: subject.cell.rank,
+                    seed: subject.cell.seed,
+                    map: name.clone(),
+                    k: at + 1,
+                    value: *value,
+                    energy,
+                    cumulative,
+                    ambiguous: basis.is_ambiguous(at + 1),
+                });
+            }
+        }
+    }
+    Ok(rows)
+}

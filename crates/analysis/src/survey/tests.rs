@@ -223,3 +223,64 @@ fn the_base_contains_an_update_made_of_its_own_directions() {
         assert!((row.phi - 1.0).abs() < 1e-9, "{row:?}");
     }
 }
+
+#[test]
+fn layers_tasks_variants_and_checkpoints_are_compared() {
+    let other_task = |seed| {
+        let mut subject = subject("lora", 3, seed);
+        subject.cell.task = "wnli".to_owned();
+        subject
+    };
+    let subjects = [subject("lora", 3, 0), subject("lora", 3, 1), other_task(1), subject("dylora", 3, 1)];
+    let rows = across::rows(&subjects).unwrap();
+    let count = |kind: &str| rows.iter().filter(|row| row.between == kind && row.side == "a" && row.k == 1).count();
+    // One pair of layers per kind and run; every snapshot with the end; both lora runs with the one of the other task; dylora's with
+    // the lora run of another seed.
+    assert_eq!(count("layers"), 2 * subjects.len());
+    assert_eq!(count("checkpoints"), 2 * MAPS.len() * subjects.len());
+    assert_eq!((count("tasks"), count("variants")), (2 * MAPS.len(), MAPS.len()));
+    for row in &rows {
+        let shared = row.between == "checkpoints" || (row.between == "tasks" && row.first.ends_with("s1"));
+        assert_eq!(row.shared_start, shared, "{row:?}");
+        if row.side == "a" && row.k == 1 {
+            assert!(row.phi > 1.0 - 1e-12 && row.random_high < 0.5, "the planted direction: {row:?}");
+        }
+        if row.between == "checkpoints" {
+            assert!(row.phi > 1.0 - 1e-10, "a shrunken update keeps its directions: {row:?}");
+        }
+    }
+}
+
+#[test]
+fn layers_of_one_adapter_have_every_cut() {
+    let subject = subject("lora", 3, 0);
+    let rows = across::layers(&subject, Directions::A).unwrap();
+    assert_eq!(rows.len(), 2 * 9);
+    assert!(rows.iter().all(|row| (row.first_layer, row.second_layer) == (0, 1) && row.phi <= 1.0 + 1e-12));
+    assert!(rows.iter().filter(|row| (row.i, row.j) == (1, 1)).all(|row| row.phi > 1.0 - 1e-12));
+}
+
+#[test]
+fn directions_carry_the_energy_of_their_map() {
+    let subjects = [subject("lora", 3, 0)];
+    let rows = shape::directions(&subjects).unwrap();
+    assert_eq!(rows.len(), 3 * MAPS.len());
+    for map in rows.chunks(3) {
+        assert!((map[2].cumulative - 1.0).abs() < 1e-12 && map[0].value >= map[1].value, "{map:?}");
+        let norm = subjects[0].maps[&map[0].map].update.norm();
+        assert!((map[0].value.powi(2) / norm.powi(2) - map[0].energy).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn reach_of_a_pair_is_one_for_its_own_update_and_refuses_other_bases() {
+    let (one, full) = (subject("lora", 3, 0), dense(1));
+    let own = span::between(&one, &one).unwrap();
+    assert!(own.len() == MAPS.len() && own.iter().all(|row| (row.reach - 1.0).abs() < 1e-12 && row.rank == 3));
+    let rows = span::between(&one, &full).unwrap();
+    assert!(rows.iter().all(|row| row.reach > row.random_mean && row.reach < 1.0), "they share the planted direction");
+    assert!(matches!(span::between(&full, &one), Err(SurveyError::NoFactors { .. })));
+    let mut other = subject("lora", 3, 1);
+    other.base_hash = "another".to_owned();
+    assert!(matches!(span::between(&one, &other), Err(SurveyError::OtherBase { .. })));
+}

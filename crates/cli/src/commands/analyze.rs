@@ -34,7 +34,7 @@ use variants::{
 
 use super::read;
 use crate::{
-    args::{Adapters, Analyze, Output, Pair, SideName, TableFormat},
+    args::{Adapters, Analyze, Output, Pair, SideName, Spectrum, TableFormat},
     terminal::{Failure, create_folder, note, print},
 };
 
@@ -64,7 +64,30 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
             let side = if heat.outputs { Side::Output } else { Side::Input };
             write(&survey::heat::rows(&subject, side, heat.top.max(1)).map_err(input)?, &heat.output)
         }
-        Analyze::Spectrum(all) => write(&survey::shape::rows(&subjects(all, &library)?).map_err(input)?, &all.output),
+        Analyze::Spectrum(Spectrum { adapters, directions }) => {
+            let subjects = subjects(adapters, &library)?;
+            if *directions {
+                write(&survey::shape::directions(&subjects).map_err(input)?, &adapters.output)
+            } else {
+                write(&survey::shape::rows(&subjects).map_err(input)?, &adapters.output)
+            }
+        }
+        Analyze::Layers(layers) => {
+            let subject = subject(&layers.adapter, &layers.output, &library)?;
+            let rows = survey::across::layers(&subject, directions(layers.side)).map_err(input)?;
+            if rows.is_empty() {
+                return Err(Failure::Input(format!(
+                    "{}: no two layers have trained maps of one kind and width to compare",
+                    layers.adapter.display()
+                )));
+            }
+            write(&rows, &layers.output)
+        }
+        Analyze::Reach(reach) => {
+            let factor = subject(&reach.factor, &reach.output, &library)?;
+            let full = subject(&reach.full, &reach.output, &library)?;
+            write(&survey::span::between(&factor, &full).map_err(input)?, &reach.output)
+        }
         Analyze::Movement(all) => {
             let subjects = subjects(all, &library)?;
             if let Some((path, _)) = all.paths.iter().zip(&subjects).find(|(_, s)| s.snapshots.is_empty()) {
@@ -323,6 +346,7 @@ pub(super) fn tables(subjects: &[Subject], store: &Store) -> Result<(), Failure>
         ("random_column", csv(&survey::random_column::rows(subjects).map_err(input)?)?),
         ("correlation", csv(&survey::movement::correlations(&moved))?),
         ("overlap", csv(&survey::overlap::rows(subjects).map_err(input)?)?),
+        ("across", csv(&survey::across::rows(subjects).map_err(input)?)?),
         ("projection", csv(&projected)?),
         ("shape", csv(&survey::shape::rows(subjects).map_err(input)?)?),
         ("movement", csv(&moved)?),

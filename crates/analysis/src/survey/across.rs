@@ -1,0 +1,218 @@
+//! Overlap across layers, tasks, variants and checkpoints, at square cuts: what the comparison of ranks and seeds ([`super::overlap`])
+//! leaves out.
+//!
+//! | between | first | second |
+//! |---|---|---|
+//! | `layers` | a map of one run | the same kind of map in a later layer of that run |
+//! | `tasks` | a run | a run of another task; one variant and rank |
+//! | `variants` | a run | a run of another variant; one task and rank |
+//! | `checkpoints` | a snapshot of a run | the run's end |
+//!
+//! Two runs of one seed start from one `A`, whatever their task or variant. Tasks and variants are therefore compared between seeds
+//! where a study has several; rows of runs that start alike say `shared_start`. A run and its own snapshots always do, and so does a
+//! factor that never trains.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    Directions, Subject, SurveyError,
+    overlap::{Bands, CUTS, bases},
+    place,
+};
+use crate::subspace::{
+    basis::Basis,
+    grassmann::{Phi, phi},
+    random,
+};
+
+/// One square cut of one pair of maps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// What differs: `layers`, `tasks`, `variants` or `checkpoints`.
+    pub between: &'static str,
+    /// The first run.
+    pub first: String,
+    /// The second run, or the step of the first one's snapshot.
+    pub second: String,
+    /// The map of the first.
+    pub first_map: String,
+    /// The map of the second.
+    pub second_map: String,
+    /// Whose directions.
+    pub side: &'static str,
+    /// Directions of both.
+    pub k: usize,
+    /// `φ(k, k)`.
+    pub phi: f64,
+    /// `k/d`, its mean over random subspaces.
+    pub random_mean: f64,
+    /// What 97.5% of random subspaces stay below.
+    pub random_high: f64,
+    /// Whether a cut lies inside a cluster of singular values.
+    pub ambiguous: bool,
+    /// Whether the two share their first values, so that an overlap needs no training.
+    pub shared_start: bool,
+}
+
+crate::tabular!(Row: between, first, second, first_map, second_map, side, k, phi, random_mean, random_high, ambiguous, shared_start);
+
+/// One entry of the overlap of two layers of one adapter.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerRow {
+    /// The kind of map, such as `query`.
+    pub kind: String,
+    /// One layer.
+    pub first_layer: usize,
+    /// A later one.
+    pub second_layer: usize,
+    /// Directions of the first.
+    pub i: usize,
+    /// Directions of the second.
+    pub j: usize,
+    /// `φ(i, j)`.
+    pub phi: f64,
+    /// `max(i, j)/d`, its mean over random subspaces.
+    pub random_mean: f64,
+    /// Whether a cut lies inside a cluster of singular values.
+    pub ambiguous: bool,
+}
+
+crate::tabular!(LayerRow: kind, first_layer, second_layer, i, j, phi, random_mean, ambiguous);
+
+/// Every `φ(i, j)` of every two layers of one adapter; maps of one kind and one width are compared.
+pub fn layers(subject: &Subject, side: Directions) -> Result<Vec<LayerRow>, SurveyError> {
+    let bases = bases(subject, side)?;
+    let mut rows = Vec::new();
+    for (first, second) in layer_pairs(&bases) {
+        let ((Some(first_layer), kind), (Some(second_layer), _)) = (place(first), place(second)) else { continue };
+        let found = between(subject, (first, &bases[first]), (second, &bases[second]))?;
+        rows.extend(found.entries().map(|entry| LayerRow {
+            kind: kind.clone(),
+            first_layer,
+            second_layer,
+            i: entry.i,
+            j: entry.j,
+            phi: entry.phi,
+            random_mean: random::mean_phi(found.dimension(), entry.i, entry.j),
+            ambiguous: found.is_ambiguous(entry.i, entry.j),
+        }));
+    }
+    Ok(rows)
+}
+
+/// Maps of one kind and one width in unlike layers, the lower layer first.
+fn layer_pairs<'a>(bases: &BTreeMap<&'a str, Basis>) -> Vec<(&'a str, &'a str)> {
+    let mut pairs = Vec::new();
+    for (&first, one) in bases {
+        for (&second, other) in bases {
+            let ((a, kind), (b, other_kind)) = (place(first), place(second));
+            if a.is_some() && a < b && kind == other_kind && one.dimension() == other.dimension() {
+                pairs.push((first, second));
+            }
+        }
+    }
+    pairs
+}
+
+fn between(subject: &Subject, first: (&str, &Basis), second: (&str, &Basis)) -> Result<Phi, SurveyError> {
+    phi(first.1, second.1).map_err(|source| SurveyError::Measure {
+        subject: subject.name.clone(),
+        map: format!("{} and {}", first.0, second.0),
+        source,
+    })
+}
+
+/// Rows of every pair of a study, all four sides.
+pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
+    let mut bands = Bands::default();
+    let mut rows = Vec::new();
+    let pairs = partners(subjects);
+    for side in Directions::ALL {
+        let of = |subject: &Subject| {
+            if subject.is_factored() { bases_owned(subject, side) } else { Ok(BTreeMap::new()) }
+        };
+        let all: Vec<BTreeMap<String, Basis>> = subjects.iter().map(of).collect::<Result<_, _>>()?;
+        let mut push = |what: (&'static str, &Subject, String, bool), one: (&str, &Basis), other: (&str, &Basis)| {
+            let (kind, subject, second, shared_start) = what;
+            let found = between(subject, one, other)?;
+            let failed = |source| SurveyError::Measure { subject: subject.name.clone(), map: one.0.to_owned(), source };
+            let band = bands.of(&found).map_err(failed)?;
+            let (most_i, most_j) = found.values().shape();
+            for k in CUTS.into_iter().filter(|k| *k <= most_i.min(most_j)) {
+                rows.push(Row {
+                    between: kind,
+                    first: subject.cell.slug(),
+                    second: second.clone(),
+                    first_map: one.0.to_owned(),
+                    second_map: other.0.to_owned(),
+                    side: side.name(),
+                    k,
+                    phi: found.at(k, k),
+                    random_mean: random::mean_phi(found.dimension(), k, k),
+                    random_high: band.high[(k - 1, k - 1)],
+                    ambiguous: found.is_ambiguous(k, k),
+                    shared_start,
+                });
+            }
+            Ok::<(), SurveyError>(())
+        };
+        for (subject, bases) in subjects.iter().zip(&all) {
+            let frozen = side == Directions::A && subject.frozen_inputs;
+            let borrowed: BTreeMap<&str, Basis> =
+                bases.iter().map(|(name, basis)| (name.as_str(), basis.clone())).collect();
+            for (first, second) in layer_pairs(&borrowed) {
+                let what = ("layers", subject, subject.cell.slug(), frozen);
+                push(what, (first, &bases[first]), (second, &bases[second]))?;
+            }
+            for (step, maps) in &subject.snapshots {
+                for (map, update) in maps {
+                    let Some(end) = bases.get(map) else { continue };
+                    let Some(then) = side.of(update, &subject.name, map)? else { continue };
+                    push(("checkpoints", subject, format!("step {step}"), true), (map, end), (map, &then))?;
+                }
+            }
+        }
+        for &(kind, one, other) in &pairs {
+            let (first, second) = (&subjects[one], &subjects[other]);
+            let frozen = side == Directions::A && (first.frozen_inputs || second.frozen_inputs);
+            let shared = first.cell.seed == second.cell.seed || frozen;
+            for (map, basis) in &all[one] {
+                let Some(partner) = all[other].get(map) else { continue };
+                push((kind, first, second.cell.slug(), shared), (map, basis), (map, partner))?;
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn bases_owned(subject: &Subject, side: Directions) -> Result<BTreeMap<String, Basis>, SurveyError> {
+    Ok(bases(subject, side)?.into_iter().map(|(name, basis)| (name.to_owned(), basis)).collect())
+}
+
+/// Pairs of runs that differ in the task alone or in the variant alone, each run with the next seed of the other side in turn.
+fn partners(subjects: &[Subject]) -> Vec<(&'static str, usize, usize)> {
+    let mut pairs = Vec::new();
+    for (one, first) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
+        let a = &first.cell;
+        let mut others: BTreeMap<(&'static str, &str), Vec<usize>> = BTreeMap::new();
+        for (other, second) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
+            let b = &second.cell;
+            if a.rank != b.rank || first.base_hash != second.base_hash {
+                continue;
+            }
+            if a.variant == b.variant && a.task < b.task {
+                others.entry(("tasks", &b.task)).or_default().push(other);
+            } else if a.task == b.task && a.variant < b.variant {
+                others.entry(("variants", &b.variant)).or_default().push(other);
+            }
+        }
+        for ((kind, _), mut found) in others {
+            found.sort_by_key(|&at| subjects[at].cell.seed);
+            let later = found.iter().copied().find(|&at| subjects[at].cell.seed > a.seed);
+            pairs.extend(later.or_else(|| found.first().copied()).map(|other| (kind, one, other)));
+        }
+    }
+    pairs
+}
