@@ -1,6 +1,6 @@
 //! The models that come with the build.
 
-use crate::{error::ModelError, roberta::Config, weights::Weights};
+use crate::{config::{Config, Purpose}, error::ModelError, weights::Weights};
 
 /// A model's files, as bytes.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +59,8 @@ impl Embedded {
     pub fn weights(&self) -> Result<Weights, ModelError> {
         let config = self.config()?;
         match self.weights {
-            Some(bytes) => Weights::read(bytes, "roberta."),
-            None => Ok(Weights::random(&config.wanted(true), 0)),
+            Some(bytes) => Weights::read(bytes, config.prefixes()),
+            None => Ok(Weights::random(&config.wanted(Purpose::FillMasks), 0)),
         }
     }
 }

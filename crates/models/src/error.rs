@@ -30,6 +30,14 @@ pub enum ModelError {
         /// Last parts of the names there are.
         known: Vec<String>,
     },
+    /// A target names a fused map and a part of it.
+    #[error("targets name `{whole}` and its part `{part}`, which would adapt the part twice; leave one of them out")]
+    Overlap {
+        /// The fused map.
+        whole: String,
+        /// Its part.
+        part: String,
+    },
     /// A target is not a valid pattern.
     #[error("target `{pattern}` is not a valid regular expression: {reason}")]
     BadPattern {

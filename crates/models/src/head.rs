@@ -2,13 +2,15 @@
 
 use burn::tensor::{Int, Tensor, TensorData, activation, module::layer_norm};
 use variants::{
+    dropout,
     host::Place,
+    pass::StackPass,
     role::{Owned, Role},
     slot::StackPlan,
     stream::{self, Stream},
 };
 
-use crate::{roberta::Config, weights::Weights};
+use crate::{backbone::Backbone, config::Config, encoder, weights::Weights};
 
 /// The head of one stack.
 #[derive(Clone, Debug)]
@@ -17,19 +19,57 @@ pub enum Head {
     Classifier(Classifier),
     /// Masked language modelling, tied to the word embeddings.
     MaskedLm(MaskedLm),
+    /// The next token, by the backbone's own output projection; nothing of it trains.
+    Causal,
 }
 
-/// RoBERTa's classification head: `out_proj(tanh(dense(x_<s>)))`.
+/// Linear outputs of one vector per row, behind a hidden layer where the architecture has one.
+///
+/// | backbone | head | names |
+/// |---|---|---|
+/// | RoBERTa | `out_proj(tanh(dense(x)))` | `classifier.dense`, `classifier.out_proj` |
+/// | BERT | `classifier(x)`, `x` from the pooler | `classifier` |
+/// | decoders | `score(x)` without bias | `score` |
+///
+/// In training, dropout acts before each map of an encoder's head.
 #[derive(Clone, Debug)]
 pub struct Classifier {
-    /// `[runs, d, d]`
-    dense: Tensor<3>,
-    /// `[runs, 1, d]`
-    dense_bias: Tensor<3>,
+    shape: Shape,
+    /// `[runs, d, d]` and `[runs, 1, d]`
+    hidden: Option<(Tensor<3>, Tensor<3>)>,
     /// `[runs, d, outputs]`
     out: Tensor<3>,
     /// `[runs, 1, outputs]`
-    out_bias: Tensor<3>,
+    out_bias: Option<Tensor<3>>,
+    dropout: f64,
+    place: Place,
+}
+
+/// Which of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Deep,
+    Flat,
+    Score,
+}
+
+impl Shape {
+    fn of(config: &Config) -> Self {
+        match config {
+            Config::Encoder(config) if config.kind == encoder::Kind::Roberta => Self::Deep,
+            Config::Encoder(_) => Self::Flat,
+            Config::Gpt2(_) | Config::Llama(_) => Self::Score,
+        }
+    }
+
+    /// Name of the last map.
+    fn out(self) -> &'static str {
+        match self {
+            Self::Deep => "classifier.out_proj.weight",
+            Self::Flat => "classifier.weight",
+            Self::Score => "score.weight",
+        }
+    }
 }
 
 /// RoBERTa's masked-language-modelling head: `E·LN(gelu(dense(x))) + bias`.
@@ -45,52 +85,94 @@ pub struct MaskedLm {
 }
 
 impl Classifier {
+    /// Drawn at random, or from `stored` where a checkpoint has a head of this shape with a run's number of outputs.
+    ///
     /// `outputs` holds each run's own count; a narrower run's spare columns stay zero.
-    pub fn new(config: &Config, plan: &StackPlan, outputs: &[usize], place: &Place) -> Self {
-        let (d, runs) = (config.hidden_size, plan.runs.len());
+    pub fn new(backbone: &Backbone, plan: &StackPlan, outputs: &[usize], stored: &Weights) -> Self {
+        let (config, place) = (backbone.config(), backbone.place());
+        let (shape, d, runs) = (Shape::of(&config), config.hidden_size(), plan.runs.len());
         let widest = outputs.iter().copied().max().unwrap_or(1);
-        let (mut dense, mut out) = (Vec::new(), Vec::new());
+        let (mut hidden, mut hidden_bias, mut out, mut out_bias) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (seed, &width) in plan.seeds().into_iter().zip(outputs) {
             let draw = |name: &str, n| {
                 let rng = &mut stream::generator(seed, Stream::Init, name);
-                stream::normal(rng, n, config.initializer_range)
+                stream::normal(rng, n, config.initializer_range())
             };
-            dense.extend(draw("classifier.dense.weight", d * d));
+            let of_file = |name: &str, length: usize| {
+                let fits = stored.find(shape.out()).is_some_and(|(shape, _)| shape == [width, d]);
+                let found = stored.find(name).filter(|(_, values)| fits && values.len() == length);
+                found.map(|(_, values)| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
+            };
+            if shape == Shape::Deep {
+                match of_file("classifier.dense.weight", d * d) {
+                    // `[d_out, d_in]` in the file.
+                    Some(rows) => hidden.extend((0..d).flat_map(|i| (0..d).map(move |o| (i, o))).map(|(i, o)| rows[o * d + i])),
+                    None => hidden.extend(draw("classifier.dense.weight", d * d)),
+                }
+                hidden_bias.extend(of_file("classifier.dense.bias", d).unwrap_or_else(|| vec![0.0; d]));
+            }
             // Drawn output by output, as `[width, d]`, so a class' first values do not depend on the others.
-            let rows = draw("classifier.out_proj.weight", width * d);
+            let rows = of_file(shape.out(), width * d).unwrap_or_else(|| draw(shape.out(), width * d));
             out.extend(
                 (0..d)
                     .flat_map(|i| (0..widest).map(move |c| (i, c)))
                     .map(|(i, c)| if c < width { rows[c * d + i] } else { 0.0 }),
             );
+            let mut bias = of_file(&shape.out().replace("weight", "bias"), width).unwrap_or_else(|| vec![0.0; width]);
+            bias.resize(widest, 0.0);
+            out_bias.extend(bias);
         }
         Self {
-            dense: place.tensor(dense, [runs, d, d]),
-            dense_bias: place.zeros([runs, 1, d]),
+            shape,
+            hidden: (shape == Shape::Deep)
+                .then(|| (place.tensor(hidden, [runs, d, d]), place.tensor(hidden_bias, [runs, 1, d]))),
             out: place.tensor(out, [runs, d, widest]),
-            out_bias: place.zeros([runs, 1, widest]),
+            out_bias: (shape != Shape::Score).then(|| place.tensor(out_bias, [runs, 1, widest])),
+            dropout: backbone.head_dropout(),
+            place: place.clone(),
         }
     }
 
-    /// `[runs, rows, d]` states of the first token to `[runs, rows, outputs]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = (x.matmul(self.dense.clone()) + self.dense_bias.clone()).tanh();
-        hidden.matmul(self.out.clone()) + self.out_bias.clone()
+    /// `[runs, rows, d]` vectors to `[runs, rows, outputs]`.
+    pub fn forward(&self, x: Tensor<3>, pass: &StackPass) -> Tensor<3> {
+        let drop = |x: Tensor<3>, site: &str| {
+            let [_, rows, d] = x.dims();
+            match dropout::mask(pass, dropout::site(site), self.dropout, [rows, 1, d], &self.place) {
+                Some(mask) => x * mask,
+                None => x,
+            }
+        };
+        let mut x = drop(x, "classifier.dropout");
+        if let Some((weight, bias)) = &self.hidden {
+            x = drop((x.matmul(weight.clone()) + bias.clone()).tanh(), "classifier.out_dropout");
+        }
+        let y = x.matmul(self.out.clone());
+        match &self.out_bias {
+            Some(bias) => y + bias.clone(),
+            None => y,
+        }
     }
 
     fn owned(&mut self) -> Vec<Owned<'_>> {
-        vec![
-            Owned::new("classifier.dense.weight", Role::Head, &mut self.dense),
-            Owned::undecayed("classifier.dense.bias", Role::Head, &mut self.dense_bias),
-            Owned::new("classifier.out_proj.weight", Role::Head, &mut self.out),
-            Owned::undecayed("classifier.out_proj.bias", Role::Head, &mut self.out_bias),
-        ]
+        let (out, out_bias) = match self.shape {
+            Shape::Deep => ("classifier.out_proj.weight", "classifier.out_proj.bias"),
+            Shape::Flat => ("classifier.weight", "classifier.bias"),
+            Shape::Score => ("score.weight", "score.bias"),
+        };
+        let mut owned = Vec::new();
+        if let Some((weight, bias)) = &mut self.hidden {
+            owned.push(Owned::new("classifier.dense.weight", Role::Head, weight));
+            owned.push(Owned::undecayed("classifier.dense.bias", Role::Head, bias));
+        }
+        owned.push(Owned::new(out, Role::Head, &mut self.out));
+        owned.extend(self.out_bias.as_mut().map(|bias| Owned::undecayed(out_bias, Role::Head, bias)));
+        owned
     }
 }
 
 impl MaskedLm {
     /// From a checkpoint's tensors, the same for every run.
-    pub fn new(config: &Config, weights: &Weights, runs: usize, place: &Place) -> Self {
+    pub fn new(config: &encoder::Config, weights: &Weights, runs: usize, place: &Place) -> Self {
         let d = config.hidden_size;
         let values = |name: &str| -> Vec<f64> { weights.get(name).iter().map(|v| f64::from(*v)).collect() };
         let spread = |one: Vec<f64>, rows: usize, cols: usize| -> Tensor<3> {
@@ -133,6 +215,7 @@ impl Head {
         match self {
             Self::Classifier(head) => head.owned(),
             Self::MaskedLm(head) => head.owned(),
+            Self::Causal => Vec::new(),
         }
     }
 }

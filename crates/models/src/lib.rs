@@ -3,10 +3,16 @@
 //! A [`network::Network`] is one backbone with the adapters and heads of every stack of a cohort. Weights
 //! come as bytes; this crate opens no file.
 
+mod attention;
+pub mod backbone;
 pub mod catalog;
+pub mod config;
+pub mod encoder;
 pub mod error;
+pub mod gpt2;
 pub mod head;
+pub mod llama;
 pub mod network;
-pub mod roberta;
 pub mod target;
+pub mod tokens;
 pub mod weights;

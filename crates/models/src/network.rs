@@ -11,10 +11,7 @@ use variants::{
     spec::Variant,
 };
 
-use crate::{
-    head::Head,
-    roberta::{Roberta, Tokens},
-};
+use crate::{backbone::Backbone, head::Head, tokens::Tokens};
 
 /// A tensor of a stack with its full name.
 #[derive(Debug)]
@@ -32,15 +29,15 @@ pub struct Named<'a> {
 /// A backbone, its stacks and their heads.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// The encoder.
-    pub backbone: Roberta,
+    /// The backbone.
+    pub backbone: Backbone,
     heads: Vec<Head>,
     variants: Vec<Variant>,
 }
 
 impl Network {
     /// A backbone without stacks.
-    pub fn new(backbone: Roberta) -> Self {
+    pub fn new(backbone: Backbone) -> Self {
         Self { backbone, heads: Vec::new(), variants: Vec::new() }
     }
 
@@ -137,7 +134,7 @@ impl Network {
     /// A network without adapters whose base is one run's merged model, with the run's head.
     pub fn merged(&self, stack: usize, run: usize, active: &Active, plain: &StackPlan) -> Result<Self, AttachError> {
         let mut copy = self.frozen();
-        copy.backbone.slots().iter_mut().for_each(|slot| slot.merge(stack, run, active));
+        copy.backbone.merge(stack, run, active);
         let mut head = copy.heads.swap_remove(stack);
         for owned in head.owned() {
             *owned.tensor = owned.tensor.clone().slice([run..run + 1]);
@@ -176,19 +173,31 @@ impl Network {
         Some(all.mean_dim(1).reshape([runs]))
     }
 
-    /// Logits of every stack, `[runs, rows per run, outputs]`, from the first token.
+    /// Logits of every stack, `[runs, rows per run, outputs]`, from one vector per row.
     pub fn classify(&self, tokens: &Tokens, pass: &Pass) -> Vec<Tensor<3>> {
-        let hidden = self.backbone.forward(tokens, pass);
-        let [rows, _, d] = hidden.dims();
-        let first = hidden.slice([0..rows, 0..1, 0..d]); // [rows, 1, d]
-        split(&first, pass)
+        let pooled = self.backbone.pooled(tokens, pass); // [rows, 1, d]
+        split(&pooled, pass)
             .into_iter()
             .zip(&self.heads)
-            .map(|(x, head)| match head {
-                Head::Classifier(head) => head.forward(x),
-                Head::MaskedLm(_) => unreachable!("a masked-language-modelling stack was asked to classify"),
+            .zip(&pass.stacks)
+            .map(|((x, head), here)| match head {
+                Head::Classifier(head) => head.forward(x, here),
+                Head::MaskedLm(_) | Head::Causal => unreachable!("a language-modelling stack was asked to classify"),
             })
             .collect()
+    }
+
+    /// Logits of the token after each of the positions chosen, one `[runs, n, vocabulary]` per stack; `positions` has the flat indices
+    /// of every stack within its own rows, run by run, `n` for each run.
+    pub fn continue_at(&self, tokens: &Tokens, positions: &[Vec<u32>], pass: &Pass) -> Vec<Tensor<3>> {
+        let hidden = self.backbone.forward(tokens, pass); // [rows, seq, d]
+        let of_stack = |(stack, (x, positions)): (usize, (Tensor<3>, &Vec<u32>))| {
+            let [runs, all, d] = x.dims();
+            let index = crate::head::index(positions, self.backbone.place());
+            let x = x.reshape([runs * all, d]).select(0, index).reshape([runs, positions.len() / runs, d]);
+            x.matmul(self.backbone.output(stack).swap_dims(1, 2)) // [runs, n, vocabulary]
+        };
+        split(&hidden, pass).into_iter().zip(positions).enumerate().map(of_stack).collect()
     }
 
     /// Logits of the masked tokens of a cohort of one run, `[1, n, vocabulary]`; `positions` are flat.
@@ -199,7 +208,7 @@ impl Network {
         let x = hidden.reshape([rows * seq, d]).select(0, index).unsqueeze::<3>(); // [1, n, d]
         match &self.heads[0] {
             Head::MaskedLm(head) => head.forward(x, self.backbone.word().table(0)),
-            Head::Classifier(_) => unreachable!("a classification stack was asked to fill masks"),
+            Head::Classifier(_) | Head::Causal => unreachable!("a stack with another head was asked to fill masks"),
         }
     }
 }

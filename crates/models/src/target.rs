@@ -1,11 +1,14 @@
 //! Which maps a target names: by last parts of the name, by regular expression, or all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ModelError;
+use crate::{
+    config::{Config, Map, MapKind},
+    error::ModelError,
+};
 
 /// A target as PEFT users write it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,10 +24,33 @@ pub enum Target {
 pub const ALL_LINEAR: &str = "all-linear";
 
 impl Target {
-    /// The names among `known` that this target selects. `tables` are embedding tables, selected by name or
-    /// expression but not by `all-linear`.
-    pub fn select(&self, known: &[String], tables: &[String]) -> Result<BTreeSet<String>, ModelError> {
-        let last: BTreeSet<&str> = known.iter().filter_map(|name| name.rsplit('.').next()).collect();
+    /// The maps of a model that this target selects, by full name.
+    ///
+    /// Tables and the parts of fused maps are selected by name or expression, not by `all-linear`; where an expression matches a fused
+    /// map and its parts, the map is meant.
+    pub fn select(&self, config: &Config) -> Result<BTreeMap<String, Map>, ModelError> {
+        let mut maps = config.maps();
+        let selected = self.names(&maps)?;
+        if let Self::Endings(_) = self {
+            let both = |name: &String| match &maps[name].kind {
+                MapKind::Part(whole) if selected.contains(whole) => Some((whole.clone(), name.clone())),
+                _ => None,
+            };
+            if let Some((whole, part)) = selected.iter().find_map(both) {
+                return Err(ModelError::Overlap { whole, part });
+            }
+        }
+        let wholes = selected.clone();
+        maps.retain(|name, map| {
+            let covered = matches!(&map.kind, MapKind::Part(whole) if wholes.contains(whole));
+            selected.contains(name) && !covered
+        });
+        Ok(maps)
+    }
+
+    fn names(&self, maps: &BTreeMap<String, Map>) -> Result<BTreeSet<String>, ModelError> {
+        let linear = || maps.iter().filter(|(_, map)| map.kind == MapKind::Linear).map(|(name, _)| name);
+        let last: BTreeSet<&str> = linear().filter_map(|name| name.rsplit('.').next()).collect();
         let nearest = |pattern: &str| {
             let close = last.iter().map(|ending| (strsim::damerau_levenshtein(pattern, ending), *ending)).min();
             close.filter(|(distance, _)| *distance <= 2).map(|(_, ending)| ending.to_owned())
@@ -33,21 +59,20 @@ impl Target {
             patterns: patterns.into_iter().map(|pattern| (pattern.to_owned(), nearest(pattern))).collect(),
             known: last.iter().map(|ending| format!("`{ending}`")).collect(),
         };
-        let all = || known.iter().chain(tables);
         match self {
-            Self::Pattern(pattern) if pattern == ALL_LINEAR => Ok(known.iter().cloned().collect()),
+            Self::Pattern(pattern) if pattern == ALL_LINEAR => Ok(linear().cloned().collect()),
             Self::Pattern(pattern) => {
                 let whole = Regex::new(&format!("^(?:{pattern})$"))
                     .map_err(|error| ModelError::BadPattern { pattern: pattern.clone(), reason: error.to_string() })?;
-                let found: BTreeSet<_> = all().filter(|name| whole.is_match(name)).cloned().collect();
+                let found: BTreeSet<_> = maps.keys().filter(|name| whole.is_match(name)).cloned().collect();
                 if found.is_empty() { Err(none(vec![pattern])) } else { Ok(found) }
             }
             Self::Endings(list) => {
                 let (mut found, mut missed) = (BTreeSet::new(), Vec::new());
                 for ending in list {
                     let before = found.len();
-                    found
-                        .extend(all().filter(|name| *name == ending || name.ends_with(&format!(".{ending}"))).cloned());
+                    let dotted = format!(".{ending}");
+                    found.extend(maps.keys().filter(|name| *name == ending || name.ends_with(&dotted)).cloned());
                     if found.len() == before {
                         missed.push(ending.as_str());
                     }

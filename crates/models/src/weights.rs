@@ -2,8 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::Tensor;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use variants::stream::{self, Stream};
+use variants::{
+    adapted::AdaptedLinear,
+    embedding::AdaptedEmbedding,
+    host::Place,
+    norm::AdaptedNorm,
+    stream::{self, Stream},
+};
 
 use crate::error::ModelError;
 
@@ -33,20 +40,32 @@ pub struct Wanted {
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    /// Names of tensors that are no floats, such as a stray `position_ids`.
+    foreign: Vec<String>,
 }
 
 impl Weights {
-    /// Reads a safetensors file of f32, f16 or bf16 tensors; `prefix` (e.g. `roberta.`) is taken off names.
-    pub fn read(bytes: &[u8], prefix: &str) -> Result<Self, ModelError> {
+    /// Reads a safetensors file of f32, f16 or bf16 tensors; one of `prefixes` (e.g. `roberta.`) is taken off names.
+    pub fn read(bytes: &[u8], prefixes: &[&str]) -> Result<Self, ModelError> {
+        let mut all = Self::default();
+        all.add(bytes, prefixes)?;
+        Ok(all)
+    }
+
+    /// Reads one file more, a shard of the same checkpoint.
+    pub fn add(&mut self, bytes: &[u8], prefixes: &[&str]) -> Result<(), ModelError> {
         let file = SafeTensors::deserialize(bytes)?;
-        let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
             if let Some(values) = widen(&view) {
-                let name = name.strip_prefix(prefix).unwrap_or(&name).to_owned();
-                tensors.insert(name, (view.shape().to_vec(), values));
+                let name = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name).to_owned();
+                if self.tensors.insert(name.clone(), (view.shape().to_vec(), values)).is_some() {
+                    return Err(ModelError::Tensors(vec![format!("`{name}` is there twice, with and without its prefix")]));
+                }
+            } else {
+                self.foreign.push(name);
             }
         }
-        Ok(Self { tensors })
+        Ok(())
     }
 
     /// First values of every wanted tensor, a function of `seed` and the tensor's name.
@@ -63,7 +82,7 @@ impl Weights {
             };
             (tensor.name.clone(), (tensor.shape.clone(), values))
         };
-        Self { tensors: wanted.iter().map(draw).collect() }
+        Self { tensors: wanted.iter().map(draw).collect(), foreign: Vec::new() }
     }
 
     /// Checks that every wanted tensor is there in its shape; all departures are named at once.
@@ -83,7 +102,63 @@ impl Weights {
 
     /// Names in the file that no wanted tensor has.
     pub fn unused(&self, wanted: &[Wanted]) -> Vec<String> {
-        self.tensors.keys().filter(|name| wanted.iter().all(|w| w.name != **name)).cloned().collect()
+        let known: std::collections::BTreeSet<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
+        let left = self.tensors.keys().filter(|name| !known.contains(name.as_str()));
+        let mut all: Vec<String> = left.chain(&self.foreign).cloned().collect();
+        all.sort();
+        all
+    }
+
+    /// Shape and values of a tensor, where the file has it.
+    pub fn find(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        self.tensors.get(name).map(|(shape, values)| (shape.as_slice(), values.as_slice()))
+    }
+
+    /// The tensors with these names alone.
+    #[must_use]
+    pub fn only(&self, names: &[&str]) -> Self {
+        let kept = names.iter().filter_map(|name| Some(((*name).to_owned(), self.tensors.get(*name)?.clone())));
+        Self { tensors: kept.collect(), foreign: Vec::new() }
+    }
+
+    fn wide(&self, name: &str) -> Vec<f64> {
+        self.get(name).iter().map(|v| f64::from(*v)).collect()
+    }
+
+    fn vector(&self, name: &str, place: &Place) -> Tensor<1> {
+        let values = self.wide(name);
+        let n = values.len();
+        place.tensor(values, [n])
+    }
+
+    /// torch's `Linear`, kept as `[d_out, d_in]`, with its bias where the configuration asks for one.
+    pub(crate) fn linear(&self, name: String, shape: [usize; 2], biased: bool, place: &Place) -> AdaptedLinear {
+        let [d_in, d_out] = shape;
+        let weight = place.tensor(transposed(self.get(&format!("{name}.weight")), d_out, d_in), shape);
+        let bias = biased.then(|| self.vector(&format!("{name}.bias"), place));
+        AdaptedLinear::new(name, weight, bias)
+    }
+
+    /// GPT-2's `Conv1D`, kept as `[d_in, d_out]`.
+    pub(crate) fn linear_as_stored(&self, name: String, shape: [usize; 2], place: &Place) -> AdaptedLinear {
+        let weight = place.tensor(self.wide(&format!("{name}.weight")), shape);
+        let bias = self.vector(&format!("{name}.bias"), place);
+        AdaptedLinear::new(name, weight, Some(bias))
+    }
+
+    pub(crate) fn layer_norm(&self, name: String, epsilon: f64, place: &Place) -> AdaptedNorm {
+        let (gamma, beta) =
+            (self.vector(&format!("{name}.weight"), place), self.vector(&format!("{name}.bias"), place));
+        AdaptedNorm::new(name, gamma, beta, epsilon)
+    }
+
+    pub(crate) fn square_norm(&self, name: String, epsilon: f64, place: &Place) -> AdaptedNorm {
+        let gamma = self.vector(&format!("{name}.weight"), place);
+        AdaptedNorm::root_mean_square(name, gamma, epsilon)
+    }
+
+    pub(crate) fn table(&self, name: &str, rows: usize, d: usize, place: &Place) -> AdaptedEmbedding {
+        AdaptedEmbedding::new(name, place.tensor(self.wide(&format!("{name}.weight")), [rows, d]))
     }
 
     /// A tensor that [`check`](Self::check) has found, row-major.

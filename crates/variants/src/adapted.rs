@@ -29,7 +29,30 @@ pub struct AdaptedLinear {
     weight: Tensor<2>,
     /// `[d_out]`
     bias: Option<Tensor<1>>,
+    fusion: Option<Fusion>,
     stacks: Vec<LinearStack>,
+}
+
+/// How a map that computes several in one (GPT-2's query, key and value) relates to slots for each of them.
+///
+/// A stack uses the parts where it targets one of them, and the whole where not: whatever it adapts or copies sits on one side.
+#[derive(Clone, Debug)]
+enum Fusion {
+    /// The fused map, with the names of its parts.
+    Whole(Vec<String>),
+    /// A part, with the names of all parts.
+    Part(Vec<String>),
+}
+
+impl Fusion {
+    /// Whether a stack with these targets uses the slot.
+    fn is_used(&self, targets: &std::collections::BTreeSet<String>) -> bool {
+        let divided = |parts: &[String]| parts.iter().any(|part| targets.contains(part));
+        match self {
+            Self::Whole(parts) => !divided(parts),
+            Self::Part(parts) => divided(parts),
+        }
+    }
 }
 
 /// What one stack has on one map.
@@ -90,7 +113,44 @@ impl AdaptedLinear {
     /// A frozen map, `weight` `[d_in, d_out]`.
     pub fn new(name: impl Into<String>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
         let name = name.into();
-        Self { site: dropout::site(&name), name, weight, bias, stacks: Vec::new() }
+        Self { site: dropout::site(&name), name, weight, bias, fusion: None, stacks: Vec::new() }
+    }
+
+    /// The same map as the whole of `parts`, which are slots of their own.
+    #[must_use]
+    pub fn whole_of(self, parts: &[String]) -> Self {
+        Self { fusion: Some(Fusion::Whole(parts.to_vec())), ..self }
+    }
+
+    /// The part called `name` of this fused map: columns `from..to` of its weight and bias, one of `parts`.
+    pub fn part(&self, name: impl Into<String>, parts: &[String], from: usize, to: usize) -> Self {
+        let [d_in, _] = self.shape();
+        let weight = self.weight.clone().slice([0..d_in, from..to]);
+        let bias = self.bias.clone().map(|bias| bias.slice([from..to]));
+        Self { fusion: Some(Fusion::Part(parts.to_vec())), ..Self::new(name, weight, bias) }
+    }
+
+    /// The fused map of `parts`, in their order, under this one's name: what merging into the parts makes of the whole.
+    pub fn refused(&self, parts: &[Self]) -> Self {
+        let weights = parts.iter().map(|part| part.weight.clone()).collect();
+        let biases: Option<Vec<Tensor<1>>> = parts.iter().map(|part| part.bias.clone()).collect();
+        Self {
+            weight: Tensor::cat(weights, 1),
+            bias: biases.map(|biases| Tensor::cat(biases, 0)),
+            stacks: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Stacks on this map.
+    pub fn stacks(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// Whether `stack` has anything of its own here.
+    pub fn is_used(&self, stack: usize) -> bool {
+        let LinearStack { adapter, weight, bias } = &self.stacks[stack];
+        adapter.is_some() || weight.is_some() || bias.is_some()
     }
 
     /// Full name, as Hugging Face has it.
@@ -122,6 +182,10 @@ impl AdaptedLinear {
     ) -> Result<(), AttachError> {
         let spec = plan.variant.spec();
         let runs = plan.runs.len();
+        if self.fusion.as_ref().is_some_and(|fusion| !fusion.is_used(&plan.targets)) {
+            self.stacks.push(LinearStack { adapter: None, weight: None, bias: None });
+            return Ok(());
+        }
         let targeted = plan.targets.contains(&self.name);
         let adapter = match &spec.delta {
             Some(_) if targeted => Some(self.adapter(plan, widest, place, shared)?),

@@ -1,4 +1,4 @@
-//! Layer norm whose gain and bias may be per-run copies.
+//! Layer norm and root-mean-square norm whose gain and bias may be per-run copies.
 
 use burn::tensor::{Tensor, module::layer_norm};
 
@@ -9,14 +9,15 @@ use crate::{
     slot::{StackPlan, copies},
 };
 
-/// `y = γ·(x − mean)/√(var + ε) + β`, with frozen `γ`, `β` or each run's own.
+/// `y = γ·(x − mean)/√(var + ε) + β`, or without `β` `y = γ·x/√(mean(x²) + ε)` (Zhang and Sennrich 2019, arXiv:1910.07467), with
+/// frozen `γ`, `β` or each run's own.
 #[derive(Clone, Debug)]
 pub struct AdaptedNorm {
     name: String,
     /// `[d]`
     gamma: Tensor<1>,
-    /// `[d]`
-    beta: Tensor<1>,
+    /// `[d]`; none makes it a root-mean-square norm.
+    beta: Option<Tensor<1>>,
     epsilon: f64,
     stacks: Vec<NormStack>,
 }
@@ -30,9 +31,23 @@ struct NormStack {
 }
 
 impl AdaptedNorm {
-    /// A frozen norm.
+    /// A frozen layer norm.
     pub fn new(name: impl Into<String>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Self {
-        Self { name: name.into(), gamma, beta, epsilon, stacks: Vec::new() }
+        Self { name: name.into(), gamma, beta: Some(beta), epsilon, stacks: Vec::new() }
+    }
+
+    /// A frozen root-mean-square norm.
+    pub fn root_mean_square(name: impl Into<String>, gamma: Tensor<1>, epsilon: f64) -> Self {
+        Self { name: name.into(), gamma, beta: None, epsilon, stacks: Vec::new() }
+    }
+
+    /// `x` without gain and bias, `[rows, seq, d]`.
+    fn normed(&self, x: Tensor<3>) -> Tensor<3> {
+        if self.beta.is_some() {
+            return layer_norm(x, self.gamma.ones_like(), None, self.epsilon);
+        }
+        let square = x.clone().square().mean_dim(2); // [rows, seq, 1]
+        x / (square + self.epsilon).sqrt()
     }
 
     /// Full name.
@@ -46,7 +61,7 @@ impl AdaptedNorm {
         let trained = spec.base == BaseSpec::Trained;
         self.stacks.push(NormStack {
             gamma: trained.then(|| copies(&self.gamma, runs)),
-            beta: (trained || spec.bias == BiasSpec::All).then(|| copies(&self.beta, runs)),
+            beta: self.beta.as_ref().filter(|_| trained || spec.bias == BiasSpec::All).map(|beta| copies(beta, runs)),
         });
     }
 
@@ -59,34 +74,40 @@ impl AdaptedNorm {
 
     /// `[rows, seq, d] -> [rows, seq, d]`.
     pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        if self.stacks.iter().all(|stack| stack.gamma.is_none() && stack.beta.is_none()) {
-            return layer_norm(x, self.gamma.clone(), Some(self.beta.clone()), self.epsilon);
-        }
         let [rows, seq, d] = x.dims();
-        let unit = self.gamma.ones_like();
-        let x = layer_norm(x, unit, None, self.epsilon);
+        if self.stacks.iter().all(|stack| stack.gamma.is_none() && stack.beta.is_none()) {
+            return match &self.beta {
+                Some(beta) => layer_norm(x, self.gamma.clone(), Some(beta.clone()), self.epsilon),
+                None => self.normed(x) * self.gamma.clone().reshape([1, 1, d]),
+            };
+        }
+        let x = self.normed(x);
         let own = |copy: &Option<Tensor<3>>, base: &Tensor<1>| {
             copy.clone().unwrap_or_else(|| base.clone().reshape([1, 1, d]))
         };
         let parts = split(&x, pass).into_iter().zip(&self.stacks).map(|(part, stack)| {
-            part * own(&stack.gamma, &self.gamma) + own(&stack.beta, &self.beta) // [runs, n, d]
+            let scaled = part * own(&stack.gamma, &self.gamma); // [runs, n, d]
+            match &self.beta {
+                Some(beta) => scaled + own(&stack.beta, beta),
+                None => scaled,
+            }
         });
         join(parts.collect(), rows, seq)
     }
 
     /// `γ` and `β` of one run, `[d]` each.
-    pub fn merged(&self, stack: usize, run: usize) -> [Tensor<1>; 2] {
+    pub fn merged(&self, stack: usize, run: usize) -> (Tensor<1>, Option<Tensor<1>>) {
         let own = |copy: &Option<Tensor<3>>, base: &Tensor<1>| match copy {
             Some(copy) => copy.clone().slice([run..run + 1]).reshape(base.shape()),
             None => base.clone(),
         };
         let stack = &self.stacks[stack];
-        [own(&stack.gamma, &self.gamma), own(&stack.beta, &self.beta)]
+        (own(&stack.gamma, &self.gamma), self.beta.as_ref().map(|beta| own(&stack.beta, beta)))
     }
 
     /// A frozen norm with one run's copies in place and no stacks.
     pub fn merge(&self, stack: usize, run: usize) -> Self {
-        let [gamma, beta] = self.merged(stack, run);
+        let (gamma, beta) = self.merged(stack, run);
         Self { gamma, beta, stacks: Vec::new(), ..self.clone() }
     }
 
@@ -96,8 +117,8 @@ impl AdaptedNorm {
     }
 
     /// The base's `γ` and `β`, without stacks.
-    pub fn base(&self) -> [Tensor<1>; 2] {
-        [self.gamma.clone(), self.beta.clone()]
+    pub fn base(&self) -> (Tensor<1>, Option<Tensor<1>>) {
+        (self.gamma.clone(), self.beta.clone())
     }
 
     /// Takes all stacks off; the base is as it was.

@@ -105,28 +105,31 @@ fn table_gradients(case: &Case, ids: &dyn Fn() -> Tensor<2, Int>) {
     }
 }
 
-/// A layer norm with per-run copies is the merged norm of each run.
+/// A norm, with mean or without, whose gain and bias are per-run copies is the merged norm of each run.
 pub fn norms_obey_the_laws_of_maps(case: &Case) {
     let [_, d] = case.shape;
     let place = case.place();
     let draw = |name: &str| place.tensor(stream::normal(&mut stream::generator(8, Stream::Data, name), d, 0.5), [d]);
-    let mut norm = AdaptedNorm::new("output.LayerNorm", draw("gamma") + 1.0, draw("beta"), 1e-5);
-    attach(&mut [Slot::Norm(&mut norm)], &case.plan(&case.seeds()), &place)
-        .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
-    let rng = &mut stream::generator(3, Stream::Data, "x");
-    let rows = case.runs * ROWS;
-    let x = place.tensor(stream::normal(rng, rows * SEQ * d, 1.0), [rows, SEQ, d]);
-    let base = norm.merge(0, 0).forward(x.clone(), &Pass { stacks: vec![] });
-    case.close("a norm starts as the base", &norm.forward(x.clone(), &case.pass(&Active::All)), &base);
-    for owned in norm.owned(0) {
-        let dims @ [runs, rows, cols] = owned.tensor.dims();
-        let rng = &mut stream::generator(9, Stream::Init, owned.name);
-        *owned.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
-    }
-    let y = norm.forward(x.clone(), &case.pass(&Active::All));
-    for run in 0..case.runs {
-        let rows = run * ROWS..(run + 1) * ROWS;
-        let alone = norm.merge(0, run).forward(x.clone().slice([rows.clone()]), &Pass { stacks: vec![] });
-        case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
+    let layer = AdaptedNorm::new("output.LayerNorm", draw("gamma") + 1.0, draw("beta"), 1e-5);
+    let square = AdaptedNorm::root_mean_square("input_layernorm", draw("gamma") + 1.0, 1e-5);
+    for mut norm in [layer, square] {
+        attach(&mut [Slot::Norm(&mut norm)], &case.plan(&case.seeds()), &place)
+            .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
+        let rng = &mut stream::generator(3, Stream::Data, "x");
+        let rows = case.runs * ROWS;
+        let x = place.tensor(stream::normal(rng, rows * SEQ * d, 1.0), [rows, SEQ, d]);
+        let base = norm.merge(0, 0).forward(x.clone(), &Pass { stacks: vec![] });
+        case.close("a norm starts as the base", &norm.forward(x.clone(), &case.pass(&Active::All)), &base);
+        for owned in norm.owned(0) {
+            let dims @ [runs, rows, cols] = owned.tensor.dims();
+            let rng = &mut stream::generator(9, Stream::Init, owned.name);
+            *owned.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+        }
+        let y = norm.forward(x.clone(), &case.pass(&Active::All));
+        for run in 0..case.runs {
+            let rows = run * ROWS..(run + 1) * ROWS;
+            let alone = norm.merge(0, run).forward(x.clone().slice([rows.clone()]), &Pass { stacks: vec![] });
+            case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
+        }
     }
 }

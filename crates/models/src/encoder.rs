@@ -1,28 +1,41 @@
-//! RoBERTa (and BERT's encoder): post-norm transformer encoder, under Hugging Face's module names.
+//! BERT and RoBERTa: post-norm transformer encoders, under Hugging Face's module names.
 //!
 //! `x = LN(E_word + E_position + E_type)`; each layer `x = LN(x + O·attention(x))`,
-//! `x = LN(x + W₂·gelu(W₁·x))`. Positions count from `pad_token_id + 1`, as in transformers.
+//! `x = LN(x + W₂·gelu(W₁·x))`. RoBERTa's positions count from `pad_token_id + 1`, BERT's from 0, as in transformers. A row is
+//! classified by its first token, which BERT passes through `tanh(pooler(x))`.
+//!
+//! Devlin et al. 2019, arXiv:1810.04805; Liu et al. 2019, arXiv:1907.11692.
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use variants::{
-    adapted::AdaptedLinear,
-    dropout,
-    embedding::AdaptedEmbedding,
-    host::Place,
-    norm::AdaptedNorm,
-    pass::{Pass, join, split},
-    slot::Slot,
+    adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Place, norm::AdaptedNorm, pass::Pass, slot::Slot,
 };
 
 use crate::{
+    attention::{attend, drop_hidden, drop_weights, split_heads},
+    config::{Activation, Purpose, divides, parse},
     error::ModelError,
-    weights::{Start, Wanted, Weights, transposed},
+    tokens::{Scheme, Tokens},
+    weights::{Start, Wanted, Weights},
 };
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// BERT, with a pooler.
+    Bert,
+    /// RoBERTa.
+    #[default]
+    Roberta,
+}
 
 /// The part of config.json that the architecture depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
+    /// Which encoder; from `model_type`.
+    #[serde(skip)]
+    pub kind: Kind,
     /// `d_model`
     pub hidden_size: usize,
     /// Layers.
@@ -33,37 +46,72 @@ pub struct Config {
     pub intermediate_size: usize,
     /// Tokens.
     pub vocab_size: usize,
-    /// Position embeddings, the offset's two included.
+    /// Position embeddings, RoBERTa's offset included.
     pub max_position_embeddings: usize,
     /// Token types.
     pub type_vocab_size: usize,
     /// Epsilon of layer norms.
+    #[serde(default = "epsilon")]
     pub layer_norm_eps: f64,
-    /// Padding token; positions count from the next number.
+    /// Padding token; RoBERTa's positions count from the next number.
+    #[serde(default)]
     pub pad_token_id: usize,
     /// Standard deviation of fresh weights.
+    #[serde(default = "deviation")]
     pub initializer_range: f64,
+    /// The function between the maps of a feed-forward layer.
+    #[serde(default = "gelu")]
+    pub hidden_act: Activation,
     /// Dropout of hidden states in training.
     pub hidden_dropout_prob: f64,
     /// Dropout of attention weights in training.
     pub attention_probs_dropout_prob: f64,
+    /// Dropout in a classification head; that of hidden states where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier_dropout: Option<f64>,
+    /// How positions enter; `absolute` is built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_embedding_type: Option<String>,
+}
+
+fn epsilon() -> f64 {
+    1e-12 // transformers' BertConfig and RobertaConfig
+}
+
+fn deviation() -> f64 {
+    0.02
+}
+
+fn gelu() -> Activation {
+    Activation::Gelu
 }
 
 impl Config {
-    /// Reads config.json.
-    pub fn read(json: &[u8]) -> Result<Self, ModelError> {
-        let config: Self = serde_json::from_slice(json).map_err(|error| ModelError::Config(error.to_string()))?;
-        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-            return Err(ModelError::Config(format!(
-                "hidden_size is `{}`, which `{}` heads do not divide",
-                config.hidden_size, config.num_attention_heads
-            )));
+    pub(crate) fn read(json: &[u8], kind: Kind) -> Result<Self, ModelError> {
+        let config = Self { kind, ..parse(json)? };
+        divides("hidden_size", config.hidden_size, config.num_attention_heads, "heads")?;
+        match config.position_embedding_type.as_deref() {
+            None | Some("absolute") => Ok(config),
+            Some(other) => Err(ModelError::Config(format!(
+                "position_embedding_type is `{other}`, but only `absolute` positions are built in"
+            ))),
         }
-        Ok(config)
     }
 
-    /// Every tensor of the encoder and its masked-language-modelling head.
-    pub fn wanted(&self, with_lm_head: bool) -> Vec<Wanted> {
+    /// Position of a row's first token.
+    fn first_position(&self) -> usize {
+        match self.kind {
+            Kind::Bert => 0,
+            Kind::Roberta => self.pad_token_id + 1,
+        }
+    }
+
+    pub(crate) fn longest(&self) -> usize {
+        self.max_position_embeddings.saturating_sub(self.first_position())
+    }
+
+    /// Every tensor that `purpose` needs.
+    pub(crate) fn wanted(&self, purpose: Purpose) -> Vec<Wanted> {
         let mut all = Vec::new();
         let d = self.hidden_size;
         let mut push = |name: String, shape: &[usize], start| all.push(Wanted { name, shape: shape.to_vec(), start });
@@ -95,43 +143,15 @@ impl Config {
             linear(&at("output.dense"), self.intermediate_size, d, &mut push);
             norm(&at("output.LayerNorm"), &mut push);
         }
-        if with_lm_head {
+        if purpose == Purpose::Classify && self.kind == Kind::Bert {
+            linear("pooler.dense", d, d, &mut push);
+        }
+        if purpose == Purpose::FillMasks {
             linear("lm_head.dense", d, d, &mut push);
             norm("lm_head.layer_norm", &mut push);
             push("lm_head.bias".to_owned(), &[self.vocab_size], Start::Zeros);
         }
         all
-    }
-}
-
-/// Token ids of a padded batch on the device.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    /// `[rows, seq]`
-    pub ids: Tensor<2, Int>,
-    /// `[rows, seq]`
-    pub positions: Tensor<2, Int>,
-    /// 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1, seq]`.
-    pub attention_bias: Tensor<4>,
-}
-
-impl Tokens {
-    /// From right-padded `ids` `[rows, seq]` with the real length of each row.
-    pub fn new(ids: &[u32], lengths: &[usize], pad: usize, place: &Place) -> Self {
-        let (rows, seq) = (lengths.len(), ids.len() / lengths.len());
-        let per_row = |f: &dyn Fn(usize, usize) -> i64| -> Vec<i64> {
-            lengths.iter().flat_map(|&length| (0..seq).map(move |p| (length, p))).map(|(l, p)| f(l, p)).collect()
-        };
-        let positions = per_row(&|length, p| if p < length { (pad + 1 + p) as i64 } else { pad as i64 });
-        let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
-        let int = |values: Vec<i64>| Tensor::from_data(TensorData::new(values, [rows, seq]), &place.device);
-        // Finite, so that a filler row of padding alone yields numbers and not NaN.
-        let bias = lengths.iter().flat_map(|&length| (0..seq).map(move |p| if p < length { 0.0 } else { -1e9 }));
-        Self {
-            ids: int(ids),
-            positions: int(positions),
-            attention_bias: place.tensor(bias.collect(), [rows, 1, 1, seq]),
-        }
     }
 }
 
@@ -150,7 +170,7 @@ struct Layer {
 
 /// The encoder.
 #[derive(Clone, Debug)]
-pub struct Roberta {
+pub struct Encoder {
     config: Config,
     place: Place,
     word: AdaptedEmbedding,
@@ -158,31 +178,16 @@ pub struct Roberta {
     token_type: AdaptedEmbedding,
     norm: AdaptedNorm,
     layers: Vec<Layer>,
+    pooler: Option<AdaptedLinear>,
 }
 
-impl Roberta {
-    /// The encoder from weights that fit `config`.
-    pub fn new(config: &Config, weights: &Weights, place: &Place) -> Result<Self, ModelError> {
-        weights.check(&config.wanted(false))?;
+impl Encoder {
+    /// The encoder from weights that were checked against what `purpose` wants of `config`.
+    pub(crate) fn new(config: &Config, weights: &Weights, purpose: Purpose, place: &Place) -> Self {
         let (d, wide) = (config.hidden_size, config.intermediate_size);
-        let vector = |name: &str| -> Tensor<1> {
-            let values: Vec<f64> = weights.get(name).iter().map(|v| f64::from(*v)).collect();
-            let n = values.len();
-            place.tensor(values, [n])
-        };
-        let linear = |name: String, d_in: usize, d_out: usize| {
-            let weight = place.tensor(transposed(weights.get(&format!("{name}.weight")), d_out, d_in), [d_in, d_out]);
-            let bias = vector(&format!("{name}.bias"));
-            AdaptedLinear::new(name, weight, Some(bias))
-        };
-        let norm = |name: String| {
-            let (gamma, beta) = (vector(&format!("{name}.weight")), vector(&format!("{name}.bias")));
-            AdaptedNorm::new(name, gamma, beta, config.layer_norm_eps)
-        };
-        let table = |name: &str, rows: usize| {
-            let values = weights.get(&format!("{name}.weight")).iter().map(|v| f64::from(*v)).collect();
-            AdaptedEmbedding::new(name, place.tensor(values, [rows, d]))
-        };
+        let linear = |name: String, d_in: usize, d_out: usize| weights.linear(name, [d_in, d_out], true, place);
+        let norm = |name: String| weights.layer_norm(name, config.layer_norm_eps, place);
+        let table = |name: &str, rows: usize| weights.table(name, rows, d, place);
         let layer = |index: usize| {
             let at = |rest: &str| format!("encoder.layer.{index}.{rest}");
             Layer {
@@ -196,7 +201,8 @@ impl Roberta {
                 output_norm: norm(at("output.LayerNorm")),
             }
         };
-        Ok(Self {
+        let pooled = purpose == Purpose::Classify && config.kind == Kind::Bert;
+        Self {
             config: config.clone(),
             place: place.clone(),
             word: table("embeddings.word_embeddings", config.vocab_size),
@@ -204,21 +210,30 @@ impl Roberta {
             token_type: table("embeddings.token_type_embeddings", config.type_vocab_size),
             norm: norm("embeddings.LayerNorm".to_owned()),
             layers: (0..config.num_hidden_layers).map(layer).collect(),
-        })
+            pooler: pooled.then(|| linear("pooler.dense".to_owned(), d, d)),
+        }
     }
 
-    /// The configuration.
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Where its tensors live.
-    pub fn place(&self) -> &Place {
+    pub(crate) fn set_dropout(&mut self, p: f64) {
+        self.config.hidden_dropout_prob = p;
+        self.config.attention_probs_dropout_prob = p;
+        self.config.classifier_dropout = None;
+    }
+
+    pub(crate) fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Every slot, in the order of the forward pass.
-    pub fn slots(&mut self) -> Vec<Slot<'_>> {
+    pub(crate) fn scheme(&self) -> Scheme {
+        let padding = (self.config.kind == Kind::Roberta).then_some(self.config.pad_token_id);
+        Scheme { first: self.config.first_position(), padding, causal: false }
+    }
+
+    pub(crate) fn slots(&mut self) -> Vec<Slot<'_>> {
         let mut slots = vec![
             Slot::Embedding(&mut self.word),
             Slot::Embedding(&mut self.position),
@@ -237,25 +252,25 @@ impl Roberta {
                 Slot::Norm(&mut layer.output_norm),
             ]);
         }
+        slots.extend(self.pooler.as_mut().map(Slot::Linear));
         slots
     }
 
-    /// Every linear map, in the order of the forward pass.
-    pub fn linears(&self) -> Vec<&AdaptedLinear> {
+    pub(crate) fn linears(&self) -> Vec<&AdaptedLinear> {
         self.layers
             .iter()
             .flat_map(|l| [&l.query, &l.key, &l.value, &l.attention_output, &l.intermediate, &l.output])
+            .chain(&self.pooler)
             .collect()
     }
 
-    /// The word embeddings, for tied output projections.
-    pub fn word(&self) -> &AdaptedEmbedding {
+    pub(crate) fn word(&self) -> &AdaptedEmbedding {
         &self.word
     }
 
     /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
-    pub fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let types = tokens.ids.zeros_like();
+    pub(crate) fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        let types = tokens.types.clone().unwrap_or_else(|| tokens.ids.zeros_like());
         let x = self.word.forward(tokens.ids.clone(), pass)
             + self.position.forward(tokens.positions.clone(), pass)
             + self.token_type.forward(types, pass); // [rows, seq, d_model]
@@ -266,60 +281,40 @@ impl Roberta {
         x
     }
 
+    /// The vector that a row is classified by, `[rows, 1, d_model]`, from hidden states.
+    pub(crate) fn pooled(&self, hidden: &Tensor<3>, pass: &Pass) -> Tensor<3> {
+        let [rows, _, d] = hidden.dims();
+        let first = hidden.clone().slice([0..rows, 0..1, 0..d]);
+        match &self.pooler {
+            Some(pooler) => pooler.forward(first, pass).tanh(),
+            None => first,
+        }
+    }
+
     fn layer(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let attended = self.attention(layer, index, x.clone(), tokens, pass);
         let attended = self.drop(attended, &format!("encoder.layer.{index}.attention.output"), pass);
         let x = layer.attention_norm.forward(x + attended, pass);
-        let wide = activation::gelu(layer.intermediate.forward(x.clone(), pass)); // [rows, seq, d_ffn]
+        let wide = self.config.hidden_act.apply(layer.intermediate.forward(x.clone(), pass)); // [rows, seq, d_ffn]
         let narrow = self.drop(layer.output.forward(wide, pass), &format!("encoder.layer.{index}.output"), pass);
         layer.output_norm.forward(x + narrow, pass)
     }
 
     fn attention(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let [rows, seq, d_model] = x.dims();
         let heads = self.config.num_attention_heads;
-        let d_head = d_model / heads;
-        let split_heads = |t: Tensor<3>| t.reshape([rows, seq, heads, d_head]).swap_dims(1, 2); // [rows, heads, seq, d_head]
+        let d_head = self.config.hidden_size / heads;
         // The scale goes on the smaller operand.
-        let query = split_heads(layer.query.forward(x.clone(), pass) * (1.0 / (d_head as f64).sqrt()));
-        let key = split_heads(layer.key.forward(x.clone(), pass));
-        let value = split_heads(layer.value.forward(x, pass));
-        let scores = query.matmul(key.swap_dims(2, 3)) + tokens.attention_bias.clone(); // [rows, heads, seq, seq]
-        let weights = self.drop_attention(activation::softmax(scores, 3), index, pass);
-        let mixed = weights.matmul(value).swap_dims(1, 2).reshape([rows, seq, d_model]);
+        let query = split_heads(layer.query.forward(x.clone(), pass) * (1.0 / (d_head as f64).sqrt()), heads);
+        let key = split_heads(layer.key.forward(x.clone(), pass), heads);
+        let value = split_heads(layer.value.forward(x, pass), heads);
+        let mixed = attend(query, key, value, tokens.attention_bias.clone(), |weights| {
+            let site = format!("encoder.layer.{index}.attention.self.dropout");
+            drop_weights(weights, &site, self.config.attention_probs_dropout_prob, pass, &self.place)
+        });
         layer.attention_output.forward(mixed, pass)
     }
 
-    /// Dropout of hidden states, `[rows, seq, d]`.
     fn drop(&self, x: Tensor<3>, site: &str, pass: &Pass) -> Tensor<3> {
-        self.drop_at(x, dropout::site(&format!("{site}.dropout")), self.config.hidden_dropout_prob, pass)
-    }
-
-    /// Dropout of attention weights, `[rows, heads, seq, seq]`; a position is a (query, head) pair and a
-    /// feature a key, so a bit does not depend on the padding.
-    fn drop_attention(&self, x: Tensor<4>, index: usize, pass: &Pass) -> Tensor<4> {
-        let p = self.config.attention_probs_dropout_prob;
-        if p == 0.0 {
-            return x;
-        }
-        let [rows, heads, seq, _] = x.dims();
-        let flat = x.swap_dims(1, 2).reshape([rows, seq * heads, seq]);
-        let site = dropout::site(&format!("encoder.layer.{index}.attention.self.dropout"));
-        self.drop_at(flat, site, p, pass).reshape([rows, seq, heads, seq]).swap_dims(1, 2)
-    }
-
-    fn drop_at(&self, x: Tensor<3>, site: u64, p: f64, pass: &Pass) -> Tensor<3> {
-        if p == 0.0 {
-            return x;
-        }
-        let [rows, positions, width] = x.dims();
-        let per_run = rows / pass.runs();
-        let parts = split(&x, pass).into_iter().zip(&pass.stacks).map(|(part, here)| {
-            match dropout::mask(here, site, p, [per_run, positions, width], &self.place) {
-                Some(mask) => part * mask,
-                None => part,
-            }
-        });
-        join(parts.collect(), rows, positions)
+        drop_hidden(x, &format!("{site}.dropout"), self.config.hidden_dropout_prob, pass, &self.place)
     }
 }

@@ -1,0 +1,145 @@
+//! One frozen backbone of any architecture.
+
+use burn::tensor::Tensor;
+use variants::{
+    adapted::AdaptedLinear,
+    embedding::AdaptedEmbedding,
+    host::Place,
+    pass::{Active, Pass},
+    slot::Slot,
+};
+
+use crate::{
+    config::{Config, Purpose},
+    encoder::{Encoder, Kind},
+    error::ModelError,
+    gpt2::Gpt2,
+    llama::Llama,
+    tokens::{Scheme, Tokens},
+    weights::Weights,
+};
+
+/// A backbone.
+#[derive(Clone, Debug)]
+pub enum Backbone {
+    /// BERT and RoBERTa.
+    Encoder(Encoder),
+    /// GPT-2.
+    Gpt2(Gpt2),
+    /// Llama.
+    Llama(Llama),
+}
+
+/// The same expression for every architecture.
+macro_rules! each {
+    ($backbone:expr, $model:ident => $value:expr) => {
+        match $backbone {
+            Backbone::Encoder($model) => $value,
+            Backbone::Gpt2($model) => $value,
+            Backbone::Llama($model) => $value,
+        }
+    };
+}
+
+impl Backbone {
+    /// The backbone of `config`; all tensors that are missing or have another shape are named at once.
+    pub fn new(config: &Config, weights: &Weights, purpose: Purpose, place: &Place) -> Result<Self, ModelError> {
+        weights.check(&config.wanted(if purpose == Purpose::FillMasks { Purpose::Classify } else { purpose }))?;
+        Ok(match config {
+            Config::Encoder(config) => Self::Encoder(Encoder::new(config, weights, purpose, place)),
+            Config::Gpt2(config) => Self::Gpt2(Gpt2::new(config, weights, place)),
+            Config::Llama(config) => Self::Llama(Llama::new(config, weights, purpose, place)?),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> Config {
+        match self {
+            Self::Encoder(model) => Config::Encoder(model.config().clone()),
+            Self::Gpt2(model) => Config::Gpt2(model.config().clone()),
+            Self::Llama(model) => Config::Llama(model.config().clone()),
+        }
+    }
+
+    /// Replaces every probability of dropout that config.json names.
+    pub fn set_dropout(&mut self, p: f64) {
+        each!(self, model => model.set_dropout(p));
+    }
+
+    /// Dropout before each linear map of a classification head.
+    pub fn head_dropout(&self) -> f64 {
+        match self {
+            Self::Encoder(model) => model.config().classifier_dropout.unwrap_or(model.config().hidden_dropout_prob),
+            Self::Gpt2(_) | Self::Llama(_) => 0.0,
+        }
+    }
+
+    /// Whether a classification head has a hidden layer of its own.
+    pub fn has_deep_head(&self) -> bool {
+        matches!(self, Self::Encoder(model) if model.config().kind == Kind::Roberta)
+    }
+
+    /// Where its tensors live.
+    pub fn place(&self) -> &Place {
+        each!(self, model => model.place())
+    }
+
+    /// How its batches are laid out.
+    pub fn scheme(&self) -> Scheme {
+        each!(self, model => model.scheme())
+    }
+
+    /// A padded batch, see [`Tokens::new`].
+    pub fn tokens(&self, ids: &[u32], types: &[u32], lengths: &[usize]) -> Tokens {
+        Tokens::new(ids, types, lengths, self.scheme(), self.place())
+    }
+
+    /// Every slot, in the order of the forward pass.
+    pub fn slots(&mut self) -> Vec<Slot<'_>> {
+        each!(self, model => model.slots())
+    }
+
+    /// Every linear map, in the order of the forward pass.
+    pub fn linears(&self) -> Vec<&AdaptedLinear> {
+        each!(self, model => model.linears())
+    }
+
+    /// The word embeddings, for tied output projections.
+    pub fn word(&self) -> &AdaptedEmbedding {
+        each!(self, model => model.word())
+    }
+
+    /// The output projection of a stack, `[runs or 1, vocabulary, d]`.
+    pub fn output(&self, stack: usize) -> Tensor<3> {
+        let untied = match self {
+            Self::Llama(model) => model.output(),
+            Self::Encoder(_) | Self::Gpt2(_) => None,
+        };
+        untied.map_or_else(|| self.word().table(stack), |table| table.clone().unsqueeze::<3>())
+    }
+
+    /// Folds one run's update into every slot and takes all stacks off.
+    pub fn merge(&mut self, stack: usize, run: usize, active: &Active) {
+        match self {
+            Self::Gpt2(model) => model.merge(stack, run, active),
+            other => other.slots().iter_mut().for_each(|slot| slot.merge(stack, run, active)),
+        }
+    }
+
+    /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
+    pub fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        each!(self, model => model.forward(tokens, pass))
+    }
+
+    /// The vector that a row is classified by, `[rows, 1, d_model]`: an encoder's first token, a decoder's last.
+    pub fn pooled(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        let hidden = self.forward(tokens, pass);
+        match self {
+            Self::Encoder(model) => model.pooled(&hidden, pass),
+            Self::Gpt2(_) | Self::Llama(_) => {
+                let [rows, seq, d] = hidden.dims();
+                hidden.reshape([rows * seq, d]).select(0, tokens.last.clone()).reshape([rows, 1, d])
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A padded batch of token ids on the device.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use variants::host::Place;
+
+/// Where the positions of a row start, and who sees whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// Position of a row's first token.
+    pub first: usize,
+    /// Position of padding, where it has one of its own; else it counts on.
+    pub padding: Option<usize>,
+    /// Whether a position sees only those before it.
+    pub causal: bool,
+}
+
+/// Token ids of a right-padded batch.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// `[rows, seq]`
+    pub ids: Tensor<2, Int>,
+    /// Token types, `[rows, seq]`; none counts as all 0.
+    pub types: Option<Tensor<2, Int>>,
+    /// `[rows, seq]`
+    pub positions: Tensor<2, Int>,
+    /// 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
+    pub attention_bias: Tensor<4>,
+    /// Flat index of each row's last token, `[rows]`.
+    pub last: Tensor<1, Int>,
+}
+
+impl Tokens {
+    /// From `ids` and `types` (empty: all 0), each `[rows, seq]` row-major, with the real length of each row.
+    pub fn new(ids: &[u32], types: &[u32], lengths: &[usize], scheme: Scheme, place: &Place) -> Self {
+        let (rows, seq) = (lengths.len(), ids.len() / lengths.len());
+        let cells = || lengths.iter().flat_map(|&length| (0..seq).map(move |p| (length, p)));
+        let position = |(length, p): (usize, usize)| match scheme.padding {
+            Some(padding) if p >= length => padding as i64,
+            _ => (scheme.first + p) as i64,
+        };
+        let int = |values: Vec<i64>| Tensor::from_data(TensorData::new(values, [rows, seq]), &place.device);
+        let wide = |values: &[u32]| values.iter().map(|id| i64::from(*id)).collect::<Vec<_>>();
+        // Finite, so that a filler row of padding alone yields numbers and not NaN.
+        let closed = |open: bool| if open { 0.0 } else { -1e9 };
+        let attention_bias = if scheme.causal {
+            let cells = lengths.iter().flat_map(|&length| {
+                (0..seq).flat_map(move |query| (0..seq).map(move |key| closed(key <= query && key < length.max(1))))
+            });
+            place.tensor(cells.collect(), [rows, 1, seq, seq])
+        } else {
+            place.tensor(cells().map(|(length, p)| closed(p < length)).collect(), [rows, 1, 1, seq])
+        };
+        let last = lengths.iter().enumerate().map(|(row, length)| (row * seq + length.saturating_sub(1)) as i64);
+        Self {
+            ids: int(wide(ids)),
+            types: types.iter().any(|kind| *kind > 0).then(|| int(wide(types))),
+            positions: int(cells().map(position).collect()),
+            attention_bias,
+            last: Tensor::from_data(TensorData::new(last.collect::<Vec<i64>>(), [rows]), &place.device),
+        }
+    }
+}
