@@ -44,7 +44,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.cola:
-        lines = options.cola.read_text(encoding="utf-8").splitlines()[:COUNT]
+        lines = options.cola.read_text(encoding="utf-8").split("\n")[:COUNT]
         sentences = [line.split("\t")[3] for line in lines]
     else:
         sentences = built()
