@@ -71,6 +71,11 @@ def arguments():
     return options
 
 
+def refuse(message):
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
 def rows(options, split):
     """Texts (one or two per row) and class numbers."""
     folder = options.data / {"cola": "CoLA", "rte": "RTE"}[options.task]
@@ -176,7 +181,7 @@ def matched(options, tokenizer):
     batches = json.loads(options.batches.read_text())
     steps = options.steps or len(batches)
     if steps > len(batches):
-        sys.exit(f"{options.batches}: {len(batches)} batches, but --steps is {steps}")
+        refuse(f"{options.batches}: {len(batches)} batches, but --steps is {steps}")
     train = Rows(options, tokenizer, "train", options.train_rows)
     model = adapted(options, options.seed)
     if options.init:
