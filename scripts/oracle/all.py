@@ -1,0 +1,14 @@
+"""Makes every committed fixture again, each script in a fresh process on one thread."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = ["subspace", "models", "metrics", "bleu"]
+
+if __name__ == "__main__":
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    for script in SCRIPTS:
+        path = Path(__file__).with_name(f"{script}.py")
+        subprocess.run([sys.executable, path], check=True, env=os.environ | one_thread)
