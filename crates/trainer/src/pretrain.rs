@@ -13,9 +13,11 @@ use data::{
     tokenize::Tokenizer,
 };
 use models::{
+    backbone::Backbone,
+    config::{self, Purpose},
+    encoder::Config,
     head::{Head, MaskedLm},
     network::{Named, Network},
-    roberta::{Config, Roberta, Tokens},
     weights::Weights,
 };
 use record::{CellId, StepEntry};
@@ -117,8 +119,7 @@ struct FillMasks<'a> {
 impl FillMasks<'_> {
     /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted, `[1]`.
     fn loss(&self, network: &Network, masked: &mask::MaskedBatch, pass: &Pass) -> [Tensor<1>; 2] {
-        let pad = self.text.tokenizer.pad_id() as usize;
-        let tokens = Tokens::new(&masked.batch.ids, &masked.batch.lengths, pad, self.place);
+        let tokens = network.backbone.tokens(&masked.batch.ids, &[], &masked.batch.lengths);
         let logits = network.fill_masks(&tokens, &masked.positions, pass); // [1, n, vocabulary]
         let [_, n, vocabulary] = logits.dims();
         let logs = activation::log_softmax(logits.reshape([n, vocabulary]), 1);
@@ -170,7 +171,7 @@ pub fn pretrain(
     evaluate_every: u64,
     report: &mut dyn FnMut(StepEntry, Option<(Held, Weights)>) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
-    let weights = Weights::random(&config.wanted(true), recipe.seed);
+    let weights = Weights::random(&config::Config::Encoder(config.clone()).wanted(Purpose::FillMasks), recipe.seed);
     let mut cohort = cohort(config, &weights, recipe, place)?;
     let text = Text { corpus: Corpus::new(recipe.seed), tokenizer, recipe };
     thread::scope(|scope| {
@@ -197,7 +198,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
         runs: vec![RunPlan { init_seed: recipe.seed, alpha: 1.0 }],
         targets: std::collections::BTreeSet::new(),
     };
-    let mut network = Network::new(Roberta::new(config, weights, place)?);
+    let mut network = Network::new(Backbone::new(&config::Config::Encoder(config.clone()), weights, Purpose::FillMasks, place)?);
     network.attach(&plan, Head::MaskedLm(MaskedLm::new(config, weights, 1, place)))?;
     let train = Hyper {
         steps: Some(recipe.steps),
