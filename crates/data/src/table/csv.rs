@@ -24,7 +24,11 @@ pub(super) fn read<'a>(file: &str, bytes: &'a [u8], layout: &Layout) -> Result<T
         .read_byte_record(&mut record)
         .map_err(|e| malformed(line, e.to_string(), "mend the line, or export the table again"))?
     {
-        line = record.position().map_or(line, |position| position.line() as usize);
+        // The parser's positions lie before the empty lines that it skips.
+        if let Some(position) = record.position() {
+            let before = bytes.iter().skip(position.byte() as usize).take_while(|byte| b"\r\n".contains(byte));
+            line = position.line() as usize + before.filter(|&&byte| byte == b'\n').count();
+        }
         let at_end = reader.position().byte() as usize == bytes.len() + SENTINEL.len();
         if at_end && record.len() == 1 && record[0] == SENTINEL[1..] {
             closed = true;

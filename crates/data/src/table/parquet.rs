@@ -10,12 +10,20 @@ use parquet::record::Field;
 use super::{Cell, Format, Table, at, utf8};
 use crate::error::DataError;
 
+const REMEDY: &str = "copy the file again, or write it uncompressed or with snappy, gzip or zstd";
+
 pub(super) fn read<'a>(file: &str, bytes: &[u8]) -> Result<Table<'a>, DataError> {
+    // The decoder indexes past the end of some damaged pages; a damaged file is an error, not a bug.
+    std::panic::catch_unwind(|| decode(file, bytes)).unwrap_or_else(|_| {
+        let reason = "a page is damaged".to_owned();
+        Err(DataError::Malformed { at: file.to_owned(), reason, remedy: REMEDY })
+    })
+}
+
+fn decode<'a>(file: &str, bytes: &[u8]) -> Result<Table<'a>, DataError> {
     let mut table = Table::empty(file, Format::Parquet);
-    let malformed = |at: String, e: &ParquetError| {
-        let remedy = "copy the file again, or write it uncompressed or with snappy, gzip or zstd";
-        DataError::Malformed { at, reason: e.to_string(), remedy }
-    };
+    let malformed =
+        |at: String, e: &ParquetError| DataError::Malformed { at, reason: e.to_string(), remedy: REMEDY };
     let whole = |e: ParquetError| malformed(file.to_owned(), &e);
     let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(whole)?;
     let schema = reader.metadata().file_metadata().schema();
