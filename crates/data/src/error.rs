@@ -118,7 +118,7 @@ pub enum DataError {
         column: usize,
     },
     /// A row that is longer or shorter than the header.
-    #[error("{at}: has {found} cells, but the table has {expected} columns (`{all}`); {}", remedy_of_columns(*.format))]
+    #[error("{at}: has {found} {}, but the table has {expected} columns (`{all}`); {}", if *.found == 1 { "cell" } else { "cells" }, remedy_of_columns(*.format))]
     Columns {
         /// File and line.
         at: String,
@@ -197,16 +197,14 @@ pub enum DataError {
     },
     /// Too few classes to tell apart.
     #[error(
-        "{file}: column `{column}` has {found} labels (`{all}`); a classification needs two or more, so check `label`"
+        "{file}: column `{column}` has only the label `{all}`; a classification needs two or more, so check `label`"
     )]
     FewLabels {
         /// The file.
         file: String,
         /// The column.
         column: String,
-        /// Number of labels.
-        found: usize,
-        /// The labels.
+        /// The one label.
         all: String,
     },
     /// F1 counts class 1 against the rest.

@@ -134,7 +134,7 @@ impl Reader<'_> {
         let table = Table::read(&part.path, bytes, &layout)?;
         if let (ShortRows::Skip, [first, ..]) = (layout.short_rows, table.skipped.as_slice()) {
             let (n, path) = (table.skipped.len(), &part.path);
-            self.notes.push(format!("{path}: left out {n} broken lines, the first at line {first}"));
+            self.notes.push(format!("{path}: broken lines left out: {n}, the first is line {first}"));
         }
         Ok(table)
     }

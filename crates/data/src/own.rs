@@ -136,7 +136,7 @@ impl OwnTask {
     fn check_splits(&self, problems: &mut Vec<String>) {
         match (&self.dev, self.dev_share) {
             (Some(_), Some(_)) => {
-                problems.push("dev_share: `dev` names a file already; keep one of the two".to_owned())
+                problems.push("dev_share: `dev` names a file already; keep one of the two".to_owned());
             }
             (None, None) => {
                 problems.push("dev: there is no evaluation split; name a file, or say `dev_share: 0.1`".to_owned());

@@ -204,7 +204,7 @@ fn every_task_loads_from_the_benchmarks_files() {
     assert_eq!(mnli.more_tests[0].0, "test_mismatched");
     check_example(true, &mnli.more_tests[0].1[0], ("TPM", "THM"), f32::NAN);
     let qqp = load("qqp", &folder(case("qqp"), "QQP")).unwrap();
-    assert_eq!(qqp.notes, ["QQP/train.tsv: left out 2 broken lines, the first at line 3"]);
+    assert_eq!(qqp.notes, ["QQP/train.tsv: broken lines left out: 2, the first is line 3"]);
 }
 
 /// The hub's names of the columns with text.
@@ -218,11 +218,14 @@ fn hub_columns(task: &str) -> &'static [&'static str] {
     }
 }
 
+/// Texts and label.
+type Row<'a> = (&'a str, &'a str, f32);
+
 /// One split as the hub has it.
-fn hub_split(task: &str, rows: &[(&str, &str, f32)], jsonl: bool) -> Vec<u8> {
+fn hub_split(task: &str, rows: &[Row<'_>], jsonl: bool) -> Vec<u8> {
     let (names, score) = (hub_columns(task), task == "stsb");
     if jsonl {
-        let line = |(i, (first, second, label)): (usize, &(&str, &str, f32))| {
+        let line = |(i, (first, second, label)): (usize, &Row<'_>)| {
             let mut object = serde_json::json!({ "idx": i });
             for (name, text) in names.iter().zip([first, second]) {
                 object[name] = serde_json::json!(text);
@@ -247,7 +250,7 @@ fn hub_split(task: &str, rows: &[(&str, &str, f32)], jsonl: bool) -> Vec<u8> {
 fn hub(case: &Case, jsonl: bool) -> MemoryFiles {
     let dev = [case.dev];
     let test = [(case.test.0, case.test.1, -1.0)];
-    let mut splits: Vec<(&str, &[(&str, &str, f32)])> = vec![("train", case.train)];
+    let mut splits: Vec<(&str, &[Row<'_>])> = vec![("train", case.train)];
     if case.task == "mnli" {
         splits.extend([("validation_matched", &dev[..]), ("validation_mismatched", &dev), ("test_matched", &test)]);
         splits.push(("test_mismatched", &test));
@@ -281,6 +284,19 @@ fn every_task_loads_from_the_hubs_files_to_the_same_examples() {
     }
 }
 
+/// The fixture was written by pyarrow 26.0.1 with the schema of `nyu-mll/glue`, the library's metadata included.
+#[test]
+fn a_file_of_another_writer_is_read() {
+    let bytes = include_bytes!("fixtures/rte_by_pyarrow.parquet").to_vec();
+    let files = MemoryFiles::default()
+        .with("rte/train-00000-of-00001.parquet", bytes.clone())
+        .with("rte/validation-00000-of-00001.parquet", bytes);
+    let train = load("rte", &files).unwrap().dataset.train;
+    check_example(true, &train[0], ("\" A lone quote.", "A quote."), 1.0);
+    check_example(true, &train[1], ("Zoë wrote\ta tab.", "Zoë wrote."), 0.0);
+    assert_eq!(train.len(), 2);
+}
+
 #[test]
 fn shards_follow_one_another_and_none_may_be_missing() {
     let shard = |i: usize| hub_split("rte", &[(["a", "b", "c"][i], "x", 0.0)], false);
@@ -310,7 +326,10 @@ fn mrpc_is_divided_by_the_benchmarks_ids() {
     let loaded = load("mrpc", &files.clone().with("MRPC/dev_ids.tsv", "3\t4\n")).unwrap();
     let firsts = |examples: &[Example]| examples.iter().map(|e| e.first.clone()).collect::<String>();
     let data = loaded.dataset;
-    assert_eq!((firsts(&data.train), firsts(&data.evaluation[0].1), firsts(&data.test)), ("ae".into(), "c".into(), "g".into()));
+    assert_eq!(
+        (firsts(&data.train), firsts(&data.evaluation[0].1), firsts(&data.test)),
+        ("ae".into(), "c".into(), "g".into())
+    );
     // Microsoft's test file has its labels.
     assert_eq!((data.evaluation[0].0.as_str(), data.test[0].label), ("dev", 1.0));
     let message = load("mrpc", &files.with("MRPC/mrpc_dev_ids.tsv", "9\t4\n")).unwrap_err().to_string();
@@ -334,7 +353,11 @@ fn errors_name_place_value_rule_and_way_out() {
     );
     refused("cola", &rte, &format!("task `cola`: memory has no files in `CoLA` or `cola`; it has `RTE`; {remedy}"));
     let no_files = MemoryFiles::default();
-    refused("cola", &no_files, &format!("task `cola`: memory has no files in `CoLA` or `cola`; it has no files; {remedy}"));
+    refused(
+        "cola",
+        &no_files,
+        &format!("task `cola`: memory has no files in `CoLA` or `cola`; it has no files; {remedy}"),
+    );
     let mut no_dev = rte.clone();
     no_dev.files.remove("RTE/dev.tsv");
     refused(
@@ -417,8 +440,18 @@ fn submissions_are_as_the_benchmark_wants_them() {
         assert_eq!(submission(task, split, predictions).unwrap_err().to_string(), message);
     };
     let evaluate = "so evaluate the run that made it";
-    refused("rte", "test", &[0.0, 2.0], &format!("task `rte`: prediction 1 is `2`; it has to be a class id from 0 to 1, {evaluate}"));
-    refused("stsb", "test", &[f64::NAN], &format!("task `stsb`: prediction 0 is `NaN`; it has to be a finite score, {evaluate}"));
+    refused(
+        "rte",
+        "test",
+        &[0.0, 2.0],
+        &format!("task `rte`: prediction 1 is `2`; it has to be a class id from 0 to 1, {evaluate}"),
+    );
+    refused(
+        "stsb",
+        "test",
+        &[f64::NAN],
+        &format!("task `stsb`: prediction 0 is `NaN`; it has to be a finite score, {evaluate}"),
+    );
     refused(
         "mnli",
         "dev_matched",

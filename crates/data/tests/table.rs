@@ -30,7 +30,11 @@ fn refused(layout: &Layout, bytes: &[u8], message: &str) {
 #[test]
 fn tsv_has_no_quoting_and_takes_marks_and_line_ends() {
     let rows: &[&[&str]] = &[&["\" lone", "0"], &["\"a\"", ""]];
-    for text in ["s\tlabel\n\" lone\t0\n\"a\"\t\n", "s\tlabel\r\n\" lone\t0\r\n\"a\"\t\r\n\r\n", "s\tlabel\n\" lone\t0\n\"a\"\t"] {
+    for text in [
+        "s\tlabel\n\" lone\t0\n\"a\"\t\n",
+        "s\tlabel\r\n\" lone\t0\r\n\"a\"\t\r\n\r\n",
+        "s\tlabel\n\" lone\t0\n\"a\"\t",
+    ] {
         check(Format::Tsv, text.as_bytes(), &["s", "label"], rows, &[2, 3]);
         check(Format::Tsv, format!("{BOM}{text}").as_bytes(), &["s", "label"], rows, &[2, 3]);
     }
@@ -108,7 +112,7 @@ fn errors_name_place_value_rule_and_way_out() {
     refused(
         &csv,
         b"a,b\n\"1\n\",2\n1\n",
-        "d/f, line 4: has 1 cells, but the table has 2 columns (`a, b`); put a field that holds a delimiter or a line end in \
+        "d/f, line 4: has 1 cell, but the table has 2 columns (`a, b`); put a field that holds a delimiter or a line end in \
          quotes; a table without quoting is `tsv`",
     );
     let not_utf8 = "is `0xff`, which is not UTF-8; convert the file with `iconv -t UTF-8`";

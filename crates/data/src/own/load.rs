@@ -35,7 +35,7 @@ pub fn load(task: &OwnTask, files: &dyn Files) -> Result<Loaded, DataError> {
                     return Err(DataError::EmptySplit { task: task.name.clone(), share, rows: n_rows, split });
                 }
             }
-            reader.notes.push(format!("{}: {} of {n_rows} rows are held out as dev", task.train, dev.len()));
+            reader.notes.push(format!("{}: held out as dev: {} of {n_rows} rows", task.train, dev.len()));
             (train, dev)
         }
     };
@@ -97,7 +97,7 @@ fn objective(task: &OwnTask, train: &Table<'_>) -> Result<Objective, DataError> 
     };
     let (found, all) = (labels.len(), labels.join("`, `"));
     if found < 2 {
-        return Err(DataError::FewLabels { file: train.file.clone(), column: task.label.clone(), found, all });
+        return Err(DataError::FewLabels { file: train.file.clone(), column: task.label.clone(), all });
     }
     if found != 2 && task.metrics().contains(&Metric::F1) {
         return Err(DataError::F1Labels { task: task.name.clone(), found, all });
@@ -191,7 +191,7 @@ impl Reader<'_> {
         let blank = |text: &str| text.trim().is_empty();
         let n_blank = examples.iter().filter(|e| blank(&e.first) || e.second.as_deref().is_some_and(blank)).count();
         if n_blank > 0 {
-            self.notes.push(format!("{}: {n_blank} rows have an empty text", table.file));
+            self.notes.push(format!("{}: rows with an empty text: {n_blank}", table.file));
         }
         Ok(examples)
     }

@@ -22,8 +22,7 @@ pub(super) fn read<'a>(file: &str, bytes: &[u8]) -> Result<Table<'a>, DataError>
 
 fn decode<'a>(file: &str, bytes: &[u8]) -> Result<Table<'a>, DataError> {
     let mut table = Table::empty(file, Format::Parquet);
-    let malformed =
-        |at: String, e: &ParquetError| DataError::Malformed { at, reason: e.to_string(), remedy: REMEDY };
+    let malformed = |at: String, e: &ParquetError| DataError::Malformed { at, reason: e.to_string(), remedy: REMEDY };
     let whole = |e: ParquetError| malformed(file.to_owned(), &e);
     let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(whole)?;
     let schema = reader.metadata().file_metadata().schema();
