@@ -1,11 +1,17 @@
-//! Data of the project: the suite `glue_mini`, the language it is made of, tokens, batches, order, metrics.
+//! Data of the project: the suite `glue_mini` and the language it is made of, GLUE and users' own tasks from their files, tokens,
+//! batches, order, metrics.
 //!
-//! Everything here is a pure function of seeds: no file is read, no clock, no network, no thread-local generator.
+//! Everything here is a pure function of seeds and of bytes that callers bring: no file is opened, no clock, no network, no
+//! thread-local generator.
 //!
 //! | module | one sentence |
 //! |---|---|
 //! | [`language`] | words, scenes and sentences of a small English-like language |
 //! | [`suite`] | the tasks, and how their splits are made |
+//! | [`glue`] | the nine tasks of GLUE as shipped, and predictions to hand in |
+//! | [`own`] | a user's task from YAML alone |
+//! | [`source`] | where files come from |
+//! | [`table`] | bytes of TSV, CSV, JSON lines or Parquet to rows |
 //! | [`task`] | what a task is: objective, metrics, examples |
 //! | [`corpus`] | pretraining text |
 //! | [`tokenize`] | text to token ids |
@@ -18,10 +24,14 @@
 pub mod batch;
 pub mod corpus;
 pub mod error;
+pub mod glue;
 pub mod language;
 pub mod mask;
 pub mod metric;
 pub mod order;
+pub mod own;
+pub mod source;
 pub mod suite;
+pub mod table;
 pub mod task;
 pub mod tokenize;

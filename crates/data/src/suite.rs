@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::DataError;
+use crate::error::{DataError, nearest};
 use crate::language::draw::{Draw, Pool};
 use crate::language::lexicon::lexicon;
 use crate::metric::Metric;
@@ -237,9 +237,4 @@ fn check_suite(suite: &str) -> Result<(), DataError> {
         return Ok(());
     }
     Err(DataError::UnknownSuite { name: suite.to_owned(), nearest: nearest(suite, &names), all: names.join(", ") })
-}
-
-fn nearest(name: &str, valid: &[&str]) -> String {
-    let nearest = valid.iter().min_by_key(|candidate| strsim::levenshtein(name, candidate));
-    nearest.copied().unwrap_or_default().to_owned()
 }

@@ -108,6 +108,17 @@ impl Dataset {
     }
 }
 
+/// A dataset that came from files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The task with its examples; a test example whose label is withheld has the label NaN and is for prediction only.
+    pub dataset: Dataset,
+    /// Test splits beside [`Dataset::test`], by name.
+    pub more_tests: Vec<(String, Vec<Example>)>,
+    /// What was left out or decided while reading, for the user to see.
+    pub notes: Vec<String>,
+}
+
 fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
     bytes.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)]).collect()
