@@ -38,6 +38,22 @@ pub const MODELS: &[Embedded] = &[
     },
 ];
 
+/// config.json of checkpoints that many experiments name, as published, so that these can be checked where the files are not at hand.
+const KNOWN: &[(&str, &[u8])] = &[
+    ("roberta-base", include_bytes!("../assets/configs/roberta-base.json")),
+    ("roberta-large", include_bytes!("../assets/configs/roberta-large.json")),
+    ("bert-base-uncased", include_bytes!("../assets/configs/bert-base-uncased.json")),
+    ("gpt2", include_bytes!("../assets/configs/gpt2.json")),
+    ("gpt2-medium", include_bytes!("../assets/configs/gpt2-medium.json")),
+];
+
+/// The configuration of a published checkpoint, by its repository's name with or without the organisation.
+pub fn known(repository: &str) -> Option<&'static [u8]> {
+    let name = repository.rsplit('/').next()?;
+    let is_theirs = !repository.contains('/') || ["FacebookAI/", "google-bert/", "openai-community/"].iter().any(|org| repository.starts_with(org));
+    KNOWN.iter().find(|(known, _)| is_theirs && *known == name).map(|(_, config)| *config)
+}
+
 /// The model called `name`.
 pub fn find(name: &str) -> Result<&'static Embedded, ModelError> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| {

@@ -43,6 +43,16 @@ pub enum TrainError {
         /// What is wrong, and the way out.
         reason: String,
     },
+    /// Files of the hub cannot be had.
+    #[error("{name}: cannot be downloaded: {reason}; {way_out}")]
+    Hub {
+        /// As written.
+        name: String,
+        /// What went wrong.
+        reason: String,
+        /// What to do instead.
+        way_out: String,
+    },
     /// Nothing at a path is an adapter.
     #[error(
         "{}: no adapter here; give a run's folder (with adapter.safetensors), such a file, or a PEFT folder (with \
