@@ -68,7 +68,7 @@ fn utf8<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, DataError> {
         Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => {
             let valid = &bytes[..error.valid_up_to()];
-            let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
+            let line = valid.split(|&byte| byte == b'\n').count();
             let problem = format!("byte `{:#04x}` is not UTF-8", bytes[valid.len()]);
             Err(at(file, line, &problem, "save the file as UTF-8"))
         }

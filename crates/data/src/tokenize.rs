@@ -15,6 +15,7 @@
 pub mod special;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use tokenizers::PostProcessor;
 use tokenizers::processors::PostProcessorWrapper;
@@ -106,9 +107,9 @@ impl Tokenizer {
     }
 
     /// Every token of a text without the frame, and the bytes of the text that it stands for, `[length]`.
-    pub(crate) fn spans(&self, text: &str) -> Result<Vec<(u32, (usize, usize))>, DataError> {
+    pub(crate) fn spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, DataError> {
         let raw = self.inner.encode(text, false).map_err(refused)?;
-        Ok(raw.get_ids().iter().copied().zip(raw.get_offsets().iter().copied()).collect())
+        Ok(raw.get_ids().iter().copied().zip(raw.get_offsets().iter().map(|&(start, end)| start..end)).collect())
     }
 
     /// The ids that the frame puts before a text.

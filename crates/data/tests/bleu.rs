@@ -1,7 +1,7 @@
-//! BLEU against values worked by hand and against `sacrebleu` 2.6.0, whose scores `fixtures/bleu*.json` hold.
+//! BLEU against values worked by hand and against `sacrebleu` 2.6.0: `fixtures/bleu*.json`, `scripts/oracle/bleu_edge.py`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data::bleu::{Tokenization, corpus_bleu};
 use serde::Deserialize;
@@ -42,14 +42,10 @@ fn check(case: &Case) {
 #[test]
 fn scores_are_sacrebleu_s() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.starts_with("bleu") && name.ends_with(".json") {
-            files.push(path);
-        }
-    }
+    let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let is_bleu = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem.to_string_lossy().starts_with("bleu"));
+    let files: Vec<PathBuf> =
+        all.filter(is_bleu).filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
     assert!(!files.is_empty(), "there is at least one fixture");
     for file in files {
         let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();

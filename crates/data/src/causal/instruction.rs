@@ -114,7 +114,7 @@ impl Encoder<'_> {
             }
         };
         let mut targets = vec![false; ids.len()];
-        for (id, (start, end)) in self.tokenizer.spans(&text)? {
+        for (id, Range { start, end }) in self.tokenizer.spans(&text)? {
             ids.push(id);
             // A token without letters of its own belongs where it stands.
             targets.push(learnt.iter().any(|turn| start < turn.end && end.max(start + 1) > turn.start));
