@@ -168,6 +168,23 @@ fn a_template_that_changes_earlier_turns_is_refused() {
 }
 
 #[test]
+fn template_and_tokenizer_must_end_texts_alike() {
+    let config = br#"{"chat_template": "{{ messages[0].content }}", "eos_token": "you"}"#;
+    let template = ChatTemplate::from_config(config, None).unwrap();
+    let problem = "the chat template ends texts with `you`, the tokenizer with `<eos>`";
+    let way_out = "give the tokenizer the tokenizer_config.json of the template";
+    let line = r#"{"messages": [{"role": "assistant", "content": "hi"}]}"#;
+    check(line, Some(&template), 99, Err(&format!("data.jsonl:1: {problem}; {way_out}")));
+    let tokenizer = tokenizer().with_config(config).unwrap();
+    let encoder = Encoder { file: "data.jsonl", tokenizer: &tokenizer, template: Some(&template), max_len: 9 };
+    let items = instruction::parse("data.jsonl", line.as_bytes()).unwrap();
+    // The prompt of this template is an error: it reads a message that is not there.
+    assert!(
+        encoder.instruction(&items[0]).unwrap_err().to_string().starts_with("data.jsonl:1: tokenizer_config.json: ")
+    );
+}
+
+#[test]
 fn lines_of_no_form_are_refused() {
     let forms =
         r#"write `{"prompt": "..", "completion": ".."}` or `{"messages": [{"role": "..", "content": ".."}, ..]}`"#;

@@ -65,6 +65,11 @@ impl ChatTemplate {
         Ok(Self { environment, tokens: tokens.collect() })
     }
 
+    /// What the configuration names as `eos_token`.
+    pub fn end_token(&self) -> Option<&str> {
+        self.tokens.get("eos_token").map(String::as_str)
+    }
+
     /// The text of a conversation; with `generation_prompt`, up to where the assistant's answer begins.
     pub fn render(&self, messages: &[Message], generation_prompt: bool) -> Result<String, DataError> {
         let mut context: BTreeMap<&str, Value> =

@@ -186,9 +186,18 @@ impl Encoder<'_> {
     }
 
     fn template_for(&self, item: &Instruction) -> Result<&ChatTemplate, DataError> {
-        const WAY_OUT: &str = "give the tokenizer_config.json of a chat model, or lines with `prompt` and `completion`";
-        self.template
-            .ok_or_else(|| at(self.file, item.line, "`messages` need a chat template, and there is none", WAY_OUT))
+        const FILE: &str = "give the tokenizer_config.json of a chat model, or lines with `prompt` and `completion`";
+        let refused = |problem: &str, way_out| at(self.file, item.line, problem, way_out);
+        let template =
+            self.template.ok_or_else(|| refused("`messages` need a chat template, and there is none", FILE))?;
+        // Otherwise no turn would end with what the tokenizer takes for the end.
+        match (template.end_token(), self.end()?) {
+            (Some(theirs), ours) if theirs != ours => {
+                let problem = format!("the chat template ends texts with `{theirs}`, the tokenizer with `{ours}`");
+                Err(refused(&problem, "give the tokenizer the tokenizer_config.json of the template"))
+            }
+            _ => Ok(template),
+        }
     }
 
     /// The end token as text.
