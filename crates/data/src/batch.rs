@@ -2,15 +2,32 @@
 
 use crate::error::DataError;
 use crate::task::Example;
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{Encoding, Tokenizer};
 
 /// One example as token ids.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Encoded {
     /// Token ids with special tokens, `[length]`.
     pub ids: Vec<u32>,
-    /// Class index or score.
+    /// Type ids, `[length]`; empty means all 0.
+    pub types: Vec<u32>,
+    /// Which tokens a causal model learns to predict from those before them, `[length]`; empty where a head learns the label.
+    pub targets: Vec<bool>,
+    /// Class index or score; 0 where tokens are learnt.
     pub label: f32,
+}
+
+impl Encoded {
+    /// A text whose label a head learns.
+    pub fn labelled(encoding: Encoding, label: f32) -> Self {
+        Self { ids: encoding.ids, types: encoding.types, targets: Vec::new(), label }
+    }
+
+    /// Tokens of which a causal model learns those that `targets` marks, `[length]` each.
+    pub fn causal(ids: Vec<u32>, targets: Vec<bool>) -> Self {
+        assert_eq!(ids.len(), targets.len(), "one mark per token");
+        Self { types: vec![0; ids.len()], ids, targets, label: 0.0 }
+    }
 }
 
 /// Examples as token ids.
@@ -23,10 +40,8 @@ pub struct EncodedSet {
 impl EncodedSet {
     /// Encodes every example, each to at most `max_len` tokens.
     pub fn encode_all(tokenizer: &Tokenizer, examples: &[Example], max_len: usize) -> Result<Self, DataError> {
-        let encode = |e: &Example| {
-            let ids = tokenizer.encode(&e.first, e.second.as_deref(), max_len)?;
-            Ok(Encoded { ids, label: e.label })
-        };
+        let encode =
+            |e: &Example| Ok(Encoded::labelled(tokenizer.encode(&e.first, e.second.as_deref(), max_len)?, e.label));
         Ok(Self { rows: examples.iter().map(encode).collect::<Result<_, DataError>>()? })
     }
 
@@ -45,6 +60,10 @@ pub struct Batch {
     pub seq: usize,
     /// Token ids, `[rows, seq]` row-major, padded on the right.
     pub ids: Vec<u32>,
+    /// Type ids, `[rows, seq]`; 0 where padded.
+    pub types: Vec<u32>,
+    /// 1 where the token at this position is learnt, else 0, `[rows, seq]`; nothing predicts position 0, so a loss leaves it out.
+    pub targets: Vec<f32>,
     /// Tokens of each row before padding, `[rows]`; 0 for a filler row.
     pub lengths: Vec<usize>,
     /// Labels, `[rows]`; 0 for a filler row.
@@ -59,9 +78,15 @@ impl Batch {
         assert!(indices.len() <= rows, "{} indices do not fit into {rows} rows", indices.len());
         let chosen: Vec<&Encoded> = indices.iter().map(|&i| &set.rows[i]).collect();
         let seq = chosen.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        let mut batch = Self { rows, seq, ids: vec![pad_id; rows * seq], ..Self::default() };
+        let (ids, types, targets) = (vec![pad_id; rows * seq], vec![0; rows * seq], vec![0.0; rows * seq]);
+        let mut batch = Self { rows, seq, ids, types, targets, ..Self::default() };
         for (row, encoded) in chosen.iter().enumerate() {
-            batch.ids[row * seq..][..encoded.ids.len()].copy_from_slice(&encoded.ids);
+            let start = row * seq;
+            batch.ids[start..][..encoded.ids.len()].copy_from_slice(&encoded.ids);
+            batch.types[start..][..encoded.types.len()].copy_from_slice(&encoded.types);
+            for (position, &target) in encoded.targets.iter().enumerate() {
+                batch.targets[start + position] = f32::from(u8::from(target));
+            }
         }
         let filled = |value: &dyn Fn(&Encoded) -> f32| {
             let mut values: Vec<f32> = chosen.iter().map(|e| value(e)).collect();
@@ -80,11 +105,9 @@ impl Batch {
         if seq <= self.seq {
             return;
         }
-        let mut ids = vec![pad_id; self.rows * seq];
-        for row in 0..self.rows {
-            ids[row * seq..][..self.seq].copy_from_slice(&self.ids[row * self.seq..][..self.seq]);
-        }
-        self.ids = ids;
+        self.ids = widened(&self.ids, [self.rows, self.seq], seq, pad_id);
+        self.types = widened(&self.types, [self.rows, self.seq], seq, 0);
+        self.targets = widened(&self.targets, [self.rows, self.seq], seq, 0.0);
         self.seq = seq;
     }
 
@@ -96,6 +119,8 @@ impl Batch {
             part.pad_to(seq, pad_id);
             whole.rows += part.rows;
             whole.ids.append(&mut part.ids);
+            whole.types.append(&mut part.types);
+            whole.targets.append(&mut part.targets);
             whole.lengths.append(&mut part.lengths);
             whole.labels.append(&mut part.labels);
             whole.weights.append(&mut part.weights);
@@ -107,4 +132,13 @@ impl Batch {
     pub fn row(&self, row: usize) -> &[u32] {
         &self.ids[row * self.seq..][..self.seq]
     }
+}
+
+/// `[rows, from]` to `[rows, to]`, filled on the right.
+fn widened<T: Copy>(values: &[T], [rows, from]: [usize; 2], to: usize, filler: T) -> Vec<T> {
+    let mut wide = vec![filler; rows * to];
+    for row in 0..rows {
+        wide[row * to..][..from].copy_from_slice(&values[row * from..][..from]);
+    }
+    wide
 }

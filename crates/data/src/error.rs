@@ -33,13 +33,18 @@ pub enum DataError {
         /// What the parser said.
         reason: String,
     },
-    /// A token every encoder of this project needs is missing.
+    /// A token that something needs is missing.
     #[error(
-        "tokenizer: the vocabulary has no token `{token}`; a RoBERTa tokenizer has `<s>`, `<pad>`, `</s>`, `<unk>` and `<mask>`"
+        "tokenizer: the vocabulary has no token {tried} to {purpose}; add one to `added_tokens` of tokenizer.json, or name a token \
+         of the vocabulary as `{key}` in tokenizer_config.json"
     )]
     MissingToken {
-        /// The token.
-        token: &'static str,
+        /// Names that were looked for.
+        tried: String,
+        /// What the token is for.
+        purpose: &'static str,
+        /// The key that names it.
+        key: &'static str,
     },
     /// The length limit leaves no room for text.
     #[error("max_len: is `{max_len}`, but the special tokens alone take {special}; use at least {least}", least = special + 1)]
@@ -276,4 +281,14 @@ fn remedy_of_columns(format: Format) -> &'static str {
 pub(crate) fn nearest(name: &str, valid: &[&str]) -> String {
     let nearest = valid.iter().min_by_key(|candidate| strsim::levenshtein(name, candidate));
     nearest.copied().unwrap_or_default().to_owned()
+    /// A text that the caller gave is not what it should be.
+    #[error("{place}: {problem}; {way_out}")]
+    Text {
+        /// File, file and line, or name of a setting.
+        place: String,
+        /// What was found, against which rule.
+        problem: String,
+        /// What to do.
+        way_out: String,
+    },
 }

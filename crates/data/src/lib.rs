@@ -20,8 +20,12 @@
 //! | [`order`] | seeded, length-bucketed epochs |
 //! | [`metric`] | accuracy, F1, Matthews, Pearson, Spearman |
 //! | [`error`] | what can go wrong |
+//! | [`bleu`] | corpus BLEU |
+//! | [`causal`] | text for causal language models: pairs, blocks, instructions |
 
 pub mod batch;
+pub mod bleu;
+pub mod causal;
 pub mod corpus;
 pub mod error;
 pub mod glue;

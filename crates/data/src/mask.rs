@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::batch::Batch;
 use crate::corpus::salient_words;
+use crate::error::DataError;
 use crate::tokenize::Tokenizer;
 
 /// Share of the salient words ([`crate::corpus::salient_words`]) that become targets.
@@ -34,7 +35,10 @@ pub struct MaskedBatch {
 /// Every word is a target independently, with [`SALIENT_SHARE`] or [`PLAIN_SHARE`]; a row with words has at least one target, and
 /// special tokens are never targets. Names and nouns that no context determines would fill most of a uniform draw, and the noise of
 /// their gradients hides the words that carry meaning; Guu et al., *REALM*, ICML 2020, section 3.4 mask salient spans for that reason.
-pub fn mask(mut batch: Batch, tokenizer: &Tokenizer, seed: u64, step: u64) -> MaskedBatch {
+///
+/// An error says that the vocabulary has no token to mask with.
+pub fn mask(mut batch: Batch, tokenizer: &Tokenizer, seed: u64, step: u64) -> Result<MaskedBatch, DataError> {
+    let mask_id = tokenizer.mask_id()?;
     let special = tokenizer.special_ids();
     let salient: BTreeSet<u32> = salient_words().into_iter().filter_map(|word| tokenizer.id(word)).collect();
     let words: Vec<u32> = (0..tokenizer.vocab_size() as u32).filter(|id| !special.contains(id)).collect();
@@ -48,13 +52,13 @@ pub fn mask(mut batch: Batch, tokenizer: &Tokenizer, seed: u64, step: u64) -> Ma
             targets.push(batch.ids[position]);
             let roll = rng.random::<f64>();
             if roll < MASKED_SHARE {
-                batch.ids[position] = tokenizer.mask_id();
+                batch.ids[position] = mask_id;
             } else if roll < MASKED_SHARE + RANDOM_SHARE {
                 batch.ids[position] = words[rng.random_range(0..words.len())];
             }
         }
     }
-    MaskedBatch { batch, positions, targets }
+    Ok(MaskedBatch { batch, positions, targets })
 }
 
 /// The targets among the candidates, ascending; where the draw takes none, the one that came nearest.

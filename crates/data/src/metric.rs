@@ -145,3 +145,10 @@ fn average_ranks(values: &[f64]) -> Vec<f64> {
     }
     ranks
 }
+
+/// `exp` of the mean negative log-likelihood per target token, from its sum over `targets` tokens; NaN for none.
+///
+/// The sum runs over all rows before it is divided: the mean of batches' means weighs tokens by the length of their batch.
+pub fn perplexity(negative_log_likelihood: f64, targets: usize) -> f64 {
+    (negative_log_likelihood / targets as f64).exp()
+}

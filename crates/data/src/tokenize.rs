@@ -1,95 +1,166 @@
-//! Text to token ids in the form RoBERTa was pretrained on: `<s> A </s>` and `<s> A </s></s> B </s>`.
+//! Text to token ids by a `tokenizer.json`, framed as that file says.
+//!
+//! | family | one text | two texts | types |
+//! |---|---|---|---|
+//! | RoBERTa | `<s> A </s>` | `<s> A </s></s> B </s>` | 0 |
+//! | BERT | `[CLS] A [SEP]` | `[CLS] A [SEP] B [SEP]` | 0, and 1 from `B` on |
+//! | GPT-2 | `A` | `A B` | 0, and 1 from `B` on |
+//! | Llama | `<s> A` | `<s> A <s> B` | as the file says |
+//!
+//! Truncation takes tokens off the right end, one at a time, from the longer text, or from the second of equal ones. That is what
+//! `truncate_sequences` of `transformers` does. `tokenizers` differs in one case. Where both texts are cut to an odd number of
+//! tokens, the odd one is the first text's here and in `transformers`; in `tokenizers` it is the second's unless the first is the
+//! longer, both counted up to `max_len`.
+
+pub mod special;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
+
+use tokenizers::PostProcessor;
+use tokenizers::processors::PostProcessorWrapper;
+use tokenizers::tokenizer::{Encoding as Raw, Token};
+use tokenizers::utils::truncation::TruncationDirection;
 
 use crate::error::DataError;
 use crate::language::lexicon::lexicon;
 use crate::language::render::FUNCTION_WORDS;
+use crate::tokenize::special::{Role, Roles};
 
 /// Special tokens before the words; `<mask>` follows the words, as in RoBERTa.
 const LEADING: [&str; 4] = ["<s>", "<pad>", "</s>", "<unk>"];
 const MASK: &str = "<mask>";
 
-/// A tokenizer with RoBERTa's special tokens.
+/// Tokens of a text or of a pair of texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// Token ids with special tokens, `[length]`.
+    pub ids: Vec<u32>,
+    /// Type ids: which text a token belongs to, where the family tells them apart, `[length]`.
+    pub types: Vec<u32>,
+}
+
+/// A tokenizer with the frame of its file.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
+    /// Without its post-processor, which would trim the offsets that [`Tokenizer::spans`] gives.
     inner: tokenizers::Tokenizer,
-    start: u32,
-    pad: u32,
-    end: u32,
-    unknown: u32,
-    mask: u32,
+    frame: Option<PostProcessorWrapper>,
+    roles: Roles,
+    special: Vec<u32>,
 }
 
 impl Tokenizer {
     /// Reads a `tokenizer.json`. Truncation and padding stored in the file are ignored.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DataError> {
-        let inner = tokenizers::Tokenizer::from_bytes(bytes);
-        let mut inner = inner.map_err(|e| DataError::Tokenizer { reason: e.to_string() })?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(refused)?;
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| DataError::Tokenizer { reason: e.to_string() })?;
-        let id = |token: &'static str| inner.token_to_id(token).ok_or(DataError::MissingToken { token });
-        let (start, pad, end, unknown, mask) = (id("<s>")?, id("<pad>")?, id("</s>")?, id("<unk>")?, id(MASK)?);
-        Ok(Self { inner, start, pad, end, unknown, mask })
+        inner.with_truncation(None).map_err(refused)?;
+        let frame = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        let added = inner.get_added_tokens_decoder();
+        let special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
+        let roles = Roles::find(None, |token| inner.token_to_id(token));
+        Ok(Self { inner, frame, roles, special: special.into_iter().collect() })
     }
 
-    /// Token ids with special tokens, at most `max_len`. The longer text is shortened first; of equal texts, the second.
-    pub fn encode(&self, first: &str, second: Option<&str>, max_len: usize) -> Result<Vec<u32>, DataError> {
-        let special = if second.is_some() { 4 } else { 2 };
+    /// Takes the special tokens that a `tokenizer_config.json` names, where the vocabulary has them, instead of the usual names.
+    pub fn with_config(mut self, config: &[u8]) -> Result<Self, DataError> {
+        let config = read_config(config)?;
+        self.roles = Roles::find(Some(&config), |token| self.inner.token_to_id(token));
+        Ok(self)
+    }
+
+    /// Tokens in the frame of the file, at most `max_len`. The longer text is shortened first; of equal texts, the second.
+    pub fn encode(&self, first: &str, second: Option<&str>, max_len: usize) -> Result<Encoding, DataError> {
+        let special = self.frame.as_ref().map_or(0, |frame| frame.added_tokens(second.is_some()));
         if max_len <= special {
             return Err(DataError::TooShort { max_len, special });
         }
-        let mut a = self.words(first)?;
-        let mut b = second.map(|text| self.words(text)).transpose()?.unwrap_or_default();
-        while a.len() + b.len() + special > max_len {
-            let longer = if a.len() > b.len() { &mut a } else { &mut b };
-            longer.pop();
+        let mut a = self.raw(first)?;
+        let mut b = second.map(|text| self.raw(text)).transpose()?;
+        let (mut n_a, mut n_b) = (a.len(), b.as_ref().map_or(0, Raw::len));
+        while n_a + n_b + special > max_len {
+            *(if n_a > n_b { &mut n_a } else { &mut n_b }) -= 1;
         }
-        let mut ids = vec![self.start];
-        ids.extend(a);
-        ids.push(self.end);
-        if second.is_some() {
-            ids.push(self.end);
-            ids.extend(b);
-            ids.push(self.end);
+        cut(&mut a, n_a);
+        if let Some(b) = &mut b {
+            cut(b, n_b);
         }
-        Ok(ids)
+        self.framed(a, b)
     }
 
-    fn words(&self, text: &str) -> Result<Vec<u32>, DataError> {
-        let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| DataError::Tokenizer { reason: e.to_string() })?;
-        Ok(encoding.get_ids().to_vec())
+    /// Token ids of a text, whole, with or without the frame.
+    pub fn encode_plain(&self, text: &str, add_special: bool) -> Result<Vec<u32>, DataError> {
+        let raw = self.raw(text)?;
+        if add_special { Ok(self.framed(raw, None)?.ids) } else { Ok(raw.get_ids().to_vec()) }
     }
 
-    /// Id of `<s>`.
-    pub fn start_id(&self) -> u32 {
-        self.start
+    /// The text of token ids, with or without special tokens. Ids beyond the vocabulary, which a padded embedding can give, are
+    /// left out.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
+        self.inner.decode(ids, skip_special).map_err(|e| DataError::Text {
+            place: "tokenizer".to_owned(),
+            problem: format!("decoding failed: {e}"),
+            way_out: "use the tokenizer.json saved beside the model's weights".to_owned(),
+        })
     }
 
-    /// Id of `<pad>`.
-    pub fn pad_id(&self) -> u32 {
-        self.pad
+    /// Every token of a text without the frame, and the bytes of the text that it stands for, `[length]`.
+    pub(crate) fn spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, DataError> {
+        let raw = self.inner.encode(text, false).map_err(refused)?;
+        Ok(raw.get_ids().iter().copied().zip(raw.get_offsets().iter().map(|&(start, end)| start..end)).collect())
     }
 
-    /// Id of `</s>`.
-    pub fn end_id(&self) -> u32 {
-        self.end
+    /// The ids that the frame puts before a text.
+    pub(crate) fn leading(&self) -> Result<Vec<u32>, DataError> {
+        const TEXT: u32 = u32::MAX;
+        let framed = self.framed(Raw::from_tokens(vec![Token::new(TEXT, "a".to_owned(), (0, 1))], 0), None)?;
+        Ok(framed.ids.into_iter().take_while(|&id| id != TEXT).collect())
     }
 
-    /// Id of `<unk>`.
-    pub fn unknown_id(&self) -> u32 {
-        self.unknown
+    fn raw(&self, text: &str) -> Result<Raw, DataError> {
+        self.inner.encode_fast(text, false).map_err(refused)
     }
 
-    /// Id of `<mask>`.
-    pub fn mask_id(&self) -> u32 {
-        self.mask
+    fn framed(&self, a: Raw, b: Option<Raw>) -> Result<Encoding, DataError> {
+        if let Some(frame) = &self.frame {
+            let whole = frame.process(a, b, true).map_err(refused)?;
+            return Ok(Encoding { ids: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() });
+        }
+        let second = b.as_ref().map_or(&[][..], Raw::get_ids);
+        let types = [vec![0; a.len()], vec![1; second.len()]].concat();
+        Ok(Encoding { ids: [a.get_ids(), second].concat(), types })
     }
 
-    /// Ids of all five special tokens.
-    pub fn special_ids(&self) -> [u32; 5] {
-        [self.start, self.pad, self.end, self.unknown, self.mask]
+    /// Id of the token that stands first: `<s>`, `[CLS]` or their like.
+    pub fn start_id(&self) -> Result<u32, DataError> {
+        self.roles.id(Role::Start)
+    }
+
+    /// Id to pad with: `<pad>`, `[PAD]`, or else [`Tokenizer::end_id`], since padding is masked.
+    pub fn pad_id(&self) -> Result<u32, DataError> {
+        self.roles.id(Role::Pad)
+    }
+
+    /// Id of the token that stands last: `<|endoftext|>`, `</s>`, `[SEP]` or their like.
+    pub fn end_id(&self) -> Result<u32, DataError> {
+        self.roles.id(Role::End)
+    }
+
+    /// Id of `<unk>` or `[UNK]`.
+    pub fn unknown_id(&self) -> Result<u32, DataError> {
+        self.roles.id(Role::Unknown)
+    }
+
+    /// Id of `<mask>` or `[MASK]`.
+    pub fn mask_id(&self) -> Result<u32, DataError> {
+        self.roles.id(Role::Mask)
+    }
+
+    /// Ids of the tokens that the file marks as special, ascending.
+    pub fn special_ids(&self) -> &[u32] {
+        &self.special
     }
 
     /// Number of tokens, specials included.
@@ -106,6 +177,25 @@ impl Tokenizer {
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
+}
+
+/// The JSON of a `tokenizer_config.json`.
+pub(crate) fn read_config(bytes: &[u8]) -> Result<serde_json::Value, DataError> {
+    serde_json::from_slice(bytes).map_err(|e| DataError::Text {
+        place: "tokenizer_config.json".to_owned(),
+        problem: format!("not JSON: {e}"),
+        way_out: "use the file saved beside tokenizer.json".to_owned(),
+    })
+}
+
+fn refused(error: impl std::fmt::Display) -> DataError {
+    DataError::Tokenizer { reason: error.to_string() }
+}
+
+/// Keeps the first `length` tokens; what is cut off would otherwise be framed too.
+fn cut(raw: &mut Raw, length: usize) {
+    raw.truncate(length, 0, TruncationDirection::Right);
+    raw.set_overflowing(Vec::new());
 }
 
 /// Every token of the language by id: specials, punctuation and words in alphabetical order, `<mask>`.

@@ -13,7 +13,7 @@ fn tokenizer() -> Tokenizer {
 #[track_caller]
 fn check(first: &str, second: Option<&str>, max_len: usize, tokens: &str) {
     let tokenizer = tokenizer();
-    let ids = tokenizer.encode(first, second, max_len).expect("there is room");
+    let ids = tokenizer.encode(first, second, max_len).expect("there is room").ids;
     let text: Vec<String> = ids.iter().map(|&id| tokenizer.token(id).expect("ids are tokens")).collect();
     assert_eq!(text.join(" "), tokens);
 }
@@ -51,7 +51,7 @@ fn what_the_file_says_about_padding_and_truncation_is_ignored() {
     file["padding"] = serde_json::json!({"strategy": {"Fixed": 40}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 1, "pad_type_id": 0, "pad_token": "<pad>"});
     let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes()).expect("the file is valid");
-    assert_eq!(tokenizer.encode("the dog slept .", None, 32).unwrap().len(), 6);
+    assert_eq!(tokenizer.encode("the dog slept .", None, 32).unwrap().ids.len(), 6);
 }
 
 #[test]
@@ -59,12 +59,12 @@ fn broken_files_are_refused() {
     let error = Tokenizer::from_bytes(b"{}").unwrap_err().to_string();
     assert!(error.starts_with("tokenizer: not a tokenizer.json: "), "{error}");
     let without_mask = build_tokenizer_json().replace("<mask>", "<masque>");
-    let error = Tokenizer::from_bytes(without_mask.as_bytes()).unwrap_err().to_string();
+    let error = Tokenizer::from_bytes(without_mask.as_bytes()).unwrap().mask_id().unwrap_err().to_string();
     assert!(error.starts_with("tokenizer: the vocabulary has no token `<mask>`"), "{error}");
 }
 
 fn set() -> EncodedSet {
-    let row = |ids: &[u32], label| Encoded { ids: ids.to_vec(), label };
+    let row = |ids: &[u32], label| Encoded { ids: ids.to_vec(), label, ..Encoded::default() };
     EncodedSet { rows: vec![row(&[0, 5, 2], 1.0), row(&[0, 6, 7, 8, 2], 2.0), row(&[0, 9, 2], 0.0)] }
 }
 
@@ -94,24 +94,24 @@ fn corpus_batch(tokenizer: &Tokenizer, rows: u64) -> Batch {
     let corpus = Corpus::new(1);
     let encode = |i| {
         let (first, second) = corpus.document(i);
-        Encoded { ids: tokenizer.encode(&first, second.as_deref(), 48).expect("there is room"), label: 0.0 }
+        Encoded::labelled(tokenizer.encode(&first, second.as_deref(), 48).expect("there is room"), 0.0)
     };
     let set = EncodedSet { rows: (0..rows).map(encode).collect() };
     let indices: Vec<usize> = (0..set.rows.len()).collect();
-    Batch::gather(&set, &indices, set.rows.len() + 1, tokenizer.pad_id())
+    Batch::gather(&set, &indices, set.rows.len() + 1, tokenizer.pad_id().unwrap())
 }
 
 #[test]
 fn targets_are_words_and_come_in_the_stated_shares() {
     let tokenizer = tokenizer();
     let batch = corpus_batch(&tokenizer, 4000);
-    let masked = mask(batch.clone(), &tokenizer, 7, 3);
+    let masked = mask(batch.clone(), &tokenizer, 7, 3).unwrap();
     let special = tokenizer.special_ids();
     let (mut n_masked, mut n_kept) = (0, 0);
     for (&position, &target) in masked.positions.iter().zip(&masked.targets) {
         assert_eq!(batch.ids[position as usize], target);
         assert!(!special.contains(&target));
-        n_masked += usize::from(masked.batch.ids[position as usize] == tokenizer.mask_id());
+        n_masked += usize::from(masked.batch.ids[position as usize] == tokenizer.mask_id().unwrap());
         n_kept += usize::from(masked.batch.ids[position as usize] == target);
     }
     let rows: std::collections::BTreeSet<usize> = masked.positions.iter().map(|&p| p as usize / batch.seq).collect();
@@ -128,7 +128,7 @@ fn targets_are_words_and_come_in_the_stated_shares() {
 fn a_mask_depends_on_seed_step_and_row_only() {
     let tokenizer = tokenizer();
     let (few, many) = (corpus_batch(&tokenizer, 10), corpus_batch(&tokenizer, 50));
-    let of = |batch: &Batch, seed, step| mask(batch.clone(), &tokenizer, seed, step);
+    let of = |batch: &Batch, seed, step| mask(batch.clone(), &tokenizer, seed, step).unwrap();
     assert_eq!(of(&few, 1, 1), of(&few, 1, 1));
     assert_ne!(of(&few, 1, 1).positions, of(&few, 1, 2).positions);
     assert_ne!(of(&few, 1, 1).positions, of(&few, 2, 1).positions);

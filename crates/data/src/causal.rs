@@ -1,0 +1,76 @@
+//! Text for causal language models: which tokens a model reads, and which of them it learns.
+//!
+//! | module | one sentence |
+//! |---|---|
+//! | [`pair`] | `context||completion` lines of the E2E data, with several references |
+//! | [`block`] | plain text in blocks of equal length |
+//! | [`instruction`] | prompts with completions, and conversations, as JSONL |
+//! | [`chat`] | conversations as text, by the template of a tokenizer |
+//! | [`answer`] | exact match of the answers that an expression finds |
+//!
+//! A target is a token that the model predicts from those before it. Texts longer than the limit lose tokens on the right; one that
+//! keeps no target is refused.
+
+pub mod answer;
+pub mod block;
+pub mod chat;
+pub mod instruction;
+pub mod pair;
+
+use crate::batch::Encoded;
+use crate::causal::chat::ChatTemplate;
+use crate::error::DataError;
+use crate::tokenize::Tokenizer;
+
+/// What it takes to make tokens of a file's items.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoder<'a> {
+    /// Name of the file, for errors.
+    pub file: &'a str,
+    /// The tokenizer; [`Tokenizer::with_config`] tells it which token ends a text.
+    pub tokenizer: &'a Tokenizer,
+    /// Renders conversations; prompts with completions do without.
+    pub template: Option<&'a ChatTemplate>,
+    /// Greatest number of tokens of an item.
+    pub max_len: usize,
+}
+
+impl Encoder<'_> {
+    /// An item of at most `max_len` tokens.
+    fn limited(&self, line: usize, mut ids: Vec<u32>, mut targets: Vec<bool>) -> Result<Encoded, DataError> {
+        let (length, first) = (ids.len(), targets.iter().position(|&target| target).unwrap_or(targets.len()));
+        ids.truncate(self.max_len);
+        targets.truncate(self.max_len);
+        // Nothing stands before position 0 to predict it from.
+        if !targets.iter().skip(1).any(|&target| target) {
+            let found = format!("the item has {length} tokens and learns none before token {first}");
+            let problem = format!("{found}; the first {} (max_len) leave nothing to learn", self.max_len);
+            return Err(at(self.file, line, &problem, "raise max_len or shorten the prompt"));
+        }
+        Ok(Encoded::causal(ids, targets))
+    }
+}
+
+/// An error in a line, counted from 1.
+fn at(file: &str, line: usize, problem: &str, way_out: &str) -> DataError {
+    let place = format!("{file}:{line}");
+    DataError::Text { place, problem: problem.to_owned(), way_out: way_out.to_owned() }
+}
+
+/// An error of a whole file or of a setting.
+fn of(place: &str, problem: &str, way_out: &str) -> DataError {
+    DataError::Text { place: place.to_owned(), problem: problem.to_owned(), way_out: way_out.to_owned() }
+}
+
+/// The bytes as text, without a byte order mark.
+fn utf8<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, DataError> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        Err(error) => {
+            let valid = &bytes[..error.valid_up_to()];
+            let line = valid.split(|&byte| byte == b'\n').count();
+            let problem = format!("byte `{:#04x}` is not UTF-8", bytes[valid.len()]);
+            Err(at(file, line, &problem, "save the file as UTF-8"))
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Conversations as text, by the `chat_template` of a `tokenizer_config.json`.
+//!
+//! A template is Jinja with the settings of `transformers`: `trim_blocks`, `lstrip_blocks`, loop controls, Python's methods of
+//! strings and maps, `tojson` without HTML escapes, `raise_exception`, `strftime_now`. Not provided: the tag `generation`, tools,
+//! documents.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
+use serde::{Deserialize, Serialize};
+
+use crate::causal::of;
+use crate::error::DataError;
+use crate::tokenize::{read_config, special};
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user`, `assistant` or what else the template knows.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// The day that `strftime_now` gives: a rendering that read the clock would differ from day to day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Date {
+    /// The year.
+    pub year: u16,
+    /// The month, from 1.
+    pub month: u8,
+    /// The day, from 1.
+    pub day: u8,
+}
+
+/// Renders conversations.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    /// `bos_token` and its like, by name.
+    tokens: BTreeMap<&'static str, String>,
+}
+
+const PLACE: &str = "tokenizer_config.json: chat_template";
+const NAME: &str = "chat_template";
+const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
+
+impl ChatTemplate {
+    /// Reads the template of a `tokenizer_config.json`: a string, or the one named `default` of a list.
+    ///
+    /// Without a `date`, a template that calls `strftime_now` fails.
+    pub fn from_config(config: &[u8], date: Option<Date>) -> Result<Self, DataError> {
+        let config = read_config(config)?;
+        let listed = config[NAME].as_array().into_iter().flatten().find(|entry| entry["name"] == "default");
+        let source = config[NAME].as_str().or_else(|| listed?["template"].as_str());
+        let source = source.ok_or_else(|| {
+            of(PLACE, "is absent", "use the tokenizer of a chat model, or data with `prompt` and `completion`")
+        })?;
+        let tokens = TOKENS.into_iter().filter_map(|key| Some((key, special::token(&config, key)?)));
+        let environment = environment(source.to_owned(), date).map_err(|e| {
+            of(PLACE, &format!("is refused: {e:#}"), "mend the template; it must do without `generation` tags")
+        })?;
+        Ok(Self { environment, tokens: tokens.collect() })
+    }
+
+    /// What the configuration names as `eos_token`.
+    pub fn end_token(&self) -> Option<&str> {
+        self.tokens.get("eos_token").map(String::as_str)
+    }
+
+    /// The text of a conversation; with `generation_prompt`, up to where the assistant's answer begins.
+    pub fn render(&self, messages: &[Message], generation_prompt: bool) -> Result<String, DataError> {
+        let mut context: BTreeMap<&str, Value> =
+            self.tokens.iter().map(|(&key, token)| (key, Value::from(token.as_str()))).collect();
+        let turn = |m: &Message| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]);
+        context.insert("messages", messages.iter().map(turn).collect());
+        context.insert("add_generation_prompt", Value::from(generation_prompt));
+        let template = self.environment.get_template(NAME);
+        template
+            .and_then(|template| template.render(Value::from_pairs(context)))
+            .map_err(|e| of(PLACE, &format!("fails: {e:#}"), "mend the conversation or the template"))
+    }
+}
+
+fn environment(source: String, date: Option<Date>) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_filter("tojson", |value: Value| {
+        let failed = |e: serde_json::Error| Error::new(ErrorKind::BadSerialization, e.to_string());
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PythonJson);
+        value.serialize(&mut serializer).map_err(failed)?;
+        Ok::<_, Error>(Value::from_safe_string(String::from_utf8_lossy(&bytes).into_owned()))
+    });
+    environment.add_function("raise_exception", |message: String| {
+        Err::<Value, _>(Error::new(ErrorKind::InvalidOperation, format!("the template says: {message}")))
+    });
+    environment.add_function("strftime_now", move |format: String| match date {
+        Some(date) => strftime(date, &format).map_err(|problem| Error::new(ErrorKind::InvalidOperation, problem)),
+        None => Err(Error::new(ErrorKind::InvalidOperation, "the template asks for the date, and none is given")),
+    });
+    environment.add_template_owned(NAME, source)?;
+    Ok(environment)
+}
+
+/// The parts of Python's `strftime` that name a day.
+fn strftime(date: Date, format: &str) -> Result<String, String> {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let month = MONTHS.get(usize::from(date.month).wrapping_sub(1));
+    let month = month.ok_or_else(|| format!("the date has month {}, but months are 1 to 12", date.month))?;
+    let mut text = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            text.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('Y') => text += &date.year.to_string(),
+            Some('m') => text += &format!("{:02}", date.month),
+            Some('d') => text += &format!("{:02}", date.day),
+            Some('B') => text += month,
+            Some('b') => text += &month[..3],
+            Some('%') => text.push('%'),
+            _ => return Err(format!("`strftime_now` knows %Y, %m, %d, %B, %b and %%, not all of `{format}`")),
+        }
+    }
+    Ok(text)
+}
+
+/// JSON as Python's `json.dumps` writes it: a space after commas and colons.
+struct PythonJson;
+
+impl serde_json::ser::Formatter for PythonJson {
+    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
