@@ -268,6 +268,16 @@ pub enum DataError {
         /// The splits that are.
         all: String,
     },
+    /// A text that the caller gave is not what it should be.
+    #[error("{place}: {problem}; {way_out}")]
+    Text {
+        /// File, file and line, or name of a setting.
+        place: String,
+        /// What was found, against which rule.
+        problem: String,
+        /// What to do.
+        way_out: String,
+    },
 }
 
 fn remedy_of_columns(format: Format) -> &'static str {
@@ -281,14 +291,4 @@ fn remedy_of_columns(format: Format) -> &'static str {
 pub(crate) fn nearest(name: &str, valid: &[&str]) -> String {
     let nearest = valid.iter().min_by_key(|candidate| strsim::levenshtein(name, candidate));
     nearest.copied().unwrap_or_default().to_owned()
-    /// A text that the caller gave is not what it should be.
-    #[error("{place}: {problem}; {way_out}")]
-    Text {
-        /// File, file and line, or name of a setting.
-        place: String,
-        /// What was found, against which rule.
-        problem: String,
-        /// What to do.
-        way_out: String,
-    },
 }
