@@ -111,7 +111,7 @@ impl Config {
     }
 
     /// Every tensor that `purpose` needs.
-    pub(crate) fn wanted(&self, purpose: Purpose) -> Vec<Wanted> {
+    pub fn wanted(&self, purpose: Purpose) -> Vec<Wanted> {
         let mut all = Vec::new();
         let d = self.hidden_size;
         let mut push = |name: String, shape: &[usize], start| all.push(Wanted { name, shape: shape.to_vec(), start });

@@ -14,7 +14,6 @@ use variants::{
 use crate::{
     cell::{Cell, CellPlan},
     error::TrainError,
-    experiment::select_targets,
     library::Library,
     state::{decode, encode},
 };
@@ -68,7 +67,7 @@ pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<Sta
         problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
     })?;
     let targets = if variant.adapts() {
-        select_targets(base.backbone.config(), &cell.targets)?.into_keys().collect()
+        cell.targets.select(&base.backbone.config())?.into_keys().collect()
     } else {
         std::collections::BTreeSet::new()
     };
@@ -94,7 +93,7 @@ pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainErro
         )));
     }
     let plan = stack_plan(&card.plan, &card.cell, library)?;
-    let mut network = library.network(&card.plan.model, &[(plan, vec![card.outputs])])?;
+    let mut network = library.network(&card.plan, &[(plan, vec![card.outputs])])?;
     if card.drawn.is_some() && card.drawn != drawn(&network) {
         return Err(damaged("its frozen random pair is not the one that this build draws from its seed".to_owned()));
     }

@@ -1,5 +1,6 @@
 //! One run of the grid, resolved: nothing in it is a default any more.
 
+use data::own::OwnTask;
 use models::target::Target;
 use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
@@ -24,8 +25,14 @@ pub struct Cell {
 pub struct CellPlan {
     /// Data suite.
     pub suite: String,
+    /// Where the suite's files are, where it has any: a folder, or `hf://org/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Task of the suite.
     pub task: String,
+    /// The task itself, where the experiment describes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
     /// Base model.
     pub model: String,
     /// Adapted maps.
@@ -40,6 +47,23 @@ pub struct CellPlan {
     pub readouts: Vec<Derived>,
     /// The seeds of the four streams.
     pub seeds: Seeds,
+}
+
+/// A task that an experiment describes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Given {
+    /// Texts with labels, in the user's files.
+    Own(OwnTask),
+}
+
+impl Given {
+    /// What the task is called.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Own(task) => &task.name,
+        }
+    }
 }
 
 /// A smaller adapter derived from a trained one, without retraining.

@@ -7,7 +7,7 @@ use data::{
     batch::{Batch, EncodedSet},
     task::{Objective, TaskInfo},
 };
-use models::{network::Network, roberta::Tokens};
+use models::network::Network;
 use variants::{
     host::values,
     pass::{Active, Pass, StackPass},
@@ -36,7 +36,6 @@ const ROWS: usize = 64;
 
 /// Logits of every example, `[run][example][output]`, for a network of one stack. `sets` has one per run.
 pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32) -> Vec<Vec<Vec<f64>>> {
-    let place = network.backbone.place();
     // By length, so that little is padded; the order of equal lengths is that of the file.
     let orders: Vec<Vec<usize>> = sets
         .iter()
@@ -54,7 +53,7 @@ pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32
         let rows = chosen.iter().map(|c| c.len()).max().unwrap_or(0);
         let parts = sets.iter().zip(&chosen).map(|(set, chosen)| Batch::gather(set, chosen, rows, pad)).collect();
         let whole = Batch::concat(parts, pad);
-        let tokens = Tokens::new(&whole.ids, &whole.lengths, pad as usize, place);
+        let tokens = network.backbone.tokens(&whole.ids, &whole.types, &whole.lengths);
         let logits: Tensor<3> = network.classify(&tokens, &pass).swap_remove(0);
         let [_, _, outputs] = logits.dims();
         let flat = values(&logits);

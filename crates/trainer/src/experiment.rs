@@ -24,13 +24,11 @@ mod overlay;
 mod overrides;
 mod path;
 mod recipe;
-mod target;
 #[cfg(test)]
 mod tests;
 
 pub use contrast::Contrast;
 pub use error::{Problem, SpecErrors};
-pub use target::{TargetMap, select_targets};
 
 use error::Report;
 use path::Path;

@@ -37,7 +37,7 @@ fn alone(
     };
     let plan = adapter::stack_plan(&slot.cell.plan, &slot.cell.id, setting.library)?;
     let mut network =
-        setting.library.network(&slot.cell.plan.model, &[(plan, vec![slot.task.info.objective.n_outputs()])])?;
+        setting.library.network(&slot.cell.plan, &[(plan, vec![slot.task.info.objective.n_outputs()])])?;
     for Named { name, owned, .. } in network.owned(0) {
         let [_, rows, cols] = owned.tensor.dims();
         // A narrow head in a stack of wider ones has spare columns; they stay behind.
@@ -109,7 +109,7 @@ pub fn select(
             }
             let clock = Instant::now();
             let network = alone(cohort, slot, (stack, run), None, setting)?;
-            let pad = setting.library.base(&slot.cell.plan.model)?.tokenizer.pad_id();
+            let pad = setting.library.base(&slot.cell.plan.model)?.pad;
             let (readout, view) = whole(slot);
             let found = evaluate(&network, &slot.task, &[&slot.task.splits[0]], &readout, &view, step, pad);
             let primary = slot.task.info.primary().to_string();
@@ -211,10 +211,10 @@ fn close(
         let policy = &cell.plan.variant.rank_policy;
         let mut splits: Vec<&Split> = task.splits.iter().collect();
         if best.is_some() {
-            splits.push(&task.test); // the other splits chose the checkpoint
+            splits.extend(&task.test); // the other splits chose the checkpoint
         }
         for (readout, view) in cell.readouts(&policy.readouts(cell.plan.variant.rank)) {
-            for evaluation in evaluate(&network, task, &splits, &readout, &view, step, base.tokenizer.pad_id()) {
+            for evaluation in evaluate(&network, task, &splits, &readout, &view, step, base.pad) {
                 sink.event(&Event::Evaluated { cell: &cell.id, evaluation: &evaluation });
                 log.evaluation(evaluation)?;
             }
@@ -222,7 +222,7 @@ fn close(
         let bare = variants::presets::head_only::spec(0)
             .check(None)
             .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
-        measured.merge_error = Some(merge_error(&network, &bare, &task.splits[0], base.tokenizer.pad_id())?);
+        measured.merge_error = Some(merge_error(&network, &bare, &task.splits[0], base.pad)?);
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         let folder = setting.store.run_dir(&cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;

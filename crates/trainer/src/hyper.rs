@@ -100,6 +100,9 @@ pub struct Hyper {
     pub select: Select,
     /// Optimizer steps between checkpoints inside the run.
     pub checkpoint_every: u64,
+    /// Replaces every dropout of config.json (hidden states, attention, head); as there where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone_dropout: Option<f64>,
     /// Optimizer steps between adapters that are kept for analysis; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_every: Option<u64>,
@@ -127,6 +130,7 @@ impl Default for Hyper {
             patience: None,
             select: Select::Last,
             checkpoint_every: 100,
+            backbone_dropout: None,
             snapshot_every: None,
         }
     }

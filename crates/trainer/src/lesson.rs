@@ -6,7 +6,7 @@ use data::{
     order::epoch_order,
     task::Objective,
 };
-use models::{network::Network, roberta::Tokens};
+use models::network::Network;
 use variants::{host::Place, pass::Pass};
 
 /// Losses of one micro-batch.
@@ -66,7 +66,7 @@ impl Lesson for Classify {
             .map(|stack| stack.iter().map(|feed| feed.batch(micro, self.rows, self.pad)).collect())
             .collect();
         let whole = Batch::concat(batches.iter().flatten().cloned().collect(), self.pad);
-        let tokens = Tokens::new(&whole.ids, &whole.lengths, self.pad as usize, &self.place);
+        let tokens = network.backbone.tokens(&whole.ids, &whole.types, &whole.lengths);
         let logits = network.classify(&tokens, pass);
         let stacks = logits
             .into_iter()
@@ -149,6 +149,7 @@ mod tests {
             lengths: vec![1, 1],
             labels,
             weights,
+            ..Batch::default()
         };
         let labels = |n: usize| Objective::Classification { labels: vec!["x".into(); n] };
         let (two, three, score) = (labels(2), labels(3), Objective::Regression { low: 0.0, high: 5.0 });

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`experiment`] | YAML to a checked grid, every problem found at once |
 //! | [`cell`], [`hyper`] | one run of the grid, resolved |
+//! | [`source`] | models and data of a folder or the hub |
 //! | [`library`] | models and tasks, read once |
 //! | [`study`] | which cells are left, grouped into cohorts |
 //! | [`run`] | the one loop, from a cohort's first step to its records |
@@ -42,5 +43,6 @@ pub mod readout;
 pub mod run;
 pub mod sink;
 pub mod state;
+pub mod source;
 pub mod study;
 pub mod update;

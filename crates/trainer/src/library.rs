@@ -5,27 +5,50 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use data::{batch::EncodedSet, task::TaskInfo, tokenize::Tokenizer};
+use data::{
+    batch::EncodedSet,
+    glue,
+    own,
+    suite,
+    task::{Dataset, Example, Loaded, TaskInfo},
+    tokenize::Tokenizer,
+};
 use models::{
-    catalog,
+    backbone::Backbone,
+    config::{Config, Purpose},
     head::{Classifier, Head},
     network::Network,
-    roberta::Roberta,
+    weights::Weights,
 };
-use record::sha256_hex;
 use variants::{host::Place, slot::StackPlan};
 
-use crate::{error::TrainError, evaluate::Split};
+use crate::{
+    cell::{CellPlan, Given},
+    error::TrainError,
+    evaluate::Split,
+    source,
+};
+
+/// Suites that can be named in an experiment.
+pub const SUITES: &[&str] = &[suite::GLUE_MINI, glue::GLUE, OWN];
+/// Tasks that a user describes.
+pub const OWN: &str = "own";
 
 /// A base model on a device.
 #[derive(Debug)]
 pub struct Base {
-    /// The encoder, without stacks.
-    pub backbone: Roberta,
+    /// The backbone, without stacks.
+    pub backbone: Backbone,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// Id of padding; it is masked, so any does where the tokenizer has none.
+    pub pad: u32,
+    /// The head that lies in the checkpoint; empty where there is none.
+    pub head: Weights,
     /// SHA-256 of configuration, tokenizer and weights.
     pub hash: String,
+    /// Tensors of the checkpoint that nothing here uses.
+    pub unused: Vec<String>,
 }
 
 /// A task, tokenised for a model.
@@ -37,10 +60,12 @@ pub struct Prepared {
     pub train: EncodedSet,
     /// Evaluation splits, the first is the one that selects checkpoints.
     pub splits: Vec<Split>,
-    /// The split that selects nothing.
-    pub test: Split,
+    /// The split that selects nothing, where its labels are known.
+    pub test: Option<Split>,
     /// SHA-256 of the examples.
     pub hash: String,
+    /// What was odd about the files.
+    pub notes: Vec<String>,
 }
 
 /// Everything a study's cohorts share.
@@ -68,49 +93,111 @@ impl Library {
         if let Some(base) = bases.get(name) {
             return Ok(Arc::clone(base));
         }
-        let files = catalog::find(name)?;
-        let config = files.config()?;
-        let mut bytes = [files.config, files.tokenizer].concat();
-        bytes.extend(files.weights.unwrap_or(b"random 0"));
-        let base = Arc::new(Base {
-            backbone: Roberta::new(&config, &files.weights()?, &self.place)?,
-            tokenizer: Tokenizer::from_bytes(files.tokenizer)?,
-            hash: sha256_hex(&bytes),
-        });
+        let base = Arc::new(open(name, &self.place)?);
         bases.insert(name.to_owned(), Arc::clone(&base));
         Ok(base)
     }
 
-    /// A task in the tokens of a model, inputs cut at `max_length`.
-    pub fn task(&self, suite: &str, task: &str, model: &str, max_length: usize) -> Result<Arc<Prepared>, TrainError> {
-        let base = self.base(model)?;
-        let key = format!("{suite}/{task}/{model}/{max_length}");
+    /// The task of a plan in the tokens of its model.
+    pub fn task(&self, plan: &CellPlan) -> Result<Arc<Prepared>, TrainError> {
+        let base = self.base(&plan.model)?;
+        let given = serde_json::to_string(&plan.given).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
+        let key = format!(
+            "{}/{}/{:?}/{given}/{}/{}",
+            plan.suite, plan.task, plan.data, plan.model, plan.train.max_length
+        );
         let mut tasks = self.tasks.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
         if let Some(prepared) = tasks.get(&key) {
             return Ok(Arc::clone(prepared));
         }
-        let dataset = data::suite::load(suite, task)?;
-        let hash = dataset.hash();
-        let encode = |examples: &[_]| EncodedSet::encode_all(&base.tokenizer, examples, max_length);
-        let splits = dataset
-            .evaluation
-            .iter()
-            .map(|(name, examples)| Ok(Split { name: name.clone(), set: encode(examples)? }))
-            .collect::<Result<_, data::error::DataError>>()?;
-        let test = Split { name: "test".to_owned(), set: encode(&dataset.test)? };
-        let prepared = Arc::new(Prepared { train: encode(&dataset.train)?, info: dataset.info, splits, test, hash });
+        let prepared = Arc::new(prepare(plan, &base)?);
         tasks.insert(key, Arc::clone(&prepared));
         Ok(prepared)
     }
 
     /// A network with one classification stack per plan; `outputs` has each run's count.
-    pub fn network(&self, model: &str, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
-        let base = self.base(model)?;
-        let mut network = Network::new(base.backbone.clone());
-        for (plan, outputs) in stacks {
-            let head = Classifier::new(base.backbone.config(), plan, outputs, &self.place);
-            network.attach(plan, Head::Classifier(head))?;
+    pub fn network(&self, plan: &CellPlan, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
+        let base = self.base(&plan.model)?;
+        let mut backbone = base.backbone.clone();
+        if let Some(p) = plan.train.backbone_dropout {
+            backbone.set_dropout(p);
+        }
+        let mut network = Network::new(backbone);
+        for (stack, outputs) in stacks {
+            let head = Classifier::new(&network.backbone, stack, outputs, &base.head);
+            network.attach(stack, Head::Classifier(head))?;
         }
         Ok(network)
+    }
+}
+
+fn open(name: &str, place: &Place) -> Result<Base, TrainError> {
+    let files = source::open(name)?;
+    // A decoder comes with its output projection, so that it can both classify and continue.
+    let purpose = if files.config.is_causal() { Purpose::Continue } else { Purpose::Classify };
+    let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
+    if let Some(config) = &files.tokenizer_config {
+        tokenizer = tokenizer.with_config(config)?;
+    }
+    let backbone = Backbone::new(&files.config, &files.weights, purpose, place).map_err(|error| source::named(name, error))?;
+    let head_names = files.config.head_names();
+    let is_head = |name: &String| head_names.contains(&name.as_str());
+    let unused = files.weights.unused(&files.config.wanted(purpose)).into_iter().filter(|name| !is_head(name)).collect();
+    check_vocabulary(name, &tokenizer, &files.config)?;
+    Ok(Base {
+        pad: tokenizer.pad_id().unwrap_or(0),
+        head: files.weights.only(head_names),
+        tokenizer,
+        backbone,
+        hash: files.hash,
+        unused,
+    })
+}
+
+/// A tokenizer of another model gives ids that the embedding table does not have.
+fn check_vocabulary(name: &str, tokenizer: &Tokenizer, config: &Config) -> Result<(), TrainError> {
+    let (has, rows) = (tokenizer.vocab_size(), config.vocab_size());
+    if has <= rows {
+        return Ok(());
+    }
+    Err(TrainError::Foreign {
+        path: name.into(),
+        reason: format!(
+            "tokenizer.json has {has} tokens, but config.json says vocab_size {rows}; use the tokenizer that was saved with the model"
+        ),
+    })
+}
+
+fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
+    let Loaded { dataset, notes, .. } = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
+    let encode = |examples: &[Example]| EncodedSet::encode_all(&base.tokenizer, examples, plan.train.max_length);
+    let hash = dataset.hash();
+    let Dataset { info, train, evaluation, test } = dataset;
+    let splits = evaluation
+        .iter()
+        .map(|(name, examples)| Ok(Split { name: name.clone(), set: encode(examples)? }))
+        .collect::<Result<_, data::error::DataError>>()?;
+    let is_labelled = !test.is_empty() && test.iter().all(|example| example.label.is_finite());
+    let test = is_labelled
+        .then(|| Ok::<_, data::error::DataError>(Split { name: "test".to_owned(), set: encode(&test)? }))
+        .transpose()?;
+    Ok(Prepared { train: encode(&train)?, info, splits, test, hash, notes })
+}
+
+/// The examples of a task.
+pub fn load(suite: &str, task: &str, data: Option<&str>, given: Option<&Given>) -> Result<Loaded, TrainError> {
+    let files = || source::files(data.unwrap_or("."));
+    Ok(match (given, suite) {
+        (Some(Given::Own(task)), _) => own::load(task, &*files()?)?,
+        (None, glue::GLUE) => glue::load(task, &*files()?)?,
+        (None, suite) => Loaded { dataset: suite::load(suite, task)?, more_tests: Vec::new(), notes: Vec::new() },
+    })
+}
+
+/// The tasks of a suite that can be named.
+pub fn tasks(suite: &str) -> Vec<TaskInfo> {
+    match suite {
+        glue::GLUE => glue::tasks(),
+        other => suite::tasks(other).unwrap_or_default(),
     }
 }

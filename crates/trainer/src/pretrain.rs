@@ -58,6 +58,7 @@ pub struct Recipe {
 struct Text<'a> {
     corpus: Corpus,
     tokenizer: &'a Tokenizer,
+    pad: u32,
     recipe: Recipe,
 }
 
@@ -70,21 +71,15 @@ const AHEAD: usize = 2;
 impl<'a> Text<'a> {
     fn masked(&self, start: u64, step: u64) -> mask::MaskedBatch {
         let documents = (0..self.recipe.batch as u64).map(|row| self.corpus.document(start + row));
-        let rows = documents.map(|(first, second)| Encoded {
-            ids: self
-                .tokenizer
-                .encode(&first, second.as_deref(), self.recipe.max_length)
-                .unwrap_or_else(|error| unreachable!("the corpus is text: {error}")),
-            label: 0.0,
+        let rows = documents.map(|(first, second)| {
+            let encoding = self.tokenizer.encode(&first, second.as_deref(), self.recipe.max_length);
+            Encoded::labelled(encoding.unwrap_or_else(|error| unreachable!("the corpus is text: {error}")), 0.0)
         });
         let set = EncodedSet { rows: rows.collect() };
         let all: Vec<usize> = (0..set.rows.len()).collect();
-        mask::mask(
-            Batch::gather(&set, &all, all.len(), self.tokenizer.pad_id()),
-            self.tokenizer,
-            self.recipe.seed,
-            step,
-        )
+        let batch = Batch::gather(&set, &all, all.len(), self.pad);
+        mask::mask(batch, self.tokenizer, self.recipe.seed, step)
+            .unwrap_or_else(|error| unreachable!("the language's tokenizer has a mask: {error}"))
     }
 
     /// The batch of every step, made ahead of the training by one thread per receiver: step `i` comes from receiver `i % receivers`.
@@ -171,9 +166,9 @@ pub fn pretrain(
     evaluate_every: u64,
     report: &mut dyn FnMut(StepEntry, Option<(Held, Weights)>) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
-    let weights = Weights::random(&config::Config::Encoder(config.clone()).wanted(Purpose::FillMasks), recipe.seed);
+    let weights = Weights::random(&config.wanted(Purpose::FillMasks), recipe.seed);
     let mut cohort = cohort(config, &weights, recipe, place)?;
-    let text = Text { corpus: Corpus::new(recipe.seed), tokenizer, recipe };
+    let text = Text { corpus: Corpus::new(recipe.seed), tokenizer, pad: tokenizer.pad_id()?, recipe };
     thread::scope(|scope| {
         let lesson = FillMasks { text, ready: text.produce(scope), place };
         while cohort.step < recipe.steps {
@@ -217,6 +212,8 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
         id: CellId { task: "masked_lm".to_owned(), variant: "full".to_owned(), rank: 0, seed: recipe.seed },
         plan: CellPlan {
             suite: "corpus".to_owned(),
+            data: None,
+            given: None,
             task: "masked_lm".to_owned(),
             model: "new".to_owned(),
             targets: models::target::Target::Endings(Vec::new()),
@@ -241,7 +238,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
 /// The trained tensors in the file's layout.
 fn export(network: &mut Network, config: &Config) -> Weights {
     let mut out = Weights::default();
-    let wanted = config.wanted(true);
+    let wanted = config.wanted(Purpose::FillMasks);
     for Named { name, owned, .. } in network.owned(0) {
         let Some(tensor) = wanted.iter().find(|wanted| wanted.name == name) else { continue };
         let [_, rows, cols] = owned.tensor.dims();

@@ -63,12 +63,7 @@ impl Plan {
         let mut stacks: Vec<(StackPlan, Vec<Slot>)> = Vec::new();
         for cell in cells {
             let one = adapter::stack_plan(&cell.plan, &cell.id, setting.library)?;
-            let task = setting.library.task(
-                &cell.plan.suite,
-                &cell.plan.task,
-                &cell.plan.model,
-                cell.plan.train.max_length,
-            )?;
+            let task = setting.library.task(&cell.plan)?;
             let steps = cell.plan.train.total_steps(task.train.rows.len());
             let slot = Slot { cell: cell.clone(), task, steps };
             let same = |(plan, _): &&mut (StackPlan, Vec<Slot>)| {
@@ -120,7 +115,7 @@ impl Plan {
             kept: None,
         };
         Ok(Cohort {
-            network: setting.library.network(&self.stacks[0].1[0].cell.plan.model, &parts)?,
+            network: setting.library.network(&self.stacks[0].1[0].cell.plan, &parts)?,
             stacks: self
                 .stacks
                 .iter()
@@ -148,7 +143,7 @@ impl Plan {
         Ok(Classify {
             feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),
             rows: first.train.batch,
-            pad: setting.library.base(&first.model)?.tokenizer.pad_id(),
+            pad: setting.library.base(&first.model)?.pad,
             place: setting.library.place().clone(),
         })
     }

@@ -82,7 +82,7 @@ fn is_done(cell: &Cell, setting: &Setting<'_>) -> Result<bool, TrainError> {
 fn material(cell: &Cell, setting: &Setting<'_>) -> Result<[String; 2], TrainError> {
     let plan = &cell.plan;
     let base = setting.library.base(&plan.model)?;
-    let task = setting.library.task(&plan.suite, &plan.task, &plan.model, plan.train.max_length)?;
+    let task = setting.library.task(plan)?;
     Ok([base.hash.clone(), task.hash.clone()])
 }
 
@@ -188,8 +188,9 @@ fn group(open: &[Cell], setting: &Setting<'_>) -> Result<Vec<Plan>, TrainError> 
 fn cohort_key(cell: &Cell) -> String {
     let (plan, train) = (&cell.plan, &cell.plan.train);
     format!(
-        "{} {:?} {} {} {} {} {} {} {}",
+        "{} {:?} {:?} {} {} {} {} {} {} {}",
         plan.model,
+        train.backbone_dropout,
         plan.variant.base,
         train.batch,
         train.accumulate,

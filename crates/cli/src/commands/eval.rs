@@ -17,11 +17,11 @@ pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let library = Library::new(Place::new(&named.device, DType::F32));
     let (card, network) = adapter::load(&path, &library).map_err(|error| Failure::Input(error.to_string()))?;
     let plan = &card.plan;
-    let task = library.task(&plan.suite, &plan.task, &plan.model, plan.train.max_length)?;
-    let pad = library.base(&plan.model)?.tokenizer.pad_id();
+    let task = library.task(plan)?;
+    let pad = library.base(&plan.model)?.pad;
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
     for (readout, view) in views(args, &card)? {
-        let splits: Vec<_> = task.splits.iter().chain([&task.test]).collect();
+        let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
         for evaluation in evaluate(&network, &task, &splits, &readout, &view, 0, pad) {
             for (metric, value) in &evaluation.metrics {
                 out += &format!(

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Instant};
 
 use burn::tensor::DType;
 use data::tokenize::{Tokenizer, build_tokenizer_json};
-use models::roberta::Config;
+use models::encoder::{Config, Kind};
 use record::{sha256_hex, write_atomic};
 use trainer::{
     device,
@@ -24,6 +24,10 @@ const MAX_LENGTH: usize = 64;
 /// The shape of the miniature: between 1 and 2 million parameters.
 fn config(vocabulary: usize) -> Config {
     Config {
+        kind: Kind::Roberta,
+        hidden_act: models::config::Activation::Gelu,
+        classifier_dropout: None,
+        position_embedding_type: None,
         hidden_size: 128,
         num_hidden_layers: 4,
         num_attention_heads: 4,

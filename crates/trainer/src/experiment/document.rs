@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data::own::OwnTask;
 use models::target::Target;
 use serde_yaml::{Mapping, Value};
 use variants::{
@@ -16,7 +17,11 @@ use super::{
     path::Path,
     recipe::{self, Layer},
 };
-use crate::cell::Derived;
+use crate::{
+    cell::{Derived, Given},
+    library::{self, OWN, SUITES},
+    source,
+};
 
 /// A value and where it was given.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +40,7 @@ pub(super) struct Document {
     pub(super) gave: BTreeSet<String>,
     pub(super) name: String,
     pub(super) suite: String,
+    pub(super) data: Option<At<String>>,
     pub(super) model: Option<At<String>>,
     pub(super) tasks: Vec<Task>,
     pub(super) seeds: Vec<u64>,
@@ -53,6 +59,8 @@ pub(super) struct Document {
 pub(super) struct Task {
     pub(super) at: Path,
     pub(super) name: String,
+    /// The task itself, where the file describes it.
+    pub(super) given: Option<Given>,
     pub(super) train: Option<Layer>,
 }
 
@@ -75,6 +83,7 @@ pub(super) struct Entry {
 const KEYS: &[&str] = &[
     "name",
     "suite",
+    "data",
     "model",
     "tasks",
     "seeds",
@@ -102,7 +111,7 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         report.add(&file.key(*key), format!("`{key}` is missing"));
     }
     let suite =
-        given(fields, "suite").and_then(|v| name(v, &file.key("suite"), &data::suite::suites(), "suites", report));
+        given(fields, "suite").and_then(|v| name(v, &file.key("suite"), SUITES, "suites", report));
     let mut reader = Reader { fields, at: file, report };
     let named = reader.read("name", text).map_or_else(|| default_name.to_owned(), |name| name.value);
     path_safe(&named, &reader.at.key("name"), ".", reader.report);
@@ -122,6 +131,7 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
             .read("tasks", |v, at, report| Some(tasks(v, at, suite.as_deref(), report)))
             .map(|t| t.value)
             .unwrap_or_default(),
+        data: reader.read("data", files),
         suite: suite.unwrap_or_default(),
         seeds: seeds.map(|s| s.value).unwrap_or_default(),
         streams: streams.map(|s| s.value).unwrap_or_default(),
@@ -133,6 +143,7 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         baseline: baseline.map(|b| b.value),
         contrasts: contrasts.map(|c| c.value).unwrap_or_default(),
     };
+    check_data(&document.suite, document.gave.contains("data"), &Path::default().key("data"), report);
     if document.seeds.len() > 1 && document.streams.len() == N_STREAMS {
         report.add(
             &Path::default().key("streams"),
@@ -168,7 +179,39 @@ fn unindexed<T>(items: Vec<(usize, T)>) -> Vec<T> {
 
 fn model(value: &Value, at: &Path, report: &mut Report) -> Option<String> {
     let names: Vec<_> = models::catalog::MODELS.iter().map(|model| model.name).collect();
-    name(value, at, &names, "models", report)
+    // A name is one of the embedded; a folder and an address of the hub are not looked up in a list.
+    let written = value.as_str().filter(|written| written.contains(['/', '.']) || std::path::Path::new(written).is_dir());
+    let Some(written) = written else { return name(value, at, &names, "models", report) };
+    match source::model(written) {
+        Ok(_) => Some(written.to_owned()),
+        Err(error) => {
+            report.add(at, format!("model `{written}` cannot be used: {error}"));
+            None
+        }
+    }
+}
+
+/// Where a suite's files are: a folder that is there, or an address of the hub.
+fn files(value: &Value, at: &Path, report: &mut Report) -> Option<String> {
+    let written = text(value, at, report)?;
+    match source::files(&written) {
+        Ok(_) => Some(written),
+        Err(error) => {
+            report.add(at, error.to_string());
+            None
+        }
+    }
+}
+
+/// A suite of files needs `data`, and one that comes with the build has none.
+fn check_data(suite: &str, has_data: bool, at: &Path, report: &mut Report) {
+    let embedded = data::suite::suites().contains(&suite);
+    if embedded && has_data {
+        report.add(at, format!("suite `{suite}` comes with the build and has no files; leave `data` out"));
+    } else if !embedded && !suite.is_empty() && !has_data {
+        let what = if suite == OWN { "the folder of your files" } else { "the folder of its files, or `hf://org/name`" };
+        report.add(at, format!("suite `{suite}` is read from files; give `data`, {what}"));
+    }
 }
 
 fn cohort(value: &Value, at: &Path, report: &mut Report) -> Option<CohortSize> {
@@ -221,9 +264,9 @@ fn ranks(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(usize, us
 }
 
 fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> Vec<Task> {
-    let known = suite.and_then(|suite| data::suite::tasks(suite).ok()).unwrap_or_default();
+    let known = suite.map(library::tasks).unwrap_or_default();
     let known: Vec<&str> = known.iter().map(|task| task.name.as_str()).collect();
-    let mut trains = BTreeMap::new();
+    let (mut trains, mut described) = (BTreeMap::new(), BTreeMap::new());
     let names = list(value, at, report, |value, at, report| {
         let (task, path) = if value.is_mapping() {
             let fields = map(value, at, &["task", "train"], report)?;
@@ -239,14 +282,47 @@ fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> 
         } else {
             (value, at.clone())
         };
+        if suite == Some(OWN) {
+            let own = own_task(task, &path, report)?;
+            let label = own.name().to_owned();
+            path_safe(&label, &path.key("name"), "", report);
+            described.insert(at.to_string(), own);
+            return Some(label);
+        }
         // Without a suite there is nothing to check a name against.
         if suite.is_none() { text(task, &path, report) } else { name(task, &path, &known, "tasks", report) }
     });
     let task = |(index, name)| {
         let at = at.index(index);
-        Task { train: trains.remove(&at.to_string()), at, name }
+        let (train, given) = (trains.remove(&at.to_string()), described.remove(&at.to_string()));
+        Task { train, given, at, name }
     };
     names.into_iter().map(task).collect()
+}
+
+/// A task that the file describes: a map under `task`.
+fn own_task(value: &Value, at: &Path, report: &mut Report) -> Option<Given> {
+    if !value.is_mapping() {
+        report.add(
+            at,
+            format!(
+                "task is {}, but a task of suite `{OWN}` is described: `task: {{name: .., train: file, dev: file, text: column, label: column}}`",
+                shown(value)
+            ),
+        );
+        return None;
+    }
+    match serde_yaml::from_value::<OwnTask>(value.clone()) {
+        Ok(task) => {
+            let problems = task.check();
+            problems.iter().for_each(|problem| report.add(at, problem.clone()));
+            problems.is_empty().then_some(Given::Own(task))
+        }
+        Err(error) => {
+            report.add(at, error.to_string());
+            None
+        }
+    }
 }
 
 /// Every readable entry, and the labels of all.

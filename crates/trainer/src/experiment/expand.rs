@@ -28,7 +28,9 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                     let id = CellId { task: task.name.clone(), variant: entry.label.clone(), rank: spec.rank, seed };
                     let plan = CellPlan {
                         suite: document.suite.clone(),
+                        data: document.data.as_ref().map(|data| data.value.clone()),
                         task: task.name.clone(),
+                        given: task.given.clone(),
                         model: row.model.clone(),
                         targets: row.targets.clone(),
                         preset: entry.preset.name.to_owned(),

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use models::{catalog, roberta::Config, target::Target};
+use models::{
+    config::{Config, MapKind},
+    target::Target,
+};
 use serde_yaml::{Mapping, Value};
 use variants::{
     delta::DeltaSpec,
@@ -18,9 +21,8 @@ use super::{
     overlay::overlay,
     path::Path,
     recipe,
-    target::select_targets,
 };
-use crate::hyper::Hyper;
+use crate::{hyper::Hyper, library, source};
 
 /// One entry of `variants`, resolved.
 #[derive(Debug)]
@@ -46,14 +48,13 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
         let layers = |task: &'_ Task| {
             [document.train.clone(), task.train.clone(), entry.train.clone()].into_iter().flatten().collect::<Vec<_>>()
         };
-        let longest =
-            config.as_ref().map(|config| config.max_position_embeddings.saturating_sub(config.pad_token_id + 1));
+        let longest = config.as_ref().map(Config::longest);
         let mut lengths = Vec::new();
         let mut hypers = Vec::new();
         for task in &document.tasks {
             let layers = layers(task);
             let hyper = recipe::resolve(&layers.iter().collect::<Vec<_>>(), longest, report);
-            let steps = hyper.as_ref().and_then(|hyper| examples.steps(hyper, &document.suite, &task.name));
+            let steps = hyper.as_ref().and_then(|hyper| examples.steps(hyper, document, task));
             lengths.push((task.name.as_str(), steps));
             hypers.extend(hyper);
         }
@@ -74,12 +75,20 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
 struct Examples(BTreeMap<String, Option<usize>>);
 
 impl Examples {
-    fn steps(&mut self, hyper: &Hyper, suite: &str, task: &str) -> Option<u64> {
+    fn steps(&mut self, hyper: &Hyper, document: &Document, task: &Task) -> Option<u64> {
         if hyper.steps.is_some() {
             return hyper.steps;
         }
-        let load = || data::suite::load(suite, task).ok().map(|dataset| dataset.train.len());
-        self.0.entry(task.to_owned()).or_insert_with(load).map(|examples| hyper.total_steps(examples))
+        let data = document.data.as_ref().map(|data| data.value.as_str());
+        // Checking downloads nothing.
+        if data.is_some_and(|data| data.starts_with(source::hub::SCHEME)) {
+            return None;
+        }
+        let load = || {
+            let loaded = library::load(&document.suite, &task.name, data, task.given.as_ref());
+            loaded.ok().map(|loaded| loaded.dataset.train.len())
+        };
+        self.0.entry(task.name.clone()).or_insert_with(load).map(|examples| hyper.total_steps(examples))
     }
 }
 
@@ -97,8 +106,8 @@ fn model<'a>(document: &'a Document, entry: &'a Entry, report: &mut Report) -> O
 }
 
 fn config(model: &At<String>, report: &mut Report) -> Option<Config> {
-    match catalog::find(&model.value).and_then(catalog::Embedded::config) {
-        Ok(config) => Some(config),
+    match source::config(&model.value) {
+        Ok(config) => config,
         Err(error) => {
             report.add(&model.at, format!("model `{}` cannot be used: {error}", model.value));
             None
@@ -228,7 +237,9 @@ fn targets(
     let Some(delta) = &specs.first()?.delta else { return Some(Target::Endings(Vec::new())) };
     require(document, entry, "targets", "adapts maps, so it needs targets", report);
     let targets = if entry.gave.contains("targets") { entry.targets.as_ref() } else { document.targets.as_ref() }?;
-    let maps = match select_targets(config?, &targets.value) {
+    // Of a model that is still to be downloaded nothing is known; its targets are looked at when the run starts.
+    let Some(config) = config else { return Some(targets.value.clone()) };
+    let maps = match targets.value.select(config) {
         Ok(maps) => maps,
         Err(error) => {
             report.add(&targets.at, error.to_string());
@@ -237,7 +248,7 @@ fn targets(
     };
     let lookup =
         matches!(delta, DeltaSpec::LowRank(_)) && specs[0].combine.is_additive() && specs[0].train.trains(Role::A);
-    if let Some((table, _)) = maps.iter().find(|(_, map)| map.table && !lookup) {
+    if let Some((table, _)) = maps.iter().find(|(_, map)| map.kind == MapKind::Table && !lookup) {
         let error = AttachError::NotAnEmbeddingDelta { slot: table.clone(), delta: delta.kind() };
         report.add(&targets.at, format!("{error} (`{}`)", entry.label));
     }
