@@ -346,7 +346,7 @@ fn a_step_changes_what_trains_and_nothing_else() {
     for cell in &cells {
         let plan = adapter::stack_plan(&cell.plan, &cell.id, &library).unwrap();
         let train = plan.variant.spec().train.clone();
-        let mut fresh = library.network("mini_roberta", &[(plan, vec![2])]).unwrap();
+        let mut fresh = library.network(&cell.plan, &[(plan, vec![2])]).unwrap();
         let trained = tensors(cell, root.path());
         let path = Store::open(root.path(), "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
         let (_, network) = adapter::load(&path, &library).unwrap();

@@ -380,7 +380,7 @@ fn overrides_reach_every_place() {
     assert_eq!(experiment.cells().len(), 4);
     // No layer gives a length, so it is all that the model takes.
     let config = catalog::find("mini_roberta").unwrap().config().unwrap();
-    let max_length = Hyper::default().max_length.min(config.max_position_embeddings - config.pad_token_id - 1);
+    let max_length = Hyper::default().max_length.min(config.longest());
     assert_eq!(cell(0, 0).plan.train, Hyper { steps: Some(50), epochs: None, max_length, ..Hyper::default() });
     assert_eq!(
         cell(0, 0).diff,

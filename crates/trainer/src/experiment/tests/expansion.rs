@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::{catalog, target::Target};
+use models::target::Target;
 use serde_json::json;
 use variants::{
     rank::{AnyRankPolicy, nested_sampling::Update},
@@ -13,7 +13,7 @@ use variants::{
 use super::{good, parse};
 use crate::{
     cell::{Cell, Derived},
-    experiment::{CohortSize, read, select_targets},
+    experiment::{CohortSize, read},
 };
 
 /// The composition of the only cell.
@@ -114,19 +114,6 @@ baseline: head_only
         (CohortSize::Runs(4), Some("head_only"), text)
     );
     assert_eq!(experiment.tasks(), ["cola", "rte"]);
-}
-
-#[test]
-fn targets_have_names_and_shapes() {
-    let config = catalog::find("mini_roberta").unwrap().config().unwrap();
-    let (d, wide) = (config.hidden_size, config.intermediate_size);
-    let all = select_targets(&config, &Target::Pattern("all-linear".into())).unwrap();
-    assert_eq!(all.len(), 6 * config.num_hidden_layers);
-    assert_eq!(all["encoder.layer.0.intermediate.dense"].shape, [d, wide]);
-    assert_eq!(all["encoder.layer.0.output.dense"].shape, [wide, d]);
-    let table = select_targets(&config, &Target::Endings(vec!["word_embeddings".into()])).unwrap();
-    assert_eq!((table.len(), table["embeddings.word_embeddings"].table), (1, true));
-    assert_eq!(table["embeddings.word_embeddings"].shape, [config.vocab_size, d]);
 }
 
 fn yaml_files(folder: &Path, found: &mut Vec<PathBuf>) {
