@@ -145,6 +145,7 @@ struct Candidate {
 
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let greatest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().filter(|logit| !logit.is_nan()).map(|&logit| (f64::from(logit) - greatest).exp()).sum();
+    let sum: f64 =
+        logits.iter().filter(|logit| !logit.is_nan()).map(|&logit| (f64::from(logit) - greatest).exp()).sum();
     greatest + sum.ln()
 }

@@ -175,7 +175,8 @@ impl TextTask {
         if !self.generates() {
             let given = [("decoding", self.decoding.is_some()), ("limit", self.limit.is_some())];
             for (key, _) in given.into_iter().filter(|&(_, given)| given) {
-                problems.push(format!("{key}: no metric generates texts; name `bleu` or `exact_match`, or leave it out"));
+                problems
+                    .push(format!("{key}: no metric generates texts; name `bleu` or `exact_match`, or leave it out"));
             }
         }
         if let Some(answer) = &self.answer {

@@ -111,7 +111,11 @@ impl Reader<'_> {
         let block = self.task.block.unwrap_or(self.max_len);
         if block > self.max_len {
             let problem = format!("is `{block}`, but the length limit (max_len) is {}", self.max_len);
-            return Err(of(&format!("task `{}`: block", self.task.name), &problem, "use a smaller block or raise max_len"));
+            return Err(of(
+                &format!("task `{}`: block", self.task.name),
+                &problem,
+                "use a smaller block or raise max_len",
+            ));
         }
         blocks(file, bytes, self.tokenizer, block)
     }
