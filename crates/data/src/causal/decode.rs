@@ -42,7 +42,7 @@ pub struct Decoding {
 
 impl Default for Decoding {
     fn default() -> Self {
-        // The maximum of `loralib`'s `gpt2_beam.py`: `--eval_len 64`.
+        // `--eval_len 64` of the E2E commands of `loralib` (`examples/NLG/README.md`).
         Self { max_new_tokens: 64, beams: 1, length_penalty: 1.0, no_repeat_ngram: 0 }
     }
 }
