@@ -7,6 +7,9 @@
 //! | [`instruction`] | prompts with completions, and conversations, as JSONL |
 //! | [`chat`] | conversations as text, by the template of a tokenizer |
 //! | [`answer`] | exact match of the answers that an expression finds |
+//! | [`decode`] | greedy and beam search over a model that somebody else runs |
+//! | [`score`] | metrics of generated texts |
+//! | [`task`] | a text task from YAML |
 //!
 //! A target is a token that the model predicts from those before it. Texts longer than the limit lose tokens on the right; one that
 //! keeps no target is refused.
@@ -14,8 +17,12 @@
 pub mod answer;
 pub mod block;
 pub mod chat;
+pub mod decode;
 pub mod instruction;
 pub mod pair;
+pub mod score;
+mod search;
+pub mod task;
 
 use crate::batch::Encoded;
 use crate::causal::chat::ChatTemplate;

@@ -18,10 +18,10 @@
 //! | [`batch`] | token ids to padded rows |
 //! | [`mask`] | targets of masked language modelling |
 //! | [`order`] | seeded, length-bucketed epochs |
-//! | [`metric`] | accuracy, F1, Matthews, Pearson, Spearman |
+//! | [`metric`] | accuracy, F1, Matthews, Pearson, Spearman, perplexity |
 //! | [`error`] | what can go wrong |
 //! | [`bleu`] | corpus BLEU |
-//! | [`causal`] | text for causal language models: pairs, blocks, instructions |
+//! | [`causal`] | text for causal language models: files, tasks, searches, scores |
 
 pub mod batch;
 pub mod bleu;

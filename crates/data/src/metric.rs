@@ -7,6 +7,11 @@
 //! | `matthews` | multi-class correlation of the confusion matrix; 0 when a margin is degenerate |
 //! | `pearson` | correlation of scores; NaN for constant input |
 //! | `spearman` | Pearson of the ranks, ties at their average rank; NaN for constant input |
+//! | `perplexity` | `exp` of the mean negative log-likelihood per target token; less is better |
+//! | `bleu` | corpus BLEU of generated texts, divided by 100 |
+//! | `exact_match` | share of generated texts with the right answer |
+//!
+//! The last three come from texts: see [`perplexity`] and [`causal::score`](crate::causal::score).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +32,12 @@ pub enum Metric {
     Pearson,
     /// Spearman rank correlation.
     Spearman,
+    /// Perplexity of target tokens.
+    Perplexity,
+    /// Corpus BLEU, 0..=1.
+    Bleu,
+    /// Share of generations with the right answer.
+    ExactMatch,
 }
 
 impl fmt::Display for Metric {
@@ -37,6 +48,9 @@ impl fmt::Display for Metric {
             Self::Matthews => "matthews",
             Self::Pearson => "pearson",
             Self::Spearman => "spearman",
+            Self::Perplexity => "perplexity",
+            Self::Bleu => "bleu",
+            Self::ExactMatch => "exact_match",
         })
     }
 }
@@ -45,10 +59,11 @@ impl Metric {
     /// The metric of `predictions: [n]` against `labels: [n]`: class ids for the first three, scores for the correlations.
     ///
     /// A correlation of constant predictions or labels is undefined and comes back as NaN, as in `scipy`; so does every metric of
-    /// no examples.
+    /// no examples, and of examples among which is a NaN. Metrics of texts come from elsewhere.
     pub fn evaluate(self, predictions: &[f64], labels: &[f64]) -> f64 {
         assert_eq!(predictions.len(), labels.len(), "one prediction per label");
-        if labels.is_empty() {
+        // A NaN would otherwise pass for class 0, or for the greatest score.
+        if labels.is_empty() || predictions.iter().chain(labels).any(|value| value.is_nan()) {
             return f64::NAN;
         }
         match self {
@@ -57,7 +72,25 @@ impl Metric {
             Self::Matthews => matthews(predictions, labels),
             Self::Pearson => pearson(predictions, labels),
             Self::Spearman => pearson(&average_ranks(predictions), &average_ranks(labels)),
+            Self::Perplexity | Self::Bleu | Self::ExactMatch => {
+                unreachable!("`{self}` comes from texts, not from predictions and labels")
+            }
         }
+    }
+
+    /// Whether it judges a model of texts.
+    pub fn is_of_text(self) -> bool {
+        self == Self::Perplexity || self.generates()
+    }
+
+    /// Whether it compares generated texts with references.
+    pub fn generates(self) -> bool {
+        matches!(self, Self::Bleu | Self::ExactMatch)
+    }
+
+    /// Whether less is better.
+    pub fn is_minimised(self) -> bool {
+        self == Self::Perplexity
     }
 }
 

@@ -110,11 +110,7 @@ impl OwnTask {
     /// Every problem that shows without the files.
     pub fn check(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if self.name.is_empty() || !self.name.chars().all(allowed) {
-            let rule = "it names folders, so use lower-case letters, digits, `_` and `-`";
-            problems.push(format!("name: is `{}`; {rule}", self.name));
-        }
+        problems.extend(name_problem(&self.name));
         self.check_splits(&mut problems);
         self.check_columns(&mut problems);
         self.check_labels(&mut problems);
@@ -237,6 +233,13 @@ impl OwnTask {
             Kind::Regression => vec![Metric::Pearson, Metric::Spearman],
         })
     }
+}
+
+/// What is wrong with a task's name.
+pub(crate) fn name_problem(name: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    let rule = "it names folders, so use lower-case letters, digits, `_` and `-`";
+    (name.is_empty() || !name.chars().all(allowed)).then(|| format!("name: is `{name}`; {rule}"))
 }
 
 /// Names that a list has had before.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::error::DataError;
+use crate::error::{DataError, nearest};
 
 /// A folder of files that somebody else reads.
 pub trait Files {
@@ -54,4 +54,19 @@ pub(crate) fn read(files: &dyn Files, relative: &str) -> Result<Option<Vec<u8>>,
 /// Every path of a folder.
 pub(crate) fn list(files: &dyn Files) -> Result<Vec<String>, DataError> {
     files.list().map_err(|source| DataError::Io { at: files.place(), source })
+}
+
+/// The bytes of a file that a user's task names.
+pub(crate) fn needed(task: &str, files: &dyn Files, path: &str) -> Result<Vec<u8>, DataError> {
+    if let Some(bytes) = read(files, path)? {
+        return Ok(bytes);
+    }
+    let paths = list(files)?;
+    let names: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let (found, remedy) = match names.len() {
+        0 => ("no files".to_owned(), "put it there, or correct the path".to_owned()),
+        n => (format!("{n} others"), format!("did you mean `{}`?", nearest(path, &names))),
+    };
+    let wanted = format!("file `{path}`");
+    Err(DataError::NoFile { task: task.to_owned(), place: files.place(), wanted, found, remedy })
 }

@@ -21,14 +21,17 @@ pub enum Objective {
         /// Greatest score.
         high: f64,
     },
+    /// The next token of a text; there is no head beside the model's own.
+    Text,
 }
 
 impl Objective {
-    /// Width of the head: one output per class, or one score.
+    /// Width of the head: one output per class, one score, or none for texts.
     pub fn n_outputs(&self) -> usize {
         match self {
             Self::Classification { labels } => labels.len(),
             Self::Regression { .. } => 1,
+            Self::Text => 0,
         }
     }
 }
@@ -84,12 +87,8 @@ pub struct Dataset {
 impl Dataset {
     /// SHA-256 over the task's name and every example, in lower-case hexadecimal.
     pub fn hash(&self) -> String {
-        let mut hasher = Sha256::new();
-        let mut field = |text: &str| {
-            // Lengths make the concatenation unambiguous.
-            hasher.update((text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        };
+        let mut hasher = FieldHasher::default();
+        let mut field = |text: &str| hasher.field(text.as_bytes());
         field(&self.info.name);
         let splits = [("train", &self.train)]
             .into_iter()
@@ -104,7 +103,7 @@ impl Dataset {
                 field(&example.label.to_bits().to_string());
             }
         }
-        hex(&hasher.finalize())
+        hasher.finish()
     }
 }
 
@@ -117,6 +116,23 @@ pub struct Loaded {
     pub more_tests: Vec<(String, Vec<Example>)>,
     /// What was left out or decided while reading, for the user to see.
     pub notes: Vec<String>,
+}
+
+/// SHA-256 over a sequence of fields.
+#[derive(Default)]
+pub(crate) struct FieldHasher(Sha256);
+
+impl FieldHasher {
+    pub(crate) fn field(&mut self, bytes: &[u8]) {
+        // Lengths make the concatenation unambiguous.
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// The hash in lower-case hexadecimal.
+    pub(crate) fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

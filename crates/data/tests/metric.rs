@@ -1,9 +1,11 @@
-//! Metrics against definitions worked by hand or by brute force, and their invariances.
+//! Metrics against definitions worked by hand or by brute force, against `scikit-learn` and `scipy` (`fixtures/metrics.json`,
+//! `scripts/oracle/metrics.py`), and their invariances.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 #![expect(clippy::float_cmp, reason = "class ids and small integers are exact")]
 
 use data::metric::Metric;
 use proptest::prelude::*;
+use serde::Deserialize;
 
 #[track_caller]
 fn check(metric: Metric, predictions: &[f64], labels: &[f64], expected: f64) {
@@ -34,17 +36,44 @@ fn degenerate_inputs() {
     check(Metric::Pearson, &[0.1, 0.1, 0.1], &[1.0, 2.0, 3.0], f64::NAN);
     check(Metric::Spearman, &[1.0, 2.0, 3.0], &[4.0, 4.0, 4.0], f64::NAN);
     check(Metric::Pearson, &[1e200, 2e200, 3e200], &[1e-200, 2e-200, 3e-200], 1.0);
-    check(Metric::Pearson, &[f64::NAN, 1.0], &[1.0, 2.0], f64::NAN);
     for metric in [Metric::Accuracy, Metric::F1, Metric::Matthews, Metric::Pearson, Metric::Spearman] {
         check(metric, &[], &[], f64::NAN);
+        check(metric, &[f64::NAN, 1.0, 0.0], &[1.0, 2.0, 0.0], f64::NAN);
+        check(metric, &[1.0, 2.0, 0.0], &[0.0, 1.0, f64::NAN], f64::NAN);
+    }
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    metric: Metric,
+    predictions: Vec<Option<f64>>,
+    labels: Vec<Option<f64>>,
+    value: Option<f64>,
+}
+
+/// What the libraries refuse (`raises`, of too few rows) has no value there and NaN here.
+#[test]
+fn values_are_those_of_scikit_learn_and_scipy() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("fixtures/metrics.json")).unwrap();
+    let numbers = |values: &[Option<f64>]| values.iter().map(|v| v.unwrap_or(f64::NAN)).collect::<Vec<_>>();
+    for Case { name, metric, predictions, labels, value } in cases {
+        let found = metric.evaluate(&numbers(&predictions), &numbers(&labels));
+        // Values are at most 1. Sums of up to 200 terms differ by their order, by less than 200 roundings of 1.1e-16 each.
+        let same = value.map_or(found.is_nan(), |value| (found - value).abs() < 1e-12);
+        assert!(same, "{name}, {metric}: {found}, but theirs is {value:?}");
     }
 }
 
 #[test]
 fn names_in_files() {
-    let all = [Metric::Accuracy, Metric::F1, Metric::Matthews, Metric::Pearson, Metric::Spearman];
-    for metric in all {
+    let of_labels = [Metric::Accuracy, Metric::F1, Metric::Matthews, Metric::Pearson, Metric::Spearman];
+    let of_texts = [Metric::Perplexity, Metric::Bleu, Metric::ExactMatch];
+    for metric in of_labels.into_iter().chain(of_texts) {
         assert_eq!(serde_json::to_string(&metric).unwrap(), format!("\"{metric}\""));
+        assert_eq!(metric.is_of_text(), of_texts.contains(&metric), "{metric}");
+        assert_eq!(metric.generates(), of_texts[1..].contains(&metric), "{metric}");
+        assert_eq!(metric.is_minimised(), metric == Metric::Perplexity, "{metric}");
     }
 }
 

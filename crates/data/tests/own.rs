@@ -23,7 +23,7 @@ fn files(train: &str, dev: &str) -> MemoryFiles {
 fn labels(loaded: &Loaded) -> Vec<String> {
     match &loaded.dataset.info.objective {
         Objective::Classification { labels } => labels.clone(),
-        Objective::Regression { .. } => Vec::new(),
+        Objective::Regression { .. } | Objective::Text => Vec::new(),
     }
 }
 

@@ -73,6 +73,7 @@ fn check_labels(dataset: &Dataset, promise: &Promise) {
             match &dataset.info.objective {
                 Objective::Classification { labels } => assert!(labels.len() > example.label as usize),
                 Objective::Regression { low, high } => assert!((*low..=*high).contains(&f64::from(example.label))),
+                Objective::Text => panic!("no task of the suite is of texts"),
             }
             *counts.entry(example.label as u32).or_default() += 1;
         }

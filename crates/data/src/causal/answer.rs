@@ -46,14 +46,29 @@ pub fn exact_match(
     generations: &[impl AsRef<str>],
     references: &[impl AsRef<str>],
 ) -> Result<f64, DataError> {
-    assert_eq!(generations.len(), references.len(), "one reference per generation");
+    let references: Vec<Vec<&str>> = references.iter().map(|reference| vec![reference.as_ref()]).collect();
+    exact_match_of_any(pattern, generations, &references)
+}
+
+/// [`exact_match`] with several references per generation, one of which it has to match.
+pub fn exact_match_of_any(
+    pattern: &AnswerPattern,
+    generations: &[impl AsRef<str>],
+    references: &[Vec<impl AsRef<str>>],
+) -> Result<f64, DataError> {
+    assert_eq!(generations.len(), references.len(), "one list of references per generation");
     let mut hits = 0;
-    for (i, (generation, reference)) in generations.iter().zip(references).enumerate() {
-        let Some(answer) = pattern.find(reference.as_ref()) else {
-            let problem = format!("reference {} has no answer: `{}`", i + 1, reference.as_ref());
-            return Err(of("answer_pattern", &problem, "mend the expression or the reference"));
-        };
-        hits += usize::from(pattern.find(generation.as_ref()) == Some(answer));
+    for (i, (generation, references)) in generations.iter().zip(references).enumerate() {
+        let found = pattern.find(generation.as_ref());
+        let mut hit = false;
+        for reference in references {
+            let Some(answer) = pattern.find(reference.as_ref()) else {
+                let problem = format!("reference {} has no answer: `{}`", i + 1, reference.as_ref());
+                return Err(of("answer_pattern", &problem, "mend the expression or the reference"));
+            };
+            hit |= found == Some(answer);
+        }
+        hits += usize::from(hit);
     }
     Ok(hits as f64 / references.len() as f64)
 }

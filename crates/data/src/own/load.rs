@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use super::{Kind, OwnTask};
-use crate::error::{DataError, nearest};
+use crate::error::DataError;
 use crate::metric::Metric;
 use crate::source::{self, Files};
 use crate::table::{Header, Layout, Table};
@@ -17,7 +17,7 @@ pub fn load(task: &OwnTask, files: &dyn Files) -> Result<Loaded, DataError> {
     if !problems.is_empty() {
         return Err(DataError::OwnTask { task: task.name.clone(), problems });
     }
-    let bytes = bytes(task, files, &task.train)?;
+    let bytes = source::needed(&task.name, files, &task.train)?;
     let table = table(task, &task.train, &bytes)?;
     let objective = objective(task, &table)?;
     let mut reader = Reader { task, files, objective: &objective, notes: Vec::new() };
@@ -52,20 +52,6 @@ fn is_held_out(text: &str, share: f64) -> bool {
     // 53 bits are an exact float.
     let bits = digest[..8].iter().fold(0u64, |bits, &byte| bits << 8 | u64::from(byte)) >> 11;
     (bits as f64) < share * (1u64 << 53) as f64
-}
-
-fn bytes(task: &OwnTask, files: &dyn Files, path: &str) -> Result<Vec<u8>, DataError> {
-    if let Some(bytes) = source::read(files, path)? {
-        return Ok(bytes);
-    }
-    let paths = source::list(files)?;
-    let names: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let (found, remedy) = match names.len() {
-        0 => ("no files".to_owned(), "put it there, or correct the path".to_owned()),
-        n => (format!("{n} others"), format!("did you mean `{}`?", nearest(path, &names))),
-    };
-    let wanted = format!("file `{path}`");
-    Err(DataError::NoFile { task: task.name.clone(), place: files.place(), wanted, found, remedy })
 }
 
 fn table<'a>(task: &OwnTask, path: &str, bytes: &'a [u8]) -> Result<Table<'a>, DataError> {
@@ -171,7 +157,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn file(&mut self, path: &str, split: Split) -> Result<Vec<Example>, DataError> {
-        let bytes = bytes(self.task, self.files, path)?;
+        let bytes = source::needed(&self.task.name, self.files, path)?;
         self.examples(&table(self.task, path, &bytes)?, split)
     }
 
