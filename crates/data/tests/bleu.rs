@@ -6,6 +6,37 @@ use std::path::{Path, PathBuf};
 use data::bleu::{Tokenization, corpus_bleu};
 use serde::Deserialize;
 
+/// `bleu.json`, from `scripts/oracle/bleu.py`.
+#[derive(Deserialize)]
+struct Corpora {
+    corpora: Vec<Corpus>,
+}
+
+#[derive(Deserialize)]
+struct Corpus {
+    segments: Vec<Segment>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Segment {
+    hypothesis: String,
+    references: Vec<Option<String>>,
+}
+
+impl Corpus {
+    /// The same with references stream by stream.
+    fn case(self) -> Case {
+        let streams = self.segments.iter().map(|segment| segment.references.len()).max().unwrap_or(0);
+        let stream = |at: usize| self.segments.iter().map(|s| s.references.get(at).cloned().flatten()).collect::<Vec<_>>();
+        let mut value = serde_json::Value::Object(self.rest.clone());
+        value["hypotheses"] = self.segments.iter().map(|segment| segment.hypothesis.clone()).collect();
+        value["references"] = serde_json::json!((0..streams).map(stream).collect::<Vec<_>>());
+        serde_json::from_value(value).unwrap()
+    }
+}
+
 #[derive(Deserialize)]
 struct Case {
     name: String,
@@ -48,7 +79,11 @@ fn scores_are_sacrebleu_s() {
         all.filter(is_bleu).filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
     assert!(!files.is_empty(), "there is at least one fixture");
     for file in files {
-        let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let bytes = std::fs::read(&file).unwrap();
+        let cases: Vec<Case> = match serde_json::from_slice::<Corpora>(&bytes) {
+            Ok(corpora) => corpora.corpora.into_iter().map(Corpus::case).collect(),
+            Err(_) => serde_json::from_slice(&bytes).unwrap(),
+        };
         assert!(!cases.is_empty(), "{} has cases", file.display());
         cases.iter().for_each(check);
     }

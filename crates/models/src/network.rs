@@ -187,17 +187,16 @@ impl Network {
             .collect()
     }
 
-    /// Logits of the token after each of the positions chosen, one `[runs, n, vocabulary]` per stack; `positions` has the flat indices
-    /// of every stack within its own rows, run by run, `n` for each run.
-    pub fn continue_at(&self, tokens: &Tokens, positions: &[Vec<u32>], pass: &Pass) -> Vec<Tensor<3>> {
-        let hidden = self.backbone.forward(tokens, pass); // [rows, seq, d]
+    /// Logits of the token after each of the positions chosen, one `[runs, n, vocabulary]` per stack, from the backbone's hidden states
+    /// `[rows, seq, d]`; `positions` has the flat indices of every stack within its own rows, run by run, `n` for each run.
+    pub fn continue_at(&self, hidden: &Tensor<3>, positions: &[Vec<u32>], pass: &Pass) -> Vec<Tensor<3>> {
         let of_stack = |(stack, (x, positions)): (usize, (Tensor<3>, &Vec<u32>))| {
             let [runs, all, d] = x.dims();
             let index = crate::head::index(positions, self.backbone.place());
             let x = x.reshape([runs * all, d]).select(0, index).reshape([runs, positions.len() / runs, d]);
             x.matmul(self.backbone.output(stack).swap_dims(1, 2)) // [runs, n, vocabulary]
         };
-        split(&hidden, pass).into_iter().zip(positions).enumerate().map(of_stack).collect()
+        split(hidden, pass).into_iter().zip(positions).enumerate().map(of_stack).collect()
     }
 
     /// Logits of the masked tokens of a cohort of one run, `[1, n, vocabulary]`; `positions` are flat.

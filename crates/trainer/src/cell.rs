@@ -1,6 +1,6 @@
 //! One run of the grid, resolved: nothing in it is a default any more.
 
-use data::own::OwnTask;
+use data::{causal::task::TextTask, own::OwnTask};
 use models::target::Target;
 use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,18 @@ pub struct CellPlan {
 pub enum Given {
     /// Texts with labels, in the user's files.
     Own(OwnTask),
+    /// Text that a causal model continues.
+    Text(TextTask),
+}
+
+impl CellPlan {
+    /// The task, where it is text that a causal model continues.
+    pub fn text(&self) -> Option<&TextTask> {
+        match &self.given {
+            Some(Given::Text(task)) => Some(task),
+            _ => None,
+        }
+    }
 }
 
 impl Given {
@@ -62,6 +74,7 @@ impl Given {
     pub fn name(&self) -> &str {
         match self {
             Self::Own(task) => &task.name,
+            Self::Text(task) => &task.name,
         }
     }
 }

@@ -20,6 +20,17 @@ pub struct Split {
     pub name: String,
     /// Its examples.
     pub set: EncodedSet,
+    /// What generations start from; empty where nothing is generated.
+    pub prompts: Vec<Vec<u32>>,
+    /// What each generation is compared with.
+    pub references: Vec<Vec<String>>,
+}
+
+impl Split {
+    /// A split without generation.
+    pub fn new(name: impl Into<String>, set: EncodedSet) -> Self {
+        Self { name: name.into(), set, prompts: Vec::new(), references: Vec::new() }
+    }
 }
 
 /// Metrics and mean loss of one run on one split.
@@ -74,6 +85,7 @@ pub fn predictions(logits: &[Vec<f64>], objective: &Objective) -> Vec<f64> {
     match objective {
         Objective::Classification { .. } => logits.iter().map(best).collect(),
         Objective::Regression { .. } => logits.iter().map(|row| row[0]).collect(),
+        Objective::Text => unreachable!("text is not classified"),
     }
 }
 
@@ -84,6 +96,7 @@ pub fn score(logits: &[Vec<f64>], set: &EncodedSet, info: &TaskInfo) -> Scored {
     let metrics = info.metrics.iter().map(|metric| (metric.to_string(), metric.evaluate(&predicted, &labels)));
     let loss = |row: &Vec<f64>, label: f64| match &info.objective {
         Objective::Regression { .. } => (row[0] - label).powi(2),
+        Objective::Text => unreachable!("text is not classified"),
         Objective::Classification { labels } => {
             let row = &row[..labels.len()];
             let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -16,7 +16,7 @@ use crate::{
     error::TrainError,
     evaluate::Split,
     hyper::Select,
-    readout::{evaluate, merge_error},
+    readout::{Reader, merge_error},
     run::{Log, Slot, now},
     sink::{Event, Sink},
     state::{BestState, Progress},
@@ -109,16 +109,19 @@ pub fn select(
             }
             let clock = Instant::now();
             let network = alone(cohort, slot, (stack, run), None, setting)?;
-            let pad = setting.library.base(&slot.cell.plan.model)?.pad;
+            let base = setting.library.base(&slot.cell.plan.model)?;
             let (readout, view) = whole(slot);
-            let found = evaluate(&network, &slot.task, &[&slot.task.splits[0]], &readout, &view, step, pad);
-            let primary = slot.task.info.primary().to_string();
+            let primary = slot.task.info.primary();
+            // Generation takes as long as many steps; on the way it is done only where it decides.
+            let reader = Reader { base: &base, plan: &slot.cell.plan, task: &slot.task, generates: primary.generates() };
+            let found = reader.evaluate(&network, &[&slot.task.splits[0]], &readout, &view, step)?;
+            let (minimised, primary) = (primary.is_minimised(), primary.to_string());
             let value = found[0].metrics[&primary];
             let progress = &mut progress[stack][run];
             let settled = step >= slot.cell.plan.variant.rank_policy.settled(slot.steps);
             if !settled {
                 // Logged below, but neither selected nor counted: its ranks are not the ones asked for.
-            } else if progress.best.as_ref().is_none_or(|best| better(value, best.value)) {
+            } else if progress.best.as_ref().is_none_or(|best| better(value, best.value, minimised)) {
                 let tensors = if train.select == Select::Best {
                     adapter::tensors(&mut cohort.network, stack, run)
                 } else {
@@ -141,9 +144,9 @@ pub fn select(
     Ok(())
 }
 
-/// Whether a metric is larger; anything beats a value that is undefined, and that beats nothing.
-fn better(value: f64, than: f64) -> bool {
-    value > than || (than.is_nan() && !value.is_nan())
+/// Whether a metric is better; anything beats a value that is undefined, and that beats nothing.
+fn better(value: f64, than: f64, minimised: bool) -> bool {
+    (if minimised { value < than } else { value > than }) || (than.is_nan() && !value.is_nan())
 }
 
 /// Reads every run out, saves its adapter and writes its record.
@@ -214,7 +217,8 @@ fn close(
             splits.extend(&task.test); // the other splits chose the checkpoint
         }
         for (readout, view) in cell.readouts(&policy.readouts(cell.plan.variant.rank)) {
-            for evaluation in evaluate(&network, task, &splits, &readout, &view, step, base.pad) {
+            let reader = Reader { base: &base, plan: &cell.plan, task, generates: true };
+            for evaluation in reader.evaluate(&network, &splits, &readout, &view, step)? {
                 sink.event(&Event::Evaluated { cell: &cell.id, evaluation: &evaluation });
                 log.evaluation(evaluation)?;
             }
@@ -222,7 +226,7 @@ fn close(
         let bare = variants::presets::head_only::spec(0)
             .check(None)
             .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
-        measured.merge_error = Some(merge_error(&network, &bare, &task.splits[0], base.pad)?);
+        measured.merge_error = Some(merge_error(&network, &bare, task, base.pad)?);
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         let folder = setting.store.run_dir(&cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
@@ -261,9 +265,6 @@ fn close(
     })
 }
 
-/// Every metric of this crate is better when larger.
 fn goal(metric: Metric) -> Goal {
-    match metric {
-        Metric::Accuracy | Metric::F1 | Metric::Matthews | Metric::Pearson | Metric::Spearman => Goal::Maximise,
-    }
+    if metric.is_minimised() { Goal::Minimise } else { Goal::Maximise }
 }

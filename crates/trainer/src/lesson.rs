@@ -9,6 +9,8 @@ use data::{
 use models::network::Network;
 use variants::{host::Place, pass::Pass};
 
+use crate::text;
+
 /// Losses of one micro-batch.
 #[derive(Debug)]
 pub struct Losses {
@@ -45,9 +47,9 @@ impl Feed {
     }
 }
 
-/// Classification and regression, every run of a cohort on its own examples.
+/// Classification and regression, or text to continue, every run of a cohort on its own examples.
 #[derive(Debug)]
-pub struct Classify {
+pub struct Examples {
     /// One per stack and run.
     pub feeds: Vec<Vec<Feed>>,
     /// Rows per run and micro-batch.
@@ -58,7 +60,14 @@ pub struct Classify {
     pub place: Place,
 }
 
-impl Lesson for Classify {
+impl Examples {
+    /// Whether these are texts; a cohort has texts alone, or none.
+    fn is_text(&self) -> bool {
+        self.feeds.iter().flatten().any(|feed| feed.objective == Objective::Text)
+    }
+}
+
+impl Lesson for Examples {
     fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses {
         let batches: Vec<Vec<Batch>> = self
             .feeds
@@ -67,15 +76,20 @@ impl Lesson for Classify {
             .collect();
         let whole = Batch::concat(batches.iter().flatten().cloned().collect(), self.pad);
         let tokens = network.backbone.tokens(&whole.ids, &whole.types, &whole.lengths);
-        let logits = network.classify(&tokens, pass);
-        let stacks = logits
-            .into_iter()
-            .zip(batches.iter().zip(&self.feeds))
-            .map(|(logits, (batches, feeds))| {
+        let stacks = if self.is_text() {
+            let hidden = network.backbone.forward(&tokens, pass);
+            let mut batches = batches.clone();
+            batches.iter_mut().flatten().for_each(|batch| batch.pad_to(whole.seq, self.pad));
+            text::losses(network, &hidden, &batches, pass, &self.place)
+        } else {
+            let logits = network.classify(&tokens, pass);
+            let each = logits.into_iter().zip(batches.iter().zip(&self.feeds));
+            each.map(|(logits, (batches, feeds))| {
                 let objectives: Vec<_> = feeds.iter().map(|feed| &feed.objective).collect();
                 loss(logits, batches, &objectives, &self.place)
             })
-            .collect();
+            .collect()
+        };
         let real = |batch: &Batch| {
             let rows = batch.lengths.iter().zip(&batch.weights).filter(|(_, weight)| **weight > 0.0);
             rows.map(|(length, _)| *length as u64).sum()
@@ -102,6 +116,7 @@ pub fn loss(logits: Tensor<3>, batches: &[Batch], objectives: &[&Objective], pla
                     target[(run * rows + row) * outputs + batch.labels[row] as usize] = share;
                     classifies = true;
                 }
+                Objective::Text => unreachable!("text has a loss of its own"),
                 Objective::Regression { .. } => {
                     label[run * rows + row] = f64::from(batch.labels[row]);
                     weight[run * rows + row] = share;

@@ -10,6 +10,7 @@
 //! | [`run`] | the one loop, from a cohort's first step to its records |
 //! | [`cohort`] | one optimizer step of runs that train side by side |
 //! | [`lesson`] | batches and losses |
+//! | [`text`] | losses, perplexity and generation of causal models |
 //! | [`optimizer`] | AdamW over stacked tensors |
 //! | [`readout`], [`mod@evaluate`] | predictions and what they are worth |
 //! | [`state`], [`adapter`] | checkpoints and adapters on disk |
@@ -45,4 +46,5 @@ pub mod sink;
 pub mod state;
 pub mod source;
 pub mod study;
+pub mod text;
 pub mod update;

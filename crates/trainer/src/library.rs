@@ -7,6 +7,7 @@ use std::{
 
 use data::{
     batch::EncodedSet,
+    causal::task::{self, TextSplit},
     glue,
     own,
     suite,
@@ -30,9 +31,11 @@ use crate::{
 };
 
 /// Suites that can be named in an experiment.
-pub const SUITES: &[&str] = &[suite::GLUE_MINI, glue::GLUE, OWN];
+pub const SUITES: &[&str] = &[suite::GLUE_MINI, glue::GLUE, OWN, TEXT];
 /// Tasks that a user describes.
 pub const OWN: &str = "own";
+/// Texts that a user describes, for causal models.
+pub const TEXT: &str = "text";
 
 /// A base model on a device.
 #[derive(Debug)]
@@ -41,6 +44,8 @@ pub struct Base {
     pub backbone: Backbone,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// tokenizer_config.json, which has the template of conversations.
+    tokenizer_config: Option<Vec<u8>>,
     /// Id of padding; it is masked, so any does where the tokenizer has none.
     pub pad: u32,
     /// The head that lies in the checkpoint; empty where there is none.
@@ -115,7 +120,7 @@ impl Library {
         Ok(prepared)
     }
 
-    /// A network with one classification stack per plan; `outputs` has each run's count.
+    /// A network with one stack per stack plan; `outputs` has each run's count, where its head has outputs.
     pub fn network(&self, plan: &CellPlan, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
         let base = self.base(&plan.model)?;
         let mut backbone = base.backbone.clone();
@@ -124,8 +129,12 @@ impl Library {
         }
         let mut network = Network::new(backbone);
         for (stack, outputs) in stacks {
-            let head = Classifier::new(&network.backbone, stack, outputs, &base.head);
-            network.attach(stack, Head::Classifier(head))?;
+            let head = if plan.text().is_some() {
+                Head::Causal
+            } else {
+                Head::Classifier(Classifier::new(&network.backbone, stack, outputs, &base.head))
+            };
+            network.attach(stack, head)?;
         }
         Ok(network)
     }
@@ -148,6 +157,7 @@ fn open(name: &str, place: &Place) -> Result<Base, TrainError> {
         pad: tokenizer.pad_id().unwrap_or(0),
         head: files.weights.only(head_names),
         tokenizer,
+        tokenizer_config: files.tokenizer_config,
         backbone,
         hash: files.hash,
         unused,
@@ -169,17 +179,36 @@ fn check_vocabulary(name: &str, tokenizer: &Tokenizer, config: &Config) -> Resul
 }
 
 fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
+    if let Some(task) = plan.text() {
+        let files = source::files(plan.data.as_deref().unwrap_or("."))?;
+        let loaded =
+            task::load(task, &*files, &base.tokenizer, base.tokenizer_config.as_deref(), plan.train.max_length)?;
+        let split = |name: String, split: TextSplit| Split {
+            name,
+            set: split.set,
+            prompts: split.prompts,
+            references: split.references,
+        };
+        return Ok(Prepared {
+            info: loaded.info,
+            train: loaded.train,
+            splits: loaded.evaluation.into_iter().map(|(name, found)| split(name, found)).collect(),
+            test: loaded.test.map(|found| split("test".to_owned(), found)),
+            hash: loaded.hash,
+            notes: loaded.notes,
+        });
+    }
     let Loaded { dataset, notes, .. } = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
     let encode = |examples: &[Example]| EncodedSet::encode_all(&base.tokenizer, examples, plan.train.max_length);
     let hash = dataset.hash();
     let Dataset { info, train, evaluation, test } = dataset;
     let splits = evaluation
         .iter()
-        .map(|(name, examples)| Ok(Split { name: name.clone(), set: encode(examples)? }))
+        .map(|(name, examples)| Ok(Split::new(name, encode(examples)?)))
         .collect::<Result<_, data::error::DataError>>()?;
     let is_labelled = !test.is_empty() && test.iter().all(|example| example.label.is_finite());
     let test = is_labelled
-        .then(|| Ok::<_, data::error::DataError>(Split { name: "test".to_owned(), set: encode(&test)? }))
+        .then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?)))
         .transpose()?;
     Ok(Prepared { train: encode(&train)?, info, splits, test, hash, notes })
 }
@@ -189,6 +218,10 @@ pub fn load(suite: &str, task: &str, data: Option<&str>, given: Option<&Given>) 
     let files = || source::files(data.unwrap_or("."));
     Ok(match (given, suite) {
         (Some(Given::Own(task)), _) => own::load(task, &*files()?)?,
+        (Some(Given::Text(task)), _) => {
+            let reason = "is text, which has tokens and no examples";
+            return Err(TrainError::Foreign { path: task.train.clone().into(), reason: reason.to_owned() });
+        }
         (None, glue::GLUE) => glue::load(task, &*files()?)?,
         (None, suite) => Loaded { dataset: suite::load(suite, task)?, more_tests: Vec::new(), notes: Vec::new() },
     })

@@ -19,7 +19,7 @@ use crate::{
     cohort::{Cohort, Member, Stack},
     error::TrainError,
     finish::{finish, select, snapshots},
-    lesson::{Classify, Feed},
+    lesson::{Examples, Feed},
     library::Prepared,
     optimizer::{Adam, StackOptimizer},
     sink::{Event, Sink},
@@ -133,14 +133,14 @@ impl Plan {
     }
 
     /// Batches of all its runs.
-    pub fn lesson(&self, setting: &Setting<'_>) -> Result<Classify, TrainError> {
+    pub fn lesson(&self, setting: &Setting<'_>) -> Result<Examples, TrainError> {
         let first = &self.stacks[0].1[0].cell.plan;
         let feed = |slot: &Slot| Feed {
             set: slot.task.train.clone(),
             objective: slot.task.info.objective.clone(),
             seed: stream::key(slot.cell.plan.seeds.data, Stream::Data, "order"),
         };
-        Ok(Classify {
+        Ok(Examples {
             feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),
             rows: first.train.batch,
             pad: setting.library.base(&first.model)?.pad,

@@ -188,8 +188,9 @@ fn group(open: &[Cell], setting: &Setting<'_>) -> Result<Vec<Plan>, TrainError> 
 fn cohort_key(cell: &Cell) -> String {
     let (plan, train) = (&cell.plan, &cell.plan.train);
     format!(
-        "{} {:?} {:?} {} {} {} {} {} {} {}",
+        "{} {} {:?} {:?} {} {} {} {} {} {} {}",
         plan.model,
+        plan.text().is_some(),
         train.backbone_dropout,
         plan.variant.base,
         train.batch,

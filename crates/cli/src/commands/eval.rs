@@ -2,7 +2,7 @@
 
 use burn::tensor::DType;
 use record::Readout;
-use trainer::{adapter, cell::View, device, library::Library, readout::evaluate};
+use trainer::{adapter, cell::View, device, library::Library, readout::Reader};
 use variants::{host::Place, rank::RankPolicy};
 
 use crate::{
@@ -18,11 +18,12 @@ pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let (card, network) = adapter::load(&path, &library).map_err(|error| Failure::Input(error.to_string()))?;
     let plan = &card.plan;
     let task = library.task(plan)?;
-    let pad = library.base(&plan.model)?.pad;
+    let base = library.base(&plan.model)?;
+    let reader = Reader { base: &base, plan, task: &task, generates: true };
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
     for (readout, view) in views(args, &card)? {
         let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
-        for evaluation in evaluate(&network, &task, &splits, &readout, &view, 0, pad) {
+        for evaluation in reader.evaluate(&network, &splits, &readout, &view, 0)? {
             for (metric, value) in &evaluation.metrics {
                 out += &format!(
                     "{},{},{},{},{metric},{value:.6},{}\n",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use data::own::OwnTask;
+use data::{causal::task::TextTask, own::OwnTask};
 use models::target::Target;
 use serde_yaml::{Mapping, Value};
 use variants::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cell::{Derived, Given},
-    library::{self, OWN, SUITES},
+    library::{self, OWN, SUITES, TEXT},
     source,
 };
 
@@ -282,8 +282,8 @@ fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> 
         } else {
             (value, at.clone())
         };
-        if suite == Some(OWN) {
-            let own = own_task(task, &path, report)?;
+        if let Some(suite @ (OWN | TEXT)) = suite {
+            let own = described_task(suite, task, &path, report)?;
             let label = own.name().to_owned();
             path_safe(&label, &path.key("name"), "", report);
             described.insert(at.to_string(), own);
@@ -301,22 +301,27 @@ fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> 
 }
 
 /// A task that the file describes: a map under `task`.
-fn own_task(value: &Value, at: &Path, report: &mut Report) -> Option<Given> {
+fn described_task(suite: &str, value: &Value, at: &Path, report: &mut Report) -> Option<Given> {
     if !value.is_mapping() {
+        let form = if suite == OWN { "text: column, label: column" } else { "form: pairs" };
         report.add(
             at,
             format!(
-                "task is {}, but a task of suite `{OWN}` is described: `task: {{name: .., train: file, dev: file, text: column, label: column}}`",
+                "task is {}, but a task of suite `{suite}` is described: `task: {{name: .., train: file, dev: file, {form}}}`",
                 shown(value)
             ),
         );
         return None;
     }
-    match serde_yaml::from_value::<OwnTask>(value.clone()) {
-        Ok(task) => {
-            let problems = task.check();
+    let read = if suite == OWN {
+        serde_yaml::from_value::<OwnTask>(value.clone()).map(|task| (task.check(), Given::Own(task)))
+    } else {
+        serde_yaml::from_value::<TextTask>(value.clone()).map(|task| (task.check(), Given::Text(task)))
+    };
+    match read {
+        Ok((problems, task)) => {
             problems.iter().for_each(|problem| report.add(at, problem.clone()));
-            problems.is_empty().then_some(Given::Own(task))
+            problems.is_empty().then_some(task)
         }
         Err(error) => {
             report.add(at, error.to_string());

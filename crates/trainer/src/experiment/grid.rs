@@ -49,6 +49,15 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
             [document.train.clone(), task.train.clone(), entry.train.clone()].into_iter().flatten().collect::<Vec<_>>()
         };
         let longest = config.as_ref().map(Config::longest);
+        if let (Some(config), Some(model)) = (&config, model)
+            && document.suite == library::TEXT
+            && !config.is_causal()
+        {
+            report.add(
+                &model.at,
+                format!("model `{}` is an encoder, but text is continued by a decoder such as GPT-2 or Llama", model.value),
+            );
+        }
         let mut lengths = Vec::new();
         let mut hypers = Vec::new();
         for task in &document.tasks {

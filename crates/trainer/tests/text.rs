@@ -1,0 +1,82 @@
+//! Decoders: generation as transformers does it, and losses of texts token by token.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use burn::tensor::{DType, Device};
+use data::causal::decode::Decoding;
+use models::{
+    backbone::Backbone,
+    config::{Config, Purpose},
+    head::Head,
+    network::Network,
+    weights::Weights,
+};
+use serde_json::Value;
+use trainer::text::continuations;
+use variants::{
+    host::Place,
+    pass::Active,
+    preset,
+    slot::{RunPlan, StackPlan},
+};
+
+fn fixture(arch: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures").join(arch)
+}
+
+fn network(arch: &str) -> Network {
+    let config = Config::read(&std::fs::read(fixture(arch).join("config.json")).unwrap()).unwrap();
+    let mut weights = Weights::default();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(fixture(arch)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("model"));
+    files.retain(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    files.sort();
+    for path in files {
+        weights.add(&std::fs::read(path).unwrap(), config.prefixes()).unwrap();
+    }
+    let place = Place::new(&Device::flex(), DType::F32);
+    let mut network = Network::new(Backbone::new(&config, &weights, Purpose::Continue, &place).unwrap());
+    let plan = StackPlan {
+        variant: (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
+        runs: vec![RunPlan { init_seed: 0, alpha: 1.0 }],
+        targets: BTreeSet::new(),
+    };
+    network.attach(&plan, Head::Causal).unwrap();
+    network
+}
+
+fn lists(value: &Value) -> Vec<Vec<u32>> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// `generate.json` of `scripts/oracle/models.py`: greedy and beam search, some texts ending early, prompts of unlike lengths, which
+/// are padded here and were run one by one there.
+#[test]
+fn texts_are_those_of_generate() {
+    for arch in ["gpt2", "llama", "llama_tied"] {
+        let network = network(arch);
+        let oracle: Value = serde_json::from_slice(&std::fs::read(fixture(arch).join("generate.json")).unwrap()).unwrap();
+        let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+        let (end, prompts) = (oracle["eos_token_id"].as_u64().unwrap() as u32, lists(&oracle["prompts"]));
+        let most = number(&oracle["max_new_tokens"]);
+        let beam = &oracle["beam"];
+        let greedy = Decoding { max_new_tokens: most, ..Decoding::default() };
+        let beams = Decoding {
+            max_new_tokens: most,
+            beams: number(&beam["num_beams"]),
+            length_penalty: beam["length_penalty"].as_f64().unwrap(),
+            no_repeat_ngram: number(&beam["no_repeat_ngram_size"]),
+        };
+        for (decoding, outputs) in [(greedy, &oracle["greedy"]["outputs"]), (beams, &beam["outputs"])] {
+            let found = continuations(&network, &prompts, end, &decoding, &Active::All, 0);
+            for ((found, prompt), wanted) in found.iter().zip(&prompts).zip(lists(outputs)) {
+                let mut wanted = wanted[prompt.len()..].to_vec();
+                if wanted.last() == Some(&end) {
+                    wanted.pop();
+                }
+                assert_eq!(*found, wanted, "{arch}, {decoding:?}, prompt {prompt:?}");
+            }
+        }
+    }
+}
