@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Table(Table),
     /// Evaluate a trained adapter, a DyLoRA one at any rank.
     Eval(Eval),
+    /// Write the logits of a trained run or a fine-tuned checkpoint, the benchmark's files to hand in, or generated texts.
+    Predict(Predict),
     /// Write a trained adapter as a plain one of a smaller rank: a DyLoRA adapter at any rank it was trained for, any
     /// additive one by its best approximation.
     Export(Export),
@@ -165,6 +167,44 @@ pub(crate) struct Eval {
     /// Ranks to evaluate at, e.g. `1,2,8`; every rank of a DyLoRA adapter, or the full rank, by default.
     #[arg(long, value_delimiter = ',')]
     pub rank: Vec<usize>,
+    /// Device.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// `predict`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --split test --submission glue_upload
+  lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --data CoLA/dev.tsv --out logits.safetensors
+  lora-lab predict --model path/to/finetuned --task rte --data RTE/dev.tsv --out logits.safetensors
+  lora-lab predict --adapter results/e2e/runs/e2e-lora-r4-s0 --split test --out texts.jsonl
+
+The file of logits has `logits` [rows, outputs] and `labels` [rows] (NaN where unknown), f32. A file's rows are read in the layout
+of the run's task. Metrics go to stdout where every label is known.")]
+pub(crate) struct Predict {
+    /// A run's folder, or its adapter.safetensors.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// A checkpoint with a classification head; beside `--adapter`, where its base lies now.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// A task of GLUE, for a checkpoint without adapter.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// Rows to predict.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// A split of the run's own data.
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub split: Option<String>,
+    /// File for the logits (safetensors), or the texts (JSON lines).
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Folder for the benchmark's file of predictions.
+    #[arg(long, value_name = "DIR")]
+    pub submission: Option<PathBuf>,
     /// Device.
     #[arg(long, default_value = "auto")]
     pub device: String,

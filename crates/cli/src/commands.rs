@@ -7,6 +7,7 @@ mod export;
 mod figures;
 mod list;
 mod paper;
+mod predict;
 mod pretrain;
 mod run;
 mod table;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
         Command::Export(what) => export::run(&what),
+        Command::Predict(what) => predict::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),
         Command::Paper(what) => paper::run(&what, &args.results),

@@ -15,8 +15,8 @@
 //! arXiv:1804.07461.
 
 use crate::error::{DataError, nearest};
-use crate::source::{self, Files};
-use crate::table::{Header, Layout, ShortRows, Table};
+use crate::source::{self, Files, MemoryFiles};
+use crate::table::{Format, Header, Layout, ShortRows, Table};
 use crate::task::{Dataset, Example, Loaded, Objective, TaskInfo};
 
 mod folder;
@@ -25,7 +25,7 @@ mod registry;
 mod submission;
 
 use folder::{Folder, Part};
-use registry::{Entry, Split, TASKS};
+use registry::{Columns, Entry, Split, TASKS};
 pub use submission::submission;
 
 /// The name of the benchmark as a suite.
@@ -60,6 +60,29 @@ pub fn load(task: &str, files: &dyn Files) -> Result<Loaded, DataError> {
     let dataset = Dataset { info: info(entry), train, evaluation, test };
     tests.retain(|(_, examples)| !examples.is_empty());
     Ok(Loaded { dataset, more_tests: tests, notes: reader.notes })
+}
+
+/// The rows of one file of a task, for predictions: the benchmark's columns or the hub's, labels where they are there.
+///
+/// `CoLA`'s labelled files have no header and its test file has one; which it is shows in the first line.
+pub fn examples(task: &str, file: &str, bytes: Vec<u8>) -> Result<Vec<Example>, DataError> {
+    let entry = entry(task)?;
+    let Some(format) = Format::of(file) else {
+        let all = Format::ALL.map(|format| format.to_string()).join(", ");
+        return Err(DataError::Text {
+            place: file.to_owned(),
+            problem: "its ending names no format".to_owned(),
+            way_out: format!("call it .{}", all.replace(", ", ", .")),
+        });
+    };
+    let first = String::from_utf8_lossy(bytes.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+    let has = |columns: &Columns| first.trim_start_matches('\u{feff}').split(['\t', '\r']).any(|cell| cell == columns.first);
+    let headless = format == Format::Tsv && entry.headless.is_some() && !has(&entry.benchmark);
+    let benchmark = format == Format::Tsv && (headless || has(&entry.benchmark));
+    let files = MemoryFiles::default().with(file, bytes);
+    let part = Part { path: file.to_owned(), format, benchmark };
+    let mut reader = Reader { entry, files: &files, notes: Vec::new() };
+    reader.split(&[part], if headless { Labels::Given } else { Labels::MayBeWithheld })
 }
 
 fn entry(task: &str) -> Result<&'static Entry, DataError> {

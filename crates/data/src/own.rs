@@ -29,7 +29,7 @@ use crate::table::Format;
 
 mod load;
 
-pub use load::load;
+pub use load::{examples, load};
 
 /// What a user's task predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -77,6 +77,11 @@ pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<Sta
 
 /// Reads an adapter onto its base.
 pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainError> {
+    load_on(path, None, library)
+}
+
+/// Reads an adapter onto its base, which lies where `model` says and not where it lay in training.
+pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(Card, Network), TrainError> {
     let way_out = "train its run again, or give another adapter";
     let damaged =
         |reason: String| TrainError::Foreign { path: path.to_owned(), reason: format!("{reason}; {way_out}") };
@@ -84,7 +89,10 @@ pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainErro
         TrainError::Damaged { reason, .. } => damaged(reason),
         other => other,
     })?;
-    let card: Card = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let mut card: Card = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if let Some(model) = model {
+        model.clone_into(&mut card.plan.model);
+    }
     let found = &library.base(&card.plan.model)?.hash;
     if *found != card.model_hash {
         return Err(damaged(format!(

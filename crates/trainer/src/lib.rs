@@ -16,13 +16,14 @@
 //! | [`state`], [`adapter`] | checkpoints and adapters on disk |
 //! | [`update`], [`peft`] | what an adapter does to each map, as plain numbers |
 //! | [`export`] | a trained adapter as a smaller plain one |
+//! | [`predict`] | logits on rows that somebody asks about |
 //! | [`finish`] | records |
 //! | [`matched`] | what a comparison held equal |
 //! | [`pretrain`] | masked-language-model pretraining of the embedded base |
 //!
 //! **Architecture invariant.** The loop names no method: what a variant does differently reaches it as roles, masks
 //! and actions. Outside the loop two reference points are named: `pretrain` trains the `full` one, and `finish`
-//! evaluates a merged model under `head_only`.
+//! evaluates a merged model under `head_only`; `predict` opens a checkpoint's own head under it.
 
 pub mod adapter;
 pub mod cell;
@@ -39,6 +40,7 @@ pub mod library;
 pub mod matched;
 pub mod optimizer;
 pub mod peft;
+pub mod predict;
 pub mod pretrain;
 pub mod readout;
 pub mod run;

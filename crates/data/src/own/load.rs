@@ -46,6 +46,11 @@ pub fn load(task: &OwnTask, files: &dyn Files) -> Result<Loaded, DataError> {
     Ok(Loaded { dataset: Dataset { info, train, evaluation, test }, more_tests: Vec::new(), notes })
 }
 
+/// The rows of one file of a task, for predictions; labels where they are there. Classes are those of `labels`.
+pub fn examples(task: &OwnTask, objective: &Objective, files: &dyn Files, path: &str) -> Result<Vec<Example>, DataError> {
+    Reader { task, files, objective, notes: Vec::new() }.file(path, Split::Test)
+}
+
 /// Whether a row belongs to the evaluation split. Equal texts fall on the same side.
 fn is_held_out(text: &str, share: f64) -> bool {
     let digest = Sha256::digest(text.as_bytes());

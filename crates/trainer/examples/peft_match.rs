@@ -1,0 +1,96 @@
+//! What PEFT needs to repeat a run of this program: the trained tensors at the start under its names, the rows of every batch; and the
+//! losses of the run here.
+//!
+//! ```text
+//! cargo run --release -p trainer --example peft_match -- EXPERIMENT.yaml OUT
+//! python scripts/peft_study.py --model MODEL --task TASK --data DATA --init OUT/init.safetensors --batches OUT/batches.json \
+//!     --dropout 0
+//! ```
+//! The first cell of the experiment is taken, a LoRA on a BERT-like encoder.
+#![allow(clippy::print_stderr, reason = "a command of its own")]
+
+use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::atomic::AtomicBool};
+
+use burn::tensor::{DType, Device};
+use data::order::epoch_order;
+use models::network::Named;
+use record::{CodeIdentity, Store};
+use safetensors::tensor::{Dtype, TensorView};
+use trainer::{experiment, library::Library, run::Plan, study::Setting};
+use variants::{
+    host::{Place, values},
+    stream::{self, Stream},
+};
+
+/// PEFT's name of a tensor, and whether it is kept the other way round.
+fn theirs(name: &str) -> (String, bool) {
+    match name.rsplit_once('.') {
+        Some((map, "a")) => (format!("base_model.model.bert.{map}.lora_A.weight"), true),
+        Some((map, "b")) => (format!("base_model.model.bert.{map}.lora_B.weight"), true),
+        _ => (format!("base_model.model.{name}"), name.ends_with("weight")),
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<PathBuf> = std::env::args().skip(1).map(PathBuf::from).collect();
+    let [path, out] = arguments.as_slice() else { return Err("give an experiment and a folder".into()) };
+    let text = std::fs::read_to_string(path)?;
+    let experiment = experiment::read(&text, &path.display().to_string(), "match", &[])?;
+    let cell = experiment.cells().first().ok_or("the experiment has no cells")?;
+    let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    let store = Store::open(out, "unused")?;
+    let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
+    let setting = Setting {
+        library: &library,
+        store: &store,
+        code: &code,
+        versions: &BTreeMap::new(),
+        device: "flex",
+        cohort: None,
+        workers: 1,
+        stop: &AtomicBool::new(false),
+    };
+    let plan = Plan::new(std::slice::from_ref(cell), &setting)?;
+    let mut cohort = plan.build(&setting)?;
+    let lesson = plan.lesson(&setting)?;
+    std::fs::create_dir_all(out)?;
+
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for Named { name, owned, .. } in cohort.network.owned(0) {
+        let [_, rows, cols] = owned.tensor.dims();
+        let (name, turned) = theirs(&name);
+        let all = values(owned.tensor);
+        let (shape, ordered): (Vec<usize>, Vec<f64>) = if name.ends_with("bias") {
+            (vec![cols], all)
+        } else if turned {
+            let turned = (0..cols).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| all[r * cols + c]);
+            (vec![cols, rows], turned.collect())
+        } else {
+            (vec![rows, cols], all)
+        };
+        tensors.push((name, shape, ordered.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect()));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    std::fs::write(out.join("init.safetensors"), safetensors::serialize(views, None)?)?;
+
+    let feed = &lesson.feeds[0][0];
+    let (lengths, rows) = (feed.set.lengths(), cell.plan.train.batch);
+    let seed = stream::key(cell.plan.seeds.data, Stream::Data, "order");
+    let per_epoch = lengths.len().div_ceil(rows) as u64;
+    let batches: Vec<Vec<usize>> = (0..plan.steps())
+        .map(|step| epoch_order(&lengths, rows, seed, step / per_epoch).swap_remove((step % per_epoch) as usize))
+        .collect();
+    std::fs::write(out.join("batches.json"), serde_json::to_string(&batches)?)?;
+
+    let mut losses = Vec::new();
+    while cohort.step < plan.steps() {
+        let report = cohort.advance(&lesson);
+        losses.push(report.runs[0].entry.task_loss);
+        eprintln!("step {}: {}", cohort.step, losses[losses.len() - 1]);
+    }
+    std::fs::write(out.join("losses.json"), serde_json::to_string(&losses)?)?;
+    Ok(())
+}
