@@ -35,6 +35,9 @@ pub struct RunRecord {
     pub code: CodeIdentity,
     /// Crate names to versions.
     pub versions: BTreeMap<String, String>,
+    /// The adapter that the run started from, where it did not start afresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// Hash of the base model's weights.
     pub model_hash: String,
     /// Hash of the task's data.
@@ -100,6 +103,16 @@ pub struct CodeIdentity {
     pub commit: String,
     /// Whether the code differed from the commit's.
     pub dirty: bool,
+}
+
+/// An adapter that a run started from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The cell's slug, or the path as written.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub hash: String,
 }
 
 /// The runs that shared one frozen base on the device.
@@ -212,6 +225,7 @@ pub(crate) mod tests {
             seeds: BTreeMap::from([("data".into(), 7), ("init".into(), u64::MAX)]),
             code: CodeIdentity { code_hash: "c0de".into(), commit: "1a2b".into(), dirty: false },
             versions: BTreeMap::from([("burn".into(), "0.22.1".into())]),
+            start: None,
             model_hash: "m".into(),
             data_hash: "d".into(),
             device: "cpu".into(),

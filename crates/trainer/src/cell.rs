@@ -6,7 +6,7 @@ use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
 use variants::{pass::Active, spec::VariantSpec, stream::Seeds};
 
-use crate::hyper::Hyper;
+use crate::{hyper::Hyper, start::StartFrom};
 
 /// A run of the grid.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +35,9 @@ pub struct CellPlan {
     pub given: Option<Given>,
     /// Base model.
     pub model: String,
+    /// The adapter it starts from, where it does not start afresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<StartFrom>,
     /// Adapted maps.
     pub targets: Target,
     /// The preset the variant started from.

@@ -12,7 +12,10 @@
 
 use serde_yaml::Value;
 
-use crate::cell::Cell;
+use crate::{
+    cell::Cell,
+    start::{self, StartFrom},
+};
 
 mod contrast;
 mod document;
@@ -108,6 +111,21 @@ impl Experiment {
     }
 }
 
+/// An adapter that runs start from must have their tensors.
+fn check_adapters(document: &document::Document, cells: &[Cell], report: &mut Report) {
+    for task in &document.tasks {
+        let Some(from) = &task.start_from else { continue };
+        for cell in cells.iter().filter(|cell| cell.id.task == task.name) {
+            if let Some(StartFrom::Adapter(written)) = &cell.plan.start_from
+                && let Err(error) = start::check(written, &cell.plan)
+            {
+                report.add(&from.at, format!("`{}` cannot start there: {error}", cell.id.variant));
+                break;
+            }
+        }
+    }
+}
+
 /// Reads an experiment. `origin` is the path that messages show, `default_name` the file's stem, and `overrides` are
 /// `key=value` with a dotted key, such as `variants.lora.train.learning_rate=1e-3`.
 pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) -> Result<Experiment, SpecErrors> {
@@ -126,6 +144,7 @@ pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) 
         return Err(report.into_errors(origin, text, &sets));
     };
     let cells = expand::cells(&document, &rows, &sets);
+    check_adapters(&document, &cells, &mut report);
     let contrasts = contrast::resolve(&document.contrasts, &cells, &mut report);
     if !report.is_empty() {
         return Err(report.into_errors(origin, text, &sets));

@@ -249,6 +249,7 @@ fn close(
             .into(),
         code: setting.code.clone(),
         versions: setting.versions.clone(),
+        start: slot.start.clone(),
         model_hash: base.hash.clone(),
         data_hash: task.hash.clone(),
         device: setting.device.to_owned(),

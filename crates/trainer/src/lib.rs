@@ -6,6 +6,7 @@
 //! | [`cell`], [`hyper`] | one run of the grid, resolved |
 //! | [`source`] | models and data of a folder or the hub |
 //! | [`library`] | models and tasks, read once |
+//! | [`start`] | runs that begin with the adapter of another |
 //! | [`study`] | which cells are left, grouped into cohorts |
 //! | [`run`] | the one loop, from a cohort's first step to its records |
 //! | [`cohort`] | one optimizer step of runs that train side by side |
@@ -47,6 +48,7 @@ pub mod run;
 pub mod sink;
 pub mod state;
 pub mod source;
+pub mod start;
 pub mod study;
 pub mod text;
 pub mod update;

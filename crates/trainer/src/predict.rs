@@ -122,6 +122,7 @@ pub fn checkpoint(model: &str, task: &str, library: &Library) -> Result<(CellPla
         task: task.to_owned(),
         given: None,
         model: model.to_owned(),
+        start_from: None,
         targets: models::target::Target::Endings(Vec::new()),
         preset: "head_only".to_owned(),
         variant: variants::presets::head_only::spec(0),

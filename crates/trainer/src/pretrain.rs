@@ -216,6 +216,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
             given: None,
             task: "masked_lm".to_owned(),
             model: "new".to_owned(),
+            start_from: None,
             targets: models::target::Target::Endings(Vec::new()),
             preset: "full".to_owned(),
             variant: variant.spec().clone(),

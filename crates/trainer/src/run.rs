@@ -23,6 +23,7 @@ use crate::{
     library::Prepared,
     optimizer::{Adam, StackOptimizer},
     sink::{Event, Sink},
+    start,
     state::{self, Progress},
     study::{Setting, cohort_id},
 };
@@ -43,6 +44,8 @@ pub struct Slot {
     pub task: Arc<Prepared>,
     /// Its length in optimizer steps.
     pub steps: u64,
+    /// The adapter it starts from, as it lies on disk.
+    pub start: Option<record::Start>,
 }
 
 /// What a run has logged and where.
@@ -65,7 +68,8 @@ impl Plan {
             let one = adapter::stack_plan(&cell.plan, &cell.id, setting.library)?;
             let task = setting.library.task(&cell.plan)?;
             let steps = cell.plan.train.total_steps(task.train.rows.len());
-            let slot = Slot { cell: cell.clone(), task, steps };
+            let start = cell.plan.start_from.as_ref().map(|from| from.identity(setting.store)).transpose()?.flatten();
+            let slot = Slot { cell: cell.clone(), task, steps, start };
             let same = |(plan, _): &&mut (StackPlan, Vec<Slot>)| {
                 plan.variant.stack_key() == one.variant.stack_key() && plan.targets == one.targets
             };
@@ -114,8 +118,16 @@ impl Plan {
             failure: None,
             kept: None,
         };
+        let mut network = setting.library.network(&self.stacks[0].1[0].cell.plan, &parts)?;
+        for (stack, (_, slots)) in self.stacks.iter().enumerate() {
+            for (run, slot) in slots.iter().enumerate() {
+                if let Some(from) = &slot.cell.plan.start_from {
+                    start::apply(&mut network, (stack, run), &slot.cell, from, setting.store, setting.library)?;
+                }
+            }
+        }
         Ok(Cohort {
-            network: setting.library.network(&self.stacks[0].1[0].cell.plan, &parts)?,
+            network,
             stacks: self
                 .stacks
                 .iter()

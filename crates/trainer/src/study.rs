@@ -12,6 +12,7 @@ use std::{
 use record::{CellId, CodeIdentity, RunRecord, Store, sha256_hex, spec_hash, write_atomic};
 
 use crate::{
+    start::StartFrom,
     cell::Cell,
     error::TrainError,
     library::Library,
@@ -45,45 +46,77 @@ pub fn spec_of(cell: &Cell) -> serde_json::Value {
     serde_json::to_value(&cell.plan).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"))
 }
 
-/// Trains every cell that has no record yet.
+/// Trains every cell that has no record yet; cells that start from another after that one.
 ///
 /// Started cohorts go on where every member, its base, its data and the code are what they were; others begin again.
 pub fn run(cells: &[Cell], setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
     setting.store.prepare()?;
     let _lock = setting.store.lock()?;
-    let (mut plans, stale) = going_on(cells, setting)?;
-    let taken: BTreeSet<String> =
-        plans.iter().flat_map(|plan: &Plan| plan.cells().into_iter().map(|cell| cell.id.slug())).collect();
-    let mut open = Vec::new();
-    for cell in cells.iter().filter(|cell| !taken.contains(&cell.id.slug())) {
-        if !is_done(cell, setting)? {
-            open.push(cell.clone());
+    let levels = levels(cells);
+    let last = levels.iter().copied().max().unwrap_or(0);
+    // A cell whose source is trained again is trained again.
+    let mut open: BTreeSet<String> = BTreeSet::new();
+    for level in 0..=last {
+        for (cell, _) in cells.iter().zip(&levels).filter(|(_, of)| **of == level) {
+            let renewed = matches!(&cell.plan.start_from, Some(StartFrom::Cell(id)) if open.contains(&id.slug()));
+            if renewed || !is_done(cell, setting)? {
+                open.insert(cell.id.slug());
+            }
         }
     }
-    plans.extend(group(&open, setting)?);
-    let steps = plans.iter().map(|plan| plan.steps() * plan.cells().len() as u64).sum();
-    let finished = cells.len() - taken.len() - open.len();
-    sink.event(&Event::Planned { cells: cells.len(), finished, discarded: stale.len(), steps });
-    for stale in stale {
-        std::fs::remove_dir_all(&stale).map_err(|source| TrainError::Io { path: stale.clone(), source })?;
+    let is_open = |cell: &&Cell| open.contains(&cell.id.slug());
+    let mut steps = 0;
+    for cell in cells.iter().filter(is_open) {
+        steps += cell.plan.train.total_steps(setting.library.task(&cell.plan)?.train.rows.len());
     }
-    work(plans, setting, sink)
+    let mut announced = false;
+    for level in 0..=last {
+        let (mut plans, stale) = going_on(cells, &levels, level, setting)?;
+        let taken: BTreeSet<String> =
+            plans.iter().flat_map(|plan: &Plan| plan.cells().into_iter().map(|cell| cell.id.slug())).collect();
+        let here = cells.iter().zip(&levels).filter(|(cell, of)| **of == level && !taken.contains(&cell.id.slug()));
+        let here: Vec<Cell> = here.map(|(cell, _)| cell).filter(is_open).cloned().collect();
+        plans.extend(group(&here, setting)?);
+        if !announced {
+            let finished = cells.len() - open.union(&taken).count();
+            sink.event(&Event::Planned { cells: cells.len(), finished, discarded: stale.len(), steps });
+            announced = true;
+        }
+        for stale in stale {
+            std::fs::remove_dir_all(&stale).map_err(|source| TrainError::Io { path: stale.clone(), source })?;
+        }
+        work(plans, setting, sink)?;
+    }
+    Ok(())
+}
+
+/// How many cells lie before each in a chain of warm starts. The chains were checked to end.
+fn levels(cells: &[Cell]) -> Vec<usize> {
+    let by_slug: BTreeMap<String, &Cell> = cells.iter().map(|cell| (cell.id.slug(), cell)).collect();
+    let before = |cell: &Cell| match &cell.plan.start_from {
+        Some(StartFrom::Cell(id)) => by_slug.get(&id.slug()).copied(),
+        _ => None,
+    };
+    let depth = |cell: &Cell| std::iter::successors(before(cell), |cell| before(cell)).take(cells.len()).count();
+    cells.iter().map(depth).collect()
 }
 
 /// Whether a cell has a record of this very plan, on this very base and data, and the adapter beside it.
 fn is_done(cell: &Cell, setting: &Setting<'_>) -> Result<bool, TrainError> {
     let Some(record) = setting.store.finished(&cell.id, &spec_hash(&spec_of(cell)))? else { return Ok(false) };
     let adapter = setting.store.run_dir(&cell.id).join("adapter.safetensors");
-    let [model, data] = material(cell, setting)?;
-    Ok(record.model_hash == model && record.data_hash == data && (adapter.is_file() || !record.is_finished()))
+    let [model, data, start] = material(cell, setting)?;
+    let same_start = record.start.as_ref().map_or("", |start| start.hash.as_str()) == start;
+    Ok(same_start && record.model_hash == model && record.data_hash == data && (adapter.is_file() || !record.is_finished()))
 }
 
-/// Hashes of a cell's base and data.
-fn material(cell: &Cell, setting: &Setting<'_>) -> Result<[String; 2], TrainError> {
+/// Hashes of a cell's base and data, and of the adapter it starts from where that is there.
+fn material(cell: &Cell, setting: &Setting<'_>) -> Result<[String; 3], TrainError> {
     let plan = &cell.plan;
     let base = setting.library.base(&plan.model)?;
     let task = setting.library.task(plan)?;
-    Ok([base.hash.clone(), task.hash.clone()])
+    let start = plan.start_from.as_ref().map(|from| from.identity(setting.store)).transpose()?.flatten();
+    Ok([base.hash.clone(), task.hash.clone(), start.map(|start| start.hash).unwrap_or_default()])
 }
 
 /// Cells whose record was made by another recipe under the same name: training them would replace it.
@@ -152,10 +185,21 @@ fn partial_root(store: &Store) -> PathBuf {
 
 /// Started cohorts whose members are all still wanted, unchanged, on the same base, data and code; and the folders of the
 /// others.
-fn going_on(cells: &[Cell], setting: &Setting<'_>) -> Result<(Vec<Plan>, Vec<PathBuf>), TrainError> {
+///
+/// Of several levels of warm starts one is looked at: the sources of later ones may not be there yet.
+fn going_on(
+    cells: &[Cell],
+    levels: &[usize],
+    level: usize,
+    setting: &Setting<'_>,
+) -> Result<(Vec<Plan>, Vec<PathBuf>), TrainError> {
     let wanted: BTreeMap<String, &Cell> = cells.iter().map(|cell| (cell.id.slug(), cell)).collect();
+    let level_of: BTreeMap<String, usize> = cells.iter().map(|cell| cell.id.slug()).zip(levels.iter().copied()).collect();
     let (mut plans, mut stale) = (Vec::new(), Vec::new());
     for (folder, slugs) in started(setting.store)? {
+        if slugs.first().and_then(|slug| level_of.get(slug)).is_some_and(|of| *of > level) {
+            continue;
+        }
         let members: Option<Vec<Cell>> = if slugs.is_empty() {
             None
         } else {
@@ -207,8 +251,9 @@ fn cohort_key(cell: &Cell) -> String {
 pub(crate) fn cohort_id(members: &[&Cell], setting: &Setting<'_>) -> Result<String, TrainError> {
     let mut parts = vec![setting.code.code_hash.clone(), setting.device.to_owned()];
     for cell in members {
-        let [model, data] = material(cell, setting)?;
-        parts.push(format!("{} {} {model} {data}", cell.id.slug(), spec_hash(&spec_of(cell))));
+        let [model, data, start] = material(cell, setting)?;
+        let start = if start.is_empty() { start } else { format!(" {start}") };
+        parts.push(format!("{} {} {model} {data}{start}", cell.id.slug(), spec_hash(&spec_of(cell))));
     }
     Ok(format!("cohort-{}", &sha256_hex(parts.join("\n").as_bytes())[..12]))
 }

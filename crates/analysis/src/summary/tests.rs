@@ -32,6 +32,7 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
         seeds: BTreeMap::new(),
         code: CodeIdentity { code_hash: "0123456789abcdef".into(), commit: "c".into(), dirty: false },
         versions: BTreeMap::new(),
+        start: None,
         model_hash: String::new(),
         data_hash: String::new(),
         device: "cpu".into(),

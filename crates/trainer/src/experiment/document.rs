@@ -61,6 +61,8 @@ pub(super) struct Task {
     pub(super) name: String,
     /// The task itself, where the file describes it.
     pub(super) given: Option<Given>,
+    /// Another task of the file, or an adapter, that its runs start from.
+    pub(super) start_from: Option<At<String>>,
     pub(super) train: Option<Layer>,
 }
 
@@ -266,10 +268,10 @@ fn ranks(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(usize, us
 fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> Vec<Task> {
     let known = suite.map(library::tasks).unwrap_or_default();
     let known: Vec<&str> = known.iter().map(|task| task.name.as_str()).collect();
-    let (mut trains, mut described) = (BTreeMap::new(), BTreeMap::new());
+    let (mut trains, mut described, mut starts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let names = list(value, at, report, |value, at, report| {
         let (task, path) = if value.is_mapping() {
-            let fields = map(value, at, &["task", "train"], report)?;
+            let fields = map(value, at, &["task", "train", "start_from"], report)?;
             let Some(task) = given(fields, "task") else {
                 report.add(at, "`task` is missing");
                 return None;
@@ -277,6 +279,10 @@ fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> 
             if let Some(train) = given(fields, "train").and_then(|train| recipe::layer(train, &at.key("train"), report))
             {
                 trains.insert(at.to_string(), train);
+            }
+            let start = at.key("start_from");
+            if let Some(from) = given(fields, "start_from").and_then(|from| text(from, &start, report)) {
+                starts.insert(at.to_string(), At { at: start, value: from });
             }
             (task, at.key("task"))
         } else {
@@ -294,10 +300,42 @@ fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> 
     });
     let task = |(index, name)| {
         let at = at.index(index);
-        let (train, given) = (trains.remove(&at.to_string()), described.remove(&at.to_string()));
-        Task { train, given, at, name }
+        let key = at.to_string();
+        let (train, given, start_from) = (trains.remove(&key), described.remove(&key), starts.remove(&key));
+        Task { train, given, start_from, at, name }
     };
-    names.into_iter().map(task).collect()
+    let tasks: Vec<Task> = names.into_iter().map(task).collect();
+    check_starts(&tasks, report);
+    tasks
+}
+
+/// Chains of warm starts must lead to a task that starts afresh, or to an adapter that is there.
+fn check_starts(tasks: &[Task], report: &mut Report) {
+    let find = |name: &str| tasks.iter().find(|task| task.name == name);
+    for task in tasks {
+        let Some(from) = &task.start_from else { continue };
+        if find(&from.value).is_none() {
+            if !std::path::Path::new(&from.value).exists() {
+                let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+                report.add(
+                    &from.at,
+                    format!(
+                        "start_from is `{}`, which is no task of this experiment ({}) and no folder or file",
+                        from.value,
+                        quoted(&names)
+                    ),
+                );
+            }
+            continue;
+        }
+        let chain = std::iter::successors(Some(task), |task| find(&task.start_from.as_ref()?.value));
+        if chain.take(tasks.len() + 1).count() > tasks.len() {
+            report.add(
+                &from.at,
+                format!("`{}` starts from `{}`, which leads back to itself; let one of them start afresh", task.name, from.value),
+            );
+        }
+    }
 }
 
 /// A task that the file describes: a map under `task`.

@@ -12,7 +12,10 @@ use super::{
     path::{Part, Path},
     recipe,
 };
-use crate::cell::{Cell, CellPlan};
+use crate::{
+    cell::{Cell, CellPlan},
+    start::StartFrom,
+};
 
 /// Every cell: by task, variant, rank, seed. Each of the four differs within its list, so no id is there twice.
 pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell> {
@@ -32,6 +35,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         task: task.name.clone(),
                         given: task.given.clone(),
                         model: row.model.clone(),
+                        start_from: task.start_from.as_ref().map(|from| start(document, &from.value, &id)),
                         targets: row.targets.clone(),
                         preset: entry.preset.name.to_owned(),
                         variant: spec.clone(),
@@ -45,6 +49,15 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
         }
     }
     cells
+}
+
+/// The cell of another task with the same variant, rank and seed, or an adapter on disk.
+fn start(document: &Document, from: &str, id: &CellId) -> StartFrom {
+    if document.tasks.iter().any(|task| task.name == from) {
+        StartFrom::Cell(CellId { task: from.to_owned(), ..id.clone() })
+    } else {
+        StartFrom::Adapter(from.to_owned())
+    }
 }
 
 /// The run's seed for every stream that is not pinned.
