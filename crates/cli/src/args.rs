@@ -250,9 +250,9 @@ pub(crate) enum Analyze {
     Heat(Heat),
     /// Spectrum of ΔW and intruder dimensions of W + ΔW.
     Spectrum(Spectrum),
-    /// Overlap of the layers of one adapter: columns kind,first_layer,second_layer,i,j,phi,random_mean,ambiguous.
+    /// Overlap of the layers of one adapter: columns `kind,first_layer,second_layer,i,j,phi,random_mean,ambiguous`.
     Layers(Layers),
-    /// How much of a second adapter's ΔW lies in the span of the first one's A: columns module,rank,reach,random_mean.
+    /// How much of a second adapter's ΔW lies in the span of the first one's A: columns `module,rank,reach,random_mean`.
     Reach(Reach),
     /// Change of magnitude and direction, and the way to the final update, over a run's snapshots.
     Movement(Adapters),

@@ -76,7 +76,8 @@ pub fn examples(task: &str, file: &str, bytes: Vec<u8>) -> Result<Vec<Example>, 
         });
     };
     let first = String::from_utf8_lossy(bytes.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
-    let has = |columns: &Columns| first.trim_start_matches('\u{feff}').split(['\t', '\r']).any(|cell| cell == columns.first);
+    let has =
+        |columns: &Columns| first.trim_start_matches('\u{feff}').split(['\t', '\r']).any(|cell| cell == columns.first);
     let headless = format == Format::Tsv && entry.headless.is_some() && !has(&entry.benchmark);
     let benchmark = format == Format::Tsv && (headless || has(&entry.benchmark));
     let files = MemoryFiles::default().with(file, bytes);

@@ -29,7 +29,8 @@ impl Corpus {
     /// The same with references stream by stream.
     fn case(self) -> Case {
         let streams = self.segments.iter().map(|segment| segment.references.len()).max().unwrap_or(0);
-        let stream = |at: usize| self.segments.iter().map(|s| s.references.get(at).cloned().flatten()).collect::<Vec<_>>();
+        let stream =
+            |at: usize| self.segments.iter().map(|s| s.references.get(at).cloned().flatten()).collect::<Vec<_>>();
         let mut value = serde_json::Value::Object(self.rest.clone());
         value["hypotheses"] = self.segments.iter().map(|segment| segment.hypothesis.clone()).collect();
         value["references"] = serde_json::json!((0..streams).map(stream).collect::<Vec<_>>());

@@ -11,7 +11,7 @@ use variants::{
 
 use crate::{
     config::{Config, Purpose},
-    encoder::{Encoder, Kind},
+    encoder::Encoder,
     error::ModelError,
     gpt2::Gpt2,
     llama::Llama,
@@ -74,11 +74,6 @@ impl Backbone {
         }
     }
 
-    /// Whether a classification head has a hidden layer of its own.
-    pub fn has_deep_head(&self) -> bool {
-        matches!(self, Self::Encoder(model) if model.config().kind == Kind::Roberta)
-    }
-
     /// Where its tensors live.
     pub fn place(&self) -> &Place {
         each!(self, model => model.place())
@@ -86,7 +81,10 @@ impl Backbone {
 
     /// How its batches are laid out.
     pub fn scheme(&self) -> Scheme {
-        each!(self, model => model.scheme())
+        match self {
+            Self::Encoder(model) => model.scheme(),
+            Self::Gpt2(_) | Self::Llama(_) => Scheme::DECODER,
+        }
     }
 
     /// A padded batch, see [`Tokens::new`].

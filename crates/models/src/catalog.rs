@@ -1,6 +1,10 @@
 //! The models that come with the build.
 
-use crate::{config::{Config, Purpose}, error::ModelError, weights::Weights};
+use crate::{
+    config::{Config, Purpose},
+    error::ModelError,
+    weights::Weights,
+};
 
 /// A model's files, as bytes.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +54,8 @@ const KNOWN: &[(&str, &[u8])] = &[
 /// The configuration of a published checkpoint, by its repository's name with or without the organisation.
 pub fn known(repository: &str) -> Option<&'static [u8]> {
     let name = repository.rsplit('/').next()?;
-    let is_theirs = !repository.contains('/') || ["FacebookAI/", "google-bert/", "openai-community/"].iter().any(|org| repository.starts_with(org));
+    let is_theirs = !repository.contains('/')
+        || ["FacebookAI/", "google-bert/", "openai-community/"].iter().any(|org| repository.starts_with(org));
     KNOWN.iter().find(|(known, _)| is_theirs && *known == name).map(|(_, config)| *config)
 }
 

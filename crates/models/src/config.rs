@@ -95,8 +95,7 @@ struct Header {
 }
 
 /// Values of `model_type` that are read.
-pub const MODEL_TYPES: &[&str] =
-    &["bert", "roberta", "xlm-roberta", "camembert", "gpt2", "llama", "mistral", "qwen2"];
+pub const MODEL_TYPES: &[&str] = &["bert", "roberta", "xlm-roberta", "camembert", "gpt2", "llama", "mistral", "qwen2"];
 
 impl Config {
     /// Reads config.json.
@@ -206,11 +205,8 @@ impl Config {
         for Wanted { name, shape, .. } in self.wanted(Purpose::Classify) {
             let Some(name) = name.strip_suffix(".weight") else { continue };
             let (&[rows, columns], kind) = (&shape[..], self.kind(name)) else { continue };
-            let shape = if kind == MapKind::Table || self.stores_inputs_first() {
-                [rows, columns]
-            } else {
-                [columns, rows]
-            };
+            let shape =
+                if kind == MapKind::Table || self.stores_inputs_first() { [rows, columns] } else { [columns, rows] };
             if name.ends_with(gpt2::FUSED) && matches!(self, Self::Gpt2(_)) {
                 for part in gpt2::parts(name) {
                     let kind = MapKind::Part(name.to_owned());

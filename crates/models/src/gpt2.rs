@@ -24,7 +24,7 @@ use crate::{
     attention::{attend, drop_hidden, drop_weights, split_heads},
     config::{Activation, divides, parse},
     error::ModelError,
-    tokens::{Scheme, Tokens},
+    tokens::Tokens,
     weights::{Start, Wanted, Weights},
 };
 
@@ -102,7 +102,9 @@ impl Config {
         let config: Self = serde_json::from_value(value).map_err(|error| ModelError::Config(error.to_string()))?;
         divides("n_embd", config.n_embd, config.n_head, "heads")?;
         if config.scale_attn_by_inverse_layer_idx {
-            return Err(ModelError::Config("scale_attn_by_inverse_layer_idx is `true`, which is not built in".to_owned()));
+            return Err(ModelError::Config(
+                "scale_attn_by_inverse_layer_idx is `true`, which is not built in".to_owned(),
+            ));
         }
         Ok(config)
     }
@@ -160,7 +162,8 @@ impl Fused {
     fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let divided: Vec<bool> =
             (0..self.whole.stacks()).map(|stack| self.parts.iter().any(|part| part.is_used(stack))).collect();
-        let apart = |x: Tensor<3>| Tensor::cat(self.parts.iter().map(|part| part.forward(x.clone(), pass)).collect(), 2);
+        let apart =
+            |x: Tensor<3>| Tensor::cat(self.parts.iter().map(|part| part.forward(x.clone(), pass)).collect(), 2);
         if !divided.contains(&true) {
             return self.whole.forward(x, pass);
         }
@@ -169,7 +172,11 @@ impl Fused {
         }
         let [rows, seq, _] = x.dims();
         let (whole, parts) = (split(&self.whole.forward(x.clone(), pass), pass), split(&apart(x), pass));
-        let chosen = whole.into_iter().zip(parts).zip(divided).map(|((whole, part), divided)| if divided { part } else { whole });
+        let chosen = whole
+            .into_iter()
+            .zip(parts)
+            .zip(divided)
+            .map(|((whole, part), divided)| if divided { part } else { whole });
         join(chosen.collect(), rows, seq)
     }
 
@@ -243,10 +250,6 @@ impl Gpt2 {
         &self.place
     }
 
-    pub(crate) fn scheme(&self) -> Scheme {
-        Scheme { first: 0, padding: None, causal: true }
-    }
-
     pub(crate) fn slots(&mut self) -> Vec<Slot<'_>> {
         let mut slots = vec![Slot::Embedding(&mut self.word), Slot::Embedding(&mut self.position)];
         for layer in &mut self.layers {
@@ -268,9 +271,11 @@ impl Gpt2 {
         self.layers
             .iter()
             .flat_map(|layer| {
-                std::iter::once(&layer.attention.whole)
-                    .chain(&layer.attention.parts)
-                    .chain([&layer.projection, &layer.wide, &layer.narrow])
+                std::iter::once(&layer.attention.whole).chain(&layer.attention.parts).chain([
+                    &layer.projection,
+                    &layer.wide,
+                    &layer.narrow,
+                ])
             })
             .collect()
     }

@@ -106,7 +106,9 @@ impl Classifier {
             if shape == Shape::Deep {
                 match of_file("classifier.dense.weight", d * d) {
                     // `[d_out, d_in]` in the file.
-                    Some(rows) => hidden.extend((0..d).flat_map(|i| (0..d).map(move |o| (i, o))).map(|(i, o)| rows[o * d + i])),
+                    Some(rows) => {
+                        hidden.extend((0..d).flat_map(|i| (0..d).map(move |o| (i, o))).map(|(i, o)| rows[o * d + i]));
+                    }
                     None => hidden.extend(draw("classifier.dense.weight", d * d)),
                 }
                 hidden_bias.extend(of_file("classifier.dense.bias", d).unwrap_or_else(|| vec![0.0; d]));

@@ -16,12 +16,13 @@ use crate::{
     attention::{attend, drop_weights, split_heads},
     config::{Activation, Purpose, divides, parse},
     error::ModelError,
-    tokens::{Scheme, Tokens},
+    tokens::Tokens,
     weights::{Start, Wanted, Weights},
 };
 
 /// The part of config.json that the architecture depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "config.json has them")]
 pub struct Config {
     /// `d_model`
     pub hidden_size: usize,
@@ -124,7 +125,10 @@ impl Config {
         }
         divides("num_attention_heads", config.num_attention_heads, config.key_value_heads(), "heads of keys")?;
         if !config.head_dim().is_multiple_of(2) {
-            return Err(ModelError::Config(format!("head_dim is `{}`, but rotary positions need an even one", config.head_dim())));
+            return Err(ModelError::Config(format!(
+                "head_dim is `{}`, but rotary positions need an even one",
+                config.head_dim()
+            )));
         }
         let slides = config.sliding_window.filter(|_| config.use_sliding_window != Some(false));
         if let Some(window) = slides.filter(|window| *window < config.max_position_embeddings) {
@@ -149,7 +153,9 @@ impl Config {
         let plain = (0..self.head_dim() / 2).map(|i| self.rope_theta.powf(-2.0 * i as f64 / d));
         let Some(stretch) = &self.rope_scaling else { return Ok(plain.collect()) };
         let need = |value: Option<f64>, name: &str| {
-            value.ok_or_else(|| ModelError::Config(format!("rope_scaling: `{name}` is missing for `{}`", stretch.rope_type)))
+            value.ok_or_else(|| {
+                ModelError::Config(format!("rope_scaling: `{name}` is missing for `{}`", stretch.rope_type))
+            })
         };
         match stretch.rope_type.as_str() {
             "default" => Ok(plain.collect()),
@@ -284,10 +290,6 @@ impl Llama {
         &self.place
     }
 
-    pub(crate) fn scheme(&self) -> Scheme {
-        Scheme { first: 0, padding: None, causal: true }
-    }
-
     pub(crate) fn slots(&mut self) -> Vec<Slot<'_>> {
         let mut slots = vec![Slot::Embedding(&mut self.word)];
         for layer in &mut self.layers {
@@ -308,10 +310,7 @@ impl Llama {
     }
 
     pub(crate) fn linears(&self) -> Vec<&AdaptedLinear> {
-        self.layers
-            .iter()
-            .flat_map(|l| [&l.query, &l.key, &l.value, &l.projection, &l.gate, &l.up, &l.down])
-            .collect()
+        self.layers.iter().flat_map(|l| [&l.query, &l.key, &l.value, &l.projection, &l.gate, &l.up, &l.down]).collect()
     }
 
     pub(crate) fn word(&self) -> &AdaptedEmbedding {
@@ -329,7 +328,8 @@ impl Llama {
         let [_, seq, _] = x.dims();
         let turns = self.turns(seq);
         for (index, layer) in self.layers.iter().enumerate() {
-            let attended = self.attention(layer, index, layer.first_norm.forward(x.clone(), pass), &turns, tokens, pass);
+            let attended =
+                self.attention(layer, index, layer.first_norm.forward(x.clone(), pass), &turns, tokens, pass);
             x = x + attended;
             let normed = layer.second_norm.forward(x.clone(), pass);
             let gate = self.config.hidden_act.apply(layer.gate.forward(normed.clone(), pass));

@@ -14,6 +14,11 @@ pub struct Scheme {
     pub causal: bool,
 }
 
+impl Scheme {
+    /// A decoder's.
+    pub const DECODER: Self = Self { first: 0, padding: None, causal: true };
+}
+
 /// Token ids of a right-padded batch.
 #[derive(Clone, Debug)]
 pub struct Tokens {

@@ -59,7 +59,9 @@ impl Weights {
             if let Some(values) = widen(&view) {
                 let name = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name).to_owned();
                 if self.tensors.insert(name.clone(), (view.shape().to_vec(), values)).is_some() {
-                    return Err(ModelError::Tensors(vec![format!("`{name}` is there twice, with and without its prefix")]));
+                    return Err(ModelError::Tensors(vec![format!(
+                        "`{name}` is there twice, with and without its prefix"
+                    )]));
                 }
             } else {
                 self.foreign.push(name);

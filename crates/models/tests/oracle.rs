@@ -147,7 +147,12 @@ impl Oracle {
         let head = if self.config.is_causal() {
             Head::Causal
         } else {
-            Head::Classifier(Classifier::new(&network.backbone, &plan, &[3], &self.weights.only(self.config.head_names())))
+            Head::Classifier(Classifier::new(
+                &network.backbone,
+                &plan,
+                &[3],
+                &self.weights.only(self.config.head_names()),
+            ))
         };
         network.attach(&plan, head).unwrap();
         network
@@ -209,7 +214,8 @@ impl Oracle {
                 chosen[(row * seq + at - 1) * vocabulary + ids[row * seq + at] as usize] = 1.0 / count as f64;
             }
         }
-        let loss = (activation::log_softmax(logits.clone(), 2) * place.tensor(chosen, [1, 4 * seq, vocabulary])).sum().neg();
+        let loss =
+            (activation::log_softmax(logits.clone(), 2) * place.tensor(chosen, [1, 4 * seq, vocabulary])).sum().neg();
         (logits.reshape([4, seq, vocabulary]), loss)
     }
 
@@ -285,7 +291,8 @@ fn an_adapter_of_peft_computes_what_it_computes_there() {
         let mut gradients = loss.backward();
         let mut compared = 0;
         for Named { name, owned, .. } in network.owned(0) {
-            let found = values(&owned.tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("{name}: no gradient")));
+            let found =
+                values(&owned.tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("{name}: no gradient")));
             let peft = |name: &str| {
                 let (map, end) = name.rsplit_once('.').unwrap();
                 match end {
@@ -294,10 +301,12 @@ fn an_adapter_of_peft_computes_what_it_computes_there() {
                     _ => name.to_owned(),
                 }
             };
-            let key = oracle.expected.keys().find(|key| {
-                key.strip_prefix("grad.").is_some_and(|key| oracle.plain(key) == peft(&name))
-            });
-            let (shape, wanted) = &oracle.expected[key.unwrap_or_else(|| panic!("{}: no gradient of {name}", oracle.arch))];
+            let key = oracle
+                .expected
+                .keys()
+                .find(|key| key.strip_prefix("grad.").is_some_and(|key| oracle.plain(key) == peft(&name)));
+            let (shape, wanted) =
+                &oracle.expected[key.unwrap_or_else(|| panic!("{}: no gradient of {name}", oracle.arch))];
             let wanted = if shape.len() == 2 { transposed(wanted, shape[0], shape[1]) } else { wanted.clone() };
             let scale = wanted.iter().map(|v| v.abs()).fold(0.0, f64::max);
             let worst = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);

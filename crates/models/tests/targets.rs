@@ -71,7 +71,8 @@ fn configurations_that_cannot_be_built_say_why() {
     refused("{}", &["config.json", "`model_type` is missing", "llama"]);
     refused(r#"{"model_type": "t5"}"#, &["model_type is `t5`", "must be one of", "gpt2"]);
     let read = |arch: &str| -> serde_json::Value {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(arch).join("config.json");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(arch).join("config.json");
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     };
     let with = |arch: &str, key: &str, value: serde_json::Value| {
@@ -82,7 +83,10 @@ fn configurations_that_cannot_be_built_say_why() {
     refused(&with("bert", "num_attention_heads", 5.into()), &["hidden_size is `24`", "`5` heads do not divide"]);
     refused(&with("bert", "hidden_act", "mish".into()), &["mish"]);
     refused(&with("bert", "position_embedding_type", "relative_key".into()), &["relative_key", "absolute"]);
-    refused(&with("llama", "rope_scaling", serde_json::json!({"rope_type": "yarn"})), &["rope_type is `yarn`", "llama3"]);
+    refused(
+        &with("llama", "rope_scaling", serde_json::json!({"rope_type": "yarn"})),
+        &["rope_type is `yarn`", "llama3"],
+    );
     refused(&with("llama", "rope_scaling", serde_json::json!({"rope_type": "linear"})), &["`factor` is missing"]);
     refused(&with("gpt2", "n_head", 7.into()), &["n_embd is `24`"]);
 }

@@ -123,7 +123,14 @@ mod tests {
     use std::fs;
 
     fn step(step: u64) -> Entry {
-        Entry::Step(StepEntry { step, task_loss: 0.5, penalty: Some(0.0), learning_rate: 1e-3, gradient_norm: 1.0, components: None })
+        Entry::Step(StepEntry {
+            step,
+            task_loss: 0.5,
+            penalty: Some(0.0),
+            learning_rate: 1e-3,
+            gradient_norm: 1.0,
+            components: None,
+        })
     }
 
     fn evaluation(step: u64) -> Entry {

@@ -37,6 +37,8 @@ pub use error::{BadFile, RecordError};
 pub use evaluation::Evaluation;
 pub use hash::{canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal};
-pub use run::{Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Start, Status};
+pub use run::{
+    Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Start, Status,
+};
 pub use steps::{StepEntry, StepLog};
 pub use store::Store;

@@ -245,9 +245,16 @@ pub(crate) mod tests {
                 examples: 10,
                 loss: 0.25,
             }],
-            steps: [StepEntry { step: 1, task_loss: 0.7, penalty: None, learning_rate: 1e-3, gradient_norm: 2.0, components: None }]
-                .into_iter()
-                .collect(),
+            steps: [StepEntry {
+                step: 1,
+                task_loss: 0.7,
+                penalty: None,
+                learning_rate: 1e-3,
+                gradient_norm: 2.0,
+                components: None,
+            }]
+            .into_iter()
+            .collect(),
         }
     }
 

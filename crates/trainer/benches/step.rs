@@ -14,7 +14,7 @@ use std::{
 use burn::tensor::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
 use record::{CodeIdentity, Store};
-use trainer::{cohort::Cohort, experiment, lesson::Classify, library::Library, run::Plan, study::Setting};
+use trainer::{cohort::Cohort, experiment, lesson::Examples, library::Library, run::Plan, study::Setting};
 use variants::host::Place;
 
 /// Label, entry under `variants:`.
@@ -36,7 +36,7 @@ const VARIANTS: &[(&str, &str)] = &[
 
 struct Trainee {
     cohort: Cohort,
-    lesson: Classify,
+    lesson: Examples,
 }
 
 impl Trainee {

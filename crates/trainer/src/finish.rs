@@ -113,7 +113,8 @@ pub fn select(
             let (readout, view) = whole(slot);
             let primary = slot.task.info.primary();
             // Generation takes as long as many steps; on the way it is done only where it decides.
-            let reader = Reader { base: &base, plan: &slot.cell.plan, task: &slot.task, generates: primary.generates() };
+            let reader =
+                Reader { base: &base, plan: &slot.cell.plan, task: &slot.task, generates: primary.generates() };
             let found = reader.evaluate(&network, &[&slot.task.splits[0]], &readout, &view, step)?;
             let (minimised, primary) = (primary.is_minimised(), primary.to_string());
             let value = found[0].metrics[&primary];

@@ -8,9 +8,7 @@ use std::{
 use data::{
     batch::EncodedSet,
     causal::task::{self, TextSplit},
-    glue,
-    own,
-    suite,
+    glue, own, suite,
     task::{Dataset, Example, Loaded, TaskInfo},
     tokenize::Tokenizer,
 };
@@ -44,7 +42,7 @@ pub struct Base {
     pub backbone: Backbone,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// tokenizer_config.json, which has the template of conversations.
+    /// `tokenizer_config.json`, which has the template of conversations.
     tokenizer_config: Option<Vec<u8>>,
     /// Id of padding; it is masked, so any does where the tokenizer has none.
     pub pad: u32,
@@ -107,10 +105,8 @@ impl Library {
     pub fn task(&self, plan: &CellPlan) -> Result<Arc<Prepared>, TrainError> {
         let base = self.base(&plan.model)?;
         let given = serde_json::to_string(&plan.given).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
-        let key = format!(
-            "{}/{}/{:?}/{given}/{}/{}",
-            plan.suite, plan.task, plan.data, plan.model, plan.train.max_length
-        );
+        let key =
+            format!("{}/{}/{:?}/{given}/{}/{}", plan.suite, plan.task, plan.data, plan.model, plan.train.max_length);
         let mut tasks = self.tasks.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
         if let Some(prepared) = tasks.get(&key) {
             return Ok(Arc::clone(prepared));
@@ -148,10 +144,12 @@ fn open(name: &str, place: &Place) -> Result<Base, TrainError> {
     if let Some(config) = &files.tokenizer_config {
         tokenizer = tokenizer.with_config(config)?;
     }
-    let backbone = Backbone::new(&files.config, &files.weights, purpose, place).map_err(|error| source::named(name, error))?;
+    let backbone =
+        Backbone::new(&files.config, &files.weights, purpose, place).map_err(|error| source::named(name, error))?;
     let head_names = files.config.head_names();
     let is_head = |name: &String| head_names.contains(&name.as_str());
-    let unused = files.weights.unused(&files.config.wanted(purpose)).into_iter().filter(|name| !is_head(name)).collect();
+    let unused =
+        files.weights.unused(&files.config.wanted(purpose)).into_iter().filter(|name| !is_head(name)).collect();
     check_vocabulary(name, &tokenizer, &files.config)?;
     Ok(Base {
         pad: tokenizer.pad_id().unwrap_or(0),
@@ -207,9 +205,7 @@ fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
         .map(|(name, examples)| Ok(Split::new(name, encode(examples)?)))
         .collect::<Result<_, data::error::DataError>>()?;
     let is_labelled = !test.is_empty() && test.iter().all(|example| example.label.is_finite());
-    let test = is_labelled
-        .then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?)))
-        .transpose()?;
+    let test = is_labelled.then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?))).transpose()?;
     Ok(Prepared { train: encode(&train)?, info, splits, test, hash, notes })
 }
 

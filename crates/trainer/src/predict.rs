@@ -4,8 +4,7 @@ use std::path::Path;
 
 use data::{
     batch::EncodedSet,
-    glue,
-    own,
+    glue, own,
     task::{Example, Objective},
 };
 use models::network::Network;
@@ -58,7 +57,8 @@ pub fn rows(plan: &CellPlan, objective: &Objective, file: &Path) -> Result<Vec<E
             own::examples(task, objective, &folder, &name)?
         }
         Some(Given::Text(_)) => {
-            let reason = "is asked about, but a run on text continues the prompts of its own splits; use `--split`".to_owned();
+            let reason =
+                "is asked about, but a run on text continues the prompts of its own splits; use `--split`".to_owned();
             return Err(TrainError::Foreign { path: file.to_owned(), reason });
         }
         None => glue::examples(&plan.task, &file.display().to_string(), std::fs::read(file).map_err(failed)?)?,
@@ -107,11 +107,14 @@ pub fn checkpoint(model: &str, task: &str, library: &Library) -> Result<(CellPla
     match last {
         Some((_, found)) if found == outputs => {}
         Some((name, found)) => {
-            let reason = format!("`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`");
+            let reason = format!(
+                "`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`"
+            );
             return Err(TrainError::Foreign { path: model.into(), reason });
         }
         None => {
-            let reason = "the checkpoint has no classification head; give the adapter of a run with `--adapter`".to_owned();
+            let reason =
+                "the checkpoint has no classification head; give the adapter of a run with `--adapter`".to_owned();
             return Err(TrainError::Foreign { path: model.into(), reason });
         }
     }

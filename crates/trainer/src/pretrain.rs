@@ -193,7 +193,8 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
         runs: vec![RunPlan { init_seed: recipe.seed, alpha: 1.0 }],
         targets: std::collections::BTreeSet::new(),
     };
-    let mut network = Network::new(Backbone::new(&config::Config::Encoder(config.clone()), weights, Purpose::FillMasks, place)?);
+    let mut network =
+        Network::new(Backbone::new(&config::Config::Encoder(config.clone()), weights, Purpose::FillMasks, place)?);
     network.attach(&plan, Head::MaskedLm(MaskedLm::new(config, weights, 1, place)))?;
     let train = Hyper {
         steps: Some(recipe.steps),

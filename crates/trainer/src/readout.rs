@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use data::{
-    causal::{decode::Decoding, score},
+    causal::score,
     metric::{Metric, perplexity},
     task::Objective,
 };
@@ -46,7 +46,7 @@ impl Reader<'_> {
         view: &View,
         step: u64,
     ) -> Result<Vec<Evaluation>, TrainError> {
-        let (network, active) = self.view(network, view);
+        let (network, active) = seen(network, view);
         let of_split = |split: &&Split| {
             let scored = self.score(&network, split, &active)?;
             Ok(Evaluation {
@@ -59,17 +59,6 @@ impl Reader<'_> {
             })
         };
         splits.iter().map(of_split).collect()
-    }
-
-    fn view(&self, network: &Network, view: &View) -> (Network, Active) {
-        match view {
-            View::Active(active) => (network.clone(), spread(active, 1)),
-            View::Svd(rank) => {
-                let mut smaller = network.clone();
-                smaller.compress(0, *rank);
-                (smaller, Active::All)
-            }
-        }
     }
 
     fn score(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
@@ -91,10 +80,22 @@ impl Reader<'_> {
     /// A text for every prompt of a split.
     pub fn generate(&self, network: &Network, split: &Split, active: &Active) -> Result<Vec<String>, TrainError> {
         let tokenizer = &self.base.tokenizer;
-        let decoding = self.plan.text().and_then(|task| task.decoding.clone()).unwrap_or_else(Decoding::default);
+        let decoding = self.plan.text().and_then(|task| task.decoding.clone()).unwrap_or_default();
         let end = tokenizer.end_id()?;
         let found = text::continuations(network, &split.prompts, end, &decoding, active, self.base.pad);
         Ok(found.iter().map(|ids| tokenizer.decode(ids, true)).collect::<Result<_, _>>()?)
+    }
+}
+
+/// A network as a view shows it, and the components in use.
+fn seen(network: &Network, view: &View) -> (Network, Active) {
+    match view {
+        View::Active(active) => (network.clone(), spread(active, 1)),
+        View::Svd(rank) => {
+            let mut smaller = network.clone();
+            smaller.compress(0, *rank);
+            (smaller, Active::All)
+        }
     }
 }
 

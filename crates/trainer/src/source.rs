@@ -49,7 +49,10 @@ pub fn model(name: &str) -> Result<Origin, TrainError> {
         return Ok(Origin::Folder(path));
     }
     if name.contains('/') || name.starts_with('.') {
-        return Err(foreign(&path, "no such folder; a model is a folder with config.json, tokenizer.json and model.safetensors, `hf://org/name`, or a name from `lora-lab list models`"));
+        return Err(foreign(
+            &path,
+            "no such folder; a model is a folder with config.json, tokenizer.json and model.safetensors, `hf://org/name`, or a name from `lora-lab list models`",
+        ));
     }
     Ok(catalog::find(name).map(|found| Origin::Embedded(found.name))?)
 }
@@ -91,7 +94,7 @@ pub struct Checkpoint {
     pub config: Config,
     /// tokenizer.json
     pub tokenizer: Vec<u8>,
-    /// tokenizer_config.json, where there is one.
+    /// `tokenizer_config.json`, where there is one.
     pub tokenizer_config: Option<Vec<u8>>,
     /// Every tensor of the file or files.
     pub weights: Weights,
@@ -99,15 +102,23 @@ pub struct Checkpoint {
     pub hash: String,
 }
 
+/// Where a file of a model lies; none where it has no such file.
+type Find = dyn Fn(&str) -> Result<Option<PathBuf>, TrainError>;
+
 /// Reads a model, downloading what is missing.
 pub fn open(name: &str) -> Result<Checkpoint, TrainError> {
-    let folder: Box<dyn Fn(&str) -> Result<Option<PathBuf>, TrainError>> = match model(name)? {
+    let folder: Box<Find> = match model(name)? {
         Origin::Embedded(name) => return embedded(name),
         Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| path.is_file()))),
         Origin::Hub(repository) => Box::new(move |file| repository.fetch(file)),
     };
     let need = |file: &str| {
-        folder(file)?.ok_or_else(|| foreign(Path::new(name), format!("`{file}` is missing; it lies beside the weights of every model on the hub")))
+        folder(file)?.ok_or_else(|| {
+            foreign(
+                Path::new(name),
+                format!("`{file}` is missing; it lies beside the weights of every model on the hub"),
+            )
+        })
     };
     let config_path = need(CONFIG)?;
     let config_bytes = bytes(&config_path)?;
@@ -145,16 +156,13 @@ struct Index {
 }
 
 /// The files of the weights, in the order of their names.
-fn shards(
-    need: &dyn Fn(&str) -> Result<PathBuf, TrainError>,
-    find: &dyn Fn(&str) -> Result<Option<PathBuf>, TrainError>,
-) -> Result<Vec<PathBuf>, TrainError> {
+fn shards(need: &dyn Fn(&str) -> Result<PathBuf, TrainError>, find: &Find) -> Result<Vec<PathBuf>, TrainError> {
     if let Some(path) = find(WEIGHTS)? {
         return Ok(vec![path]);
     }
     let Some(path) = find(INDEX)? else { return Ok(vec![need(WEIGHTS)?]) };
-    let index: Index =
-        serde_json::from_slice(&bytes(&path)?).map_err(|error| foreign(&path, format!("not an index of shards: {error}")))?;
+    let index: Index = serde_json::from_slice(&bytes(&path)?)
+        .map_err(|error| foreign(&path, format!("not an index of shards: {error}")))?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     let outside = |name: &String| name.contains('/') || name.contains('\\') || name.contains("..");
     if let Some(name) = names.iter().find(|name| outside(name)) {
@@ -173,7 +181,14 @@ fn tensors(path: &Path) -> Result<Vec<u8>, TrainError> {
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut start = [0; 8];
-    let too_short = || foreign(path, format!("it has {length} bytes, but its header says more; the download broke off, or it is no safetensors file"));
+    let too_short = || {
+        foreign(
+            path,
+            format!(
+                "it has {length} bytes, but its header says more; the download broke off, or it is no safetensors file"
+            ),
+        )
+    };
     if length < 8 {
         return Err(too_short());
     }
@@ -189,7 +204,13 @@ fn tensors(path: &Path) -> Result<Vec<u8>, TrainError> {
         .map_err(|error| foreign(path, format!("not a safetensors file: its header is not JSON: {error}")))?;
     let end = described.values().filter_map(|tensor| tensor["data_offsets"][1].as_u64()).max().unwrap_or(0);
     if (8 + header).checked_add(end) != Some(length) {
-        return Err(foreign(path, format!("its header describes {} bytes, but it has {length}; download it again", (8 + header).saturating_add(end))));
+        return Err(foreign(
+            path,
+            format!(
+                "its header describes {} bytes, but it has {length}; download it again",
+                (8 + header).saturating_add(end)
+            ),
+        ));
     }
     content.reserve_exact((length - 8 - header) as usize);
     file.read_to_end(&mut content).map_err(failed)?;

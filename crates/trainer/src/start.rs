@@ -82,7 +82,11 @@ fn card(path: &Path) -> Result<Card, TrainError> {
 /// Whether the tensors of two plans are the same but for the head.
 fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
     let rule = |same: bool, what: &str, theirs: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
-        if same { Ok(()) } else { Err(format!("its {what} is {theirs:?}, but the run that starts from it has {ours:?}")) }
+        if same {
+            Ok(())
+        } else {
+            Err(format!("its {what} is {theirs:?}, but the run that starts from it has {ours:?}"))
+        }
     };
     rule(source.model == plan.model, "model", &source.model, &plan.model)?;
     rule(source.targets == plan.targets, "targets", &source.targets, &plan.targets)?;
@@ -133,7 +137,9 @@ pub(crate) fn apply(
     }
     match missing.first() {
         None => Ok(()),
-        Some(first) => Err(foreign(format!("`{first}` is missing or has another shape ({} such tensors)", missing.len()))),
+        Some(first) => {
+            Err(foreign(format!("`{first}` is missing or has another shape ({} such tensors)", missing.len())))
+        }
     }
 }
 

@@ -12,12 +12,12 @@ use std::{
 use record::{CellId, CodeIdentity, RunRecord, Store, sha256_hex, spec_hash, write_atomic};
 
 use crate::{
-    start::StartFrom,
     cell::Cell,
     error::TrainError,
     library::Library,
     run::{Plan, train},
     sink::{Event, Sink},
+    start::StartFrom,
 };
 
 /// What a study needs beside its cells.
@@ -107,7 +107,10 @@ fn is_done(cell: &Cell, setting: &Setting<'_>) -> Result<bool, TrainError> {
     let adapter = setting.store.run_dir(&cell.id).join("adapter.safetensors");
     let [model, data, start] = material(cell, setting)?;
     let same_start = record.start.as_ref().map_or("", |start| start.hash.as_str()) == start;
-    Ok(same_start && record.model_hash == model && record.data_hash == data && (adapter.is_file() || !record.is_finished()))
+    Ok(same_start
+        && record.model_hash == model
+        && record.data_hash == data
+        && (adapter.is_file() || !record.is_finished()))
 }
 
 /// Hashes of a cell's base and data, and of the adapter it starts from where that is there.
@@ -194,7 +197,8 @@ fn going_on(
     setting: &Setting<'_>,
 ) -> Result<(Vec<Plan>, Vec<PathBuf>), TrainError> {
     let wanted: BTreeMap<String, &Cell> = cells.iter().map(|cell| (cell.id.slug(), cell)).collect();
-    let level_of: BTreeMap<String, usize> = cells.iter().map(|cell| cell.id.slug()).zip(levels.iter().copied()).collect();
+    let level_of: BTreeMap<String, usize> =
+        cells.iter().map(|cell| cell.id.slug()).zip(levels.iter().copied()).collect();
     let (mut plans, mut stale) = (Vec::new(), Vec::new());
     for (folder, slugs) in started(setting.store)? {
         if slugs.first().and_then(|slug| level_of.get(slug)).is_some_and(|of| *of > level) {

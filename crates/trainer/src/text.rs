@@ -28,7 +28,8 @@ impl Learnt {
     /// `batches` has one per run, all of one width.
     fn of(batches: &[Batch]) -> Self {
         let of_run = |batch: &Batch| -> Vec<(u32, i64)> {
-            let cells = (0..batch.rows).flat_map(|row| (1..batch.lengths[row].max(1)).map(move |at| row * batch.seq + at));
+            let cells =
+                (0..batch.rows).flat_map(|row| (1..batch.lengths[row].max(1)).map(move |at| row * batch.seq + at));
             let learnt = cells.filter(|&cell| batch.targets[cell] > 0.0);
             learnt.map(|cell| (cell as u32 - 1, i64::from(batch.ids[cell]))).collect()
         };
@@ -59,7 +60,13 @@ fn surprise(logits: Tensor<3>, ids: &[i64]) -> Tensor<2> {
 }
 
 /// Mean loss of every run over the tokens it learns, `[runs]` per stack; `batches` has each stack's, of one width.
-pub(crate) fn losses(network: &Network, hidden: &Tensor<3>, batches: &[Vec<Batch>], pass: &Pass, place: &Place) -> Vec<Tensor<1>> {
+pub(crate) fn losses(
+    network: &Network,
+    hidden: &Tensor<3>,
+    batches: &[Vec<Batch>],
+    pass: &Pass,
+    place: &Place,
+) -> Vec<Tensor<1>> {
     let learnt: Vec<Learnt> = batches.iter().map(|stack| Learnt::of(stack)).collect();
     let positions: Vec<Vec<u32>> = learnt.iter().map(|learnt| learnt.positions.clone()).collect();
     let logits = network.continue_at(hidden, &positions, pass);
@@ -79,7 +86,10 @@ pub(crate) fn learnt_logits(network: &Network, set: &EncodedSet, pad: u32) -> Ve
     let tokens = network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths);
     let hidden = network.backbone.forward(&tokens, &pass);
     let positions = Learnt::of(&[batch]).positions;
-    positions.chunks(TOKENS).flat_map(|part| values(&network.continue_at(&hidden, &[part.to_vec()], &pass)[0])).collect()
+    positions
+        .chunks(TOKENS)
+        .flat_map(|part| values(&network.continue_at(&hidden, &[part.to_vec()], &pass)[0]))
+        .collect()
 }
 
 /// Rows of an evaluation batch.

@@ -107,11 +107,8 @@ fn a_task_of_the_benchmark_is_trained_predicted_and_handed_in() {
     let of_split = predict::split(&card.plan, "dev").unwrap();
     assert_eq!(of_split, predict::rows(&card.plan, &objective, &root.path().join("RTE/dev.tsv")).unwrap());
     let found = predict::predict(&network, &base, &of_split, 32).unwrap();
-    let hits = predictions(&found.logits, &objective)
-        .iter()
-        .zip(&found.labels)
-        .filter(|(p, l)| **p == f64::from(**l))
-        .count();
+    let hits =
+        predictions(&found.logits, &objective).iter().zip(&found.labels).filter(|(p, l)| **p == f64::from(**l)).count();
     assert!((hits as f64 / 10.0 - record.evaluations.last().unwrap().metrics["accuracy"]).abs() < 1e-12);
     let test = predict::split(&card.plan, "test").unwrap();
     let found = predict::predict(&network, &base, &test, 32).unwrap();
@@ -152,7 +149,10 @@ fn data_is_asked_for_where_it_is_needed_and_looked_for() {
     let base = "suite: glue\nmodel: mini_roberta\ntasks: [rte]\nseeds: [0]\nvariants: [head_only]\n";
     refused(base, &["data", "suite `glue` is read from files", "hf://"]);
     refused(&format!("data: /nowhere\n{base}"), &["/nowhere", "no such folder"]);
-    refused(&base.replace("glue", "glue_mini").replace("suite", "data: .\nsuite"), &["comes with the build", "leave `data` out"]);
+    refused(
+        &base.replace("glue", "glue_mini").replace("suite", "data: .\nsuite"),
+        &["comes with the build", "leave `data` out"],
+    );
     refused(&base.replace("suite: glue", "suite: glue\ndata: .").replace("[rte]", "[rtf]"), &["did you mean `rte`"]);
     // A repository of the hub is not downloaded by a check.
     read(&format!("data: hf://nyu-mll/glue\n{base}").replace("[head_only]", "[bitfit]"));
@@ -219,7 +219,10 @@ fn a_decoder_learns_texts_and_writes_some() {
         };
         let (trained, untrained) = (last("lora"), last("untrained"));
         assert!((trained.metrics["perplexity"] - trained.loss.exp()).abs() < 1e-9 * trained.metrics["perplexity"]);
-        assert!(trained.metrics["perplexity"] < 0.5 * untrained.metrics["perplexity"], "{arch}: {trained:?} {untrained:?}");
+        assert!(
+            trained.metrics["perplexity"] < 0.5 * untrained.metrics["perplexity"],
+            "{arch}: {trained:?} {untrained:?}"
+        );
         assert!(trained.metrics["bleu"] > untrained.metrics["bleu"], "{arch}: {trained:?} {untrained:?}");
         assert_eq!(records[0].primary_metric.goal, record::Goal::Minimise);
     }
@@ -266,9 +269,11 @@ fn a_checkpoint_with_a_head_predicts_by_itself() {
     std::fs::write(folder.join("tokenizer.json"), json).unwrap();
     let model = folder.display().to_string();
     let (plan, network) = predict::checkpoint(&model, "mnli", &library).unwrap();
-    let row = |first: &str| data::task::Example { first: first.into(), second: Some("the dog".into()), label: f32::NAN };
+    let row =
+        |first: &str| data::task::Example { first: first.into(), second: Some("the dog".into()), label: f32::NAN };
     let base = library.base(&model).unwrap();
-    let found = predict::predict(&network, &base, &[row("the dog slept"), row("slept")], plan.train.max_length).unwrap();
+    let found =
+        predict::predict(&network, &base, &[row("the dog slept"), row("slept")], plan.train.max_length).unwrap();
     assert!(found.logits.len() == 2 && found.logits[0].len() == 3 && found.logits[0] != found.logits[1]);
     let error = predict::checkpoint(&model, "rte", &library).unwrap_err().to_string();
     assert!(error.contains("`classifier.weight` has 3 outputs, but `rte` has 2"), "{error}");

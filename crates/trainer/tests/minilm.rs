@@ -37,15 +37,8 @@ fn hidden_states_of_the_real_model_are_those_of_transformers() {
         serde_json::from_slice(&std::fs::read(expected.with_extension("json")).unwrap()).unwrap();
     let bytes = std::fs::read(&expected).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let hidden: Vec<f64> = file
-        .tensor("hidden")
-        .unwrap()
-        .data()
-        .as_chunks()
-        .0
-        .iter()
-        .map(|b| f64::from(f32::from_le_bytes(*b)))
-        .collect();
+    let hidden: Vec<f64> =
+        file.tensor("hidden").unwrap().data().as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect();
     let of_ids = file.tensor("input_ids").unwrap();
     let (seq, d) = (of_ids.shape()[1], 384);
     let ids: Vec<i64> = of_ids.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect();

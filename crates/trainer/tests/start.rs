@@ -1,11 +1,7 @@
 //! Warm starts: order, what is taken over, what is drawn afresh, and when a dependent is trained again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::atomic::AtomicBool,
-};
+use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
 
 use burn::tensor::{DType, Device};
 use record::{CodeIdentity, RunRecord, Store, sha256_hex};
@@ -77,7 +73,10 @@ fn a_run_starts_where_another_ended() {
             (None, "mnli") => {}
             (Some(start), _) => {
                 let source = slug.replace("rte", "mnli").replace("qnli", "rte");
-                assert_eq!((start.name.as_str(), &start.hash), (source.as_str(), &sha256_hex(&file(root.path(), &source))));
+                assert_eq!(
+                    (start.name.as_str(), &start.hash),
+                    (source.as_str(), &sha256_hex(&file(root.path(), &source)))
+                );
             }
             other => panic!("{slug}: {other:?}"),
         }
@@ -89,7 +88,11 @@ fn a_run_starts_where_another_ended() {
             let plan = Plan::new(&members[..2], setting).unwrap();
             let mut cohort = plan.build(setting).unwrap();
             for (run, cell) in members[..2].iter().enumerate() {
-                let path = root.path().join("test/runs").join(cell.id.slug().replace(task, source)).join("adapter.safetensors");
+                let path = root
+                    .path()
+                    .join("test/runs")
+                    .join(cell.id.slug().replace(task, source))
+                    .join("adapter.safetensors");
                 let (_, mut network) = adapter::load(&path, setting.library).unwrap();
                 let ended = adapter::tensors(&mut network, 0, 0);
                 let (mut kept, mut fresh) = (0, 0);
@@ -120,7 +123,7 @@ fn a_new_source_makes_its_dependents_new() {
     run(&all, root.path());
     assert_eq!(before, times(root.path()), "nothing changed, nothing ran");
     // Another recipe of the source alone.
-    let longer = format!("{}", yaml("[{task: mnli, train: {steps: 4}}, {task: rte, start_from: mnli}]", 2));
+    let longer = yaml("[{task: mnli, train: {steps: 4}}, {task: rte, start_from: mnli}]", 2);
     let again = experiment::read(&longer, "test.yaml", "test", &[]).unwrap_or_else(|e| panic!("{e}")).cells().to_vec();
     let records = run(&again, root.path());
     assert_ne!(before, times(root.path()));

@@ -28,7 +28,8 @@ fn fixture(arch: &str) -> PathBuf {
 fn network(arch: &str) -> Network {
     let config = Config::read(&std::fs::read(fixture(arch).join("config.json")).unwrap()).unwrap();
     let mut weights = Weights::default();
-    let mut files: Vec<PathBuf> = std::fs::read_dir(fixture(arch)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(fixture(arch)).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("model"));
     files.retain(|path| path.extension().is_some_and(|end| end == "safetensors"));
     files.sort();
@@ -56,7 +57,8 @@ fn lists(value: &Value) -> Vec<Vec<u32>> {
 fn texts_are_those_of_generate() {
     for arch in ["gpt2", "llama", "llama_tied"] {
         let network = network(arch);
-        let oracle: Value = serde_json::from_slice(&std::fs::read(fixture(arch).join("generate.json")).unwrap()).unwrap();
+        let oracle: Value =
+            serde_json::from_slice(&std::fs::read(fixture(arch).join("generate.json")).unwrap()).unwrap();
         let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
         let (end, prompts) = (oracle["eos_token_id"].as_u64().unwrap() as u32, lists(&oracle["prompts"]));
         let most = number(&oracle["max_new_tokens"]);

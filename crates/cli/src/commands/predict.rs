@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use burn::tensor::DType;
-use data::{causal::score, glue, task::Objective};
+use data::{causal::score, glue, task::TaskInfo};
 use record::write_atomic;
 use trainer::{
-    adapter, cell::CellPlan, device,
+    adapter,
+    cell::CellPlan,
+    device,
     error::TrainError,
     evaluate::predictions,
     library::Library,
@@ -37,18 +39,24 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
             return Err(Failure::Input("`--task` is the adapter's own; leave it out beside `--adapter`".to_owned()));
         }
         (None, ..) => {
-            return Err(Failure::Input("give a run with `--adapter`, or a fine-tuned checkpoint with `--model` and `--task`".to_owned()));
+            return Err(Failure::Input(
+                "give a run with `--adapter`, or a fine-tuned checkpoint with `--model` and `--task`".to_owned(),
+            ));
         }
     };
     let base = library.base(&plan.model).map_err(input)?;
     if plan.text().is_some() {
         return texts(args, &plan, &network, &library);
     }
-    let objective = objective(&plan, &library).map_err(input)?;
+    let info = info(&plan, &library).map_err(input)?;
     let rows = match (&args.data, &args.split) {
-        (Some(file), None) => predict::rows(&plan, &objective, file).map_err(input)?,
+        (Some(file), None) => predict::rows(&plan, &info.objective, file).map_err(input)?,
         (None, Some(split)) => predict::split(&plan, split).map_err(input)?,
-        _ => return Err(Failure::Input("give rows by `--data FILE`, or `--split NAME` of the run's own data".to_owned())),
+        _ => {
+            return Err(Failure::Input(
+                "give rows by `--data FILE`, or `--split NAME` of the run's own data".to_owned(),
+            ));
+        }
     };
     let found = predict::predict(&network, &base, &rows, plan.train.max_length).map_err(input)?;
     if let Some(out) = &args.out {
@@ -57,45 +65,45 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     }
     if let Some(folder) = &args.submission {
         let split = args.split.as_deref().unwrap_or("test");
-        let (name, bytes) = glue::submission(&plan.task, split, &predictions(&found.logits, &objective))
+        let (name, bytes) = glue::submission(&plan.task, split, &predictions(&found.logits, &info.objective))
             .map_err(|error| Failure::Input(error.to_string()))?;
         create_folder(folder)?;
         write_atomic(&folder.join(&name), &bytes)?;
         note(&format!("wrote {}", folder.join(&name).display()));
     }
-    score_known(&plan, &objective, &found)
+    score_known(&info, &found)
 }
 
-/// What the task predicts: of a user's own task its files say which classes there are.
-fn objective(plan: &CellPlan, library: &Library) -> Result<Objective, TrainError> {
+/// What is predicted and measured: of a user's own task its files say which classes there are.
+fn info(plan: &CellPlan, library: &Library) -> Result<TaskInfo, TrainError> {
     match trainer::library::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task) {
-        Some(info) => Ok(info.objective),
-        None => Ok(library.task(plan)?.info.objective.clone()),
+        Some(info) => Ok(info),
+        None => Ok(library.task(plan)?.info.clone()),
     }
 }
 
 /// Prints the task's metrics where every label is known.
-fn score_known(plan: &CellPlan, objective: &Objective, found: &Predicted) -> Result<(), Failure> {
+fn score_known(info: &TaskInfo, found: &Predicted) -> Result<(), Failure> {
     if found.labels.iter().any(|label| label.is_nan()) {
         note("labels are withheld, so nothing is scored");
         return Ok(());
     }
     let labels: Vec<f64> = found.labels.iter().map(|label| f64::from(*label)).collect();
-    let predicted = predictions(&found.logits, objective);
-    let info = trainer::library::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task);
-    let metrics = info.map(|info| info.metrics).unwrap_or_else(|| match objective {
-        Objective::Regression { .. } => vec![data::metric::Metric::Pearson, data::metric::Metric::Spearman],
-        _ => vec![data::metric::Metric::Accuracy],
-    });
+    let predicted = predictions(&found.logits, &info.objective);
     let mut out = String::from("metric,value,examples\n");
-    for metric in metrics {
+    for metric in &info.metrics {
         out += &format!("{metric},{:.6},{}\n", metric.evaluate(&predicted, &labels), labels.len());
     }
     print(&out)
 }
 
 /// Texts for the prompts of a split, as JSON lines, and what they are worth.
-fn texts(args: &Predict, plan: &CellPlan, network: &models::network::Network, library: &Library) -> Result<(), Failure> {
+fn texts(
+    args: &Predict,
+    plan: &CellPlan,
+    network: &models::network::Network,
+    library: &Library,
+) -> Result<(), Failure> {
     let (task, base) = (library.task(plan)?, library.base(&plan.model)?);
     let wanted = args.split.as_deref().unwrap_or("dev");
     let Some(split) = task.splits.iter().chain(&task.test).find(|split| split.name == wanted) else {
@@ -116,7 +124,8 @@ fn texts(args: &Predict, plan: &CellPlan, network: &models::network::Network, li
     }
     let answer = plan.text().and_then(|task| task.answer.as_deref());
     let scored = score::of_texts(&task.info.metrics, answer, &found, &split.references)?;
-    let rows: Vec<String> = scored.iter().map(|(metric, value)| format!("{metric},{value:.6},{}\n", found.len())).collect();
+    let rows: Vec<String> =
+        scored.iter().map(|(metric, value)| format!("{metric},{value:.6},{}\n", found.len())).collect();
     print(&format!("metric,value,examples\n{}", rows.concat()))
 }
 

@@ -1,6 +1,7 @@
 //! `run`: train what is missing, then write and print the tables.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc,
@@ -50,6 +51,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
 
 fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Named) -> Result<(), Failure> {
     let library = Library::new(Place::new(&named.device, DType::F32));
+    open(experiment, &library)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second signal ends the process at once.
@@ -83,6 +85,28 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
         other => Ok(other?),
     }
 }
+
+/// Opens every model and task before anything is trained, and says what of their files is left out.
+fn open(experiment: &Experiment, library: &Library) -> Result<(), Failure> {
+    let input = |error: TrainError| Failure::Input(error.to_string());
+    let (mut models, mut tasks) = (BTreeSet::new(), BTreeSet::new());
+    for Cell { plan, .. } in experiment.cells() {
+        let base = library.base(&plan.model).map_err(input)?;
+        if models.insert(&plan.model) && !base.unused.is_empty() {
+            let shown: Vec<&str> = base.unused.iter().take(SHOWN).map(String::as_str).collect();
+            let more = if base.unused.len() > SHOWN { ", .." } else { "" };
+            note(&format!("{}: {} tensors are not used: {}{more}", plan.model, base.unused.len(), shown.join(", ")));
+        }
+        let task = library.task(plan).map_err(input)?;
+        if tasks.insert(&plan.task) {
+            task.notes.iter().for_each(|text| note(text));
+        }
+    }
+    Ok(())
+}
+
+/// Tensors that are named one by one.
+const SHOWN: usize = 8;
 
 /// Throws away what was asked to go, and refuses to replace finished runs of another recipe without being asked.
 fn prepare(args: &Run, cells: &[Cell], store: &Store) -> Result<(), Failure> {

@@ -47,7 +47,12 @@ pub fn load(task: &OwnTask, files: &dyn Files) -> Result<Loaded, DataError> {
 }
 
 /// The rows of one file of a task, for predictions; labels where they are there. Classes are those of `labels`.
-pub fn examples(task: &OwnTask, objective: &Objective, files: &dyn Files, path: &str) -> Result<Vec<Example>, DataError> {
+pub fn examples(
+    task: &OwnTask,
+    objective: &Objective,
+    files: &dyn Files,
+    path: &str,
+) -> Result<Vec<Example>, DataError> {
     Reader { task, files, objective, notes: Vec::new() }.file(path, Split::Test)
 }
 

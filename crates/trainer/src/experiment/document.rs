@@ -112,8 +112,7 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     for key in REQUIRED.iter().filter(|key| given(fields, key).is_none()) {
         report.add(&file.key(*key), format!("`{key}` is missing"));
     }
-    let suite =
-        given(fields, "suite").and_then(|v| name(v, &file.key("suite"), SUITES, "suites", report));
+    let suite = given(fields, "suite").and_then(|v| name(v, &file.key("suite"), SUITES, "suites", report));
     let mut reader = Reader { fields, at: file, report };
     let named = reader.read("name", text).map_or_else(|| default_name.to_owned(), |name| name.value);
     path_safe(&named, &reader.at.key("name"), ".", reader.report);
@@ -182,7 +181,8 @@ fn unindexed<T>(items: Vec<(usize, T)>) -> Vec<T> {
 fn model(value: &Value, at: &Path, report: &mut Report) -> Option<String> {
     let names: Vec<_> = models::catalog::MODELS.iter().map(|model| model.name).collect();
     // A name is one of the embedded; a folder and an address of the hub are not looked up in a list.
-    let written = value.as_str().filter(|written| written.contains(['/', '.']) || std::path::Path::new(written).is_dir());
+    let written =
+        value.as_str().filter(|written| written.contains(['/', '.']) || std::path::Path::new(written).is_dir());
     let Some(written) = written else { return name(value, at, &names, "models", report) };
     match source::model(written) {
         Ok(_) => Some(written.to_owned()),
@@ -211,7 +211,8 @@ fn check_data(suite: &str, has_data: bool, at: &Path, report: &mut Report) {
     if embedded && has_data {
         report.add(at, format!("suite `{suite}` comes with the build and has no files; leave `data` out"));
     } else if !embedded && !suite.is_empty() && !has_data {
-        let what = if suite == OWN { "the folder of your files" } else { "the folder of its files, or `hf://org/name`" };
+        let what =
+            if suite == OWN { "the folder of your files" } else { "the folder of its files, or `hf://org/name`" };
         report.add(at, format!("suite `{suite}` is read from files; give `data`, {what}"));
     }
 }
@@ -302,7 +303,7 @@ fn tasks(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> 
         let at = at.index(index);
         let key = at.to_string();
         let (train, given, start_from) = (trains.remove(&key), described.remove(&key), starts.remove(&key));
-        Task { train, given, start_from, at, name }
+        Task { at, name, given, start_from, train }
     };
     let tasks: Vec<Task> = names.into_iter().map(task).collect();
     check_starts(&tasks, report);
@@ -332,7 +333,10 @@ fn check_starts(tasks: &[Task], report: &mut Report) {
         if chain.take(tasks.len() + 1).count() > tasks.len() {
             report.add(
                 &from.at,
-                format!("`{}` starts from `{}`, which leads back to itself; let one of them start afresh", task.name, from.value),
+                format!(
+                    "`{}` starts from `{}`, which leads back to itself; let one of them start afresh",
+                    task.name, from.value
+                ),
             );
         }
     }
@@ -358,8 +362,11 @@ fn described_task(suite: &str, value: &Value, at: &Path, report: &mut Report) ->
     };
     match read {
         Ok((problems, task)) => {
-            problems.iter().for_each(|problem| report.add(at, problem.clone()));
-            problems.is_empty().then_some(task)
+            let valid = problems.is_empty();
+            for problem in problems {
+                report.add(at, problem);
+            }
+            valid.then_some(task)
         }
         Err(error) => {
             report.add(at, error.to_string());

@@ -55,7 +55,10 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
         {
             report.add(
                 &model.at,
-                format!("model `{}` is an encoder, but text is continued by a decoder such as GPT-2 or Llama", model.value),
+                format!(
+                    "model `{}` is an encoder, but text is continued by a decoder such as GPT-2 or Llama",
+                    model.value
+                ),
             );
         }
         let mut lengths = Vec::new();

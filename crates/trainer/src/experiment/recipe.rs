@@ -97,7 +97,12 @@ fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> 
         &hyper.weight_decay,
         "be finite and not negative",
     );
-    rule(hyper.backbone_dropout.is_none_or(share), "backbone_dropout", &hyper.backbone_dropout.unwrap_or_default(), "lie in [0, 1)");
+    rule(
+        hyper.backbone_dropout.is_none_or(share),
+        "backbone_dropout",
+        &hyper.backbone_dropout.unwrap_or_default(),
+        "lie in [0, 1)",
+    );
     for (field, value) in [("warmup", hyper.warmup), ("beta1", hyper.beta1), ("beta2", hyper.beta2)] {
         rule(share(value), field, &value, "lie in [0, 1)");
     }

@@ -64,7 +64,11 @@ impl Repository {
             return Ok(Some(path));
         }
         if is_offline() {
-            return if self.cached("config.json").is_some() { Ok(None) } else { Err(self.unreachable("HF_HUB_OFFLINE is set")) };
+            return if self.cached("config.json").is_some() {
+                Ok(None)
+            } else {
+                Err(self.unreachable("HF_HUB_OFFLINE is set"))
+            };
         }
         let api = self.api()?;
         match api.get(file) {
@@ -104,7 +108,8 @@ impl Repository {
 
 /// Whether nothing may be downloaded.
 fn is_offline() -> bool {
-    std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
+    std::env::var("HF_HUB_OFFLINE")
+        .is_ok_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
 }
 
 impl Files for Repository {
@@ -120,7 +125,8 @@ impl Files for Repository {
         let mut found = Vec::new();
         if is_offline() {
             let folder = Cache::from_env().path().join(format!("datasets--{}", self.name.replace('/', "--")));
-            let commit = std::fs::read_to_string(folder.join("refs").join(&self.revision)).unwrap_or_else(|_| self.revision.clone());
+            let commit = std::fs::read_to_string(folder.join("refs").join(&self.revision))
+                .unwrap_or_else(|_| self.revision.clone());
             super::walk(&folder.join("snapshots").join(commit.trim()), "", &mut found)?;
         } else {
             let info = self.api().and_then(|api| api.info().map_err(|error| self.unreachable(&error.to_string())));
