@@ -1,5 +1,6 @@
 //! Which maps a target means, on every architecture.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(clippy::disallowed_methods, reason = "fixtures are files")]
 
 use models::{
     catalog,
