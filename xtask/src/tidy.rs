@@ -72,10 +72,7 @@ fn experiments(root: &Path, problems: &mut Vec<String>) {
     for path in files(&root.join("experiments"), "yaml") {
         let (text, place) = (read(&path), shown(root, &path));
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // A folder that a user brings is any folder here.
-        let local = text.lines().any(|line| line.starts_with("data: ") && !line.contains("hf://"));
-        let sets = if local { vec![format!("data={}", root.display())] } else { Vec::new() };
-        if let Err(errors) = trainer::experiment::read(&text, &place, &stem, &sets) {
+        if let Err(errors) = trainer::experiment::read(&text, &place, &stem, &[]) {
             problems.push(errors.to_string());
         }
         for wanted in ["# Expected: ", &format!("# Run: cargo run --release -- run {place}")] {

@@ -45,26 +45,36 @@ pub fn model(name: &str) -> Result<Origin, TrainError> {
         return Ok(Origin::Embedded(found.name));
     }
     let path = PathBuf::from(name);
-    if path.is_dir() {
+    if path.is_dir() || name.contains('/') || name.starts_with('.') {
         return Ok(Origin::Folder(path));
     }
-    if name.contains('/') || name.starts_with('.') {
-        return Err(foreign(
+    Ok(catalog::find(name).map(|found| Origin::Embedded(found.name))?)
+}
+
+/// What keeps a model or its data from being read: a folder that is not there. The hub is asked when a run starts.
+pub fn absent(name: &str, data: Option<&str>) -> Option<TrainError> {
+    if let Ok(Origin::Folder(path)) = model(name)
+        && !path.is_dir()
+    {
+        return Some(foreign(
             &path,
-            "no such folder; a model is a folder with config.json, tokenizer.json and model.safetensors, `hf://org/name`, or a name from `lora-lab list models`",
+            "no such folder; a model is a folder with config.json, tokenizer.json and model.safetensors, `hf://org/name`, or a \
+             name from `lora-lab list models`",
         ));
     }
-    Ok(catalog::find(name).map(|found| Origin::Embedded(found.name))?)
+    files(data?).err()
 }
 
 fn foreign(path: &Path, reason: impl Into<String>) -> TrainError {
     TrainError::Foreign { path: path.to_owned(), reason: reason.into() }
 }
 
-/// The configuration of a model, without its weights and without a download; none where the hub's files are not at hand.
+/// The configuration of a model, without its weights and without a download; none where its files are not at hand, as those of a
+/// study whose results somebody else looks at.
 pub fn config(name: &str) -> Result<Option<Config>, TrainError> {
     match model(name)? {
         Origin::Embedded(name) => Ok(Some(catalog::find(name)?.config()?)),
+        Origin::Folder(folder) if !folder.is_dir() => Ok(None),
         Origin::Folder(folder) => Ok(Some(read_config(&folder.join(CONFIG))?)),
         Origin::Hub(repository) => match repository.cached(CONFIG) {
             Some(path) => Ok(Some(read_config(&path)?)),
@@ -107,6 +117,9 @@ type Find = dyn Fn(&str) -> Result<Option<PathBuf>, TrainError>;
 
 /// Reads a model, downloading what is missing.
 pub fn open(name: &str) -> Result<Checkpoint, TrainError> {
+    if let Some(absent) = absent(name, None) {
+        return Err(absent);
+    }
     let folder: Box<Find> = match model(name)? {
         Origin::Embedded(name) => return embedded(name),
         Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| path.is_file()))),

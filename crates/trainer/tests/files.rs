@@ -148,7 +148,11 @@ fn a_table_of_ones_own_is_a_task() {
 fn data_is_asked_for_where_it_is_needed_and_looked_for() {
     let base = "suite: glue\nmodel: mini_roberta\ntasks: [rte]\nseeds: [0]\nvariants: [head_only]\n";
     refused(base, &["data", "suite `glue` is read from files", "hf://"]);
-    refused(&format!("data: /nowhere\n{base}"), &["/nowhere", "no such folder"]);
+    // Without its folder an experiment can be read, as for a table of its results, and not be run.
+    let read_only = read(&format!("data: /nowhere\n{base}"));
+    let plan = &read_only.cells()[0].plan;
+    let error = trainer::source::absent(&plan.model, plan.data.as_deref()).unwrap().to_string();
+    assert!(error.contains("/nowhere: no such folder"), "{error}");
     refused(
         &base.replace("glue", "glue_mini").replace("suite", "data: .\nsuite"),
         &["comes with the build", "leave `data` out"],

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use trainer::{cell::Cell, experiment::Experiment, source};
+
 use super::read;
 use crate::{
     args::Check,
@@ -13,7 +15,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
     let mut problems = Vec::new();
     for path in &args.experiments {
         match read(path, &args.set) {
-            Ok(experiment) => match writable(&results.join(experiment.name())) {
+            Ok(experiment) => match writable(&results.join(experiment.name())).and_then(|()| present(&experiment)) {
                 Ok(()) => print(&format!("{}: {} cells, no problems\n", path.display(), experiment.cells().len()))?,
                 Err(reason) => problems.push(format!("{}: {reason}", path.display())),
             },
@@ -22,6 +24,15 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
+}
+
+/// Whether the folders of models and data are there.
+fn present(experiment: &Experiment) -> Result<(), String> {
+    let absent = |cell: &Cell| source::absent(&cell.plan.model, cell.plan.data.as_deref());
+    match experiment.cells().iter().find_map(absent) {
+        Some(error) => Err(error.to_string()),
+        None => Ok(()),
+    }
 }
 
 /// Whether a folder can be made and written; looks at the nearest part of the path that exists, and makes nothing.

@@ -132,7 +132,7 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
             .read("tasks", |v, at, report| Some(tasks(v, at, suite.as_deref(), report)))
             .map(|t| t.value)
             .unwrap_or_default(),
-        data: reader.read("data", files),
+        data: reader.read("data", text),
         suite: suite.unwrap_or_default(),
         seeds: seeds.map(|s| s.value).unwrap_or_default(),
         streams: streams.map(|s| s.value).unwrap_or_default(),
@@ -188,18 +188,6 @@ fn model(value: &Value, at: &Path, report: &mut Report) -> Option<String> {
         Ok(_) => Some(written.to_owned()),
         Err(error) => {
             report.add(at, format!("model `{written}` cannot be used: {error}"));
-            None
-        }
-    }
-}
-
-/// Where a suite's files are: a folder that is there, or an address of the hub.
-fn files(value: &Value, at: &Path, report: &mut Report) -> Option<String> {
-    let written = text(value, at, report)?;
-    match source::files(&written) {
-        Ok(_) => Some(written),
-        Err(error) => {
-            report.add(at, error.to_string());
             None
         }
     }

@@ -16,7 +16,10 @@ fn names_are_embedded_folders_or_addresses() {
     let Origin::Hub(found) = model("hf://gpt2").unwrap() else { panic!("an address") };
     assert_eq!(found.name, "gpt2");
     refused(model("mini_robert"), &["unknown model `mini_robert`", "did you mean `mini_roberta`"]);
-    refused(model("./nowhere"), &["./nowhere", "no such folder", "hf://org/name"]);
+    assert_eq!(model("./nowhere").unwrap(), Origin::Folder("./nowhere".into()));
+    refused(open("./nowhere"), &["./nowhere", "no such folder", "hf://org/name"]);
+    assert!(config("./nowhere").unwrap().is_none() && absent("mini_roberta", None).is_none());
+    refused(absent("mini_roberta", Some("./nowhere")).map_or(Ok(()), Err), &["./nowhere", "no such folder", "`data`"]);
     for broken in ["hf://", "hf://a/b/c", "hf://a/../b", "hf://a b/c", "hf://a/b@"] {
         refused(model(broken), &[broken, "not an address"]);
     }

@@ -135,11 +135,8 @@ fn every_experiment_of_the_repository_is_valid() {
     for file in files {
         let (text, stem) =
             (std::fs::read_to_string(&file).unwrap(), file.file_stem().unwrap().to_string_lossy().into_owned());
-        // A folder that a user brings is any folder here.
-        let local = text.lines().any(|line| line.starts_with("data: ") && !line.contains("hf://"));
-        let sets = if local { vec!["data=.".to_owned()] } else { Vec::new() };
         let experiment =
-            read(&text, &file.display().to_string(), &stem, &sets).unwrap_or_else(|errors| panic!("{errors}"));
+            read(&text, &file.display().to_string(), &stem, &[]).unwrap_or_else(|errors| panic!("{errors}"));
         assert!(!experiment.title().is_empty(), "{} opens with no comment", file.display());
         assert!(text.contains(&format!("run experiments/{stem}.yaml")), "{} gives no command", file.display());
         let runs = format!("{} runs", experiment.cells().len());
