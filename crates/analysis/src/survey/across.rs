@@ -124,12 +124,12 @@ fn between(subject: &Subject, first: (&str, &Basis), second: (&str, &Basis)) -> 
     })
 }
 
-/// Rows of every pair of a study, all four sides.
+/// Rows of every pair of a study, for the factor on the inputs and for `ΔW` in their space.
 pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     let mut bands = Bands::default();
     let mut rows = Vec::new();
     let pairs = partners(subjects);
-    for side in Directions::ALL {
+    for side in [Directions::A, Directions::DeltaInput] {
         let of = |subject: &Subject| {
             if subject.is_factored() { bases_owned(subject, side) } else { Ok(BTreeMap::new()) }
         };

@@ -1,3 +1,5 @@
+//! Names of models, and files that are broken or missing.
+
 use super::*;
 
 #[track_caller]
