@@ -260,6 +260,9 @@ pub(crate) enum Analyze {
     Study {
         /// An experiment's YAML, or its name under `experiments/`.
         experiment: PathBuf,
+        /// Overrides that the run was made with.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        set: Vec<String>,
     },
 }
 
@@ -390,6 +393,9 @@ pub(crate) enum SideName {
 pub(crate) struct Figures {
     /// Experiments; all that have results by default.
     pub experiments: Vec<PathBuf>,
+    /// Overrides that the run was made with.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "experiments")]
+    pub set: Vec<String>,
 }
 
 /// `paper`

@@ -1,5 +1,7 @@
 //! What a cohort learns from: batches and the loss over them. The loop knows no more of a task than this.
 
+use std::sync::{Arc, Mutex};
+
 use burn::tensor::{Tensor, activation};
 use data::{
     batch::{Batch, EncodedSet},
@@ -35,15 +37,36 @@ pub struct Feed {
     pub objective: Objective,
     /// Key of the `data` stream.
     pub seed: u64,
+    order: Arc<Mutex<Option<Epoch>>>,
+}
+
+/// One pass over the examples, batch by batch; sorting a large set anew for every batch would take longer than a step.
+#[derive(Debug)]
+struct Epoch {
+    number: u64,
+    rows: usize,
+    batches: Vec<Vec<usize>>,
 }
 
 impl Feed {
+    /// Examples in the order of a seed's `data` stream.
+    pub fn new(set: EncodedSet, objective: Objective, seed: u64) -> Self {
+        Self { set, objective, seed, order: Arc::default() }
+    }
+
     /// Rows of micro-batch `micro`: a pure function of seed and number, so a resumed run sees what it would
     /// have seen.
-    fn batch(&self, micro: u64, rows: usize, pad: u32) -> Batch {
+    pub fn batch(&self, micro: u64, rows: usize, pad: u32) -> Batch {
         let per_epoch = self.set.rows.len().div_ceil(rows) as u64;
-        let order = epoch_order(&self.set.lengths(), rows, self.seed, micro / per_epoch);
-        Batch::gather(&self.set, &order[(micro % per_epoch) as usize], rows, pad)
+        let number = micro / per_epoch;
+        let mut held = self.order.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
+        let epoch = match held.take().filter(|epoch| (epoch.number, epoch.rows) == (number, rows)) {
+            Some(epoch) => epoch,
+            None => Epoch { number, rows, batches: epoch_order(&self.set.lengths(), rows, self.seed, number) },
+        };
+        let batch = Batch::gather(&self.set, &epoch.batches[(micro % per_epoch) as usize], rows, pad);
+        *held = Some(epoch);
+        batch
     }
 }
 

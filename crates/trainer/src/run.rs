@@ -147,10 +147,9 @@ impl Plan {
     /// Batches of all its runs.
     pub fn lesson(&self, setting: &Setting<'_>) -> Result<Examples, TrainError> {
         let first = &self.stacks[0].1[0].cell.plan;
-        let feed = |slot: &Slot| Feed {
-            set: slot.task.train.clone(),
-            objective: slot.task.info.objective.clone(),
-            seed: stream::key(slot.cell.plan.seeds.data, Stream::Data, "order"),
+        let feed = |slot: &Slot| {
+            let seed = stream::key(slot.cell.plan.seeds.data, Stream::Data, "order");
+            Feed::new(slot.task.train.clone(), slot.task.info.objective.clone(), seed)
         };
         Ok(Examples {
             feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),

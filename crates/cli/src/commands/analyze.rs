@@ -98,8 +98,8 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
             }
             write(&survey::movement::rows(&subjects).map_err(input)?, &all.output)
         }
-        Analyze::Study { experiment } => {
-            let experiment = read(experiment, &[])?;
+        Analyze::Study { experiment, set } => {
+            let experiment = read(experiment, set)?;
             let store = Store::open(results, experiment.name())?;
             let Some(subjects) = of_study(experiment.cells(), &store, &library)? else {
                 return Err(Failure::Input(format!(

@@ -31,7 +31,7 @@ pub(super) fn run(args: &Figures, results: &Path) -> Result<(), Failure> {
     }
     let library = analyze::library();
     for name in named {
-        let experiment = read(&name, &[])?;
+        let experiment = read(&name, &args.set)?;
         let store = Store::open(results, experiment.name())?;
         let found = study::records(experiment.cells(), &store)?;
         if found.is_empty() {
