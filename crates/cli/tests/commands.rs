@@ -142,6 +142,38 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     check(&["analyze", "phi", &lora, &lora, "--side", "delta", "--maps", "query$"], 0, &["query,4,4,1"], &[]);
     check(&["analyze", "phi", &lora, "/no/such"], 2, &[], &["/no/such", "adapter_config.json"]);
     check(&["analyze", "projection", &lora, "--format", "json"], 0, &["\"amplification\""], &[]);
+    check(
+        &["analyze", "layers", &lora, "--side", "delta", "--maps", "query$"],
+        0,
+        &["kind,first_layer,second_layer,i,j,phi,random_mean,ambiguous\nquery,0,1,1,1,"],
+        &[],
+    );
+    check(&["analyze", "layers", &lora, "--maps", "layer.0"], 2, &[], &["no two layers"]);
+    check(&["analyze", "spectrum", &lora, "--directions"], 0, &["map,k,value,energy,cumulative,ambiguous"], &[]);
+    let reach = check(&["analyze", "reach", &lora, &lora], 0, &["module,rank,reach,random_mean"], &[]);
+    // Its own update lies in the span of its own A.
+    let own = String::from_utf8(reach.stdout).unwrap();
+    assert!(own.lines().skip(1).all(|line| line.split(',').nth(2).unwrap().parse::<f64>().unwrap() > 0.999), "{own}");
+    // Logits of a split; what cannot be predicted says why.
+    let logits = folder.path().join("logits.safetensors");
+    let path = logits.display().to_string();
+    check(
+        &["predict", "--adapter", &lora, "--split", "dev", "--out", &path],
+        0,
+        &["accuracy,"],
+        &["logits of 480 rows"],
+    );
+    let bytes = std::fs::read(&logits).unwrap();
+    assert!(bytes.windows(8).any(|part| part == b"[480,2],"), "the header has the shape of the logits");
+    check(&["predict", "--adapter", &lora, "--split", "tset"], 2, &[], &["no split `tset`", "`dev`"]);
+    check(&["predict", "--adapter", &lora], 2, &[], &["--data FILE"]);
+    check(
+        &["predict", "--model", "mini_roberta", "--task", "rte", "--split", "dev"],
+        2,
+        &[],
+        &["no classification head"],
+    );
+    check(&["predict"], 2, &[], &["--adapter", "--model"]);
     // Another recipe under the same name is not trained over what is there.
     let other = ["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=4"];
     check(&other, 2, &[], &["4 of 4 cells have records of another recipe", "--set name=NEW", "--force"]);
