@@ -187,3 +187,79 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     std::fs::write(&torn, b"torn").unwrap();
     check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "give another adapter"]);
 }
+
+/// The layout of the hub's cache: a branch names a commit, and a folder of that commit has the files.
+fn cached(root: &Path, kind: &str, name: &str, files: &[(&str, &[u8])]) {
+    let folder = root.join("hub").join(format!("{kind}--{}", name.replace('/', "--")));
+    let snapshot = folder.join("snapshots/0123abcd");
+    std::fs::create_dir_all(folder.join("refs")).unwrap();
+    std::fs::write(folder.join("refs/main"), "0123abcd").unwrap();
+    for (file, bytes) in files {
+        let path = snapshot.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn what_lies_in_the_hubs_cache_is_used_offline() {
+    let home = tempfile::tempdir().unwrap();
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/assets/mini_roberta");
+    let asset = |name: &str| std::fs::read(assets.join(name)).unwrap();
+    let (config, tokenizer, weights) = (asset("config.json"), asset("tokenizer.json"), asset("model.safetensors"));
+    cached(
+        home.path(),
+        "models",
+        "lab/mini",
+        &[("config.json", &config), ("tokenizer.json", &tokenizer), ("model.safetensors", &weights)],
+    );
+    let rows = |n: usize| -> Vec<u8> {
+        (0..n)
+            .map(|i| {
+                format!(
+                    "{{\"sentence\": \"the {} slept .\", \"label\": {}, \"idx\": {i}}}\n",
+                    ["dog", "cat"][i % 2],
+                    i % 2
+                )
+            })
+            .collect::<String>()
+            .into_bytes()
+    };
+    let (train, dev) = (rows(16), rows(6));
+    cached(home.path(), "datasets", "lab/glue", &[("sst2/train.jsonl", &train), ("sst2/validation.jsonl", &dev)]);
+    let yaml = |model: &str, data: &str| {
+        let path = home.path().join("x.yaml");
+        std::fs::write(
+            &path,
+            format!(
+                "suite: glue\ndata: hf://{data}\nmodel: hf://{model}\ntasks: [sst2]\nseeds: [0]\ntargets: [query]\nranks: [2]\n\
+                 train: {{steps: 2, batch: 4, max_length: 16}}\nvariants: [lora]\n"
+            ),
+        )
+        .unwrap();
+        path.display().to_string()
+    };
+    let offline = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_lora-lab"))
+            .current_dir(home.path())
+            .env("HF_HOME", home.path())
+            .env("HF_HUB_OFFLINE", "1")
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = offline(&["run", &yaml("lab/mini", "lab/glue")]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(out.contains("sst2 accuracy") && err.contains("lm_head"), "{out}\n{err}");
+    for (model, data, parts) in [
+        ("lab/none", "lab/glue", ["hf://lab/none@main", "models--lab--none"]),
+        ("lab/mini@v2", "lab/glue", ["hf://lab/mini@v2", "models--lab--mini"]),
+        ("lab/mini", "lab/none", ["lab/none", "datasets--lab--none"]),
+    ] {
+        let output = offline(&["run", &yaml(model, data), "--set", "name=other"]);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(parts.iter().all(|part| err.contains(part)), "{err}");
+    }
+}

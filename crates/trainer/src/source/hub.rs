@@ -127,7 +127,11 @@ impl Files for Repository {
             let folder = Cache::from_env().path().join(format!("datasets--{}", self.name.replace('/', "--")));
             let commit = std::fs::read_to_string(folder.join("refs").join(&self.revision))
                 .unwrap_or_else(|_| self.revision.clone());
-            super::walk(&folder.join("snapshots").join(commit.trim()), "", &mut found)?;
+            let snapshot = folder.join("snapshots").join(commit.trim());
+            if !snapshot.is_dir() {
+                return Err(io::Error::other(self.unreachable("HF_HUB_OFFLINE is set").to_string()));
+            }
+            super::walk(&snapshot, "", &mut found)?;
         } else {
             let info = self.api().and_then(|api| api.info().map_err(|error| self.unreachable(&error.to_string())));
             let info = info.map_err(|error| io::Error::other(error.to_string()))?;
