@@ -1,15 +1,16 @@
-//! Where the data path stands beside a training step on the CPU: tokens per second of tokenisation, and the time of one batch as a share
-//! of the step that learns from it. `bench/data_path.md` has the figures.
+//! Where the data path stands beside a training step: tokens per second of tokenisation, and the time of one batch as a share of the step
+//! that learns from it. `bench/data_path.md` has the figures.
 //!
 //! ```text
 //! cargo bench --workspace --bench data_path
 //! cargo bench --workspace --bench data_path -- models/all-MiniLM-L6-v2 data/glue cola
+//! cargo bench --workspace --features tch --bench data_path -- models/all-MiniLM-L6-v2 data/glue cola tch:cuda:0
 //! ```
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark prints its figures")]
 
 use std::{collections::BTreeMap, sync::atomic::AtomicBool, time::Instant};
 
-use burn::tensor::{DType, Device};
+use burn::tensor::DType;
 use data::batch::EncodedSet;
 use record::{CodeIdentity, Store};
 use trainer::{
@@ -20,8 +21,10 @@ use trainer::{
 };
 use variants::host::Place;
 
-/// Steps that are timed after two that warm up.
+/// Steps that are timed after those that warm up.
 const STEPS: u64 = 12;
+/// A GPU's first steps choose kernels and take memory.
+const WARM: u64 = 5;
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -30,8 +33,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let name = given.get(3).map_or("flex", String::as_str);
+    let device = trainer::device::parse(name).unwrap_or_else(|error| panic!("{error}")).device;
     let (head, model, task) = match given.as_slice() {
-        [model, folder, task] => (format!("suite: glue\ndata: {folder}\n"), model.clone(), task.clone()),
+        [model, folder, task, ..] => (format!("suite: glue\ndata: {folder}\n"), model.clone(), task.clone()),
         _ => ("suite: glue_mini\n".to_owned(), "mini_roberta".to_owned(), "mnli".to_owned()),
     };
     let yaml = format!(
@@ -39,7 +44,7 @@ fn main() {
          train: {{steps: 1000000, batch: 32}}\nvariants: [lora]\n"
     );
     let experiment = experiment::read(&yaml, "bench", "bench", &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    let library = Library::new(Place::new(&device, DType::F32));
     let store = Store::open(std::path::Path::new("target/bench"), "bench").unwrap();
     let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
     let setting = Setting {
@@ -47,7 +52,7 @@ fn main() {
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),
-        device: "flex",
+        device: name,
         cohort: Some(1),
         workers: 1,
         stop: &AtomicBool::new(false),
@@ -67,15 +72,17 @@ fn main() {
     let mut cohort = plan.build(&setting).unwrap();
     let lesson = plan.lesson(&setting).unwrap();
     let (mut batches, mut steps) = (Vec::new(), Vec::new());
-    for step in 0..STEPS + 2 {
+    for step in 0..STEPS + WARM {
         // A copy of the feed knows the order of its epoch after the first batch, as in training.
         let clock = Instant::now();
         std::hint::black_box(lesson.feeds[0][0].batch(step, 32, base.pad));
         let batch = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         cohort.advance(&lesson);
+        // A GPU works after the call returns; the step is over when it is.
+        device.sync().unwrap();
         let whole = clock.elapsed().as_secs_f64();
-        if step >= 2 {
+        if step >= WARM {
             batches.push(batch);
             steps.push(whole);
         }
