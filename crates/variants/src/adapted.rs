@@ -216,17 +216,19 @@ impl AdaptedLinear {
             return Err(AttachError::RankTooLarge { slot: self.name.clone(), d_in, d_out, max, rank });
         }
         let (seeds, alphas) = (plan.seeds(), plan.runs.iter().map(|run| run.alpha).collect::<Vec<_>>());
+        let scales: Vec<f64> = alphas.iter().map(|alpha| spec.scaling.at(*alpha, rank)).collect();
         let mut delta = recipe.init(&mut Site {
             slot: &self.name,
             shape,
+            weight: &self.weight,
             widest,
             rank,
             init: &spec.init,
             seeds: &seeds,
+            scales: &scales,
             place,
             shared,
         });
-        let scales: Vec<f64> = alphas.iter().map(|alpha| spec.scaling.at(*alpha, rank)).collect();
         let whole = gate(&Active::All, rank, &|run, _| scales[run], alphas.len(), place);
         let preconditioner = delta
             .owned()

@@ -67,6 +67,12 @@ pub trait DeltaRecipe {
     /// Whether components can be pruned by zeroing a diagonal.
     const HAS_DIAGONAL: bool = false;
 
+    /// Width of the factors in ranks: the rank of `ΔW` is at most `WIDTH·rank`.
+    const WIDTH: usize = 1;
+
+    /// Whether first values depend on the run's seed, where a factor is drawn at all.
+    const DRAWN: bool = true;
+
     /// Roles of the tensors that it owns; what trains of them is the train plan's to say.
     const ROLES: &'static [Role];
 
@@ -86,6 +92,8 @@ pub struct Site<'a> {
     pub slot: &'a str,
     /// `[d_in, d_out]` of the map.
     pub shape: [usize; 2],
+    /// `W0`, `[d_in, d_out]`.
+    pub weight: &'a Tensor<2>,
     /// Largest `[d_in, d_out]` over all adapted maps of the stack.
     pub widest: [usize; 2],
     /// Rank of the update.
@@ -94,6 +102,8 @@ pub struct Site<'a> {
     pub init: &'a AnyInit,
     /// The runs' `init` seeds.
     pub seeds: &'a [u64],
+    /// The runs' scales `s` at this rank.
+    pub scales: &'a [f64],
     /// Where tensors live.
     pub place: &'a Place,
     /// Tensors that several maps share.
@@ -158,6 +168,14 @@ macro_rules! deltas {
             pub fn rank_bounded(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::RANK_BOUNDED),+ }
             }
+            /// Width of the factors in ranks.
+            pub fn width(&self) -> usize {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::WIDTH),+ }
+            }
+            /// Whether first values depend on the run's seed.
+            pub fn is_drawn(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::DRAWN),+ }
+            }
             /// Roles of the tensors that it owns.
             pub fn roles(&self) -> &'static [Role] {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::ROLES),+ }
@@ -197,6 +215,7 @@ macro_rules! deltas {
 
 // Alphabetical. One line per file; the file's module doc is its documentation.
 deltas! {
+    anchored::Anchored,
     low_rank::LowRank,
     shared_random::SharedRandom,
     svd_form::SvdForm,

@@ -22,6 +22,9 @@ presets! {
     lora_fa,
     lora_fa_preconditioned,
     lora_plus,
+    milora,
+    olora,
+    pissa,
     rslora,
     vera,
 }

@@ -27,7 +27,7 @@ pub enum Role {
     Bias,
     /// A run's own copy of a layer norm's gain.
     Norm,
-    /// A random factor that is kept as a tensor but never trains (an imported VeRA pair).
+    /// A factor that is kept as a tensor but never trains (an imported VeRA pair, the start that PiSSA subtracts).
     Projection,
     /// The task's head.
     Head,

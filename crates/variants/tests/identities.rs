@@ -233,3 +233,54 @@ fn adalora_has_the_penalty_of_the_released_code() {
     let wanted = [(q.transpose() * q - &identity).norm(), (&p * p.transpose() - &identity).norm()];
     close(&values(&map.orthogonality(0).unwrap()), &wanted);
 }
+
+/// The start of an anchored map, `s·A₀·B₀` `[d_in, d_out]` and `A₀` itself, of one run at scale `alpha/RANK`.
+fn anchored_start(name: &str, alpha: f64) -> (DMatrix<f64>, DMatrix<f64>) {
+    let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
+    let variant = spec(name).check(Some(1000)).unwrap();
+    let plan =
+        StackPlan { variant, runs: vec![RunPlan { init_seed: 0, alpha }], targets: BTreeSet::from(["map".to_owned()]) };
+    attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+    let owned = map.owned(0);
+    let factor = |name: &str, rows, cols| {
+        let tensor = owned.iter().find(|owned| owned.name == name).unwrap().tensor.clone();
+        DMatrix::from_row_slice(rows, cols, &values(&tensor))
+    };
+    assert_eq!(factor("a", D_IN, RANK), factor("start_a", D_IN, RANK));
+    assert_eq!(factor("b", RANK, D_OUT), factor("start_b", RANK, D_OUT));
+    let a = factor("a", D_IN, RANK);
+    (&a * factor("b", RANK, D_OUT) * (alpha / RANK as f64), a)
+}
+
+/// Meng et al., Eq. 2–4, and Wang et al., Eq. 4–6, against nalgebra's decomposition: the part taken out of the base is that of the
+/// largest, or smallest, singular values at any scale, and both factors have their share of the values.
+#[test]
+fn pissa_and_milora_start_at_parts_of_the_base() {
+    let w = DMatrix::from_row_slice(D_IN, D_OUT, &values(&random("w", [D_IN, D_OUT])));
+    let svd = w.clone().svd(true, true);
+    let (u, v_t, s) = (svd.u.unwrap(), svd.v_t.unwrap(), svd.singular_values);
+    let part = |range: std::ops::Range<usize>| range.map(|i| u.column(i) * s[i] * v_t.row(i)).sum::<DMatrix<f64>>();
+    for alpha in [2.0, 6.0, -6.0] {
+        for (name, range) in [("pissa", 0..RANK), ("milora", D_OUT - RANK..D_OUT)] {
+            let (start, a) = anchored_start(name, alpha);
+            let wanted = part(range.clone());
+            close(start.as_slice(), wanted.as_slice());
+            let share: Vec<f64> =
+                a.column_iter().map(|column| column.norm_squared() * (alpha / RANK as f64).abs()).collect();
+            let values: Vec<f64> = range.map(|i| s[i]).collect();
+            close(&share, &values);
+        }
+    }
+}
+
+/// Algorithm 1 of OLoRA in torch's layout: `B` `[d_out, r]` has orthonormal columns and `s·B·A` is `s` times the rows of the QR product
+/// that the first columns of `Q` span.
+#[test]
+fn olora_starts_at_a_triangular_decomposition() {
+    let w_t = DMatrix::from_row_slice(D_IN, D_OUT, &values(&random("w", [D_IN, D_OUT]))).transpose();
+    let alpha = 6.0;
+    let (start, _) = anchored_start("olora", alpha);
+    let q = w_t.clone().qr().q().columns(0, RANK).into_owned(); // [d_out, r]
+    let wanted = (&q * q.transpose() * &w_t).transpose() * (alpha / RANK as f64);
+    close(start.as_slice(), wanted.as_slice());
+}

@@ -20,7 +20,8 @@ pub fn first_values_follow_the_seed(case: &Case) {
     let seeds: Vec<u64> = case.seeds().iter().map(|seed| seed + 100).collect();
     attach(&mut [Slot::Linear(&mut other)], &case.plan(&seeds), &case.place())
         .unwrap_or_else(|error| unreachable!("{error}"));
-    let drawn = case.fresh().owned(0).iter().any(|owned| owned.role == Role::A);
+    let by_seed = case.spec().delta.is_some_and(|delta| delta.is_drawn());
+    let drawn = by_seed && case.fresh().owned(0).iter().any(|owned| owned.role == Role::A);
     assert_eq!(tensors(other) != tensors(case.fresh()), drawn, "another seed, other bits: {case:?}");
 }
 

@@ -1,0 +1,147 @@
+//! Two trained factors minus their own start, taken from `W0`: `ΔW = s·(A·B − A₀·B₀)`.
+//!
+//! Methods that start from a decomposition of the base train the part they took out and freeze the rest, the residual `W0 − s·A₀·B₀`.
+//! Their codes overwrite the base with the residual. Here the base stays as it is and the start is subtracted instead, which is the same
+//! map: any number of runs share one `W0`, merging is plain addition, and the update is a plain LoRA of twice the rank,
+//! `s·[A, A₀]·[B; −B₀]`, wherever it goes.
+//!
+//! With `W0 = U·S·Vᵀ` (thin, values descending, `W0: [d_in, d_out]`) and `i` the components taken, the factors start at
+//!
+//! ```text
+//! principal, minor:   A₀ = U_i·√(S_i/s)   [d_in, rank]      B₀ = √(S_i/s)·V_iᵀ   [rank, d_out]
+//! triangular:         W0ᵀ = Q·R:   A₀ = R_iᵀ,   B₀ = Q_iᵀ
+//! ```
+//!
+//! | start | `i` | source |
+//! |---|---|---|
+//! | `principal` | the first `rank` | PiSSA, Meng et al., NeurIPS 2024, arXiv:2404.02948, Eq. 2–4 |
+//! | `minor` | the last `rank` | MiLoRA, Wang et al., NAACL 2025, arXiv:2406.09044, Eq. 4–6 |
+//! | `triangular` | the first `rank` | OLoRA, Büyükakyüz, 2024, arXiv:2406.01775, Algorithm 1 |
+//!
+//! Nothing is drawn: every seed starts at the same factors. `A₀` and `B₀` are frozen and saved with the adapter, because a decomposition
+//! made on another machine differs in its last bits and may differ in signs.
+//!
+//! Dropout acts on the input of the whole update, so that a run starts at the base in expectation. The released codes drop only the
+//! input of `A·B` and keep the residual's; at the dropout of 0 that PiSSA's authors use, both are the same.
+
+use std::fmt::Debug;
+
+use burn::tensor::Tensor;
+use faer::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
+
+use super::{Delta, DeltaRecipe, Factors, Site};
+use crate::{
+    host::values,
+    preset::Preset,
+    role::{Owned, Role},
+};
+
+/// What of the base the factors start at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Which decomposition, and which part of it.
+    pub start: Start,
+}
+
+/// The part of `W0` that the factors start at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// The largest singular values.
+    #[default]
+    Principal,
+    /// The smallest singular values.
+    Minor,
+    /// The first columns of `Q` and rows of `R`.
+    Triangular,
+}
+
+/// Two trained factors per run and their frozen start.
+#[derive(Clone, Debug)]
+pub struct Anchored {
+    /// Down-projection, `[runs, d_in, rank]`.
+    pub a: Tensor<3>,
+    /// Up-projection, `[runs, rank, d_out]`.
+    pub b: Tensor<3>,
+    /// `A₀`, frozen, `[runs, d_in, rank]`.
+    pub start_a: Tensor<3>,
+    /// `B₀`, frozen, `[runs, rank, d_out]`.
+    pub start_b: Tensor<3>,
+}
+
+/// The methods over this form are in `presets/`.
+pub const PRESETS: &[Preset] = &[];
+
+/// `A₀ [d_in, rank]` and `B₀ [rank, d_out]` at `s = 1`, row-major, in f64 on the host.
+fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Start) -> (Vec<f64>, Vec<f64>) {
+    let weight = MatRef::from_row_major_slice(weight, d_in, d_out);
+    let from_svd = |first: usize| {
+        let svd = weight.thin_svd().unwrap_or_else(|error| unreachable!("W0 is finite: {error:?}"));
+        let root = |i: usize| svd.S().column_vector()[first + i].max(0.0).sqrt();
+        let a = Mat::from_fn(d_in, rank, |row, i| svd.U()[(row, first + i)] * root(i));
+        let b = Mat::from_fn(rank, d_out, |i, column| root(i) * svd.V()[(column, first + i)]);
+        (a, b)
+    };
+    let (a, b) = match start {
+        Start::Principal => from_svd(0),
+        Start::Minor => from_svd(d_in.min(d_out) - rank),
+        Start::Triangular => {
+            let qr = weight.transpose().qr();
+            let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+            let a = Mat::from_fn(d_in, rank, |row, i| r[(i, row)]);
+            (a, Mat::from_fn(rank, d_out, |i, column| q[(column, i)]))
+        }
+    };
+    let flat = |m: &Mat<f64>| {
+        (0..m.nrows()).flat_map(|row| (0..m.ncols()).map(move |column| (row, column))).map(|at| m[at]).collect()
+    };
+    (flat(&a), flat(&b))
+}
+
+impl DeltaRecipe for Spec {
+    type Delta = Anchored;
+    const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Projection];
+    const WIDTH: usize = 2;
+    const DRAWN: bool = false;
+
+    fn init(&self, at: &mut Site<'_>) -> Anchored {
+        let ([d_in, d_out], rank) = (at.shape, at.rank);
+        let (a, b) = decompose(&values(at.weight), at.shape, rank, self.start);
+        let runs = at.scales.len();
+        // The product must give W0's part at the run's own scale, a negative one's sign in B. QR's part has no scale in the released
+        // code: `W0 − s·B·A`.
+        let root = |scale: &f64| if self.start == Start::Triangular { 1.0 } else { scale.abs().sqrt().recip() };
+        let sign = |scale: &f64| if self.start == Start::Triangular { 1.0 } else { scale.signum() };
+        let stacked = |part: &[f64], shape, share: &dyn Fn(&f64) -> f64| {
+            let all = at.scales.iter().flat_map(|scale| part.iter().map(move |value| value * share(scale)));
+            at.place.tensor(all.collect(), shape)
+        };
+        let a = stacked(&a, [runs, d_in, rank], &root);
+        let b = stacked(&b, [runs, rank, d_out], &|scale| sign(scale) * root(scale));
+        Anchored { start_a: a.clone(), start_b: b.clone(), a, b }
+    }
+}
+
+impl Delta for Anchored {
+    fn owned(&mut self) -> Vec<Owned<'_>> {
+        vec![
+            Owned::ranked("a", Role::A, 2, &mut self.a),
+            Owned::ranked("b", Role::B, 1, &mut self.b),
+            Owned::ranked("start_a", Role::Projection, 2, &mut self.start_a),
+            Owned::ranked("start_b", Role::Projection, 1, &mut self.start_b),
+        ]
+    }
+
+    fn factors(&self, gate: &Tensor<3>) -> Factors {
+        let down = Tensor::cat(vec![self.a.clone() * gate.clone(), self.start_a.clone() * gate.clone()], 2);
+        Factors { down, up: Tensor::cat(vec![self.b.clone(), self.start_b.clone().neg()], 1) }
+    }
+
+    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
+        let moved = (x.clone().matmul(self.a.clone()) * gate.clone()).matmul(self.b.clone());
+        let start = (x.matmul(self.start_a.clone()) * gate.clone()).matmul(self.start_b.clone());
+        moved - start // [runs, n, d_out]
+    }
+}

@@ -1,0 +1,24 @@
+//! OLoRA: LoRA whose factors start at a QR decomposition of the base.
+//!
+//! `W0ᵀ = Q·R`, `B₀ = Q_rᵀ`, `A₀ = R_rᵀ`, `W' = W0 + s·(A·B − A₀·B₀)` (Algorithm 1); the mechanism is in [`anchored`].
+//!
+//! Büyükakyüz, 2024, arXiv:2406.01775.
+
+use super::lora;
+use crate::{
+    delta::{DeltaSpec, anchored},
+    preset::Preset,
+    spec::VariantSpec,
+};
+
+/// The registry's entry.
+pub const PRESET: Preset = Preset {
+    name: "olora",
+    about: "factors start at an orthonormal basis of the base's outputs",
+    paper: "arXiv:2406.01775",
+    spec: |rank| VariantSpec {
+        delta: Some(DeltaSpec::Anchored(anchored::Spec { start: anchored::Start::Triangular })),
+        ..lora::spec(rank)
+    },
+    parameters: lora::PRESET.parameters,
+};

@@ -1,0 +1,25 @@
+//! PiSSA: LoRA whose factors start at the base's largest singular values; what is left of the base is frozen.
+//!
+//! `W0 = U·S·Vᵀ`, `A₀ = U_r·√(S_r/s)`, `B₀ = √(S_r/s)·V_rᵀ`, `W' = W0 + s·(A·B − A₀·B₀)` (Eq. 2–4); the mechanism is in
+//! [`anchored`]. The authors use `α = r` and no dropout.
+//!
+//! Meng, Wang and Zhang, NeurIPS 2024, arXiv:2404.02948.
+
+use super::lora;
+use crate::{
+    delta::{DeltaSpec, anchored},
+    preset::Preset,
+    spec::VariantSpec,
+};
+
+/// The registry's entry.
+pub const PRESET: Preset = Preset {
+    name: "pissa",
+    about: "factors start at the base's largest singular values",
+    paper: "arXiv:2404.02948",
+    spec: |rank| VariantSpec {
+        delta: Some(DeltaSpec::Anchored(anchored::Spec { start: anchored::Start::Principal })),
+        ..lora::spec(rank)
+    },
+    parameters: lora::PRESET.parameters,
+};
