@@ -34,7 +34,7 @@ use variants::{
 };
 
 /// Values by our names, in our layout.
-pub type Named64 = BTreeMap<String, Vec<f64>>;
+pub(crate) type Named64 = BTreeMap<String, Vec<f64>>;
 
 fn file(name: &str) -> Vec<u8> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity");
@@ -57,7 +57,7 @@ const ENDINGS: [(&str, &str); 10] = [
 ];
 
 /// Our name of a parameter.
-pub fn ours(name: &str) -> String {
+pub(crate) fn ours(name: &str) -> String {
     let found = ENDINGS.iter().find_map(|(theirs, ours)| Some(format!("{}{ours}", name.strip_suffix(theirs)?)));
     found.unwrap_or_else(|| name.to_owned())
 }
@@ -76,15 +76,15 @@ fn transposed(values: &[f64], rows: usize, cols: usize) -> Vec<f64> {
 }
 
 /// What a reference implementation computed.
-pub struct Reference {
+pub(crate) struct Reference {
     /// Its file without the ending.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     tensors: BTreeMap<String, Vec<f64>>,
     setting: Value,
 }
 
 impl Reference {
-    pub fn read(name: &'static str) -> Self {
+    pub(crate) fn read(name: &'static str) -> Self {
         let bytes = file(&format!("{name}.safetensors"));
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let setting = serde_json::from_str(&header.metadata().as_ref().unwrap()["setting"]).unwrap();
@@ -101,31 +101,35 @@ impl Reference {
         Self { name, tensors, setting }
     }
 
-    pub fn all(&self, key: &str) -> &[f64] {
+    pub(crate) fn all(&self, key: &str) -> &[f64] {
         self.tensors.get(key).unwrap_or_else(|| panic!("{}: no tensor `{key}`", self.name))
     }
 
-    pub fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.setting.get(key).is_some()
     }
 
-    pub fn setting(&self, key: &str) -> &Value {
+    pub(crate) fn setting(&self, key: &str) -> &Value {
         self.setting.get(key).unwrap_or_else(|| panic!("{}: no setting `{key}`", self.name))
     }
 
-    pub fn number(&self, key: &str) -> f64 {
+    pub(crate) fn number(&self, key: &str) -> f64 {
         self.setting(key).as_f64().unwrap()
     }
 
-    pub fn count(&self, key: &str) -> usize {
+    pub(crate) fn count(&self, key: &str) -> usize {
         self.setting(key).as_u64().unwrap() as usize
     }
 
-    pub fn counts(&self, key: &str) -> Vec<usize> {
+    pub(crate) fn counts(&self, key: &str) -> Vec<usize> {
         self.setting(key).as_array().unwrap().iter().map(|value| value.as_u64().unwrap() as usize).collect()
     }
 
-    pub fn names(&self, key: &str) -> Vec<String> {
+    pub(crate) fn numbers(&self, key: &str) -> Vec<f64> {
+        self.setting(key).as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    }
+
+    pub(crate) fn names(&self, key: &str) -> Vec<String> {
         self.setting(key).as_array().unwrap().iter().map(|value| value.as_str().unwrap().to_owned()).collect()
     }
 
@@ -147,17 +151,17 @@ impl Reference {
     }
 
     /// A tensor with one value per trained parameter.
-    pub fn packed(&self, key: &str) -> Named64 {
+    pub(crate) fn packed(&self, key: &str) -> Named64 {
         self.unpack(self.all(key), "layout")
     }
 
     /// Tensors of the adapter that do not train.
-    pub fn frozen(&self) -> Named64 {
+    pub(crate) fn frozen(&self) -> Named64 {
         if self.tensors.contains_key("frozen") { self.unpack(self.all("frozen"), "frozen") } else { Named64::new() }
     }
 
     /// Merged weights by map; `part` of several readouts.
-    pub fn merged(&self, part: usize) -> Named64 {
+    pub(crate) fn merged(&self, part: usize) -> Named64 {
         let n: usize = self.layout("maps").iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
         let mut all = Named64::new();
         let mut at = part * n;
@@ -170,19 +174,19 @@ impl Reference {
     }
 
     /// Maps with an adapter; none where the base's own tensors train.
-    pub fn maps(&self) -> Vec<String> {
+    pub(crate) fn maps(&self) -> Vec<String> {
         if self.has("maps") { self.layout("maps").into_iter().map(|(name, _)| name).collect() } else { Vec::new() }
     }
 
     /// The preset called `preset` at this run's rank and alpha.
-    pub fn preset(&self, preset: &str) -> VariantSpec {
+    pub(crate) fn preset(&self, preset: &str) -> VariantSpec {
         let spec = (preset::find(preset).unwrap().spec)(self.count("rank"));
         VariantSpec { alpha: self.number("alpha"), ..spec }
     }
 }
 
 /// The fixture's batches in turn.
-pub struct Given {
+pub(crate) struct Given {
     batches: Vec<Batch>,
     objective: Objective,
     place: Place,
@@ -206,7 +210,7 @@ impl Given {
         }
     }
 
-    pub fn logits(&self, network: &Network, micro: u64, pass: &Pass) -> Tensor<3> {
+    pub(crate) fn logits(&self, network: &Network, micro: u64, pass: &Pass) -> Tensor<3> {
         let batch = &self.batches[micro as usize % self.batches.len()];
         network.classify(&network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths), pass).remove(0)
     }
@@ -222,16 +226,16 @@ impl Lesson for Given {
 }
 
 /// A cohort of one run at a fixture's start.
-pub struct Bench {
-    pub cohort: Cohort,
-    pub lesson: Given,
+pub(crate) struct Bench {
+    pub(crate) cohort: Cohort,
+    pub(crate) lesson: Given,
     /// What `attach` drew, before the fixture's start took its place.
-    pub fresh: Named64,
+    pub(crate) fresh: Named64,
 }
 
 impl Bench {
     /// The fixture's run with `spec`.
-    pub fn new(reference: &Reference, spec: &VariantSpec, dtype: DType) -> Self {
+    pub(crate) fn new(reference: &Reference, spec: &VariantSpec, dtype: DType) -> Self {
         let place = Place::new(&Device::flex(), dtype);
         let config = Config::read(&file("config.json")).unwrap();
         let mut weights = Weights::default();
@@ -278,18 +282,18 @@ impl Bench {
         assert!(start.is_empty(), "{}: no place for {:?}", reference.name, start.keys());
     }
 
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         self.cohort.network.backbone.place().clone()
     }
 
     /// Every tensor of the run.
-    pub fn tensors(&mut self) -> Named64 {
+    pub(crate) fn tensors(&mut self) -> Named64 {
         let one = |Named { name, owned, .. }: Named<'_>| (name, values(&plain(owned.tensor)));
         self.cohort.network.owned(0).into_iter().map(one).collect()
     }
 
     /// First and second moments.
-    pub fn moments(&self) -> [Named64; 2] {
+    pub(crate) fn moments(&self) -> [Named64; 2] {
         let moments = &self.cohort.stacks[0].optimizer.moments;
         let first = moments.iter().map(|(name, of)| (name.clone(), values(&of.first))).collect();
         let second = moments.iter().map(|(name, of)| (name.clone(), values(&of.second))).collect();
@@ -301,20 +305,20 @@ impl Bench {
     }
 
     /// Components in use at a step.
-    pub fn active(&self, step: u64) -> Active {
+    pub(crate) fn active(&self, step: u64) -> Active {
         let spec = self.spec();
         let seed = self.cohort.stacks[0].members[0].cell.plan.seeds.rank;
         spec.rank_policy.draw(spec.rank, seed, step).map_or(Active::All, |b| Active::Prefix(vec![b]))
     }
 
     /// Logits of the first batch with `active` components.
-    pub fn logits(&self, active: Active) -> Vec<f64> {
+    pub(crate) fn logits(&self, active: Active) -> Vec<f64> {
         let pass = Pass { stacks: vec![StackPass { active, ..StackPass::plain(1) }] };
         values(&plain(&self.lesson.logits(&self.cohort.network, 0, &pass)))
     }
 
     /// Gradients of the first step, before clipping, as the optimizer sees them.
-    pub fn gradients(&mut self) -> Named64 {
+    pub(crate) fn gradients(&mut self) -> Named64 {
         let (spec, active, place) = (self.spec(), self.active(0), self.place());
         self.cohort.network.track();
         let pass = Pass { stacks: vec![StackPass { active: active.clone(), ..StackPass::plain(1) }] };
