@@ -1,7 +1,7 @@
 """What the authors' code makes of every variant in twenty steps, written to crates/trainer/tests/fixtures/parity.
 
     config.json, model.safetensors   a tiny random BERT, f32
-    batches.json                     five batches, used in turn
+    batches.json                     five batches of four rows, used in turn
     <variant>.safetensors            values in f64; README.md has the list
 
 PEFT's modules and optimizers where PEFT has the method. DyLoRA and AdaLoRA's allocator are written out here from the papers' equations,
@@ -154,10 +154,10 @@ def trained(model):
 
 
 def stir(model, seed):
-    """Adapters away from their start, so that no gradient is 0; factors of DoRA's magnitudes by their name."""
+    """Adapters away from their start, so that no gradient is 0; magnitudes a fifth from theirs."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
-        if "lora_" not in name and "vera_lambda" not in name or "ranknum" in name:
+        if "lora_" not in name and "vera_lambda" not in name:
             continue
         drawn = noise(generator, parameter.shape)
         if "magnitude" in name:
@@ -169,12 +169,12 @@ def stir(model, seed):
 # One run
 
 
-def groups(model, rate=RATE, rate_of=lambda name: None):
-    """Decay as transformers' Trainer has it; the head at its own rate."""
+def groups(model, rate=RATE):
+    """One group per parameter: decay as transformers' Trainer has it, the head at its own rate."""
     decayed = set(Trainer.get_decay_parameter_names(None, model))
     each = []
     for name, parameter in trained(model).items():
-        own = HEAD_RATE if is_head(name) else rate_of(name) or rate
+        own = HEAD_RATE if is_head(name) else rate
         each.append({"params": [parameter], "lr": own, "weight_decay": DECAY if name in decayed else 0.0})
     return each
 
@@ -200,13 +200,13 @@ def adam_state(optimizer, parameters):
 class Record:
     """Tensors of one fixture; what has one value per parameter is packed end to end in the order of a layout."""
 
-    def __init__(self, model, **setting):
+    def __init__(self, model):
         self.model, self.tensors = model, {}
         self.names = sorted(trained(model), key=plain)
         self.setting = {
             "rank": RANK, "alpha": ALPHA, "learning_rate": RATE, "head_learning_rate": HEAD_RATE,
             "weight_decay": DECAY, "epsilon": EPS, "steps": STEPS,
-        } | setting  # fmt: skip
+        }  # fmt: skip
         shapes = trained(model)
         self.setting["layout"] = [[plain(name), list(shapes[name].shape)] for name in self.names]
         self.pack("start", shapes)
@@ -244,8 +244,11 @@ def clip_at(norms):
     return float(torch.tensor(sorted(norms)[len(norms) // 3]).float())
 
 
-def run(model, batches, optimizer, clip, record=None, before=None, after=None, visible=None, keep=True):
-    """Twenty steps in PEFT's order: backward, clip, step, allocate, zero. Returns the norms."""
+def run(model, batches, optimizer, clip, record=None, before=None, after=None):
+    """Twenty steps in PEFT's order: backward, clip, step, allocate, zero. Returns the norms.
+
+    `before` and `after` a step are told its number.
+    """
     schedule = get_linear_schedule_with_warmup(optimizer, 0, STEPS)
     series = {"losses": [], "penalties": [], "norms": []}
     for step in range(STEPS):
@@ -257,8 +260,6 @@ def run(model, batches, optimizer, clip, record=None, before=None, after=None, v
         task = F.cross_entropy(out.logits, labels)
         out.loss.backward()
         parameters = trained(model)
-        if visible:
-            visible(step)
         if record and step == 0:
             record.pack("grad", {name: p.grad for name, p in parameters.items()})
             record.add("logits", out.logits)
@@ -266,7 +267,7 @@ def run(model, batches, optimizer, clip, record=None, before=None, after=None, v
         optimizer.step()
         if after:
             after(step)
-        if record and step == 0 and keep:
+        if record and step == 0:
             record.state(1, optimizer)
         schedule.step()
         optimizer.zero_grad()
@@ -277,8 +278,7 @@ def run(model, batches, optimizer, clip, record=None, before=None, after=None, v
         record.setting["clip"] = clip
         for key, values in series.items():
             record.add(key, values)
-        if keep:
-            record.state(STEPS, optimizer)
+        record.state(STEPS, optimizer)
         with torch.no_grad():
             record.add("last_logits", model(**inputs(batches[0])).logits)
         over = [norm > clip for norm in series["norms"]]
@@ -325,7 +325,7 @@ def freeze_a(model):
 
 
 def twice(make, batches, optimizer_of, write, **hooks):
-    """A first run finds where to clip; the second is recorded. `hooks` make callbacks for a model."""
+    """A first run finds where to clip; the second is recorded. `hooks` make `run`'s callbacks for a model and its record."""
     model = make()
     each = {key: hook(model, None) for key, hook in hooks.items()}
     clip = clip_at(run(model, batches, optimizer_of(model), math.inf, **each))
@@ -335,7 +335,6 @@ def twice(make, batches, optimizer_of, write, **hooks):
     optimizer = optimizer_of(model)
     run(model, batches, optimizer, clip, record, **each)
     write(model, record)
-    return clip
 
 
 def peft_run(name, batches, config, seed, frozen=False, optimizer_of=adamw, more=None):
@@ -352,7 +351,7 @@ def peft_run(name, batches, config, seed, frozen=False, optimizer_of=adamw, more
         merge(model, record, batches)
         record.write(name)
 
-    return twice(make, batches, optimizer_of, write)
+    twice(make, batches, optimizer_of, write)
 
 
 def dora(batches):
@@ -368,7 +367,7 @@ def dora(batches):
 
 def vera(batches):
     """The pair is the one that this program draws; PEFT slices it."""
-    rank, widest = 5, 12
+    rank, widest, rate = 5, 12, 3e-2
 
     def make():
         torch.manual_seed(0)  # PEFT draws a pair of its own first
@@ -389,13 +388,13 @@ def vera(batches):
         return model
 
     def write(model, record):
-        record.setting |= {"rank": rank, "projection_seed": SEED, "scale": 1.0}
+        record.setting |= {"rank": rank, "learning_rate": rate, "projection_seed": SEED}
         record.add("pair_a", model.base_model.vera_A["default"])
         record.add("pair_b", model.base_model.vera_B["default"])
         merge(model, record, batches)
         record.write("vera")
 
-    twice(make, batches, lambda model: adamw(model, rate=3e-2), lambda m, r: (r.setting.update(learning_rate=3e-2), write(m, r)))
+    twice(make, batches, lambda model: adamw(model, rate=rate), write)
 
 
 def lora_plus(batches):
@@ -545,9 +544,9 @@ def adalora(batches):
 
     def after(model, record):
         theirs = model.base_model
-        names = sorted(attached(model))
         modules = attached(model)
-        maps = {n: [modules[n].lora_A["default"], modules[n].lora_E["default"], modules[n].lora_B["default"]] for n in names}
+        names = sorted(modules)
+        maps = {n: [getattr(modules[n], f"lora_{part}")["default"] for part in "AEB"] for n in names}
         own = Allocator(maps, rank, target, initial, final, interval, STEPS, beta1, beta2)
         rows = {key: [] for key in ("budgets", "thresholds", "scores", "kept", "lambda")}
 
@@ -569,8 +568,8 @@ def adalora(batches):
             for key, value in zip(rows, (budget, threshold, scores, own.kept, values)):
                 rows[key].append(torch.as_tensor(value).double())
             if record is not None and step == own.end - 1:
-                record.pack("ipt_mean", named(own.mean, model) | fill(model))
-                record.pack("ipt_spread", named(own.spread, model) | fill(model))
+                record.pack("ipt_mean", by_parameter(own.mean))
+                record.pack("ipt_spread", by_parameter(own.spread))
             if record is not None and step == STEPS - 1:
                 record.setting["allocated"] = names
                 for key, values in rows.items():
@@ -579,12 +578,10 @@ def adalora(batches):
                 revived = [(a == 0) & (b == 1) for a, b in zip(rows["kept"], rows["kept"][1:])]
                 assert torch.stack(revived).any(), "a pruned component comes back"
 
-        def named(averages, model):
+        def by_parameter(averages):
+            """Zero for the head, which has none."""
             by = {f"{n}.lora_{part}": v for n, parts in zip(names, averages) for part, v in zip("AEB", parts)}
-            return {name: by[plain(name)] for name in trained(model) if plain(name) in by}
-
-        def fill(model):
-            return {name: torch.zeros_like(p) for name, p in trained(model).items() if is_head(name)}
+            return {name: by.get(plain(name), torch.zeros_like(p)) for name, p in trained(model).items()}
 
         if record is not None:  # Eq. 4 of the paper: squared norms
             eye = torch.eye(rank)
@@ -637,7 +634,7 @@ class Nested(nn.Module):
 
 
 class RowAdam(torch.optim.Optimizer):
-    """Adam with decoupled decay, one number at a time in effect: what `moves` says stays keeps value, moments, count and decay."""
+    """Adam with decoupled decay, with a count per number: what `moves` keeps still keeps value, moments, count and decay."""
 
     def __init__(self, groups, moves):
         super().__init__(groups, {"eps": EPS})
@@ -649,7 +646,7 @@ class RowAdam(torch.optim.Optimizer):
             for p in group["params"]:
                 state, g = self.state[p], p.grad
                 if not state:
-                    state |= {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p), "count": torch.zeros_like(p)}
+                    state.update({key: torch.zeros_like(p) for key in ("exp_avg", "exp_avg_sq", "count")})
                 move = self.moves(p)
                 count = state["count"] + 1
                 m = 0.9 * state["exp_avg"] + 0.1 * g

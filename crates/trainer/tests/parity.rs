@@ -8,10 +8,11 @@
 //!
 //! | tolerance | of what | reason |
 //! |---|---|---|
-//! | `EXACT`, 1e-9 | the largest value of the tensor, f64 | sums in another order, some hundred operations a step: 1e-12 is usual |
+//! | `EXACT`, 1e-9 | the largest value of the tensor, f64 | sums in another order, thousands of operations a step; 2e-13 is reached |
 //! | `FLOOR`, 1e-13 | the largest value of all tensors, f64 | what is 0 in exact arithmetic (a key's bias has no gradient) is rounding on both sides |
-//! | `SINGLE`, 1e-5 | the largest logit, f32 | some hundred roundings of 6e-8 |
-//! | `MOVEMENT`, 1e-3 | `‖w20 − w0‖` of each tensor, f32 | Adam divides by √v, so the error of a small gradient is not small in its step |
+//! | `SINGLE`, 1e-5 | the largest logit, f32 | some hundred roundings of 6e-8; 2e-6 is reached |
+//! | `MOVEMENT`, 1e-3 | `‖w20 − w0‖` of each tensor, f32 | Adam divides by √v, so the error of a small gradient is not small in its step; 2e-5 is reached |
+//! | `ROUNDINGS`, 3.1·2⁻⁸ | see the one test that has it | bf16 |
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 #![allow(clippy::disallowed_methods, reason = "fixtures are files")]
 
@@ -35,6 +36,8 @@ const EXACT: f64 = 1e-9;
 const FLOOR: f64 = 1e-13;
 const SINGLE: f64 = 1e-5;
 const MOVEMENT: f64 = 1e-3;
+/// Three roundings to eight bits, and their products.
+const ROUNDINGS: f64 = 3.1 / 256.0;
 
 /// A fixture and the variant that must repeat it.
 struct Case {
@@ -143,6 +146,11 @@ fn apart(found: &[f64], wanted: &[f64]) -> f64 {
         .zip(wanted)
         .map(|(f, w)| (f - w).abs())
         .fold(0.0, |most, e| if e > most || e.is_nan() { e } else { most })
+}
+
+/// The part of a tensor's name behind its map's.
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap()
 }
 
 fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -295,7 +303,7 @@ fn scales_are_theirs() {
 fn doras_first_magnitudes_are_the_norms_of_the_base() {
     let (reference, spec) = Case::named("dora");
     let bench = Bench::new(&reference, &spec, DType::F64);
-    let found = bench.fresh.iter().filter(|(name, _)| name.ends_with(".magnitude"));
+    let found = bench.fresh.iter().filter(|(name, _)| last(name) == "magnitude");
     let found: Vec<f64> = found.flat_map(|(_, values)| values.clone()).collect();
     close("magnitudes", &found, reference.all("first_magnitudes"), 0.0);
 }
@@ -392,7 +400,7 @@ fn dyloras_ranks_and_rows_are_those_of_the_paper() {
         }
         let moments = &bench.cohort.stacks[0].optimizer.moments;
         let wanted: Vec<u64> = reference.counts("counts").into_iter().map(|count| count as u64).collect();
-        let factors = moments.iter().filter(|(name, _)| name.ends_with(".a") || name.ends_with(".b"));
+        let factors = moments.iter().filter(|(name, _)| last(name) == "a" || last(name) == "b");
         assert!(factors.map(|(_, of)| &of.counts).all(|counts| *counts == wanted), "{fixture}: counts");
     }
 }
@@ -430,7 +438,7 @@ fn frozen_rows_of_dylora_depart_from_the_released_code() {
     (1..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.lesson)));
     let (released, found) = (reference.packed("released_w20"), bench.tensors());
     let start = reference.packed("start");
-    for (name, theirs) in released.iter().filter(|(name, _)| name.ends_with(".a")) {
+    for (name, theirs) in released.iter().filter(|(name, _)| last(name) == "a") {
         let movement = norm(theirs.iter().zip(&start[name]).map(|(t, s)| t - s));
         let gap = norm(theirs.iter().zip(&found[name]).map(|(t, f)| t - f));
         assert!(gap > 0.1 * movement, "{name}: {gap} of {movement}: another algorithm, not another rounding");
@@ -505,7 +513,7 @@ fn adaloras_allocation_is_theirs_at_every_step() {
     assert_eq!(allocations, 7, "after steps 4, 6, 8, 10, 12, 14 and at the start of the last phase");
 }
 
-/// PEFT scales by `α/(r + 1e-5)`, here and in the paper's code of LoRA it is `α/r`. The fixtures' runs use PEFT's number.
+/// The authors' code and PEFT scale by `α/(r + 1e-5)`, here it is `α/r` as for every variant. The other tests use PEFT's number.
 #[test]
 fn adaloras_scale_departs_from_pefts_by_its_epsilon() {
     let reference = Reference::read("adalora");
@@ -609,13 +617,12 @@ fn lora_pluss_rates_and_decays_are_those_of_pefts_groups() {
             "classifier.weight" => (rate, head),
             "classifier.bias" => (high, head),
             name if name.contains("embeddings") => (rate, reference.number("embedding_rate")),
-            name if name.ends_with(".a") => (rate, rate),
+            name if last(name) == "a" => (rate, rate),
             _ => (high, high),
         };
         close(&format!("{name}: PEFT's rate"), &[their_rate], &[theirs], 0.0);
-        // Least squares lose some digits where a step is nearly parallel to the weights.
-        assert!((found / ours - 1.0).abs() < 1e-7, "{name}: rate {found}, not {ours}");
-        assert!((decay - their_decay).abs() < 1e-7, "{name}: decay {decay}, not {their_decay}");
+        assert!((found / ours - 1.0).abs() < EXACT, "{name}: rate {found}, not {ours}");
+        assert!((decay - their_decay).abs() < EXACT, "{name}: decay {decay}, not {their_decay}");
     }
     assert!(table("shipped_without_own_decay").iter().all(|(_, [_, decay])| *decay == 0.0));
     // What the preset says where a run says nothing.
@@ -666,7 +673,7 @@ fn lora_fas_adam_departs_from_pefts_in_eps_and_decay() {
 /// is in bf16. Its operands and its result are rounded to eight bits, `u = 2⁻⁸` each, so the first moment of the first step is within
 /// `3.1·u·0.1·|∇B|·|inverse|`, element by element.
 ///
-/// After twenty steps B is within a tenth of its movement: Adam makes an error of `3u` of the large terms a larger one where they cancel.
+/// After twenty steps B is within the same `3.1·u` of its movement: roundings of unlike sign in twenty moments do not add up.
 #[test]
 fn lora_fa_in_f32_is_pefts_to_bf16s_tolerance() {
     let (reference, spec) = Case::named("lora_fa_preconditioned");
@@ -685,7 +692,7 @@ fn lora_fa_in_f32_is_pefts_to_bf16s_tolerance() {
         for (at, (found, theirs)) in first[&name].iter().zip(&theirs[&name]).enumerate() {
             let (row, col) = (at / width, at % width);
             let terms = (0..spec.rank).map(|k| (inverse[row * spec.rank + k] * gradient[k * width + col]).abs());
-            let bound = 3.1 / 256.0 * 0.1 * clip * terms.sum::<f64>();
+            let bound = ROUNDINGS * 0.1 * clip * terms.sum::<f64>();
             assert!((found - theirs).abs() <= bound, "{name} [{row}, {col}]: {found} {theirs}");
             rounded |= (found - theirs).abs() > 1e-3 * theirs.abs();
         }
@@ -693,9 +700,9 @@ fn lora_fa_in_f32_is_pefts_to_bf16s_tolerance() {
     assert!(rounded, "PEFT rounds to bf16, or this test says nothing");
     (1..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.lesson)));
     let (start, found) = (reference.packed("start"), bench.tensors());
-    for (name, theirs) in reference.packed("bf16_w20").iter().filter(|(name, _)| name.ends_with(".b")) {
+    for (name, theirs) in reference.packed("bf16_w20").iter().filter(|(name, _)| last(name) == "b") {
         let error = norm(found[name].iter().zip(theirs).map(|(f, t)| f - t));
         let movement = norm(start[name].iter().zip(theirs).map(|(s, t)| s - t));
-        assert!(error <= 0.1 * movement, "{name}: {error:e} of {movement:e}");
+        assert!(error <= ROUNDINGS * movement, "{name}: {error:e} of {movement:e}");
     }
 }
