@@ -1,5 +1,7 @@
 //! One backbone with the adapters and heads of every stack of a cohort.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Tensor;
 use variants::{
     adapted::AdaptedLinear,
@@ -7,7 +9,7 @@ use variants::{
     host::plain,
     pass::{Active, Pass, split},
     role::{Owned, Role},
-    slot::{Slot, StackPlan, attach},
+    slot::{StackPlan, attach},
     spec::Variant,
 };
 
@@ -22,8 +24,6 @@ pub struct Named<'a> {
     pub name: String,
     /// The tensor and its role.
     pub owned: Owned<'a>,
-    /// What its gradient is multiplied by from the left, `[runs, rank, rank]`.
-    pub preconditioner: Option<Tensor<3>>,
 }
 
 /// A backbone, its stacks and their heads.
@@ -65,24 +65,24 @@ impl Network {
         let mut all = Vec::new();
         for slot in self.backbone.slots() {
             let name = slot.name().to_owned();
-            let preconditioner = match &slot {
-                Slot::Linear(map) => map.preconditioner(stack),
-                Slot::Norm(_) | Slot::Embedding(_) => None,
-            };
             all.extend(slot.into_owned(stack).into_iter().map(|owned| Named {
                 name: format!("{name}.{}", owned.name),
                 slot: name.clone(),
-                preconditioner: preconditioner.clone().filter(|_| owned.role == Role::B),
                 owned,
             }));
         }
         all.extend(self.heads[stack].owned().into_iter().map(|owned| Named {
             name: owned.name.to_owned(),
             slot: String::new(),
-            preconditioner: None,
             owned,
         }));
         all
+    }
+
+    /// What the gradient of `B` is multiplied by from the left, `[runs, rank, rank]`, by map.
+    pub fn preconditioners(&self, stack: usize) -> BTreeMap<String, Tensor<3>> {
+        let of_map = |map: &AdaptedLinear| Some((map.name().to_owned(), map.preconditioner(stack)?));
+        self.backbone.linears().into_iter().filter_map(of_map).collect()
     }
 
     /// Makes every trained tensor of every stack a leaf of the next graph, and no other.

@@ -288,10 +288,11 @@ impl Cohort {
         let spec = stack.plan.variant.spec().clone();
         let observing: Vec<bool> = actions.iter().zip(runs).map(|(action, run)| action.observe && run.active).collect();
         let clips: Vec<f64> = runs.iter().map(|run| run.clip).collect();
-        for Named { name, owned, preconditioner, .. } in self.network.owned(index) {
+        let preconditioners = self.network.preconditioners(index);
+        for Named { slot, name, owned } in self.network.owned(index) {
             let Some(Graded { gradient, touched }) = graded.get(&name) else { continue };
-            let gradient = match preconditioner {
-                Some(left) => left.matmul(gradient.clone()),
+            let gradient = match preconditioners.get(&slot).filter(|_| owned.role == Role::B) {
+                Some(left) => left.clone().matmul(gradient.clone()),
                 None => gradient.clone(),
             };
             let new = stack.optimizer.update(

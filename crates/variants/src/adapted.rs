@@ -4,6 +4,8 @@
 //! disagree. Laws (checked for every preset): `forward(x) = x·weight() + bias`; merging preserves outputs;
 //! taking the stacks off restores the base bit for bit.
 
+use std::sync::OnceLock;
+
 use burn::tensor::{Tensor, module::linear};
 
 use crate::{
@@ -13,6 +15,7 @@ use crate::{
     delta::{AnyDelta, Delta, Factors, Shared, Site},
     dropout,
     error::AttachError,
+    gradient::GradientSpec,
     host::Place,
     pass::{Active, Pass, StackPass, gate, join, split},
     role::{Owned, Role},
@@ -78,8 +81,10 @@ pub struct Adapter {
     dropout: f64,
     /// The gate with every component active, `[runs, 1, rank]`.
     whole: Tensor<3>,
-    /// Left factor of the gradient of `B`, `[runs, rank, rank]`.
-    preconditioner: Option<Tensor<3>>,
+    gradient: GradientSpec,
+    /// Left factor of the gradient of `B`, `[runs, rank, rank]`: made at its first use, when `A` has the value it keeps. A warm start
+    /// or an imported adapter replaces the `A` that was drawn.
+    preconditioner: OnceLock<Option<Tensor<3>>>,
     place: Place,
 }
 
@@ -100,6 +105,13 @@ impl Adapter {
                 gate(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len(), &self.place)
             }
         }
+    }
+
+    fn left_factor(&self) -> Option<Tensor<3>> {
+        let scales: Vec<f64> = self.alphas.iter().map(|alpha| self.scaling.at(*alpha, self.rank)).collect();
+        let mut delta = self.delta.clone();
+        let a = delta.owned().into_iter().find(|owned| owned.role == Role::A)?;
+        self.gradient.preconditioner(a.tensor, &scales, &self.place)
     }
 
     fn owned(&mut self) -> Vec<Owned<'_>> {
@@ -217,7 +229,7 @@ impl AdaptedLinear {
         }
         let (seeds, alphas) = (plan.seeds(), plan.runs.iter().map(|run| run.alpha).collect::<Vec<_>>());
         let scales: Vec<f64> = alphas.iter().map(|alpha| spec.scaling.at(*alpha, rank)).collect();
-        let mut delta = recipe.init(&mut Site {
+        let delta = recipe.init(&mut Site {
             slot: &self.name,
             shape,
             weight: &self.weight,
@@ -230,11 +242,6 @@ impl AdaptedLinear {
             shared,
         });
         let whole = gate(&Active::All, rank, &|run, _| scales[run], alphas.len(), place);
-        let preconditioner = delta
-            .owned()
-            .into_iter()
-            .find(|owned| owned.role == Role::A)
-            .and_then(|a| spec.gradient.preconditioner(a.tensor, &scales, place));
         let combine = spec.combine.init(&self.weight, delta.factors(&whole), place);
         Ok(Adapter {
             delta,
@@ -245,7 +252,8 @@ impl AdaptedLinear {
             alphas,
             dropout: spec.dropout,
             whole,
-            preconditioner,
+            gradient: spec.gradient,
+            preconditioner: OnceLock::new(),
             place: place.clone(),
         })
     }
@@ -261,7 +269,8 @@ impl AdaptedLinear {
 
     /// What the gradient of `B` is multiplied by from the left before the optimizer, `[runs, rank, rank]`.
     pub fn preconditioner(&self, stack: usize) -> Option<Tensor<3>> {
-        self.stacks[stack].adapter.as_ref()?.preconditioner.clone()
+        let adapter = self.stacks[stack].adapter.as_ref()?;
+        adapter.preconditioner.get_or_init(|| adapter.left_factor()).clone()
     }
 
     /// Departure of this map's factors from orthonormality, `[runs, terms]`.

@@ -1,0 +1,380 @@
+//! A fixture of `scripts/oracle/variants.py`, and the cohort that repeats its run.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Device, Tensor};
+use data::{batch::Batch, batch::Encoded, batch::EncodedSet, task::Objective};
+use models::{
+    backbone::Backbone,
+    config::{Config, Purpose},
+    head::{Classifier, Head},
+    network::{Named, Network},
+    target::Target,
+    weights::Weights,
+};
+use record::CellId;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use trainer::{
+    cell::{Cell, CellPlan},
+    cohort::{Cohort, Member, Stack},
+    hyper::{Hyper, Schedule},
+    lesson::{self, Lesson, Losses},
+    optimizer::{Adam, RunStep, StackOptimizer, Touched, visible},
+};
+use variants::{
+    host::{Place, plain, values},
+    pass::{Active, Pass, StackPass},
+    preset,
+    rank::RankPolicy,
+    role::Role,
+    slot::{RunPlan, StackPlan},
+    spec::VariantSpec,
+    stream::Seeds,
+};
+
+/// Values by our names, in our layout.
+pub(crate) type Named64 = BTreeMap<String, Vec<f64>>;
+
+fn file(name: &str) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+/// PEFT's ending of a parameter's name, and ours. The first that fits counts.
+const ENDINGS: [(&str, &str); 10] = [
+    (".lora_A.weight", ".a"),
+    (".lora_B.weight", ".b"),
+    (".lora_embedding_A", ".a"),
+    (".lora_embedding_B", ".b"),
+    (".lora_magnitude_vector.weight", ".magnitude"),
+    (".vera_lambda_d", ".lambda_d"),
+    (".vera_lambda_b", ".lambda_b"),
+    // AdaLoRA's factors are parameters, not maps.
+    (".lora_A", ".q"),
+    (".lora_E", ".lambda"),
+    (".lora_B", ".p"),
+];
+
+/// Our name of a parameter.
+pub(crate) fn ours(name: &str) -> String {
+    let found = ENDINGS.iter().find_map(|(theirs, ours)| Some(format!("{}{ours}", name.strip_suffix(theirs)?)));
+    found.unwrap_or_else(|| name.to_owned())
+}
+
+/// torch's matrices are kept the other way round; a table's rows are its tokens on both sides.
+fn turned(name: &str, values: &[f64], shape: &[usize]) -> Vec<f64> {
+    match *shape {
+        [rows, cols] if !name.ends_with("embeddings.weight") => transposed(values, rows, cols),
+        _ => values.to_vec(),
+    }
+}
+
+/// `[rows, cols]` to `[cols, rows]`.
+fn transposed(values: &[f64], rows: usize, cols: usize) -> Vec<f64> {
+    (0..cols).flat_map(|c| (0..rows).map(move |r| values[r * cols + c])).collect()
+}
+
+/// What a reference implementation computed.
+pub(crate) struct Reference {
+    /// Its file without the ending.
+    pub(crate) name: &'static str,
+    tensors: BTreeMap<String, Vec<f64>>,
+    setting: Value,
+}
+
+impl Reference {
+    pub(crate) fn read(name: &'static str) -> Self {
+        let bytes = file(&format!("{name}.safetensors"));
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let setting = serde_json::from_str(&header.metadata().as_ref().unwrap()["setting"]).unwrap();
+        let one = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+            let data = view.data();
+            let values = match view.dtype() {
+                Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+                Dtype::F32 => data.as_chunks().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+                other => panic!("{name} is {other:?}"),
+            };
+            (name, values)
+        };
+        let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter().map(one).collect();
+        Self { name, tensors, setting }
+    }
+
+    pub(crate) fn all(&self, key: &str) -> &[f64] {
+        self.tensors.get(key).unwrap_or_else(|| panic!("{}: no tensor `{key}`", self.name))
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.setting.get(key).is_some()
+    }
+
+    pub(crate) fn setting(&self, key: &str) -> &Value {
+        self.setting.get(key).unwrap_or_else(|| panic!("{}: no setting `{key}`", self.name))
+    }
+
+    pub(crate) fn number(&self, key: &str) -> f64 {
+        self.setting(key).as_f64().unwrap()
+    }
+
+    pub(crate) fn count(&self, key: &str) -> usize {
+        self.setting(key).as_u64().unwrap() as usize
+    }
+
+    pub(crate) fn counts(&self, key: &str) -> Vec<usize> {
+        self.setting(key).as_array().unwrap().iter().map(|value| value.as_u64().unwrap() as usize).collect()
+    }
+
+    pub(crate) fn numbers(&self, key: &str) -> Vec<f64> {
+        self.setting(key).as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+    }
+
+    pub(crate) fn names(&self, key: &str) -> Vec<String> {
+        self.setting(key).as_array().unwrap().iter().map(|value| value.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Names and shapes of what a packed tensor holds, in torch's layout.
+    fn layout(&self, key: &str) -> Vec<(String, Vec<usize>)> {
+        serde_json::from_value(self.setting(key).clone()).unwrap()
+    }
+
+    fn unpack(&self, values: &[f64], layout: &str) -> Named64 {
+        let mut at = 0;
+        let mut all = Named64::new();
+        for (name, shape) in self.layout(layout) {
+            let n: usize = shape.iter().product();
+            all.insert(ours(&name), turned(&name, &values[at..at + n], &shape));
+            at += n;
+        }
+        assert_eq!(at, values.len(), "{}: the layout `{layout}` covers the tensor", self.name);
+        all
+    }
+
+    /// A tensor with one value per trained parameter.
+    pub(crate) fn packed(&self, key: &str) -> Named64 {
+        self.unpack(self.all(key), "layout")
+    }
+
+    /// Tensors of the adapter that do not train.
+    pub(crate) fn frozen(&self) -> Named64 {
+        if self.tensors.contains_key("frozen") { self.unpack(self.all("frozen"), "frozen") } else { Named64::new() }
+    }
+
+    /// Merged weights by map; `part` of several readouts.
+    pub(crate) fn merged(&self, part: usize) -> Named64 {
+        let n: usize = self.layout("maps").iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        let mut all = Named64::new();
+        let mut at = part * n;
+        for (name, shape) in self.layout("maps") {
+            let n: usize = shape.iter().product();
+            all.insert(name.clone(), turned(&format!("{name}.weight"), &self.all("merged")[at..at + n], &shape));
+            at += n;
+        }
+        all
+    }
+
+    /// Maps with an adapter; none where the base's own tensors train.
+    pub(crate) fn maps(&self) -> Vec<String> {
+        if self.has("maps") { self.layout("maps").into_iter().map(|(name, _)| name).collect() } else { Vec::new() }
+    }
+
+    /// The preset called `preset` at this run's rank and alpha.
+    pub(crate) fn preset(&self, preset: &str) -> VariantSpec {
+        let spec = (preset::find(preset).unwrap().spec)(self.count("rank"));
+        VariantSpec { alpha: self.number("alpha"), ..spec }
+    }
+}
+
+/// The fixture's batches in turn.
+pub(crate) struct Given {
+    batches: Vec<Batch>,
+    objective: Objective,
+    place: Place,
+}
+
+impl Given {
+    fn new(place: &Place) -> Self {
+        let all: Vec<Value> = serde_json::from_slice(&file("batches.json")).unwrap();
+        let batch = |value: &Value| {
+            let rows = |key: &str| -> Vec<Vec<u32>> { serde_json::from_value(value[key].clone()).unwrap() };
+            let labels: Vec<f32> = serde_json::from_value(value["labels"].clone()).unwrap();
+            let each = rows("ids").into_iter().zip(rows("types")).zip(labels);
+            let rows = each.map(|((ids, types), label)| Encoded { ids, types, targets: Vec::new(), label }).collect();
+            Batch::gather(&EncodedSet { rows }, &[0, 1, 2, 3], 4, 0)
+        };
+        let labels = ["a", "b", "c"].map(str::to_owned).to_vec();
+        Self {
+            batches: all.iter().map(batch).collect(),
+            objective: Objective::Classification { labels },
+            place: place.clone(),
+        }
+    }
+
+    pub(crate) fn logits(&self, network: &Network, micro: u64, pass: &Pass) -> Tensor<3> {
+        let batch = &self.batches[micro as usize % self.batches.len()];
+        network.classify(&network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths), pass).remove(0)
+    }
+}
+
+impl Lesson for Given {
+    fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses {
+        let batch = self.batches[micro as usize % self.batches.len()].clone();
+        let logits = self.logits(network, micro, pass);
+        let tokens = vec![vec![batch.lengths.iter().map(|length| *length as u64).sum()]];
+        Losses { stacks: vec![lesson::loss(logits, &[batch], &[&self.objective], &self.place)], tokens }
+    }
+}
+
+/// A cohort of one run at a fixture's start.
+pub(crate) struct Bench {
+    pub(crate) cohort: Cohort,
+    pub(crate) lesson: Given,
+    /// What `attach` drew, before the fixture's start took its place.
+    pub(crate) fresh: Named64,
+}
+
+impl Bench {
+    /// The fixture's run with `spec`.
+    pub(crate) fn new(reference: &Reference, spec: &VariantSpec, dtype: DType) -> Self {
+        let place = Place::new(&Device::flex(), dtype);
+        let config = Config::read(&file("config.json")).unwrap();
+        let mut weights = Weights::default();
+        weights.add(&file("model.safetensors"), config.prefixes()).unwrap();
+        let backbone = Backbone::new(&config, &weights, Purpose::Classify, &place).unwrap();
+        let steps = reference.count("steps") as u64;
+        let plan = StackPlan {
+            variant: spec.check(Some(steps)).unwrap_or_else(|problems| panic!("{}: {problems:?}", reference.name)),
+            runs: vec![RunPlan { init_seed: 0, alpha: spec.alpha }],
+            targets: reference.maps().into_iter().collect(),
+        };
+        let mut network = Network::new(backbone);
+        let head = Classifier::new(&network.backbone, &plan, &[3], &weights.only(config.head_names()));
+        network.attach(&plan, Head::Classifier(head)).unwrap();
+        let train = hyper(reference);
+        let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
+        let member = Member { cell: cell(reference, spec, train), steps, active: true, failure: None, kept: None };
+        let stack =
+            Stack { members: vec![member], plan, optimizer: StackOptimizer::default(), sensitivity: BTreeMap::new() };
+        let cohort = Cohort { network, stacks: vec![stack], step: 0, accumulate: 1, adam };
+        let mut bench = Self { cohort, lesson: Given::new(&place), fresh: Named64::new() };
+        bench.fresh = bench.tensors();
+        bench.start(reference);
+        bench
+    }
+
+    /// Puts the fixture's adapter on. The base's own tensors and the head are there already, bit by bit.
+    fn start(&mut self, reference: &Reference) {
+        let mut start = reference.packed("start");
+        start.extend(reference.frozen());
+        let place = self.place();
+        for Named { name, owned, .. } in self.cohort.network.owned(0) {
+            let Some(wanted) = start.remove(&name) else {
+                assert_eq!(owned.role, Role::Projection, "{}: no start of `{name}`", reference.name);
+                continue;
+            };
+            match owned.role {
+                Role::Head | Role::Weight | Role::Bias | Role::Norm => {
+                    assert_eq!(values(owned.tensor), wanted, "{}: {name}", reference.name);
+                }
+                _ => *owned.tensor = place.tensor(wanted, owned.tensor.dims()),
+            }
+        }
+        assert!(start.is_empty(), "{}: no place for {:?}", reference.name, start.keys());
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.cohort.network.backbone.place().clone()
+    }
+
+    /// Every tensor of the run.
+    pub(crate) fn tensors(&mut self) -> Named64 {
+        let one = |Named { name, owned, .. }: Named<'_>| (name, values(&plain(owned.tensor)));
+        self.cohort.network.owned(0).into_iter().map(one).collect()
+    }
+
+    /// First and second moments.
+    pub(crate) fn moments(&self) -> [Named64; 2] {
+        let moments = &self.cohort.stacks[0].optimizer.moments;
+        let first = moments.iter().map(|(name, of)| (name.clone(), values(&of.first))).collect();
+        let second = moments.iter().map(|(name, of)| (name.clone(), values(&of.second))).collect();
+        [first, second]
+    }
+
+    fn spec(&self) -> VariantSpec {
+        self.cohort.stacks[0].plan.variant.spec().clone()
+    }
+
+    /// Components in use at a step.
+    pub(crate) fn active(&self, step: u64) -> Active {
+        let spec = self.spec();
+        let seed = self.cohort.stacks[0].members[0].cell.plan.seeds.rank;
+        spec.rank_policy.draw(spec.rank, seed, step).map_or(Active::All, |b| Active::Prefix(vec![b]))
+    }
+
+    /// Logits of the first batch with `active` components.
+    pub(crate) fn logits(&self, active: Active) -> Vec<f64> {
+        let pass = Pass { stacks: vec![StackPass { active, ..StackPass::plain(1) }] };
+        values(&plain(&self.lesson.logits(&self.cohort.network, 0, &pass)))
+    }
+
+    /// Gradients of the first step, before clipping, as the optimizer sees them.
+    pub(crate) fn gradients(&mut self) -> Named64 {
+        let (spec, active, place) = (self.spec(), self.active(0), self.place());
+        self.cohort.network.track();
+        let pass = Pass { stacks: vec![StackPass { active: active.clone(), ..StackPass::plain(1) }] };
+        let mut loss = self.lesson.losses(&self.cohort.network, 0, &pass).stacks.remove(0).sum();
+        if let Some(departure) = self.cohort.network.orthogonality(0).filter(|_| spec.orthogonality > 0.0) {
+            loss = loss + (departure * spec.orthogonality).sum();
+        }
+        let mut gradients = loss.backward();
+        let run = RunStep { rate: 0.0, multiple: 1.0, head_rate: 0.0, decay: 0.0, clip: 1.0, active: true };
+        let mut all = Named64::new();
+        for Named { name, owned, .. } in self.cohort.network.owned(0) {
+            let Some(gradient) = owned.tensor.grad_remove(&mut gradients) else { continue };
+            let touched = match (&active, owned.rank_axis) {
+                (Active::Prefix(ranks), Some(axis)) => {
+                    Some(Touched { axis, ranges: vec![spec.rank_policy.touched(ranks[0])] })
+                }
+                _ => None,
+            };
+            all.insert(name, values(&visible(gradient, &[run], touched.as_ref(), &place)));
+        }
+        all
+    }
+}
+
+fn hyper(reference: &Reference) -> Hyper {
+    Hyper {
+        steps: Some(reference.count("steps") as u64),
+        epochs: None,
+        batch: 4,
+        learning_rate: reference.number("learning_rate"),
+        head_learning_rate: Some(reference.number("head_learning_rate")),
+        weight_decay: reference.number("weight_decay"),
+        warmup: 0.0,
+        schedule: Schedule::Linear,
+        epsilon: reference.number("epsilon"),
+        clip: Some(reference.number("clip")),
+        ..Hyper::default()
+    }
+}
+
+fn cell(reference: &Reference, spec: &VariantSpec, train: Hyper) -> Cell {
+    let seed = if reference.has("seed") { reference.count("seed") as u64 } else { 0 };
+    let id = CellId { task: "given".into(), variant: reference.name.into(), rank: spec.rank, seed };
+    let plan = CellPlan {
+        suite: "given".into(),
+        data: None,
+        task: "given".into(),
+        given: None,
+        model: "given".into(),
+        start_from: None,
+        targets: Target::Endings(reference.maps()),
+        preset: reference.name.into(),
+        variant: spec.clone(),
+        train,
+        readouts: Vec::new(),
+        seeds: Seeds::all(seed),
+    };
+    Cell { id, plan, diff: Value::Null }
+}
