@@ -52,6 +52,8 @@ pub(crate) enum Command {
     /// Write a trained adapter as a plain one of a smaller rank: a DyLoRA adapter at any rank it was trained for, any
     /// additive one by its best approximation.
     Export(Export),
+    /// Fold a trained adapter into its base: a checkpoint that transformers opens, and how far its logits moved.
+    Merge(Merge),
     /// Measure the subspaces of adapters: overlap, angles, projection on the base, spectra, movement.
     #[command(subcommand)]
     Analyze(Analyze),
@@ -228,6 +230,58 @@ pub(crate) struct Export {
     /// Take the best approximation of the update instead of its first components.
     #[arg(long)]
     pub svd: bool,
+}
+
+/// `merge`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab merge results/glue/runs/cola-lora-r8-s0 --out cola_merged
+  lora-lab merge results/glue/runs/cola-lora-r8-s0 --out cola_half --dtype f16
+  lora-lab merge results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 2 --out sst2_rank2
+
+The folder has config.json, model.safetensors and the tokenizer's files; `AutoModelForSequenceClassification.from_pretrained` opens
+it, or `AutoModelForCausalLM` for a run on text. stdout has one line per type: the largest difference between the logits of the
+merged model with weights of that type and those of base and adapter in f32, and the rows whose largest logit is another one.
+The adapter stays as it is, and so does its base: delete the folder to undo the merge.")]
+pub(crate) struct Merge {
+    /// A run's folder, or its adapter.safetensors.
+    pub adapter: PathBuf,
+    /// Folder for the checkpoint; new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Type of the written numbers. f32 keeps the merged weights as they are; f16 and bf16 halve the file and round them.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: WidthName,
+    /// Components to merge, for a DyLoRA adapter; all by default.
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// Where the base lies now, if elsewhere than in training.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// Rows to compare on, in the layout of the run's task.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// A split of the run's own data to compare on; its first evaluation split by default.
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub split: Option<String>,
+    /// Most rows to compare on (of texts, at most 16).
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
+    /// Device.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// Types of a checkpoint's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WidthName {
+    /// 32 bits.
+    F32,
+    /// 16 bits, 11 of them the number's own.
+    F16,
+    /// 16 bits, 8 of them the number's own.
+    Bf16,
 }
 
 /// `analyze`
