@@ -333,8 +333,8 @@ fn assemble(
             if is_output {
                 let content = Content::of(dtype, &shape, data);
                 tensors.push(Tensor { name, shape, content });
-            } else {
-                left_out.push(name);
+            } else if !config.head_names().contains(&name.as_str()) || is_causal {
+                left_out.push(name); // the base's own head makes room for the trained one
             }
             continue;
         };

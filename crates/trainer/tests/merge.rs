@@ -346,7 +346,7 @@ fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
             let weights = numbers(&root.path().join(preset.name).join("model.safetensors"));
             let moved = |name: &str| {
                 let stored: Vec<f64> = base.get(name).iter().map(|v| f64::from(*v)).collect();
-                difference(&weights[&format!("roberta.{name}")].1, &stored) > 1e-3
+                difference(&weights[&format!("roberta.{name}")].1, &stored) > 0.03 // bf16 rounds by less, the noise is 0.05
             };
             assert!(moved("embeddings.LayerNorm.bias") && moved("encoder.layer.3.output.dense.bias"));
             let trained = preset.name == "full";
