@@ -18,6 +18,7 @@
 //! | [`update`], [`peft`] | what an adapter does to each map, as plain numbers |
 //! | [`export`] | a trained adapter as a smaller plain one |
 //! | [`mod@merge`], [`folder`] | a trained adapter folded into its base as a checkpoint of its own; folders that are whole or absent |
+//! | [`mod@combine`] | several adapters as one, in the space of `ΔW` |
 //! | [`predict`] | logits on rows that somebody asks about |
 //! | [`finish`] | records |
 //! | [`matched`] | what a comparison held equal |
@@ -30,6 +31,7 @@
 pub mod adapter;
 pub mod cell;
 pub mod cohort;
+pub mod combine;
 pub mod device;
 pub mod error;
 pub mod evaluate;
