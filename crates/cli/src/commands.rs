@@ -2,6 +2,7 @@
 
 mod analyze;
 mod check;
+mod combine;
 mod eval;
 mod export;
 mod figures;
@@ -31,6 +32,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
         Command::Export(what) => export::run(&what),
+        Command::Combine(what) => combine::run(&what),
         Command::Merge(what) => merge::run(&what),
         Command::Predict(what) => predict::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),

@@ -11,7 +11,7 @@ use variants::host::Place;
 
 use crate::{
     args::{Merge, WidthName},
-    terminal::{Failure, note, print},
+    terminal::{Failure, note, print, unwritten},
 };
 
 /// Merges, and prints how far the logits moved.
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Merge) -> Result<(), Failure> {
         rows,
         most: args.rows as usize,
     };
-    let report = merge(&request, &library).map_err(input)?;
+    let report = merge(&request, &library).map_err(unwritten)?;
     note(&format!("wrote {} tensors ({} bytes) to {}", report.tensors, report.bytes, args.out.display()));
     if !report.left_out.is_empty() {
         note(&format!("left out, as the checkpoint's class has no place for them: {}", report.left_out.join(", ")));

@@ -292,7 +292,15 @@ const SWEEPS: usize = 1_000_000;
 /// Of factors: QR of both, then the SVD of a core as wide as they are, so that `ΔW` is never formed.
 pub fn best(update: &Update, rank: Option<usize>) -> Result<Combined, String> {
     let (left, core, right) = match update {
-        Update::Dense(matrix) => (None, matrix.column_major(), None),
+        // The decomposition of a square core costs less than that of a long matrix.
+        Update::Dense(matrix) if matrix.rows > matrix.cols => {
+            let left = matrix.column_major().qr();
+            (Some(left.q()), left.r(), None)
+        }
+        Update::Dense(matrix) => {
+            let right = matrix.column_major().transpose().qr();
+            (None, right.r().transpose(), Some(right.q()))
+        }
         Update::Factors { down, up } => {
             let left = down.column_major().qr();
             let right = up.column_major().transpose().qr();
@@ -325,7 +333,8 @@ pub fn best(update: &Update, rank: Option<usize>) -> Result<Combined, String> {
     if let Some(q) = right {
         up *= q.transpose();
     }
-    let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    // Not `sum`, whose nothing is −0.
+    let norm = |values: &[f64]| values.iter().fold(0.0, |sum, value| sum + value * value).sqrt();
     Ok(Combined { down: Matrix::of(&down), up: Matrix::of(&up), norm: norm(sigma), lost: norm(&sigma[kept..]) })
 }
 
