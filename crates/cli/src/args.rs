@@ -307,10 +307,10 @@ pub(crate) struct Combine {
     /// How they are combined.
     #[arg(long)]
     pub method: MethodName,
-    /// Largest rank of a map (svd, ties, dare, magnitude_prune).
+    /// Largest rank of a map (not of linear and cat).
     #[arg(long)]
     pub rank: Option<usize>,
-    /// Share of every update that stays, above 0 and at most 1 (ties, dare, magnitude_prune).
+    /// Share of every update that stays, above 0 and at most 1 (ties, dare and pruning).
     #[arg(long, value_name = "SHARE")]
     pub density: Option<f64>,
     /// Seed of the masks (dare); 0 without.

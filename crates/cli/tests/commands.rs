@@ -183,6 +183,28 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
         &["no classification head"],
     );
     check(&["predict"], 2, &[], &["--adapter", "--model"]);
+    // Another recipe under the same name is not trained over what is there.
+    let other = ["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=4"];
+    check(&other, 2, &[], &["4 of 4 cells have records of another recipe", "--set name=NEW", "--force"]);
+    check(
+        &["--results", &results, "table", "quick", "--set", "train.steps=3", "--format", "latex"],
+        0,
+        &["\\begin{tabular}"],
+        &[],
+    );
+    let torn = folder.path().join("quick/runs/sst2-dylora-r4-s0/adapter.safetensors");
+    std::fs::write(&torn, b"torn").unwrap();
+    check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "give another adapter"]);
+}
+
+#[test]
+fn a_run_is_merged_and_combined() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().display().to_string();
+    check(&["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=3"], 0, &[], &[]);
+    let adapter = folder.path().join("quick/runs/sst2-dylora-r4-s0").display().to_string();
+    let lora = folder.path().join("quick/runs/sst2-lora-r4-s0").display().to_string();
+    let new = folder.path().join("new").display().to_string();
     // A checkpoint of its own, written again over itself and over nothing else.
     let merged = folder.path().join("merged").display().to_string();
     for dtype in ["bf16", "f32"] {
@@ -198,7 +220,7 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     let dev = dev.display().to_string();
     check(&["predict", "--model", &merged, "--task", "sst2", "--data", &dev], 0, &["accuracy,"], &[]);
     check(&["merge", &lora, "--out", &results], 2, &[], &["not an earlier output of `lora-lab merge`"]);
-    check(&["merge", &lora, "--split", "tset", "--out", &cut], 2, &[], &["not empty"]);
+    check(&["merge", &lora, "--split", "tset", "--out", &new], 2, &[], &["no split `tset`"]);
     check(&["merge", "/no/such", "--out", &merged], 2, &[], &["/no/such", "no adapter here"]);
     // Sums, and what a rank costs; what a method does not use is named.
     let combined = folder.path().join("combined").display().to_string();
@@ -228,18 +250,7 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
         &[],
         &["`dare` needs `--rank`", "`--density`"],
     );
-    // Another recipe under the same name is not trained over what is there.
-    let other = ["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=4"];
-    check(&other, 2, &[], &["4 of 4 cells have records of another recipe", "--set name=NEW", "--force"]);
-    check(
-        &["--results", &results, "table", "quick", "--set", "train.steps=3", "--format", "latex"],
-        0,
-        &["\\begin{tabular}"],
-        &[],
-    );
-    let torn = folder.path().join("quick/runs/sst2-dylora-r4-s0/adapter.safetensors");
-    std::fs::write(&torn, b"torn").unwrap();
-    check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "give another adapter"]);
+    assert!(!Path::new(&new).exists());
 }
 
 /// The layout of the hub's cache: a branch names a commit, and a folder of that commit has the files.

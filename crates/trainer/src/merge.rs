@@ -506,15 +506,14 @@ fn of_split(name: Option<&str>, plan: &CellPlan, base: &Base, library: &Library)
         };
         return Ok(Sample { set: split.set.clone(), origin: format!("{} of `{}`", split.name, plan.task) });
     }
-    let (name, rows) = match name {
-        Some(name) => (name.to_owned(), predict::split(plan, name)?),
-        None => {
-            let loaded = library::load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
-            loaded.dataset.evaluation.into_iter().next().ok_or_else(|| TrainError::Foreign {
-                path: plan.task.clone().into(),
-                reason: "has no evaluation split".to_owned(),
-            })?
-        }
+    let (name, rows) = if let Some(name) = name {
+        (name.to_owned(), predict::split(plan, name)?)
+    } else {
+        let loaded = library::load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
+        loaded.dataset.evaluation.into_iter().next().ok_or_else(|| TrainError::Foreign {
+            path: plan.task.clone().into(),
+            reason: "has no evaluation split".to_owned(),
+        })?
     };
     let set = EncodedSet::encode_all(&base.tokenizer, &rows, plan.train.max_length)?;
     Ok(Sample { set, origin: format!("{name} of `{}`", plan.task) })
@@ -565,9 +564,11 @@ fn answers(network: &Network, set: &EncodedSet, plan: &CellPlan, active: &Active
 fn compare(width: Width, unmerged: &[Vec<f64>], merged: &[Vec<f64>]) -> Check {
     let top = |row: &[f64]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
     let pairs = || unmerged.iter().zip(merged);
+    // `f64::max` passes over what is not a number, and that is the last thing to pass over here.
+    let larger = |most: f64, value: f64| if value.is_nan() || value > most { value } else { most };
     Check {
         width,
-        difference: pairs().flat_map(|(a, b)| a.iter().zip(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max),
+        difference: pairs().flat_map(|(a, b)| a.iter().zip(b)).map(|(a, b)| (a - b).abs()).fold(0.0, larger),
         changed: pairs().filter(|(a, b)| top(a) != top(b)).count(),
     }
 }

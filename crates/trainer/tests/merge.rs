@@ -313,6 +313,41 @@ fn a_bare_encoder_gets_prefix_and_head() {
     }
 }
 
+/// Decoders: the thirds of GPT-2's fused map, every weight trained, and a head that classifies by the last token.
+#[test]
+fn decoders_merge_parts_wholes_and_heads() {
+    let root = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("LORA_LAB_MERGED").map(PathBuf::from);
+    let out_root = kept.clone().unwrap_or_else(|| root.path().join("merged"));
+    let all = ["q_proj", "v_proj"];
+    for (name, arch, preset, targets, is_text) in [
+        ("gpt2_parts", "gpt2", "lora", &["c_attn.q", "c_attn.v", "mlp.c_proj"][..], true),
+        ("gpt2_full", "gpt2", "full", &[], true),
+        ("llama_full", "llama", "full", &[], true),
+        ("llama_tied_full", "llama_tied", "full", &[], true),
+        ("gpt2_classifier", "gpt2", "lora", &["c_attn.v"], false),
+        ("llama_classifier", "llama", "dora", &all, false),
+    ] {
+        let library = Library::new(place());
+        let model = checkpoint(root.path(), arch);
+        let rank = if preset == "full" { 0 } else { 4 };
+        let plan = plan(&model, targets, (preset::find(preset).unwrap().spec)(rank), is_text);
+        let (file, network) = saved(root.path(), name, &plan, &library, moved(5));
+        let out = out_root.join(name);
+        let report = merge(&request(&file, &out, Width::F32), &library).unwrap();
+        let left_out = if name == "llama_classifier" { vec!["lm_head.weight"] } else { vec![] };
+        assert!(report.left_out == left_out && report.checks[0].difference < 1e-4, "{name}: {report:?}");
+        let expected = numbers(&fixture(arch).join("expected.safetensors"));
+        let unmerged = logits(&network, &expected, is_text);
+        let found = logits(&reopened(&out, is_text), &expected, is_text);
+        let tolerance = 1e-5 * largest(unmerged.iter().copied());
+        assert!(difference(&found, &unmerged) < tolerance, "{name}: {:e}", difference(&found, &unmerged));
+        if let Some(folder) = &kept {
+            keep(folder, name, &expected, &unmerged);
+        }
+    }
+}
+
 /// Every preset on the embedded base in every width. Tolerances: f32 1e-4, a few rounding errors of five layers; f16 and bf16 keep 11
 /// and 8 bits of every weight, which moves logits of size 1 by less than 0.02 and 0.2.
 #[test]

@@ -90,10 +90,12 @@ pub fn write(
     Ok(())
 }
 
-/// adapter_config.json
+/// `adapter_config.json`
 fn configuration(config: &Config, maps: &BTreeMap<String, Factors>, whole: &[Whole]) -> Vec<u8> {
     let mut counts = BTreeMap::<usize, usize>::new();
-    maps.values().for_each(|map| *counts.entry(map.rank).or_default() += 1);
+    for map in maps.values() {
+        *counts.entry(map.rank).or_default() += 1;
+    }
     // The rank of most maps; of two that are as frequent, the smaller.
     let rank =
         counts.iter().rev().max_by_key(|(rank, count)| (**count, std::cmp::Reverse(**rank))).map_or(1, |(r, _)| *r);

@@ -1,6 +1,6 @@
 //! A model's files as they lie, for whoever writes another checkpoint of them.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use models::{catalog, config::Config, config::Purpose, weights::Weights};
 use safetensors::{Dtype, SafeTensors};
@@ -77,7 +77,7 @@ pub fn files(name: &str) -> Result<Files, TrainError> {
         Origin::Hub(repository) => Box::new(move |file| repository.fetch(file)),
     };
     let need = |file: &str| {
-        find(file)?.ok_or_else(|| foreign(name.as_ref(), format!("`{file}` is missing; it lies beside every model")))
+        find(file)?.ok_or_else(|| foreign(Path::new(name), format!("`{file}` is missing; it lies beside every model")))
     };
     let mut all = Files { config: bytes(&need(CONFIG)?)?, beside: Vec::new(), tensors: Vec::new() };
     for file in BESIDE {
@@ -92,7 +92,7 @@ pub fn files(name: &str) -> Result<Files, TrainError> {
 }
 
 /// Every tensor of a safetensors file.
-fn stored(content: &[u8], path: &PathBuf) -> Result<Vec<Stored>, TrainError> {
+fn stored(content: &[u8], path: &Path) -> Result<Vec<Stored>, TrainError> {
     let file =
         SafeTensors::deserialize(content).map_err(|error| foreign(path, format!("not a safetensors file: {error}")))?;
     let one = |(name, view): (String, safetensors::tensor::TensorView<'_>)| Stored {
@@ -109,7 +109,7 @@ fn stored(content: &[u8], path: &PathBuf) -> Result<Vec<Stored>, TrainError> {
 fn embedded(name: &str) -> Result<Files, TrainError> {
     let found = catalog::find(name)?;
     let tensors = match found.weights {
-        Some(content) => stored(content, &PathBuf::from(name))?,
+        Some(content) => stored(content, Path::new(name))?,
         None => drawn(&found.config()?, &found.weights()?),
     };
     let beside = vec![

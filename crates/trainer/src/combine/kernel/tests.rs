@@ -122,10 +122,10 @@ fn ties_elects_by_mass_or_by_number() {
     let matrices = [vec![3.0, 1.0, -4.0, 0.0], vec![-1.0, 1.0, 1.0, 0.0], vec![-1.0, -1.5, 2.0, 7.0]]
         .map(|values| Matrix { rows: 2, cols: 2, values });
     let ties = |election| elect_and_mean(&[1.0, 10.0, 100.0], &matrices, election).values;
-    // Mass: 3−1−1 = +1, 1+1−1.5 = +0.5, −4+1+2 = −1, 7; the means of what agrees, each value times its weight.
-    assert_eq!(ties(Election::Total), [3.0, (1.0 + 10.0) / 2.0, -4.0, 700.0]);
-    // Number: two of three are negative, positive, positive.
-    assert_eq!(ties(Election::Frequency), [(-10.0 - 100.0) / 2.0, (1.0 + 10.0) / 2.0, (10.0 + 200.0) / 2.0, 700.0]);
+    // Mass: 3−1−1 = +1, 1+1−1.5 = +0.5, −4+1+2 = −1, 7; then 3, (1+10)/2, −4, 7·100.
+    assert_eq!(ties(Election::Total), [3.0, 5.5, -4.0, 700.0]);
+    // Number: two of three are negative, positive, positive; (−10−100)/2, (1+10)/2, (10+200)/2.
+    assert_eq!(ties(Election::Frequency), [-55.0, 5.5, 105.0, 700.0]);
     // A balance of exactly nothing is positive.
     let even = [vec![2.0], vec![-2.0]].map(|values| Matrix { rows: 1, cols: 1, values });
     assert_eq!(elect_and_mean(&[1.0, 1.0], &even, Election::Total).values, [2.0]);
