@@ -52,6 +52,10 @@ pub(crate) enum Command {
     /// Write a trained adapter as a plain one of a smaller rank: a DyLoRA adapter at any rank it was trained for, any
     /// additive one by its best approximation.
     Export(Export),
+    /// Fold a trained adapter into its base: a checkpoint that transformers opens, and how far its logits moved.
+    Merge(Merge),
+    /// Combine several adapters into one LoRA in PEFT's format: sums, TIES, DARE, pruning, in the space of the updates.
+    Combine(Combine),
     /// Measure the subspaces of adapters: overlap, angles, projection on the base, spectra, movement.
     #[command(subcommand)]
     Analyze(Analyze),
@@ -228,6 +232,127 @@ pub(crate) struct Export {
     /// Take the best approximation of the update instead of its first components.
     #[arg(long)]
     pub svd: bool,
+}
+
+/// `merge`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab merge results/glue/runs/cola-lora-r8-s0 --out cola_merged
+  lora-lab merge results/glue/runs/cola-lora-r8-s0 --out cola_half --dtype f16
+  lora-lab merge results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 2 --out sst2_rank2
+
+The folder has config.json, model.safetensors and the tokenizer's files; `AutoModelForSequenceClassification.from_pretrained` opens
+it, or `AutoModelForCausalLM` for a run on text. stdout has one line per type: the largest difference between the logits of the
+merged model with weights of that type and those of base and adapter in f32, and the rows whose largest logit is another one.
+The adapter stays as it is, and so does its base: delete the folder to undo the merge.")]
+pub(crate) struct Merge {
+    /// A run's folder, or its adapter.safetensors.
+    pub adapter: PathBuf,
+    /// Folder for the checkpoint; new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Type of the written numbers. f32 keeps the merged weights as they are; f16 and bf16 halve the file and round them.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: WidthName,
+    /// Components to merge, for a DyLoRA adapter; all by default.
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// Where the base lies now, if elsewhere than in training.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// Rows to compare on, in the layout of the run's task.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// A split of the run's own data to compare on; its first evaluation split by default.
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub split: Option<String>,
+    /// Most rows to compare on (of texts, at most 16).
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
+    /// Device.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// Types of a checkpoint's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WidthName {
+    /// 32 bits.
+    F32,
+    /// 16 bits, 11 of them the number's own.
+    F16,
+    /// 16 bits, 8 of them the number's own.
+    Bf16,
+}
+
+/// `combine`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab combine RUN_A=0.5 RUN_B=0.5 --method linear --out mean                 the exact mean of two updates
+  lora-lab combine RUN_A RUN_B=-0.4 --method svd --rank 8 --out difference        the best LoRA of rank 8 of A - 0.4*B
+  lora-lab combine RUN_A RUN_B PEFT_C --method ties --density 0.2 --rank 16 --out ties
+  lora-lab combine RUN_A RUN_B --method dare --density 0.1 --seed 1 --rank 16 --head RUN_A --out dare
+
+Every method works on the dense updates, scale included, never on A and B apart, so no cross terms arise. The adapters may differ in
+rank, method and adapted maps; a map that one of them leaves alone counts as zero there. The folder has adapter_config.json and
+adapter_model.safetensors and is read by PEFT and by `analyze`; its scale is 1. stdout has one line per map and one for all: the rank,
+the Frobenius norm of the combination, and what was lost by bringing it to that rank. Reducing ties, dare and magnitude_prune to a
+rank can lose much: their results are not of low rank.")]
+pub(crate) struct Combine {
+    /// Runs' folders, their adapter.safetensors, or folders that PEFT wrote, each with its weight after `=`; 1 without.
+    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]")]
+    pub adapters: Vec<String>,
+    /// How they are combined.
+    #[arg(long)]
+    pub method: MethodName,
+    /// Largest rank of a map (not of linear and cat).
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// Share of every update that stays, above 0 and at most 1 (ties, dare and pruning).
+    #[arg(long, value_name = "SHARE")]
+    pub density: Option<f64>,
+    /// Seed of the masks (dare); 0 without.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How the sign of an entry is elected (ties); by mass without.
+    #[arg(long)]
+    pub election: Option<ElectionName>,
+    /// Take the classification head of this adapter along, named by its path as above.
+    #[arg(long, value_name = "ADAPTER")]
+    pub head: Option<PathBuf>,
+    /// Folder for the new adapter; new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Methods of combination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodName {
+    /// The weighted sum, exact, at its own rank; task arithmetic (arXiv:2212.04089), where a negative weight forgets.
+    #[value(alias = "task_arithmetic")]
+    Linear,
+    /// The same sum with all factors side by side, at the sum of the ranks.
+    Cat,
+    /// The best approximation of the sum at a rank.
+    Svd,
+    /// Trim each to the largest entries, elect a sign per entry, take the mean of those that agree (arXiv:2306.01708).
+    Ties,
+    /// Drop entries at random, rescale the rest, sum (arXiv:2311.03099).
+    Dare,
+    /// Trim each to the largest entries, sum.
+    #[value(name = "magnitude_prune")]
+    MagnitudePrune,
+}
+
+/// How TIES elects a sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ElectionName {
+    /// The sign with more mass.
+    Total,
+    /// The sign that more adapters have.
+    Frequency,
 }
 
 /// `analyze`

@@ -2,10 +2,12 @@
 
 mod analyze;
 mod check;
+mod combine;
 mod eval;
 mod export;
 mod figures;
 mod list;
+mod merge;
 mod paper;
 mod predict;
 mod pretrain;
@@ -30,6 +32,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
         Command::Export(what) => export::run(&what),
+        Command::Combine(what) => combine::run(&what),
+        Command::Merge(what) => merge::run(&what),
         Command::Predict(what) => predict::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),

@@ -9,7 +9,10 @@ use std::{
 };
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use trainer::sink::{Event, Sink};
+use trainer::{
+    error::TrainError,
+    sink::{Event, Sink},
+};
 
 /// How a command ends when it does not succeed.
 #[derive(Debug)]
@@ -41,6 +44,14 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
             Err(Failure::Run(anyhow::anyhow!("standard output: {error}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// What cannot be written, as on a full disk, is no fault of the input.
+pub(crate) fn unwritten(error: TrainError) -> Failure {
+    match error {
+        TrainError::Record(error) => Failure::Run(error.into()),
+        other => Failure::Input(other.to_string()),
     }
 }
 

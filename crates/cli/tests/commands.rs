@@ -40,9 +40,18 @@ fn what_a_person_reads_is_pinned() {
         let text = [output.stdout, output.stderr].concat();
         format!("$ lora-lab {}\n{}", arguments.join(" "), String::from_utf8(text).unwrap())
     };
-    let helps: Vec<String> = ["--help", "run --help", "check --help", "table --help", "eval --help", "export --help"]
-        .map(|line| shown(&line.split(' ').collect::<Vec<_>>()))
-        .to_vec();
+    let helps: Vec<String> = [
+        "--help",
+        "run --help",
+        "check --help",
+        "table --help",
+        "eval --help",
+        "export --help",
+        "merge --help",
+        "combine --help",
+    ]
+    .map(|line| shown(&line.split(' ').collect::<Vec<_>>()))
+    .to_vec();
     insta::assert_snapshot!("help", helps.join("\n"));
     let lists: Vec<String> = ["tasks", "models"].map(|what| shown(&["list", what])).to_vec();
     insta::assert_snapshot!("lists", lists.join("\n"));
@@ -186,6 +195,62 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     let torn = folder.path().join("quick/runs/sst2-dylora-r4-s0/adapter.safetensors");
     std::fs::write(&torn, b"torn").unwrap();
     check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "give another adapter"]);
+}
+
+#[test]
+fn a_run_is_merged_and_combined() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().display().to_string();
+    check(&["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=3"], 0, &[], &[]);
+    let adapter = folder.path().join("quick/runs/sst2-dylora-r4-s0").display().to_string();
+    let lora = folder.path().join("quick/runs/sst2-lora-r4-s0").display().to_string();
+    let new = folder.path().join("new").display().to_string();
+    // A checkpoint of its own, written again over itself and over nothing else.
+    let merged = folder.path().join("merged").display().to_string();
+    for dtype in ["bf16", "f32"] {
+        check(
+            &["merge", &adapter, "--rank", "2", "--dtype", dtype, "--rows", "8", "--out", &merged],
+            0,
+            &["dtype,largest_difference,changed,rows\nfloat32,", "\nbfloat16,", ",8\n"],
+            &["compared on dev of `sst2`", "left out", "lm_head.bias"],
+        );
+    }
+    let dev = folder.path().join("dev.tsv");
+    std::fs::write(&dev, "sentence\tlabel\nthe dog slept .\t1\na cat ran .\t0\n").unwrap();
+    let dev = dev.display().to_string();
+    check(&["predict", "--model", &merged, "--task", "sst2", "--data", &dev], 0, &["accuracy,"], &[]);
+    check(&["merge", &lora, "--out", &results], 2, &[], &["not an earlier output of `lora-lab merge`"]);
+    check(&["merge", &lora, "--split", "tset", "--out", &new], 2, &[], &["no split `tset`"]);
+    check(&["merge", "/no/such", "--out", &merged], 2, &[], &["/no/such", "no adapter here"]);
+    // Sums, and what a rank costs; what a method does not use is named.
+    let combined = folder.path().join("combined").display().to_string();
+    let half = format!("{lora}=0.5");
+    check(
+        &["combine", &half, &adapter, "--method", "svd", "--rank", "8", "--head", &lora, "--out", &combined],
+        0,
+        &["map,rank,norm,lost,lost_share\n", "\nall,64,"],
+        &["wrote 8 maps"],
+    );
+    check(&["analyze", "phi", &combined, &lora, "--maps", "query$"], 0, &["module,i,j,phi"], &[]);
+    check(
+        &["combine", &lora, &combined, "--method", "ties", "--density", "0.3", "--rank", "4", "--out", &merged],
+        2,
+        &[],
+        &["not an earlier output of `lora-lab combine`"],
+    );
+    check(
+        &["combine", &lora, "--method", "task_arithmetic", "--rank", "2", "--out", &combined],
+        2,
+        &[],
+        &["`--rank` has no part"],
+    );
+    check(
+        &["combine", &lora, "--method", "dare", "--out", &combined],
+        2,
+        &[],
+        &["`dare` needs `--rank`", "`--density`"],
+    );
+    assert!(!Path::new(&new).exists());
 }
 
 /// The layout of the hub's cache: a branch names a commit, and a folder of that commit has the files.

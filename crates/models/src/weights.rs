@@ -193,7 +193,7 @@ impl Weights {
 }
 
 /// Float tensors as f32; integer ones (a stray `position_ids`) are not weights.
-fn widen(view: &TensorView<'_>) -> Option<Vec<f32>> {
+pub fn widen(view: &TensorView<'_>) -> Option<Vec<f32>> {
     let bytes = view.data();
     match view.dtype() {
         Dtype::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),

@@ -17,6 +17,8 @@
 //! | [`state`], [`adapter`] | checkpoints and adapters on disk |
 //! | [`update`], [`peft`] | what an adapter does to each map, as plain numbers |
 //! | [`export`] | a trained adapter as a smaller plain one |
+//! | [`mod@merge`], [`folder`] | a trained adapter folded into its base as a checkpoint of its own; folders that are whole or absent |
+//! | [`mod@combine`] | several adapters as one, in the space of `ΔW` |
 //! | [`predict`] | logits on rows that somebody asks about |
 //! | [`finish`] | records |
 //! | [`matched`] | what a comparison held equal |
@@ -24,21 +26,24 @@
 //!
 //! **Architecture invariant.** The loop names no method: what a variant does differently reaches it as roles, masks
 //! and actions. Outside the loop two reference points are named: `pretrain` trains the `full` one, and `finish`
-//! evaluates a merged model under `head_only`; `predict` opens a checkpoint's own head under it.
+//! evaluates a merged model under `head_only`; `merge` and `predict` open a checkpoint's own head under it.
 
 pub mod adapter;
 pub mod cell;
 pub mod cohort;
+pub mod combine;
 pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod experiment;
 pub mod export;
 pub mod finish;
+pub mod folder;
 pub mod hyper;
 pub mod lesson;
 pub mod library;
 pub mod matched;
+pub mod merge;
 pub mod optimizer;
 pub mod peft;
 pub mod predict;

@@ -15,8 +15,10 @@ use crate::{
     update::{Change, MapUpdate, Updates},
 };
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+pub mod write;
+
+pub(crate) const CONFIG: &str = "adapter_config.json";
+pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Starts that subtract their first product from the base: `s·B·A` of such an adapter is not the change of the weights.
 const RESIDUAL_STARTS: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];

@@ -114,7 +114,7 @@ pub fn merge_error(network: &Network, plain: &Variant, task: &Prepared, pad: u32
     let set = &task.splits[0].set;
     let (beside, folded) = if task.info.objective == Objective::Text {
         let few = data::batch::EncodedSet { rows: set.rows.iter().take(COMPARED).cloned().collect() };
-        (text::learnt_logits(network, &few, pad), text::learnt_logits(&merged, &few, pad))
+        (text::learnt_logits(network, &few, &Active::All, pad), text::learnt_logits(&merged, &few, &Active::All, pad))
     } else {
         let flat = |network: &Network| {
             logits(network, &[set], &Active::All, pad).into_iter().flatten().flatten().collect::<Vec<f64>>()

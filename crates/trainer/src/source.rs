@@ -22,6 +22,7 @@ use serde::Deserialize;
 use crate::error::TrainError;
 
 pub mod hub;
+pub mod raw;
 
 use hub::Repository;
 

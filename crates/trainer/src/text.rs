@@ -79,10 +79,10 @@ pub(crate) fn losses(
 }
 
 /// Logits at every token learnt in a small set, all in one list.
-pub(crate) fn learnt_logits(network: &Network, set: &EncodedSet, pad: u32) -> Vec<f64> {
+pub(crate) fn learnt_logits(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> Vec<f64> {
     let all: Vec<usize> = (0..set.rows.len()).collect();
     let batch = Batch::gather(set, &all, all.len(), pad);
-    let pass = Pass::plain(1);
+    let pass = Pass { stacks: vec![StackPass { runs: 1, active: spread(active, 1), dropout: None }] };
     let tokens = network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths);
     let hidden = network.backbone.forward(&tokens, &pass);
     let positions = Learnt::of(&[batch]).positions;
