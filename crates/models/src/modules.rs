@@ -264,16 +264,13 @@ impl Modules {
         let lists: Vec<Regex> =
             patterns.iter().filter_map(|list| Regex::new(&format!(r"^.*\.(?:{list})\.(\d+)\.")).ok()).collect();
         let names: Vec<String> = config.maps().into_keys().map(|name| config.full(&name)).collect();
-        for (pattern, list) in patterns.iter().zip(&lists) {
-            if !names.iter().any(|name| list.is_match(name)) {
-                let list = config.layer_list();
-                return Err(SpecProblem::new(
-                    "layers_pattern",
-                    format!(
-                        "`{pattern}` is no list of layers of this model, whose list is `{list}`; use that or leave it out"
-                    ),
-                ));
-            }
+        if !names.iter().any(|name| lists.iter().any(|list| list.is_match(name))) {
+            let given = quoted(patterns.iter().map(String::as_str));
+            let list = config.layer_list();
+            return Err(SpecProblem::new(
+                "layers_pattern",
+                format!("{given} is no list of layers of this model, whose list is `{list}`; use that or leave it out"),
+            ));
         }
         Ok(Some(Layers { indices: &self.layers_to_transform, lists }))
     }

@@ -312,7 +312,7 @@ fn targets(
         }
     };
     let Some(delta) = &specs.first()?.delta else {
-        let found = config.map(|config| modules.select(None, config)).unwrap_or_else(|| Ok(Selected::default()));
+        let found = config.map_or_else(|| Ok(Selected::default()), |config| modules.select(None, config));
         found.map_err(|problems| refuse(problems, report)).ok()?;
         return Some(Target::Endings(Vec::new()));
     };

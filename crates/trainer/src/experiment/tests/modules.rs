@@ -116,7 +116,7 @@ fn layers_belong_to_lists_of_targets() {
         &["layers_pattern (line 9): layers_pattern says what the layers of layers_to_transform are called"],
     );
     check(
-        "layers_to_transform: 0\nlayers_pattern: [layer, blocks]\n",
+        "layers_to_transform: 0\nlayers_pattern: blocks\n",
         &["layers_pattern (line 10): `blocks` is no list of layers of this model, whose list is `encoder.layer`"],
     );
     check(
