@@ -174,6 +174,29 @@ impl Config {
         }
     }
 
+    /// The name of a slot in a model with a head, with its prefix.
+    pub fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefixes().first().copied().unwrap_or_default())
+    }
+
+    /// Layers.
+    pub fn layers(&self) -> usize {
+        match self {
+            Self::Encoder(config) => config.num_hidden_layers,
+            Self::Gpt2(config) => config.n_layer,
+            Self::Llama(config) => config.num_hidden_layers,
+        }
+    }
+
+    /// What the list of layers is called, without prefix.
+    pub fn layer_list(&self) -> &'static str {
+        match self {
+            Self::Encoder(_) => "encoder.layer",
+            Self::Gpt2(_) => "h",
+            Self::Llama(_) => "layers",
+        }
+    }
+
     /// Every tensor that `purpose` needs, without prefix.
     pub fn wanted(&self, purpose: Purpose) -> Vec<Wanted> {
         match self {

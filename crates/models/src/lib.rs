@@ -12,6 +12,7 @@ pub mod error;
 pub mod gpt2;
 pub mod head;
 pub mod llama;
+pub mod modules;
 pub mod network;
 pub mod target;
 pub mod tokens;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Config, Map, MapKind},
     error::ModelError,
+    modules::{Layers, nearest},
 };
 
 /// A target as PEFT users write it.
@@ -27,10 +28,19 @@ impl Target {
     /// The maps of a model that this target selects, by full name.
     ///
     /// Tables and the parts of fused maps are selected by name or expression, not by `all-linear`; where an expression matches a fused
-    /// map and its parts, the map is meant.
+    /// map and its parts, the map is meant. A name may have the prefix of a model with a head (`bert.encoder.layer..`) or not.
     pub fn select(&self, config: &Config) -> Result<BTreeMap<String, Map>, ModelError> {
+        self.within(config, None)
+    }
+
+    /// As [`select`](Self::select), of maps in some layers; empty where none of what is selected is in them.
+    pub(crate) fn within(
+        &self,
+        config: &Config,
+        layers: Option<&Layers<'_>>,
+    ) -> Result<BTreeMap<String, Map>, ModelError> {
         let mut maps = config.maps();
-        let selected = self.names(&maps)?;
+        let selected = self.names(config, layers)?;
         if let Self::Endings(_) = self {
             let both = |name: &String| match &maps[name].kind {
                 MapKind::Part(whole) if selected.contains(whole) => Some((whole.clone(), name.clone())),
@@ -48,15 +58,16 @@ impl Target {
         Ok(maps)
     }
 
-    fn names(&self, maps: &BTreeMap<String, Map>) -> Result<BTreeSet<String>, ModelError> {
+    /// Every map and part of one that is matched. As in PEFT, layers do not concern a map that is named in full.
+    pub(crate) fn names(&self, config: &Config, layers: Option<&Layers<'_>>) -> Result<BTreeSet<String>, ModelError> {
+        let maps = config.maps();
         let linear = || maps.iter().filter(|(_, map)| map.kind == MapKind::Linear).map(|(name, _)| name);
         let last: BTreeSet<&str> = linear().filter_map(|name| name.rsplit('.').next()).collect();
-        let nearest = |pattern: &str| {
-            let close = last.iter().map(|ending| (strsim::damerau_levenshtein(pattern, ending), *ending)).min();
-            close.filter(|(distance, _)| *distance <= 2).map(|(_, ending)| ending.to_owned())
-        };
         let none = |patterns: Vec<&str>| ModelError::NoTarget {
-            patterns: patterns.into_iter().map(|pattern| (pattern.to_owned(), nearest(pattern))).collect(),
+            patterns: patterns
+                .into_iter()
+                .map(|pattern| (pattern.to_owned(), nearest(pattern, &last).map(str::to_owned)))
+                .collect(),
             known: last.iter().map(|ending| format!("`{ending}`")).collect(),
         };
         match self {
@@ -64,16 +75,25 @@ impl Target {
             Self::Pattern(pattern) => {
                 let whole = Regex::new(&format!("^(?:{pattern})$"))
                     .map_err(|error| ModelError::BadPattern { pattern: pattern.clone(), reason: error.to_string() })?;
-                let found: BTreeSet<_> = maps.keys().filter(|name| whole.is_match(name)).cloned().collect();
+                let matches = |name: &&String| whole.is_match(name) || whole.is_match(&config.full(name));
+                let found: BTreeSet<_> = maps.keys().filter(matches).cloned().collect();
                 if found.is_empty() { Err(none(vec![pattern])) } else { Ok(found) }
             }
             Self::Endings(list) => {
                 let (mut found, mut missed) = (BTreeSet::new(), Vec::new());
                 for ending in list {
-                    let before = found.len();
                     let dotted = format!(".{ending}");
-                    found.extend(maps.keys().filter(|name| *name == ending || name.ends_with(&dotted)).cloned());
-                    if found.len() == before {
+                    let mut met = false;
+                    for name in maps.keys() {
+                        let full = config.full(name);
+                        if full == *ending || full.ends_with(&dotted) {
+                            met = true;
+                            if full == *ending || layers.is_none_or(|layers| layers.hold(&full)) {
+                                found.insert(name.clone());
+                            }
+                        }
+                    }
+                    if !met {
                         missed.push(ending.as_str());
                     }
                 }

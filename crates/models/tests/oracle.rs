@@ -139,11 +139,7 @@ impl Oracle {
     }
 
     fn attached(&self, spec: &variants::spec::VariantSpec, targets: BTreeSet<String>) -> Network {
-        let plan = StackPlan {
-            variant: spec.check(None).unwrap(),
-            runs: vec![RunPlan { init_seed: 0, alpha: ALPHA }],
-            targets,
-        };
+        let plan = StackPlan::new(spec.check(None).unwrap(), vec![RunPlan { init_seed: 0, alpha: ALPHA }], targets);
         let mut network = Network::new(self.backbone.clone());
         let head = if self.config.is_causal() {
             Head::Causal
@@ -325,11 +321,11 @@ fn merged_is_unmerged_and_is_pefts_merge() {
         let adapter = numbers(oracle.arch, "adapter/adapter_model.safetensors");
         let mut network = oracle.network(Some(&adapter));
         oracle.load(&mut network, &adapter);
-        let plain = StackPlan {
-            variant: (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
-            runs: vec![RunPlan { init_seed: 0, alpha: 1.0 }],
-            targets: BTreeSet::new(),
-        };
+        let plain = StackPlan::new(
+            (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
+            vec![RunPlan { init_seed: 0, alpha: 1.0 }],
+            BTreeSet::new(),
+        );
         let merged = network.merged(0, 0, &Active::All, &plain).unwrap();
         oracle.logits("merged.logits", &oracle.loss(&merged).0);
     }
@@ -372,11 +368,11 @@ fn parts_of_a_fused_map_are_adapted_alone() {
         assert!(worst <= GRADIENTS * scale, "{full}: off by {worst:e} of {scale:e}");
     }
     // Merging goes into the parts; the whole follows, and another stack may then adapt either.
-    let plain = StackPlan {
-        variant: (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 0, alpha: 1.0 }],
-        targets: BTreeSet::new(),
-    };
+    let plain = StackPlan::new(
+        (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
+        vec![RunPlan { init_seed: 0, alpha: 1.0 }],
+        BTreeSet::new(),
+    );
     let merged = network.merged(0, 0, &Active::All, &plain).unwrap();
     oracle.logits("qv.logits", &oracle.loss(&merged).0);
 }
@@ -408,11 +404,7 @@ fn whole_and_parts_live_in_one_cohort() {
         values(&network.backbone.forward(&oracle.tokens(0), &Pass::plain(1)))
     };
     let mut both = oracle.attached(&spec(), whole.clone());
-    let plan = StackPlan {
-        variant: spec().check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 0, alpha: ALPHA }],
-        targets: parts.clone(),
-    };
+    let plan = StackPlan::new(spec().check(None).unwrap(), vec![RunPlan { init_seed: 0, alpha: ALPHA }], parts.clone());
     both.attach(&plan, Head::Causal).unwrap();
     stir(&mut both, 0);
     stir(&mut both, 1);

@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Tensor;
-use models::network::{Named, Network};
+use models::{
+    modules::Selected,
+    network::{Named, Network},
+};
 use record::{CellId, sha256_hex, write_atomic};
 use serde::{Deserialize, Serialize};
 use variants::{
+    error::SpecProblem,
     host::{plain, values},
     slot::{RunPlan, StackPlan},
 };
@@ -62,17 +66,15 @@ pub fn save(path: &Path, card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> 
 /// The stack of one cell alone.
 pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<StackPlan, TrainError> {
     let base = library.base(&cell.model)?;
-    let variant = cell.variant.check(None).map_err(|problems| TrainError::Variant {
+    let broken = |problems: Vec<SpecProblem>| TrainError::Variant {
         cell: id.to_string(),
         problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-    })?;
-    let targets = if variant.adapts() {
-        cell.targets.select(&base.backbone.config())?.into_keys().collect()
-    } else {
-        std::collections::BTreeSet::new()
     };
+    let variant = cell.variant.check_beside(None, cell.modules.roles()).map_err(broken)?;
+    let targets = variant.adapts().then_some(&cell.targets);
+    let Selected { maps, own, whole } = cell.modules.select(targets, &base.backbone.config()).map_err(broken)?;
     let runs = vec![RunPlan { init_seed: cell.seeds.init, alpha: cell.variant.alpha }];
-    Ok(StackPlan { variant, runs, targets })
+    Ok(StackPlan { maps: own, whole, ..StackPlan::new(variant, runs, maps.into_keys().collect()) })
 }
 
 /// Reads an adapter onto its base.

@@ -1,7 +1,7 @@
 //! One run of the grid, resolved: nothing in it is a default any more.
 
 use data::{causal::task::TextTask, own::OwnTask};
-use models::target::Target;
+use models::{modules::Modules, target::Target};
 use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
 use variants::{pass::Active, spec::VariantSpec, stream::Seeds};
@@ -40,6 +40,9 @@ pub struct CellPlan {
     pub start_from: Option<StartFrom>,
     /// Adapted maps.
     pub targets: Target,
+    /// What narrows them, gives them ranks and scales of their own, and trains in full beside them.
+    #[serde(default, skip_serializing_if = "Modules::is_plain")]
+    pub modules: Modules,
     /// The preset the variant started from.
     pub preset: String,
     /// The resolved composition.
@@ -63,6 +66,11 @@ pub enum Given {
 }
 
 impl CellPlan {
+    /// Rank of the widest update of a map.
+    pub fn largest_rank(&self) -> usize {
+        self.modules.largest_rank(self.variant.rank)
+    }
+
     /// The task, where it is text that a causal model continues.
     pub fn text(&self) -> Option<&TextTask> {
         match &self.given {
@@ -86,9 +94,11 @@ impl Given {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Derived {
-    /// The first `b` components at the training scale, for every `b` below the rank.
+    /// The first `b` components of every map, or all where a map has fewer, at the training scale, for every `b` below the largest
+    /// rank of a map.
     Truncated,
-    /// The best rank-`b` approximation of the update, for every `b` below the rank.
+    /// The best approximation of every map's update at rank `b`, or at the map's own where that is smaller, for every `b` below the
+    /// largest.
     Svd,
 }
 
@@ -113,7 +123,7 @@ impl Cell {
             nested.iter().map(|&b| (row(label.clone(), b), View::Active(Active::Prefix(vec![b])))).collect()
         };
         for derived in &self.plan.readouts {
-            for b in 1..self.id.rank {
+            for b in 1..self.plan.largest_rank() {
                 all.push(match derived {
                     Derived::Truncated => (row(format!("{label}_truncated"), b), View::Active(Active::Truncated(b))),
                     Derived::Svd => (row(format!("{label}_svd"), b), View::Svd(b)),

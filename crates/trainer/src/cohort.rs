@@ -125,7 +125,7 @@ impl Stack {
     pub fn final_ranks(&self, run: usize) -> BTreeMap<String, usize> {
         match &self.members[run].kept {
             Some(kept) => kept.iter().map(|(map, keep)| (map.clone(), keep.iter().filter(|k| **k).count())).collect(),
-            None => self.plan.targets.iter().map(|map| (map.clone(), self.variant().spec().rank)).collect(),
+            None => self.plan.targets.iter().map(|map| (map.clone(), self.plan.rank(map))).collect(),
         }
     }
 }

@@ -50,18 +50,21 @@ pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library
             }
             let smaller = rank < spec.rank;
             let policy = if smaller { AnyRankPolicy::Constant(Constant {}) } else { spec.rank_policy.clone() };
-            (VariantSpec { rank, rank_policy: policy, ..spec }, prefix(&mut network, rank))
+            // At the full rank nothing is cut, whatever rank a map has of its own.
+            let tensors = if smaller { prefix(&mut network, rank) } else { adapter::tensors(&mut network, 0, 0) };
+            (VariantSpec { rank, rank_policy: policy, ..spec }, tensors)
         }
         Cut::Svd => {
-            if !spec.combine.is_additive() || spec.delta.is_none() || rank == 0 || rank > spec.rank {
+            if !spec.combine.is_additive() || spec.delta.is_none() || rank == 0 || rank > card.plan.largest_rank() {
                 return Err(refused(format!(
                     "`--svd` cuts an additive update down to a rank in 1..={}, but this is `{}` and rank is `{rank}`",
-                    spec.rank, card.cell.variant
+                    card.plan.largest_rank(),
+                    card.cell.variant
                 )));
             }
             network.compress(0, rank);
             let plain_lora = VariantSpec {
-                rank,
+                rank: rank.min(spec.rank),
                 delta: Some(DeltaSpec::LowRank(low_rank::Spec {})),
                 combine: CombineSpec::Additive(additive::Spec {}),
                 scaling: Scaling::Constant { value: 1.0 },
@@ -77,6 +80,11 @@ pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library
     let mut card = Card { drawn: None, ..card };
     card.cell.rank = rank;
     card.plan.variant = variant;
+    if cut == Cut::Svd {
+        // Its scale is 1 everywhere, and a map that was narrower stays so.
+        card.plan.modules.alpha_pattern.clear();
+        card.plan.modules.rank_pattern.iter_mut().for_each(|(_, own)| *own = rank.min(*own));
+    }
     card.plan.readouts.clear();
     if cut == Cut::Prefix {
         card.drawn = adapter::drawn(&network).filter(|_| rank == card.plan.variant.rank);

@@ -2,18 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cell::Cell;
 
 /// The parts of a plan that a reader of a table wants to see matched.
 fn facets(cell: &Cell) -> BTreeMap<String, Value> {
-    let plan = &cell.plan;
+    let (plan, modules) = (&cell.plan, &cell.plan.modules);
+    // A facet is its field alone where nothing beside it changes what it says.
+    let beside = |field: Value, more: &[(&str, Value)]| -> Value {
+        let given: Vec<Value> =
+            more.iter().filter(|(_, value)| *value != json!([]) && !value.is_null()).map(|pair| json!(pair)).collect();
+        if given.is_empty() { field } else { json!([field, given]) }
+    };
     let mut facets = BTreeMap::from([
         ("base model".to_owned(), Value::from(plan.model.clone())),
-        ("targets".to_owned(), serde_json::to_value(&plan.targets).unwrap_or_default()),
-        ("rank".to_owned(), Value::from(plan.variant.rank)),
-        ("alpha".to_owned(), Value::from(plan.variant.alpha)),
+        (
+            "targets".to_owned(),
+            beside(
+                json!(plan.targets),
+                &[
+                    ("exclude_modules", json!(modules.exclude_modules)),
+                    ("layers_to_transform", json!(modules.layers_to_transform)),
+                    ("layers_pattern", json!(modules.layers_pattern)),
+                ],
+            ),
+        ),
+        ("rank".to_owned(), beside(json!(plan.variant.rank), &[("rank_pattern", json!(modules.rank_pattern))])),
+        ("alpha".to_owned(), beside(json!(plan.variant.alpha), &[("alpha_pattern", json!(modules.alpha_pattern))])),
         ("scaling".to_owned(), serde_json::to_value(plan.variant.scaling).unwrap_or_default()),
         ("adapter dropout".to_owned(), Value::from(plan.variant.dropout)),
         ("rates and decay by role".to_owned(), serde_json::to_value(&plan.variant.train).unwrap_or_default()),
@@ -36,8 +52,13 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
 /// One sentence: what every variant shares on every task, and what differs between variants.
 pub fn sentence(cells: &[Cell]) -> String {
     let mut seen: BTreeMap<(String, String), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let saves = cells.iter().any(|cell| !cell.plan.modules.modules_to_save.is_empty());
     for cell in cells {
-        for (facet, value) in facets(cell) {
+        let mut facets = facets(cell);
+        if saves {
+            facets.insert("modules to save".to_owned(), json!(cell.plan.modules.modules_to_save));
+        }
+        for (facet, value) in facets {
             seen.entry((facet, cell.id.task.clone()))
                 .or_default()
                 .entry(cell.id.variant.clone())

@@ -127,6 +127,7 @@ pub fn checkpoint(model: &str, task: &str, library: &Library) -> Result<(CellPla
         model: model.to_owned(),
         start_from: None,
         targets: models::target::Target::Endings(Vec::new()),
+        modules: models::modules::Modules::default(),
         preset: "head_only".to_owned(),
         variant: variants::presets::head_only::spec(0),
         train: Hyper { max_length: Hyper::default().max_length.min(longest), ..Hyper::default() },

@@ -188,11 +188,11 @@ pub fn pretrain(
 fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> Result<Cohort, TrainError> {
     let full = preset::find("full").unwrap_or_else(|_| unreachable!("the registry has full fine-tuning"));
     let variant = (full.spec)(0).check(None).unwrap_or_else(|_| unreachable!("the preset is valid"));
-    let plan = StackPlan {
-        variant: variant.clone(),
-        runs: vec![RunPlan { init_seed: recipe.seed, alpha: 1.0 }],
-        targets: std::collections::BTreeSet::new(),
-    };
+    let plan = StackPlan::new(
+        variant.clone(),
+        vec![RunPlan { init_seed: recipe.seed, alpha: 1.0 }],
+        std::collections::BTreeSet::new(),
+    );
     let mut network =
         Network::new(Backbone::new(&config::Config::Encoder(config.clone()), weights, Purpose::FillMasks, place)?);
     network.attach(&plan, Head::MaskedLm(MaskedLm::new(config, weights, 1, place)))?;
@@ -219,6 +219,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
             model: "new".to_owned(),
             start_from: None,
             targets: models::target::Target::Endings(Vec::new()),
+            modules: models::modules::Modules::default(),
             preset: "full".to_owned(),
             variant: variant.spec().clone(),
             train,

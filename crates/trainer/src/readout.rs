@@ -105,11 +105,8 @@ const COMPARED: usize = 16;
 /// Largest difference between a run's logits with its adapter beside the base and folded into it, on the first evaluation split; for
 /// text, on the tokens learnt in its first rows.
 pub fn merge_error(network: &Network, plain: &Variant, task: &Prepared, pad: u32) -> Result<f64, TrainError> {
-    let plan = StackPlan {
-        variant: plain.clone(),
-        runs: vec![RunPlan { init_seed: 0, alpha: 1.0 }],
-        targets: std::collections::BTreeSet::new(),
-    };
+    let plan =
+        StackPlan::new(plain.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], std::collections::BTreeSet::new());
     let merged = network.merged(0, 0, &Active::All, &plan)?;
     let set = &task.splits[0].set;
     let (beside, folded) = if task.info.objective == Objective::Text {

@@ -70,10 +70,7 @@ impl Plan {
             let steps = cell.plan.train.total_steps(task.train.rows.len());
             let start = cell.plan.start_from.as_ref().map(|from| from.identity(setting.store)).transpose()?.flatten();
             let slot = Slot { cell: cell.clone(), task, steps, start };
-            let same = |(plan, _): &&mut (StackPlan, Vec<Slot>)| {
-                plan.variant.stack_key() == one.variant.stack_key() && plan.targets == one.targets
-            };
-            match stacks.iter_mut().find(same) {
+            match stacks.iter_mut().find(|(plan, _)| plan.is_like(&one)) {
                 Some((plan, slots)) => {
                     plan.runs.extend(&one.runs);
                     slots.push(slot);

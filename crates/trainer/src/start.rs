@@ -79,6 +79,10 @@ fn card(path: &Path) -> Result<Card, TrainError> {
     })
 }
 
+fn said(value: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
 /// Whether the tensors of two plans are the same but for the head.
 fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
     let rule = |same: bool, what: &str, theirs: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
@@ -90,6 +94,15 @@ fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
     };
     rule(source.model == plan.model, "model", &source.model, &plan.model)?;
     rule(source.targets == plan.targets, "targets", &source.targets, &plan.targets)?;
+    for (what, theirs, ours) in [
+        ("exclude_modules", said(&source.modules.exclude_modules), said(&plan.modules.exclude_modules)),
+        ("layers_to_transform", said(&source.modules.layers_to_transform), said(&plan.modules.layers_to_transform)),
+        ("layers_pattern", said(&source.modules.layers_pattern), said(&plan.modules.layers_pattern)),
+        ("rank_pattern", said(&source.modules.rank_pattern), said(&plan.modules.rank_pattern)),
+        ("modules_to_save", said(&source.modules.modules_to_save), said(&plan.modules.modules_to_save)),
+    ] {
+        rule(theirs == ours, what, &theirs, &ours)?;
+    }
     rule(source.variant.rank == plan.variant.rank, "rank", &source.variant.rank, &plan.variant.rank)?;
     rule(source.variant.delta == plan.variant.delta, "delta", &source.variant.delta, &plan.variant.delta)?;
     rule(source.variant.combine == plan.variant.combine, "combine", &source.variant.combine, &plan.variant.combine)?;

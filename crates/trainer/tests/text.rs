@@ -38,11 +38,11 @@ fn network(arch: &str) -> Network {
     }
     let place = Place::new(&Device::flex(), DType::F32);
     let mut network = Network::new(Backbone::new(&config, &weights, Purpose::Continue, &place).unwrap());
-    let plan = StackPlan {
-        variant: (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 0, alpha: 1.0 }],
-        targets: BTreeSet::new(),
-    };
+    let plan = StackPlan::new(
+        (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
+        vec![RunPlan { init_seed: 0, alpha: 1.0 }],
+        BTreeSet::new(),
+    );
     network.attach(&plan, Head::Causal).unwrap();
     network
 }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use burn::tensor::{Tensor, module::linear};
 
 use crate::{
-    base::{BaseSpec, BiasSpec},
+    base::BiasSpec,
     combine::{AnyCombine, Combine, Meeting},
     compress,
     delta::{AnyDelta, Delta, Factors, Shared, Site},
@@ -38,7 +38,7 @@ pub struct AdaptedLinear {
 
 /// How a map that computes several in one (GPT-2's query, key and value) relates to slots for each of them.
 ///
-/// A stack uses the parts where it targets one of them, and the whole where not: whatever it adapts or copies sits on one side.
+/// A stack uses the parts where it adapts or trains one of them, and the whole where not: whatever it adapts or copies sits on one side.
 #[derive(Clone, Debug)]
 enum Fusion {
     /// The fused map, with the names of its parts.
@@ -48,9 +48,10 @@ enum Fusion {
 }
 
 impl Fusion {
-    /// Whether a stack with these targets uses the slot.
-    fn is_used(&self, targets: &std::collections::BTreeSet<String>) -> bool {
-        let divided = |parts: &[String]| parts.iter().any(|part| targets.contains(part));
+    /// Whether a stack with this plan uses the slot.
+    fn is_used(&self, plan: &StackPlan) -> bool {
+        let named = |part: &String| plan.targets.contains(part) || plan.whole.contains(part);
+        let divided = |parts: &[String]| parts.iter().any(named);
         match self {
             Self::Whole(parts) => !divided(parts),
             Self::Part(parts) => divided(parts),
@@ -62,7 +63,7 @@ impl Fusion {
 #[derive(Clone, Debug)]
 struct LinearStack {
     adapter: Option<Adapter>,
-    /// Each run's own weight (`base: trained`), `[runs, d_in, d_out]`.
+    /// Each run's own weight (`base: trained`, or the map named as trained in full), `[runs, d_in, d_out]`.
     weight: Option<Tensor<3>>,
     /// Each run's own bias, `[runs, 1, d_out]`.
     bias: Option<Tensor<3>>,
@@ -194,7 +195,7 @@ impl AdaptedLinear {
     ) -> Result<(), AttachError> {
         let spec = plan.variant.spec();
         let runs = plan.runs.len();
-        if self.fusion.as_ref().is_some_and(|fusion| !fusion.is_used(&plan.targets)) {
+        if self.fusion.as_ref().is_some_and(|fusion| !fusion.is_used(plan)) {
             self.stacks.push(LinearStack { adapter: None, weight: None, bias: None });
             return Ok(());
         }
@@ -203,7 +204,7 @@ impl AdaptedLinear {
             Some(_) if targeted => Some(self.adapter(plan, widest, place, shared)?),
             _ => None,
         };
-        let trained = spec.base == BaseSpec::Trained;
+        let trained = plan.trains_whole(&self.name);
         let own_bias = trained || spec.bias == BiasSpec::All || (spec.bias == BiasSpec::LoraOnly && targeted);
         self.stacks.push(LinearStack {
             adapter,
@@ -221,13 +222,13 @@ impl AdaptedLinear {
         shared: &mut Shared,
     ) -> Result<Adapter, AttachError> {
         let spec = plan.variant.spec();
-        let (shape @ [d_in, d_out], rank) = (self.shape(), spec.rank);
+        let (shape @ [d_in, d_out], rank) = (self.shape(), plan.rank(&self.name));
         let recipe = spec.delta.as_ref().unwrap_or_else(|| unreachable!("only adapting variants come here"));
         let max = d_in.min(d_out);
         if recipe.rank_bounded() && rank > max {
             return Err(AttachError::RankTooLarge { slot: self.name.clone(), d_in, d_out, max, rank });
         }
-        let (seeds, alphas) = (plan.seeds(), plan.runs.iter().map(|run| run.alpha).collect::<Vec<_>>());
+        let (seeds, alphas) = (plan.seeds(), plan.alphas(&self.name));
         let scales: Vec<f64> = alphas.iter().map(|alpha| spec.scaling.at(*alpha, rank)).collect();
         let delta = recipe.init(&mut Site {
             slot: &self.name,
@@ -281,6 +282,16 @@ impl AdaptedLinear {
     /// A hash of the frozen tensors that a stack's adapter here draws from a seed and does not save.
     pub fn checksum(&self, stack: usize) -> Option<String> {
         self.stacks[stack].adapter.as_ref()?.delta.checksum()
+    }
+
+    /// Rank of a stack's update here.
+    pub fn rank(&self, stack: usize) -> Option<usize> {
+        Some(self.stacks[stack].adapter.as_ref()?.rank)
+    }
+
+    /// `α` of every run of a stack here.
+    pub fn alphas(&self, stack: usize) -> Option<&[f64]> {
+        Some(&self.stacks[stack].adapter.as_ref()?.alphas)
     }
 
     /// Whether `stack` has an adapter here.
@@ -392,9 +403,10 @@ impl AdaptedLinear {
         (weight, bias)
     }
 
-    /// Replaces a stack's additive update by its best approximation at `rank`.
+    /// Replaces a stack's additive update by its best approximation at `rank`, or at the map's own where that is smaller.
     pub fn compress(&mut self, stack: usize, rank: usize) {
         let Some(adapter) = &mut self.stacks[stack].adapter else { return };
+        let rank = rank.min(adapter.rank);
         let factors = adapter.delta.factors(&adapter.whole);
         let delta = compress::best_approximation(&factors, rank, &adapter.place);
         adapter.whole = adapter.whole.ones_like().slice([0..adapter.alphas.len(), 0..1, 0..1]).repeat_dim(2, rank);

@@ -3,7 +3,6 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::{
-    base::BaseSpec,
     compress,
     delta::{Delta, DeltaSpec, Shared, low_rank::LowRank},
     error::AttachError,
@@ -79,25 +78,26 @@ impl AdaptedEmbedding {
             }
             let [vocabulary, d] = self.weight.dims();
             let max = vocabulary.min(d);
-            if spec.rank > max {
-                let (slot, rank) = (self.name.clone(), spec.rank);
+            let rank = plan.rank(&self.name);
+            if rank > max {
+                let slot = self.name.clone();
                 return Err(AttachError::RankTooLarge { slot, d_in: vocabulary, d_out: d, max, rank });
             }
             let values = plan.seeds().into_iter().flat_map(|seed| {
                 let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.b", self.name));
-                stream::normal(rng, spec.rank * d, 1.0)
+                stream::normal(rng, rank * d, 1.0)
             });
             adapter = Some(Lookup {
                 delta: LowRank {
-                    a: place.zeros([runs, vocabulary, spec.rank]),
-                    b: place.tensor(values.collect(), [runs, spec.rank, d]),
+                    a: place.zeros([runs, vocabulary, rank]),
+                    b: place.tensor(values.collect(), [runs, rank, d]),
                 },
                 scaling: spec.scaling,
-                alphas: plan.runs.iter().map(|run| run.alpha).collect(),
+                alphas: plan.alphas(&self.name),
                 place: place.clone(),
             });
         }
-        let weight = (spec.base == BaseSpec::Trained).then(|| copies(&self.weight, runs));
+        let weight = plan.trains_whole(&self.name).then(|| copies(&self.weight, runs));
         self.stacks.push(EmbeddingStack { weight, adapter });
         Ok(())
     }
@@ -170,9 +170,10 @@ impl AdaptedEmbedding {
         Self { weight: self.merged(stack, run, active), stacks: Vec::new(), ..self.clone() }
     }
 
-    /// Replaces a stack's update by its best approximation at `rank`.
+    /// Replaces a stack's update by its best approximation at `rank`, or at the table's own where that is smaller.
     pub fn compress(&mut self, stack: usize, rank: usize) {
         let Some(lookup) = &mut self.stacks[stack].adapter else { return };
+        let rank = rank.min(lookup.delta.a.dims()[2]);
         let factors = lookup.delta.factors(&lookup.gate(&Active::All));
         lookup.delta = compress::best_approximation(&factors, rank, &lookup.place);
         lookup.scaling = Scaling::Constant { value: 1.0 };

@@ -11,7 +11,7 @@
 //! | [`slots`] | tables and norms |
 //! | [`writing`] | specs, seeds, saved tensors |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, Device, Tensor};
 
@@ -29,7 +29,7 @@ use crate::{
         nested_sampling::{Distribution, Update},
     },
     scaling::Scaling,
-    slot::{RunPlan, Slot, StackPlan, attach},
+    slot::{MapPlan, RunPlan, Slot, StackPlan, attach},
     spec::{Variant, VariantSpec},
     stream::{self, Stream},
 };
@@ -64,20 +64,34 @@ pub struct Axis {
     pub name: &'static str,
     /// Gives the composition as it is where the change does not concern it.
     pub change: fn(VariantSpec) -> VariantSpec,
+    /// What the case's map has instead of the stack's rank and the runs' `α`, at the case's rank.
+    pub own: fn(usize) -> MapPlan,
 }
 
+/// Nothing of its own.
+const SHARED: fn(usize) -> MapPlan = |_| MapPlan { rank: None, alpha: None };
+
 /// The preset as published.
-pub const DEFAULT: Axis = Axis { name: "default", change: |spec| spec };
+pub const DEFAULT: Axis = Axis { name: "default", change: |spec| spec, own: SHARED };
 
 /// Values of every axis that no preset has by default; a preset meets those that concern it.
 pub const AXES: &[Axis] = &[
-    Axis { name: "gaussian init", change: |s| VariantSpec { init: AnyInit::Gaussian(Gaussian { std: None }), ..s } },
-    Axis { name: "scale by root of rank", change: |s| VariantSpec { scaling: Scaling::AlphaOverSqrtRank, ..s } },
-    Axis { name: "every bias", change: |s| VariantSpec { bias: BiasSpec::All, ..s } },
-    Axis { name: "adapted biases", change: |s| VariantSpec { bias: BiasSpec::LoraOnly, ..s } },
+    Axis {
+        name: "gaussian init",
+        change: |s| VariantSpec { init: AnyInit::Gaussian(Gaussian { std: None }), ..s },
+        own: SHARED,
+    },
+    Axis {
+        name: "scale by root of rank",
+        change: |s| VariantSpec { scaling: Scaling::AlphaOverSqrtRank, ..s },
+        own: SHARED,
+    },
+    Axis { name: "every bias", change: |s| VariantSpec { bias: BiasSpec::All, ..s }, own: SHARED },
+    Axis { name: "adapted biases", change: |s| VariantSpec { bias: BiasSpec::LoraOnly, ..s }, own: SHARED },
     Axis {
         name: "weight decomposed",
         change: |s| VariantSpec { combine: CombineSpec::WeightDecomposed(weight_decomposed::Spec::default()), ..s },
+        own: SHARED,
     },
     Axis {
         name: "dropout as PEFT decomposes",
@@ -87,6 +101,7 @@ pub const AXES: &[Axis] = &[
             }),
             ..s
         },
+        own: SHARED,
     },
     Axis {
         name: "frozen update, geometric draws from 2",
@@ -98,6 +113,7 @@ pub const AXES: &[Axis] = &[
             }
             s
         },
+        own: SHARED,
     },
     Axis {
         name: "kept pair",
@@ -107,10 +123,24 @@ pub const AXES: &[Axis] = &[
             }
             s
         },
+        own: SHARED,
+    },
+    Axis {
+        name: "a map's own rank and alpha",
+        // The stack's rank is another than the map's, which is the case's.
+        change: |s| if s.refuses_own_ranks().is_none() { VariantSpec { rank: s.rank + 3, ..s } } else { s },
+        own: |rank| MapPlan { rank: Some(rank), alpha: Some(5.0) },
+    },
+    Axis {
+        name: "a map's own alpha",
+        change: |s| if s.refuses_own_alphas().is_none() { VariantSpec { alpha: s.alpha + 1.0, ..s } } else { s },
+        own: |_| MapPlan { rank: None, alpha: Some(-3.0) },
     },
 ];
 
 const NAME: &str = "encoder.layer.0.attention.self.query";
+
+const TABLE: &str = "embeddings.word_embeddings";
 
 const SEQ: usize = 2;
 
@@ -150,10 +180,12 @@ impl Case {
 
     fn plan(&self, seeds: &[u64]) -> StackPlan {
         let run = |(index, seed): (usize, &u64)| RunPlan { init_seed: *seed, alpha: 8.0 + index as f64 };
+        let runs = seeds.iter().enumerate().map(run).collect();
+        let own = (self.axis.own)(self.rank);
+        let maps = if own == MapPlan::default() { BTreeMap::new() } else { [(NAME, own), (TABLE, own)].into() };
         StackPlan {
-            variant: self.variant(),
-            runs: seeds.iter().enumerate().map(run).collect(),
-            targets: BTreeSet::from([NAME.to_owned()]),
+            maps: maps.into_iter().map(|(name, own)| (name.to_owned(), own)).collect(),
+            ..StackPlan::new(self.variant(), runs, BTreeSet::from([NAME.to_owned()]))
         }
     }
 

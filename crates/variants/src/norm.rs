@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, module::layer_norm};
 
 use crate::{
-    base::{BaseSpec, BiasSpec},
+    base::BiasSpec,
     pass::{Pass, join, split},
     role::{Owned, Role},
     slot::{StackPlan, copies},
@@ -58,7 +58,7 @@ impl AdaptedNorm {
     pub(crate) fn attach(&mut self, plan: &StackPlan) {
         let runs = plan.runs.len();
         let spec = plan.variant.spec();
-        let trained = spec.base == BaseSpec::Trained;
+        let trained = plan.trains_whole(&self.name);
         self.stacks.push(NormStack {
             gamma: trained.then(|| copies(&self.gamma, runs)),
             beta: self.beta.as_ref().filter(|_| trained || spec.bias == BiasSpec::All).map(|beta| copies(beta, runs)),

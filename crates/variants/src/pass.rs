@@ -22,7 +22,7 @@ pub enum Active {
     All,
     /// The first `b` of each run, at the scale of rank `b` (DyLoRA).
     Prefix(Vec<usize>),
-    /// The first `b`, at the scale of the full rank (plain truncation).
+    /// The first `b`, or all where a map has fewer, at the scale of the full rank (plain truncation).
     Truncated(usize),
 }
 
@@ -111,7 +111,7 @@ pub fn gate(
         let (width, scale) = match active {
             Active::All => (rank, scales(run, rank)),
             Active::Prefix(ranks) => (ranks[run], scales(run, ranks[run])),
-            Active::Truncated(width) => (*width, scales(run, rank)),
+            Active::Truncated(width) => ((*width).min(rank), scales(run, rank)),
         };
         line[..width].fill(scale);
     }

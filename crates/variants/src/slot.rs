@@ -1,12 +1,12 @@
 //! Where the tensors of a stack sit in a backbone, and how they get there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::Tensor;
 
 use crate::{
-    adapted::AdaptedLinear, delta::Shared, embedding::AdaptedEmbedding, error::AttachError, host::Place,
-    norm::AdaptedNorm, pass::Active, role::Owned, spec::Variant,
+    adapted::AdaptedLinear, base::BaseSpec, delta::Shared, embedding::AdaptedEmbedding, error::AttachError,
+    host::Place, norm::AdaptedNorm, pass::Active, role::Owned, spec::Variant,
 };
 
 /// What a stack needs to know of one of its runs to make its tensors.
@@ -27,9 +27,52 @@ pub struct StackPlan {
     pub runs: Vec<RunPlan>,
     /// Full names of the adapted maps.
     pub targets: BTreeSet<String>,
+    /// Adapted maps that depart from the stack's rank or from the runs' `α`, by full name.
+    pub maps: BTreeMap<String, MapPlan>,
+    /// Full names of the slots that train in full beside the adapters, as per-run copies.
+    pub whole: BTreeSet<String>,
+}
+
+/// What one adapted map has in place of its stack's rank and its runs' `α`: its scale is `s(α_map, r_map)`, `α_map/r_map` for LoRA.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MapPlan {
+    /// Rank of the map's update.
+    pub rank: Option<usize>,
+    /// `α` of the map's scale, for every run.
+    pub alpha: Option<f64>,
 }
 
 impl StackPlan {
+    /// A stack whose maps all have the composition's rank and the runs' `α`, and in which no slot trains in full unless the
+    /// composition says so.
+    pub fn new(variant: Variant, runs: Vec<RunPlan>, targets: BTreeSet<String>) -> Self {
+        Self { variant, runs, targets, maps: BTreeMap::new(), whole: BTreeSet::new() }
+    }
+
+    /// Rank of the update of an adapted map.
+    pub fn rank(&self, map: &str) -> usize {
+        self.maps.get(map).and_then(|own| own.rank).unwrap_or(self.variant.spec().rank)
+    }
+
+    /// `α` of every run on an adapted map.
+    pub fn alphas(&self, map: &str) -> Vec<f64> {
+        let own = self.maps.get(map).and_then(|own| own.alpha);
+        self.runs.iter().map(|run| own.unwrap_or(run.alpha)).collect()
+    }
+
+    /// Whether every run has its own copy of all tensors of a slot.
+    pub fn trains_whole(&self, slot: &str) -> bool {
+        self.variant.spec().base == BaseSpec::Trained || self.whole.contains(slot)
+    }
+
+    /// Whether the runs of another plan may sit in this one's stack: the same tensors at every slot.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.variant.stack_key() == other.variant.stack_key()
+            && self.targets == other.targets
+            && self.maps == other.maps
+            && self.whole == other.whole
+    }
+
     /// The runs' `init` seeds.
     pub fn seeds(&self) -> Vec<u64> {
         self.runs.iter().map(|run| run.init_seed).collect()

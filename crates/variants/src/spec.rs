@@ -78,6 +78,12 @@ impl Variant {
 impl VariantSpec {
     /// Every broken rule, or the variant. `steps` is the length of the run in optimizer steps, where known.
     pub fn check(&self, steps: Option<u64>) -> Result<Variant, Vec<SpecProblem>> {
+        self.check_beside(steps, &[])
+    }
+
+    /// As [`check`](Self::check), for a stack with tensors of `more` roles beside those of the composition: of slots that train in
+    /// full.
+    pub fn check_beside(&self, steps: Option<u64>, more: &[Role]) -> Result<Variant, Vec<SpecProblem>> {
         let mut problems = Vec::new();
         let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
         if !(0.0..1.0).contains(&self.dropout) {
@@ -89,7 +95,8 @@ impl VariantSpec {
                 format!("orthogonality is `{}`, but must be finite and not negative", self.orthogonality),
             );
         }
-        let roles = self.roles();
+        let mut roles = self.roles();
+        roles.extend(more);
         for (role, plan) in &self.train.0 {
             let name = serde_yaml::to_string(role).unwrap_or_default();
             if !roles.contains(role) {
@@ -133,6 +140,29 @@ impl VariantSpec {
         problems.extend(self.init.check().into_iter().map(|problem| problem.inside("init")));
         self.check_adapter(steps, &mut problems);
         if problems.is_empty() { Ok(Variant { spec: self.clone() }) } else { Err(problems) }
+    }
+
+    /// Why maps cannot have ranks of their own; `None` where they can.
+    pub fn refuses_own_ranks(&self) -> Option<String> {
+        let policy = match (&self.delta, &self.rank_policy) {
+            (None, _) => return Some("it adapts no map".to_owned()),
+            (Some(DeltaSpec::SharedRandom(_)), _) => {
+                return Some("its random pair has one rank and is shared by all maps".to_owned());
+            }
+            (_, AnyRankPolicy::Constant(_)) => return None,
+            (_, AnyRankPolicy::NestedSampling(_)) => "`nested_sampling`, which draws one rank for all maps",
+            (_, AnyRankPolicy::Budget(_)) => "`budget`, which gives every map its rank",
+        };
+        Some(format!("its rank policy is {policy}"))
+    }
+
+    /// Why maps cannot have an `α` of their own; `None` where they can.
+    pub fn refuses_own_alphas(&self) -> Option<String> {
+        match (&self.delta, self.scaling) {
+            (None, _) => Some("it adapts no map".to_owned()),
+            (_, Scaling::Constant { .. }) => Some("its scaling is `constant`, which has no alpha".to_owned()),
+            _ => None,
+        }
     }
 
     /// Whether the factor on the inputs trains, where there is one.

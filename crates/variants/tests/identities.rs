@@ -38,8 +38,7 @@ fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
 fn map(spec: &VariantSpec, alpha: f64) -> AdaptedLinear {
     let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), Some(random("bias", [D_OUT])));
     let variant = spec.check(Some(1000)).unwrap();
-    let plan =
-        StackPlan { variant, runs: vec![RunPlan { init_seed: 0, alpha }], targets: BTreeSet::from(["map".to_owned()]) };
+    let plan = StackPlan::new(variant, vec![RunPlan { init_seed: 0, alpha }], BTreeSet::from(["map".to_owned()]));
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
     for owned in map.owned(0) {
         let dims = owned.tensor.dims();
@@ -128,11 +127,11 @@ fn dora_is_the_papers_formula() {
 fn dora_survives_a_column_of_zeros() {
     let zero_column = random("w", [D_IN, D_OUT]).slice_fill([0..D_IN, 1..2], 0.0);
     let mut map = AdaptedLinear::new("map", zero_column, None);
-    let plan = StackPlan {
-        variant: spec("dora").check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 0, alpha: 6.0 }],
-        targets: BTreeSet::from(["map".to_owned()]),
-    };
+    let plan = StackPlan::new(
+        spec("dora").check(None).unwrap(),
+        vec![RunPlan { init_seed: 0, alpha: 6.0 }],
+        BTreeSet::from(["map".to_owned()]),
+    );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
     assert!(forward(&map).iter().all(|v| v.is_finite()));
     assert!(values(&map.weight(0, &Active::All)).iter().all(|v| v.is_finite()));
@@ -157,11 +156,11 @@ fn vera_is_the_papers_formula() {
 fn the_preconditioner_is_the_inverse_gram_over_s_squared() {
     let spec = spec("lora_fa_preconditioned");
     let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
-    let plan = StackPlan {
-        variant: spec.check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 4, alpha: 6.0 }],
-        targets: BTreeSet::from(["map".to_owned()]),
-    };
+    let plan = StackPlan::new(
+        spec.check(None).unwrap(),
+        vec![RunPlan { init_seed: 4, alpha: 6.0 }],
+        BTreeSet::from(["map".to_owned()]),
+    );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
     let a = values(map.owned(0)[0].tensor);
     let a = DMatrix::from_row_slice(D_IN, RANK, &a);
@@ -212,11 +211,11 @@ fn compression_is_the_best_approximation() {
 fn a_smaller_rank_starts_with_the_same_components() {
     let first = |rank: usize| {
         let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
-        let plan = StackPlan {
-            variant: presets::lora::spec(rank).check(None).unwrap(),
-            runs: vec![RunPlan { init_seed: 4, alpha: 6.0 }],
-            targets: BTreeSet::from(["map".to_owned()]),
-        };
+        let plan = StackPlan::new(
+            presets::lora::spec(rank).check(None).unwrap(),
+            vec![RunPlan { init_seed: 4, alpha: 6.0 }],
+            BTreeSet::from(["map".to_owned()]),
+        );
         attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
         values(&map.owned(0)[0].tensor.clone().slice([0..1, 0..D_IN, 0..2]))
     };

@@ -25,11 +25,11 @@ fn retained(name: &str) -> usize {
     let mut map = AdaptedLinear::new("map", Tensor::ones([D, D], (&place.device, DType::F32)), None);
     let spec = (preset::find(name).unwrap().spec)(8);
     let train = spec.train.clone();
-    let plan = StackPlan {
-        variant: spec.check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 0, alpha: 8.0 }],
-        targets: BTreeSet::from(["map".to_owned()]),
-    };
+    let plan = StackPlan::new(
+        spec.check(None).unwrap(),
+        vec![RunPlan { init_seed: 0, alpha: 8.0 }],
+        BTreeSet::from(["map".to_owned()]),
+    );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place).unwrap();
     for owned in map.owned(0).into_iter().filter(|owned| train.trains(owned.role)) {
         *owned.tensor = plain(owned.tensor).autodiff().require_grad();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use data::{causal::task::TextTask, own::OwnTask};
-use models::target::Target;
+use models::{modules::Modules, target::Target};
 use serde_yaml::{Mapping, Value};
 use variants::{
     preset::{self, Preset},
@@ -46,6 +46,8 @@ pub(super) struct Document {
     pub(super) seeds: Vec<u64>,
     pub(super) streams: BTreeMap<String, u64>,
     pub(super) targets: Option<At<Target>>,
+    /// The fields beside targets.
+    pub(super) modules: Modules,
     pub(super) ranks: Option<Ranks>,
     pub(super) cohort: CohortSize,
     pub(super) train: Option<Layer>,
@@ -76,6 +78,8 @@ pub(super) struct Entry {
     pub(super) label: String,
     pub(super) model: Option<At<String>>,
     pub(super) targets: Option<At<Target>>,
+    /// The fields beside targets.
+    pub(super) modules: Modules,
     pub(super) ranks: Option<Ranks>,
     pub(super) train: Option<Layer>,
     pub(super) with: Mapping,
@@ -91,6 +95,12 @@ const KEYS: &[&str] = &[
     "seeds",
     "streams",
     "targets",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
     "ranks",
     "cohort",
     "train",
@@ -99,7 +109,25 @@ const KEYS: &[&str] = &[
     "contrasts",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
-const ENTRY_KEYS: &[&str] = &["preset", "label", "model", "targets", "ranks", "train", "with", "readouts"];
+const ENTRY_KEYS: &[&str] = &[
+    "preset",
+    "label",
+    "model",
+    "targets",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "ranks",
+    "train",
+    "with",
+    "readouts",
+];
+/// The fields of [`Modules`], beside targets in the experiment and in an entry.
+pub(super) const MODULE_KEYS: [&str; 6] =
+    ["exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "modules_to_save"];
 
 /// Reads every field; `None` where the file is no map.
 pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Option<Document> {
@@ -137,6 +165,7 @@ pub(super) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         seeds: seeds.map(|s| s.value).unwrap_or_default(),
         streams: streams.map(|s| s.value).unwrap_or_default(),
         targets: reader.read("targets", targets),
+        modules: modules(&mut reader),
         ranks: reader.read("ranks", ranks),
         cohort: reader.read("cohort", cohort).map_or(CohortSize::Auto, |c| c.value),
         train: reader.read("train", recipe::layer).map(|t| t.value),
@@ -230,6 +259,75 @@ fn streams(value: &Value, at: &Path, report: &mut Report) -> Option<BTreeMap<Str
     Some(pins.collect())
 }
 
+/// The fields beside targets; one that is empty takes back what the experiment says.
+fn modules(reader: &mut Reader<'_>) -> Modules {
+    let words = |value: &Value, at: &Path, report: &mut Report| Some(listed(value, at, report, text));
+    let index = |value: &Value, at: &Path, report: &mut Report| whole(value, at, 0, report).map(|index| index as usize);
+    let rank = |value: &Value, at: &Path, report: &mut Report| whole(value, at, 1, report).map(|rank| rank as usize);
+    let exclude = |value: &Value, at: &Path, report: &mut Report| match value {
+        Value::Sequence(items) if items.is_empty() => None,
+        other => targets(other, at, report),
+    };
+    Modules {
+        exclude_modules: reader.read("exclude_modules", exclude).map(|found| found.value),
+        layers_to_transform: taken(reader.read("layers_to_transform", |v, at, r| Some(listed(v, at, r, index)))),
+        layers_pattern: taken(reader.read("layers_pattern", words)),
+        rank_pattern: taken(reader.read("rank_pattern", |v, at, report| pattern(v, at, report, rank))),
+        alpha_pattern: taken(reader.read("alpha_pattern", |v, at, report| pattern(v, at, report, number))),
+        modules_to_save: taken(reader.read("modules_to_save", words)),
+    }
+}
+
+fn taken<T: Default>(found: Option<At<T>>) -> T {
+    found.map(|found| found.value).unwrap_or_default()
+}
+
+/// One item or a list of them, which may be empty.
+fn listed<T: PartialEq>(
+    value: &Value,
+    at: &Path,
+    report: &mut Report,
+    mut item: impl FnMut(&Value, &Path, &mut Report) -> Option<T>,
+) -> Vec<T> {
+    match value {
+        Value::Sequence(items) if items.is_empty() => Vec::new(),
+        Value::Sequence(_) => unindexed(list(value, at, report, item)),
+        one => item(one, at, report).into_iter().collect(),
+    }
+}
+
+/// Values by expression, in the file's order.
+fn pattern<T>(
+    value: &Value,
+    at: &Path,
+    report: &mut Report,
+    mut read: impl FnMut(&Value, &Path, &mut Report) -> Option<T>,
+) -> Option<Vec<(String, T)>> {
+    let Value::Mapping(pairs) = value else {
+        let example = format!("`{}: {{query: 4}}`", at.last());
+        report.add(at, format!("{} is {}, but must be a map such as {example}", at.last(), shown(value)));
+        return None;
+    };
+    let mut found = Vec::new();
+    for (key, value) in pairs {
+        let Some(name) = key.as_str() else {
+            report.add(at, format!("the key {} is no name or expression; write it in quotes", shown(key)));
+            continue;
+        };
+        found.extend(read(value, &at.key(name), report).map(|value| (name.to_owned(), value)));
+    }
+    Some(found)
+}
+
+/// A number.
+fn number(value: &Value, at: &Path, report: &mut Report) -> Option<f64> {
+    let number = value.as_f64();
+    if number.is_none() {
+        report.add(at, format!("{} is {}, but must be a number", at.last(), shown(value)));
+    }
+    number
+}
+
 fn targets(value: &Value, at: &Path, report: &mut Report) -> Option<Target> {
     match value {
         Value::String(pattern) => Some(Target::Pattern(pattern.clone())),
@@ -240,7 +338,8 @@ fn targets(value: &Value, at: &Path, report: &mut Report) -> Option<Target> {
             report.add(
                 at,
                 format!(
-                    "targets is {}, but must be a list such as `[query, value]`, `all-linear` or an expression",
+                    "{} is {}, but must be a list such as `[query, value]`, `all-linear` or an expression",
+                    at.last(),
                     shown(other)
                 ),
             );
@@ -404,6 +503,7 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
         with.cloned()
     });
     let (model, targets) = (reader.read("model", model), reader.read("targets", targets));
+    let modules = modules(&mut reader);
     let (ranks, train) = (reader.read("ranks", ranks), reader.read("train", recipe::layer).map(|t| t.value));
     let readouts = reader.read("readouts", |v, at, report| Some(unindexed(list(v, at, report, readout))));
     Some(Entry {
@@ -413,6 +513,7 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
         label,
         model,
         targets,
+        modules,
         ranks,
         train,
         with: with.map(|w| w.value).unwrap_or_default(),

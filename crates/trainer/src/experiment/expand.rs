@@ -6,7 +6,7 @@ use serde_yaml::{Mapping, Value};
 use variants::stream::Seeds;
 
 use super::{
-    document::{Document, Entry, Task},
+    document::{Document, Entry, MODULE_KEYS, Task},
     grid::Row,
     overrides::Set,
     path::{Part, Path},
@@ -37,6 +37,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         model: row.model.clone(),
                         start_from: task.start_from.as_ref().map(|from| start(document, &from.value, &id)),
                         targets: row.targets.clone(),
+                        modules: row.modules.clone(),
                         preset: entry.preset.name.to_owned(),
                         variant: spec.clone(),
                         train: row.hypers[n].clone(),
@@ -66,7 +67,7 @@ fn seeds(document: &Document, seed: u64) -> Seeds {
     Seeds { init: pinned("init"), data: pinned("data"), dropout: pinned("dropout"), rank: pinned("rank") }
 }
 
-/// What differs from the experiment's defaults: `model`, `targets`, `train` (the task's and the variant's together), `with`,
+/// What differs from the experiment's defaults: `model`, `targets`, `modules` (the fields beside targets), `train` (the task's and the variant's together), `with`,
 /// and under `set` the overrides of the command line that concern this task and variant.
 fn diff(task: &Task, entry: &Entry, sets: &[Set]) -> serde_json::Value {
     let mut train = Mapping::new();
@@ -85,6 +86,9 @@ fn diff(task: &Task, entry: &Entry, sets: &[Set]) -> serde_json::Value {
     if let Some(targets) = &entry.targets {
         put("targets", json!(targets.value));
     }
+    let own = json!(entry.modules);
+    let given = MODULE_KEYS.iter().filter(|key| entry.gave.contains(**key));
+    put("modules", given.map(|key| ((*key).to_owned(), own[*key].clone())).collect::<serde_json::Map<_, _>>().into());
     put("train", json!(train));
     put("with", json!(entry.with));
     let set = sets.iter().filter(|set| concerns(&set.path, task, entry));

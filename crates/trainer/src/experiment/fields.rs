@@ -103,8 +103,26 @@ pub(super) fn whole(value: &Value, at: &Path, least: u64, report: &mut Report) -
     number
 }
 
+/// Fields that PEFT has and that are called otherwise here, or never asked.
+const PEFT: [(&str, &str); 8] = [
+    ("bias", "which biases train is a field of the variant: write `with: {bias: all}` in its entry"),
+    (
+        "fan_in_fan_out",
+        "how a map is stored follows from the model (GPT-2 keeps its maps' inputs first), so it is never asked; leave it out",
+    ),
+    ("lora_alpha", "alpha is a field of the variant: write `with: {alpha: 16}` in its entry"),
+    ("lora_dropout", "dropout is a field of the variant: write `with: {dropout: 0.1}` in its entry"),
+    ("r", "ranks are a list: write `ranks: [8]`"),
+    ("target_modules", "the adapted maps are called `targets`"),
+    ("use_dora", "DoRA is a preset: write `preset: dora`"),
+    ("use_rslora", "rsLoRA is a preset: write `preset: rslora`"),
+];
+
 /// `unknown <what> <name>` with the nearest valid name, or all of them where none is near.
 pub(super) fn unknown(what: &str, name: &str, valid: &[&str]) -> String {
+    if let ("key", Some((_, way_out))) = (what, PEFT.iter().find(|(other, _)| *other == name)) {
+        return format!("unknown key `{name}`; {way_out}");
+    }
     let distance = |candidate: &&&str| strsim::damerau_levenshtein(name, candidate);
     let nearest = valid.iter().min_by_key(distance).filter(|candidate| {
         let distance = distance(candidate);

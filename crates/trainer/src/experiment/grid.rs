@@ -3,20 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use models::{
-    config::{Config, MapKind},
+    config::{Config, Map, MapKind},
+    modules::{Modules, Selected},
     target::Target,
 };
 use serde_yaml::{Mapping, Value};
 use variants::{
+    base::BaseSpec,
     delta::DeltaSpec,
-    error::AttachError,
+    error::{AttachError, SpecProblem},
     rank::AnyRankPolicy,
     role::{Role, TrainPlan},
     spec::VariantSpec,
 };
 
 use super::{
-    document::{At, Document, Entry, Ranks, Task},
+    document::{At, Document, Entry, MODULE_KEYS, Ranks, Task},
     error::Report,
     overlay::overlay,
     path::Path,
@@ -32,6 +34,8 @@ pub(super) struct Row {
     pub(super) model: String,
     /// Empty where nothing is adapted.
     pub(super) targets: Target,
+    /// What narrows them and trains beside them.
+    pub(super) modules: Modules,
     /// The composition at every rank.
     pub(super) specs: Vec<VariantSpec>,
     /// The recipe on every task.
@@ -74,10 +78,11 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
             lengths.push(("", None)); // no readable task: the rules that need none
         }
         let specs = specs?;
-        check_specs(entry, document.ranks.as_ref(), &specs, &lengths, report);
-        check_readouts(entry, &specs, report);
-        let targets = targets(document, entry, &specs, config.as_ref(), report);
-        Some(Row { entry: index, model: model?.value.clone(), targets: targets?, specs, hypers })
+        let modules = modules(document, entry, specs.first()?, report);
+        check_specs(entry, document.ranks.as_ref(), &specs, modules.roles(), &lengths, report);
+        check_readouts(entry, &specs, &modules, report);
+        let targets = targets(document, entry, &specs, &modules, config.as_ref(), report);
+        Some(Row { entry: index, model: model?.value.clone(), targets: targets?, modules, specs, hypers })
     });
     rows.collect()
 }
@@ -137,15 +142,68 @@ fn specs(document: &Document, entry: &Entry, report: &mut Report) -> Option<Vec<
     // Types do not depend on the rank, so any will do to find what is wrong with them.
     let probe = compose(entry, &with, 8, &at, report)?;
     if probe.delta.is_none() {
-        let unused = [("ranks", "has no rank"), ("targets", "has no targets")];
-        for (key, why) in unused.iter().filter(|(key, _)| entry.gave.contains(*key)) {
-            report.add(&entry.at.key(*key), format!("`{}` adapts no map, so it {why}; leave `{key}` out", entry.label));
+        let unused = [("ranks", "has no rank"), ("targets", "has no targets")].into_iter();
+        let narrowing =
+            MODULE_KEYS.iter().filter(|key| **key != "modules_to_save").map(|key| (*key, "has no use for it"));
+        for (key, why) in unused.chain(narrowing).filter(|(key, _)| entry.gave.contains(*key)) {
+            report.add(&entry.at.key(key), format!("`{}` adapts no map, so it {why}; leave `{key}` out", entry.label));
         }
         return Some(vec![VariantSpec { rank: 0, ..probe }]);
     }
     require(document, entry, "ranks", "adapts maps, so it needs a rank", report);
     let ranks = ranks(entry, document.ranks.as_ref())?;
     ranks.value.iter().map(|(_, rank)| compose(entry, &with, *rank, &at, report)).collect()
+}
+
+/// Where a field of [`Modules`] that concerns an entry was given.
+fn place(document: &Document, entry: &Entry, key: &str) -> Path {
+    let own = entry.gave.contains(key) || !document.gave.contains(key);
+    if own { entry.at.key(key) } else { Path::default().key(key) }
+}
+
+/// The entry's fields beside targets, each the experiment's where it has none of its own.
+///
+/// A composition that adapts nothing has nothing to narrow, and one that trains the whole base nothing to add to.
+fn modules(document: &Document, entry: &Entry, spec: &VariantSpec, report: &mut Report) -> Modules {
+    let own = |key: &str| if entry.gave.contains(key) { &entry.modules } else { &document.modules };
+    let mut modules = Modules {
+        exclude_modules: own("exclude_modules").exclude_modules.clone(),
+        layers_to_transform: own("layers_to_transform").layers_to_transform.clone(),
+        layers_pattern: own("layers_pattern").layers_pattern.clone(),
+        rank_pattern: own("rank_pattern").rank_pattern.clone(),
+        alpha_pattern: own("alpha_pattern").alpha_pattern.clone(),
+        modules_to_save: own("modules_to_save").modules_to_save.clone(),
+    };
+    if spec.base == BaseSpec::Trained {
+        if entry.gave.contains("modules_to_save") {
+            let rule = format!("`{}` trains the whole base; leave `modules_to_save` out", entry.label);
+            report.add(&entry.at.key("modules_to_save"), rule);
+        }
+        return Modules::default();
+    }
+    if spec.delta.is_none() {
+        return Modules { modules_to_save: modules.modules_to_save, ..Modules::default() };
+    }
+    let mut refuse = |key: &str, given: bool, reason: Option<String>| {
+        if let (true, Some(reason)) = (given, reason) {
+            let way_out = if entry.gave.contains(key) {
+                format!("leave `{key}` out")
+            } else {
+                format!("write `{key}: {{}}` in its entry, or the pattern in the entries that it is for")
+            };
+            report.add(&place(document, entry, key), format!("`{}` takes no {key}: {reason}; {way_out}", entry.label));
+        }
+    };
+    refuse("rank_pattern", !modules.rank_pattern.is_empty(), spec.refuses_own_ranks());
+    refuse("alpha_pattern", !modules.alpha_pattern.is_empty(), spec.refuses_own_alphas());
+    // What was refused has its own problem and is looked at no further.
+    if spec.refuses_own_ranks().is_some() {
+        modules.rank_pattern.clear();
+    }
+    if spec.refuses_own_alphas().is_some() {
+        modules.alpha_pattern.clear();
+    }
+    modules
 }
 
 fn ranks<'a>(entry: &'a Entry, shared: Option<&'a Ranks>) -> Option<&'a Ranks> {
@@ -176,6 +234,7 @@ fn check_specs(
     entry: &Entry,
     shared: Option<&Ranks>,
     specs: &[VariantSpec],
+    more: &[Role],
     tasks: &[(&str, Option<u64>)],
     report: &mut Report,
 ) {
@@ -183,7 +242,7 @@ fn check_specs(
     let mut broken: Vec<((String, String), BTreeSet<usize>, BTreeSet<&str>)> = Vec::new();
     for spec in specs {
         for (task, steps) in tasks {
-            for problem in spec.check(*steps).err().unwrap_or_default() {
+            for problem in spec.check_beside(*steps, more).err().unwrap_or_default() {
                 let key = (problem.field, problem.rule);
                 let index = broken.iter().position(|(other, ..)| *other == key).unwrap_or_else(|| {
                     broken.push((key, BTreeSet::new(), BTreeSet::new()));
@@ -216,7 +275,7 @@ fn joined(items: impl Iterator<Item = String>) -> String {
 }
 
 /// Derived readouts cut a trained update down, so it must be one low-rank product of one fixed rank.
-fn check_readouts(entry: &Entry, specs: &[VariantSpec], report: &mut Report) {
+fn check_readouts(entry: &Entry, specs: &[VariantSpec], modules: &Modules, report: &mut Report) {
     let Some(spec) = specs.iter().max_by_key(|spec| spec.rank).filter(|_| !entry.readouts.is_empty()) else { return };
     let reason = match &spec.delta {
         None => Some("which adapts no map".to_owned()),
@@ -226,7 +285,7 @@ fn check_readouts(entry: &Entry, specs: &[VariantSpec], report: &mut Report) {
         Some(DeltaSpec::LowRank(_)) if !matches!(spec.rank_policy, AnyRankPolicy::Constant(_)) => {
             Some("whose rank policy is not `constant`".to_owned())
         }
-        Some(DeltaSpec::LowRank(_)) if spec.rank == 1 => {
+        Some(DeltaSpec::LowRank(_)) if modules.largest_rank(spec.rank) == 1 => {
             Some("whose largest rank is 1, below which there is nothing".to_owned())
         }
         Some(DeltaSpec::LowRank(_)) => None,
@@ -243,34 +302,54 @@ fn targets(
     document: &Document,
     entry: &Entry,
     specs: &[VariantSpec],
+    modules: &Modules,
     config: Option<&Config>,
     report: &mut Report,
 ) -> Option<Target> {
-    let Some(delta) = &specs.first()?.delta else { return Some(Target::Endings(Vec::new())) };
+    let refuse = |problems: Vec<SpecProblem>, report: &mut Report| {
+        for SpecProblem { field, rule } in problems {
+            report.add(&place(document, entry, &field), rule);
+        }
+    };
+    let Some(delta) = &specs.first()?.delta else {
+        let found = config.map_or_else(|| Ok(Selected::default()), |config| modules.select(None, config));
+        found.map_err(|problems| refuse(problems, report)).ok()?;
+        return Some(Target::Endings(Vec::new()));
+    };
     require(document, entry, "targets", "adapts maps, so it needs targets", report);
     let targets = if entry.gave.contains("targets") { entry.targets.as_ref() } else { document.targets.as_ref() }?;
     // Of a model that is still to be downloaded nothing is known; its targets are looked at when the run starts.
-    let Some(config) = config else { return Some(targets.value.clone()) };
-    let maps = match targets.value.select(config) {
-        Ok(maps) => maps,
-        Err(error) => {
-            report.add(&targets.at, error.to_string());
-            return None;
-        }
+    let Some(config) = config else {
+        let problems = modules.check(Some(&targets.value));
+        let holds = problems.is_empty();
+        refuse(problems, report);
+        return holds.then(|| targets.value.clone());
     };
+    let Selected { maps, own, .. } =
+        modules.select(Some(&targets.value), config).map_err(|problems| refuse(problems, report)).ok()?;
     let lookup =
         matches!(delta, DeltaSpec::LowRank(_)) && specs[0].combine.is_additive() && specs[0].train.trains(Role::A);
     if let Some((table, _)) = maps.iter().find(|(_, map)| map.kind == MapKind::Table && !lookup) {
         let error = AttachError::NotAnEmbeddingDelta { slot: table.clone(), delta: delta.kind() };
         report.add(&targets.at, format!("{error} (`{}`)", entry.label));
     }
-    let narrowest = maps.iter().min_by_key(|(_, map)| map.max_rank()).filter(|_| delta.rank_bounded());
-    if let (Some((slot, map)), Some(ranks)) = (narrowest, ranks(entry, document.ranks.as_ref())) {
+    let own_rank = |slot: &String| own.get(slot).and_then(|own| own.rank);
+    let too_large = |slot: &String, map: &Map, rank: usize| {
         let ([d_in, d_out], max) = (map.shape, map.max_rank());
-        for &(index, rank) in ranks.value.iter().filter(|(_, rank)| *rank > max) {
-            let error = AttachError::RankTooLarge { slot: slot.clone(), d_in, d_out, max, rank };
-            report.add(&ranks.at.index(index), format!("{error} (`{}`)", entry.label));
+        let error = AttachError::RankTooLarge { slot: slot.clone(), d_in, d_out, max, rank };
+        format!("{error} (`{}`)", entry.label)
+    };
+    let shared = maps.iter().filter(|(slot, _)| own_rank(slot).is_none());
+    let narrowest = shared.min_by_key(|(_, map)| map.max_rank()).filter(|_| delta.rank_bounded());
+    if let (Some((slot, map)), Some(ranks)) = (narrowest, ranks(entry, document.ranks.as_ref())) {
+        for &(index, rank) in ranks.value.iter().filter(|(_, rank)| *rank > map.max_rank()) {
+            report.add(&ranks.at.index(index), too_large(slot, map, rank));
         }
+    }
+    let wider =
+        maps.iter().find_map(|(slot, map)| Some((slot, map, own_rank(slot).filter(|rank| *rank > map.max_rank())?)));
+    if let Some((slot, map, rank)) = wider {
+        report.add(&place(document, entry, "rank_pattern"), too_large(slot, map, rank));
     }
     Some(targets.value.clone())
 }

@@ -7,6 +7,7 @@ use super::{Experiment, SpecErrors, read};
 use crate::hyper::Hyper;
 
 mod expansion;
+mod modules;
 
 /// A valid experiment with `rest` in place of the lines whose keys it gives.
 fn yaml(rest: &str) -> String {

@@ -28,7 +28,7 @@ pub fn runs_are_independent(case: &Case) {
         for (run, seed) in case.seeds().into_iter().enumerate() {
             let rows = run * ROWS..(run + 1) * ROWS;
             let mut plan = case.plan(&[seed]);
-            plan.runs[0].alpha = 8.0 + run as f64;
+            plan.runs[0].alpha = 8.0 + run as f64; // replaced where the map has its own
             let mut alone = case.base();
             attach(&mut [Slot::Linear(&mut alone)], &plan, &case.place())
                 .unwrap_or_else(|error| unreachable!("{error}"));
@@ -88,7 +88,7 @@ fn crowded(case: &Case) -> AdaptedLinear {
         let preset = preset::find(name).unwrap_or_else(|_| unreachable!("`{name}` is in the registry"));
         let variant = (preset.spec)(rank).check(None).unwrap_or_else(|problems| unreachable!("{problems:?}"));
         let runs = vec![RunPlan { init_seed: seed, alpha: 16.0 }];
-        StackPlan { variant, runs, targets: [super::NAME.to_owned()].into() }
+        StackPlan::new(variant, runs, [super::NAME.to_owned()].into())
     };
     for plan in [beside("dora", 1, 77), case.plan(&case.seeds()), beside("full", 0, 78)] {
         attach(&mut [Slot::Linear(&mut map)], &plan, &case.place())

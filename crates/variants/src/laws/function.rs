@@ -123,7 +123,8 @@ pub fn the_canonical_form_is_the_update(case: &Case) {
 
 /// Trained parameters are those of the published formula.
 pub fn parameters_follow_the_formula(case: &Case) {
-    let Some(formula) = case.preset.parameters.filter(|_| case.axis.name == super::DEFAULT.name) else { return };
+    let counts = case.axis.name == super::DEFAULT.name || (case.axis.own)(case.rank).rank.is_some();
+    let Some(formula) = case.preset.parameters.filter(|_| counts) else { return };
     let (mut map, spec) = (case.fresh(), case.spec());
     let trained: usize = map
         .owned(0)
@@ -162,15 +163,15 @@ pub fn the_update_scales_as_declared(case: &Case) {
         let update = |map: &AdaptedLinear| map.sum(0, &active) - map.base().0.unsqueeze::<3>();
         let scales: Vec<f64> = case
             .plan(&case.seeds())
-            .runs
-            .iter()
+            .alphas(super::NAME)
+            .into_iter()
             .enumerate()
-            .map(|(run, plan)| {
+            .map(|(run, alpha)| {
                 let rank = match &active {
                     Active::Prefix(ranks) => ranks[run],
                     _ => case.rank,
                 };
-                spec.scaling.at(plan.alpha, rank)
+                spec.scaling.at(alpha, rank)
             })
             .collect();
         let wanted = update(&unit) * case.place().tensor(scales, [case.runs, 1, 1]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use super::{Case, ROWS, SEQ};
+use super::{Case, ROWS, SEQ, TABLE};
 use crate::{
     embedding::AdaptedEmbedding,
     host::{plain, values},
@@ -13,8 +13,6 @@ use crate::{
     slot::{Slot, StackPlan, attach},
     stream::{self, Stream},
 };
-
-const TABLE: &str = "embeddings.word_embeddings";
 
 /// An embedding table with the case's stack, every owned tensor at random values; `None` where the variant does not
 /// adapt tables.

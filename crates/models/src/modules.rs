@@ -1,0 +1,414 @@
+//! What of a model is adapted, which maps have a rank and a scale of their own, and what trains in full beside the adapters.
+//!
+//! The fields are those of PEFT's `LoraConfig`, with its rules. A name is matched as it stands in a model with a head
+//! (`bert.encoder.layer.0.attention.self.query`); expressions may also match the name without the model's prefix.
+//!
+//! | field | what it does |
+//! |---|---|
+//! | `exclude_modules` | endings or an expression, as of targets; what they match is taken off the selected maps |
+//! | `layers_to_transform` | keeps the selected maps of these layers, counted from 0; with a list of targets alone, and not for a map that is named in full |
+//! | `layers_pattern` | what the list of layers is called, as an expression: `layer`, `layers`, `h`; by default any name before a number |
+//! | `rank_pattern`, `alpha_pattern` | expressions for the end of a name after a dot, or for the whole; the first that matches gives the map's `r` or `α`, so its scale is `α_map/r_map`, or `α_map/√r_map` |
+//! | `modules_to_save` | dotted endings of modules' names; everything in such a module trains in full, as each run's own copy |
+//!
+//! Where PEFT is silent or warns, an error is raised: a field that selects nothing, a layer that the model has not, a module that is
+//! adapted and trained in full. `modules_to_save` are matched at dots, as targets are; PEFT compares plain ends of strings there, so
+//! that its `norm` is also Llama's `input_layernorm`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use variants::{error::SpecProblem, role::Role, slot::MapPlan};
+
+use crate::{
+    config::{Config, Map, MapKind, Purpose},
+    error::ModelError,
+    target::Target,
+};
+
+/// What narrows targets, gives maps their own rank and scale, and names what trains in full.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Modules {
+    /// Maps that are not adapted although the targets select them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude_modules: Option<Target>,
+    /// Layers whose maps are adapted; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers_to_transform: Vec<usize>,
+    /// What the list of layers is called; empty for any name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers_pattern: Vec<String>,
+    /// Ranks by expression; the first that matches counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rank_pattern: Vec<(String, usize)>,
+    /// `α` by expression; the first that matches counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpha_pattern: Vec<(String, f64)>,
+    /// Modules that train in full.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules_to_save: Vec<String>,
+}
+
+/// The slots of a model that a plan means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selected {
+    /// Adapted maps, by full name.
+    pub maps: BTreeMap<String, Map>,
+    /// Their own ranks and scales, where they have any.
+    pub own: BTreeMap<String, MapPlan>,
+    /// Slots that train in full.
+    pub whole: BTreeSet<String>,
+}
+
+/// Layers that maps are taken from.
+pub(crate) struct Layers<'a> {
+    indices: &'a [usize],
+    /// Each has the index as its first group.
+    lists: Vec<Regex>,
+}
+
+impl Layers<'_> {
+    /// Whether the first list that a name is in has it in one of the layers.
+    pub(crate) fn hold(&self, name: &str) -> bool {
+        let found = self.lists.iter().find_map(|list| list.captures(name));
+        let index = found.and_then(|found| found.get(1)?.as_str().parse::<usize>().ok());
+        index.is_some_and(|index| self.indices.contains(&index))
+    }
+}
+
+fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// `` `x`, did you mean `y`? `` or `` `x` ``.
+fn guessed(name: &str, known: &BTreeSet<&str>) -> String {
+    suggested(name, nearest(name, known))
+}
+
+fn suggested(name: &str, near: Option<&str>) -> String {
+    match near {
+        Some(nearest) => format!("`{name}` (did you mean `{nearest}`?)"),
+        None => format!("`{name}`"),
+    }
+}
+
+/// The nearest of the known names, where one is near.
+pub(crate) fn nearest<'a>(name: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
+    let close = known.iter().map(|other| (strsim::damerau_levenshtein(name, other), *other)).min();
+    close.filter(|(distance, _)| *distance <= 2).map(|(_, other)| other)
+}
+
+/// Last parts of names.
+fn last_parts<'a>(names: impl IntoIterator<Item = &'a String>) -> BTreeSet<&'a str> {
+    names.into_iter().filter_map(|name| name.rsplit('.').next()).collect()
+}
+
+/// PEFT's rule of patterns: the end of a name after a dot, or the whole name.
+pub fn ending(pattern: &str) -> Result<Regex, String> {
+    Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).map_err(|error| bad(pattern, &error.to_string()))
+}
+
+/// A pattern that does not parse; the last line of the parser's reason says why.
+fn bad(pattern: &str, reason: &str) -> String {
+    let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
+    format!("`{pattern}` is not a valid regular expression: {reason}")
+}
+
+impl Modules {
+    /// Roles of the tensors of slots that train in full.
+    pub const ROLES: &'static [Role] = &[Role::Weight, Role::Bias, Role::Norm];
+
+    /// Whether every field has its default.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Roles that a stack has beside those of its composition.
+    pub fn roles(&self) -> &'static [Role] {
+        if self.modules_to_save.is_empty() { &[] } else { Self::ROLES }
+    }
+
+    /// The largest rank of a map where the others have `rank`.
+    pub fn largest_rank(&self, rank: usize) -> usize {
+        self.rank_pattern.iter().map(|(_, own)| *own).fold(rank, usize::max)
+    }
+
+    /// Every broken rule that needs no model to be seen.
+    pub fn check(&self, targets: Option<&Target>) -> Vec<SpecProblem> {
+        let mut problems = Vec::new();
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+        if let (Some(Target::Pattern(pattern)), false) = (targets, self.layers_to_transform.is_empty()) {
+            report(
+                "layers_to_transform",
+                format!(
+                    "layers_to_transform is given beside the targets `{pattern}`, but as in PEFT layers are chosen for a list of \
+                     endings alone; write targets as a list, or put the layers into an expression"
+                ),
+            );
+        }
+        if self.layers_to_transform.is_empty() && !self.layers_pattern.is_empty() {
+            report(
+                "layers_pattern",
+                "layers_pattern says what the layers of layers_to_transform are called, but that is not given; give it, or leave \
+                 both out"
+                    .to_owned(),
+            );
+        }
+        for pattern in &self.layers_pattern {
+            if let Err(rule) = ending(pattern) {
+                report("layers_pattern", rule);
+            }
+        }
+        for (field, pattern) in (self.rank_pattern.iter().map(|(pattern, _)| ("rank_pattern", pattern)))
+            .chain(self.alpha_pattern.iter().map(|(pattern, _)| ("alpha_pattern", pattern)))
+        {
+            if let Err(rule) = ending(pattern) {
+                report(field, rule);
+            }
+        }
+        for (pattern, rank) in self.rank_pattern.iter().filter(|(_, rank)| *rank == 0) {
+            report("rank_pattern", format!("the rank of `{pattern}` is `{rank}`, but must be at least 1"));
+        }
+        for (pattern, alpha) in self.alpha_pattern.iter().filter(|(_, alpha)| !alpha.is_finite() || *alpha == 0.0) {
+            report(
+                "alpha_pattern",
+                format!(
+                    "the alpha of `{pattern}` is `{alpha}`, but must be finite and not 0, or its maps have no effect"
+                ),
+            );
+        }
+        problems
+    }
+
+    /// The slots of a model that are adapted and that train in full; `targets` is none where nothing is adapted.
+    pub fn select(&self, targets: Option<&Target>, config: &Config) -> Result<Selected, Vec<SpecProblem>> {
+        let mut problems = self.check(targets);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut selected = Selected::default();
+        if let Some(targets) = targets {
+            match self.narrowed(targets, config) {
+                Ok(maps) => selected.maps = maps,
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            selected.own = self.own(&selected.maps, config, &mut problems);
+        }
+        match self.whole(config) {
+            Ok(whole) => selected.whole = whole,
+            Err(found) => problems.extend(found),
+        }
+        if problems.is_empty() {
+            problems.extend(twice(&selected, config));
+        }
+        if problems.is_empty() { Ok(selected) } else { Err(problems) }
+    }
+
+    /// The targets' maps in the chosen layers, without the excluded ones.
+    fn narrowed(&self, targets: &Target, config: &Config) -> Result<BTreeMap<String, Map>, SpecProblem> {
+        let layers = self.layers(config)?;
+        let mut maps =
+            targets.within(config, layers.as_ref()).map_err(|error| SpecProblem::new("targets", error.to_string()))?;
+        if maps.is_empty() {
+            return Err(SpecProblem::new(
+                "layers_to_transform",
+                format!(
+                    "none of the targets' maps is in layers {}; choose other layers, or other targets",
+                    self.layers_to_transform.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+                ),
+            ));
+        }
+        let Some(exclude) = &self.exclude_modules else { return Ok(maps) };
+        let excluded = exclude.names(config, None).map_err(|error| {
+            let rule = match error {
+                ModelError::NoTarget { patterns, known } => {
+                    let missed = patterns.iter().map(|(pattern, near)| suggested(pattern, near.as_deref()));
+                    let missed = missed.collect::<Vec<_>>().join(", ");
+                    format!("{missed} matches no map of this model; its maps end in {}", known.join(", "))
+                }
+                ModelError::BadPattern { pattern, reason } => bad(&pattern, &reason),
+                other => other.to_string(),
+            };
+            SpecProblem::new("exclude_modules", rule)
+        })?;
+        let before = maps.len();
+        maps.retain(|name, _| !excluded.contains(name));
+        let rule = if maps.is_empty() {
+            format!("exclude_modules takes off every one of the {before} maps that the targets select; leave some")
+        } else if maps.len() == before {
+            let known = last_parts(maps.keys());
+            format!("exclude_modules matches none of the targets' maps, which end in {}; leave it out", quoted(known))
+        } else {
+            return Ok(maps);
+        };
+        Err(SpecProblem::new("exclude_modules", rule))
+    }
+
+    fn layers(&self, config: &Config) -> Result<Option<Layers<'_>>, SpecProblem> {
+        if self.layers_to_transform.is_empty() {
+            return Ok(None);
+        }
+        let count = config.layers();
+        if let Some(index) = self.layers_to_transform.iter().find(|index| **index >= count) {
+            return Err(SpecProblem::new(
+                "layers_to_transform",
+                format!("layer is `{index}`, but this model has {count}, counted from 0; use 0..={}", count - 1),
+            ));
+        }
+        let any = [r"[^.]*".to_owned()];
+        let patterns = if self.layers_pattern.is_empty() { &any[..] } else { &self.layers_pattern };
+        let lists: Vec<Regex> =
+            patterns.iter().filter_map(|list| Regex::new(&format!(r"^.*\.(?:{list})\.(\d+)\.")).ok()).collect();
+        let names: Vec<String> = config.maps().into_keys().map(|name| config.full(&name)).collect();
+        if !names.iter().any(|name| lists.iter().any(|list| list.is_match(name))) {
+            let given = quoted(patterns.iter().map(String::as_str));
+            let list = config.layer_list();
+            return Err(SpecProblem::new(
+                "layers_pattern",
+                format!("{given} is no list of layers of this model, whose list is `{list}`; use that or leave it out"),
+            ));
+        }
+        Ok(Some(Layers { indices: &self.layers_to_transform, lists }))
+    }
+
+    /// Ranks and scales of the maps that have their own.
+    fn own(
+        &self,
+        maps: &BTreeMap<String, Map>,
+        config: &Config,
+        problems: &mut Vec<SpecProblem>,
+    ) -> BTreeMap<String, MapPlan> {
+        let ranks = first_matches("rank_pattern", &self.rank_pattern, maps, config, problems);
+        let alphas = first_matches("alpha_pattern", &self.alpha_pattern, maps, config, problems);
+        let names = ranks.keys().chain(alphas.keys()).collect::<BTreeSet<_>>().into_iter();
+        names
+            .map(|name| (name.clone(), MapPlan { rank: ranks.get(name).copied(), alpha: alphas.get(name).copied() }))
+            .collect()
+    }
+
+    /// Slots inside the modules that train in full.
+    fn whole(&self, config: &Config) -> Result<BTreeSet<String>, Vec<SpecProblem>> {
+        let slots = slots(config);
+        let paths: BTreeSet<String> = slots.iter().flat_map(|slot| around(&config.full(slot))).collect();
+        let known: BTreeSet<&str> =
+            last_parts(&paths).into_iter().filter(|part| part.parse::<usize>().is_err()).collect();
+        let (mut whole, mut problems) = (BTreeSet::new(), Vec::new());
+        for module in &self.modules_to_save {
+            let dotted = format!(".{module}");
+            let means = |path: &String| path == module || path.ends_with(&dotted);
+            let found: Vec<&String> =
+                slots.iter().filter(|slot| around(&config.full(slot)).iter().any(means)).collect();
+            let head = config.head_names().iter().any(|name| around(name).iter().any(means));
+            if head && found.is_empty() {
+                problems.push(SpecProblem::new(
+                    "modules_to_save",
+                    format!("`{module}` is the task's head, which every run trains and saves; leave it out"),
+                ));
+            } else if found.is_empty() {
+                problems.push(SpecProblem::new(
+                    "modules_to_save",
+                    format!(
+                        "{} is no module that can train here; names of modules end in {}",
+                        guessed(module, &known),
+                        quoted(known.iter().copied())
+                    ),
+                ));
+            }
+            whole.extend(found.into_iter().cloned());
+        }
+        // Where a fused map and its parts are meant, the map is.
+        let wholes = whole.clone();
+        let maps = config.maps();
+        whole.retain(|slot| match maps.get(slot).map(|map| &map.kind) {
+            Some(MapKind::Part(fused)) => !wholes.contains(fused),
+            _ => true,
+        });
+        if problems.is_empty() { Ok(whole) } else { Err(problems) }
+    }
+}
+
+/// Every slot of a backbone, by full name.
+fn slots(config: &Config) -> BTreeSet<String> {
+    let names = config.wanted(Purpose::Classify).into_iter();
+    let mut slots: BTreeSet<String> =
+        names.filter_map(|tensor| Some(tensor.name.strip_suffix(".weight")?.to_owned())).collect();
+    slots.extend(config.maps().into_keys());
+    slots
+}
+
+/// A name and the names of the modules around it.
+fn around(name: &str) -> Vec<String> {
+    let ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
+    ends.map(|end| name[..end].to_owned()).collect()
+}
+
+/// Slots that are adapted and train in full, or that are fused with one that is.
+fn twice(selected: &Selected, config: &Config) -> Option<SpecProblem> {
+    let rule = "modules_to_save";
+    if let Some(slot) = selected.whole.iter().find(|slot| selected.maps.contains_key(*slot)) {
+        return Some(SpecProblem::new(
+            rule,
+            format!(
+                "`{slot}` is a target and would also train in full; leave it out of modules_to_save, or out of the targets (by \
+                 exclude_modules)"
+            ),
+        ));
+    }
+    let maps = config.maps();
+    let used = || selected.whole.iter().chain(selected.maps.keys());
+    let fused = |slot: &String| match &maps.get(slot)?.kind {
+        MapKind::Part(whole) if used().any(|other| other == whole) => Some((slot.clone(), whole.clone())),
+        _ => None,
+    };
+    let (part, whole) = used().find_map(fused)?;
+    Some(SpecProblem::new(
+        rule,
+        format!("`{whole}` and its part `{part}` are both named, by targets or modules_to_save; leave one of them out"),
+    ))
+}
+
+/// The value of the first pattern that matches each map.
+fn first_matches<T: Copy>(
+    field: &str,
+    patterns: &[(String, T)],
+    maps: &BTreeMap<String, Map>,
+    config: &Config,
+    problems: &mut Vec<SpecProblem>,
+) -> BTreeMap<String, T> {
+    let mut found = BTreeMap::new();
+    let mut met = BTreeSet::new();
+    for (pattern, value) in patterns {
+        let Ok(regex) = ending(pattern) else { continue };
+        let matching: Vec<&String> =
+            maps.keys().filter(|name| regex.is_match(&config.full(name)) || regex.is_match(name)).collect();
+        let free: Vec<&String> = matching.iter().copied().filter(|name| !met.contains(*name)).collect();
+        if matching.is_empty() {
+            let known = last_parts(maps.keys());
+            problems.push(SpecProblem::new(
+                field,
+                format!(
+                    "{} matches no adapted map; the adapted maps end in {}",
+                    guessed(pattern, &known),
+                    quoted(known.iter().copied())
+                ),
+            ));
+        } else if free.is_empty() {
+            problems.push(SpecProblem::new(
+                field,
+                format!(
+                    "every map that `{pattern}` matches is matched by an expression before it, and the first counts; put it \
+                     before that, or leave it out"
+                ),
+            ));
+        }
+        for name in free {
+            met.insert(name.clone());
+            found.insert(name.clone(), *value);
+        }
+    }
+    found
+}

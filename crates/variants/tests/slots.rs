@@ -1,0 +1,212 @@
+//! What a stack plan says of single slots: ranks and scales of their own, and slots that train in full.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::collections::BTreeSet;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use variants::{
+    adapted::AdaptedLinear,
+    embedding::AdaptedEmbedding,
+    host::{Place, values},
+    norm::AdaptedNorm,
+    pass::{Active, Pass, StackPass},
+    preset,
+    role::Role,
+    slot::{MapPlan, RunPlan, Slot, StackPlan, attach},
+    stream::{self, Stream},
+};
+
+const D: usize = 6;
+
+fn place() -> Place {
+    Place::new(&Device::flex(), DType::F64)
+}
+
+fn drawn<const N: usize>(name: &str, shape: [usize; N]) -> Tensor<N> {
+    let n = shape.iter().product();
+    place().tensor(stream::normal(&mut stream::generator(5, Stream::Data, name), n, 0.5), shape)
+}
+
+/// Two maps, a norm and a table.
+#[derive(Clone)]
+struct Slots {
+    first: AdaptedLinear,
+    second: AdaptedLinear,
+    norm: AdaptedNorm,
+    table: AdaptedEmbedding,
+}
+
+impl Slots {
+    fn new() -> Self {
+        let map = |name: &str| AdaptedLinear::new(name, drawn(name, [D, D]), Some(drawn("bias", [D])));
+        Self {
+            first: map("layer.0.query"),
+            second: map("layer.0.value"),
+            norm: AdaptedNorm::new("layer.0.norm", drawn("gamma", [D]), drawn("beta", [D]), 1e-5),
+            table: AdaptedEmbedding::new("words", drawn("words", [9, D])),
+        }
+    }
+
+    fn with(plan: &StackPlan) -> Self {
+        let mut slots = Self::new();
+        attach(&mut slots.all(), plan, &place()).unwrap();
+        slots
+    }
+
+    fn all(&mut self) -> Vec<Slot<'_>> {
+        vec![
+            Slot::Embedding(&mut self.table),
+            Slot::Linear(&mut self.first),
+            Slot::Linear(&mut self.second),
+            Slot::Norm(&mut self.norm),
+        ]
+    }
+
+    /// Every tensor: name, role, shape and values.
+    fn owned(&mut self) -> Vec<(String, Role, [usize; 3], Vec<f64>)> {
+        let mut all = Vec::new();
+        for slot in self.all() {
+            let name = slot.name().to_owned();
+            let owned = slot.into_owned(0).into_iter();
+            all.extend(owned.map(|o| (format!("{name}.{}", o.name), o.role, o.tensor.dims(), values(o.tensor))));
+        }
+        all
+    }
+
+    fn forward(&self) -> Vec<f64> {
+        let pass = Pass { stacks: vec![StackPass::plain(2)] };
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![3i64, 0, 8, 8], [4, 1]), &place().device);
+        let x = self.table.forward(ids, &pass);
+        let x = self.norm.forward(self.first.forward(x, &pass), &pass);
+        values(&self.second.forward(x, &pass))
+    }
+}
+
+fn plan(preset: &str, rank: usize, targets: &[&str]) -> StackPlan {
+    let variant = (preset::find(preset).unwrap().spec)(rank).check(None).unwrap();
+    let runs = vec![RunPlan { init_seed: 3, alpha: 6.0 }, RunPlan { init_seed: 4, alpha: 12.0 }];
+    StackPlan::new(variant, runs, targets.iter().map(|name| (*name).to_owned()).collect())
+}
+
+#[test]
+fn a_map_has_its_own_rank_and_scale_and_the_others_the_stacks() {
+    let mut plan = plan("lora", 2, &["layer.0.query", "layer.0.value", "words"]);
+    plan.maps.insert("layer.0.query".to_owned(), MapPlan { rank: Some(4), alpha: Some(10.0) });
+    plan.maps.insert("words".to_owned(), MapPlan { rank: Some(1), alpha: None });
+    let mut slots = Slots::with(&plan);
+    let shapes: Vec<_> = slots.owned().into_iter().map(|(name, _, [_, rows, cols], _)| (name, [rows, cols])).collect();
+    let wanted = [
+        ("words.a", [9, 1]),
+        ("words.b", [1, D]),
+        ("layer.0.query.a", [D, 4]),
+        ("layer.0.query.b", [4, D]),
+        ("layer.0.value.a", [D, 2]),
+        ("layer.0.value.b", [2, D]),
+    ];
+    assert_eq!(shapes, wanted.map(|(name, shape)| (name.to_owned(), shape)));
+    assert_eq!((slots.first.rank(0), slots.second.rank(0)), (Some(4), Some(2)));
+    assert_eq!(slots.first.alphas(0).unwrap(), [10.0, 10.0]);
+    assert_eq!(slots.second.alphas(0).unwrap(), [6.0, 12.0]);
+    // A component's first values depend on neither its map's rank nor the others'.
+    let first = |slots: &mut Slots| slots.owned().into_iter().find(|(name, ..)| name == "layer.0.query.a").unwrap();
+    let (_, _, _, wide) = first(&mut slots);
+    plan.maps.clear();
+    let (_, _, _, narrow) = first(&mut Slots::with(&plan));
+    let head = |a: &[f64], rank: usize| a.chunks(rank).flat_map(|row| row[..2].to_vec()).collect::<Vec<_>>();
+    assert_eq!(head(&wide, 4), head(&narrow, 2));
+}
+
+#[test]
+fn a_map_at_its_own_rank_is_the_map_of_a_stack_at_that_rank() {
+    let targets = ["layer.0.query", "words"];
+    let (mut own, mut shared) = (plan("lora", 2, &targets), plan("lora", 3, &targets));
+    for name in targets {
+        own.maps.insert(name.to_owned(), MapPlan { rank: Some(3), alpha: Some(5.0) });
+    }
+    shared.runs.iter_mut().for_each(|run| run.alpha = 5.0);
+    let (mut own, mut shared) = (Slots::with(&own), Slots::with(&shared));
+    assert_eq!(own.owned(), shared.owned());
+    // Away from the start, where the scale shows.
+    for slots in [&mut own, &mut shared] {
+        for slot in slots.all() {
+            slot.into_owned(0).into_iter().for_each(|o| *o.tensor = o.tensor.clone() + 0.3);
+        }
+    }
+    assert_eq!(own.forward(), shared.forward());
+}
+
+#[test]
+fn a_map_that_is_narrower_than_a_cut_keeps_all_it_has() {
+    let mut plan = plan("lora", 4, &["layer.0.query", "layer.0.value", "words"]);
+    plan.maps.insert("layer.0.value".to_owned(), MapPlan { rank: Some(2), alpha: None });
+    plan.maps.insert("words".to_owned(), MapPlan { rank: Some(1), alpha: None });
+    let mut slots = Slots::with(&plan);
+    for slot in slots.all() {
+        slot.into_owned(0).into_iter().for_each(|o| *o.tensor = drawn(o.name, o.tensor.dims()));
+    }
+    let weights = |slots: &Slots, active: &Active| {
+        [values(&slots.first.weight(0, active)), values(&slots.second.weight(0, active))]
+    };
+    let whole = weights(&slots, &Active::All);
+    let cut = weights(&slots, &Active::Truncated(3));
+    assert!(cut[0] != whole[0] && cut[1] == whole[1]);
+    let words = values(&slots.table.merged(0, 1, &Active::All));
+    assert_eq!(values(&slots.table.merged(0, 1, &Active::Truncated(3))), words);
+    slots.all().iter_mut().for_each(|slot| slot.compress(0, 3));
+    assert_eq!((slots.first.rank(0), slots.second.rank(0)), (Some(3), Some(2)));
+    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12);
+    // An approximation at the full rank is the update itself, up to the rounding of an SVD.
+    assert!(close(&weights(&slots, &Active::All)[1], &whole[1]));
+    assert!(close(&values(&slots.table.merged(0, 1, &Active::All)), &words));
+}
+
+#[test]
+fn what_trains_whole_is_what_full_fine_tuning_copies_there() {
+    let mut full = Slots::with(&plan("full", 0, &[]));
+    for whole in ["layer.0.query", "layer.0.norm", "words"] {
+        let mut plan = plan("lora", 2, &["layer.0.value"]);
+        plan.whole = BTreeSet::from([whole.to_owned()]);
+        let mut slots = Slots::with(&plan);
+        let of = |all: Vec<(String, Role, [usize; 3], Vec<f64>)>, prefix: &str| -> Vec<_> {
+            all.into_iter().filter(|(name, ..)| name.starts_with(prefix)).collect()
+        };
+        let here = of(slots.owned(), whole);
+        assert_eq!(here, of(full.owned(), whole));
+        assert!(!here.is_empty());
+        let roles: Vec<_> = slots.owned().into_iter().filter(|(name, ..)| !name.starts_with(whole)).collect();
+        assert!(roles.iter().all(|(name, role, ..)| name.starts_with("layer.0.value") && *role < Role::Lambda));
+        // The copies start as the base and then act, run by run, on what is merged too.
+        // A copy's bias is added after the product, the base's within it: the last bits may differ.
+        let close = |y: &[f64], z: &[f64]| y.iter().zip(z).all(|(y, z)| (y - z).abs() <= 1e-12 * (1.0 + z.abs()));
+        assert!(close(&slots.forward(), &Slots::with(&self::plan("head_only", 0, &[])).forward()));
+        for slot in slots.all() {
+            for owned in slot.into_owned(0) {
+                let noise = drawn(owned.name, owned.tensor.dims());
+                *owned.tensor = owned.tensor.clone() + noise;
+            }
+        }
+        let y = slots.forward();
+        for run in 0..2 {
+            let mut merged = slots.clone();
+            merged.all().iter_mut().for_each(|slot| slot.merge(0, run, &Active::All));
+            attach(&mut merged.all(), &self::plan("head_only", 0, &[]), &place()).unwrap();
+            let z = merged.forward();
+            let rows = run * 2 * D..(run + 1) * 2 * D;
+            assert!(close(&y[rows.clone()], &z[rows]));
+        }
+    }
+}
+
+#[test]
+fn stacks_are_shared_by_equal_plans_alone() {
+    let targets = ["layer.0.query", "layer.0.value"];
+    let (one, mut other) = (plan("lora", 2, &targets), plan("lora", 2, &targets));
+    other.runs.truncate(1);
+    assert!(one.is_like(&other));
+    let own = MapPlan { rank: None, alpha: Some(1.0) };
+    other.maps.insert("layer.0.query".to_owned(), own);
+    assert!(!one.is_like(&other));
+    let mut whole = plan("lora", 2, &targets);
+    whole.whole.insert("layer.0.norm".to_owned());
+    assert!(!one.is_like(&whole));
+}
