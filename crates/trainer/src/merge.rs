@@ -454,7 +454,7 @@ fn plain_network(config: &Config, weights: &Weights, card: &Card, place: &Place)
         .check(None)
         .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
     let runs = vec![RunPlan { init_seed: 0, alpha: 1.0 }];
-    let plan = StackPlan { variant, runs, targets: BTreeSet::new() };
+    let plan = StackPlan::new(variant, runs, BTreeSet::new());
     let head = if is_text {
         Head::Causal
     } else {
