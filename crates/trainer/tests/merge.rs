@@ -70,10 +70,17 @@ fn checkpoint(root: &Path, arch: &str) -> String {
             std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
         }
     }
-    let words: Vec<String> =
-        (0..60).map(|id| if id == 1 { "\"<unk>\": 1".into() } else { format!("\"w{id}\": {id}") }).collect();
+    let words: Vec<String> = (0..60)
+        .map(|id| match id {
+            0 => "\"<|endoftext|>\": 0".to_owned(),
+            1 => "\"<unk>\": 1".to_owned(),
+            id => format!("\"w{id}\": {id}"),
+        })
+        .collect();
     let json = format!(
-        r#"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        r#"{{"version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [{{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}}],
         "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
         "model": {{"type": "WordLevel", "vocab": {{{}}}, "unk_token": "<unk>"}}}}"#,
         words.join(", ")
@@ -346,6 +353,27 @@ fn decoders_merge_parts_wholes_and_heads() {
             keep(folder, name, &expected, &unmerged);
         }
     }
+}
+
+/// A run on text is compared on the tokens that its own dev split learns, where that is at hand.
+#[test]
+fn texts_are_compared_on_their_own_split() {
+    let root = tempfile::tempdir().unwrap();
+    let library = Library::new(place());
+    let model = checkpoint(root.path(), "llama");
+    for name in ["train.txt", "dev.txt"] {
+        std::fs::write(root.path().join(name), "w5 w6||w7 w8 w9\nw10||w11 w12\n".repeat(10)).unwrap();
+    }
+    let dora = (preset::find("dora").unwrap().spec)(2);
+    let plan = CellPlan { data: Some(root.path().display().to_string()), ..plan(&model, &["q_proj"], dora, true) };
+    let (file, _) = saved(root.path(), "text", &plan, &library, moved(6));
+    let out = root.path().join("out");
+    let of = |rows| merge(&Request { rows, ..request(&file, &out, Width::F32) }, &library);
+    let report = of(Rows::Any).unwrap();
+    assert!(report.compared_on == "dev of `e2e`" && report.checks[0].difference < 1e-4, "{report:?}");
+    assert!((16..=16 * 5).contains(&report.compared), "positions of 16 rows: {report:?}");
+    let error = of(Rows::Split("tset".into())).unwrap_err().to_string();
+    assert!(error.contains("no split `tset`; it has `dev`"), "{error}");
 }
 
 /// Every preset on the embedded base in every width. Tolerances: f32 1e-4, a few rounding errors of five layers; f16 and bf16 keep 11
