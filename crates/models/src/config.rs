@@ -250,6 +250,11 @@ impl Config {
         if table { MapKind::Table } else { MapKind::Linear }
     }
 
+    /// The parts of a map that computes several in one, in the order of its columns.
+    pub fn parts(&self, whole: &str) -> Option<[String; 3]> {
+        (matches!(self, Self::Gpt2(_)) && whole.ends_with(gpt2::FUSED)).then(|| gpt2::parts(whole))
+    }
+
     /// GPT-2's `Conv1D` keeps `[d_in, d_out]` in the file, torch's `Linear` `[d_out, d_in]`.
     fn stores_inputs_first(&self) -> bool {
         matches!(self, Self::Gpt2(_))

@@ -19,7 +19,7 @@ use crate::{
     cell::{Cell, CellPlan},
     error::TrainError,
     library::Library,
-    state::{decode, encode},
+    state::{self, decode},
 };
 
 /// What the file says beside its tensors.
@@ -55,10 +55,15 @@ pub fn broken(network: &mut Network) -> Option<String> {
     network.owned(0).into_iter().find(|named| !finite(named)).map(|named| named.name)
 }
 
+/// An adapter as the bytes of its file.
+pub fn encode(card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> Result<Vec<u8>, TrainError> {
+    let text = serde_json::to_string(card).unwrap_or_else(|error| unreachable!("a card is JSON: {error}"));
+    state::encode(tensors, "adapter", &text)
+}
+
 /// Writes an adapter, whole or not at all; returns the file's size in bytes.
 pub fn save(path: &Path, card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> Result<u64, TrainError> {
-    let text = serde_json::to_string(card).unwrap_or_else(|error| unreachable!("a card is JSON: {error}"));
-    let bytes = encode(tensors, "adapter", &text)?;
+    let bytes = encode(card, tensors)?;
     write_atomic(path, &bytes)?;
     Ok(bytes.len() as u64)
 }
@@ -102,6 +107,23 @@ pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(C
             card.plan.model, card.model_hash
         )));
     }
+    let network = assemble(&card, &mut tensors, library).map_err(|error| match error {
+        TrainError::Damaged { reason, .. } => damaged(reason),
+        other => other,
+    })?;
+    match tensors.keys().next() {
+        Some(extra) => Err(damaged(format!("`{extra}` belongs to nothing in its recipe"))),
+        None => Ok((card, network)),
+    }
+}
+
+/// The network of a card with these tensors, which are taken; what is wrong with them comes as [`TrainError::Damaged`] without a path.
+pub fn assemble(
+    card: &Card,
+    tensors: &mut BTreeMap<String, Tensor<3>>,
+    library: &Library,
+) -> Result<Network, TrainError> {
+    let damaged = |reason: String| TrainError::Damaged { path: std::path::PathBuf::new(), reason };
     let plan = stack_plan(&card.plan, &card.cell, library)?;
     let mut network = library.network(&card.plan, &[(plan, vec![card.outputs])])?;
     if card.drawn.is_some() && card.drawn != drawn(&network) {
@@ -118,10 +140,7 @@ pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(C
         }
         *owned.tensor = tensor;
     }
-    match tensors.keys().next() {
-        Some(extra) => Err(damaged(format!("`{extra}` belongs to nothing in its recipe"))),
-        None => Ok((card, network)),
-    }
+    Ok(network)
 }
 
 /// The cell a card describes.

@@ -31,7 +31,20 @@ pub enum Cut {
 /// Reads the adapter in `path` and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
 /// computes what the trained one computes when it is read out there.
 pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library) -> Result<u64, TrainError> {
-    let (card, mut network) = adapter::load(path, library)?;
+    let (card, tensors) = cut_to(path, None, rank, cut, library)?;
+    std::fs::create_dir_all(out).map_err(|source| TrainError::Io { path: out.to_owned(), source })?;
+    adapter::save(&out.join("adapter.safetensors"), &card, &tensors)
+}
+
+/// The card and the tensors of [`at_rank`]; the base lies where `model` says, if not where it lay in training.
+pub fn cut_to(
+    path: &Path,
+    model: Option<&str>,
+    rank: usize,
+    cut: Cut,
+    library: &Library,
+) -> Result<(Card, BTreeMap<String, Tensor<3>>), TrainError> {
+    let (card, mut network) = adapter::load_on(path, model, library)?;
     let refused = |reason: String| TrainError::Foreign { path: path.to_owned(), reason };
     let spec = card.plan.variant.clone();
     let (variant, tensors) = match cut {
@@ -89,8 +102,7 @@ pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library
     if cut == Cut::Prefix {
         card.drawn = adapter::drawn(&network).filter(|_| rank == card.plan.variant.rank);
     }
-    std::fs::create_dir_all(out).map_err(|source| TrainError::Io { path: out.to_owned(), source })?;
-    adapter::save(&out.join("adapter.safetensors"), &card, &tensors)
+    Ok((card, tensors))
 }
 
 /// Every tensor, those that count components cut to the first `rank`.

@@ -15,6 +15,9 @@ use crate::{
     update::{Change, MapUpdate, Updates},
 };
 
+pub mod export;
+pub mod import;
+mod layout;
 pub mod write;
 
 pub(crate) const CONFIG: &str = "adapter_config.json";
@@ -56,7 +59,7 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
     if config.peft_type != "LORA" || config.use_dora {
         let kind = if config.use_dora { "DoRA" } else { &config.peft_type };
         let reason = format!(
-            "peft_type is `{kind}`, but only plain LoRA and rsLoRA adapters are read; convert it with PEFT first"
+            "peft_type is `{kind}`, but only plain LoRA and rsLoRA adapters are read as they lie; make it a run's adapter with `lora-lab import` first"
         );
         return Err(foreign(&config_path, reason));
     }
