@@ -52,6 +52,8 @@ pub(crate) enum Command {
     /// Write a trained adapter as a plain one of a smaller rank: a DyLoRA adapter at any rank it was trained for, any
     /// additive one by its best approximation.
     Export(Export),
+    /// Make an adapter that PEFT trained one of this program.
+    Import(Import),
     /// Fold a trained adapter into its base: a checkpoint that transformers opens, and how far its logits moved.
     Merge(Merge),
     /// Combine several adapters into one LoRA in PEFT's format: sums, TIES, DARE, pruning, in the space of the updates.
@@ -182,19 +184,20 @@ pub(crate) struct Eval {
 Examples:
   lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --split test --submission glue_upload
   lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --data CoLA/dev.tsv --out logits.safetensors
+  lora-lab predict --adapter peft_folder --model path/to/base --task cola --data CoLA/dev.tsv --out logits.safetensors
   lora-lab predict --model path/to/finetuned --task rte --data RTE/dev.tsv --out logits.safetensors
   lora-lab predict --adapter results/e2e/runs/e2e-lora-r4-s0 --split test --out texts.jsonl
 
 The file of logits has `logits` [rows, outputs] and `labels` [rows] (NaN where unknown), f32. A file's rows are read in the layout
 of the run's task. Metrics go to stdout where every label is known.")]
 pub(crate) struct Predict {
-    /// A run's folder, or its adapter.safetensors.
+    /// A run's folder, its adapter.safetensors, or a folder that PEFT wrote.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// A checkpoint with a classification head; beside `--adapter`, where its base lies now.
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
-    /// A task of GLUE, for a checkpoint without adapter.
+    /// A task of GLUE, for a checkpoint without adapter and for a folder that PEFT wrote.
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
     /// Rows to predict.
@@ -219,19 +222,81 @@ pub(crate) struct Predict {
 #[command(after_help = "\
 Examples:
   lora-lab export results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 3 --out my_adapter
-  lora-lab eval my_adapter                         the same numbers as `eval RUN --rank 3`")]
+  lora-lab eval my_adapter                         the same numbers as `eval RUN --rank 3`
+  lora-lab export results/glue/runs/cola-lora-r8-s0 --to peft --out for_peft
+  lora-lab export results/glue/runs/cola-vera-r256-s0 --to peft --svd --rank 16 --out as_lora
+
+A folder for PEFT has adapter_config.json and adapter_model.safetensors; `PeftModel.from_pretrained(base, FOLDER)` opens it. LoRA, rsLoRA,
+LoRA+, LoRA-FA, DyLoRA, DoRA, VeRA and AdaLoRA keep their numbers; PiSSA, MiLoRA and OLoRA become LoRA of twice the rank, or keep their
+factors with `--residual`. With `--svd --rank R` any update becomes a plain LoRA, and stdout says what each map lost by it.")]
 pub(crate) struct Export {
     /// An adapter file, or the folder it lies in.
     pub adapter: PathBuf,
-    /// The rank of the new adapter.
+    /// The format of the new adapter.
+    #[arg(long, value_name = "FORMAT", default_value = "lora-lab")]
+    pub to: FormatName,
+    /// The rank of the new adapter; with `--to peft` its own by default.
     #[arg(long)]
-    pub rank: usize,
-    /// Folder for the new adapter.safetensors.
+    pub rank: Option<usize>,
+    /// Folder for the new adapter; for PEFT new, empty, or an earlier output of this command.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Take the best approximation of the update instead of its first components.
-    #[arg(long)]
+    #[arg(long, requires = "rank")]
     pub svd: bool,
+    /// For PEFT: write the factors of PiSSA or OLoRA alone; PEFT takes their start off the base when it opens them.
+    #[arg(long, conflicts_with = "svd")]
+    pub residual: bool,
+    /// Where the base lies now, if elsewhere than in training.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+}
+
+/// Formats of adapters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// adapter.safetensors of this program.
+    LoraLab,
+    /// adapter_config.json and adapter_model.safetensors of Hugging Face PEFT.
+    Peft,
+}
+
+/// `import`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab import peft_folder --model models/all-MiniLM-L6-v2 --task cola --out cola_adapter
+  lora-lab predict --adapter cola_adapter --data CoLA/dev.tsv --out logits.safetensors
+  lora-lab import e2e_folder --experiment experiments/lora_e2e_gpt2.yaml --task e2e --out e2e_adapter
+
+LORA (with rsLoRA, DoRA, PiSSA, OLoRA), ADALORA and VERA are read. The folder does not say what it was trained for: give the task, one of
+GLUE or of an experiment's. A folder that `export --to peft` wrote knows it.")]
+pub(crate) struct Import {
+    /// A folder that PEFT wrote.
+    pub folder: PathBuf,
+    /// Folder for the adapter; new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What the adapter is for, and where its base lies.
+    #[command(flatten)]
+    pub purpose: PurposeArgs,
+}
+
+/// What a folder that PEFT wrote does not say.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PurposeArgs {
+    /// The base, if not where adapter_config.json says.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// The task that it was trained for.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// The suite of the task.
+    #[arg(long, default_value = "glue", conflicts_with = "experiment")]
+    pub suite: String,
+    /// An experiment whose suite and data the task is from.
+    #[arg(long, value_name = "FILE", requires = "task")]
+    pub experiment: Option<PathBuf>,
 }
 
 /// `merge`

@@ -6,6 +6,7 @@ mod combine;
 mod eval;
 mod export;
 mod figures;
+mod import;
 mod list;
 mod merge;
 mod paper;
@@ -32,6 +33,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
         Command::Export(what) => export::run(&what),
+        Command::Import(what) => import::run(&what),
         Command::Combine(what) => combine::run(&what),
         Command::Merge(what) => merge::run(&what),
         Command::Predict(what) => predict::run(&what),

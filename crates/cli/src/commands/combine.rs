@@ -85,7 +85,7 @@ fn method(args: &Combine) -> Result<Method, String> {
 }
 
 /// One line per map, and one for all together.
-fn table(report: &Report) -> String {
+pub(super) fn table(report: &Report) -> String {
     let share = |lost: f64, norm: f64| if norm > 0.0 { lost / norm } else { 0.0 };
     let mut out = String::from("map,rank,norm,lost,lost_share\n");
     for map in &report.maps {

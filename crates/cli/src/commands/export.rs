@@ -1,24 +1,73 @@
-//! `export`: a trained adapter as a plain one of a smaller rank.
+//! `export`: a trained adapter as a smaller one, or in PEFT's format.
 
 use burn::tensor::{DType, Device};
 use trainer::{
+    adapter,
+    combine::{Input, Request as Combination, combine, kernel::Method},
     export::{Cut, at_rank},
     library::Library,
+    peft::export::{Request, export},
 };
 use variants::host::Place;
 
 use crate::{
-    args::Export,
-    terminal::{Failure, note},
+    args::{Export, FormatName},
+    terminal::{Failure, note, print, unwritten},
 };
 
-/// Writes the smaller adapter.
+/// Writes the new adapter.
 pub(super) fn run(args: &Export) -> Result<(), Failure> {
-    let path = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
     let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    match args.to {
+        FormatName::LoraLab => smaller(args, &library),
+        FormatName::Peft if args.svd => approximated(args, &library),
+        FormatName::Peft => {
+            let Export { adapter, model, rank, residual, out, .. } = args;
+            let request = Request { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out };
+            let report = export(&request, &library).map_err(unwritten)?;
+            let labels =
+                report.outputs.map(|outputs| format!("; open its base with num_labels={outputs}")).unwrap_or_default();
+            note(&format!(
+                "wrote {} with {} maps to {} ({} bytes){labels}",
+                report.kind,
+                report.maps,
+                out.display(),
+                report.bytes
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// An adapter of this program at a rank.
+fn smaller(args: &Export, library: &Library) -> Result<(), Failure> {
+    let Some(rank) = args.rank else {
+        return Err(Failure::Input("`--to lora-lab` needs `--rank`, the rank of the new adapter".to_owned()));
+    };
+    if args.residual || args.model.is_some() {
+        return Err(Failure::Input("`--residual` and `--model` are for `--to peft`; leave them out".to_owned()));
+    }
+    let path = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
     let cut = if args.svd { Cut::Svd } else { Cut::Prefix };
-    let bytes =
-        at_rank(&path, args.rank, cut, &args.out, &library).map_err(|error| Failure::Input(error.to_string()))?;
+    let bytes = at_rank(&path, rank, cut, &args.out, library).map_err(|error| Failure::Input(error.to_string()))?;
     note(&format!("wrote {} ({bytes} bytes)", args.out.join("adapter.safetensors").display()));
     Ok(())
+}
+
+/// A plain LoRA of any update, with what it costs.
+fn approximated(args: &Export, library: &Library) -> Result<(), Failure> {
+    if args.model.is_some() {
+        return Err(Failure::Input(
+            "`--model` does not go with `--svd`; make its base lie where it lay in training".to_owned(),
+        ));
+    }
+    let file = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
+    let (card, _) = adapter::load(&file, library).map_err(|error| Failure::Input(error.to_string()))?;
+    let inputs = [Input { path: args.adapter.clone(), weight: 1.0 }];
+    let head = card.plan.text().is_none().then_some(args.adapter.as_path());
+    let method = Method::Svd { rank: args.rank.unwrap_or_default() };
+    let report = combine(&Combination { inputs: &inputs, method, head, out: &args.out }, library).map_err(unwritten)?;
+    report.notes.iter().for_each(|line| note(line));
+    note(&format!("wrote LORA with {} maps to {}", report.maps.len(), args.out.display()));
+    print(&super::combine::table(&report))
 }

@@ -12,6 +12,7 @@ use trainer::{
     error::TrainError,
     evaluate::predictions,
     library::Library,
+    peft::{self, import::Purpose},
     predict::{self, Predicted},
     readout::Reader,
 };
@@ -29,6 +30,18 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     let named = device::parse(&args.device).map_err(input)?;
     let library = Library::new(Place::new(&named.device, DType::F32));
     let (plan, network) = match (&args.adapter, &args.model, &args.task) {
+        (Some(folder), model, task) if peft::is_folder(folder) => {
+            let purpose = task.as_ref().map(|task| Purpose {
+                suite: glue::GLUE.to_owned(),
+                data: None,
+                task: task.clone(),
+                given: None,
+            });
+            let request = peft::import::Request { folder, model: model.as_deref(), purpose };
+            let imported = peft::import::import(&request, &library).map_err(input)?;
+            imported.notes.iter().for_each(|line| note(line));
+            (imported.card.plan, imported.network)
+        }
         (Some(adapter), model, None) => {
             let path = if adapter.is_dir() { adapter.join("adapter.safetensors") } else { adapter.clone() };
             let (card, network) = adapter::load_on(&path, model.as_deref(), &library).map_err(input)?;
