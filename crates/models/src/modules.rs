@@ -13,7 +13,8 @@
 //!
 //! Where PEFT is silent or warns, an error is raised: a field that selects nothing, a layer that the model has not, a module that is
 //! adapted and trained in full. `modules_to_save` are matched at dots, as targets are; PEFT compares plain ends of strings there, so
-//! that its `norm` is also Llama's `input_layernorm`.
+//! that its `norm` is also Llama's `input_layernorm`. A table that is also the output projection trains as both, as in full
+//! fine-tuning; PEFT leaves the projection at the base's values unless it is told to tie them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
