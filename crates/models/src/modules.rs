@@ -186,11 +186,8 @@ impl Modules {
     /// The slots of a model that are adapted and that train in full; `targets` is none where nothing is adapted.
     pub fn select(&self, targets: Option<&Target>, config: &Config) -> Result<Selected, Vec<SpecProblem>> {
         let mut problems = self.check(targets);
-        if !problems.is_empty() {
-            return Err(problems);
-        }
         let mut selected = Selected::default();
-        if let Some(targets) = targets {
+        if let (Some(targets), true) = (targets, problems.is_empty()) {
             match self.narrowed(targets, config) {
                 Ok(maps) => selected.maps = maps,
                 Err(problem) => problems.push(problem),
