@@ -13,7 +13,8 @@
 //!
 //! Where PEFT is silent or warns, an error is raised: a field that selects nothing, a layer that the model has not, a module that is
 //! adapted and trained in full. `modules_to_save` are matched at dots, as targets are; PEFT compares plain ends of strings there, so
-//! that its `norm` is also Llama's `input_layernorm`.
+//! that its `norm` is also Llama's `input_layernorm`. A table that is also the output projection trains as both, as in full
+//! fine-tuning; PEFT leaves the projection at the base's values unless it is told to tie them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -185,11 +186,8 @@ impl Modules {
     /// The slots of a model that are adapted and that train in full; `targets` is none where nothing is adapted.
     pub fn select(&self, targets: Option<&Target>, config: &Config) -> Result<Selected, Vec<SpecProblem>> {
         let mut problems = self.check(targets);
-        if !problems.is_empty() {
-            return Err(problems);
-        }
         let mut selected = Selected::default();
-        if let Some(targets) = targets {
+        if let (Some(targets), true) = (targets, problems.is_empty()) {
             match self.narrowed(targets, config) {
                 Ok(maps) => selected.maps = maps,
                 Err(problem) => problems.push(problem),

@@ -109,7 +109,7 @@ fn configurations_that_cannot_be_built_say_why() {
 }
 
 /// A model's slots with a stack of one run: every copy of the base's tensors, `<slot>.<tensor>`, and every adapter's rank.
-fn attached(config: &Config, spec: VariantSpec, selected: &Selected) -> (BTreeSet<String>, BTreeMap<String, usize>) {
+fn attached(config: &Config, spec: &VariantSpec, selected: &Selected) -> (BTreeSet<String>, BTreeMap<String, usize>) {
     let place = Place::new(&Device::flex(), DType::F32);
     let weights = Weights::random(&config.wanted(Purpose::Classify), 0);
     let mut backbone = Backbone::new(config, &weights, Purpose::Classify, &place).unwrap();
@@ -212,7 +212,7 @@ fn what_is_selected_is_what_peft_selects() {
                 })
                 .collect();
             assert_eq!(ours, wanted, "{at}");
-            let (copies, ranks) = attached(&config, spec, &selected);
+            let (copies, ranks) = attached(&config, &spec, &selected);
             assert_eq!(copies, words(&case["trained"]).into_iter().collect(), "{at}");
             assert_eq!(ranks, wanted.into_iter().map(|(name, (rank, _))| (name, rank)).collect(), "{at}");
         }
@@ -261,7 +261,7 @@ fn what_trains_in_full_and_what_is_adapted_are_apart() {
     // A part trains in full beside an adapted part, on the divided side of the fused map.
     let config = config("gpt2");
     let selected = save(&["c_attn.v"]).select(Some(&endings(&["c_attn.q"])), &config).unwrap();
-    let (copies, ranks) = attached(&config, lora::spec(2), &selected);
+    let (copies, ranks) = attached(&config, &lora::spec(2), &selected);
     let wanted = (0..2).flat_map(|layer| ["bias", "weight"].map(|name| format!("h.{layer}.attn.c_attn.v.{name}")));
     assert_eq!((copies, ranks.len()), (wanted.collect(), 2));
     // Where nothing is adapted, modules train all the same; Llama's `norm` is the last one alone.

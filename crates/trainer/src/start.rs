@@ -101,7 +101,9 @@ fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
         ("rank_pattern", said(&source.modules.rank_pattern), said(&plan.modules.rank_pattern)),
         ("modules_to_save", said(&source.modules.modules_to_save), said(&plan.modules.modules_to_save)),
     ] {
-        rule(theirs == ours, what, &theirs, &ours)?;
+        if theirs != ours {
+            return Err(format!("its {what} is `{theirs}`, but the run that starts from it has `{ours}`"));
+        }
     }
     rule(source.variant.rank == plan.variant.rank, "rank", &source.variant.rank, &plan.variant.rank)?;
     rule(source.variant.delta == plan.variant.delta, "delta", &source.variant.delta, &plan.variant.delta)?;

@@ -220,6 +220,11 @@ fn modules_that_train_in_full_are_modules_and_no_targets() {
         &["`full` trains the whole base; leave `modules_to_save` out"],
     );
     check("variants: [{preset: bitfit, modules_to_save: [poolr]}]\n", &["`poolr` is no module"]);
+    // One wrong field does not hide the next.
+    check(
+        "layers_pattern: layer\nmodules_to_save: [poolr]\n",
+        &["layers_pattern (line 9): layers_pattern says", "modules_to_save (line 10): `poolr` is no module"],
+    );
     // Their roles are roles of the variant.
     let plan =
         |saved: &str| format!("{saved}variants: [{{preset: lora, with: {{train: {{norm: {{lr_multiplier: 2}}}}}}}}]\n");
