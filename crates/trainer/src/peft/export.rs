@@ -55,6 +55,13 @@ use crate::{
     source::hub::{Repository, SCHEME},
 };
 
+/// VeRA's pair in the file.
+pub(super) const PAIR: [&str; 2] = ["base_model.vera_A", "base_model.vera_B"];
+
+/// What PEFT puts behind the names of the pair in memory. Up to 0.18 at least it saves the pair without and never loads it, but draws it
+/// from `projection_prng_key` with torch's generator; a pair of another generator must lie in the file under the name in memory.
+pub(super) const LOADED: &str = ".default";
+
 /// The command's name in what it writes.
 pub(super) const COMMAND: &str = "lora-lab export";
 
@@ -185,6 +192,10 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
                 return Err(format!(
                     "PEFT has no start that `{label}` could be taken off the base by; leave `--residual` out"
                 ));
+            }
+            if anchored.start == Start::Triangular && matches!(architecture, Config::Gpt2(_)) {
+                // PEFT 0.18 decomposes `Conv1D` as if it lay as `[d_out, d_in]`, and then cannot hold the factors.
+                return Err("PEFT cannot take OLoRA's start off GPT-2's maps; leave `--residual` out".to_owned());
             }
             for slot in maps.keys() {
                 if let Some(own) = slots.get_mut(slot) {
@@ -390,8 +401,10 @@ fn weights(form: &Form) -> Result<Vec<u8>, TrainError> {
         }
     }
     if let Some([a, b]) = &form.pair {
-        raw.insert("base_model.vera_A".to_owned(), (a.0.clone(), narrow(&a.1)));
-        raw.insert("base_model.vera_B".to_owned(), (b.0.clone(), narrow(&b.1)));
+        for (name, (shape, values)) in [(PAIR[0], a), (PAIR[1], b)] {
+            raw.insert(name.to_owned(), (shape.clone(), narrow(values)));
+            raw.insert(format!("{name}{LOADED}"), (shape.clone(), narrow(values)));
+        }
     }
     let build = || -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let views = raw

@@ -28,6 +28,7 @@ use serde::{
 };
 use serde_json::Value;
 use variants::{
+    adapted::AdaptedLinear,
     base::BiasSpec,
     delta::{DeltaSpec, anchored, shared_random::Keep},
     preset,
@@ -40,6 +41,7 @@ use variants::{
 
 use super::{
     CONFIG, RESIDUAL_STARTS, WEIGHTS,
+    export::{LOADED, PAIR},
     layout::{Kind, Layout, Matrix, WRAPPED, key, place},
 };
 use crate::{
@@ -388,6 +390,14 @@ fn foreign_card(
         ["classifier", "score"].contains(&name.as_str())
             || config.head_names().iter().any(|head| head.split('.').next() == Some(name))
     };
+    // PEFT writes `all-linear` out, the head's maps included, which it does not adapt because they are saved whole.
+    let targets = match targets {
+        Target::Endings(list) => {
+            let head = |name: &&String| !name.split('.').next().is_some_and(|first| is_head(&first.to_owned()));
+            Target::Endings(list.iter().filter(head).cloned().collect())
+        }
+        Target::Pattern(_) => targets.clone(),
+    };
     let saved: Vec<String> =
         said.modules_to_save.clone().unwrap_or_default().into_iter().filter(|name| !is_head(name)).collect();
     let modules = Modules {
@@ -412,7 +422,7 @@ fn foreign_card(
         given: purpose.given,
         model,
         start_from: None,
-        targets: targets.clone(),
+        targets,
         modules,
         preset: preset.to_owned(),
         variant,
@@ -524,12 +534,12 @@ fn pair(said: &Said, stored: &mut Stored) -> Result<Option<[Matrix; 2]>, String>
             };
             format!("`{name}` is missing: {why}; save the adapter with save_projection = True")
         })?;
-        stored.used.insert(name.to_owned());
+        stored.used.extend([name.to_owned(), format!("{name}{LOADED}")]);
         Layout::Same
             .read(Role::Projection, &shape, values)
             .ok_or_else(|| format!("`{name}` is {shape:?}, not a matrix"))
     };
-    Ok(Some([read("base_model.vera_A")?, read("base_model.vera_B")?]))
+    Ok(Some([read(PAIR[0])?, read(PAIR[1])?]))
 }
 
 /// Gives every tensor of the network its numbers.
@@ -543,8 +553,12 @@ fn fill(
 ) -> Result<(), String> {
     let config = network.backbone.config();
     let known = config.maps();
-    let adapted: BTreeMap<String, usize> =
-        network.adapted(0).iter().filter_map(|map| Some((map.name().to_owned(), map.rank(0)?))).collect();
+    let scaling = card.plan.variant.scaling;
+    let own = |map: &&AdaptedLinear| {
+        let (rank, alpha) = (map.rank(0)?, *map.alphas(0)?.first()?);
+        Some((map.name().to_owned(), (rank, scaling.at(alpha, rank))))
+    };
+    let adapted: BTreeMap<String, (usize, f64)> = network.adapted(0).iter().filter_map(own).collect();
     let (mut missing, mut wrong, mut old) = (Vec::new(), Vec::new(), BTreeSet::new());
     let place_of = network.backbone.place().clone();
     for Named { slot, name, owned, .. } in network.owned(0) {
@@ -617,8 +631,13 @@ fn fill(
         }
         *owned.tensor = place_of.tensor(matrix.values, [1, rows, cols]);
     }
-    let (tables, extra): (Vec<&str>, Vec<&str>) =
-        stored.unused().into_iter().partition(|name| name.ends_with(".base_layer.weight"));
+    // With `bias="all"` PEFT saves the biases of a wrapped head three times.
+    let is_copy = |name: &&str| name.contains(".original_module.") || name.contains(".modules_to_save.");
+    let (tables, extra): (Vec<&str>, Vec<&str>) = stored
+        .unused()
+        .into_iter()
+        .filter(|name| !is_copy(name))
+        .partition(|name| name.ends_with(".base_layer.weight"));
     if !tables.is_empty() {
         notes.push(format!("the base's own tables in the file are not read: {}", tables.join(", ")));
     }
@@ -642,16 +661,21 @@ fn of_part(
     name: &str,
     slot: &str,
     parts: &[String],
-    adapted: &BTreeMap<String, usize>,
+    adapted: &BTreeMap<String, (usize, f64)>,
 ) -> Option<Matrix> {
     let index = parts.iter().position(|part| part == slot)?;
-    let ranks: Vec<usize> = parts.iter().map(|part| adapted.get(part).copied().unwrap_or(0)).collect();
+    let ranks: Vec<usize> = parts.iter().map(|part| adapted.get(part).map_or(0, |(rank, _)| *rank)).collect();
     let (before, own) = (ranks[..index].iter().sum::<usize>(), ranks[index]);
     let third = matrix.shape[1] / 3;
     match name {
         "a" if matrix.shape[1] == ranks.iter().sum::<usize>() => Some(matrix.columns(before, before + own)),
         "b" if matrix.shape[0] == ranks.iter().sum::<usize>() => {
-            Some(matrix.rows(before, before + own).columns(index * third, (index + 1) * third))
+            // The joined map has the scale of its first part; the others' departure from it lies in B.
+            let scale = |part: &String| adapted.get(part).map(|(_, scale)| *scale);
+            let share = parts.iter().find_map(scale)? / scale(&parts[index])?;
+            let mut part = matrix.rows(before, before + own).columns(index * third, (index + 1) * third);
+            part.values.iter_mut().for_each(|value| *value *= share);
+            Some(part)
         }
         "magnitude" => Some(matrix.columns(index * third, (index + 1) * third)),
         _ => None,
