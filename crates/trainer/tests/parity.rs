@@ -178,11 +178,11 @@ fn merged(bench: &Bench, maps: &Named64, active: &Active) -> Named64 {
 
 /// Logits of the first batch by the merged model.
 fn merged_logits(bench: &Bench, active: &Active) -> Vec<f64> {
-    let plain = StackPlan {
-        variant: (variants::preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 0, alpha: 1.0 }],
-        targets: std::collections::BTreeSet::new(),
-    };
+    let plain = StackPlan::new(
+        (variants::preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
+        vec![RunPlan { init_seed: 0, alpha: 1.0 }],
+        std::collections::BTreeSet::new(),
+    );
     let network = bench.cohort.network.merged(0, 0, active, &plain).unwrap();
     values(&bench.lesson.logits(&network, 0, &variants::pass::Pass::plain(1)))
 }

@@ -8,6 +8,7 @@ use models::{
     backbone::Backbone,
     config::{Config, Purpose},
     head::{Classifier, Head},
+    modules::Modules,
     network::{Named, Network},
     target::Target,
     weights::Weights,
@@ -242,11 +243,11 @@ impl Bench {
         weights.add(&file("model.safetensors"), config.prefixes()).unwrap();
         let backbone = Backbone::new(&config, &weights, Purpose::Classify, &place).unwrap();
         let steps = reference.count("steps") as u64;
-        let plan = StackPlan {
-            variant: spec.check(Some(steps)).unwrap_or_else(|problems| panic!("{}: {problems:?}", reference.name)),
-            runs: vec![RunPlan { init_seed: 0, alpha: spec.alpha }],
-            targets: reference.maps().into_iter().collect(),
-        };
+        let plan = StackPlan::new(
+            spec.check(Some(steps)).unwrap_or_else(|problems| panic!("{}: {problems:?}", reference.name)),
+            vec![RunPlan { init_seed: 0, alpha: spec.alpha }],
+            reference.maps().into_iter().collect(),
+        );
         let mut network = Network::new(backbone);
         let head = Classifier::new(&network.backbone, &plan, &[3], &weights.only(config.head_names()));
         network.attach(&plan, Head::Classifier(head)).unwrap();
@@ -370,6 +371,7 @@ fn cell(reference: &Reference, spec: &VariantSpec, train: Hyper) -> Cell {
         model: "given".into(),
         start_from: None,
         targets: Target::Endings(reference.maps()),
+        modules: Modules::default(),
         preset: reference.name.into(),
         variant: spec.clone(),
         train,
