@@ -10,7 +10,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     path::Path,
 };
 
@@ -22,10 +21,7 @@ use models::{
     weights::widen,
 };
 use safetensors::SafeTensors;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::Value;
 use variants::{
     adapted::AdaptedLinear,
@@ -40,7 +36,7 @@ use variants::{
 };
 
 use super::{
-    CONFIG, RESIDUAL_STARTS, WEIGHTS,
+    CONFIG, Ordered, RESIDUAL_STARTS, WEIGHTS,
     export::{LOADED, PAIR},
     layout::{Kind, Layout, Matrix, WRAPPED, key, place},
 };
@@ -89,39 +85,6 @@ pub struct Imported {
     pub network: Network,
     /// What is worth knowing.
     pub notes: Vec<String>,
-}
-
-/// A map whose order counts.
-#[derive(Debug)]
-struct Ordered<T>(Vec<(String, T)>);
-
-impl<T> Default for Ordered<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Pairs<T> {
-            type Value = Ordered<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from names or expressions")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Ordered(pairs))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Ordered(Vec::new()))
-            }
-        }
-        deserializer.deserialize_any(Pairs(std::marker::PhantomData))
-    }
 }
 
 /// One or several.
