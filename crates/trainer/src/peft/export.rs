@@ -493,7 +493,7 @@ fn configuration(form: &Form, residual: bool) -> Value {
         "revision": revision,
         "inference_mode": true,
         "target_modules": targets(form),
-        "exclude_modules": plan.modules.exclude_modules,
+        "exclude_modules": if form.joined { None } else { plan.modules.exclude_modules.as_ref() },
         "layers_to_transform": if layers.is_empty() || form.joined { Value::Null } else { json!(layers) },
         "layers_pattern": if form.joined { Value::Null } else { list(&plan.modules.layers_pattern) },
         "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
