@@ -49,6 +49,7 @@ fn what_a_person_reads_is_pinned() {
         "export --help",
         "merge --help",
         "combine --help",
+        "import --help",
     ]
     .map(|line| shown(&line.split(' ').collect::<Vec<_>>()))
     .to_vec();
@@ -251,6 +252,44 @@ fn a_run_is_merged_and_combined() {
         &["`dare` needs `--rank`", "`--density`"],
     );
     assert!(!Path::new(&new).exists());
+}
+
+#[test]
+fn a_run_goes_to_peft_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let results = path("results");
+    check(&["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=3"], 0, &[], &[]);
+    let run = folder.path().join("results/quick/runs/sst2-lora-r4-s0").display().to_string();
+    let nested = folder.path().join("results/quick/runs/sst2-dylora-r4-s0").display().to_string();
+    let (there, back, at_2, new) = (path("there"), path("back"), path("at_2"), path("new"));
+    check(&["export", &run, "--to", "peft", "--out", &there], 0, &[], &["wrote LORA with 8 maps", "num_labels=2"]);
+    check(&["import", &there, "--out", &back], 0, &[], &["wrote", "adapter.safetensors"]);
+    // Run, folder and what was taken from it are one function, to the bit: every tensor is copied.
+    let predicted = |adapter: &str| {
+        let out = path("logits");
+        check(&["predict", "--adapter", adapter, "--split", "dev", "--out", &out], 0, &["accuracy,"], &["480 rows"]);
+        std::fs::read(out).unwrap()
+    };
+    let wanted = predicted(&run);
+    assert!(predicted(&there) == wanted && predicted(&back) == wanted);
+    check(&["export", &nested, "--to", "peft", "--rank", "2", "--out", &at_2], 0, &[], &["wrote LORA with 8 maps"]);
+    // As an adapter that PEFT trained: the task is given beside it.
+    std::fs::remove_file(folder.path().join("at_2/lora_lab.json")).unwrap();
+    check(&["import", &at_2, "--out", &new], 2, &[], &["adapter_config.json", "which task", "--task NAME"]);
+    check(&["export", &run, "--to", "peft", "--residual", "--out", &new], 2, &[], &["`--residual`", "leave it out"]);
+    check(
+        &["import", &at_2, "--task", "cola", "--suite", "glue_mini", "--out", &results],
+        2,
+        &[],
+        &["not an earlier output"],
+    );
+    assert!(!Path::new(&new).exists());
+    check(&["import", &at_2, "--task", "sst2", "--suite", "glue_mini", "--out", &new], 0, &[], &["wrote"]);
+    let cut = path("cut");
+    check(&["export", &nested, "--rank", "2", "--out", &cut], 0, &[], &[]);
+    let smaller = predicted(&cut);
+    assert!(predicted(&new) == smaller && smaller != wanted);
 }
 
 /// The layout of the hub's cache: a branch names a commit, and a folder of that commit has the files.

@@ -2,13 +2,18 @@
 //!
 //! A LoRA in that format has per map `lora_A.weight` `[r, d_in]` and `lora_B.weight` `[d_out, r]` under
 //! `base_model.model.<map>`, and the scale is `lora_alpha/r`, or `lora_alpha/√r` with `use_rslora`; `rank_pattern` and
-//! `alpha_pattern` replace both for maps whose name ends in the key or matches it as a regular expression.
+//! `alpha_pattern` replace both for maps whose name ends in the key or matches it as a regular expression; the first key of the file that
+//! does counts.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
+use models::modules::ending;
 use regex::Regex;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 
 use crate::{
     error::TrainError,
@@ -26,6 +31,39 @@ pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 /// Starts that subtract their first product from the base: `s·B·A` of such an adapter is not the change of the weights.
 const RESIDUAL_STARTS: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
 
+/// A map whose order counts.
+#[derive(Debug)]
+struct Ordered<T>(Vec<(String, T)>);
+
+impl<T> Default for Ordered<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Pairs<T> {
+            type Value = Ordered<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from names or expressions")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Ordered(pairs))
+            }
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Ordered(Vec::new()))
+            }
+        }
+        deserializer.deserialize_any(Pairs(std::marker::PhantomData))
+    }
+}
+
 /// What of `adapter_config.json` decides the update.
 #[derive(Debug, Deserialize)]
 struct Config {
@@ -40,9 +78,9 @@ struct Config {
     #[serde(default)]
     init_lora_weights: serde_json::Value,
     #[serde(default)]
-    rank_pattern: BTreeMap<String, usize>,
+    rank_pattern: Ordered<usize>,
     #[serde(default)]
-    alpha_pattern: BTreeMap<String, f64>,
+    alpha_pattern: Ordered<f64>,
 }
 
 /// Whether PEFT wrote this folder.
@@ -72,9 +110,11 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
         );
         return Err(foreign(&config_path, reason));
     }
-    for pattern in config.rank_pattern.keys().chain(config.alpha_pattern.keys()) {
-        Regex::new(pattern).map_err(|error| foreign(&config_path, format!("pattern `{pattern}`: {error}")))?;
-    }
+    let compiled = |(ranks, alphas)| -> Result<(Vec<(Regex, usize)>, Vec<(Regex, f64)>), String> {
+        Ok((compile(ranks)?, compile(alphas)?))
+    };
+    let (ranks, alphas) = compiled((config.rank_pattern, config.alpha_pattern))
+        .map_err(|reason| foreign(&config_path, format!("pattern {reason}")))?;
     let path = folder.join(WEIGHTS);
     let bytes = bytes(&path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(&path, format!("not safetensors: {error}")))?;
@@ -90,9 +130,8 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
                 format!("`{map}`: the factors are {:?} and {:?}, not matrices", a.shape(), b.shape()),
             ));
         };
-        let pattern = |pattern: &str| matches(pattern, map);
-        let r = config.rank_pattern.iter().find(|(key, _)| pattern(key)).map_or(config.r, |(_, r)| *r);
-        let alpha = config.alpha_pattern.iter().find(|(key, _)| pattern(key)).map_or(config.lora_alpha, |(_, a)| *a);
+        let r = ranks.iter().find(|(key, _)| key.is_match(map)).map_or(config.r, |(_, r)| *r);
+        let alpha = alphas.iter().find(|(key, _)| key.is_match(map)).map_or(config.lora_alpha, |(_, alpha)| *alpha);
         if rank != rank_b || rank != r || r == 0 {
             let reason = format!("`{map}`: A has rank {rank}, B {rank_b}, the configuration says {r}; they must agree");
             return Err(foreign(&path, reason));
@@ -116,9 +155,9 @@ fn bytes(path: &Path) -> Result<Vec<u8>, TrainError> {
     std::fs::read(path).map_err(|source| TrainError::Io { path: path.to_owned(), source })
 }
 
-/// PEFT's rule: the pattern is the name's end after a dot, or the whole name, as a regular expression.
-fn matches(pattern: &str, map: &str) -> bool {
-    Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).is_ok_and(|regex| regex.is_match(map))
+/// The keys as expressions, in their order.
+fn compile<T>(patterns: Ordered<T>) -> Result<Vec<(Regex, T)>, String> {
+    patterns.0.into_iter().map(|(pattern, value)| Ok((ending(&pattern)?, value))).collect()
 }
 
 /// The map's name without what PEFT and a model with a head put in front.
@@ -192,6 +231,26 @@ mod tests {
         let patterns = serde_json::json!({"peft_type": "LORA", "r": 8, "lora_alpha": 4,
             "rank_pattern": {"query": 2}, "alpha_pattern": {"attention.self.query": 10.0}});
         assert_eq!(first(patterns), 5.0);
+    }
+
+    /// Two keys match; neither the order of letters nor the longer key decides, but the order in the file.
+    #[test]
+    fn first_pattern_of_the_file_counts() {
+        for (ranks, alphas, scale) in [
+            (r#"{"query": 2, "attention.self.query": 7}"#, r#"{"self.query": 6, "query": 10}"#, 3.0),
+            (r#"{"self.query": 2, "query": 7}"#, r#"{"query": 10, "attention.self.query": 6}"#, 5.0),
+        ] {
+            let folder = folder(&serde_json::Value::Null, true);
+            let text = format!(
+                r#"{{"peft_type": "LORA", "r": 8, "lora_alpha": 4, "rank_pattern": {ranks}, "alpha_pattern": {alphas}}}"#
+            );
+            std::fs::write(folder.path().join(CONFIG), text).unwrap();
+            let Change::LowRank { down, .. } = read(folder.path()).unwrap().maps.into_values().next().unwrap().change
+            else {
+                unreachable!("LoRA has factors")
+            };
+            assert_eq!(down[0], scale, "{ranks}, {alphas}");
+        }
     }
 
     #[test]

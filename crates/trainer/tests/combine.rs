@@ -7,7 +7,7 @@ use std::{
 };
 
 use burn::tensor::{DType, Device};
-use models::{network::Named, target::Target};
+use models::{modules::Modules, network::Named, target::Target};
 use record::CellId;
 use safetensors::SafeTensors;
 use trainer::{
@@ -186,6 +186,7 @@ fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) ->
         model: model.to_owned(),
         start_from: None,
         targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
+        modules: Modules::default(),
         preset: preset.to_owned(),
         variant: (preset::find(preset).unwrap().spec)(rank),
         train: Hyper::default(),

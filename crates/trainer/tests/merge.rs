@@ -15,6 +15,7 @@ use models::{
     backbone::Backbone,
     config::{Config, Purpose},
     head::{Classifier, Head},
+    modules::Modules,
     network::{Named, Network},
     target::Target,
     weights::{Weights, widen},
@@ -99,6 +100,7 @@ fn plan(model: &str, targets: &[&str], variant: VariantSpec, is_text: bool) -> C
         model: model.to_owned(),
         start_from: None,
         targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
+        modules: Modules::default(),
         preset: "lora".to_owned(),
         variant,
         train: Hyper { max_length: 20, ..Hyper::default() },
@@ -155,11 +157,11 @@ fn reopened(folder: &Path, is_text: bool) -> Network {
     let files = source::open(&folder.display().to_string()).unwrap();
     let purpose = if is_text { Purpose::Continue } else { Purpose::Classify };
     let mut network = Network::new(Backbone::new(&files.config, &files.weights, purpose, &place()).unwrap());
-    let plan = StackPlan {
-        variant: (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
-        runs: vec![RunPlan { init_seed: 0, alpha: 1.0 }],
-        targets: BTreeSet::new(),
-    };
+    let plan = StackPlan::new(
+        (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
+        vec![RunPlan { init_seed: 0, alpha: 1.0 }],
+        BTreeSet::new(),
+    );
     let head = if is_text {
         Head::Causal
     } else {

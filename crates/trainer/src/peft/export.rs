@@ -23,6 +23,7 @@ use std::{
 use burn::tensor::Tensor;
 use models::{
     config::{Config, MapKind},
+    modules::ending,
     network::Network,
     target::{ALL_LINEAR, Target},
 };
@@ -228,8 +229,8 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
 /// Rank and `α` of adapted tables, which are no linear maps.
 fn adapter_ranks(card: &Card, slots: &Slots) -> Vec<(String, (usize, f64))> {
     let alpha = |slot: &str| {
-        let own = card.plan.modules.alpha_pattern.iter();
-        let found = own.into_iter().find(|(pattern, _)| super::matches(pattern, slot));
+        let matches = |pattern: &str| ending(pattern).is_ok_and(|regex| regex.is_match(slot));
+        let found = card.plan.modules.alpha_pattern.iter().find(|(pattern, _)| matches(pattern));
         found.map_or(card.plan.variant.alpha, |(_, alpha)| *alpha)
     };
     let table = |(slot, own): (&String, &BTreeMap<String, Matrix>)| {
@@ -434,7 +435,7 @@ fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map
     let simple = plan.modules.rank_pattern.len() <= 1 && plan.modules.alpha_pattern.len() <= 1;
     if simple && !form.joined && !constant {
         ranks.extend(plan.modules.rank_pattern.iter().map(|(pattern, rank)| (pattern.clone(), json!(rank))));
-        alphas.extend(plan.modules.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), json!(alpha))));
+        alphas.extend(plan.modules.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), number(*alpha))));
         return (plan.variant.rank, plan.variant.alpha, ranks, alphas);
     }
     // Names in full, which no order of overlapping expressions can confuse.
@@ -454,10 +455,16 @@ fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map
             ranks.insert(name.clone(), json!(rank));
         }
         if alpha_of(*rank, *alpha) != most_alpha {
-            alphas.insert(name, json!(alpha_of(*rank, *alpha)));
+            alphas.insert(name, number(alpha_of(*rank, *alpha)));
         }
     }
     (most_rank, most_alpha, ranks, alphas)
+}
+
+/// A whole number without its `.0`, as PEFT writes an `α` that was given so.
+fn number(value: f64) -> Value {
+    // Every whole number up to 2^53 is one of both types.
+    if value.fract() == 0.0 && value.abs() <= 2.0_f64.powi(53) { json!(value as i64) } else { json!(value) }
 }
 
 /// `adapter_config.json`
@@ -486,7 +493,7 @@ fn configuration(form: &Form, residual: bool) -> Value {
         "revision": revision,
         "inference_mode": true,
         "target_modules": targets(form),
-        "exclude_modules": plan.modules.exclude_modules,
+        "exclude_modules": if form.joined { None } else { plan.modules.exclude_modules.as_ref() },
         "layers_to_transform": if layers.is_empty() || form.joined { Value::Null } else { json!(layers) },
         "layers_pattern": if form.joined { Value::Null } else { list(&plan.modules.layers_pattern) },
         "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
@@ -516,7 +523,7 @@ fn configuration(form: &Form, residual: bool) -> Value {
         }
         _ => json!({
             "r": rank,
-            "lora_alpha": alpha,
+            "lora_alpha": number(alpha),
             "lora_dropout": spec.dropout,
             "use_rslora": spec.scaling == Scaling::AlphaOverSqrtRank,
             "use_dora": !spec.combine.is_additive(),
@@ -548,7 +555,7 @@ fn adalora(common: &Value, form: &Form, alpha: f64, budget: Option<&variants::ra
         "orth_reg_weight": spec.orthogonality,
         "total_step": total,
         "rank_pattern": pattern,
-        "lora_alpha": alpha,
+        "lora_alpha": number(alpha),
         "lora_dropout": spec.dropout,
         "init_lora_weights": true,
     });

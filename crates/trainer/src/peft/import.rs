@@ -10,7 +10,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     path::Path,
 };
 
@@ -22,10 +21,7 @@ use models::{
     weights::widen,
 };
 use safetensors::SafeTensors;
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::Value;
 use variants::{
     adapted::AdaptedLinear,
@@ -40,7 +36,7 @@ use variants::{
 };
 
 use super::{
-    CONFIG, RESIDUAL_STARTS, WEIGHTS,
+    CONFIG, Ordered, RESIDUAL_STARTS, WEIGHTS,
     export::{LOADED, PAIR},
     layout::{Kind, Layout, Matrix, WRAPPED, key, place},
 };
@@ -89,39 +85,6 @@ pub struct Imported {
     pub network: Network,
     /// What is worth knowing.
     pub notes: Vec<String>,
-}
-
-/// A map whose order counts.
-#[derive(Debug)]
-struct Ordered<T>(Vec<(String, T)>);
-
-impl<T> Default for Ordered<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Pairs<T> {
-            type Value = Ordered<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from names or expressions")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Ordered(pairs))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Ordered(Vec::new()))
-            }
-        }
-        deserializer.deserialize_any(Pairs(std::marker::PhantomData))
-    }
 }
 
 /// One or several.
@@ -299,16 +262,20 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
             card.plan.model, card.model_hash, base.hash
         )));
     }
-    let plan = adapter::stack_plan(&card.plan, &card.cell, library)?;
+    let plan = adapter::stack_plan(&card.plan, &card.cell, library).map_err(|error| match error {
+        TrainError::Variant { problems, .. } => foreign(problems),
+        other => other,
+    })?;
     let mut network = library.network(&card.plan, &[(plan, vec![card.outputs])])?;
     let kept: KeptPatterns = if said.peft_type == "ADALORA" {
         serde_json::from_slice(&text).map_err(|error| foreign(format!("rank_pattern: {error}")))?
     } else {
         KeptPatterns { rank_pattern: None }
     };
-    let pair = pair(&said, &mut stored).map_err(foreign)?;
-    fill(&mut network, &card, &mut stored, kept.rank_pattern.as_ref(), pair.as_ref(), &mut notes)
-        .map_err(|reason| TrainError::Foreign { path: request.folder.join(WEIGHTS), reason })?;
+    let of_file = |reason: String| TrainError::Foreign { path: request.folder.join(WEIGHTS), reason };
+    let pair = pair(&said, &mut stored).map_err(of_file)?;
+    fill(&mut network, &card, &base, &mut stored, kept.rank_pattern.as_ref(), pair.as_ref(), &mut notes)
+        .map_err(of_file)?;
     card.drawn = adapter::drawn(&network);
     Ok(Imported { card, network, notes })
 }
@@ -434,27 +401,34 @@ fn foreign_card(
     Ok(Card { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None })
 }
 
-/// Outputs of the head: of the file, else of the checkpoint, else of the task.
+/// Outputs of the head: of the file, else of the checkpoint; those of the task, if they are known.
 fn outputs(config: &Config, stored: &Stored, base: &Base, purpose: &Purpose) -> Result<usize, Refused> {
     let weights = config.head_names().iter().rev().find(|name| name.ends_with("weight"));
     let of_file = weights.and_then(|name| stored.tensors.get(&format!("{WRAPPED}{name}"))).map(|(shape, _)| shape[0]);
     let of_base = || weights.and_then(|name| base.head.find(name)).map(|(shape, _)| shape[0]);
-    let of_task = || match &purpose.given {
-        Some(_) => None,
-        None => library::tasks(&purpose.suite)
-            .into_iter()
-            .find(|info| info.name == purpose.task)
-            .map(|info| info.objective.n_outputs()),
+    let tasks = library::tasks(&purpose.suite);
+    let known = match tasks.iter().find(|info| info.name == purpose.task) {
+        _ if purpose.given.is_some() => None,
+        Some(info) => Some(info.objective.n_outputs()),
+        None => {
+            let names: Vec<&str> = tasks.iter().map(|info| info.name.as_str()).collect();
+            return Err(Refused::Rule(format!(
+                "task is `{}`, but must be one of {}, or be described by an experiment",
+                purpose.task,
+                names.join(", ")
+            )));
+        }
     };
-    let known = of_task();
-    let found = of_file.or_else(of_base).or(known);
-    match (found, known) {
+    match (of_file.or_else(of_base), known) {
         (Some(found), Some(known)) if found != known => Err(Refused::Rule(format!(
             "its head has {found} outputs, but `{}` has {known}; give the task that it was trained for",
             purpose.task
         ))),
         (Some(found), _) => Ok(found),
-        (None, _) => Err(Refused::Rule(format!("neither the folder nor its base has a head for `{}`", purpose.task))),
+        (None, _) => Err(Refused::Rule(format!(
+            "neither the folder nor its base has a head for `{}`; save the adapter with its head, as PEFT does for task_type SEQ_CLS",
+            purpose.task
+        ))),
     }
 }
 
@@ -488,7 +462,8 @@ fn variant(said: &Said) -> Result<(&'static str, VariantSpec), String> {
         }
     };
     let rank = if name == "adalora" { said.init_r.or(said.r) } else { said.r };
-    let rank = rank.filter(|rank| *rank > 0).ok_or("r is missing or 0")?;
+    let rank =
+        rank.filter(|rank| *rank > 0).ok_or("r is missing or 0, but a rank is at least 1; save the adapter again")?;
     let preset = preset::find(name).unwrap_or_else(|_| unreachable!("a preset of that name is registered"));
     let mut spec = (preset.spec)(rank);
     (spec.bias, spec.dropout) = (bias, said.lora_dropout);
@@ -546,6 +521,7 @@ fn pair(said: &Said, stored: &mut Stored) -> Result<Option<[Matrix; 2]>, String>
 fn fill(
     network: &mut Network,
     card: &Card,
+    base: &Base,
     stored: &mut Stored,
     kept: Option<&BTreeMap<String, Vec<bool>>>,
     pair: Option<&[Matrix; 2]>,
@@ -560,6 +536,9 @@ fn fill(
     };
     let adapted: BTreeMap<String, (usize, f64)> = network.adapted(0).iter().filter_map(own).collect();
     let (mut missing, mut wrong, mut old) = (Vec::new(), Vec::new(), BTreeSet::new());
+    // A head is taken whole: of the file, or of the base.
+    let mut lacking = Vec::new();
+    let (mut heads, mut widest) = (0, [0, 0]);
     let place_of = network.backbone.place().clone();
     for Named { slot, name, owned, .. } in network.owned(0) {
         let short = if slot.is_empty() { name.as_str() } else { owned.name };
@@ -571,9 +550,16 @@ fn fill(
         if owned.role == Role::Projection {
             // The start of an anchored method is that of the base; VeRA's pair is the file's.
             if let Some([a, b]) = pair {
-                let source = if short == "a" { a.transposed() } else { b.transposed() };
-                if source.shape[0] < rows || source.shape[1] < cols {
-                    wrong.push(format!("the pair gives `{slot}` no {rows}x{cols} part: it is {:?}", source.shape));
+                let (name, source, fits) = if short == "a" {
+                    widest[0] = widest[0].max(rows);
+                    (PAIR[0], a.transposed(), a.shape[0] == cols && a.shape[1] >= rows)
+                } else {
+                    widest[1] = widest[1].max(cols);
+                    (PAIR[1], b.transposed(), b.shape[1] == rows && b.shape[0] >= cols)
+                };
+                if !fits {
+                    let [columns, lines] = source.shape;
+                    wrong.push(format!("`{name}` is [{lines}, {columns}], which has no part for `{slot}`"));
                     continue;
                 }
                 *owned.tensor = place_of.tensor(source.rows(0, rows).columns(0, cols).values, [1, rows, cols]);
@@ -586,12 +572,16 @@ fn fill(
         };
         let is_adapted = adapted.contains_key(&slot);
         let Some((suffix, layout)) = place(kind, short, is_adapted) else { continue };
+        heads += usize::from(slot.is_empty());
         let Some((key, shape, values)) = stored.find(&config, at, &suffix) else {
-            // PEFT's `lora_only` looks for the biases under a name that they do not have, and saves none.
-            if slot.is_empty() || (short == "bias" && is_adapted) {
-                old.insert(if slot.is_empty() { "the head" } else { "biases of adapted maps" });
+            let key = format!("`{}`", key(&config, at, &suffix));
+            if slot.is_empty() {
+                lacking.push((key, base.head.find(short).is_some()));
+            } else if short == "bias" && is_adapted && card.plan.variant.bias == BiasSpec::LoraOnly {
+                // PEFT's `lora_only` looks for the biases under a name that they do not have, and saves none.
+                old.insert("biases of adapted maps");
             } else {
-                missing.push(format!("`{}`", super::layout::key(&config, at, &suffix)));
+                missing.push(key);
             }
             continue;
         };
@@ -602,9 +592,9 @@ fn fill(
         if let Some(whole) = &whole {
             let parts = config.parts(whole).unwrap_or_default();
             matrix = match of_part(&matrix, short, &slot, &parts, &adapted) {
-                Some(part) => part,
-                None => {
-                    wrong.push(format!("`{key}` is {shape:?}, which is not what its parts need"));
+                Ok(part) => part,
+                Err(why) => {
+                    wrong.push(format!("`{key}`, which is {shape:?}, {why}"));
                     continue;
                 }
             };
@@ -631,6 +621,20 @@ fn fill(
         }
         *owned.tensor = place_of.tensor(matrix.values, [1, rows, cols]);
     }
+    if lacking.len() == heads && lacking.iter().all(|(_, is_of_base)| *is_of_base) {
+        old.extend((heads > 0).then_some("the head"));
+    } else {
+        missing.extend(lacking.into_iter().map(|(key, _)| key));
+    }
+    // A pair that is drawn from a seed has no tensors of its own, and nothing is asked of it.
+    if let Some([a, b]) = pair.filter(|_| wrong.is_empty() && widest != [0, 0])
+        && [a.shape[1], b.shape[0]] != widest
+    {
+        wrong.push(format!(
+            "`{}` is {:?} and `{}` {:?}, but the widest of the adapted maps is [{}, {}]",
+            PAIR[0], a.shape, PAIR[1], b.shape, widest[0], widest[1]
+        ));
+    }
     // With `bias="all"` PEFT saves the biases of a wrapped head three times.
     let is_copy = |name: &&str| name.contains(".original_module.") || name.contains(".modules_to_save.");
     let (tables, extra): (Vec<&str>, Vec<&str>) = stored
@@ -655,29 +659,35 @@ fn fill(
     Ok(())
 }
 
-/// The part's share of a joined factor; `None` where the shapes do not fit.
+/// The part's share of a joined factor, or what forbids one.
 fn of_part(
     matrix: &Matrix,
     name: &str,
     slot: &str,
     parts: &[String],
     adapted: &BTreeMap<String, (usize, f64)>,
-) -> Option<Matrix> {
-    let index = parts.iter().position(|part| part == slot)?;
+) -> Result<Matrix, &'static str> {
+    let misfit = "is not what its parts need";
+    let index = parts.iter().position(|part| part == slot).ok_or(misfit)?;
     let ranks: Vec<usize> = parts.iter().map(|part| adapted.get(part).map_or(0, |(rank, _)| *rank)).collect();
     let (before, own) = (ranks[..index].iter().sum::<usize>(), ranks[index]);
     let third = matrix.shape[1] / 3;
     match name {
-        "a" if matrix.shape[1] == ranks.iter().sum::<usize>() => Some(matrix.columns(before, before + own)),
+        "a" if matrix.shape[1] == ranks.iter().sum::<usize>() => Ok(matrix.columns(before, before + own)),
         "b" if matrix.shape[0] == ranks.iter().sum::<usize>() => {
             // The joined map has the scale of its first part; the others' departure from it lies in B.
             let scale = |part: &String| adapted.get(part).map(|(_, scale)| *scale);
-            let share = parts.iter().find_map(scale)? / scale(&parts[index])?;
-            let mut part = matrix.rows(before, before + own).columns(index * third, (index + 1) * third);
+            let share = parts.iter().find_map(scale).ok_or(misfit)? / scale(&parts[index]).ok_or(misfit)?;
+            let rows = matrix.rows(before, before + own);
+            let is_elsewhere = |at: usize| (at % rows.shape[1]) / third.max(1) != index;
+            if rows.values.iter().enumerate().any(|(at, value)| is_elsewhere(at) && *value != 0.0) {
+                return Err("mixes its parts, as after training in PEFT; give `--task`, and it is read as one map");
+            }
+            let mut part = rows.columns(index * third, (index + 1) * third);
             part.values.iter_mut().for_each(|value| *value *= share);
-            Some(part)
+            Ok(part)
         }
-        "magnitude" => Some(matrix.columns(index * third, (index + 1) * third)),
-        _ => None,
+        "magnitude" => Ok(matrix.columns(index * third, (index + 1) * third)),
+        _ => Err(misfit),
     }
 }
