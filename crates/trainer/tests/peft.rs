@@ -508,6 +508,17 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     let request = import::Request { folder: &folder, model: Some(&roberta), purpose: None };
     let error = import(&request, &library).map(|_| ()).unwrap_err().to_string();
     says(&error, &[CONFIG, "hash", "give the right base with `--model`"]);
+    // Nor is a configuration that was changed read by the recipe of the old one.
+    let mut config = said(&folder);
+    config["lora_alpha"] = json!(config["lora_alpha"].as_f64());
+    std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
+    back(&folder, &library).unwrap();
+    config["lora_alpha"] = json!(32);
+    std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
+    let error = back(&folder, &library).map(|_| ()).unwrap_err();
+    says(&error, &[CONFIG, "`lora_alpha` is `32`", "`lora-lab export` wrote", "lora_lab.json", "`--task`"]);
+    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    assert_eq!(import(&request, &library).unwrap().card.plan.variant.alpha, 32.0);
     // Nothing is left of what was refused.
     for folder in ["exports", "residual"] {
         let hidden =
@@ -661,6 +672,22 @@ fn whole_numbers_are_written_whole() {
         assert!(found.iter().all(|alpha| alpha.is_u64() || alpha.as_f64() == Some(2.5)), "{label}: {found:?}");
         assert_eq!(found.is_empty(), alphas.is_empty(), "{label}");
     }
+}
+
+#[test]
+fn a_tables_scale_is_found_by_its_full_name() {
+    let root = tempfile::tempdir().unwrap();
+    let (library, model, asked) = (library(), checkpoint(root.path(), "bert"), inputs("bert"));
+    let table = "bert.embeddings.word_embeddings";
+    let mut plan = plan(&model, &["word_embeddings", "value"], "lora", spec("lora", 4), "bert");
+    plan.modules.alpha_pattern = vec![(table.to_owned(), 3.0), ("value".to_owned(), 5.0)];
+    let (run, network) = saved(root.path(), "table", &plan, &library);
+    let folder = root.path().join("out");
+    out(&run, false, &folder, &library).unwrap();
+    let config = said(&folder);
+    assert_eq!((&config["lora_alpha"], &config["alpha_pattern"]), (&json!(5), &json!({table: 3})));
+    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    agree("table", &logits(&import(&request, &library).unwrap().network, &asked), &logits(&network, &asked));
 }
 
 #[test]

@@ -45,6 +45,7 @@ use variants::{
 
 use super::{
     CONFIG, WEIGHTS,
+    import::DECISIVE,
     layout::{Kind, Matrix, Slots, gather, key, place},
 };
 use crate::{
@@ -125,7 +126,9 @@ pub fn export(request: &Request<'_>, library: &Library) -> Result<Report, TrainE
     let mut draft = free.begin()?;
     draft.write(CONFIG, (text + "\n").as_bytes())?;
     draft.write(WEIGHTS, &bytes)?;
-    draft.finish(json!({ "card": form.card }))?;
+    let decisive: Map<String, Value> =
+        DECISIVE.iter().filter_map(|field| Some(((*field).to_owned(), config.get(*field)?.clone()))).collect();
+    draft.finish(json!({ "card": form.card, "configuration": decisive }))?;
     Ok(Report {
         kind: kind(&form.card),
         maps: form.maps.len(),
@@ -180,7 +183,7 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
         }
     }
     let mut slots = gather(network);
-    let plan = adapter_ranks(&card, &slots);
+    let plan = adapter_ranks(&card, &slots, &architecture);
     for (table, (rank, alpha)) in plan {
         maps.entry(table).or_insert((rank, alpha));
     }
@@ -227,9 +230,10 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
 }
 
 /// Rank and `α` of adapted tables, which are no linear maps.
-fn adapter_ranks(card: &Card, slots: &Slots) -> Vec<(String, (usize, f64))> {
+fn adapter_ranks(card: &Card, slots: &Slots, config: &Config) -> Vec<(String, (usize, f64))> {
     let alpha = |slot: &str| {
-        let matches = |pattern: &str| ending(pattern).is_ok_and(|regex| regex.is_match(slot));
+        let full = config.full(slot);
+        let matches = |pattern: &str| ending(pattern).is_ok_and(|regex| regex.is_match(&full) || regex.is_match(slot));
         let found = card.plan.modules.alpha_pattern.iter().find(|(pattern, _)| matches(pattern));
         found.map_or(card.plan.variant.alpha, |(_, alpha)| *alpha)
     };

@@ -1,0 +1,262 @@
+//! The numbers of a file of PEFT, tensor by tensor of a network.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use models::{
+    config::{Config, MapKind},
+    network::{Named, Network},
+    weights::widen,
+};
+use safetensors::SafeTensors;
+use variants::{adapted::AdaptedLinear, base::BiasSpec, role::Role};
+
+use super::{
+    super::{
+        bytes,
+        export::{LOADED, PAIR},
+        layout::{Kind, Layout, Matrix, WRAPPED, key, place},
+    },
+    recipe::Said,
+};
+use crate::{adapter::Card, error::TrainError, library::Base};
+
+/// The file of weights.
+pub(super) struct Stored {
+    pub(super) tensors: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
+    used: BTreeSet<String>,
+}
+
+impl Stored {
+    pub(super) fn read(path: &Path) -> Result<Self, TrainError> {
+        let bytes = bytes(path)?;
+        let foreign = |reason: String| TrainError::Foreign { path: path.to_owned(), reason };
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(format!("not safetensors: {error}")))?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            let Some(numbers) = widen(&view) else {
+                let reason = format!("`{name}` is {:?}, but an adapter is f64, f32, f16 or bf16", view.dtype());
+                return Err(foreign(reason));
+            };
+            if let Some(bad) = numbers.iter().find(|value| !value.is_finite()) {
+                return Err(foreign(format!(
+                    "`{name}` holds `{bad}`, but every number must be finite; save the adapter again"
+                )));
+            }
+            tensors.insert(name, (view.shape().to_vec(), numbers.into_iter().map(f64::from).collect()));
+        }
+        Ok(Self { tensors, used: BTreeSet::new() })
+    }
+
+    /// A tensor of a slot, under the name of a model with a head or of one without.
+    fn find(&mut self, config: &Config, slot: &str, suffix: &str) -> Option<(String, Vec<usize>, Vec<f64>)> {
+        let names = [key(config, slot, suffix), format!("{WRAPPED}{slot}.{suffix}")];
+        let name = names.into_iter().find(|name| self.tensors.contains_key(name))?;
+        self.used.insert(name.clone());
+        let (shape, values) = self.tensors[&name].clone();
+        Some((name, shape, values))
+    }
+
+    fn unused(&self) -> Vec<&str> {
+        self.tensors.keys().filter(|name| !self.used.contains(*name)).map(String::as_str).collect()
+    }
+}
+
+/// VeRA's pair, `A [r, d_in]` and `B [d_out, r]`.
+pub(super) fn pair(said: &Said, stored: &mut Stored) -> Result<Option<[Matrix; 2]>, String> {
+    if said.peft_type != "VERA" {
+        return Ok(None);
+    }
+    let mut read = |name: &str| {
+        let (shape, values) = stored.tensors.get(name).cloned().ok_or_else(|| {
+            let why = if said.save_projection {
+                "the file is not whole"
+            } else {
+                "save_projection was false, and torch's generator is not built in"
+            };
+            format!("`{name}` is missing: {why}; save the adapter with save_projection = True")
+        })?;
+        stored.used.extend([name.to_owned(), format!("{name}{LOADED}")]);
+        Layout::Same
+            .read(Role::Projection, &shape, values)
+            .ok_or_else(|| format!("`{name}` is {shape:?}, not a matrix"))
+    };
+    Ok(Some([read(PAIR[0])?, read(PAIR[1])?]))
+}
+
+/// Gives every tensor of the network its numbers.
+pub(super) fn fill(
+    network: &mut Network,
+    card: &Card,
+    base: &Base,
+    stored: &mut Stored,
+    kept: Option<&BTreeMap<String, Vec<bool>>>,
+    pair: Option<&[Matrix; 2]>,
+    notes: &mut Vec<String>,
+) -> Result<(), String> {
+    let config = network.backbone.config();
+    let known = config.maps();
+    let scaling = card.plan.variant.scaling;
+    let own = |map: &&AdaptedLinear| {
+        let (rank, alpha) = (map.rank(0)?, *map.alphas(0)?.first()?);
+        Some((map.name().to_owned(), (rank, scaling.at(alpha, rank))))
+    };
+    let adapted: BTreeMap<String, (usize, f64)> = network.adapted(0).iter().filter_map(own).collect();
+    let (mut missing, mut wrong, mut old) = (Vec::new(), Vec::new(), BTreeSet::new());
+    // A head is taken whole: of the file, or of the base.
+    let mut lacking = Vec::new();
+    let (mut heads, mut widest) = (0, [0, 0]);
+    let place_of = network.backbone.place().clone();
+    for Named { slot, name, owned, .. } in network.owned(0) {
+        let short = if slot.is_empty() { name.as_str() } else { owned.name };
+        let [_, rows, cols] = owned.tensor.dims();
+        let whole = match known.get(&slot).map(|map| &map.kind) {
+            Some(MapKind::Part(whole)) => Some(whole.clone()),
+            _ => None,
+        };
+        if owned.role == Role::Projection {
+            // The start of an anchored method is that of the base; VeRA's pair is the file's.
+            if let Some([a, b]) = pair {
+                let (name, source, fits) = if short == "a" {
+                    widest[0] = widest[0].max(rows);
+                    (PAIR[0], a.transposed(), a.shape[0] == cols && a.shape[1] >= rows)
+                } else {
+                    widest[1] = widest[1].max(cols);
+                    (PAIR[1], b.transposed(), b.shape[1] == rows && b.shape[0] >= cols)
+                };
+                if !fits {
+                    let [columns, lines] = source.shape;
+                    wrong.push(format!("`{name}` is [{lines}, {columns}], which has no part for `{slot}`"));
+                    continue;
+                }
+                *owned.tensor = place_of.tensor(source.rows(0, rows).columns(0, cols).values, [1, rows, cols]);
+            }
+            continue;
+        }
+        let (at, kind) = match &whole {
+            Some(whole) => (whole.as_str(), Kind::Conv),
+            None => (slot.as_str(), Kind::of(&slot, &config)),
+        };
+        let is_adapted = adapted.contains_key(&slot);
+        let Some((suffix, layout)) = place(kind, short, is_adapted) else { continue };
+        heads += usize::from(slot.is_empty());
+        let Some((key, shape, values)) = stored.find(&config, at, &suffix) else {
+            let key = format!("`{}`", key(&config, at, &suffix));
+            if slot.is_empty() {
+                lacking.push((key, base.head.find(short).is_some()));
+            } else if short == "bias" && is_adapted && card.plan.variant.bias == BiasSpec::LoraOnly {
+                // PEFT's `lora_only` looks for the biases under a name that they do not have, and saves none.
+                old.insert("biases of adapted maps");
+            } else {
+                missing.push(key);
+            }
+            continue;
+        };
+        let Some(mut matrix) = layout.read(owned.role, &shape, values) else {
+            wrong.push(format!("`{key}` is {shape:?}"));
+            continue;
+        };
+        if let Some(whole) = &whole {
+            let parts = config.parts(whole).unwrap_or_default();
+            matrix = match of_part(&matrix, short, &slot, &parts, &adapted) {
+                Ok(part) => part,
+                Err(why) => {
+                    wrong.push(format!("`{key}`, which is {shape:?}, {why}"));
+                    continue;
+                }
+            };
+        }
+        if let Some(kept) = kept
+            && ["q", "lambda", "p"].contains(&short)
+        {
+            let keep =
+                kept.iter().find(|(name, _)| name.strip_suffix(".lora_E").is_some_and(|name| name.ends_with(&slot)));
+            if let Some((_, keep)) = keep {
+                let left = keep.iter().filter(|k| **k).count();
+                let turned = if short == "p" { matrix.transposed() } else { matrix };
+                // A folder that was saved before its file was cut holds every component.
+                let turned = if turned.shape[1] == left { turned.spread_columns(keep) } else { turned };
+                matrix = if short == "p" { turned.transposed() } else { turned };
+            }
+        }
+        if matrix.shape != [rows, cols] {
+            let [found_rows, found_cols] = matrix.shape;
+            wrong.push(format!(
+                "`{key}` is {shape:?}, so `{slot}` would be {found_rows}x{found_cols} and not {rows}x{cols}"
+            ));
+            continue;
+        }
+        *owned.tensor = place_of.tensor(matrix.values, [1, rows, cols]);
+    }
+    if lacking.len() == heads && lacking.iter().all(|(_, is_of_base)| *is_of_base) {
+        old.extend((heads > 0).then_some("the head"));
+    } else {
+        missing.extend(lacking.into_iter().map(|(key, _)| key));
+    }
+    // A pair that is drawn from a seed has no tensors of its own, and nothing is asked of it.
+    if let Some([a, b]) = pair.filter(|_| wrong.is_empty() && widest != [0, 0])
+        && [a.shape[1], b.shape[0]] != widest
+    {
+        wrong.push(format!(
+            "`{}` is {:?} and `{}` {:?}, but the widest of the adapted maps is [{}, {}]",
+            PAIR[0], a.shape, PAIR[1], b.shape, widest[0], widest[1]
+        ));
+    }
+    // With `bias="all"` PEFT saves the biases of a wrapped head three times.
+    let is_copy = |name: &&str| name.contains(".original_module.") || name.contains(".modules_to_save.");
+    let (tables, extra): (Vec<&str>, Vec<&str>) = stored
+        .unused()
+        .into_iter()
+        .filter(|name| !is_copy(name))
+        .partition(|name| name.ends_with(".base_layer.weight"));
+    if !tables.is_empty() {
+        notes.push(format!("the base's own tables in the file are not read: {}", tables.join(", ")));
+    }
+    wrong.extend(extra.into_iter().map(|name| format!("`{name}` belongs to nothing in its configuration")));
+    if !missing.is_empty() {
+        wrong.push(format!("missing: {}", missing.join(", ")));
+    }
+    if !wrong.is_empty() {
+        return Err(format!("{}; check that base and folder belong together", wrong.join("; ")));
+    }
+    if !old.is_empty() && card.plan.text().is_none() {
+        let list: Vec<&str> = old.into_iter().collect();
+        notes.push(format!("not in the file, so the base's own: {}", list.join(", ")));
+    }
+    Ok(())
+}
+
+/// The part's share of a joined factor, or what forbids one.
+fn of_part(
+    matrix: &Matrix,
+    name: &str,
+    slot: &str,
+    parts: &[String],
+    adapted: &BTreeMap<String, (usize, f64)>,
+) -> Result<Matrix, &'static str> {
+    let misfit = "is not what its parts need";
+    let index = parts.iter().position(|part| part == slot).ok_or(misfit)?;
+    let ranks: Vec<usize> = parts.iter().map(|part| adapted.get(part).map_or(0, |(rank, _)| *rank)).collect();
+    let (before, own) = (ranks[..index].iter().sum::<usize>(), ranks[index]);
+    let third = matrix.shape[1] / 3;
+    match name {
+        "a" if matrix.shape[1] == ranks.iter().sum::<usize>() => Ok(matrix.columns(before, before + own)),
+        "b" if matrix.shape[0] == ranks.iter().sum::<usize>() => {
+            // The joined map has the scale of its first part; the others' departure from it lies in B.
+            let scale = |part: &String| adapted.get(part).map(|(_, scale)| *scale);
+            let share = parts.iter().find_map(scale).ok_or(misfit)? / scale(&parts[index]).ok_or(misfit)?;
+            let rows = matrix.rows(before, before + own);
+            let is_elsewhere = |at: usize| (at % rows.shape[1]) / third.max(1) != index;
+            if rows.values.iter().enumerate().any(|(at, value)| is_elsewhere(at) && *value != 0.0) {
+                return Err("mixes its parts, as after training in PEFT; give `--task`, and it is read as one map");
+            }
+            let mut part = rows.columns(index * third, (index + 1) * third);
+            part.values.iter_mut().for_each(|value| *value *= share);
+            Ok(part)
+        }
+        "magnitude" => Ok(matrix.columns(index * third, (index + 1) * third)),
+        _ => Err(misfit),
+    }
+}
