@@ -618,6 +618,20 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
     write_numbers(&path, &file);
     says(&back(&folder, &library).map(|_| ()).unwrap_err(), &[WEIGHTS, name, "mixes its parts", "`--task`"]);
 
+    let folder = root.path().join("magnitudes");
+    let path = folder.join(WEIGHTS);
+    let mut file = numbers(&path);
+    let name = "base_model.model.transformer.h.0.attn.c_attn.lora_magnitude_vector";
+    for (at, is_read) in [(0, true), (30, false)] {
+        file.get_mut(name).unwrap().1[at] += 0.1; // first of q, then of k, which has no adapter
+        write_numbers(&path, &file);
+        let found = back(&folder, &library).map(|_| ());
+        assert_eq!(found.is_ok(), is_read);
+        if let Err(error) = found {
+            says(&error, &[WEIGHTS, name, "`h.0.attn.c_attn.k`", "`--task`"]);
+        }
+    }
+
     for preset in ["vera", "adalora"] {
         let plan = plan(&model, &parts, preset, spec(preset, 4), "gpt2");
         let (run, _) = saved(root.path(), preset, &plan, &library);

@@ -386,7 +386,8 @@ fn join(form: &mut Form, network: &Network) -> Result<(), String> {
     Ok(())
 }
 
-fn column_norms(network: &Network, name: &str) -> Vec<f64> {
+/// Norms of a map's frozen columns, `[d_out]`.
+pub(super) fn column_norms(network: &Network, name: &str) -> Vec<f64> {
     let map = network.backbone.linears().into_iter().find(|map| map.name() == name);
     let Some((weight, _)) = map.map(variants::adapted::AdaptedLinear::base) else { return Vec::new() };
     let norms: Tensor<2> = weight.square().sum_dim(0).sqrt();

@@ -16,7 +16,7 @@ use variants::{adapted::AdaptedLinear, base::BiasSpec, role::Role};
 use super::{
     super::{
         bytes,
-        export::{LOADED, PAIR},
+        export::{LOADED, PAIR, column_norms},
         layout::{Kind, Layout, Matrix, WRAPPED, key, place},
     },
     recipe::Said,
@@ -108,6 +108,7 @@ pub(super) fn fill(
     // A head is taken whole: of the file, or of the base.
     let mut lacking = Vec::new();
     let (mut heads, mut widest) = (0, [0, 0]);
+    let mut joined: BTreeMap<String, (Vec<String>, Matrix)> = BTreeMap::new();
     let place_of = network.backbone.place().clone();
     for Named { slot, name, owned, .. } in network.owned(0) {
         let short = if slot.is_empty() { name.as_str() } else { owned.name };
@@ -160,6 +161,9 @@ pub(super) fn fill(
         };
         if let Some(whole) = &whole {
             let parts = config.parts(whole).unwrap_or_default();
+            if short == "magnitude" {
+                joined.insert(key.clone(), (parts.to_vec(), matrix.clone()));
+            }
             matrix = match of_part(&matrix, short, &slot, &parts, &adapted) {
                 Ok(part) => part,
                 Err(why) => {
@@ -189,6 +193,19 @@ pub(super) fn fill(
             continue;
         }
         *owned.tensor = place_of.tensor(matrix.values, [1, rows, cols]);
+    }
+    for (key, (parts, magnitude)) in &joined {
+        let third = magnitude.shape[1] / 3;
+        for (index, part) in parts.iter().enumerate().filter(|(_, part)| !adapted.contains_key(*part)) {
+            let own = magnitude.columns(index * third, (index + 1) * third).values;
+            // Exports put the base's norms there; another machine may sum their f32 in another order.
+            let is_norm = |(found, norm): (&f64, f64)| (found - norm).abs() <= 1e-5 * norm;
+            if !own.iter().zip(column_norms(network, part)).all(is_norm) {
+                wrong.push(format!(
+                    "`{key}` changes `{part}`, which has no adapter, as after training in PEFT; give `--task`, and it is read as one map"
+                ));
+            }
+        }
     }
     if lacking.len() == heads && lacking.iter().all(|(_, is_of_base)| *is_of_base) {
         old.extend((heads > 0).then_some("the head"));
