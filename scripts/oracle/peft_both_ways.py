@@ -252,7 +252,7 @@ def prune(model):
     model.peft_config["default"].rank_pattern = pattern
 
 
-def study(bench, query, value, wide, norms, is_real):
+def study(bench, query, value, wide, norms, ends, is_real):
     pair = [query, value]
     common = {"targets": pair}
     variants = [
@@ -265,6 +265,10 @@ def study(bench, query, value, wide, norms, is_real):
         {"preset": "lora", "label": "patterns", **common, "rank_pattern": {value: 2}, "alpha_pattern": {value: 5}},
         {"preset": "lora", "label": "saved", **common, "modules_to_save": norms, "with": {"bias": "lora_only"}},
         {"preset": "dora", "label": "dora_wide", "targets": [query, *wide], "layers_to_transform": [1]},
+        {"preset": "lora", "label": "without", "targets": "all-linear", "exclude_modules": f".*\\.0\\..*"},
+        {"preset": "lora", "label": "anchored", **common, "rank_pattern": {f"^.*\\.0\\..*{value}": 3}, "alpha_pattern": {value: 5}},
+        {"preset": "lora", "label": "ends", **common, "modules_to_save": ends},
+        {"preset": "adalora", "label": "adalora_root", "targets": pair, "with": {"rank_policy": {"target_rank": 2, "initial_steps": 1, "final_steps": 2, "interval": 1}, "scaling": {"kind": "alpha_over_sqrt_rank"}}},
     ]
     if bench.name == "gpt2":
         parts = ["c_attn.q", "c_attn.v"]
@@ -274,7 +278,7 @@ def study(bench, query, value, wide, norms, is_real):
         variants = [v for v in variants if v.get("label", v["preset"]) in ("lora", "dora", "vera", "adalora", "dylora", "pissa")]
     for run in bench.ours(variants):
         what = run.name.split("-")[1]
-        exact = what not in ("pissa", "milora", "olora", "pissa_parts", "adalora")
+        exact = what not in ("pissa", "milora", "olora", "pissa_parts", "adalora", "adalora_root")
         bench.export(run, what, exact=exact)
         # PEFT 0.18 cannot take OLoRA's start off GPT-2's Conv1D.
         if what == "pissa" or (what == "olora" and bench.name != "gpt2"):
@@ -298,6 +302,8 @@ def study(bench, query, value, wide, norms, is_real):
     bench.theirs("patterns", LoraConfig(**{**lora, "target_modules": [query, *wide]}, rank_pattern={wide[0]: 2}, alpha_pattern={wide[0]: 3}))
     bench.theirs("layers", LoraConfig(**lora, layers_to_transform=[1]))
     bench.theirs("saved", LoraConfig(**lora, modules_to_save=norms))
+    bench.theirs("ends", LoraConfig(**lora, modules_to_save=ends))
+    bench.theirs("passed_over", LoraConfig(**{**lora, "target_modules": [*pair, "no_such"]}, exclude_modules=["nor_this"], rank_pattern={"nothing": 2}, layers_to_transform=[1, 7]))
     bench.theirs("expression", LoraConfig(**{**lora, "target_modules": f".*\\.1\\..*{query}"}))
 
 
@@ -313,10 +319,10 @@ def main():
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     names = {
-        "bert": ("query", "value", ["intermediate.dense", "attention.output.dense"], ["pooler"]),
-        "roberta": ("query", "value", ["intermediate.dense", "attention.output.dense"], ["output.LayerNorm"]),
-        "gpt2": ("c_attn", "attn.c_proj", ["mlp.c_fc", "mlp.c_proj"], ["ln_f"]),
-        "llama": ("q_proj", "v_proj", ["down_proj", "up_proj"], ["input_layernorm"]),
+        "bert": ("query", "value", ["intermediate.dense", "attention.output.dense"], ["pooler"], ["embeddings"]),
+        "roberta": ("query", "value", ["intermediate.dense", "attention.output.dense"], ["output.LayerNorm"], ["embeddings.LayerNorm"]),
+        "gpt2": ("c_attn", "attn.c_proj", ["mlp.c_fc", "mlp.c_proj"], ["ln_f"], ["mlp"]),
+        "llama": ("q_proj", "v_proj", ["down_proj", "up_proj"], ["input_layernorm"], ["norm"]),
     }
     with tempfile.TemporaryDirectory() as at:
         root = Path(at)

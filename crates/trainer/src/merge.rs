@@ -346,7 +346,7 @@ fn assemble(
 }
 
 /// Whether the word table is the output projection of a causal model.
-fn is_tied(config: &Config) -> bool {
+pub(crate) fn is_tied(config: &Config) -> bool {
     match config {
         Config::Encoder(_) | Config::Gpt2(_) => true,
         Config::Llama(config) => config.tie_word_embeddings,

@@ -67,7 +67,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
 /// What of `adapter_config.json` decides the update.
 #[derive(Debug, Deserialize)]
 struct Config {
-    peft_type: String,
     r: usize,
     lora_alpha: f64,
     #[serde(default)]
@@ -92,12 +91,22 @@ pub fn is_folder(path: &Path) -> bool {
 pub fn read(folder: &Path) -> Result<Updates, TrainError> {
     let config_path = folder.join(CONFIG);
     let foreign = |path: &Path, reason: String| TrainError::Foreign { path: path.to_owned(), reason };
-    let config: Config = serde_json::from_slice(&bytes(&config_path)?)
-        .map_err(|error| foreign(&config_path, format!("not a LoRA configuration: {error}")))?;
-    if config.peft_type != "LORA" || config.use_dora {
-        let kind = if config.use_dora { "DoRA" } else { &config.peft_type };
+    let text = bytes(&config_path)?;
+    let said: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| foreign(&config_path, format!("not JSON: {error}")))?;
+    if said["peft_type"] != "LORA" {
+        let kind = said["peft_type"].as_str().unwrap_or("missing");
         let reason = format!(
-            "peft_type is `{kind}`, but only plain LoRA and rsLoRA adapters are read as they lie; make it a run's adapter with `lora-lab import` first"
+            "peft_type is `{kind}`, but only plain LoRA and rsLoRA adapters are read as they lie; make it a run's adapter with `lora-lab \
+             import` first"
+        );
+        return Err(foreign(&config_path, reason));
+    }
+    let config: Config = serde_json::from_slice(&text)
+        .map_err(|error| foreign(&config_path, format!("not a LoRA configuration: {error}")))?;
+    if config.use_dora {
+        let reason = format!(
+            "use_dora is `true`, but only plain LoRA and rsLoRA adapters are read as they lie; make it a run's adapter with `lora-lab import` first"
         );
         return Err(foreign(&config_path, reason));
     }
@@ -262,7 +271,7 @@ mod tests {
         let rank = serde_json::json!({"peft_type": "LORA", "r": 3, "lora_alpha": 4});
         assert!(refused(rank, true).contains("the configuration says 3"));
         let dora = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "use_dora": true});
-        assert!(refused(dora, true).contains("DoRA"));
+        assert!(refused(dora, true).contains("use_dora"));
         assert!(refused(serde_json::json!({"peft_type": "VERA"}), true).contains(CONFIG));
         let start =
             serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "init_lora_weights": "pissa_niter_4"});

@@ -54,6 +54,7 @@ use crate::{
     export::{Cut, cut_to},
     folder::Free,
     library::Library,
+    merge::is_tied,
     source::hub::{Repository, SCHEME},
 };
 
@@ -183,6 +184,16 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
         }
     }
     let mut slots = gather(network);
+    if card.plan.text().is_some()
+        && is_tied(&architecture)
+        && slots.get(network.backbone.word().name()).is_some_and(|own| own.contains_key("weight"))
+    {
+        return Err(format!(
+            "`{label}` trains `{}`, which is also the output projection; PEFT would train a copy of it on the way in alone, so it has no \
+             form there; `lora-lab merge` writes a whole checkpoint",
+            network.backbone.word().name()
+        ));
+    }
     let plan = adapter_ranks(&card, &slots, &architecture);
     for (table, (rank, alpha)) in plan {
         maps.entry(table).or_insert((rank, alpha));
@@ -208,7 +219,14 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
             }
         }
         DeltaSpec::Anchored(_) => double(&mut card, &mut slots, &mut maps),
-        DeltaSpec::SvdForm(_) if !decomposed => kept = prune(&maps, &mut slots),
+        DeltaSpec::SvdForm(_) if !decomposed => {
+            if !card.plan.modules.rank_pattern.is_empty() || !card.plan.modules.alpha_pattern.is_empty() {
+                return Err(format!(
+                    "PEFT's AdaLoRA has one rank and alpha for all maps, but `{label}` has patterns; {other}"
+                ));
+            }
+            kept = prune(&maps, &mut slots);
+        }
         DeltaSpec::SharedRandom(own) if !decomposed => {
             if spec.scaling != (Scaling::Constant { value: 1.0 }) {
                 return Err(format!("PEFT's VeRA has no scale, but `{label}` has one; {other}"));
@@ -226,6 +244,11 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
     }
     let mut form = Form { card, slots, maps, architecture, joined: false, pair, kept };
     join(&mut form, network)?;
+    if residual && form.joined {
+        return Err(format!(
+            "PEFT decomposes a fused map as one, but `{label}` started from its parts; leave `--residual` out"
+        ));
+    }
     Ok(form)
 }
 
@@ -425,19 +448,52 @@ fn weights(form: &Form) -> Result<Vec<u8>, TrainError> {
 
 /// The targets as PEFT reads them.
 fn targets(form: &Form) -> Value {
-    let prefix = form.architecture.prefixes().first().copied().unwrap_or_default();
     match &form.card.plan.targets {
         _ if form.joined => json!(form.maps.keys().map(|map| form.architecture.full(map)).collect::<Vec<_>>()),
+        target => selection(target, &form.architecture),
+    }
+}
+
+/// A choice of maps as PEFT reads it: its expressions are for the name in a model with a head.
+fn selection(target: &Target, architecture: &Config) -> Value {
+    let prefix = architecture.prefixes().first().copied().unwrap_or_default();
+    match target {
         Target::Endings(list) => json!(list),
         Target::Pattern(pattern) if pattern == ALL_LINEAR => json!(pattern),
         Target::Pattern(pattern) => json!(format!("(?:{})?(?:{pattern})", regex::escape(prefix))),
     }
 }
 
+/// Modules that are saved whole, by their full names: PEFT compares plain ends, so that `norm` would be `input_layernorm` too.
+fn saved(form: &Form) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for (slot, _) in form.slots.iter().filter(|(slot, _)| !slot.is_empty() && !form.maps.contains_key(*slot)) {
+        let full = form.architecture.full(slot);
+        let ends = full.match_indices('.').map(|(at, _)| at).chain([full.len()]);
+        for module in &form.card.plan.modules.modules_to_save {
+            let dotted = format!(".{module}");
+            all.extend(
+                ends.clone()
+                    .map(|end| &full[..end])
+                    .find(|path| path == module || path.ends_with(&dotted))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    all
+}
+
 /// Rank and `α`: of most maps, and of those that depart.
 fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map<String, Value>) {
     let (plan, mut ranks, mut alphas) = (&form.card.plan, Map::new(), Map::new());
-    let simple = plan.modules.rank_pattern.len() <= 1 && plan.modules.alpha_pattern.len() <= 1;
+    // An expression may be one for the name without the model's prefix, which PEFT does not know.
+    let is_name = |pattern: &String| pattern.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let names: Vec<&String> = (plan.modules.rank_pattern.iter().map(|(pattern, _)| pattern))
+        .chain(plan.modules.alpha_pattern.iter().map(|(pattern, _)| pattern))
+        .collect();
+    let simple = names.iter().all(|pattern| is_name(pattern))
+        && plan.modules.rank_pattern.len() <= 1
+        && plan.modules.alpha_pattern.len() <= 1;
     if simple && !form.joined && !constant {
         ranks.extend(plan.modules.rank_pattern.iter().map(|(pattern, rank)| (pattern.clone(), json!(rank))));
         alphas.extend(plan.modules.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), number(*alpha))));
@@ -481,8 +537,8 @@ fn configuration(form: &Form, residual: bool) -> Value {
         _ => (plan.model.clone(), None),
     };
     let is_text = plan.text().is_some();
-    let mut saved: Vec<&str> = if is_text { Vec::new() } else { vec!["classifier", "score"] };
-    saved.extend(plan.modules.modules_to_save.iter().map(String::as_str));
+    let mut whole: Vec<String> = if is_text { Vec::new() } else { ["classifier", "score"].map(str::to_owned).to_vec() };
+    whole.extend(saved(form));
     let bias = match spec.bias {
         BiasSpec::None => "none",
         BiasSpec::All => "all",
@@ -498,10 +554,10 @@ fn configuration(form: &Form, residual: bool) -> Value {
         "revision": revision,
         "inference_mode": true,
         "target_modules": targets(form),
-        "exclude_modules": if form.joined { None } else { plan.modules.exclude_modules.as_ref() },
+        "exclude_modules": plan.modules.exclude_modules.as_ref().filter(|_| !form.joined).map(|own| selection(own, &form.architecture)),
         "layers_to_transform": if layers.is_empty() || form.joined { Value::Null } else { json!(layers) },
         "layers_pattern": if form.joined { Value::Null } else { list(&plan.modules.layers_pattern) },
-        "modules_to_save": if saved.is_empty() { Value::Null } else { json!(saved) },
+        "modules_to_save": if whole.is_empty() { Value::Null } else { json!(whole) },
         "bias": if kind(&form.card) == "VERA" && bias == "lora_only" { "vera_only" } else { bias },
         "fan_in_fan_out": matches!(form.architecture, Config::Gpt2(_)),
     });
@@ -522,9 +578,9 @@ fn configuration(form: &Form, residual: bool) -> Value {
         }),
         Some(DeltaSpec::SvdForm(_)) if kind(&form.card) == "ADALORA" => {
             let AnyRankPolicy::Budget(budget) = &spec.rank_policy else {
-                return adalora(&common, form, alpha, None);
+                return adalora(&common, form, None);
             };
-            return adalora(&common, form, alpha, Some(budget));
+            return adalora(&common, form, Some(budget));
         }
         _ => json!({
             "r": rank,
@@ -543,8 +599,13 @@ fn configuration(form: &Form, residual: bool) -> Value {
 }
 
 /// AdaLoRA's fields; the schedule is over, so PEFT needs its numbers for nothing but its own checks.
-fn adalora(common: &Value, form: &Form, alpha: f64, budget: Option<&variants::rank::budget::Budget>) -> Value {
+fn adalora(common: &Value, form: &Form, budget: Option<&variants::rank::budget::Budget>) -> Value {
     let spec = &form.card.plan.variant;
+    // PEFT divides by the rank, whatever the rule here.
+    let alpha = match spec.scaling {
+        Scaling::AlphaOverRank => spec.alpha,
+        other => other.at(spec.alpha, spec.rank) * spec.rank as f64,
+    };
     let total = form.card.plan.train.steps.unwrap_or(1);
     let pattern: Map<String, Value> =
         form.kept.iter().map(|(map, keep)| (format!("{}.lora_E", form.architecture.full(map)), json!(keep))).collect();

@@ -5,14 +5,16 @@
 //! opens such a folder. What the format does not say is the task: it is given beside the folder, or lies in `lora_lab.json` where
 //! [`export`](super::export) wrote it.
 //!
-//! Every tensor of the file has its place or is an error, and so is every one that is missing; a field that would change the function
-//! and is not known here is refused by its name.
+//! Every tensor of the file has its place or is an error, and so is every one that is missing; the fields of PEFT 0.18 that change the
+//! function and have no counterpart here are refused by their names. Where PEFT passes over a name that matches nothing, so does this,
+//! with a note.
 
 use std::{collections::BTreeMap, path::Path};
 
 use models::network::Network;
 use serde::Deserialize;
 use serde_json::Value;
+use variants::role::Role;
 
 use self::{
     fill::{Stored, fill, pair},
@@ -120,18 +122,36 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
             card.plan.model, card.model_hash, base.hash
         )));
     }
+    let of_file = |reason: String| TrainError::Foreign { path: request.folder.join(WEIGHTS), reason };
+    let pair = pair(&said, &mut stored).map_err(of_file)?;
+    if let (Some([a, b]), Some(rank)) = (&pair, said.r)
+        && (a.shape[0] != rank || b.shape[1] != rank)
+    {
+        return Err(foreign(format!(
+            "r is `{rank}`, but the pair in {WEIGHTS} is {:?} and {:?}; save the adapter again",
+            a.shape, b.shape
+        )));
+    }
     let plan = adapter::stack_plan(&card.plan, &card.cell, library).map_err(|error| match error {
         TrainError::Variant { problems, .. } => foreign(problems),
         other => other,
     })?;
     let mut network = library.network(&card.plan, &[(plan, vec![card.outputs])])?;
+    let word = network.backbone.word().name().to_owned();
     let kept: KeptPatterns = if said.peft_type == "ADALORA" {
         serde_json::from_slice(&text).map_err(|error| foreign(format!("rank_pattern: {error}")))?
     } else {
         KeptPatterns { rank_pattern: None }
     };
-    let of_file = |reason: String| TrainError::Foreign { path: request.folder.join(WEIGHTS), reason };
-    let pair = pair(&said, &mut stored).map_err(of_file)?;
+    if card.plan.text().is_some()
+        && crate::merge::is_tied(&network.backbone.config())
+        && network.owned(0).iter().any(|named| named.owned.role == Role::Weight && named.slot == word)
+    {
+        return Err(foreign(format!(
+            "modules_to_save has `{word}`, which is also the output projection here, while PEFT trained a copy of it on the way in alone; \
+             merge it with PEFT's own `merge_and_unload`"
+        )));
+    }
     fill(&mut network, &card, &base, &mut stored, kept.rank_pattern.as_ref(), pair.as_ref(), &mut notes)
         .map_err(of_file)?;
     card.drawn = adapter::drawn(&network);

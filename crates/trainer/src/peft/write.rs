@@ -65,6 +65,12 @@ pub fn encode(
         raw.push((format!("{name}.lora_A.weight"), vec![*rank, a.len() / rank], narrow(a)));
         raw.push((format!("{name}.lora_B.weight"), vec![b.len() / rank, *rank], narrow(b)));
     }
+    if let Some((name, _)) =
+        maps.iter().find(|(_, Factors { a, b, .. })| a.iter().chain(b).any(|v| !(*v as f32).is_finite()))
+    {
+        let reason = format!("the factors of `{name}` hold numbers beyond f32's largest; use smaller weights");
+        return Err(TrainError::Foreign { path: WEIGHTS.into(), reason });
+    }
     raw.extend(whole.iter().map(|one| (format!("{WRAPPED}{}", one.name), one.shape.clone(), narrow(&one.values))));
     let build = || -> Result<Vec<u8>, safetensors::SafeTensorError> {
         let views = raw

@@ -78,7 +78,10 @@ pub const PRESETS: &[Preset] = &[];
 fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Start) -> (Vec<f64>, Vec<f64>) {
     let weight = MatRef::from_row_major_slice(weight, d_in, d_out);
     let from_svd = |first: usize| {
-        let svd = weight.thin_svd().unwrap_or_else(|error| unreachable!("W0 is finite: {error:?}"));
+        // A base with numbers that are not finite has no decomposition; its factors are not finite either, which a run's first step says.
+        let Ok(svd) = weight.thin_svd() else {
+            return (Mat::from_fn(d_in, rank, |_, _| f64::NAN), Mat::from_fn(rank, d_out, |_, _| f64::NAN));
+        };
         let root = |i: usize| svd.S().column_vector()[first + i].max(0.0).sqrt();
         let a = Mat::from_fn(d_in, rank, |row, i| svd.U()[(row, first + i)] * root(i));
         let b = Mat::from_fn(rank, d_out, |i, column| root(i) * svd.V()[(column, first + i)]);

@@ -10,8 +10,8 @@ use models::{
     network::{Named, Network},
     weights::widen,
 };
-use safetensors::SafeTensors;
-use variants::{adapted::AdaptedLinear, base::BiasSpec, role::Role};
+use safetensors::{Dtype, SafeTensors};
+use variants::{adapted::AdaptedLinear, base::BiasSpec, host::values, role::Role};
 
 use super::{
     super::{
@@ -36,7 +36,10 @@ impl Stored {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(format!("not safetensors: {error}")))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
-            let Some(numbers) = widen(&view) else {
+            let wide = (view.dtype() == Dtype::F64).then(|| {
+                view.data().as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect::<Vec<f32>>()
+            });
+            let Some(numbers) = wide.or_else(|| widen(&view)) else {
                 let reason = format!("`{name}` is {:?}, but an adapter is f64, f32, f16 or bf16", view.dtype());
                 return Err(foreign(reason));
             };
@@ -223,13 +226,24 @@ pub(super) fn fill(
     }
     // With `bias="all"` PEFT saves the biases of a wrapped head three times.
     let is_copy = |name: &&str| name.contains(".original_module.") || name.contains(".modules_to_save.");
-    let (tables, extra): (Vec<&str>, Vec<&str>) = stored
-        .unused()
-        .into_iter()
-        .filter(|name| !is_copy(name))
-        .partition(|name| name.ends_with(".base_layer.weight"));
+    let (tables, extra): (Vec<&str>, Vec<&str>) =
+        stored.unused().into_iter().filter(|name| !is_copy(name)).partition(|name| table_of(name, &config).is_some());
+    // PEFT saves the base's own tables with `save_embedding_layers`; the word table is held against the base's.
+    let word = network.backbone.word();
+    for name in &tables {
+        let own = match table_of(name, &config) {
+            Some(table) if table == word.name() => word.table(0),
+            Some(table) if table == PROJECTION => network.backbone.output(0),
+            _ => continue,
+        };
+        if stored.tensors[*name].1 != values(&own) {
+            wrong.push(format!(
+                "`{name}` is not the base's table, as after training it or adding words; only the base's own is read"
+            ));
+        }
+    }
     if !tables.is_empty() {
-        notes.push(format!("the base's own tables in the file are not read: {}", tables.join(", ")));
+        notes.push(format!("tables of the base in the file, which are not read again: {}", tables.join(", ")));
     }
     wrong.extend(extra.into_iter().map(|name| format!("`{name}` belongs to nothing in its configuration")));
     if !missing.is_empty() {
@@ -244,6 +258,20 @@ pub(super) fn fill(
     }
     Ok(())
 }
+
+/// The table whose own weight a name is.
+fn table_of(name: &str, config: &Config) -> Option<String> {
+    let maps = config.maps();
+    let is_table = |(_, map): &(&String, &models::config::Map)| map.kind == MapKind::Table;
+    let means = |slot: &String| {
+        [".weight", ".base_layer.weight"].iter().any(|end| name == format!("{WRAPPED}{}{end}", config.full(slot)))
+    };
+    let found = maps.iter().filter(is_table).map(|(slot, _)| slot).find(|slot| means(slot)).cloned();
+    found.or_else(|| (name == format!("{WRAPPED}{PROJECTION}.weight")).then(|| PROJECTION.to_owned()))
+}
+
+/// A decoder's output projection.
+const PROJECTION: &str = "lm_head";
 
 /// The part's share of a joined factor, or what forbids one.
 fn of_part(

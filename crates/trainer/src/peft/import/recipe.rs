@@ -1,6 +1,12 @@
 //! The recipe of an adapter that PEFT trained, from its configuration.
 
-use models::{config::Config, modules::Modules, target::Target};
+use std::collections::BTreeSet;
+
+use models::{
+    config::Config,
+    modules::{Modules, ending},
+    target::Target,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use variants::{
@@ -158,7 +164,7 @@ pub(super) fn card(
     }
     let Some(purpose) = request.purpose.clone() else {
         return Err(rule(
-            "the folder does not say which task the adapter is for; give `--task NAME` of GLUE, or `--experiment FILE --task NAME`"
+            "the folder does not say which task the adapter is for; give `--task NAME` of GLUE, or import it with `lora-lab import --experiment FILE --task NAME`"
                 .to_owned(),
         ));
     };
@@ -192,9 +198,10 @@ pub(super) fn card(
         }
         Target::Pattern(_) => targets.clone(),
     };
-    let saved: Vec<String> =
-        said.modules_to_save.clone().unwrap_or_default().into_iter().filter(|name| !is_head(name)).collect();
-    let modules = Modules {
+    let saved = (said.modules_to_save.iter().flatten().filter(|name| !is_head(name)))
+        .flat_map(|name| modules_ending(&config, name))
+        .collect();
+    let mut modules = Modules {
         exclude_modules: said.exclude_modules.clone(),
         layers_to_transform: said.layers_to_transform.as_ref().map(OneOrMany::list).unwrap_or_default(),
         layers_pattern: said.layers_pattern.as_ref().map(OneOrMany::list).unwrap_or_default(),
@@ -202,6 +209,7 @@ pub(super) fn card(
         alpha_pattern: patterns.alpha_pattern.0,
         modules_to_save: saved,
     };
+    let targets = matching(targets, &mut modules, &config, notes);
     let is_text = matches!(purpose.given, Some(Given::Text(_)));
     let expected = if is_text { "CAUSAL_LM" } else { "SEQ_CLS" };
     if let Some(found) = said.task_type.as_deref().filter(|found| *found != expected) {
@@ -228,11 +236,97 @@ pub(super) fn card(
     Ok(Card { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None })
 }
 
+/// Full names of the outermost modules whose names end in `end`, which PEFT compares as plain text; the name itself where none does.
+fn modules_ending(config: &Config, end: &str) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    for wanted in config.wanted(models::config::Purpose::Classify) {
+        let full = config.full(&wanted.name);
+        let Some((module, _)) = full.rsplit_once('.') else { continue };
+        let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+        found.extend(ends.map(|at| &module[..at]).find(|path| path.ends_with(end)).map(str::to_owned));
+    }
+    if found.is_empty() { vec![end.to_owned()] } else { found.into_iter().collect() }
+}
+
+/// Takes out what matches nothing, which PEFT passes over, and says so.
+fn matching(targets: Target, modules: &mut Modules, config: &Config, notes: &mut Vec<String>) -> Target {
+    let mut passed =
+        |field: &str, what: &str| notes.push(format!("{field}: `{what}` matches nothing here, as PEFT passes over it"));
+    let is_met = |end: &String| Target::Endings(vec![end.clone()]).select(config).is_ok();
+    let targets = match targets {
+        Target::Endings(list) => {
+            let (met, missed): (Vec<String>, Vec<String>) = list.into_iter().partition(is_met);
+            missed.iter().for_each(|end| passed("target_modules", end));
+            Target::Endings(met)
+        }
+        pattern @ Target::Pattern(_) => pattern,
+    };
+    let layers = config.layers();
+    modules.layers_to_transform.retain(|layer| {
+        if *layer >= layers {
+            passed("layers_to_transform", &layer.to_string());
+        }
+        *layer < layers
+    });
+    // What is selected before anything is taken off or given a rank of its own.
+    let plain = Modules {
+        layers_to_transform: modules.layers_to_transform.clone(),
+        layers_pattern: modules.layers_pattern.clone(),
+        ..Modules::default()
+    };
+    let Ok(selected) = plain.select(Some(&targets), config) else { return targets };
+    let names: Vec<String> = selected.maps.into_keys().collect();
+    if let Some(exclude) = &modules.exclude_modules {
+        let meets = |end: &String| {
+            let dotted = format!(".{end}");
+            names.iter().map(|name| config.full(name)).any(|name| name == *end || name.ends_with(&dotted))
+        };
+        let kept = match exclude {
+            Target::Endings(list) => {
+                let (met, missed): (Vec<String>, Vec<String>) = list.iter().cloned().partition(meets);
+                missed.iter().for_each(|end| passed("exclude_modules", end));
+                Some(Target::Endings(met.clone())).filter(|_| !met.is_empty())
+            }
+            pattern @ Target::Pattern(_) => Some(pattern.clone()),
+        };
+        modules.exclude_modules = kept;
+    }
+    // A key decides a map where no earlier one does.
+    let decides = |earlier: &[String], key: &str| {
+        let first = |name: &String| {
+            let matches = |key: &str| ending(key).is_ok_and(|regex| regex.is_match(&config.full(name)));
+            matches(key) && !earlier.iter().any(|earlier| matches(earlier))
+        };
+        names.iter().any(first)
+    };
+    let mut earlier = Vec::new();
+    modules.rank_pattern.retain(|(key, _)| {
+        let keeps = ending(key).is_err() || decides(&earlier, key);
+        if !keeps {
+            passed("rank_pattern", key);
+        }
+        earlier.push(key.clone());
+        keeps
+    });
+    earlier.clear();
+    modules.alpha_pattern.retain(|(key, _)| {
+        let keeps = ending(key).is_err() || decides(&earlier, key);
+        if !keeps {
+            passed("alpha_pattern", key);
+        }
+        earlier.push(key.clone());
+        keeps
+    });
+    targets
+}
+
 /// Outputs of the head: of the file, else of the checkpoint; those of the task, if they are known.
 fn outputs(config: &Config, stored: &Stored, base: &Base, purpose: &Purpose) -> Result<usize, Refused> {
     let weights = config.head_names().iter().rev().find(|name| name.ends_with("weight"));
-    let of_file = weights.and_then(|name| stored.tensors.get(&format!("{WRAPPED}{name}"))).map(|(shape, _)| shape[0]);
-    let of_base = || weights.and_then(|name| base.head.find(name)).map(|(shape, _)| shape[0]);
+    let of_file = weights
+        .and_then(|name| stored.tensors.get(&format!("{WRAPPED}{name}")))
+        .and_then(|(shape, _)| shape.first().copied());
+    let of_base = || weights.and_then(|name| base.head.find(name)).and_then(|(shape, _)| shape.first().copied());
     let tasks = library::tasks(&purpose.suite);
     let known = match tasks.iter().find(|info| info.name == purpose.task) {
         _ if purpose.given.is_some() => None,
@@ -269,11 +363,11 @@ fn variant(said: &Said) -> Result<(&'static str, VariantSpec), String> {
     };
     let start = said.init_lora_weights.as_str().unwrap_or_default();
     let name = match said.peft_type.as_str() {
-        "LORA" if start.starts_with("pissa") => "pissa",
+        "LORA" if start == "pissa" => "pissa",
         "LORA" if start == "olora" => "olora",
         "LORA" if RESIDUAL_STARTS.iter().any(|residual| start.starts_with(residual)) => {
             return Err(format!(
-                "init_lora_weights is `{start}`, which changed the base at the start in a way that cannot be repeated here; save it with \
+                "init_lora_weights is `{start}`, which changed the base at the start in a way that cannot be repeated exactly here; save it with \
                  PEFT's conversion to plain LoRA (path_initial_model_for_weight_conversion) first"
             ));
         }
