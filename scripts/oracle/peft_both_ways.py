@@ -319,7 +319,7 @@ def main():
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     names = {
-        "bert": ("query", "value", ["intermediate.dense", "attention.output.dense"], ["pooler"], ["embeddings"]),
+        "bert": ("query", "value", ["intermediate.dense", "attention.output.dense"], ["pooler"], ["attention.output"]),
         "roberta": ("query", "value", ["intermediate.dense", "attention.output.dense"], ["output.LayerNorm"], ["embeddings.LayerNorm"]),
         "gpt2": ("c_attn", "attn.c_proj", ["mlp.c_fc", "mlp.c_proj"], ["ln_f"], ["mlp"]),
         "llama": ("q_proj", "v_proj", ["down_proj", "up_proj"], ["input_layernorm"], ["norm"]),
