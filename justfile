@@ -35,6 +35,18 @@ analyze *arguments:
 test *options:
     {{cargo}} test --release --workspace {{options}}
 
+# Make the tests' fixtures again with the pinned packages of Python, in a fresh environment (3 GB)
+oracle:
+    rm -rf target/oracle
+    python3 -m venv target/oracle
+    target/oracle/bin/python -m pip install --quiet --requirement scripts/oracle/requirements.txt
+    target/oracle/bin/python scripts/oracle/all.py
+
+# Hold adapters that travel to PEFT and back against PEFT: just peft --minilm models/all-MiniLM-L6-v2 --glue data/glue
+peft *options:
+    {{cargo}} build --release --workspace
+    target/oracle/bin/python scripts/oracle/peft_both_ways.py --binary target/release/lora-lab {{options}}
+
 # What no compiler checks: module docs, experiments, the README's table, dependencies' jobs
 tidy:
     {{cargo}} build --release --workspace && target/release/xtask

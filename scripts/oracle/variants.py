@@ -4,9 +4,10 @@
     batches.json                     five batches of four rows, used in turn
     <variant>.safetensors            values in f64; README.md has the list
 
-PEFT's modules and optimizers where PEFT has the method. DyLoRA and AdaLoRA's allocator are written out here from the papers' equations,
-in plain torch; the allocator runs beside PEFT's and must agree with it. All runs are in f64 from values that f32 holds exactly, so that an
-f32 run starts from the same numbers.
+PEFT's modules and optimizers where PEFT has the method. DyLoRA, AdaLoRA's allocator and the decompositions that PiSSA, MiLoRA and OLoRA
+start at are written out here from the papers' equations, in plain torch; the allocator and, but for MiLoRA, the decompositions run beside
+PEFT's and must agree with it. All runs are in f64 from values that f32 holds exactly, so that an f32 run starts from the same numbers;
+decompositions alone have all their digits.
 """
 
 import hashlib
@@ -153,14 +154,14 @@ def trained(model):
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def stir(model, seed):
-    """Adapters away from their start, so that no gradient is 0; magnitudes a fifth from theirs."""
+def stir(model, seed, near=False):
+    """Adapters away from their start, so that no gradient is 0; magnitudes, and `near` their start all, a fifth from theirs."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         if "lora_" not in name and "vera_lambda" not in name:
             continue
         drawn = noise(generator, parameter.shape)
-        if "magnitude" in name:
+        if near or "magnitude" in name:
             parameter.data = exact(parameter.data * (1 + 0.2 * drawn))
         else:
             parameter.data = exact(0.4 * drawn)
@@ -479,6 +480,65 @@ def lora_fa_preconditioned(batches):
     twice(make, batches, lora_fa_optimizer(tiny, 0.0), write)
 
 
+# Starts at a decomposition of the base
+
+
+def decomposed(weight, start, scale):
+    """`A₀ [r, d_in]` and `B₀ [d_out, r]` of a base `[d_out, d_in]`."""
+    if start == "olora":  # Algorithm 1
+        q, r = torch.linalg.qr(weight)
+        return r[:RANK], q[:, :RANK]
+    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
+    part = {"pissa": slice(None, RANK), "milora": slice(-RANK, None)}[start]  # Eqs. 2 and 3; Eqs. 4 to 6
+    a, b = (s[part] / scale).sqrt()[:, None] * vh[part], u[:, part] * (s[part] / scale).sqrt()
+    assert torch.allclose(scale * b @ a, (u[:, part] * s[part]) @ vh[part], rtol=0, atol=1e-14)
+    return a, b
+
+
+def anchored(name, batches, seed, shipped):
+    """PEFT's LoRA over the residual, which PEFT's own start leaves as the base too, but decomposes in f32: `shipped` must agree."""
+    starts = {}
+
+    def make():
+        model = get_peft_model(base(), lora_config()).double().train()
+        for key, module in attached(model).items():
+            weight, scale = module.base_layer.weight, module.scaling["default"]
+            a, b = decomposed(weight.detach(), name, scale)
+            starts[key] = weight.detach().clone(), a, b
+            weight.data = weight.data - scale * b @ a  # Eq. 4
+            module.lora_A["default"].weight.data, module.lora_B["default"].weight.data = a.clone(), b.clone()
+        with torch.no_grad():
+            first, untouched = inputs(batches[0]), base()
+            assert torch.allclose(model(**first).logits, untouched(**first).logits, rtol=0, atol=1e-12)
+        stir(model, seed, near=True)
+        return model
+
+    def agrees():
+        theirs = get_peft_model(base().float(), lora_config(init_lora_weights=name))
+        for key, module in attached(theirs).items():
+            weight, a, b = starts[key]
+            found = [module.lora_A["default"].weight, module.lora_B["default"].weight, module.base_layer.weight]
+            assert found[-1].dtype == torch.float32
+            sign = (found[0] * a).sum(1).sign()  # of each component; that of B must be the same
+            wanted = [sign[:, None] * a, sign * b, weight - module.scaling["default"] * b @ a]
+            for one, other in zip(found, wanted):
+                # Roundings of f32 over the gaps between singular values; 4e-6 is reached.
+                assert (one - other).abs().max() < 1e-5 * other.abs().max(), (name, key)
+
+    def write(model, record):
+        modules = attached(model)
+        (record.setting["scale"],) = {module.scaling["default"] for module in modules.values()}
+        pairs = {f"{key}.start_{part}": p for key in modules for part, p in zip("ab", starts[key][1:])}
+        record.setting["frozen"] = [[key, list(p.shape)] for key, p in pairs.items()]
+        record.add("frozen", torch.cat([p.flatten() for p in pairs.values()]))
+        if shipped:
+            agrees()
+        merge(model, record, batches)
+        record.write(name)
+
+    twice(make, batches, adamw, write)
+
+
 # AdaLoRA
 
 
@@ -764,6 +824,9 @@ def main():
     lora_plus(batches)
     dora(batches)
     vera(batches)
+    anchored("pissa", batches, 41, shipped=True)
+    anchored("milora", batches, 42, shipped=False)
+    anchored("olora", batches, 43, shipped=True)
     adalora(batches)
     dylora(batches, frozen=False)
     dylora(batches, frozen=True)

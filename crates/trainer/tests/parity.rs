@@ -1,8 +1,9 @@
 //! Every variant against the implementation that its authors shipped, over twenty steps of the real cohort.
 //!
 //! The fixtures are made by `scripts/oracle/variants.py`: PEFT 0.18.1 where it has the method, and the papers' equations in plain torch
-//! where it has not (DyLoRA; AdaLoRA's allocator runs both ways). Each run has weight decay 0.1, another rate for the head, a falling
-//! schedule and a clipping norm that some of its steps exceed; adapters start away from their first values, so that no gradient is 0.
+//! where it has not (DyLoRA; AdaLoRA's allocator runs both ways) or has it in f32 alone (decompositions of the base). Each run has weight
+//! decay 0.1, another rate for the head, a falling schedule and a clipping norm that some of its steps exceed; adapters start away from
+//! their first values, so that no gradient is 0.
 //!
 //! Where a definition departs from the reference on purpose, a test pins both sides.
 //!
@@ -57,6 +58,9 @@ const CASES: &[Case] = &[
     Case { fixture: "lora_fa", variant: |reference| reference.preset("lora_fa") },
     Case { fixture: "lora_fa_preconditioned", variant: |reference| reference.preset("lora_fa_preconditioned") },
     Case { fixture: "lora_plus", variant: lora_plus },
+    Case { fixture: "milora", variant: |reference| reference.preset("milora") },
+    Case { fixture: "olora", variant: |reference| reference.preset("olora") },
+    Case { fixture: "pissa", variant: |reference| reference.preset("pissa") },
     Case { fixture: "rslora", variant: |reference| reference.preset("rslora") },
     Case { fixture: "vera", variant: |reference| vera(reference, shared_random::Keep::Seed) },
 ];
@@ -290,7 +294,7 @@ fn an_f32_run_stays_beside_them() {
 
 #[test]
 fn scales_are_theirs() {
-    for fixture in ["dora", "lora", "lora_fa", "lora_plus", "rslora"] {
+    for fixture in ["dora", "lora", "lora_fa", "lora_plus", "milora", "olora", "pissa", "rslora"] {
         let (reference, spec) = Case::named(fixture);
         close(fixture, &[spec.scaling.at(spec.alpha, spec.rank)], &[reference.number("scale")], 0.0);
     }
@@ -306,6 +310,46 @@ fn doras_first_magnitudes_are_the_norms_of_the_base() {
     let found = bench.fresh.iter().filter(|(name, _)| last(name) == "magnitude");
     let found: Vec<f64> = found.flat_map(|(_, values)| values.clone()).collect();
     close("magnitudes", &found, reference.all("first_magnitudes"), 0.0);
+}
+
+/// `s·A₀·B₀` `[rows, cols]`.
+fn product(scale: f64, a: &[Vec<f64>], b: &[Vec<f64>]) -> Vec<f64> {
+    let at = |row: usize, col: usize| a.iter().zip(b).map(|(a, b)| scale * a[row] * b[col]).sum();
+    (0..a[0].len()).flat_map(|row| (0..b[0].len()).map(move |col| (row, col))).map(|(row, col)| at(row, col)).collect()
+}
+
+/// The other tests put the reference's `A₀` and `B₀` on. These are the program's own, of the same base at `s = 5/3`: the same part of the
+/// base, and the same factors but for the signs, which a decomposition leaves open for each component.
+#[test]
+fn decompositions_of_the_base_are_theirs_up_to_signs() {
+    for fixture in ["milora", "olora", "pissa"] {
+        let (reference, spec) = Case::named(fixture);
+        let (fresh, theirs) = (Bench::new(&reference, &spec, DType::F64).fresh, reference.frozen());
+        let (scale, rank) = (spec.scaling.at(spec.alpha, spec.rank), spec.rank);
+        assert_ne!(scale, 1.0, "{fixture}: a scale to see");
+        for map in reference.maps() {
+            let lists = |all: &Named64, part: &str, axis: usize| {
+                let values = &all[&format!("{map}.{part}")];
+                let other = values.len() / rank;
+                components(values, if axis == 1 { [1, rank, other] } else { [1, other, rank] }, axis)
+            };
+            let [a, b] = [lists(&fresh, "start_a", 2), lists(&fresh, "start_b", 1)];
+            let [their_a, their_b] = [lists(&theirs, "start_a", 2), lists(&theirs, "start_b", 1)];
+            let wanted = product(reference.number("scale"), &their_a, &their_b);
+            close(&format!("{fixture} {map}: s·A₀·B₀"), &product(scale, &a, &b), &wanted, 0.0);
+            for i in 0..rank {
+                let sign = a[i].iter().zip(&their_a[i]).map(|(ours, theirs)| ours * theirs).sum::<f64>().signum();
+                for (what, ours, theirs) in [("A₀", &a[i], &their_a[i]), ("B₀", &b[i], &their_b[i])] {
+                    let turned: Vec<f64> = theirs.iter().map(|value| sign * value).collect();
+                    close(&format!("{fixture} {map}: component {i} of {what}"), ours, &turned, 0.0);
+                }
+            }
+            for part in ["a", "b"] {
+                let (trained, start) = (&fresh[&format!("{map}.{part}")], &fresh[&format!("{map}.start_{part}")]);
+                assert_eq!(trained, start, "{fixture} {map}: {part} starts at its frozen copy");
+            }
+        }
+    }
 }
 
 /// The fixture's run is that of the pair which this program draws, sliced by PEFT.

@@ -237,8 +237,7 @@ fn adalora_has_the_penalty_of_the_released_code() {
 fn anchored_start(name: &str, alpha: f64) -> (DMatrix<f64>, DMatrix<f64>) {
     let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
     let variant = spec(name).check(Some(1000)).unwrap();
-    let plan =
-        StackPlan { variant, runs: vec![RunPlan { init_seed: 0, alpha }], targets: BTreeSet::from(["map".to_owned()]) };
+    let plan = StackPlan::new(variant, vec![RunPlan { init_seed: 0, alpha }], BTreeSet::from(["map".to_owned()]));
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
     let owned = map.owned(0);
     let factor = |name: &str, rows, cols| {
