@@ -110,11 +110,9 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
         );
         return Err(foreign(&config_path, reason));
     }
-    let compiled = |(ranks, alphas)| -> Result<(Vec<(Regex, usize)>, Vec<(Regex, f64)>), String> {
-        Ok((compile(ranks)?, compile(alphas)?))
-    };
-    let (ranks, alphas) = compiled((config.rank_pattern, config.alpha_pattern))
-        .map_err(|reason| foreign(&config_path, format!("pattern {reason}")))?;
+    let in_pattern = |reason: String| foreign(&config_path, format!("pattern {reason}"));
+    let ranks = compile(config.rank_pattern).map_err(in_pattern)?;
+    let alphas = compile(config.alpha_pattern).map_err(in_pattern)?;
     let path = folder.join(WEIGHTS);
     let bytes = bytes(&path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(&path, format!("not safetensors: {error}")))?;

@@ -43,7 +43,7 @@ impl<T: Clone> OneOrMany<T> {
     }
 }
 
-/// What of adapter_config.json is read.
+/// What of `adapter_config.json` is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct Said {
     pub(super) peft_type: String,
