@@ -257,7 +257,7 @@ pub(crate) struct Export {
 pub(crate) enum FormatName {
     /// adapter.safetensors of this program.
     LoraLab,
-    /// adapter_config.json and adapter_model.safetensors of Hugging Face PEFT.
+    /// The folder of Hugging Face PEFT: configuration and weights.
     Peft,
 }
 
@@ -285,7 +285,7 @@ pub(crate) struct Import {
 /// What a folder that PEFT wrote does not say.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PurposeArgs {
-    /// The base, if not where adapter_config.json says.
+    /// The base, if not where the configuration says.
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
     /// The task that it was trained for.

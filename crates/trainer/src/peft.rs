@@ -105,10 +105,9 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
     let config: Config = serde_json::from_slice(&text)
         .map_err(|error| foreign(&config_path, format!("not a LoRA configuration: {error}")))?;
     if config.use_dora {
-        let reason = format!(
-            "use_dora is `true`, but only plain LoRA and rsLoRA adapters are read as they lie; make it a run's adapter with `lora-lab import` first"
-        );
-        return Err(foreign(&config_path, reason));
+        let reason = "use_dora is `true`, but only plain LoRA and rsLoRA adapters are read as they lie; make it a run's adapter with \
+                      `lora-lab import` first";
+        return Err(foreign(&config_path, reason.to_owned()));
     }
     if let Some(start) = config.init_lora_weights.as_str()
         && RESIDUAL_STARTS.iter().any(|residual| start.starts_with(residual))
@@ -119,11 +118,9 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
         );
         return Err(foreign(&config_path, reason));
     }
-    let compiled = |(ranks, alphas)| -> Result<(Vec<(Regex, usize)>, Vec<(Regex, f64)>), String> {
-        Ok((compile(ranks)?, compile(alphas)?))
-    };
-    let (ranks, alphas) = compiled((config.rank_pattern, config.alpha_pattern))
-        .map_err(|reason| foreign(&config_path, format!("pattern {reason}")))?;
+    let in_pattern = |reason: String| foreign(&config_path, format!("pattern {reason}"));
+    let ranks = compile(config.rank_pattern).map_err(in_pattern)?;
+    let alphas = compile(config.alpha_pattern).map_err(in_pattern)?;
     let path = folder.join(WEIGHTS);
     let bytes = bytes(&path)?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(&path, format!("not safetensors: {error}")))?;

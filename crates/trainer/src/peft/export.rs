@@ -328,12 +328,11 @@ fn vera_pair(
         let slot = shapes.iter().find(|(_, shape)| shape[axis] == widest[axis]).map(|(map, _)| *map)?;
         Some(slots.get(slot)?.get(name)?.transposed())
     };
-    let found = match (spec.pair, own("a", 0), own("b", 1)) {
-        (Keep::Kept, Some(a), Some(b)) => [(a.shape.to_vec(), a.values), (b.shape.to_vec(), b.values)],
-        _ => {
-            let [a, b] = shared_random::pair(spec.projection_seed, rank, widest);
-            [(vec![rank, widest[0]], a), (vec![widest[1], rank], b)]
-        }
+    let found = if let (Keep::Kept, Some(a), Some(b)) = (spec.pair, own("a", 0), own("b", 1)) {
+        [(a.shape.to_vec(), a.values), (b.shape.to_vec(), b.values)]
+    } else {
+        let [a, b] = shared_random::pair(spec.projection_seed, rank, widest);
+        [(vec![rank, widest[0]], a), (vec![widest[1], rank], b)]
     };
     for map in maps.keys() {
         if let Some(own) = slots.get_mut(map) {

@@ -89,6 +89,124 @@ pub(super) fn pair(said: &Said, stored: &mut Stored) -> Result<Option<[Matrix; 2
     Ok(Some([read(PAIR[0])?, read(PAIR[1])?]))
 }
 
+/// What was met on the way.
+#[derive(Default)]
+struct Found {
+    missing: Vec<String>,
+    wrong: Vec<String>,
+    /// What the base has and the file need not have.
+    old: BTreeSet<&'static str>,
+    /// Tensors of the head.
+    heads: usize,
+    /// Those that the file lacks, and whether the base has them.
+    lacking: Vec<(String, bool)>,
+    /// Largest `d_in` and `d_out` that a pair was cut to.
+    widest: [usize; 2],
+    /// Magnitudes of joined maps by their name in the file, with the maps' parts.
+    joined: BTreeMap<String, ([String; 3], Matrix)>,
+}
+
+impl Found {
+    /// A map's part `[rows, cols]` of VeRA's pair.
+    fn of_pair(&mut self, [a, b]: &[Matrix; 2], short: &str, slot: &str, [rows, cols]: [usize; 2]) -> Option<Matrix> {
+        let (name, source, fits) = if short == "a" {
+            self.widest[0] = self.widest[0].max(rows);
+            (PAIR[0], a, a.shape[0] == cols && a.shape[1] >= rows)
+        } else {
+            self.widest[1] = self.widest[1].max(cols);
+            (PAIR[1], b, b.shape[1] == rows && b.shape[0] >= cols)
+        };
+        if !fits {
+            self.wrong.push(format!("`{name}` is {:?}, which has no part for `{slot}`", source.shape));
+            return None;
+        }
+        Some(source.transposed().rows(0, rows).columns(0, cols))
+    }
+
+    /// Finds parts without an adapter whose magnitudes are not the base's.
+    fn check_joined(&mut self, network: &Network, adapted: &BTreeMap<String, (usize, f64)>) {
+        for (key, (parts, magnitude)) in &self.joined {
+            let third = magnitude.shape[1] / 3;
+            for (index, part) in parts.iter().enumerate().filter(|(_, part)| !adapted.contains_key(*part)) {
+                let own = magnitude.columns(index * third, (index + 1) * third).values;
+                // Exports put the base's norms there; another machine may sum their f32 in another order.
+                let is_norm = |(found, norm): (&f64, f64)| (found - norm).abs() <= 1e-5 * norm;
+                if !own.iter().zip(column_norms(network, part)).all(is_norm) {
+                    self.wrong.push(format!(
+                        "`{key}` changes `{part}`, which has no adapter, as after training in PEFT; give `--task`, and it is read as one map"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Holds the base's own tables, which PEFT saves with `save_embedding_layers`, against the base's.
+    fn check_tables(&mut self, network: &Network, stored: &Stored, notes: &mut Vec<String>) {
+        let (config, word) = (network.backbone.config(), network.backbone.word());
+        let mut found = Vec::new();
+        for name in stored.unused() {
+            let Some(table) = table_of(name, &config) else { continue };
+            found.push(name);
+            let own = if table == word.name() {
+                word.table(0)
+            } else if table == PROJECTION {
+                network.backbone.output(0)
+            } else {
+                continue;
+            };
+            if stored.tensors[name].1 != values(&own) {
+                self.wrong.push(format!(
+                    "`{name}` is not the base's table, as after training it or adding words; only the base's own is read"
+                ));
+            }
+        }
+        if !found.is_empty() {
+            notes.push(format!("tables of the base in the file, which are not read again: {}", found.join(", ")));
+        }
+    }
+
+    /// What to say of it all.
+    fn report(
+        mut self,
+        config: &Config,
+        stored: &Stored,
+        pair: Option<&[Matrix; 2]>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), String> {
+        // A head is taken whole: of the file, or of the base.
+        if self.lacking.len() == self.heads && self.lacking.iter().all(|(_, is_of_base)| *is_of_base) {
+            self.old.extend((self.heads > 0).then_some("the head"));
+        } else {
+            self.missing.extend(self.lacking.into_iter().map(|(key, _)| key));
+        }
+        let mut wrong = self.wrong;
+        // A pair that is drawn from a seed has no tensors of its own, and nothing is asked of it.
+        if let Some([a, b]) = pair.filter(|_| wrong.is_empty() && self.widest != [0, 0])
+            && [a.shape[1], b.shape[0]] != self.widest
+        {
+            wrong.push(format!(
+                "`{}` is {:?} and `{}` {:?}, but the widest of the adapted maps is {:?}",
+                PAIR[0], a.shape, PAIR[1], b.shape, self.widest
+            ));
+        }
+        // With `bias="all"` PEFT saves the biases of a wrapped head three times.
+        let is_copy = |name: &&str| name.contains(".original_module.") || name.contains(".modules_to_save.");
+        let extra = stored.unused().into_iter().filter(|name| !is_copy(name) && table_of(name, config).is_none());
+        wrong.extend(extra.map(|name| format!("`{name}` belongs to nothing in its configuration")));
+        if !self.missing.is_empty() {
+            wrong.push(format!("missing: {}", self.missing.join(", ")));
+        }
+        if !wrong.is_empty() {
+            return Err(format!("{}; check that base and folder belong together", wrong.join("; ")));
+        }
+        if !self.old.is_empty() {
+            let list: Vec<&str> = self.old.into_iter().collect();
+            notes.push(format!("not in the file, so the base's own: {}", list.join(", ")));
+        }
+        Ok(())
+    }
+}
+
 /// Gives every tensor of the network its numbers.
 pub(super) fn fill(
     network: &mut Network,
@@ -107,156 +225,83 @@ pub(super) fn fill(
         Some((map.name().to_owned(), (rank, scaling.at(alpha, rank))))
     };
     let adapted: BTreeMap<String, (usize, f64)> = network.adapted(0).iter().filter_map(own).collect();
-    let (mut missing, mut wrong, mut old) = (Vec::new(), Vec::new(), BTreeSet::new());
-    // A head is taken whole: of the file, or of the base.
-    let mut lacking = Vec::new();
-    let (mut heads, mut widest) = (0, [0, 0]);
-    let mut joined: BTreeMap<String, (Vec<String>, Matrix)> = BTreeMap::new();
+    let mut found = Found::default();
     let place_of = network.backbone.place().clone();
     for Named { slot, name, owned, .. } in network.owned(0) {
         let short = if slot.is_empty() { name.as_str() } else { owned.name };
         let [_, rows, cols] = owned.tensor.dims();
-        let whole = match known.get(&slot).map(|map| &map.kind) {
-            Some(MapKind::Part(whole)) => Some(whole.clone()),
-            _ => None,
-        };
         if owned.role == Role::Projection {
             // The start of an anchored method is that of the base; VeRA's pair is the file's.
-            if let Some([a, b]) = pair {
-                let (name, source, fits) = if short == "a" {
-                    widest[0] = widest[0].max(rows);
-                    (PAIR[0], a.transposed(), a.shape[0] == cols && a.shape[1] >= rows)
-                } else {
-                    widest[1] = widest[1].max(cols);
-                    (PAIR[1], b.transposed(), b.shape[1] == rows && b.shape[0] >= cols)
-                };
-                if !fits {
-                    let [columns, lines] = source.shape;
-                    wrong.push(format!("`{name}` is [{lines}, {columns}], which has no part for `{slot}`"));
-                    continue;
-                }
-                *owned.tensor = place_of.tensor(source.rows(0, rows).columns(0, cols).values, [1, rows, cols]);
+            if let Some(part) = pair.and_then(|pair| found.of_pair(pair, short, &slot, [rows, cols])) {
+                *owned.tensor = place_of.tensor(part.values, [1, rows, cols]);
             }
             continue;
         }
-        let (at, kind) = match &whole {
+        let whole = match known.get(&slot).map(|map| &map.kind) {
+            Some(MapKind::Part(whole)) => Some(whole),
+            _ => None,
+        };
+        let (at, kind) = match whole {
             Some(whole) => (whole.as_str(), Kind::Conv),
             None => (slot.as_str(), Kind::of(&slot, &config)),
         };
         let is_adapted = adapted.contains_key(&slot);
         let Some((suffix, layout)) = place(kind, short, is_adapted) else { continue };
-        heads += usize::from(slot.is_empty());
+        found.heads += usize::from(slot.is_empty());
         let Some((key, shape, values)) = stored.find(&config, at, &suffix) else {
             let key = format!("`{}`", key(&config, at, &suffix));
             if slot.is_empty() {
-                lacking.push((key, base.head.find(short).is_some()));
+                found.lacking.push((key, base.head.find(short).is_some()));
             } else if short == "bias" && is_adapted && card.plan.variant.bias == BiasSpec::LoraOnly {
                 // PEFT's `lora_only` looks for the biases under a name that they do not have, and saves none.
-                old.insert("biases of adapted maps");
+                found.old.insert("biases of adapted maps");
             } else {
-                missing.push(key);
+                found.missing.push(key);
             }
             continue;
         };
         let Some(mut matrix) = layout.read(owned.role, &shape, values) else {
-            wrong.push(format!("`{key}` is {shape:?}"));
+            found.wrong.push(format!("`{key}` is {shape:?}"));
             continue;
         };
-        if let Some(whole) = &whole {
-            let parts = config.parts(whole).unwrap_or_default();
+        if let Some(parts) = whole.and_then(|whole| config.parts(whole)) {
             if short == "magnitude" {
-                joined.insert(key.clone(), (parts.to_vec(), matrix.clone()));
+                found.joined.insert(key.clone(), (parts.clone(), matrix.clone()));
             }
             matrix = match of_part(&matrix, short, &slot, &parts, &adapted) {
                 Ok(part) => part,
                 Err(why) => {
-                    wrong.push(format!("`{key}`, which is {shape:?}, {why}"));
+                    found.wrong.push(format!("`{key}`, which is {shape:?}, {why}"));
                     continue;
                 }
             };
         }
-        if let Some(kept) = kept
-            && ["q", "lambda", "p"].contains(&short)
-        {
-            let keep =
-                kept.iter().find(|(name, _)| name.strip_suffix(".lora_E").is_some_and(|name| name.ends_with(&slot)));
-            if let Some((_, keep)) = keep {
-                let left = keep.iter().filter(|k| **k).count();
-                let turned = if short == "p" { matrix.transposed() } else { matrix };
-                // A folder that was saved before its file was cut holds every component.
-                let turned = if turned.shape[1] == left { turned.spread_columns(keep) } else { turned };
-                matrix = if short == "p" { turned.transposed() } else { turned };
-            }
-        }
+        matrix = spread(matrix, short, &slot, kept);
         if matrix.shape != [rows, cols] {
             let [found_rows, found_cols] = matrix.shape;
-            wrong.push(format!(
+            found.wrong.push(format!(
                 "`{key}` is {shape:?}, so `{slot}` would be {found_rows}x{found_cols} and not {rows}x{cols}"
             ));
             continue;
         }
         *owned.tensor = place_of.tensor(matrix.values, [1, rows, cols]);
     }
-    for (key, (parts, magnitude)) in &joined {
-        let third = magnitude.shape[1] / 3;
-        for (index, part) in parts.iter().enumerate().filter(|(_, part)| !adapted.contains_key(*part)) {
-            let own = magnitude.columns(index * third, (index + 1) * third).values;
-            // Exports put the base's norms there; another machine may sum their f32 in another order.
-            let is_norm = |(found, norm): (&f64, f64)| (found - norm).abs() <= 1e-5 * norm;
-            if !own.iter().zip(column_norms(network, part)).all(is_norm) {
-                wrong.push(format!(
-                    "`{key}` changes `{part}`, which has no adapter, as after training in PEFT; give `--task`, and it is read as one map"
-                ));
-            }
-        }
+    found.check_joined(network, &adapted);
+    found.check_tables(network, stored, notes);
+    found.report(&config, stored, pair, notes)
+}
+
+/// Zeros where AdaLoRA dropped a component.
+fn spread(matrix: Matrix, short: &str, slot: &str, kept: Option<&BTreeMap<String, Vec<bool>>>) -> Matrix {
+    let is_of_slot = |name: &str| name.strip_suffix(".lora_E").is_some_and(|name| name.ends_with(slot));
+    let Some((_, keep)) = kept.and_then(|kept| kept.iter().find(|(name, _)| is_of_slot(name))) else { return matrix };
+    // A folder that was saved before its file was cut holds every component.
+    let left = keep.iter().filter(|k| **k).count();
+    match short {
+        "q" | "lambda" if matrix.shape[1] == left => matrix.spread_columns(keep),
+        "p" if matrix.shape[0] == left => matrix.transposed().spread_columns(keep).transposed(),
+        _ => matrix,
     }
-    if lacking.len() == heads && lacking.iter().all(|(_, is_of_base)| *is_of_base) {
-        old.extend((heads > 0).then_some("the head"));
-    } else {
-        missing.extend(lacking.into_iter().map(|(key, _)| key));
-    }
-    // A pair that is drawn from a seed has no tensors of its own, and nothing is asked of it.
-    if let Some([a, b]) = pair.filter(|_| wrong.is_empty() && widest != [0, 0])
-        && [a.shape[1], b.shape[0]] != widest
-    {
-        wrong.push(format!(
-            "`{}` is {:?} and `{}` {:?}, but the widest of the adapted maps is [{}, {}]",
-            PAIR[0], a.shape, PAIR[1], b.shape, widest[0], widest[1]
-        ));
-    }
-    // With `bias="all"` PEFT saves the biases of a wrapped head three times.
-    let is_copy = |name: &&str| name.contains(".original_module.") || name.contains(".modules_to_save.");
-    let (tables, extra): (Vec<&str>, Vec<&str>) =
-        stored.unused().into_iter().filter(|name| !is_copy(name)).partition(|name| table_of(name, &config).is_some());
-    // PEFT saves the base's own tables with `save_embedding_layers`; the word table is held against the base's.
-    let word = network.backbone.word();
-    for name in &tables {
-        let own = match table_of(name, &config) {
-            Some(table) if table == word.name() => word.table(0),
-            Some(table) if table == PROJECTION => network.backbone.output(0),
-            _ => continue,
-        };
-        if stored.tensors[*name].1 != values(&own) {
-            wrong.push(format!(
-                "`{name}` is not the base's table, as after training it or adding words; only the base's own is read"
-            ));
-        }
-    }
-    if !tables.is_empty() {
-        notes.push(format!("tables of the base in the file, which are not read again: {}", tables.join(", ")));
-    }
-    wrong.extend(extra.into_iter().map(|name| format!("`{name}` belongs to nothing in its configuration")));
-    if !missing.is_empty() {
-        wrong.push(format!("missing: {}", missing.join(", ")));
-    }
-    if !wrong.is_empty() {
-        return Err(format!("{}; check that base and folder belong together", wrong.join("; ")));
-    }
-    if !old.is_empty() && card.plan.text().is_none() {
-        let list: Vec<&str> = old.into_iter().collect();
-        notes.push(format!("not in the file, so the base's own: {}", list.join(", ")));
-    }
-    Ok(())
 }
 
 /// The table whose own weight a name is.
@@ -286,6 +331,9 @@ fn of_part(
     let ranks: Vec<usize> = parts.iter().map(|part| adapted.get(part).map_or(0, |(rank, _)| *rank)).collect();
     let (before, own) = (ranks[..index].iter().sum::<usize>(), ranks[index]);
     let third = matrix.shape[1] / 3;
+    if name != "a" && !matrix.shape[1].is_multiple_of(3) {
+        return Err(misfit);
+    }
     match name {
         "a" if matrix.shape[1] == ranks.iter().sum::<usize>() => Ok(matrix.columns(before, before + own)),
         "b" if matrix.shape[0] == ranks.iter().sum::<usize>() => {

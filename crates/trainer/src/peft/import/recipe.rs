@@ -49,7 +49,7 @@ impl<T: Clone> OneOrMany<T> {
     }
 }
 
-/// What of adapter_config.json is read.
+/// What of `adapter_config.json` is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct Said {
     pub(super) peft_type: String,
@@ -256,7 +256,9 @@ fn matching(targets: Target, modules: &mut Modules, config: &Config, notes: &mut
     let targets = match targets {
         Target::Endings(list) => {
             let (met, missed): (Vec<String>, Vec<String>) = list.into_iter().partition(is_met);
-            missed.iter().for_each(|end| passed("target_modules", end));
+            for end in &missed {
+                passed("target_modules", end);
+            }
             Target::Endings(met)
         }
         pattern @ Target::Pattern(_) => pattern,
@@ -284,7 +286,9 @@ fn matching(targets: Target, modules: &mut Modules, config: &Config, notes: &mut
         let kept = match exclude {
             Target::Endings(list) => {
                 let (met, missed): (Vec<String>, Vec<String>) = list.iter().cloned().partition(meets);
-                missed.iter().for_each(|end| passed("exclude_modules", end));
+                for end in &missed {
+                    passed("exclude_modules", end);
+                }
                 Some(Target::Endings(met.clone())).filter(|_| !met.is_empty())
             }
             pattern @ Target::Pattern(_) => Some(pattern.clone()),
