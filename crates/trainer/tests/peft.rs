@@ -352,6 +352,30 @@ fn every_tensor_of_a_folder_is_needed_in_its_shape() {
     }
 }
 
+/// PEFT opens a folder with names that match nothing; so does an import, and says so.
+#[test]
+fn names_that_match_nothing_are_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let model = checkpoint(root.path(), "bert");
+    let folder = altered("bert_lora", |config, _| {
+        config["target_modules"] = json!(["query", "value", "q_proj"]);
+        config["exclude_modules"] = json!(["lm_head"]);
+        config["rank_pattern"] = json!({"k_proj": 2});
+    });
+    let request = import::Request { folder: folder.path(), model: Some(&model), purpose: Some(purpose("bert")) };
+    let imported = import(&request, &library()).unwrap();
+    let notes = imported.notes.join("; ");
+    says(&notes, &["target_modules: `q_proj`", "exclude_modules: `lm_head`", "rank_pattern: `k_proj`"]);
+    assert!(imported.card.plan.modules.is_plain());
+    // A start that PEFT draws at random cannot be repeated.
+    let folder = altered("bert_lora", |config, _| config["init_lora_weights"] = json!("pissa_niter_4"));
+    let request = import::Request { folder: folder.path(), ..request };
+    says(
+        &import(&request, &library()).map(|_| ()).unwrap_err().to_string(),
+        &["pissa_niter_4", "conversion to plain LoRA"],
+    );
+}
+
 #[test]
 fn heads_come_whole_from_the_folder_or_from_the_base() {
     let root = tempfile::tempdir().unwrap();
@@ -387,7 +411,7 @@ fn what_cannot_be_read_is_one_clear_error() {
         ("bias", json!("some"), &["bias is `some`", "none, all or lora_only"]),
         ("r", json!(0), &["r is missing or 0", "save the adapter again"]),
         ("target_modules", Value::Null, &["target_modules is missing", "current PEFT"]),
-        ("target_modules", json!(["qurey", "value"]), &["`qurey`", "did you mean `query`?"]),
+        ("target_modules", json!(["qurey"]), &["`qurey`", "did you mean `query`?"]),
         ("layers_to_transform", json!([5]), &["layers_to_transform", "5"]),
         ("rank_pattern", json!({"(": 2}), &["rank_pattern", "`(`", "regular expression"]),
         ("rank_pattern", json!(3), &["rank_pattern"]),

@@ -127,9 +127,12 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
     if let (Some([a, b]), Some(rank)) = (&pair, said.r)
         && (a.shape[0] != rank || b.shape[1] != rank)
     {
-        return Err(foreign(format!(
-            "r is `{rank}`, but the pair in {WEIGHTS} is {:?} and {:?}; save the adapter again",
-            a.shape, b.shape
+        return Err(of_file(format!(
+            "`{}` is {:?} and `{}` {:?}, but r is `{rank}`; save the adapter again",
+            super::export::PAIR[0],
+            a.shape,
+            super::export::PAIR[1],
+            b.shape
         )));
     }
     let plan = adapter::stack_plan(&card.plan, &card.cell, library).map_err(|error| match error {

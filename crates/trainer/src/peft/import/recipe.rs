@@ -256,6 +256,10 @@ fn matching(targets: Target, modules: &mut Modules, config: &Config, notes: &mut
     let targets = match targets {
         Target::Endings(list) => {
             let (met, missed): (Vec<String>, Vec<String>) = list.into_iter().partition(is_met);
+            // Where nothing is left, the missed names are the error.
+            if met.is_empty() {
+                return Target::Endings(missed);
+            }
             for end in &missed {
                 passed("target_modules", end);
             }
@@ -264,12 +268,15 @@ fn matching(targets: Target, modules: &mut Modules, config: &Config, notes: &mut
         pattern @ Target::Pattern(_) => pattern,
     };
     let layers = config.layers();
-    modules.layers_to_transform.retain(|layer| {
-        if *layer >= layers {
-            passed("layers_to_transform", &layer.to_string());
-        }
-        *layer < layers
-    });
+    // No layer at all would mean every one.
+    if modules.layers_to_transform.iter().any(|layer| *layer < layers) {
+        modules.layers_to_transform.retain(|layer| {
+            if *layer >= layers {
+                passed("layers_to_transform", &layer.to_string());
+            }
+            *layer < layers
+        });
+    }
     // What is selected before anything is taken off or given a rank of its own.
     let plain = Modules {
         layers_to_transform: modules.layers_to_transform.clone(),
