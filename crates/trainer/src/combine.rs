@@ -97,6 +97,8 @@ struct Member {
     weight: f64,
     /// By the name of a map that PEFT knows.
     maps: BTreeMap<String, Update>,
+    /// The maps of its base, where that is at hand.
+    known: Option<BTreeSet<String>>,
     /// The hash of its base, where it is known.
     hash: Option<String>,
     /// What the folder says of its base and task.
@@ -200,6 +202,17 @@ fn fit_together(members: &[Member], notes: &mut Vec<String>) -> Result<(), Train
             all.join(", ")
         ));
     }
+    if let Some((first, known)) = members.iter().find_map(|member| Some((member, member.known.as_ref()?))) {
+        for member in members {
+            if let Some(map) = member.maps.keys().find(|map| !known.contains(*map)) {
+                let reason = format!(
+                    "adapts `{map}`, which the base of {} does not have; they are adapters of different models",
+                    first.shown
+                );
+                return Err(foreign(Path::new(&member.shown), reason));
+            }
+        }
+    }
     let mut shapes: BTreeMap<&String, (&Member, [usize; 2])> = BTreeMap::new();
     for member in members {
         for (name, update) in &member.maps {
@@ -283,6 +296,7 @@ fn read(input: &Input, library: &Library) -> Result<Member, TrainError> {
     };
     let architecture = updates.card.as_ref().map(|card| library.base(&card.plan.model)).transpose()?;
     let architecture = architecture.map(|base| base.backbone.config());
+    member.known = architecture.as_ref().map(|config| config.maps().into_keys().collect());
     member.maps = whole_maps(updates.maps, architecture.as_ref(), path)?;
     if member.maps.is_empty() {
         return Err(foreign(path, "changes no linear map, so there is nothing to combine".to_owned()));
@@ -326,6 +340,7 @@ fn of_run(file: &Path, card: &adapter::Card, library: &Library) -> Result<Member
         shown: String::new(),
         weight: 1.0,
         maps: BTreeMap::new(),
+        known: None,
         hash: Some(card.model_hash.clone()),
         config,
         head,
@@ -373,7 +388,16 @@ fn of_peft(folder: &Path, maps: &BTreeMap<String, MapUpdate>) -> Result<Member, 
         prefix,
         fan_in_fan_out: said["fan_in_fan_out"].as_bool().unwrap_or(false),
     };
-    Ok(Member { shown: String::new(), weight: 1.0, maps: BTreeMap::new(), hash: None, config, head, left_out })
+    Ok(Member {
+        shown: String::new(),
+        weight: 1.0,
+        maps: BTreeMap::new(),
+        known: None,
+        hash: None,
+        config,
+        head,
+        left_out,
+    })
 }
 
 /// Updates of whole maps: those of a fused map's parts go to their columns of it.
