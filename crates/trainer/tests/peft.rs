@@ -759,3 +759,36 @@ fn a_folder_is_replaced_only_by_what_wrote_it() {
     let new = root.path().join("new");
     says(&out(&folder, false, &new, &library).unwrap_err(), &["is a PEFT folder already", "lora-lab import"]);
 }
+
+/// Modules that are saved whole lie in the file as torch has them: a `Linear` as `[d_out, d_in]`, GPT-2's `Conv1D` as here.
+#[test]
+fn whole_modules_lie_as_torch_has_them() {
+    let root = tempfile::tempdir().unwrap();
+    let library = library();
+    for (arch, targets, module, map, shape) in [
+        ("gpt2", ["c_attn"], "mlp.c_fc", "transformer.h.1.mlp.c_fc", [24, 44]),
+        ("bert", ["query"], "intermediate.dense", "bert.encoder.layer.1.intermediate.dense", [40, 24]),
+    ] {
+        let model = checkpoint(root.path(), arch);
+        let mut plan = plan(&model, &targets, "lora", spec("lora", 2), arch);
+        plan.modules.modules_to_save = vec![module.to_owned()];
+        let (run, mut network) = saved(root.path(), &format!("{arch}_whole"), &plan, &library);
+        let folder = root.path().join(format!("{arch}_folder"));
+        out(&run, false, &folder, &library).unwrap();
+        let file = numbers(&folder.join(WEIGHTS));
+        let (found, values) = &file[&format!("base_model.model.{map}.weight")];
+        assert_eq!(found, &shape, "{arch}");
+        let slot = map.split_once('.').unwrap().1;
+        let (_, own) = &tensors(&mut network)[&format!("{slot}.weight")]; // [d_in, d_out]
+        let at = |i: usize, o: usize| if arch == "gpt2" { values[i * shape[1] + o] } else { values[o * shape[1] + i] };
+        let d_out = if arch == "gpt2" { shape[1] } else { shape[0] };
+        assert_eq!((at(1, 2), at(20, 30)), (own[d_out + 2], own[20 * d_out + 30]), "{arch}");
+        let saved: Vec<String> = serde_json::from_value(said(&folder)["modules_to_save"].clone()).unwrap();
+        assert!(saved.contains(&map.to_owned()), "{saved:?}");
+        assert_eq!(
+            tensors(&mut back(&folder, &library).unwrap().network)[&format!("{slot}.weight")].1,
+            *own,
+            "{arch}: it comes back as it was"
+        );
+    }
+}
