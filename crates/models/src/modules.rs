@@ -211,6 +211,11 @@ impl Modules {
         let layers = self.layers(config)?;
         let mut maps =
             targets.within(config, layers.as_ref()).map_err(|error| SpecProblem::new("targets", error.to_string()))?;
+        if maps.is_empty() && self.layers_to_transform.is_empty() {
+            let rule =
+                "targets select no map of this model's backbone, whose head is not among them; name at least one";
+            return Err(SpecProblem::new("targets", rule.to_owned()));
+        }
         if maps.is_empty() {
             return Err(SpecProblem::new(
                 "layers_to_transform",

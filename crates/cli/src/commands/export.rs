@@ -1,12 +1,18 @@
 //! `export`: a trained adapter as a smaller one, or in PEFT's format.
 
+use std::path::Path;
+
 use burn::tensor::{DType, Device};
 use trainer::{
     adapter,
     combine::{Input, Request as Combination, combine, kernel::Method},
     export::{Cut, at_rank},
     library::Library,
-    peft::export::{Request, export},
+    peft::{
+        export::{Request, export},
+        is_folder,
+    },
+    source::hub::SCHEME,
 };
 use variants::host::Place;
 
@@ -27,6 +33,12 @@ pub(super) fn run(args: &Export) -> Result<(), Failure> {
             let report = export(&request, &library).map_err(unwritten)?;
             let labels =
                 report.outputs.map(|outputs| format!("; open its base with num_labels={outputs}")).unwrap_or_default();
+            if !report.base.starts_with(SCHEME) && !Path::new(&report.base).exists() {
+                note(&format!(
+                    "PEFT needs the base as a folder, but `{}` is built in: `lora-lab merge` of a `head_only` run writes it as one",
+                    report.base
+                ));
+            }
             note(&format!(
                 "wrote {} with {} maps to {} ({} bytes){labels}",
                 report.kind,
@@ -60,6 +72,12 @@ fn approximated(args: &Export, library: &Library) -> Result<(), Failure> {
         return Err(Failure::Input(
             "`--model` does not go with `--svd`; make its base lie where it lay in training".to_owned(),
         ));
+    }
+    if is_folder(&args.adapter) {
+        return Err(Failure::Input(format!(
+            "{}: is a PEFT folder already; `lora-lab combine FOLDER --method svd --rank R` approximates its update",
+            args.adapter.display()
+        )));
     }
     let file = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
     let (card, _) = adapter::load(&file, library).map_err(|error| Failure::Input(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! `predict`: logits, the benchmark's files to hand in, and generated texts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::DType;
 use data::{causal::score, glue, task::TaskInfo};
@@ -29,7 +29,11 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     let input = |error: TrainError| Failure::Input(error.to_string());
     let named = device::parse(&args.device).map_err(input)?;
     let library = Library::new(Place::new(&named.device, DType::F32));
-    let (plan, network) = match (&args.adapter, &args.model, &args.task) {
+    // The weights inside a folder of PEFT stand for it.
+    let outer =
+        |path: &PathBuf| path.parent().filter(|outer| path.is_file() && peft::is_folder(outer)).map(Path::to_owned);
+    let adapter = args.adapter.as_ref().map(|path| outer(path).unwrap_or_else(|| path.clone()));
+    let (plan, network) = match (&adapter, &args.model, &args.task) {
         (Some(folder), model, task) if peft::is_folder(folder) => {
             let purpose = task.as_ref().map(|task| Purpose {
                 suite: glue::GLUE.to_owned(),

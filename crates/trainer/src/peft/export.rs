@@ -93,6 +93,8 @@ pub struct Report {
     pub maps: usize,
     /// Bytes of the weights.
     pub bytes: u64,
+    /// The base, as the adapter names it.
+    pub base: String,
     /// Outputs of the head: what `num_labels` must be; `None` for text.
     pub outputs: Option<usize>,
 }
@@ -133,6 +135,7 @@ pub fn export(request: &Request<'_>, library: &Library) -> Result<Report, TrainE
     draft.finish(json!({ "card": form.card, "configuration": decisive }))?;
     Ok(Report {
         kind: kind(&form.card),
+        base: form.card.plan.model.clone(),
         maps: form.maps.len(),
         bytes: bytes.len() as u64,
         outputs: form.card.plan.text().is_none().then_some(form.card.outputs),

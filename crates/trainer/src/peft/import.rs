@@ -112,14 +112,15 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
             })?
         }
     };
+    let trained_on = card.plan.model.clone();
     if let Some(model) = request.model {
         model.clone_into(&mut card.plan.model);
     }
     let base = library.base(&card.plan.model)?;
     if base.hash != card.model_hash {
         return Err(foreign(format!(
-            "it belongs to a `{}` with hash {}, but the one found has {}; give the right base with `--model`",
-            card.plan.model, card.model_hash, base.hash
+            "it was trained on `{trained_on}` with hash {}, but `{}` has {}; give the right base with `--model`",
+            card.model_hash, card.plan.model, base.hash
         )));
     }
     let of_file = |reason: String| TrainError::Foreign { path: request.folder.join(WEIGHTS), reason };
