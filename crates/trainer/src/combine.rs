@@ -1,7 +1,7 @@
 //! Several adapters as one, combined in the space of `ΔW` and written as a LoRA in PEFT's format.
 //!
-//! Adapters may be runs of this program or folders that PEFT wrote, of any rank and method: what is combined is what each does to the
-//! weights of the linear maps ([`crate::update`]), scale included. A map that an adapter leaves alone counts as zero. Query, key and
+//! Adapters may be runs of this program, of any rank and method, or LoRA and rsLoRA folders that PEFT wrote: what is combined is what
+//! each does to the weights of the linear maps ([`crate::update`]), scale included. A map that an adapter leaves alone counts as zero. Query, key and
 //! value of GPT-2, where an adapter has them apart, are put back into the fused map that PEFT knows.
 //!
 //! What is no update of a linear map (biases, norms, tables) has no place in a LoRA and is left out, with a note; of the heads, which
@@ -412,8 +412,9 @@ fn whole_maps(
         let delta = delta(&name, update, path)?;
         match known.get(&name).map(|map| &map.kind) {
             Some(MapKind::Part(whole)) => {
-                let at = ["q", "k", "v"].iter().position(|part| name == format!("{whole}.{part}"));
-                let at = at.unwrap_or_else(|| unreachable!("a fused map's parts are query, key and value"));
+                let parts = architecture.and_then(|config| config.parts(whole)).unwrap_or_default();
+                let at = parts.iter().position(|part| *part == name);
+                let at = at.unwrap_or_else(|| unreachable!("a part is one of its fused map's"));
                 let width = known[whole].shape[1];
                 let part = widened(&delta, at * delta.shape()[1], width);
                 let sum = match all.remove(whole) {

@@ -237,9 +237,8 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
             }
             pair = Some(vera_pair(own, spec.rank, &maps, &architecture, &mut slots));
         }
-        DeltaSpec::SvdForm(_) | DeltaSpec::SharedRandom(_) => {
-            return Err(format!("PEFT combines no magnitude with the update of `{label}`; {other}"));
-        }
+        // Also any form that is added later: it needs nothing here.
+        _ => return Err(format!("PEFT has no form for the update of `{label}`; {other}")),
     }
     if residual && !matches!(delta, DeltaSpec::Anchored(_)) {
         return Err(format!(
