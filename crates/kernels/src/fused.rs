@@ -1,0 +1,392 @@
+//! From Burn's tensors to a backend's kernels, and their place in automatic differentiation.
+//!
+//! Burn calls [`Fused`] through its dispatch; a backend's side goes straight to its [`Kernels`], the autodiff side records what the
+//! backward pass needs and no more: a parent that is not tracked costs nothing.
+
+#[cfg(feature = "tch")]
+use burn::backend::LibTorch;
+use burn::backend::{
+    Autodiff, Backend, ExtensionType, Flex,
+    autodiff::{
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+    backend_extension,
+    tensor::{FloatTensor, IntTensor},
+};
+
+use crate::kernel::{Adam, Drop, Kernels};
+
+/// Where dropout acts, if anywhere.
+#[derive(ExtensionType)]
+pub(crate) enum Falls<B: Backend> {
+    Nowhere,
+    At { keys: IntTensor<B>, site: u64, p: f64 },
+}
+
+/// A tensor that an operation may do without.
+#[derive(ExtensionType)]
+pub(crate) enum Maybe<B: Backend> {
+    Absent,
+    Present(FloatTensor<B>),
+}
+
+/// The operations as Burn's dispatch sees them.
+#[backend_extension(Flex, LibTorch: cfg(feature = "tch"), Autodiff)]
+pub(crate) trait Fused: Backend {
+    fn fused_dropout(x: FloatTensor<Self>, keys: IntTensor<Self>, site: u64, p: f64) -> FloatTensor<Self>;
+
+    fn fused_norm(
+        x: FloatTensor<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        #[extension_type] drop: Falls<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[expect(clippy::too_many_arguments, reason = "see `Kernels::attention`")]
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        heads: usize,
+        scale: f64,
+        #[extension_type] drop: Falls<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn fused_add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[expect(clippy::too_many_arguments, reason = "see `Kernels::adamw`")]
+    fn fused_adamw(
+        value: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        segment: IntTensor<Self>,
+        coefficients: FloatTensor<Self>,
+        clip: FloatTensor<Self>,
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl<B: Backend> Falls<B> {
+    fn at(self) -> Option<Drop<B>> {
+        match self {
+            Self::Nowhere => None,
+            Self::At { keys, site, p } => Some(Drop { keys, site, p }),
+        }
+    }
+}
+
+impl<B: Backend> Maybe<B> {
+    fn present(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::Absent => None,
+            Self::Present(tensor) => Some(tensor),
+        }
+    }
+}
+
+/// A concrete backend's side: its kernels, nothing kept.
+macro_rules! direct {
+    ($Backend:ty) => {
+        impl Fused for $Backend {
+            fn fused_dropout(x: FloatTensor<Self>, keys: IntTensor<Self>, site: u64, p: f64) -> FloatTensor<Self> {
+                <Self as Kernels>::dropout(x, Drop { keys, site, p })
+            }
+            fn fused_norm(
+                x: FloatTensor<Self>,
+                residual: Maybe<Self>,
+                gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
+                epsilon: f64,
+                drop: Falls<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::norm(x, residual.present(), gamma, beta, epsilon, drop.at()).y
+            }
+            fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::exact_gelu(x)
+            }
+            fn fused_attention(
+                q: FloatTensor<Self>,
+                k: FloatTensor<Self>,
+                v: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                heads: usize,
+                scale: f64,
+                drop: Falls<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::attend(q, k, v, bias, heads, scale, drop.at(), false).0
+            }
+            fn fused_add_product(
+                c: FloatTensor<Self>,
+                x: FloatTensor<Self>,
+                y: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::add_product(c, x, y)
+            }
+            fn fused_adamw(
+                value: FloatTensor<Self>,
+                first: FloatTensor<Self>,
+                second: FloatTensor<Self>,
+                gradient: FloatTensor<Self>,
+                segment: IntTensor<Self>,
+                coefficients: FloatTensor<Self>,
+                clip: FloatTensor<Self>,
+                beta1: f64,
+                beta2: f64,
+                epsilon: f64,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                let adam = Adam { beta1, beta2, epsilon };
+                <Self as Kernels>::adamw(value, first, second, gradient, segment, coefficients, clip, adam)
+            }
+        }
+    };
+}
+
+direct!(Flex);
+#[cfg(feature = "tch")]
+direct!(LibTorch);
+
+#[derive(Debug)]
+struct DropoutStep;
+
+impl<B: Kernels> Backward<B, 1> for DropoutStep {
+    type State = Drop<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [parent] = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        if let Some(parent) = parent {
+            grads.register::<B>(parent.id, B::dropout(dy, ops.state));
+        }
+    }
+}
+
+/// What the backward pass of a norm needs.
+#[derive(Clone, Debug)]
+struct NormState<B: Backend> {
+    z: FloatTensor<B>,
+    statistics: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    drop: Option<Drop<B>>,
+}
+
+/// A norm of `dropout(x)` and a residual, or of `x` alone.
+#[derive(Debug)]
+struct NormStep;
+
+impl<B: Kernels> NormState<B> {
+    /// `∂/∂z`.
+    fn inner(&self, dy: FloatTensor<B>) -> FloatTensor<B> {
+        B::norm_backward(dy, self.z.clone(), self.statistics.clone(), self.gamma.clone())
+    }
+}
+
+impl<B: Kernels> Backward<B, 2> for NormStep {
+    type State = NormState<B>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x, residual] = ops.parents;
+        let dz = ops.state.inner(grads.consume::<B>(&ops.node));
+        if let Some(residual) = residual {
+            grads.register::<B>(residual.id, dz.clone());
+        }
+        if let Some(x) = x {
+            let dx = match ops.state.drop {
+                Some(drop) => B::dropout(dz, drop),
+                None => dz,
+            };
+            grads.register::<B>(x.id, dx);
+        }
+    }
+}
+
+impl<B: Kernels> Backward<B, 1> for NormStep {
+    type State = NormState<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let dz = ops.state.inner(grads.consume::<B>(&ops.node));
+        if let Some(x) = x {
+            let dx = match ops.state.drop {
+                Some(drop) => B::dropout(dz, drop),
+                None => dz,
+            };
+            grads.register::<B>(x.id, dx);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GeluStep;
+
+impl<B: Kernels> Backward<B, 1> for GeluStep {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [parent] = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        if let Some(parent) = parent {
+            grads.register::<B>(parent.id, B::exact_gelu_backward(ops.state, dy));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AttentionStep;
+
+impl<B: Kernels> Backward<B, 3> for AttentionStep {
+    type State = B::Attended;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let parents = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        let (dq, dk, dv) = B::attend_backward(dy, ops.state);
+        for (parent, gradient) in parents.into_iter().zip([dq, dk, dv]) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+/// `c + x·y`; a factor is kept where the other one is tracked.
+#[derive(Debug)]
+struct AddProductStep;
+
+impl<B: Kernels> Backward<B, 3> for AddProductStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [c, x, y] = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        let (kept_x, kept_y) = ops.state;
+        if let (Some(x), Some(y)) = (x, kept_y) {
+            grads.register::<B>(x.id, B::float_matmul(dy.clone(), B::float_swap_dims(y, 1, 2)));
+        }
+        if let (Some(y), Some(x)) = (y, kept_x) {
+            grads.register::<B>(y.id, B::float_matmul(B::float_swap_dims(x, 1, 2), dy.clone()));
+        }
+        if let Some(c) = c {
+            grads.register::<B>(c.id, dy);
+        }
+    }
+}
+
+/// Keys are integers, the same with and without autodiff.
+fn inner<B: Kernels, C: CheckpointStrategy>(falls: Falls<Autodiff<B, C>>) -> Option<Drop<B>> {
+    match falls {
+        Falls::Nowhere => None,
+        Falls::At { keys, site, p } => Some(Drop { keys, site, p }),
+    }
+}
+
+impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
+    fn fused_dropout(x: FloatTensor<Self>, keys: IntTensor<Self>, site: u64, p: f64) -> FloatTensor<Self> {
+        let drop = Drop::<B> { keys, site, p };
+        match DropoutStep.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(drop.clone(), B::dropout(x.into_primitive(), drop)),
+            OpsKind::UnTracked(prep) => prep.finish(B::dropout(x.into_primitive(), drop)),
+        }
+    }
+
+    fn fused_norm(
+        x: FloatTensor<Self>,
+        residual: Maybe<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        drop: Falls<Self>,
+    ) -> FloatTensor<Self> {
+        let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
+        let drop: Option<Drop<B>> = inner(drop);
+        let state = |z, statistics| NormState { z, statistics, gamma: gamma.clone(), drop: drop.clone() };
+        let run = |x, residual| B::norm(x, residual, gamma.clone(), beta.clone(), epsilon, drop.clone());
+        match residual {
+            Maybe::Absent => match NormStep.prepare::<C>([x.node()]).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => {
+                    let normed = run(x.into_primitive(), None);
+                    prep.finish(state(normed.z, normed.statistics), normed.y)
+                }
+                OpsKind::UnTracked(prep) => prep.finish(run(x.into_primitive(), None).y),
+            },
+            Maybe::Present(residual) => {
+                match NormStep.prepare::<C>([x.node(), residual.node()]).compute_bound().stateful() {
+                    OpsKind::Tracked(prep) => {
+                        let normed = run(x.into_primitive(), Some(residual.into_primitive()));
+                        prep.finish(state(normed.z, normed.statistics), normed.y)
+                    }
+                    OpsKind::UnTracked(prep) => prep.finish(run(x.into_primitive(), Some(residual.into_primitive())).y),
+                }
+            }
+        }
+    }
+
+    fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        match GeluStep.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let x = x.into_primitive();
+                prep.finish(x.clone(), B::exact_gelu(x))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::exact_gelu(x.into_primitive())),
+        }
+    }
+
+    fn fused_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        heads: usize,
+        scale: f64,
+        drop: Falls<Self>,
+    ) -> FloatTensor<Self> {
+        let (bias, drop) = (bias.into_primitive(), inner::<B, C>(drop));
+        let prepared = AttentionStep.prepare::<C>([q.node(), k.node(), v.node()]).compute_bound().stateful();
+        let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let (y, kept) = B::attend(q, k, v, bias, heads, scale, drop, true);
+                prep.finish(kept.unwrap_or_else(|| unreachable!("attention was asked to keep its state")), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::attend(q, k, v, bias, heads, scale, drop, false).0),
+        }
+    }
+
+    fn fused_add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x_tracked, y_tracked) = (x.is_tracked(), y.is_tracked());
+        let prepared = AddProductStep.prepare::<C>([c.node(), x.node(), y.node()]).compute_bound().stateful();
+        let (c, x, y) = (c.into_primitive(), x.into_primitive(), y.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let state = (y_tracked.then(|| x.clone()), x_tracked.then(|| y.clone()));
+                prep.finish(state, B::add_product(c, x, y))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::add_product(c, x, y)),
+        }
+    }
+
+    fn fused_adamw(
+        value: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        segment: IntTensor<Self>,
+        coefficients: FloatTensor<Self>,
+        clip: FloatTensor<Self>,
+        beta1: f64,
+        beta2: f64,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = (value, first, second, gradient, segment, coefficients, clip, beta1, beta2, epsilon);
+        unreachable!("an update of the optimizer is not differentiated")
+    }
+}

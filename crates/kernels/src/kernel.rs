@@ -1,0 +1,129 @@
+//! What a backend implements: forward and backward of every fused operation, on raw tensors.
+//!
+//! Tensors may come in any layout (views, transposed, broadcast); results are fresh and contiguous. An operation computes in the width of
+//! its first tensor, but sums in f32 at least. Gradients arrive in the width of the output they belong to.
+
+use std::fmt::Debug;
+
+use burn::backend::{
+    Backend,
+    tensor::{FloatTensor, IntTensor},
+};
+
+/// Where dropout acts in one operation.
+#[derive(Clone, Debug)]
+pub struct Drop<B: Backend> {
+    /// One key per run, `[runs]`, 64-bit: [`run_key`](crate::bits::run_key). Rows are the runs' in their order, the same number for each.
+    pub keys: IntTensor<B>,
+    /// [`site`](crate::bits::site).
+    pub site: u64,
+    /// Probability, in `(0, 1)`. A kept value is multiplied by `1/(1 − p)`.
+    pub p: f64,
+}
+
+/// Adam's constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+}
+
+/// What [`Kernels::norm`] gives.
+#[derive(Clone, Debug)]
+pub struct Normed<B: Backend> {
+    /// `γ·(z − mean)·rstd + β`, `[rows, seq, d]`, in the width of `x`.
+    pub y: FloatTensor<B>,
+    /// `residual + dropout(x)`, or `x` itself where there is neither, `[rows, seq, d]`.
+    pub z: FloatTensor<B>,
+    /// Mean and reciprocal deviation of every line, `[rows·seq, 2]`, f32 at least.
+    pub statistics: FloatTensor<B>,
+}
+
+/// The fused operations of a backend.
+pub trait Kernels: Backend {
+    /// What attention keeps for its backward pass.
+    type Attended: Clone + Debug + Send + 'static;
+
+    /// `x` with dropped values at 0 and kept ones multiplied by `1/(1 − p)`; `x` `[rows, positions, features]`. Its own adjoint.
+    fn dropout(x: FloatTensor<Self>, drop: Drop<Self>) -> FloatTensor<Self>;
+
+    /// Layer norm of `residual + dropout(x)` over the last axis: `mean = Σz/d`, `rstd = 1/√(Σ(z − mean)²/d + ε)`. `x` and `residual`
+    /// `[rows, seq, d]`, `gamma` and `beta` `[d]`.
+    fn norm(
+        x: FloatTensor<Self>,
+        residual: Option<FloatTensor<Self>>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        drop: Option<Drop<Self>>,
+    ) -> Normed<Self>;
+
+    /// `∂/∂z` of [`norm`](Self::norm): `rstd·(g − mean(g) − ẑ·mean(g·ẑ))` with `g = γ·dy`, `ẑ = (z − mean)·rstd`.
+    fn norm_backward(
+        dy: FloatTensor<Self>,
+        z: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// `x·Φ(x)`, exact.
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `dy·(Φ(x) + x·φ(x))`.
+    fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `dropout(softmax(scale·q·kᵀ + bias))·v` for every head. `q`, `k`, `v` `[rows, seq, heads·d_head]`, `bias` `[rows, 1, 1 or seq, seq]`
+    /// with 0 where a key may be seen and a large negative number where not. Dropout's position is `query·heads + head`, its feature the
+    /// key. Gives `[rows, seq, heads·d_head]`.
+    #[expect(clippy::too_many_arguments, reason = "three operands, the mask and three settings")]
+    fn attend(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        heads: usize,
+        scale: f64,
+        drop: Option<Drop<Self>>,
+        keeps: bool,
+    ) -> (FloatTensor<Self>, Option<Self::Attended>);
+
+    /// Gradients of `q`, `k`, `v`, each `[rows, seq, heads·d_head]`.
+    fn attend_backward(
+        dy: FloatTensor<Self>,
+        kept: Self::Attended,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `c + x·y` for every run; `c` `[runs, n, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
+    fn add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(c, Self::float_matmul(x, y))
+    }
+
+    /// One AdamW update of flat stacked tensors, torch's order of operations.
+    ///
+    /// `value`, `first`, `second` and `gradient` `[runs, n]`, f32 or f64. `segment` `[n]` (64-bit) names each column's row of
+    /// `coefficients` `[runs, segments, 4]`: `η/(1−β₁ᵗ)`, `1/√(1−β₂ᵗ)`, `1 − η·λ`, and 1 where the segment is updated, 0 where not.
+    /// `clip` `[runs]` multiplies the gradient; where it is negative or not finite the run is not updated.
+    ///
+    /// ```text
+    /// g ← clip·g      m ← β₁m + (1−β₁)g      v ← β₂v + (1−β₂)g²
+    /// p ← keep·p − step·m/(root·√v + ε)
+    /// ```
+    ///
+    /// What is not updated keeps value and moments, whatever the gradient holds. A backend may write in place, through every view.
+    /// Gives `value`, `first`, `second`.
+    #[expect(clippy::too_many_arguments, reason = "a tensor, its moments, and what the step says of them")]
+    fn adamw(
+        value: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        segment: IntTensor<Self>,
+        coefficients: FloatTensor<Self>,
+        clip: FloatTensor<Self>,
+        adam: Adam,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}

@@ -1,0 +1,21 @@
+//! The operations of a training step that are slow as chains of small ones, each as one kernel with a backward pass of its own.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`ops`] | what other crates call: functions on Burn tensors, composed from Burn's own operations on a backend without kernels here |
+//! | [`kernel`] | what a backend implements: forward and backward of every operation on raw tensors |
+//! | [`bits`] | dropout bits as a pure function of their place; every backend draws the same |
+//! | `fused` | the way from Burn's tensors to a backend's kernels, and their place in automatic differentiation |
+//! | `flex` | kernels for the CPU |
+//! | `libtorch` | kernels for LibTorch, behind the feature `tch` |
+//!
+//! Every operation here has a composed form out of differentiable Burn operations, [`ops::composed`], and is held against it in tests.
+#![warn(missing_docs)]
+
+pub mod bits;
+mod flex;
+mod fused;
+pub mod kernel;
+#[cfg(feature = "tch")]
+pub mod libtorch;
+pub mod ops;

@@ -1,0 +1,203 @@
+//! What other crates call.
+//!
+//! Each function takes the backend's kernel where there is one and the [`composed`] form elsewhere; both differentiate.
+
+use burn::{
+    backend::{Dispatch, DispatchDevice},
+    tensor::{Device, Int, Tensor},
+};
+
+pub use crate::kernel::Adam;
+use crate::{
+    bits,
+    fused::{Falls, Fused, Maybe},
+};
+
+pub mod composed;
+
+/// Where dropout acts.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    /// One key per run, `[runs]`, 64-bit; see [`keys`].
+    pub keys: Tensor<1, Int>,
+    /// [`site`](bits::site).
+    pub site: u64,
+    /// Probability.
+    pub p: f64,
+}
+
+impl Dropout {
+    /// `None` where nothing is dropped.
+    pub fn at(keys: Option<&Tensor<1, Int>>, site: u64, p: f64) -> Option<Self> {
+        keys.filter(|_| p > 0.0).map(|keys| Self { keys: keys.clone(), site, p })
+    }
+}
+
+/// Whether the backend of `device` has kernels here.
+pub fn is_fused(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "tch")]
+        DispatchDevice::LibTorch(_) => true,
+        #[allow(unreachable_patterns, reason = "other backends exist by feature")]
+        _ => false,
+    }
+}
+
+fn falls(drop: Option<Dropout>) -> Falls<Dispatch> {
+    match drop {
+        Some(Dropout { keys, site, p }) => Falls::At { keys: keys.into_dispatch(), site, p },
+        None => Falls::Nowhere,
+    }
+}
+
+/// Inverted dropout of `x` `[rows, positions, features]`: the rows are the runs' in their order.
+pub fn dropout(x: Tensor<3>, drop: Option<Dropout>) -> Tensor<3> {
+    let Some(drop) = drop else { return x };
+    if !is_fused(&x.device()) {
+        return composed::dropout(x, &drop);
+    }
+    let y = <Dispatch as Fused>::fused_dropout(x.into_dispatch(), drop.keys.into_dispatch(), drop.site, drop.p);
+    Tensor::from_dispatch(y)
+}
+
+/// Layer norm of `residual + dropout(x)` over the last axis, with frozen `gamma`, `beta` `[d]`; `x`, `residual` `[rows, seq, d]`.
+pub fn add_norm(
+    x: Tensor<3>,
+    residual: Option<Tensor<3>>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    drop: Option<Dropout>,
+) -> Tensor<3> {
+    if !is_fused(&x.device()) {
+        return composed::add_norm(x, residual, gamma, beta, epsilon, drop.as_ref());
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_norm(
+        x.into_dispatch(),
+        residual.map_or(Maybe::Absent, |residual| Maybe::Present(residual.into_dispatch())),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+        falls(drop),
+    ))
+}
+
+/// `x·Φ(x)`, exact, element by element.
+pub fn gelu(x: Tensor<3>) -> Tensor<3> {
+    if !is_fused(&x.device()) {
+        return composed::gelu(x);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_gelu(x.into_dispatch()))
+}
+
+/// `dropout(softmax(scale·q·kᵀ + bias))·v` over `heads` heads.
+///
+/// `q`, `k`, `v` `[rows, seq, heads·d_head]`; `bias` `[rows, 1, 1 or seq, seq]` is 0 where a key may be seen and a large negative number
+/// where not. A dropout bit's position is `query·heads + head`, its feature the key, so that it does not depend on the padding.
+pub fn attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    bias: Tensor<4>,
+    heads: usize,
+    scale: f64,
+    drop: Option<Dropout>,
+) -> Tensor<3> {
+    if !is_fused(&q.device()) {
+        return composed::attention(q, k, v, bias, heads, scale, drop.as_ref());
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_attention(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        bias.into_dispatch(),
+        heads,
+        scale,
+        falls(drop),
+    ))
+}
+
+/// `c + x·y` for every run; `c` `[runs, n, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
+pub fn add_product(c: Tensor<3>, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+    if !is_fused(&c.device()) {
+        return c + x.matmul(y);
+    }
+    let y = <Dispatch as Fused>::fused_add_product(c.into_dispatch(), x.into_dispatch(), y.into_dispatch());
+    Tensor::from_dispatch(y)
+}
+
+/// Flat stacked tensors and their moments, `[runs, n]` each.
+#[derive(Clone, Debug)]
+pub struct Flat {
+    /// What is trained.
+    pub value: Tensor<2>,
+    /// First moment.
+    pub first: Tensor<2>,
+    /// Second moment.
+    pub second: Tensor<2>,
+}
+
+/// One AdamW update, see [`Kernels::adamw`](crate::kernel::Kernels::adamw) for the equations and what the coefficients are.
+///
+/// `gradient` `[runs, n]`, `segment` `[n]` (64-bit), `coefficients` `[runs, segments, 4]`, `clip` `[runs]`. On a device the update may be
+/// in place: every view of the old `value` shows the new one.
+pub fn adamw(
+    flat: Flat,
+    gradient: Tensor<2>,
+    segment: Tensor<1, Int>,
+    coefficients: Tensor<3>,
+    clip: Tensor<1>,
+    adam: Adam,
+) -> Flat {
+    if !is_fused(&flat.value.device()) {
+        return composed::adamw(flat, gradient, segment, coefficients, clip, adam);
+    }
+    let (value, first, second) = <Dispatch as Fused>::fused_adamw(
+        flat.value.into_dispatch(),
+        flat.first.into_dispatch(),
+        flat.second.into_dispatch(),
+        gradient.into_dispatch(),
+        segment.into_dispatch(),
+        coefficients.into_dispatch(),
+        clip.into_dispatch(),
+        adam.beta1,
+        adam.beta2,
+        adam.epsilon,
+    );
+    Flat {
+        value: Tensor::from_dispatch(value),
+        first: Tensor::from_dispatch(first),
+        second: Tensor::from_dispatch(second),
+    }
+}
+
+/// A pass's keys on a device, `[runs]`: [`run_key`](bits::run_key) of every run.
+pub fn keys(values: &[u64], device: &Device) -> Tensor<1, Int> {
+    let data = burn::tensor::TensorData::new(values.iter().map(|key| *key as i64).collect::<Vec<_>>(), [values.len()]);
+    Tensor::from_data(data, (device, burn::tensor::DType::I64))
+}
+
+/// The keys of [`keys`], read back.
+fn read_keys(keys: &Tensor<1, Int>) -> Vec<u64> {
+    let data = keys.to_data().convert::<i64>();
+    let values: Vec<i64> = data.try_to_vec().unwrap_or_else(|error| unreachable!("i64 data reads as i64: {error:?}"));
+    values.into_iter().map(|key| key as u64).collect()
+}
+
+/// The mask of a site for `[rows, positions, features]`, 0 or `1/(1 − p)`, drawn on the host.
+fn host_mask(drop: &Dropout, [rows, positions, features]: [usize; 3]) -> Vec<f64> {
+    let keys = read_keys(&drop.keys);
+    let (per_run, keep, limit) = (rows / keys.len(), 1.0 / (1.0 - drop.p), u64::from(bits::threshold(drop.p)));
+    let mut values = vec![0.0; rows * positions * features];
+    for (index, line) in values.chunks_mut(features).enumerate() {
+        let (row, position) = (index / positions, index % positions);
+        let key = bits::line_key(keys[row / per_run], drop.site, (row % per_run) as u64, position as u64);
+        for (feature, value) in line.iter_mut().enumerate() {
+            let word = bits::word(key, feature as u64 / 2);
+            let half = if feature % 2 == 0 { word & 0xFFFF_FFFF } else { word >> 32 };
+            *value = if half < limit { 0.0 } else { keep };
+        }
+    }
+    values
+}

@@ -1,0 +1,95 @@
+//! The same operations out of Burn's differentiable ones: what a backend without kernels runs, and what the kernels are tested against.
+
+use burn::tensor::{Int, Tensor, TensorData, activation, module::layer_norm};
+
+use super::{Adam, Dropout, Flat, host_mask};
+
+/// See [`dropout`](super::dropout); the mask is drawn on the host.
+pub fn dropout(x: Tensor<3>, drop: &Dropout) -> Tensor<3> {
+    let (shape, device, dtype) = (x.dims(), x.device().without_autodiff(), x.dtype());
+    let mask = TensorData::new(host_mask(drop, shape), shape).convert_dtype(dtype);
+    x * Tensor::from_data(mask, (&device, dtype))
+}
+
+/// See [`add_norm`](super::add_norm).
+pub fn add_norm(
+    x: Tensor<3>,
+    residual: Option<Tensor<3>>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    drop: Option<&Dropout>,
+) -> Tensor<3> {
+    let x = match drop {
+        Some(drop) => dropout(x, drop),
+        None => x,
+    };
+    let z = match residual {
+        Some(residual) => residual + x,
+        None => x,
+    };
+    layer_norm(z, gamma, Some(beta), epsilon)
+}
+
+/// See [`gelu`](super::gelu): `x/2·(1 + erf(x/√2))`, whose derivative every backend has exactly.
+pub fn gelu(x: Tensor<3>) -> Tensor<3> {
+    let half = x.clone() * 0.5;
+    half * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
+}
+
+/// `[rows, seq, heads·d_head]` to `[rows, heads, seq, d_head]`.
+fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [rows, seq, d] = x.dims();
+    x.reshape([rows, seq, heads, d / heads]).swap_dims(1, 2)
+}
+
+/// See [`attention`](super::attention).
+pub fn attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    bias: Tensor<4>,
+    heads: usize,
+    scale: f64,
+    drop: Option<&Dropout>,
+) -> Tensor<3> {
+    let [rows, seq, d] = q.dims();
+    // The scale goes on the smaller operand.
+    let (q, k, v) = (split_heads(q * scale, heads), split_heads(k, heads), split_heads(v, heads));
+    let mut weights = activation::softmax(q.matmul(k.swap_dims(2, 3)) + bias, 3); // [rows, heads, seq, seq]
+    if let Some(drop) = drop {
+        let flat = weights.swap_dims(1, 2).reshape([rows, seq * heads, seq]);
+        weights = dropout(flat, drop).reshape([rows, seq, heads, seq]).swap_dims(1, 2);
+    }
+    weights.matmul(v).swap_dims(1, 2).reshape([rows, seq, d])
+}
+
+/// See [`adamw`](super::adamw).
+pub fn adamw(
+    flat: Flat,
+    gradient: Tensor<2>,
+    segment: Tensor<1, Int>,
+    coefficients: Tensor<3>,
+    clip: Tensor<1>,
+    adam: Adam,
+) -> Flat {
+    let ([runs, n], [_, segments, _]) = (gradient.dims(), coefficients.dims());
+    let column = |index: usize| -> Tensor<2> {
+        let of_segment = coefficients.clone().slice([0..runs, 0..segments, index..index + 1]).reshape([runs, segments]);
+        of_segment.select(1, segment.clone()) // [runs, n]
+    };
+    let clip = clip.reshape([runs, 1]).expand([runs, n]);
+    // A comparison with a number that is not one is false.
+    let usable = clip.clone().greater_equal_elem(0.0).bool_and(clip.clone().lower_elem(f64::from(f32::MAX)));
+    let updated = column(3).greater_elem(0.5).bool_and(usable);
+    let gradient = gradient * clip;
+    let first = flat.first.clone() * adam.beta1 + gradient.clone() * (1.0 - adam.beta1);
+    let second = flat.second.clone() * adam.beta2 + gradient.square() * (1.0 - adam.beta2);
+    let denominator = second.clone().sqrt() * column(1) + adam.epsilon;
+    let value = flat.value.clone() * column(2) - column(0) * first.clone() / denominator;
+    Flat {
+        value: flat.value.mask_where(updated.clone(), value),
+        first: flat.first.mask_where(updated.clone(), first),
+        second: flat.second.mask_where(updated, second),
+    }
+}
