@@ -61,6 +61,12 @@ pub(crate) trait Fused: Backend {
 
     fn fused_add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn fused_assign_ints(target: IntTensor<Self>, source: IntTensor<Self>) -> IntTensor<Self>;
+
+    fn fused_snapshot(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
     #[expect(clippy::too_many_arguments, reason = "see `Kernels::adamw`")]
     fn fused_adamw(
         value: FloatTensor<Self>,
@@ -131,6 +137,15 @@ macro_rules! direct {
                 y: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::add_product(c, x, y)
+            }
+            fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::assign(target, source)
+            }
+            fn fused_assign_ints(target: IntTensor<Self>, source: IntTensor<Self>) -> IntTensor<Self> {
+                <Self as Kernels>::assign_ints(target, source)
+            }
+            fn fused_snapshot(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::snapshot(x)
             }
             fn fused_adamw(
                 value: FloatTensor<Self>,
@@ -372,6 +387,20 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(B::add_product(c, x, y)),
         }
+    }
+
+    fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
+        let _ = (target, source);
+        unreachable!("a write in place is not differentiated")
+    }
+
+    fn fused_assign_ints(target: IntTensor<Self>, source: IntTensor<Self>) -> IntTensor<Self> {
+        B::assign_ints(target, source)
+    }
+
+    fn fused_snapshot(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let _ = x;
+        unreachable!("a snapshot is not differentiated")
     }
 
     fn fused_adamw(

@@ -102,6 +102,24 @@ pub trait Kernels: Backend {
         Self::float_add(c, Self::float_matmul(x, y))
     }
 
+    /// `source` in `target`'s place. A backend that writes in place writes `target`'s storage, through every view, and gives it; another
+    /// gives `source`.
+    fn assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
+        let _ = target;
+        source
+    }
+
+    /// [`assign`](Self::assign) of whole numbers.
+    fn assign_ints(target: IntTensor<Self>, source: IntTensor<Self>) -> IntTensor<Self> {
+        let _ = target;
+        source
+    }
+
+    /// A tensor that no later write in place reaches.
+    fn snapshot(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
+    }
+
     /// One AdamW update of flat stacked tensors, torch's order of operations.
     ///
     /// `value`, `first`, `second` and `gradient` `[runs, n]`, f32 or f64. `segment` `[n]` (64-bit) names each column's row of

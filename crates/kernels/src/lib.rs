@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ops`] | what other crates call: functions on Burn tensors, composed from Burn's own operations on a backend without kernels here |
 //! | [`kernel`] | what a backend implements: forward and backward of every operation on raw tensors |
+//! | [`graph`] | steps that a device records once and replays |
 //! | [`bits`] | dropout bits as a pure function of their place; every backend draws the same |
 //! | `fused` | the way from Burn's tensors to a backend's kernels, and their place in automatic differentiation |
 //! | `flex` | kernels for the CPU |
@@ -15,6 +16,7 @@
 pub mod bits;
 mod flex;
 mod fused;
+pub mod graph;
 pub mod kernel;
 #[cfg(feature = "tch")]
 pub mod libtorch;

@@ -127,6 +127,42 @@ pub fn add_product(c: Tensor<3>, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     Tensor::from_dispatch(y)
 }
 
+/// `source` in `target`'s place: on a device written into its storage, through every view; elsewhere `source` itself. Neither is tracked.
+#[must_use]
+pub fn assign<const D: usize>(target: Tensor<D>, source: Tensor<D>) -> Tensor<D> {
+    if !is_fused(&target.device()) {
+        return source;
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_assign(target.into_dispatch(), source.into_dispatch()))
+}
+
+/// [`assign`] of whole numbers.
+#[must_use]
+pub fn assign_ints<const D: usize>(target: Tensor<D, Int>, source: Tensor<D, Int>) -> Tensor<D, Int> {
+    if !is_fused(&target.device()) {
+        return source;
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_assign_ints(target.into_dispatch(), source.into_dispatch()))
+}
+
+/// `x`, untracked, in storage that no later write in place reaches.
+#[must_use]
+pub fn snapshot<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if !is_fused(&x.device()) {
+        return x;
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_snapshot(x.into_dispatch()))
+}
+
+/// Whether tensors on `device` are written in place by [`assign`] and [`adamw`], so that steps can be enqueued ahead of the host.
+pub fn writes_in_place(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "tch")]
+        DispatchDevice::LibTorch(_) => true,
+        _ => false,
+    }
+}
+
 /// Flat stacked tensors and their moments, `[runs, n]` each.
 #[derive(Clone, Debug)]
 pub struct Flat {

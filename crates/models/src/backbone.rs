@@ -15,7 +15,7 @@ use crate::{
     error::ModelError,
     gpt2::Gpt2,
     llama::Llama,
-    tokens::{Scheme, Tokens},
+    tokens::{Layout, Scheme, Tokens},
     weights::Weights,
 };
 
@@ -87,9 +87,9 @@ impl Backbone {
         }
     }
 
-    /// A padded batch, see [`Tokens::new`].
+    /// A padded batch on the device, see [`Layout::new`].
     pub fn tokens(&self, ids: &[u32], types: &[u32], lengths: &[usize]) -> Tokens {
-        Tokens::new(ids, types, lengths, self.scheme(), self.place())
+        Tokens::new(Layout::new(ids, types, lengths, self.scheme()), self.place())
     }
 
     /// Every slot, in the order of the forward pass.

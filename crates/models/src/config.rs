@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, activation};
+use kernels::ops;
 use serde::{Deserialize, Serialize};
 
 use crate::{encoder, error::ModelError, gpt2, llama, weights::Wanted};
@@ -77,7 +78,7 @@ impl Activation {
     /// Element by element.
     pub fn apply(self, x: Tensor<3>) -> Tensor<3> {
         match self {
-            Self::Gelu => activation::gelu(x),
+            Self::Gelu => ops::gelu(x),
             Self::GeluTanh => {
                 let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();
                 x * 0.5 * (inner.tanh() + 1.0)

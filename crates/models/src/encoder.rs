@@ -13,7 +13,7 @@ use variants::{
 };
 
 use crate::{
-    attention::{attend, drop_hidden, drop_weights, split_heads},
+    attention::{attend, drop_hidden, dropout_at},
     config::{Activation, Purpose, divides, parse},
     error::ModelError,
     tokens::{Scheme, Tokens},
@@ -274,7 +274,8 @@ impl Encoder {
         let x = self.word.forward(tokens.ids.clone(), pass)
             + self.position.forward(tokens.positions.clone(), pass)
             + self.token_type.forward(types, pass); // [rows, seq, d_model]
-        let mut x = self.drop(self.norm.forward(x, pass), "embeddings", pass);
+        let p = self.config.hidden_dropout_prob;
+        let mut x = drop_hidden(self.norm.forward(x, pass), "embeddings.dropout", p, pass);
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(layer, index, x, tokens, pass);
         }
@@ -293,28 +294,21 @@ impl Encoder {
 
     fn layer(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let attended = self.attention(layer, index, x.clone(), tokens, pass);
-        let attended = self.drop(attended, &format!("encoder.layer.{index}.attention.output"), pass);
-        let x = layer.attention_norm.forward(x + attended, pass);
+        let drop = |site: &str| {
+            let site = format!("encoder.layer.{index}.{site}.dropout");
+            dropout_at(&site, self.config.hidden_dropout_prob, pass)
+        };
+        let x = layer.attention_norm.after(attended, Some(x), drop("attention.output"), pass);
         let wide = self.config.hidden_act.apply(layer.intermediate.forward(x.clone(), pass)); // [rows, seq, d_ffn]
-        let narrow = self.drop(layer.output.forward(wide, pass), &format!("encoder.layer.{index}.output"), pass);
-        layer.output_norm.forward(x + narrow, pass)
+        let narrow = layer.output.forward(wide, pass);
+        layer.output_norm.after(narrow, Some(x), drop("output"), pass)
     }
 
     fn attention(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let heads = self.config.num_attention_heads;
-        let d_head = self.config.hidden_size / heads;
-        // The scale goes on the smaller operand.
-        let query = split_heads(layer.query.forward(x.clone(), pass) * (1.0 / (d_head as f64).sqrt()), heads);
-        let key = split_heads(layer.key.forward(x.clone(), pass), heads);
-        let value = split_heads(layer.value.forward(x, pass), heads);
-        let mixed = attend(query, key, value, tokens.attention_bias.clone(), |weights| {
-            let site = format!("encoder.layer.{index}.attention.self.dropout");
-            drop_weights(weights, &site, self.config.attention_probs_dropout_prob, pass, &self.place)
-        });
+        let each = [&layer.query, &layer.key, &layer.value].map(|map| map.forward(x.clone(), pass));
+        let site = format!("encoder.layer.{index}.attention.self.dropout");
+        let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
+        let mixed = attend(each, tokens.attention_bias.clone(), self.config.num_attention_heads, drop);
         layer.attention_output.forward(mixed, pass)
-    }
-
-    fn drop(&self, x: Tensor<3>, site: &str, pass: &Pass) -> Tensor<3> {
-        drop_hidden(x, &format!("{site}.dropout"), self.config.hidden_dropout_prob, pass, &self.place)
     }
 }

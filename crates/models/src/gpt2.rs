@@ -21,7 +21,7 @@ use variants::{
 };
 
 use crate::{
-    attention::{attend, drop_hidden, drop_weights, split_heads},
+    attention::{attend, drop_hidden, dropout_at},
     config::{Activation, divides, parse},
     error::ModelError,
     tokens::Tokens,
@@ -297,7 +297,7 @@ impl Gpt2 {
     /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
     pub(crate) fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let x = self.word.forward(tokens.ids.clone(), pass) + self.position.forward(tokens.positions.clone(), pass);
-        let mut x = drop_hidden(x, "drop", self.config.embd_pdrop, pass, &self.place); // [rows, seq, d]
+        let mut x = drop_hidden(x, "drop", self.config.embd_pdrop, pass); // [rows, seq, d]
         for (index, layer) in self.layers.iter().enumerate() {
             x = self.layer(layer, index, x, tokens, pass);
         }
@@ -306,7 +306,7 @@ impl Gpt2 {
 
     fn layer(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let residual = |y: Tensor<3>, site: &str| {
-            drop_hidden(y, &format!("h.{index}.{site}"), self.config.resid_pdrop, pass, &self.place)
+            drop_hidden(y, &format!("h.{index}.{site}"), self.config.resid_pdrop, pass)
         };
         let attended = self.attention(layer, index, layer.first_norm.forward(x.clone(), pass), tokens, pass);
         let x = x + residual(attended, "attn.resid_dropout");
@@ -320,12 +320,8 @@ impl Gpt2 {
         let [rows, seq, _] = x.dims();
         let all = layer.attention.forward(x, pass); // [rows, seq, 3d]
         let third = |at: usize| all.clone().slice([0..rows, 0..seq, at * d..(at + 1) * d]);
-        let query = split_heads(third(0) * (1.0 / ((d / heads) as f64).sqrt()), heads);
-        let (key, value) = (split_heads(third(1), heads), split_heads(third(2), heads));
-        let mixed = attend(query, key, value, tokens.attention_bias.clone(), |weights| {
-            let site = format!("h.{index}.attn.attn_dropout");
-            drop_weights(weights, &site, self.config.attn_pdrop, pass, &self.place)
-        });
+        let drop = dropout_at(&format!("h.{index}.attn.attn_dropout"), self.config.attn_pdrop, pass);
+        let mixed = attend([0, 1, 2].map(third), tokens.attention_bias.clone(), heads, drop);
         layer.projection.forward(mixed, pass)
     }
 }

@@ -1,9 +1,10 @@
 //! What stands on a backbone: per-run heads, stacked like everything that trains.
 
-use burn::tensor::{Int, Tensor, TensorData, activation, module::layer_norm};
+use burn::tensor::{Int, Tensor, TensorData, module::layer_norm};
+use kernels::ops;
 use variants::{
     dropout,
-    host::Place,
+    host::{Place, cast},
     pass::StackPass,
     role::{Owned, Role},
     slot::StackPlan,
@@ -42,7 +43,6 @@ pub struct Classifier {
     /// `[runs, 1, outputs]`
     out_bias: Option<Tensor<3>>,
     dropout: f64,
-    place: Place,
 }
 
 /// Which of the three.
@@ -131,20 +131,13 @@ impl Classifier {
             out: place.tensor(out, [runs, d, widest]),
             out_bias: (shape != Shape::Score).then(|| place.tensor(out_bias, [runs, 1, widest])),
             dropout: backbone.head_dropout(),
-            place: place.clone(),
         }
     }
 
     /// `[runs, rows, d]` vectors to `[runs, rows, outputs]`.
     pub fn forward(&self, x: Tensor<3>, pass: &StackPass) -> Tensor<3> {
-        let drop = |x: Tensor<3>, site: &str| {
-            let [_, rows, d] = x.dims();
-            match dropout::mask(pass, dropout::site(site), self.dropout, [rows, 1, d], &self.place) {
-                Some(mask) => x * mask,
-                None => x,
-            }
-        };
-        let mut x = drop(x, "classifier.dropout");
+        let drop = |x: Tensor<3>, site: &str| dropout::drop(x, pass, dropout::site(site), self.dropout, 1).0;
+        let mut x = drop(cast(&x, self.out.dtype()), "classifier.dropout");
         if let Some((weight, bias)) = &self.hidden {
             x = drop((x.matmul(weight.clone()) + bias.clone()).tanh(), "classifier.out_dropout");
         }
@@ -194,7 +187,8 @@ impl MaskedLm {
     /// to `[runs, n, vocabulary]`.
     pub fn forward(&self, x: Tensor<3>, table: Tensor<3>) -> Tensor<3> {
         let [_, _, d] = x.dims();
-        let hidden = activation::gelu(x.matmul(self.dense.clone()) + self.dense_bias.clone());
+        let (x, table) = (cast(&x, self.dense.dtype()), cast(&table, self.dense.dtype()));
+        let hidden = ops::gelu(x.matmul(self.dense.clone()) + self.dense_bias.clone());
         let unit = Tensor::ones([d], (&hidden.device(), hidden.dtype())).without_autodiff();
         let hidden = layer_norm(hidden, unit, None, self.epsilon) * self.gamma.clone() + self.beta.clone();
         hidden.matmul(table.transpose()) + self.bias.clone()

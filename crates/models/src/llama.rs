@@ -13,7 +13,7 @@ use variants::{
 };
 
 use crate::{
-    attention::{attend, drop_weights, split_heads},
+    attention::{attend, dropout_at},
     config::{Activation, Purpose, divides, parse},
     error::ModelError,
     tokens::Tokens,
@@ -345,7 +345,7 @@ impl Llama {
                 let half = self.frequencies.iter().map(move |w| f(p as f64 * w));
                 half.clone().chain(half)
             };
-            self.place.tensor((0..seq).flat_map(row).collect(), [1, 1, seq, 2 * self.frequencies.len()])
+            self.place.frozen((0..seq).flat_map(row).collect(), [1, 1, seq, 2 * self.frequencies.len()])
         };
         [table(f64::cos), table(f64::sin)]
     }
@@ -360,17 +360,27 @@ impl Llama {
         pass: &Pass,
     ) -> Tensor<3> {
         let (heads, shared) = (self.config.num_attention_heads, self.config.key_value_heads());
-        let scale = 1.0 / (self.config.head_dim() as f64).sqrt();
-        let query = turn(split_heads(layer.query.forward(x.clone(), pass), heads), turns) * scale;
+        let query = turn(split_heads(layer.query.forward(x.clone(), pass), heads), turns);
         let key = turn(split_heads(layer.key.forward(x.clone(), pass), shared), turns);
         let value = split_heads(layer.value.forward(x, pass), shared);
         let each = heads / shared;
-        let mixed = attend(query, repeat(key, each), repeat(value, each), tokens.attention_bias.clone(), |weights| {
-            let site = format!("layers.{index}.self_attn.dropout");
-            drop_weights(weights, &site, self.config.attention_dropout, pass, &self.place)
-        });
+        let drop = dropout_at(&format!("layers.{index}.self_attn.dropout"), self.config.attention_dropout, pass);
+        let operands = [query, repeat(key, each), repeat(value, each)].map(join_heads);
+        let mixed = attend(operands, tokens.attention_bias.clone(), heads, drop);
         layer.projection.forward(mixed, pass)
     }
+}
+
+/// `[rows, seq, heads·d_head]` to `[rows, heads, seq, d_head]`.
+fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [rows, seq, d] = x.dims();
+    x.reshape([rows, seq, heads, d / heads]).swap_dims(1, 2)
+}
+
+/// The inverse of [`split_heads`].
+fn join_heads(x: Tensor<4>) -> Tensor<3> {
+    let [rows, heads, seq, d_head] = x.dims();
+    x.swap_dims(1, 2).reshape([rows, seq, heads * d_head])
 }
 
 /// `x∘cos + half(x)∘sin`, `[rows, heads, seq, d_head]`.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use variants::{
     adapted::AdaptedLinear,
     error::AttachError,
-    host::plain,
-    pass::{Active, Pass, split},
+    host::{cast, plain},
+    pass::{Active, GateKey, Pass, split},
     role::{Owned, Role},
     slot::{StackPlan, attach},
     spec::Variant,
@@ -173,6 +173,11 @@ impl Network {
         Some(all.mean_dim(1).reshape([runs]))
     }
 
+    /// What the gates of a stack's pass hold with `active` components, `[runs, rank]` row-major each, by what they depend on.
+    pub fn gates(&mut self, stack: usize, active: &Active) -> BTreeMap<GateKey, Vec<f64>> {
+        self.backbone.slots().into_iter().filter_map(|slot| slot.gate(stack, active)).collect()
+    }
+
     /// Logits of every stack, `[runs, rows per run, outputs]`, from one vector per row.
     pub fn classify(&self, tokens: &Tokens, pass: &Pass) -> Vec<Tensor<3>> {
         let pooled = self.backbone.pooled(tokens, pass); // [rows, 1, d]
@@ -188,23 +193,24 @@ impl Network {
     }
 
     /// Logits of the token after each of the positions chosen, one `[runs, n, vocabulary]` per stack, from the backbone's hidden states
-    /// `[rows, seq, d]`; `positions` has the flat indices of every stack within its own rows, run by run, `n` for each run.
-    pub fn continue_at(&self, hidden: &Tensor<3>, positions: &[Vec<u32>], pass: &Pass) -> Vec<Tensor<3>> {
-        let of_stack = |(stack, (x, positions)): (usize, (Tensor<3>, &Vec<u32>))| {
+    /// `[rows, seq, d]`; `positions` has the flat indices of every stack within its own rows, `[runs · n]`, run by run.
+    pub fn continue_at(&self, hidden: &Tensor<3>, positions: &[Tensor<1, Int>], pass: &Pass) -> Vec<Tensor<3>> {
+        let of_stack = |(stack, (x, positions)): (usize, (Tensor<3>, &Tensor<1, Int>))| {
             let [runs, all, d] = x.dims();
-            let index = crate::head::index(positions, self.backbone.place());
-            let x = x.reshape([runs * all, d]).select(0, index).reshape([runs, positions.len() / runs, d]);
-            x.matmul(self.backbone.output(stack).swap_dims(1, 2)) // [runs, n, vocabulary]
+            let [chosen] = positions.dims();
+            let x = x.reshape([runs * all, d]).select(0, positions.clone()).reshape([runs, chosen / runs, d]);
+            let table = cast(&self.backbone.output(stack), x.dtype());
+            let logits = x.matmul(table.swap_dims(1, 2)); // [runs, n, vocabulary]
+            cast(&logits, self.backbone.place().dtype)
         };
         split(hidden, pass).into_iter().zip(positions).enumerate().map(of_stack).collect()
     }
 
     /// Logits of the masked tokens of a cohort of one run, `[1, n, vocabulary]`; `positions` are flat.
-    pub fn fill_masks(&self, tokens: &Tokens, positions: &[u32], pass: &Pass) -> Tensor<3> {
+    pub fn fill_masks(&self, tokens: &Tokens, positions: Tensor<1, Int>, pass: &Pass) -> Tensor<3> {
         let hidden = self.backbone.forward(tokens, pass);
         let [rows, seq, d] = hidden.dims();
-        let index = crate::head::index(positions, self.backbone.place());
-        let x = hidden.reshape([rows * seq, d]).select(0, index).unsqueeze::<3>(); // [1, n, d]
+        let x = hidden.reshape([rows * seq, d]).select(0, positions).unsqueeze::<3>(); // [1, n, d]
         match &self.heads[0] {
             Head::MaskedLm(head) => head.forward(x, self.backbone.word().table(0)),
             Head::Classifier(_) | Head::Causal => unreachable!("a stack with another head was asked to fill masks"),

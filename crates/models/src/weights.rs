@@ -130,20 +130,20 @@ impl Weights {
     fn vector(&self, name: &str, place: &Place) -> Tensor<1> {
         let values = self.wide(name);
         let n = values.len();
-        place.tensor(values, [n])
+        place.frozen(values, [n])
     }
 
     /// torch's `Linear`, kept as `[d_out, d_in]`, with its bias where the configuration asks for one.
     pub(crate) fn linear(&self, name: String, shape: [usize; 2], biased: bool, place: &Place) -> AdaptedLinear {
         let [d_in, d_out] = shape;
-        let weight = place.tensor(transposed(self.get(&format!("{name}.weight")), d_out, d_in), shape);
+        let weight = place.frozen(transposed(self.get(&format!("{name}.weight")), d_out, d_in), shape);
         let bias = biased.then(|| self.vector(&format!("{name}.bias"), place));
         AdaptedLinear::new(name, weight, bias)
     }
 
     /// GPT-2's `Conv1D`, kept as `[d_in, d_out]`.
     pub(crate) fn linear_as_stored(&self, name: String, shape: [usize; 2], place: &Place) -> AdaptedLinear {
-        let weight = place.tensor(self.wide(&format!("{name}.weight")), shape);
+        let weight = place.frozen(self.wide(&format!("{name}.weight")), shape);
         let bias = self.vector(&format!("{name}.bias"), place);
         AdaptedLinear::new(name, weight, Some(bias))
     }
@@ -160,7 +160,7 @@ impl Weights {
     }
 
     pub(crate) fn table(&self, name: &str, rows: usize, d: usize, place: &Place) -> AdaptedEmbedding {
-        AdaptedEmbedding::new(name, place.tensor(self.wide(&format!("{name}.weight")), [rows, d]))
+        AdaptedEmbedding::new(name, place.frozen(self.wide(&format!("{name}.weight")), [rows, d]))
     }
 
     /// A tensor that [`check`](Self::check) has found, row-major.

@@ -201,7 +201,7 @@ impl Oracle {
         let seq = self.seq();
         let all: Vec<u32> = (0..(4 * seq) as u32).collect();
         let hidden = network.backbone.forward(&tokens, &pass);
-        let logits = network.continue_at(&hidden, &[all], &pass).remove(0); // [1, rows·seq, V]
+        let logits = network.continue_at(&hidden, &[models::head::index(&all, network.backbone.place())], &pass).remove(0); // [1, rows·seq, V]
         let [_, _, vocabulary] = logits.dims();
         let ids = self.get("input_ids");
         let count: usize = self.lengths().iter().map(|length| length - 1).sum();
@@ -411,7 +411,7 @@ fn whole_and_parts_live_in_one_cohort() {
     let twice = |values: &[f64]| -> Vec<u32> { values.iter().chain(values).map(|v| *v as u32).collect() };
     let lengths = [oracle.lengths(), oracle.lengths()].concat();
     let tokens = both.backbone.tokens(&twice(oracle.get("input_ids")), &[], &lengths);
-    let pass = Pass { stacks: vec![variants::pass::StackPass::plain(1), variants::pass::StackPass::plain(1)] };
+    let pass = Pass::of(vec![variants::pass::StackPass::plain(1), variants::pass::StackPass::plain(1)]);
     let found = values(&both.backbone.forward(&tokens, &pass));
     let wanted = [alone(&whole), alone(&parts)].concat();
     let pairs: Vec<_> = found.into_iter().zip(wanted).collect();

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Tensor;
+use kernels::ops::snapshot;
 use models::{
     modules::Selected,
     network::{Named, Network},
@@ -38,9 +39,9 @@ pub struct Card {
     pub drawn: Option<String>,
 }
 
-/// One run's tensors, `[1, rows, cols]`, by name.
+/// One run's tensors, `[1, rows, cols]`, by name, as they are now: later steps do not reach them.
 pub fn tensors(network: &mut Network, stack: usize, run: usize) -> BTreeMap<String, Tensor<3>> {
-    let one = |Named { name, owned, .. }: Named<'_>| (name, plain(owned.tensor).slice([run..run + 1]));
+    let one = |Named { name, owned, .. }: Named<'_>| (name, snapshot(plain(owned.tensor).slice([run..run + 1])));
     network.owned(stack).into_iter().map(one).collect()
 }
 

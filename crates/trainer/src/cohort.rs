@@ -1,13 +1,18 @@
 //! Runs that train side by side over one frozen base, and one optimizer step of all of them.
+//!
+//! A step has two halves. The host decides ([`Ledger`]): batches, ranks, rates, dropout keys, what is pruned. The device computes, from
+//! these numbers and the cohort's state alone, and hands back losses and norms, which the host reads when it needs them and no sooner.
+//! Where the device can record ([`kernels::graph`]), a step of a known shape is recorded once and replayed with other numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{Gradients, Tensor};
+use kernels::{graph::Graph, ops};
 use models::network::{Named, Network};
 use record::StepEntry;
 use variants::{
-    host::{Place, plain, values},
-    pass::{Active, DropoutClock, Pass, StackPass},
+    host::{Place, cast, plain, values},
+    pass::{Active, DropoutClock, GateKey, Pass, StackPass},
     rank::{Action, RankPolicy, budget::allocate},
     role::Role,
     sensitivity::Sensitivity,
@@ -18,8 +23,9 @@ use variants::{
 
 use crate::{
     cell::Cell,
-    lesson::Lesson,
-    optimizer::{Adam, RunStep, StackOptimizer, Subject, Touched, clip_coefficient, squared_norm, visible},
+    ledger::{Entries, Ledger, Span},
+    lesson::{Lesson, Sheet, SheetPlan},
+    optimizer::{Adam, Part, RunStep, StackOptimizer, squared_norm},
 };
 
 /// One run of a cohort.
@@ -44,10 +50,12 @@ pub struct Stack {
     pub members: Vec<Member>,
     /// Composition, seeds and targets.
     pub plan: StackPlan,
-    /// Moments.
+    /// Trained tensors and moments.
     pub optimizer: StackOptimizer,
     /// Importance averages by tensor name, where the rank policy keeps them.
     pub sensitivity: BTreeMap<String, Sensitivity>,
+    /// 1 where a diagonal's number is pruned, `[runs, n]`, once anything is.
+    pub pruned: Option<Tensor<2>>,
 }
 
 /// A cohort in training.
@@ -63,6 +71,63 @@ pub struct Cohort {
     pub accumulate: usize,
     /// Adam's constants.
     pub adam: Adam,
+    /// Steps whose numbers the host has not read.
+    pending: Vec<Pending>,
+    /// Recorded steps, by what they compute.
+    recorded: HashMap<StepPlan, Recording>,
+}
+
+/// A step as a device replays it.
+#[derive(Debug)]
+enum Recording {
+    /// Run once, step by step: kernels are chosen and compiled.
+    Seen,
+    /// Recorded, with its places for numbers and its results.
+    Ready(Graph, Entries, Tensor<1>),
+}
+
+/// A step that is done or under way on the device.
+#[derive(Debug)]
+struct Pending {
+    step: u64,
+    /// Loss, penalty and squared norm of every run, see [`Cohort::compute`].
+    results: Tensor<1>,
+    /// One per stack and run.
+    facts: Vec<Vec<RunFacts>>,
+}
+
+/// What the host knows of a run's part in a step.
+#[derive(Clone, Copy, Debug)]
+struct RunFacts {
+    rate: f64,
+    tokens: u64,
+    active: bool,
+    /// Components that it has left, where a policy prunes.
+    components: Option<u64>,
+}
+
+/// Where a step's numbers lie. Equal plans are the same computation with other numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct StepPlan {
+    micros: Vec<MicroPlan>,
+    stacks: Vec<StackEntries>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct MicroPlan {
+    sheet: SheetPlan,
+    keys: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct StackEntries {
+    /// Gates of the pass, where components are drawn.
+    gates: Vec<(GateKey, Span)>,
+    coefficients: Span,
+    limits: Span,
+    running: Span,
+    /// 1 for runs whose importance averages take this step in; none where no run's do.
+    observing: Option<Span>,
 }
 
 /// What one step did to one run.
@@ -84,6 +149,12 @@ pub struct StepReport {
 }
 
 impl Stack {
+    /// A stack at its start.
+    pub fn new(members: Vec<Member>, plan: StackPlan) -> Self {
+        let (optimizer, sensitivity) = (StackOptimizer::default(), BTreeMap::new());
+        Self { members, plan, optimizer, sensitivity, pruned: None }
+    }
+
     fn variant(&self) -> &Variant {
         &self.plan.variant
     }
@@ -98,11 +169,10 @@ impl Stack {
         }
     }
 
-    /// Components of a tensor that this step may change.
-    fn touched(&self, active: &Active, rank_axis: Option<usize>) -> Option<Touched> {
-        let (Active::Prefix(ranks), Some(axis)) = (active, rank_axis) else { return None };
-        let policy = &self.variant().spec().rank_policy;
-        Some(Touched { axis, ranges: ranks.iter().map(|b| policy.touched(*b)).collect() })
+    /// Components of a part that a run's step may change.
+    fn touched(&self, active: &Active, run: usize) -> Option<std::ops::Range<usize>> {
+        let Active::Prefix(ranks) = active else { return None };
+        Some(self.variant().spec().rank_policy.touched(ranks[run]))
     }
 
     fn steps(&self, step: u64) -> Vec<RunStep> {
@@ -114,8 +184,21 @@ impl Stack {
                 multiple,
                 head_rate: train.head_learning_rate.unwrap_or(train.learning_rate),
                 decay: train.weight_decay,
-                clip: 1.0,
-                active: member.active,
+                limit: train.clip,
+                active: member.active && step < member.steps,
+            }
+        };
+        self.members.iter().map(of).collect()
+    }
+
+    /// What the rank policy asks of every run after this step. A run that has ended asks for nothing.
+    fn actions(&self, step: u64) -> Vec<Action> {
+        let spec = self.variant().spec();
+        let of = |member: &Member| {
+            if member.active && step < member.steps {
+                spec.rank_policy.after_step(spec.rank, self.plan.targets.len(), step, member.steps)
+            } else {
+                Action::default()
             }
         };
         self.members.iter().map(of).collect()
@@ -128,22 +211,40 @@ impl Stack {
             None => self.plan.targets.iter().map(|map| (map.clone(), self.plan.rank(map))).collect(),
         }
     }
-}
 
-/// A trained tensor's gradient of one step.
-struct Graded {
-    gradient: Tensor<3>,
-    touched: Option<Touched>,
+    /// What is pruned, for the runs that `due` names; a run's diagonals without an allocation stay.
+    fn mask(&self, due: &[bool], place: &Place) -> Option<Tensor<2>> {
+        let diagonals: Vec<&Part> =
+            self.optimizer.parts().iter().filter(|part| part.subject.role == Role::Lambda).collect();
+        let of_run = |(member, due): (&Member, &bool)| {
+            let kept = member.kept.as_ref().filter(|_| *due);
+            let of = |part: &&Part| {
+                let map = part.name.rsplit_once('.').map_or("", |(map, _)| map);
+                let keep = kept.and_then(|kept| kept.get(map));
+                (0..part.len()).map(|i| f64::from(u8::from(keep.is_some_and(|keep| !keep[i])))).collect::<Vec<_>>()
+            };
+            diagonals.iter().flat_map(of).collect::<Vec<_>>()
+        };
+        let values: Vec<f64> = self.members.iter().zip(due).flat_map(of_run).collect();
+        let n = values.len() / self.members.len();
+        (n > 0).then(|| place.tensor(values, [self.members.len(), n]))
+    }
 }
 
 impl Cohort {
+    /// A cohort at its start.
+    pub fn new(network: Network, stacks: Vec<Stack>, accumulate: usize, adam: Adam) -> Self {
+        Self { network, stacks, step: 0, accumulate, adam, pending: Vec::new(), recorded: HashMap::new() }
+    }
+
     fn place(&self) -> &Place {
         self.network.backbone.place()
     }
 
     /// Whether any run still trains.
     pub fn is_active(&self) -> bool {
-        self.stacks.iter().flat_map(|stack| &stack.members).any(|member| member.active)
+        let trains = |member: &Member| member.active && self.step < member.steps;
+        self.stacks.iter().flat_map(|stack| &stack.members).any(trains)
     }
 
     /// The longest run's length.
@@ -151,38 +252,199 @@ impl Cohort {
         self.stacks.iter().flat_map(|stack| &stack.members).map(|member| member.steps).max().unwrap_or(0)
     }
 
-    fn pass(&self, active: &[Active], micro: u64) -> Pass {
-        let stack = |(stack, active): (&Stack, &Active)| StackPass {
-            runs: stack.members.len(),
-            active: active.clone(),
-            dropout: Some(DropoutClock {
-                seeds: stack
-                    .members
-                    .iter()
-                    .map(|m| stream::key(m.cell.plan.seeds.dropout, Stream::Dropout, ""))
-                    .collect(),
-                step: self.step,
-                micro,
-            }),
-        };
-        Pass { stacks: self.stacks.iter().zip(active).map(stack).collect() }
+    /// One optimizer step of every active run, and what it did.
+    pub fn advance(&mut self, lesson: &dyn Lesson) -> StepReport {
+        self.enqueue(lesson);
+        self.flush().pop().unwrap_or_else(|| unreachable!("a step was just enqueued"))
     }
 
-    /// One optimizer step of every active run.
-    pub fn advance(&mut self, lesson: &dyn Lesson) -> StepReport {
-        let active: Vec<Active> = self.stacks.iter().map(|stack| stack.draw(self.step)).collect();
-        let mut sums: Vec<BTreeMap<String, Tensor<3>>> = vec![BTreeMap::new(); self.stacks.len()];
-        let mut task: Vec<Vec<f64>> = self.stacks.iter().map(|s| vec![0.0; s.members.len()]).collect();
-        let mut penalty = task.clone();
+    /// One optimizer step of every active run. On a device it may still be under way on return; [`flush`](Self::flush) gives its numbers.
+    pub fn enqueue(&mut self, lesson: &dyn Lesson) {
+        let first = self.step * self.accumulate as u64;
+        let sheets: Vec<Sheet> =
+            (0..self.accumulate as u64).map(|micro| lesson.sheet(&self.network, first + micro)).collect();
+        if self.stacks.iter().any(|stack| !stack.optimizer.is_laid_out()) {
+            self.lay_out(lesson, sheets.clone());
+        }
+        let (plan, ledger, mut facts) = self.decide(sheets);
+        let entries = ledger.upload(self.place());
+        let results = self.run(lesson, plan, entries);
+        self.prune();
+        for (stack, facts) in self.stacks.iter().zip(&mut facts) {
+            if stack.variant().spec().rank_policy.smoothing().is_some() {
+                let left = |run| stack.final_ranks(run).values().sum::<usize>() as u64;
+                facts.iter_mut().enumerate().for_each(|(run, facts)| facts.components = Some(left(run)));
+            }
+        }
+        self.pending.push(Pending { step: self.step, results, facts });
+        self.step += 1;
+    }
+
+    /// Reports of the steps since the last flush, in their order. Waits for the device.
+    pub fn flush(&mut self) -> Vec<StepReport> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Vec::new();
+        }
+        let all = values(&Tensor::stack::<2>(pending.iter().map(|p| p.results.clone()).collect(), 0)); // [steps, results]
+        let width = all.len() / pending.len();
+        pending.iter().zip(all.chunks(width)).map(|(pending, results)| self.report(pending, results)).collect()
+    }
+
+    /// Steps whose numbers are not read yet.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The host's half of a step.
+    fn decide(&mut self, sheets: Vec<Sheet>) -> (StepPlan, Ledger, Vec<Vec<RunFacts>>) {
+        let mut ledger = Ledger::default();
+        let step = self.step;
+        let active: Vec<Active> = self.stacks.iter().map(|stack| stack.draw(step)).collect();
         let mut tokens: Vec<Vec<u64>> = self.stacks.iter().map(|s| vec![0; s.members.len()]).collect();
+        let mut micros = Vec::new();
+        for (micro, sheet) in sheets.into_iter().enumerate() {
+            tokens.iter_mut().flatten().zip(sheet.real.iter().flatten()).for_each(|(sum, more)| *sum += more);
+            let keys = self.clock(micro as u64).keys();
+            micros.push(MicroPlan {
+                sheet: sheet.enter(&mut ledger),
+                keys: ledger.ints(keys.into_iter().map(|key| key as i64)),
+            });
+        }
+        let mut stacks = Vec::new();
+        let mut facts = Vec::new();
+        for (index, active) in active.iter().enumerate() {
+            let gates = match active {
+                Active::All => BTreeMap::new(),
+                _ => self.network.gates(index, active),
+            };
+            let gates = gates.into_iter().map(|(key, values)| (key, ledger.floats(values))).collect();
+            let stack = &mut self.stacks[index];
+            let runs = stack.steps(step);
+            let observing: Vec<bool> =
+                stack.actions(step).iter().zip(&runs).map(|(action, run)| action.observe && run.active).collect();
+            let smooths = stack.variant().spec().rank_policy.smoothing().is_some() && observing.contains(&true);
+            let ranges: Vec<_> = (0..runs.len()).map(|run| stack.touched(active, run)).collect();
+            let plan = stack.variant().spec().train.clone();
+            let coefficients =
+                stack.optimizer.coefficients(&runs, &|_, run| ranges[run].clone(), &plan, self.adam);
+            let one = |set: bool| f64::from(u8::from(set));
+            stacks.push(StackEntries {
+                gates,
+                coefficients: ledger.floats(coefficients),
+                limits: ledger.floats(runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY))),
+                running: ledger.floats(runs.iter().map(|run| one(run.active))),
+                observing: smooths.then(|| ledger.floats(observing.into_iter().map(one))),
+            });
+            let of_run = |(run, tokens): (&RunStep, &u64)| RunFacts {
+                rate: run.rate,
+                tokens: *tokens,
+                active: run.active,
+                components: None,
+            };
+            facts.push(runs.iter().zip(&tokens[index]).map(of_run).collect());
+        }
+        (StepPlan { micros, stacks }, ledger, facts)
+    }
+
+    fn clock(&self, micro: u64) -> DropoutClock {
+        let key = |m: &Member| stream::key(m.cell.plan.seeds.dropout, Stream::Dropout, "");
+        let seeds = self.stacks.iter().flat_map(|stack| &stack.members).map(key).collect();
+        DropoutClock { seeds, step: self.step, micro }
+    }
+
+    /// The pass of a micro-batch.
+    fn pass(&self, plan: &StepPlan, micro: usize, entries: &Entries) -> Pass {
+        let of_stack = |(stack, here): (&Stack, &StackEntries)| {
+            let runs = stack.members.len();
+            let gate = |(key, span): &(GateKey, Span)| (key.clone(), entries.floats(*span, [runs, 1, key.0]));
+            StackPass { gates: here.gates.iter().map(gate).collect(), ..StackPass::plain(runs) }
+        };
+        Pass::of(self.stacks.iter().zip(&plan.stacks).map(of_stack).collect())
+            .keyed(entries.ints(plan.micros[micro].keys))
+    }
+
+    /// Finds out which tensors receive gradients, by one pass whose results are thrown away, and lays them out.
+    fn lay_out(&mut self, lesson: &dyn Lesson, sheets: Vec<Sheet>) {
+        let place = self.place().clone();
+        let (plan, ledger, _) = self.decide(sheets);
+        let entries = ledger.upload(&place);
+        let (gradients, ..) = self.differentiate(lesson, &plan, &entries);
+        for (index, gradients) in gradients.iter().enumerate() {
+            let stack = &mut self.stacks[index];
+            let nested = matches!(stack.draw(self.step), Active::Prefix(_));
+            let owned = self.network.owned(index);
+            let reached = owned.into_iter().filter(|named| gradients.contains_key(&named.name)).collect();
+            stack.optimizer.lay_out(reached, nested, &place);
+        }
+        for index in 0..self.stacks.len() {
+            self.show(index);
+        }
+    }
+
+    /// Puts the optimizer's tensors into the network.
+    fn show(&mut self, index: usize) {
+        let optimizer = &self.stacks[index].optimizer;
+        let parts: HashMap<&str, &Part> = optimizer.parts().iter().map(|part| (part.name.as_str(), part)).collect();
+        for Named { name, owned, .. } in self.network.owned(index) {
+            if let Some(part) = parts.get(name.as_str()) {
+                *owned.tensor = optimizer.value(part);
+            }
+        }
+    }
+
+    /// The device's half of a step: replayed where it is recorded, recorded where its shape comes again, or run as it is.
+    fn run(&mut self, lesson: &dyn Lesson, plan: StepPlan, entries: Entries) -> Tensor<1> {
+        let device = self.place().device.clone();
+        if !Graph::is_supported(&device) {
+            return self.compute(lesson, &plan, &entries);
+        }
+        match self.recorded.remove(&plan) {
+            None => {
+                let results = self.compute(lesson, &plan, &entries);
+                self.recorded.insert(plan, Recording::Seen);
+                results
+            }
+            Some(Recording::Seen) => {
+                let mut results = None;
+                let graph = Graph::record(&device, || results = Some(self.compute(lesson, &plan, &entries)));
+                let results = results.unwrap_or_else(|| unreachable!("the step was just recorded"));
+                graph.replay();
+                let copy = ops::snapshot(results.clone());
+                self.recorded.insert(plan, Recording::Ready(graph, entries, results));
+                copy
+            }
+            Some(Recording::Ready(graph, mut places, results)) => {
+                places.replace(entries);
+                graph.replay();
+                let copy = ops::snapshot(results.clone());
+                self.recorded.insert(plan, Recording::Ready(graph, places, results));
+                copy
+            }
+        }
+    }
+
+    /// Gradients by tensor, task losses and penalties of every stack, from all micro-batches.
+    #[expect(clippy::type_complexity, reason = "three lists, one entry per stack")]
+    fn differentiate(
+        &mut self,
+        lesson: &dyn Lesson,
+        plan: &StepPlan,
+        entries: &Entries,
+    ) -> (Vec<BTreeMap<String, Tensor<3>>>, Vec<Tensor<1>>, Vec<Option<Tensor<1>>>) {
+        let stacks = self.stacks.len();
+        let mut sums: Vec<BTreeMap<String, Tensor<3>>> = vec![BTreeMap::new(); stacks];
+        let mut task: Vec<Option<Tensor<1>>> = vec![None; stacks];
+        let mut penalty: Vec<Option<Tensor<1>>> = vec![None; stacks];
         let share = 1.0 / self.accumulate as f64;
+        let dtype = self.place().dtype;
         self.network.track();
-        for micro in 0..self.accumulate as u64 {
-            let pass = self.pass(&active, micro);
-            let losses = lesson.losses(&self.network, self.step * self.accumulate as u64 + micro, &pass);
-            tokens.iter_mut().flatten().zip(losses.tokens.iter().flatten()).for_each(|(sum, more)| *sum += more);
+        for micro in 0..plan.micros.len() {
+            let pass = self.pass(plan, micro, entries);
+            let handout = plan.micros[micro].sheet.hand_out(entries);
             let mut total: Option<Tensor<1>> = None;
-            for (index, loss) in losses.stacks.into_iter().enumerate() {
+            for (index, loss) in lesson.losses(&self.network, &handout, &pass).into_iter().enumerate() {
+                let loss = cast(&loss, dtype);
                 add(&mut task[index], &loss, share);
                 let mut sum = loss.sum();
                 let weight = self.stacks[index].variant().spec().orthogonality;
@@ -198,17 +460,8 @@ impl Cohort {
             let total = total.unwrap_or_else(|| unreachable!("a cohort has stacks")) * share;
             self.collect(&mut total.backward(), &mut sums);
         }
-        let runs = (0..self.stacks.len())
-            .flat_map(|index| {
-                let mut reports = self.apply(index, &active[index], &sums[index], &task[index], &penalty[index]);
-                for report in &mut reports {
-                    report.tokens = tokens[index][report.at.1];
-                }
-                reports
-            })
-            .collect();
-        self.step += 1;
-        StepReport { runs }
+        let task = task.into_iter().map(|task| task.unwrap_or_else(|| unreachable!("every stack has a loss")));
+        (sums, task.collect(), penalty)
     }
 
     /// Adds this micro-batch's gradients to the sums of every stack.
@@ -225,155 +478,144 @@ impl Cohort {
         }
     }
 
-    /// Clips, updates and then lets the rank policy act on one stack.
+    /// The device's half of a step, a function of the state and `entries` alone. Gives, stack by stack, the task losses, penalties and
+    /// squared norms of all runs, `[3 · runs]` in one tensor.
+    fn compute(&mut self, lesson: &dyn Lesson, plan: &StepPlan, entries: &Entries) -> Tensor<1> {
+        let (gradients, task, penalty) = self.differentiate(lesson, plan, entries);
+        let mut results = Vec::new();
+        for (index, gradients) in gradients.iter().enumerate() {
+            let square = self.apply(index, gradients, &task[index], &plan.stacks[index], entries);
+            let penalty = penalty[index].clone().unwrap_or_else(|| square.zeros_like());
+            results.extend([task[index].clone(), penalty, square]);
+        }
+        Tensor::cat(results, 0)
+    }
+
+    /// Clips and updates one stack; gives the squared norms of its gradients, `[runs]`.
     fn apply(
         &mut self,
         index: usize,
-        active: &Active,
-        sums: &BTreeMap<String, Tensor<3>>,
-        task: &[f64],
-        penalty: &[f64],
-    ) -> Vec<RunReport> {
-        let place = self.place().clone();
-        let stack = &mut self.stacks[index];
-        let mut runs = stack.steps(self.step);
-        let mut graded = BTreeMap::new();
-        let mut norms = vec![0.0; runs.len()];
-        for Named { name, owned, .. } in self.network.owned(index) {
-            let Some(gradient) = sums.get(&name) else { continue };
-            let touched = stack.touched(active, owned.rank_axis);
-            let gradient = visible(gradient.clone(), &runs, touched.as_ref(), &place);
-            add(&mut norms, &squared_norm(&gradient), 1.0);
-            graded.insert(name, Graded { gradient, touched });
-        }
-        let has_penalty = stack.variant().spec().orthogonality > 0.0;
-        let mut reports = Vec::new();
-        for (run, member) in stack.members.iter_mut().enumerate().filter(|(_, m)| m.active) {
-            let norm = norms[run].sqrt();
-            runs[run].clip = clip_coefficient(norm, member.cell.plan.train.clip);
-            if !(norm.is_finite() && task[run].is_finite()) {
-                runs[run].active = false;
-                member.active = false;
-                member.failure = Some((self.step + 1, format!("loss {} with gradient norm {norm}", task[run])));
-            }
-            reports.push(RunReport {
-                at: (index, run),
-                tokens: 0,
-                entry: StepEntry {
-                    step: self.step + 1,
-                    task_loss: task[run],
-                    penalty: has_penalty.then(|| penalty[run]),
-                    learning_rate: runs[run].rate,
-                    gradient_norm: norm,
-                    components: None,
-                },
-            });
-        }
-        let actions = actions(stack, self.step);
-        self.update(index, &runs, &graded, &actions);
-        self.prune(index, &actions);
-        let stack = &self.stacks[index];
-        if stack.variant().spec().rank_policy.smoothing().is_some() {
-            for report in &mut reports {
-                let left: usize = stack.final_ranks(report.at.1).values().sum();
-                report.entry.components = Some(left as u64);
-            }
-        }
-        reports
-    }
-
-    fn update(&mut self, index: usize, runs: &[RunStep], graded: &BTreeMap<String, Graded>, actions: &[Action]) {
-        let place = self.place().clone();
-        let stack = &mut self.stacks[index];
-        let spec = stack.plan.variant.spec().clone();
-        let observing: Vec<bool> = actions.iter().zip(runs).map(|(action, run)| action.observe && run.active).collect();
-        let clips: Vec<f64> = runs.iter().map(|run| run.clip).collect();
+        gradients: &BTreeMap<String, Tensor<3>>,
+        task: &Tensor<1>,
+        here: &StackEntries,
+        entries: &Entries,
+    ) -> Tensor<1> {
         let preconditioners = self.network.preconditioners(index);
-        for Named { slot, name, owned } in self.network.owned(index) {
-            let Some(Graded { gradient, touched }) = graded.get(&name) else { continue };
-            let gradient = match preconditioners.get(&slot).filter(|_| owned.role == Role::B) {
-                Some(left) => left.clone().matmul(gradient.clone()),
-                None => gradient.clone(),
+        let stack = &mut self.stacks[index];
+        let runs = stack.members.len();
+        let coefficients = entries.floats(here.coefficients, [runs, here.coefficients.len() / (4 * runs), 4]);
+        let mut gradient = stack.optimizer.gather(gradients);
+        if !here.gates.is_empty() {
+            gradient = stack.optimizer.visible(gradient, &coefficients);
+        }
+        let square = squared_norm(gradient.clone());
+        let [limits, running] = [here.limits, here.running].map(|span| entries.floats(span, [runs]));
+        let clip = stack.optimizer.clip(&square, task, limits, running);
+        if !preconditioners.is_empty() {
+            let of = |(name, gradient): (&String, &Tensor<3>)| {
+                let (map, tensor) = name.rsplit_once('.').unwrap_or(("", name));
+                let left = preconditioners.get(map).filter(|_| stack.optimizer.role(name) == Some(Role::B));
+                debug_assert!(left.is_none() || tensor != "a");
+                (name.clone(), left.map_or_else(|| gradient.clone(), |left| left.clone().matmul(gradient.clone())))
             };
-            let new = stack.optimizer.update(
-                Subject { name: &name, role: owned.role, decays: owned.decays },
-                &plain(owned.tensor),
-                gradient.clone(),
-                touched.as_ref(),
-                runs,
-                &spec.train,
-                self.adam,
-                &place,
-            );
-            if let (Some(beta), Some(_), true) =
-                (spec.rank_policy.smoothing(), owned.rank_axis, observing.contains(&true))
-            {
-                // The released codes read the clipped gradient beside the stepped value.
-                let clipped = gradient * place.tensor(clips.clone(), [clips.len(), 1, 1]);
-                let mask = observing.contains(&false).then(|| {
-                    Tensor::from_data(TensorData::new(observing.clone(), [observing.len(), 1, 1]), &place.device)
-                });
-                stack.sensitivity.entry(name).or_insert_with(|| Sensitivity::new(&new)).observe(
-                    new.clone(),
-                    clipped,
-                    beta,
-                    mask.as_ref(),
-                );
-            }
-            *owned.tensor = new;
+            gradient = stack.optimizer.gather(&gradients.iter().map(of).collect());
+        }
+        stack.optimizer.update(gradient, coefficients, clip.clone(), self.adam);
+        if let Some(span) = here.observing {
+            self.observe(index, gradients, &clip, entries.floats(span, [runs, 1, 1]));
+        }
+        self.show(index);
+        square
+    }
+
+    /// Importance averages from this step's clipped gradients beside the stepped values, as the released codes read them.
+    fn observe(
+        &mut self,
+        index: usize,
+        gradients: &BTreeMap<String, Tensor<3>>,
+        clip: &Tensor<1>,
+        observing: Tensor<3>,
+    ) {
+        let stack = &mut self.stacks[index];
+        let Some(beta) = stack.plan.variant.spec().rank_policy.smoothing() else { return };
+        let clip = clip.clone().reshape([stack.members.len(), 1, 1]);
+        let mask = observing.greater_elem(0.5).bool_and(clip.clone().greater_equal_elem(0.0));
+        for Named { name, owned, .. } in self.network.owned(index) {
+            let (Some(_), Some(gradient)) = (owned.rank_axis, gradients.get(&name)) else { continue };
+            let Some(value) = stack.optimizer.value_of(&name) else { continue };
+            let clipped = gradient.clone() * clip.clone();
+            let averages = stack.sensitivity.entry(name).or_insert_with(|| Sensitivity::new(&value));
+            averages.observe(value, clipped, beta, Some(&mask));
         }
     }
 
-    /// Allocates where it is due, and zeroes the diagonals of pruned components.
-    fn prune(&mut self, index: usize, actions: &[Action]) {
-        if actions.iter().all(|action| action.allocate.is_none() && !action.hold) {
-            return;
-        }
-        let place = self.place().clone();
-        let stack = &mut self.stacks[index];
-        let scores = if actions.iter().any(|action| action.allocate.is_some()) {
-            scores(&mut self.network, index, &stack.sensitivity)
-        } else {
-            BTreeMap::new()
-        };
-        for (run, (member, action)) in stack.members.iter_mut().zip(actions).enumerate() {
-            if let Some(budget) = action.allocate {
-                let of_run: Vec<Vec<f64>> = scores.values().map(|runs| runs[run].clone()).collect();
-                member.kept = Some(scores.keys().cloned().zip(allocate(&of_run, budget)).collect());
-            }
-        }
-        let due: Vec<bool> = actions.iter().map(|action| action.allocate.is_some() || action.hold).collect();
-        for Named { slot, owned, .. } in self.network.owned(index) {
-            if owned.role != Role::Lambda {
+    /// Allocates where it is due, which reads the importance scores, and zeroes the diagonals of pruned components.
+    fn prune(&mut self) {
+        for index in 0..self.stacks.len() {
+            let actions = self.stacks[index].actions(self.step);
+            if actions.iter().all(|action| action.allocate.is_none() && !action.hold) {
                 continue;
             }
-            let rank = owned.tensor.dims()[2];
-            let pruned: Vec<bool> = stack
-                .members
-                .iter()
-                .zip(&due)
-                .flat_map(|(member, due)| {
-                    let keep = member.kept.as_ref().filter(|_| *due).and_then(|kept| kept.get(&slot));
-                    (0..rank).map(move |i| keep.is_some_and(|keep| !keep[i]))
-                })
-                .collect();
-            let mask = Tensor::from_data(TensorData::new(pruned, [stack.members.len(), 1, rank]), &place.device);
-            *owned.tensor = plain(owned.tensor).mask_fill(mask, 0.0);
+            let place = self.place().clone();
+            let allocates = actions.iter().any(|action| action.allocate.is_some());
+            if allocates {
+                let scores = scores(&mut self.network, index, &self.stacks[index].sensitivity);
+                for (run, (member, action)) in self.stacks[index].members.iter_mut().zip(&actions).enumerate() {
+                    if let Some(budget) = action.allocate {
+                        let of_run: Vec<Vec<f64>> = scores.values().map(|runs| runs[run].clone()).collect();
+                        member.kept = Some(scores.keys().cloned().zip(allocate(&of_run, budget)).collect());
+                    }
+                }
+            }
+            let due: Vec<bool> = actions.iter().map(|action| action.allocate.is_some() || action.hold).collect();
+            let stack = &mut self.stacks[index];
+            if allocates || stack.pruned.is_none() || !due.iter().all(|due| *due) {
+                stack.pruned = stack.mask(&due, &place);
+            }
+            if let Some(pruned) = &stack.pruned {
+                stack.optimizer.prune(pruned);
+                self.show(index);
+            }
         }
     }
-}
 
-/// What the rank policy asks of every run after this step. A run that has ended asks for nothing.
-fn actions(stack: &Stack, step: u64) -> Vec<Action> {
-    let spec = stack.variant().spec();
-    let of = |member: &Member| {
-        if member.active {
-            spec.rank_policy.after_step(spec.rank, stack.plan.targets.len(), step, member.steps)
-        } else {
-            Action::default()
+    /// What a step did, from its results on the host; a run whose loss or gradient was not finite has failed.
+    fn report(&mut self, pending: &Pending, results: &[f64]) -> StepReport {
+        let mut reports = Vec::new();
+        let mut at = 0;
+        for (index, stack) in self.stacks.iter_mut().enumerate() {
+            let runs = stack.members.len();
+            let [task, penalty, square] = [0, 1, 2].map(|part| &results[at + part * runs..][..runs]);
+            at += 3 * runs;
+            let spec = stack.plan.variant.spec().clone();
+            for run in 0..runs {
+                let facts = pending.facts[index][run];
+                if !facts.active || stack.members[run].failure.is_some() {
+                    continue;
+                }
+                let norm = square[run].sqrt();
+                let member = &mut stack.members[run];
+                if !(norm.is_finite() && task[run].is_finite()) {
+                    member.active = false;
+                    member.failure =
+                        Some((pending.step + 1, format!("loss {} with gradient norm {norm}", task[run])));
+                }
+                reports.push(RunReport {
+                    at: (index, run),
+                    tokens: facts.tokens,
+                    entry: StepEntry {
+                        step: pending.step + 1,
+                        task_loss: task[run],
+                        penalty: (spec.orthogonality > 0.0).then(|| penalty[run]),
+                        learning_rate: facts.rate,
+                        gradient_norm: norm,
+                        components: facts.components,
+                    },
+                });
+            }
         }
-    };
-    stack.members.iter().map(of).collect()
+        StepReport { runs: reports }
+    }
 }
 
 /// Importance of every component, by map, then run.
@@ -394,9 +636,11 @@ fn scores(
     scores
 }
 
-/// Adds `share` of a tensor's values to `sums`.
-fn add(sums: &mut [f64], tensor: &Tensor<1>, share: f64) {
-    for (sum, value) in sums.iter_mut().zip(values(&plain(tensor))) {
-        *sum += value * share;
-    }
+/// Adds `share` of a tensor's values to a sum.
+fn add(sum: &mut Option<Tensor<1>>, tensor: &Tensor<1>, share: f64) {
+    let term = plain(tensor) * share;
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + term,
+        None => term,
+    });
 }

@@ -58,7 +58,7 @@ pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32
         .collect();
     let batches = orders.iter().map(|order| order.len().div_ceil(ROWS)).max().unwrap_or(0);
     let mut out: Vec<Vec<Vec<f64>>> = sets.iter().map(|set| vec![Vec::new(); set.rows.len()]).collect();
-    let pass = Pass { stacks: vec![StackPass { runs: sets.len(), active: active.clone(), dropout: None }] };
+    let pass = Pass::of(vec![StackPass::with(sets.len(), active.clone())]);
     for index in 0..batches {
         let chosen: Vec<&[usize]> = orders.iter().map(|order| order.chunks(ROWS).nth(index).unwrap_or(&[])).collect();
         let rows = chosen.iter().map(|c| c.len()).max().unwrap_or(0);

@@ -12,7 +12,7 @@ use variants::{host::plain, pass::Active, rank::RankPolicy};
 use crate::{
     adapter::{self, Card},
     cell::View,
-    cohort::Cohort,
+    cohort::{Cohort, Member},
     error::TrainError,
     evaluate::Split,
     hyper::Select,
@@ -80,6 +80,25 @@ pub fn snapshots(cohort: &mut Cohort, slots: &[&[Slot]], setting: &Setting<'_>) 
     Ok(())
 }
 
+/// Whether a run is to be evaluated or saved after the step that was just done.
+pub fn is_due(cohort: &Cohort, slots: &[&[Slot]]) -> bool {
+    let step = cohort.step;
+    let of_run = |(slot, member): (&Slot, &Member)| {
+        member.active
+            && step <= slot.steps
+            && (evaluates(slot, step)
+                || slot.cell.plan.train.snapshot_every.is_some_and(|every| step.is_multiple_of(every)))
+    };
+    slots.iter().zip(&cohort.stacks).any(|(slots, stack)| slots.iter().zip(&stack.members).any(of_run))
+}
+
+/// Whether a run's recipe evaluates after a step.
+fn evaluates(slot: &Slot, step: u64) -> bool {
+    let train = &slot.cell.plan.train;
+    let every = train.evaluate_every.map(|every| every.steps(train, slot.task.train.rows.len()));
+    every.is_some_and(|every| step.is_multiple_of(every) || step == slot.steps)
+}
+
 /// The readout that selects checkpoints: every component in use.
 fn whole(slot: &Slot) -> (Readout, View) {
     (Readout { label: slot.cell.id.variant.clone(), rank: slot.cell.id.rank }, View::Active(Active::All))
@@ -103,8 +122,7 @@ pub fn select(
                 continue;
             }
             member.active = step < slot.steps;
-            let every = train.evaluate_every.map(|every| every.steps(train, slot.task.train.rows.len()));
-            if !every.is_some_and(|every| step.is_multiple_of(every) || step == slot.steps) {
+            if !evaluates(slot, step) {
                 continue;
             }
             let clock = Instant::now();

@@ -2,30 +2,123 @@
 
 use std::sync::{Arc, Mutex};
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Int, Tensor, activation};
 use data::{
     batch::{Batch, EncodedSet},
     order::epoch_order,
     task::Objective,
 };
-use models::network::Network;
-use variants::{host::Place, pass::Pass};
+use models::{
+    network::Network,
+    tokens::{Layout, Tokens},
+};
+use variants::{
+    host::{Place, cast},
+    pass::Pass,
+};
 
-use crate::text;
+use crate::{
+    ledger::{Entries, Ledger, Span},
+    text,
+};
 
-/// Losses of one micro-batch.
-#[derive(Debug)]
-pub struct Losses {
-    /// One per stack, `[runs]` each: means over real rows or tokens.
-    pub stacks: Vec<Tensor<1>>,
+/// One micro-batch on the host.
+#[derive(Clone, Debug, Default)]
+pub struct Sheet {
+    /// Its tokens.
+    pub layout: Layout,
+    /// Further whole numbers, in an order of the lesson's own.
+    pub ints: Vec<Vec<i64>>,
+    /// Further numbers.
+    pub floats: Vec<Vec<f64>>,
+    /// What the shape of the loss depends on.
+    pub marks: Vec<usize>,
     /// Real tokens of every run of every stack, padding left out.
-    pub tokens: Vec<Vec<u64>>,
+    pub real: Vec<Vec<u64>>,
+}
+
+/// Where a micro-batch lies in a step's ledger. Equal plans are the same computation with other numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SheetPlan {
+    rows: usize,
+    seq: usize,
+    queries: usize,
+    ids: Span,
+    types: Span,
+    positions: Span,
+    closed: Span,
+    last: Span,
+    ints: Vec<Span>,
+    floats: Vec<Span>,
+    marks: Vec<usize>,
+}
+
+impl Sheet {
+    /// Enters it into a ledger.
+    pub fn enter(self, ledger: &mut Ledger) -> SheetPlan {
+        let Layout { rows, seq, ids, types, positions, closed, last } = self.layout;
+        SheetPlan {
+            rows,
+            seq,
+            queries: closed.len() / (rows * seq).max(1),
+            ids: ledger.ints(ids),
+            types: ledger.ints(types),
+            positions: ledger.ints(positions),
+            last: ledger.ints(last),
+            ints: self.ints.into_iter().map(|values| ledger.ints(values)).collect(),
+            closed: ledger.floats(closed),
+            floats: self.floats.into_iter().map(|values| ledger.floats(values)).collect(),
+            marks: self.marks,
+        }
+    }
+
+    /// The same micro-batch on a device by itself.
+    pub fn hand_out(self, place: &Place) -> Handout {
+        let mut ledger = Ledger::default();
+        let plan = self.enter(&mut ledger);
+        plan.hand_out(&ledger.upload(place))
+    }
+}
+
+/// One micro-batch on the device.
+#[derive(Clone, Debug)]
+pub struct Handout {
+    /// Its tokens.
+    pub tokens: Tokens,
+    /// [`Sheet::ints`]
+    pub ints: Vec<Tensor<1, Int>>,
+    /// [`Sheet::floats`]
+    pub floats: Vec<Tensor<1>>,
+    /// [`Sheet::marks`]
+    pub marks: Vec<usize>,
+}
+
+impl SheetPlan {
+    /// The micro-batch from a step's entries.
+    pub fn hand_out(&self, entries: &Entries) -> Handout {
+        let shape = [self.rows, self.seq];
+        Handout {
+            tokens: Tokens {
+                ids: entries.table(self.ids, shape),
+                types: (!self.types.is_empty()).then(|| entries.table(self.types, shape)),
+                positions: entries.table(self.positions, shape),
+                attention_bias: entries.floats(self.closed, [self.rows, 1, self.queries, self.seq]),
+                last: entries.ints(self.last),
+            },
+            ints: self.ints.iter().map(|span| entries.ints(*span)).collect(),
+            floats: self.floats.iter().map(|span| entries.floats(*span, [span.len()])).collect(),
+            marks: self.marks.clone(),
+        }
+    }
 }
 
 /// Batches and losses of a cohort.
 pub trait Lesson {
-    /// Losses of micro-batch `micro` (counted over the whole run) under `pass`.
-    fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses;
+    /// Micro-batch `micro` (counted over the whole run) of every run, for a network with these stacks.
+    fn sheet(&self, network: &Network, micro: u64) -> Sheet;
+
+    /// Losses under `pass`, one per stack, `[runs]` each: means over real rows or tokens.
+    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>>;
 }
 
 /// One run's training examples in their order.
@@ -79,8 +172,8 @@ pub struct Examples {
     pub rows: usize,
     /// Padding token.
     pub pad: u32,
-    /// Where tensors live.
-    pub place: Place,
+    /// Widths are rounded up to a multiple of this: few shapes, each recorded once on a device that replays steps.
+    pub bucket: usize,
 }
 
 impl Examples {
@@ -91,40 +184,59 @@ impl Examples {
 }
 
 impl Lesson for Examples {
-    fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses {
+    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
         let batches: Vec<Vec<Batch>> = self
             .feeds
             .iter()
             .map(|stack| stack.iter().map(|feed| feed.batch(micro, self.rows, self.pad)).collect())
             .collect();
-        let whole = Batch::concat(batches.iter().flatten().cloned().collect(), self.pad);
-        let tokens = network.backbone.tokens(&whole.ids, &whole.types, &whole.lengths);
-        let stacks = if self.is_text() {
-            let hidden = network.backbone.forward(&tokens, pass);
-            let mut batches = batches.clone();
-            batches.iter_mut().flatten().for_each(|batch| batch.pad_to(whole.seq, self.pad));
-            text::losses(network, &hidden, &batches, pass, &self.place)
-        } else {
-            let logits = network.classify(&tokens, pass);
-            let each = logits.into_iter().zip(batches.iter().zip(&self.feeds));
-            each.map(|(logits, (batches, feeds))| {
+        let mut whole = Batch::concat(batches.iter().flatten().cloned().collect(), self.pad);
+        let longest = network.backbone.config().longest();
+        whole.pad_to(whole.seq.next_multiple_of(self.bucket).min(longest.max(whole.seq)), self.pad);
+        let mut sheet = Sheet { layout: layout(network, &whole), ..Sheet::default() };
+        let is_text = self.is_text();
+        for (batches, feeds) in batches.iter().zip(&self.feeds) {
+            if is_text {
+                let mut batches = batches.clone();
+                batches.iter_mut().for_each(|batch| batch.pad_to(whole.seq, self.pad));
+                text::enter(&batches, &mut sheet);
+            } else {
                 let objectives: Vec<_> = feeds.iter().map(|feed| &feed.objective).collect();
-                loss(logits, batches, &objectives, &self.place)
-            })
-            .collect()
-        };
+                enter(batches, &objectives, &mut sheet);
+            }
+        }
         let real = |batch: &Batch| {
             let rows = batch.lengths.iter().zip(&batch.weights).filter(|(_, weight)| **weight > 0.0);
             rows.map(|(length, _)| *length as u64).sum()
         };
-        Losses { stacks, tokens: batches.iter().map(|stack| stack.iter().map(real).collect()).collect() }
+        sheet.real = batches.iter().map(|stack| stack.iter().map(real).collect()).collect();
+        sheet
+    }
+
+    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
+        if self.is_text() {
+            let hidden = network.backbone.forward(&handout.tokens, pass);
+            return text::losses(network, &hidden, handout, pass);
+        }
+        let logits = network.classify(&handout.tokens, pass);
+        logits.into_iter().enumerate().map(|(stack, logits)| loss(logits, handout, stack)).collect()
     }
 }
 
-/// Mean loss of every run over its real rows, `[runs]`: cross-entropy over the run's own classes, squared
-/// error of the first output for regression. `logits` `[runs, rows, outputs]`.
-pub fn loss(logits: Tensor<3>, batches: &[Batch], objectives: &[&Objective], place: &Place) -> Tensor<1> {
-    let [runs, rows, outputs] = logits.dims();
+/// The tokens of a batch, laid out for a network's backbone.
+pub fn layout(network: &Network, batch: &Batch) -> Layout {
+    Layout::new(&batch.ids, &batch.types, &batch.lengths, network.backbone.scheme())
+}
+
+/// What [`loss`] reads of a stack: its marks (outputs, whether any run classifies, whether any regresses).
+const MARKS: usize = 3;
+/// Arrays of a stack: share of each log-probability, closed outputs, labels and shares of regression.
+const ARRAYS: usize = 4;
+
+/// Enters what the loss of one stack needs, its batches run by run: shares of real rows and each run's own classes.
+pub fn enter(batches: &[Batch], objectives: &[&Objective], sheet: &mut Sheet) {
+    let (runs, rows) = (batches.len(), batches[0].rows);
+    let outputs = objectives.iter().map(|objective| objective.n_outputs()).max().unwrap_or(1);
     let mut target = vec![0.0; runs * rows * outputs]; // weight of each log-probability
     let mut closed = vec![0.0; runs * outputs]; // -1e9 where a run has no such class
     let mut label = vec![0.0; runs * rows];
@@ -149,20 +261,28 @@ pub fn loss(logits: Tensor<3>, batches: &[Batch], objectives: &[&Objective], pla
         }
         closed[run * outputs + objective.n_outputs()..(run + 1) * outputs].fill(-1e9);
     }
+    sheet.floats.extend([target, closed, label, weight]);
+    sheet.marks.extend([outputs, usize::from(classifies), usize::from(regresses)]);
+}
+
+/// Mean loss of every run of a stack over its real rows, `[runs]`: cross-entropy over the run's own classes, squared error of the first
+/// output for regression. `logits` `[runs, rows, outputs]`.
+pub fn loss(logits: Tensor<3>, handout: &Handout, stack: usize) -> Tensor<1> {
+    let [runs, rows, outputs] = logits.dims();
+    let [target, closed, label, weight] = [0, 1, 2, 3].map(|at| handout.floats[stack * ARRAYS + at].clone());
+    let marks = &handout.marks[stack * MARKS..][..MARKS];
+    assert_eq!(marks[0], outputs, "a stack's head has the outputs of its widest run");
+    let logits = cast(&logits, target.dtype());
     let mut total: Option<Tensor<1>> = None;
-    if classifies {
-        let open = if closed.iter().all(|v| *v == 0.0) {
-            logits.clone()
-        } else {
-            logits.clone() + place.tensor(closed, [runs, 1, outputs])
-        };
-        let chosen = activation::log_softmax(open, 2) * place.tensor(target, [runs, rows, outputs]);
+    if marks[1] == 1 {
+        let open = logits.clone() + closed.reshape([runs, 1, outputs]);
+        let chosen = activation::log_softmax(open, 2) * target.reshape([runs, rows, outputs]);
         total = Some(chosen.reshape([runs, rows * outputs]).sum_dim(1).reshape([runs]).neg());
     }
-    if regresses {
-        let error = logits.slice([0..runs, 0..rows, 0..1]) - place.tensor(label, [runs, rows, 1]);
+    if marks[2] == 1 {
+        let error = logits.slice([0..runs, 0..rows, 0..1]) - label.reshape([runs, rows, 1]);
         let squared =
-            (error.square() * place.tensor(weight, [runs, rows, 1])).reshape([runs, rows]).sum_dim(1).reshape([runs]);
+            (error.square() * weight.reshape([runs, rows, 1])).reshape([runs, rows]).sum_dim(1).reshape([runs]);
         total = Some(match total {
             Some(other) => other + squared,
             None => squared,
@@ -201,7 +321,10 @@ mod tests {
             batch(vec![2.0, 0.0], vec![1.0, 0.0]),
             batch(vec![4.0, 1.5], vec![1.0, 1.0]),
         ];
-        let got = values(&loss(place.tensor(logits, [3, 2, 3]), &batches, &[&two, &three, &score], &place));
+        let layout = Layout { rows: 6, seq: 1, ids: vec![0; 6], positions: vec![0; 6], closed: vec![0.0; 6], ..Layout::default() };
+        let mut sheet = Sheet { layout, ..Sheet::default() };
+        enter(&batches, &[&two, &three, &score], &mut sheet);
+        let got = values(&loss(place.tensor(logits, [3, 2, 3]), &sheet.hand_out(&place), 0));
         let expected =
             [f64::midpoint(2.0_f64.ln(), (1.0 + (-2.0_f64).exp()).ln()), 3.0_f64.ln(), f64::midpoint(4.0, 0.25)];
         for (got, want) in got.iter().zip(expected) {

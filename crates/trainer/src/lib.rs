@@ -40,6 +40,7 @@ pub mod export;
 pub mod finish;
 pub mod folder;
 pub mod hyper;
+pub mod ledger;
 pub mod lesson;
 pub mod library;
 pub mod matched;

@@ -9,27 +9,22 @@
 //! p ← p·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
 //! ```
 //!
+//! All trained tensors of a stack lie side by side in one flat tensor `[runs, n]`, and the network holds views of it: one kernel updates
+//! every role at once. A column belongs to a *segment*, a tensor or one component of it; rates, decay and counts are per run and segment.
+//!
 //! A frozen component, a finished run and a run with a gradient that is not finite keep value, moments and
 //! count: old values are *selected*, never multiplied by zero.
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Bool, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
+pub use kernels::ops::Adam;
+use kernels::ops::{self, Flat};
+use models::network::Named;
 use variants::{
-    host::Place,
+    host::{Place, plain},
     role::{Role, RolePlan, TrainPlan},
 };
-
-/// Adam's constants.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Adam {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-}
 
 /// One run's part in a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,8 +37,8 @@ pub struct RunStep {
     pub head_rate: f64,
     /// Decoupled decay.
     pub decay: f64,
-    /// Multiplies the gradient: the clipping coefficient.
-    pub clip: f64,
+    /// Largest norm of the run's gradient.
+    pub limit: Option<f64>,
     /// Whether the run still trains.
     pub active: bool,
 }
@@ -59,58 +54,83 @@ pub struct Moments {
     pub counts: Vec<u64>,
 }
 
-/// Which components of a tensor a step changes: per run a range along `axis`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Touched {
-    /// The rank axis, 1 or 2.
-    pub axis: usize,
-    /// Per run.
-    pub ranges: Vec<std::ops::Range<usize>>,
-}
-
-/// The moments of one stack, by tensor name.
-#[derive(Clone, Debug, Default)]
-pub struct StackOptimizer {
-    /// By full tensor name.
-    pub moments: BTreeMap<String, Moments>,
-}
-
-/// A number per run, or per component: one scalar where it is the same everywhere.
-enum Coefficient {
-    Scalar(f64),
-    Stacked(Tensor<3>),
-}
-
-impl Coefficient {
-    fn new(values: Vec<f64>, shape: [usize; 3], place: &Place) -> Self {
-        match values.as_slice() {
-            [first, rest @ ..] if rest.iter().all(|v| v == first) => Self::Scalar(*first),
-            _ => Self::Stacked(place.tensor(values, shape)),
-        }
-    }
-
-    fn times(&self, x: Tensor<3>) -> Tensor<3> {
-        match self {
-            Self::Scalar(value) if *value == 1.0 => x,
-            Self::Scalar(value) => x * *value,
-            Self::Stacked(values) => x * values.clone(),
-        }
-    }
-}
-
 /// A tensor as the optimizer sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// Full name, the key of its moments.
-    pub name: &'a str,
+pub struct Subject {
     /// What it is for.
     pub role: Role,
     /// Whether decay acts on it where its role's plan says nothing.
     pub decays: bool,
 }
 
+/// Where one tensor lies in the flat one.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Full name.
+    pub name: String,
+    /// Role and decay.
+    pub subject: Subject,
+    /// Of one run, `[rows, cols]`.
+    pub shape: [usize; 2],
+    /// Its first column.
+    pub start: usize,
+    /// Its first segment.
+    pub segment: usize,
+    /// The axis along which it has a segment per component, 1 or 2; none makes it one segment.
+    pub axis: Option<usize>,
+}
+
+impl Part {
+    /// Numbers of one run.
+    pub fn len(&self) -> usize {
+        self.shape[0] * self.shape[1]
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its segments.
+    pub fn segments(&self) -> usize {
+        self.axis.map_or(1, |axis| self.shape[axis - 1])
+    }
+
+    /// The segment of every column, within its own.
+    fn columns(&self) -> impl Iterator<Item = usize> {
+        let ([rows, cols], axis) = (self.shape, self.axis);
+        (0..rows * cols).map(move |at| match axis {
+            Some(1) => at / cols,
+            Some(_) => at % cols,
+            None => 0,
+        })
+    }
+}
+
+/// The trained tensors of one stack, laid out side by side, and their moments.
+#[derive(Clone, Debug, Default)]
+pub struct StackOptimizer {
+    parts: Vec<Part>,
+    runs: usize,
+    /// Updates of every run and segment, `[runs, segments]`.
+    counts: Vec<u64>,
+    laid: Option<Laid>,
+    /// Moments of a checkpoint that are not laid out yet.
+    waiting: BTreeMap<String, Moments>,
+}
+
+/// What lies on the device.
+#[derive(Clone, Debug)]
+struct Laid {
+    flat: Flat,
+    /// The segment of every column, `[n]`.
+    segment: Tensor<1, Int>,
+    /// 1 where a run's losses and gradients have all been finite, else 0, `[runs]`.
+    alive: Tensor<1>,
+}
+
 /// Peak-to-step rate and decay of a tensor for one run.
-fn rate_and_decay(plan: &TrainPlan, Subject { role, decays, .. }: Subject<'_>, run: &RunStep) -> (f64, f64) {
+fn rate_and_decay(plan: &TrainPlan, Subject { role, decays }: Subject, run: &RunStep) -> (f64, f64) {
     let own = if role == Role::Head { run.head_rate * run.multiple } else { run.rate };
     match plan.of_role(role) {
         RolePlan::Frozen => (0.0, 0.0),
@@ -121,99 +141,200 @@ fn rate_and_decay(plan: &TrainPlan, Subject { role, decays, .. }: Subject<'_>, r
     }
 }
 
-/// Where a step changes a tensor: `true` in `[runs, p, q]`, with `p`, `q` the component axis or 1.
-fn mask(runs: &[RunStep], touched: Option<&Touched>, components: usize, place: &Place) -> Option<Tensor<3, Bool>> {
-    let hit =
-        |run: usize, component: usize| runs[run].active && touched.is_none_or(|t| t.ranges[run].contains(&component));
-    let values: Vec<bool> =
-        (0..runs.len()).flat_map(|run| (0..components).map(move |c| (run, c))).map(|(r, c)| hit(r, c)).collect();
-    if values.iter().all(|v| *v) {
-        return None;
-    }
-    let shape = layout(touched, runs.len(), components);
-    Some(Tensor::from_data(TensorData::new(values, shape), &place.device))
-}
-
-fn layout(touched: Option<&Touched>, runs: usize, components: usize) -> [usize; 3] {
-    match touched.map(|t| t.axis) {
-        Some(1) => [runs, components, 1],
-        _ => [runs, 1, components],
-    }
-}
-
-/// `new` where the mask is set, `old` elsewhere.
-fn select(mask: Option<&Tensor<3, Bool>>, old: &Tensor<3>, new: Tensor<3>) -> Tensor<3> {
-    match mask {
-        Some(mask) => old.clone().mask_where(mask.clone().expand(old.shape()), new),
-        None => new,
-    }
-}
-
-/// The gradient with untouched components and inactive runs at zero, as clipping must see it.
-pub fn visible(gradient: Tensor<3>, runs: &[RunStep], touched: Option<&Touched>, place: &Place) -> Tensor<3> {
-    let components = touched.map_or(1, |t| gradient.dims()[t.axis]);
-    match mask(runs, touched, components, place) {
-        Some(mask) => gradient.zeros_like().mask_where(mask.expand(gradient.shape()), gradient),
-        None => gradient,
-    }
-}
-
 impl StackOptimizer {
-    /// One update of one tensor; returns its new value. `gradient` is what [`visible`] returned.
-    #[expect(clippy::too_many_arguments, reason = "one tensor, its place in the stack, and the step's constants")]
-    pub fn update(
+    /// Whether the tensors are laid out.
+    pub fn is_laid_out(&self) -> bool {
+        self.laid.is_some()
+    }
+
+    /// Lays the trained tensors of a stack out; `owned` has those that receive gradients. With `nested`, tensors with a rank axis have
+    /// a segment per component. Diagonals come first, so that pruning touches one stretch.
+    pub fn lay_out(&mut self, mut owned: Vec<Named<'_>>, nested: bool, place: &Place) {
+        owned.sort_by_key(|named| named.owned.role != Role::Lambda);
+        let (mut start, mut segment) = (0, 0);
+        self.parts.clear();
+        let mut tensors: [Vec<Tensor<2>>; 3] = Default::default();
+        let mut counts: Vec<Vec<u64>> = Vec::new();
+        for Named { name, owned, .. } in owned {
+            let value = plain(owned.tensor);
+            let [runs, rows, cols] = value.dims();
+            let subject = Subject { role: owned.role, decays: owned.decays };
+            let axis = owned.rank_axis.filter(|_| nested);
+            let part = Part { name, subject, shape: [rows, cols], start, segment, axis };
+            self.runs = runs;
+            start += part.len();
+            segment += part.segments();
+            let flat = |t: Tensor<3>| t.reshape([runs, rows * cols]);
+            let [first, second] = match self.waiting.remove(&part.name) {
+                Some(moments) => {
+                    counts.push(moments.counts);
+                    [flat(moments.first), flat(moments.second)]
+                }
+                None => {
+                    counts.push(vec![0; runs * part.segments()]);
+                    [flat(value.zeros_like()), flat(value.zeros_like())]
+                }
+            };
+            for (list, tensor) in tensors.iter_mut().zip([flat(value), first, second]) {
+                list.push(tensor);
+            }
+            self.parts.push(part);
+        }
+        self.counts = (0..self.runs)
+            .flat_map(|run| {
+                let of_run = |(part, counts): (&Part, &Vec<u64>)| {
+                    let n = part.segments();
+                    counts[run * n..(run + 1) * n].to_vec()
+                };
+                self.parts.iter().zip(&counts).flat_map(of_run).collect::<Vec<_>>()
+            })
+            .collect();
+        let columns = self.parts.iter().flat_map(|part| part.columns().map(|column| (part.segment + column) as i64));
+        let columns: Vec<i64> = columns.collect();
+        let n = columns.len();
+        let [value, first, second] = tensors.map(|list| Tensor::cat(list, 1));
+        self.laid = Some(Laid {
+            flat: Flat { value, first, second },
+            segment: Tensor::from_data(TensorData::new(columns, [n]), (&place.device, DType::I64)),
+            alive: place.zeros::<1>([self.runs]) + 1.0,
+        });
+    }
+
+    /// Where every trained tensor lies; none before they are laid out.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    fn laid(&self) -> &Laid {
+        self.laid.as_ref().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"))
+    }
+
+    /// Counts one step and gives its coefficients, `[runs, segments, 4]` row-major: see [`kernels::kernel::Kernels::adamw`]. `touched`
+    /// gives the components of a part that a run's step may change; none means all.
+    pub fn coefficients(
         &mut self,
-        subject: Subject<'_>,
-        value: &Tensor<3>,
-        gradient: Tensor<3>,
-        touched: Option<&Touched>,
         runs: &[RunStep],
+        touched: &dyn Fn(&Part, usize) -> Option<std::ops::Range<usize>>,
         plan: &TrainPlan,
         adam: Adam,
-        place: &Place,
-    ) -> Tensor<3> {
-        let components = touched.map_or(1, |t| value.dims()[t.axis]);
-        let shape = layout(touched, runs.len(), components);
-        let state = self.moments.entry(subject.name.to_owned()).or_insert_with(|| Moments {
-            first: value.zeros_like(),
-            second: value.zeros_like(),
-            counts: vec![0; runs.len() * components],
-        });
-        let mask = mask(runs, touched, components, place);
-        for (index, count) in state.counts.iter_mut().enumerate() {
-            let (run, component) = (index / components, index % components);
-            if runs[run].active && touched.is_none_or(|t| t.ranges[run].contains(&component)) {
-                *count += 1;
+    ) -> Vec<f64> {
+        let mut all = Vec::with_capacity(self.counts.len() * 4);
+        let mut counts = self.counts.iter_mut();
+        for (index, run) in runs.iter().enumerate() {
+            for part in &self.parts {
+                let range = touched(part, index).filter(|_| part.axis.is_some());
+                let (rate, decay) = rate_and_decay(plan, part.subject, run);
+                for (component, count) in counts.by_ref().take(part.segments()).enumerate() {
+                    let hit = run.active && range.as_ref().is_none_or(|range| range.contains(&component));
+                    *count += u64::from(hit);
+                    // A segment that was never updated has no bias correction; 1 keeps it finite.
+                    let correction =
+                        |beta: f64| if *count == 0 { 1.0 } else { 1.0 - beta.powf(*count as f64) };
+                    all.extend([
+                        rate / correction(adam.beta1),
+                        1.0 / correction(adam.beta2).sqrt(),
+                        1.0 - rate * decay,
+                        f64::from(u8::from(hit)),
+                    ]);
+                }
             }
         }
-        // A component that was never touched has no bias correction; 1 keeps the unselected branch finite.
-        let correction = |beta: f64, count: u64| if count == 0 { 1.0 } else { 1.0 - beta.powf(count as f64) };
-        let per_count = |f: &dyn Fn(&RunStep, u64) -> f64| {
-            let values = state.counts.iter().enumerate().map(|(i, count)| f(&runs[i / components], *count));
-            Coefficient::new(values.collect(), shape, place)
+        all
+    }
+
+    /// Gradients by name, side by side, `[runs, n]`.
+    pub fn gather(&self, gradients: &BTreeMap<String, Tensor<3>>) -> Tensor<2> {
+        let of = |part: &Part| gradients[&part.name].clone().reshape([self.runs, part.len()]);
+        Tensor::cat(self.parts.iter().map(of).collect(), 1)
+    }
+
+    /// The gradient with untouched segments at 0, as clipping must see it. `coefficients` `[runs, segments, 4]`.
+    pub fn visible(&self, gradient: Tensor<2>, coefficients: &Tensor<3>) -> Tensor<2> {
+        let [runs, segments, _] = coefficients.dims();
+        let hit = coefficients.clone().slice([0..runs, 0..segments, 3..4]).reshape([runs, segments]);
+        let hidden = hit.select(1, self.laid().segment.clone()).lower_elem(0.5); // [runs, n]
+        gradient.mask_fill(hidden, 0.0)
+    }
+
+    /// What multiplies each run's gradient, `[runs]`: torch's `clip_grad_norm_`, `min(1, limit/(norm + 1e-6))`, or −1 where a run is not
+    /// updated: it has ended (`running` 0), or a loss or gradient of this step or an earlier one was not finite.
+    pub fn clip(&mut self, square: &Tensor<1>, loss: &Tensor<1>, limit: Tensor<1>, running: Tensor<1>) -> Tensor<1> {
+        let largest = if square.dtype() == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
+        let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
+        let finite = square.clone().lower_elem(largest).bool_and(loss.clone().abs().lower_elem(largest));
+        let alive = laid.alive.zeros_like().mask_where(finite, laid.alive.clone());
+        laid.alive = ops::assign(laid.alive.clone(), alive);
+        let clip = (limit / (square.clone().sqrt() + 1e-6)).clamp_max(1.0);
+        let updated = (laid.alive.clone() * running).greater_elem(0.5);
+        (clip.zeros_like() - 1.0).mask_where(updated, clip)
+    }
+
+    /// One update of everything. `gradient` `[runs, n]`, `coefficients` `[runs, segments, 4]`, `clip` `[runs]`.
+    pub fn update(&mut self, gradient: Tensor<2>, coefficients: Tensor<3>, clip: Tensor<1>, adam: Adam) {
+        let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
+        laid.flat = ops::adamw(laid.flat.clone(), gradient, laid.segment.clone(), coefficients, clip, adam);
+    }
+
+    fn view(&self, flat: &Tensor<2>, part: &Part) -> Tensor<3> {
+        let [rows, cols] = part.shape;
+        flat.clone().slice([0..self.runs, part.start..part.start + part.len()]).reshape([self.runs, rows, cols])
+    }
+
+    /// The value of a tensor, `[runs, rows, cols]`: a view where the device has views.
+    pub fn value(&self, part: &Part) -> Tensor<3> {
+        self.view(&self.laid().flat.value, part)
+    }
+
+    fn named(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// The value of the tensor called `name`, where it is one of these.
+    pub fn value_of(&self, name: &str) -> Option<Tensor<3>> {
+        self.named(name).map(|part| self.value(part))
+    }
+
+    /// The role of the tensor called `name`, where it is one of these.
+    pub fn role(&self, name: &str) -> Option<Role> {
+        self.named(name).map(|part| part.subject.role)
+    }
+
+    /// Sets numbers of the diagonals to 0, where `pruned` `[runs, n]` is 1; `n` columns from the first.
+    pub fn prune(&mut self, pruned: &Tensor<2>) {
+        let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
+        let [runs, n] = pruned.dims();
+        let old = laid.flat.value.clone().slice([0..runs, 0..n]);
+        let new = old.clone().mask_fill(pruned.clone().greater_elem(0.5), 0.0);
+        if ops::writes_in_place(&old.device()) {
+            let _ = ops::assign(old, new);
+        } else {
+            laid.flat.value = laid.flat.value.clone().slice_assign([0..runs, 0..n], new);
+        }
+    }
+
+    /// Moments and counts by tensor.
+    pub fn moments(&self) -> BTreeMap<String, Moments> {
+        let Some(laid) = &self.laid else { return self.waiting.clone() };
+        let segments: usize = self.parts.iter().map(Part::segments).sum();
+        let of = |part: &Part| {
+            let counts = |run: usize| self.counts[run * segments + part.segment..][..part.segments()].to_vec();
+            let counts = (0..self.runs).flat_map(counts).collect();
+            let [first, second] = [&laid.flat.first, &laid.flat.second].map(|flat| self.view(flat, part));
+            (part.name.clone(), Moments { first, second, counts })
         };
-        let clip = per_count(&|run, _| if run.active { run.clip } else { 1.0 });
-        let step = per_count(&|run, count| -rate_and_decay(plan, subject, run).0 / correction(adam.beta1, count));
-        let root = per_count(&|_, count| 1.0 / correction(adam.beta2, count).sqrt());
-        let keep = per_count(&|run, _| {
-            let (rate, decay) = rate_and_decay(plan, subject, run);
-            1.0 - rate * decay
-        });
-        let gradient = clip.times(gradient);
-        let first = state.first.clone() * adam.beta1 + gradient.clone() * (1.0 - adam.beta1);
-        let second = state.second.clone() * adam.beta2 + gradient.square() * (1.0 - adam.beta2);
-        let denominator = root.times(second.clone().sqrt()) + adam.epsilon;
-        let new = keep.times(value.clone()) + step.times(first.clone() / denominator);
-        state.first = select(mask.as_ref(), &state.first, first);
-        state.second = select(mask.as_ref(), &state.second, second);
-        select(mask.as_ref(), value, new)
+        self.parts.iter().map(of).collect()
+    }
+
+    /// Moments and counts of a checkpoint: they are laid out with the tensors.
+    pub fn restore(&mut self, name: String, moments: Moments) {
+        self.waiting.insert(name, moments);
     }
 }
 
-/// `‖g‖²` of every run, `[runs]`.
-pub fn squared_norm(gradient: &Tensor<3>) -> Tensor<1> {
-    let [runs, rows, cols] = gradient.dims();
-    gradient.clone().square().reshape([runs, rows * cols]).sum_dim(1).reshape([runs])
+/// `‖g‖²` of every run, `[runs]`; `gradient` `[runs, n]`.
+pub fn squared_norm(gradient: Tensor<2>) -> Tensor<1> {
+    let [runs, _] = gradient.dims();
+    gradient.square().sum_dim(1).reshape([runs])
 }
 
 /// torch's `clip_grad_norm_`: `min(1, limit/(norm + 1e-6))`.
@@ -224,14 +345,14 @@ pub fn clip_coefficient(norm: f64, limit: Option<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{DType, Device};
-    use variants::host::values;
+    use burn::tensor::Device;
+    use variants::{host::values, role::Owned};
 
-    const A: Subject<'_> = Subject { name: "p", role: Role::A, decays: true };
     const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    const A: Subject = Subject { role: Role::A, decays: true };
 
-    fn run(rate: f64, decay: f64, clip: f64) -> RunStep {
-        RunStep { rate, multiple: 1.0, head_rate: rate, decay, clip, active: true }
+    fn run(rate: f64, decay: f64, limit: Option<f64>) -> RunStep {
+        RunStep { rate, multiple: 1.0, head_rate: rate, decay, limit, active: true }
     }
 
     /// The algorithm written out for one number in f64, independent of the tensor code.
@@ -248,51 +369,110 @@ mod tests {
         p
     }
 
+    fn place() -> Place {
+        Place::new(&Device::flex(), DType::F64)
+    }
+
+    /// An optimizer over one tensor called `p`.
+    fn over(mut value: Tensor<3>, axis: Option<usize>) -> StackOptimizer {
+        let mut optimizer = StackOptimizer::default();
+        let owned = match axis {
+            Some(axis) => Owned::ranked("p", Role::A, axis, &mut value),
+            None => Owned::new("p", Role::A, &mut value),
+        };
+        let named = Named { slot: String::new(), name: "p".to_owned(), owned };
+        optimizer.lay_out(vec![named], axis.is_some(), &place());
+        optimizer
+    }
+
+    /// One step of a tensor `[runs, 1, n]` with these gradients; `range` is what every run may change.
+    fn step(
+        optimizer: &mut StackOptimizer,
+        gradients: Vec<f64>,
+        runs: &[RunStep],
+        range: Option<std::ops::Range<usize>>,
+    ) -> Vec<f64> {
+        let place = place();
+        let n = gradients.len() / runs.len();
+        let coefficients = optimizer.coefficients(runs, &|_, _| range.clone(), &TrainPlan::default(), ADAM);
+        let segments = coefficients.len() / (4 * runs.len());
+        let coefficients = place.tensor(coefficients, [runs.len(), segments, 4]);
+        let gradient = optimizer.visible(place.tensor(gradients, [runs.len(), n]), &coefficients);
+        let limits = runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY)).collect();
+        let running = runs.iter().map(|run| f64::from(u8::from(run.active))).collect();
+        let square = squared_norm(gradient.clone());
+        let shape = [runs.len()];
+        let (limits, running) = (place.tensor(limits, shape), place.tensor(running, shape));
+        let clip = optimizer.clip(&square, &square.zeros_like(), limits, running);
+        optimizer.update(gradient, coefficients, clip, ADAM);
+        values(&optimizer.value(&optimizer.parts()[0].clone()))
+    }
+
     #[test]
     fn runs_step_at_their_own_rate_and_clip() {
-        let place = Place::new(&Device::flex(), DType::F64);
-        let mut optimizer = StackOptimizer::default();
-        let runs = [run(1e-2, 0.1, 1.0), run(3e-3, 0.0, 0.5)];
-        let mut p = place.tensor(vec![1.0, 2.0], [2, 1, 1]);
+        let mut optimizer = over(place().tensor(vec![1.0, 2.0], [2, 1, 1]), None);
+        let runs = [run(1e-2, 0.1, None), run(3e-3, 0.0, Some(0.1))];
+        let clipped: Vec<f64> =
+            [0.3_f64, -0.7, 0.2].iter().map(|g| g * clip_coefficient(g.abs(), Some(0.1))).collect();
+        let mut got = Vec::new();
         for g in [0.3, -0.7, 0.2] {
-            let g = place.tensor(vec![g, g], [2, 1, 1]);
-            p = optimizer.update(A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
+            got = step(&mut optimizer, vec![g, g], &runs, None);
         }
-        let expected = [scalar(1.0, &[0.3, -0.7, 0.2], 1e-2, 0.1), scalar(2.0, &[0.15, -0.35, 0.1], 3e-3, 0.0)];
-        for (got, want) in values(&p).iter().zip(expected) {
+        let expected = [scalar(1.0, &[0.3, -0.7, 0.2], 1e-2, 0.1), scalar(2.0, &clipped, 3e-3, 0.0)];
+        for (got, want) in got.iter().zip(expected) {
             assert!((got - want).abs() < 1e-14, "{got} {want}"); // f64, a dozen operations
         }
     }
 
     #[test]
     fn an_untouched_component_keeps_value_moments_count_and_decay() {
-        let place = Place::new(&Device::flex(), DType::F64);
-        let mut optimizer = StackOptimizer::default();
-        let runs = [run(1e-2, 0.1, 1.0)];
-        let mut p = place.tensor(vec![1.0, 1.0], [1, 1, 2]);
+        let mut optimizer = over(place().tensor(vec![1.0, 1.0], [1, 1, 2]), Some(2));
+        let runs = [run(1e-2, 0.1, None)];
+        let mut got = Vec::new();
         for (g, range) in [(0.3, 0..1), (-0.7, 1..2), (0.2, 0..1)] {
-            let touched = Touched { axis: 2, ranges: vec![range] };
-            let g = visible(place.tensor(vec![g, g], [1, 1, 2]), &runs, Some(&touched), &place);
-            p = optimizer.update(A, &p, g, Some(&touched), &runs, &TrainPlan::default(), ADAM, &place);
+            got = step(&mut optimizer, vec![g, g], &runs, Some(range));
         }
         let expected = [scalar(1.0, &[0.3, 0.2], 1e-2, 0.1), scalar(1.0, &[-0.7], 1e-2, 0.1)];
-        for (got, want) in values(&p).iter().zip(expected) {
+        for (got, want) in got.iter().zip(expected) {
             assert!((got - want).abs() < 1e-14, "{got} {want}");
         }
-        assert_eq!(optimizer.moments["p"].counts, [2, 1]);
+        assert_eq!(optimizer.moments()["p"].counts, [2, 1]);
     }
 
     #[test]
     fn an_inactive_run_is_untouched_even_by_nan() {
-        let place = Place::new(&Device::flex(), DType::F64);
-        let mut optimizer = StackOptimizer::default();
-        let runs = [RunStep { active: false, ..run(1e-2, 0.1, f64::NAN) }, run(1e-2, 0.0, 1.0)];
-        let p = place.tensor(vec![1.0, 1.0], [2, 1, 1]);
-        let g = visible(place.tensor(vec![f64::NAN, 0.5], [2, 1, 1]), &runs, None, &place);
-        let p = optimizer.update(A, &p, g, None, &runs, &TrainPlan::default(), ADAM, &place);
-        assert_eq!(values(&p)[0], 1.0);
-        assert!((values(&p)[1] - scalar(1.0, &[0.5], 1e-2, 0.0)).abs() < 1e-14);
-        assert_eq!(values(&optimizer.moments["p"].first)[0], 0.0);
+        let mut optimizer = over(place().tensor(vec![1.0, 1.0], [2, 1, 1]), None);
+        let runs = [RunStep { active: false, ..run(1e-2, 0.1, Some(1.0)) }, run(1e-2, 0.0, None)];
+        let got = step(&mut optimizer, vec![f64::NAN, 0.5], &runs, None);
+        assert_eq!(got[0], 1.0);
+        assert!((got[1] - scalar(1.0, &[0.5], 1e-2, 0.0)).abs() < 1e-14);
+        assert_eq!(values(&optimizer.moments()["p"].first)[0], 0.0);
+    }
+
+    #[test]
+    fn a_run_whose_gradient_was_not_finite_stays_as_it_was() {
+        let mut optimizer = over(place().tensor(vec![1.0, 1.0], [2, 1, 1]), None);
+        let runs = [run(1e-2, 0.1, Some(1.0)), run(1e-2, 0.0, Some(1.0))];
+        let before = step(&mut optimizer, vec![0.5, 0.5], &runs, None);
+        step(&mut optimizer, vec![f64::INFINITY, 0.5], &runs, None);
+        let after = step(&mut optimizer, vec![0.5, 0.5], &runs, None);
+        assert_eq!(after[0], before[0], "its next gradients are finite, and change nothing");
+        assert!((after[1] - scalar(1.0, &[0.5, 0.5, 0.5], 1e-2, 0.0)).abs() < 1e-14);
+    }
+
+    #[test]
+    fn moments_go_out_and_come_back() {
+        let runs = [run(1e-2, 0.1, None)];
+        let mut optimizer = over(place().tensor(vec![1.0, 2.0, 3.0, 4.0], [1, 2, 2]), Some(1));
+        step(&mut optimizer, vec![0.1, 0.2, 0.3, 0.4], &runs, Some(0..1));
+        let mut value = optimizer.value(&optimizer.parts()[0].clone());
+        let mut other = StackOptimizer::default();
+        other.restore("p".to_owned(), optimizer.moments()["p"].clone());
+        let owned = Owned::ranked("p", Role::A, 1, &mut value);
+        other.lay_out(vec![Named { slot: String::new(), name: "p".to_owned(), owned }], true, &place());
+        assert_eq!(other.moments()["p"].counts, [1, 0]);
+        let again = [&mut optimizer, &mut other].map(|it| step(it, vec![0.4, 0.3, 0.2, 0.1], &runs, Some(0..2)));
+        assert_eq!(again[0], again[1]);
     }
 
     #[test]
@@ -300,12 +480,12 @@ mod tests {
         let trained = RolePlan::Trained { lr_multiplier: 16.0, learning_rate: None, weight_decay: Some(0.0) };
         let own = RolePlan::Trained { lr_multiplier: 1.0, learning_rate: Some(1e-6), weight_decay: None };
         let plan = TrainPlan::of([(Role::B, trained), (Role::Embedding, own)]);
-        let run = RunStep { rate: 5e-4, multiple: 0.5, head_rate: 2e-3, decay: 0.1, clip: 1.0, active: true };
+        let run = RunStep { rate: 5e-4, multiple: 0.5, head_rate: 2e-3, decay: 0.1, limit: None, active: true };
         assert_eq!(rate_and_decay(&plan, Subject { role: Role::A, ..A }, &run), (5e-4, 0.1));
         assert_eq!(rate_and_decay(&plan, Subject { role: Role::B, ..A }, &run), (8e-3, 0.0));
         assert_eq!(rate_and_decay(&plan, Subject { role: Role::Embedding, ..A }, &run), (5e-7, 0.1));
         assert_eq!(rate_and_decay(&plan, Subject { role: Role::Head, ..A }, &run), (1e-3, 0.1));
-        let bias = Subject { role: Role::Head, decays: false, ..A };
+        let bias = Subject { role: Role::Head, decays: false };
         assert_eq!(rate_and_decay(&plan, bias, &run), (1e-3, 0.0), "a head's bias is not decayed");
     }
 

@@ -34,8 +34,8 @@ use crate::{
     cohort::{Cohort, Member, Stack},
     error::TrainError,
     hyper::{Hyper, Schedule},
-    lesson::{Lesson, Losses},
-    optimizer::{Adam, StackOptimizer},
+    lesson::{Handout, Lesson, Sheet, layout},
+    optimizer::Adam,
 };
 
 /// What a pretraining run is made with.
@@ -112,13 +112,23 @@ struct FillMasks<'a> {
 }
 
 impl FillMasks<'_> {
+    fn enter(&self, network: &Network, masked: &mask::MaskedBatch) -> Sheet {
+        let wide = |values: &[u32]| values.iter().map(|value| i64::from(*value)).collect();
+        Sheet {
+            layout: layout(network, &masked.batch),
+            ints: vec![wide(&masked.positions), wide(&masked.targets)],
+            real: vec![vec![masked.batch.lengths.iter().sum::<usize>() as u64]],
+            ..Sheet::default()
+        }
+    }
+
     /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted, `[1]`.
-    fn loss(&self, network: &Network, masked: &mask::MaskedBatch, pass: &Pass) -> [Tensor<1>; 2] {
-        let tokens = network.backbone.tokens(&masked.batch.ids, &[], &masked.batch.lengths);
-        let logits = network.fill_masks(&tokens, &masked.positions, pass); // [1, n, vocabulary]
+    fn loss(&self, network: &Network, handout: &Handout, pass: &Pass) -> [Tensor<1>; 2] {
+        let [positions, targets] = [0, 1].map(|at| handout.ints[at].clone());
+        let logits = network.fill_masks(&handout.tokens, positions, pass); // [1, n, vocabulary]
         let [_, n, vocabulary] = logits.dims();
         let logs = activation::log_softmax(logits.reshape([n, vocabulary]), 1);
-        let targets = models::head::index(&masked.targets, self.place).reshape([n, 1]);
+        let targets = targets.reshape([n, 1]);
         let chosen = logs.clone().gather(1, targets.clone());
         let right = logs.argmax(1).equal(targets).int().float();
         [chosen.mean().neg(), right.mean()]
@@ -126,11 +136,15 @@ impl FillMasks<'_> {
 }
 
 impl Lesson for FillMasks<'_> {
-    fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses {
+    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
         let ahead = self.ready[micro as usize % self.ready.len()].recv();
         let masked = ahead.unwrap_or_else(|_| self.text.masked(micro * self.text.recipe.batch as u64, micro));
-        let [loss, _] = self.loss(network, &masked, pass);
-        Losses { stacks: vec![loss], tokens: vec![vec![masked.batch.lengths.iter().sum::<usize>() as u64]] }
+        self.enter(network, &masked)
+    }
+
+    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
+        let [loss, _] = self.loss(network, handout, pass);
+        vec![loss]
     }
 }
 
@@ -149,7 +163,8 @@ fn held(network: &Network, lesson: &FillMasks<'_>) -> Held {
     let mut sum = Held { loss: 0.0, accuracy: 0.0 };
     for batch in 0..batches {
         let start = HELD_BACK + batch * lesson.text.recipe.batch as u64;
-        let [loss, share] = lesson.loss(&network, &lesson.text.masked(start, start), &pass);
+        let handout = lesson.enter(&network, &lesson.text.masked(start, start)).hand_out(lesson.place);
+        let [loss, share] = lesson.loss(&network, &handout, &pass);
         sum.loss += values(&loss)[0] / batches as f64;
         sum.accuracy += values(&share.without_autodiff())[0] / batches as f64;
     }
@@ -229,13 +244,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
         diff: serde_json::Value::Null,
     };
     let member = Member { cell, steps: recipe.steps, active: true, failure: None, kept: None };
-    let stack = Stack {
-        members: vec![member],
-        plan,
-        optimizer: StackOptimizer::default(),
-        sensitivity: std::collections::BTreeMap::new(),
-    };
-    Ok(Cohort { network, stacks: vec![stack], step: 0, accumulate: 1, adam })
+    Ok(Cohort::new(network, vec![Stack::new(vec![member], plan)], 1, adam))
 }
 
 /// The trained tensors in the file's layout.

@@ -7,6 +7,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use kernels::ops;
 use record::{CellId, Entry, Evaluation, Journal, StepLog};
 use variants::{
     slot::StackPlan,
@@ -18,15 +19,21 @@ use crate::{
     cell::Cell,
     cohort::{Cohort, Member, Stack},
     error::TrainError,
-    finish::{finish, select, snapshots},
+    finish::{finish, is_due, select, snapshots},
     lesson::{Examples, Feed},
     library::Prepared,
-    optimizer::{Adam, StackOptimizer},
+    optimizer::Adam,
     sink::{Event, Sink},
     start,
     state::{self, Progress},
     study::{Setting, cohort_id},
 };
+
+/// Steps that may be under way on a device before the host reads their numbers.
+const AHEAD: usize = 32;
+
+/// Widths of batches on a device are multiples of this, so that few shapes are recorded.
+const BUCKET: usize = 8;
 
 /// A cohort before it trains: its stacks, their members and their tasks.
 #[derive(Debug)]
@@ -123,22 +130,11 @@ impl Plan {
                 }
             }
         }
-        Ok(Cohort {
-            network,
-            stacks: self
-                .stacks
-                .iter()
-                .map(|(plan, slots)| Stack {
-                    members: slots.iter().map(member).collect(),
-                    plan: plan.clone(),
-                    optimizer: StackOptimizer::default(),
-                    sensitivity: std::collections::BTreeMap::new(),
-                })
-                .collect(),
-            step: 0,
-            accumulate: train.accumulate,
-            adam: Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon },
-        })
+        let stack = |(plan, slots): &(StackPlan, Vec<Slot>)| {
+            Stack::new(slots.iter().map(member).collect(), plan.clone())
+        };
+        let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
+        Ok(Cohort::new(network, self.stacks.iter().map(stack).collect(), train.accumulate, adam))
     }
 
     /// Batches of all its runs.
@@ -152,7 +148,7 @@ impl Plan {
             feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),
             rows: first.train.batch,
             pad: setting.library.base(&first.model)?.pad,
-            place: setting.library.place().clone(),
+            bucket: if ops::writes_in_place(&setting.library.place().device) { BUCKET } else { 1 },
         })
     }
 }
@@ -186,41 +182,61 @@ pub fn train(
     let (steps, every) = (plan.steps(), plan.cells()[0].plan.train.checkpoint_every);
     let cells: Vec<CellId> = plan.cells().iter().map(|cell| cell.id.clone()).collect();
     sink.event(&Event::Started { cells: &cells, step: cohort.step, steps });
+    let ahead = if ops::writes_in_place(&setting.library.place().device) { AHEAD } else { 1 };
+    let mut clock = Instant::now();
     while cohort.step < steps && cohort.is_active() {
         if setting.stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
+            book(&mut cohort, &mut clock, &slots, &mut progress, &mut logs, steps, sink)?;
             logs.iter().flatten().try_for_each(|log| log.journal.sync())?;
             state::save(&mut cohort, &progress, started, &checkpoint)?;
             return Err(TrainError::Interrupted);
         }
-        let clock = Instant::now();
-        let report = cohort.advance(&lesson);
-        let share = clock.elapsed().as_secs_f64() / report.runs.len().max(1) as f64;
-        for run in &report.runs {
-            let (stack, index) = run.at;
-            progress[stack][index].train_seconds += share;
-            progress[stack][index].tokens += run.tokens;
-            logs[stack][index].step(run.entry)?;
+        cohort.enqueue(&lesson);
+        let saves = cohort.step % every == 0 || cohort.step == steps;
+        if !(saves || cohort.pending() >= ahead || is_due(&cohort, &slots)) {
+            continue;
         }
-        if let Some(first) = report.runs.first() {
-            let (stack, index) = first.at;
-            sink.event(&Event::Step {
-                runs: report.runs.len(),
-                cell: &slots[stack][index].cell.id,
-                steps,
-                entry: first.entry,
-            });
-        }
+        book(&mut cohort, &mut clock, &slots, &mut progress, &mut logs, steps, sink)?;
         snapshots(&mut cohort, &slots, setting)?;
         select(&mut cohort, &slots, &mut progress, &mut logs, setting, sink)?;
         if cohort.step % every == 0 && cohort.step < steps {
             logs.iter().flatten().try_for_each(|log| log.journal.sync())?;
             state::save(&mut cohort, &progress, started, &checkpoint)?;
         }
+        clock = Instant::now();
     }
+    book(&mut cohort, &mut clock, &slots, &mut progress, &mut logs, steps, sink)?;
     finish(&mut cohort, &plan.id, &slots, &progress, logs, started, setting, sink)?;
     // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
     let gone = std::fs::remove_file(folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(folder));
     gone.map_err(|source| TrainError::Io { path: folder.to_owned(), source })
+}
+
+/// Enters what the steps since the last time did, and what they took since `clock`, into the runs' books.
+fn book(
+    cohort: &mut Cohort,
+    clock: &mut Instant,
+    slots: &[&[Slot]],
+    progress: &mut [Vec<Progress>],
+    logs: &mut [Vec<Log>],
+    steps: u64,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
+    let reports = cohort.flush();
+    let share = clock.elapsed().as_secs_f64() / reports.iter().map(|report| report.runs.len()).sum::<usize>().max(1) as f64;
+    *clock = Instant::now();
+    for run in reports.iter().flat_map(|report| &report.runs) {
+        let (stack, index) = run.at;
+        progress[stack][index].train_seconds += share;
+        progress[stack][index].tokens += run.tokens;
+        logs[stack][index].step(run.entry)?;
+    }
+    if let Some((report, first)) = reports.last().and_then(|report| Some((report, report.runs.first()?))) {
+        let (stack, index) = first.at;
+        let cell = &slots[stack][index].cell.id;
+        sink.event(&Event::Step { runs: report.runs.len(), cell, steps, entry: first.entry });
+    }
+    Ok(())
 }
 
 /// Removes what an earlier run of another recipe has kept under the same names.

@@ -148,7 +148,7 @@ pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], started: u64, path:
             tensors.insert(format!("{index}/value/{name}"), plain(owned.tensor));
         }
         let stack = &cohort.stacks[index];
-        for (name, moments) in &stack.optimizer.moments {
+        for (name, moments) in &stack.optimizer.moments() {
             tensors.insert(format!("{index}/first/{name}"), moments.first.clone());
             tensors.insert(format!("{index}/second/{name}"), moments.second.clone());
             counts.insert(format!("{index}/{name}"), moments.counts.clone());
@@ -217,7 +217,7 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
         let stack = index.parse::<usize>().ok().and_then(|i| cohort.stacks.get_mut(i));
         let stack = stack.ok_or_else(|| damaged(format!("`{key}` names no stack of this cohort")))?;
         let (first, second) = (take(format!("{index}/first/{name}"))?, take(format!("{index}/second/{name}"))?);
-        stack.optimizer.moments.insert(name.to_owned(), Moments { first, second, counts });
+        stack.optimizer.restore(name.to_owned(), Moments { first, second, counts });
     }
     let names: Vec<String> = tensors.keys().filter(|key| key.contains("/mean/")).cloned().collect();
     for key in names {

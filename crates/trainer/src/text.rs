@@ -1,17 +1,20 @@
 //! Causal language modelling: losses over the tokens that are learnt, perplexity, generation.
 
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Int, Tensor, activation};
 use data::{
     batch::{Batch, EncodedSet},
     causal::decode::{Decoding, NextToken, generate},
 };
-use models::network::Network;
+use models::{head::index, network::Network};
 use variants::{
-    host::{Place, values},
+    host::values,
     pass::{Active, Pass, StackPass},
 };
 
-use crate::evaluate::spread;
+use crate::{
+    evaluate::spread,
+    lesson::{Handout, Sheet},
+};
 
 /// The tokens that one stack's runs learn in a batch, run by run and as many for each: spare ones have weight 0.
 struct Learnt {
@@ -51,44 +54,47 @@ impl Learnt {
     }
 }
 
-/// Negative log-likelihood of `ids` under `logits` `[runs, n, vocabulary]`, `[runs, n]`.
-fn surprise(logits: Tensor<3>, ids: &[i64]) -> Tensor<2> {
+/// Negative log-likelihood of `ids` `[runs · n]` under `logits` `[runs, n, vocabulary]`, `[runs, n]`.
+fn surprise(logits: Tensor<3>, ids: Tensor<1, Int>) -> Tensor<2> {
     let [runs, n, _] = logits.dims();
-    let device = logits.device();
-    let ids: Tensor<3, Int> = Tensor::from_data(TensorData::new(ids.to_vec(), [runs, n, 1]), &device);
-    activation::log_softmax(logits, 2).gather(2, ids).reshape([runs, n]).neg()
+    activation::log_softmax(logits, 2).gather(2, ids.reshape([runs, n, 1])).reshape([runs, n]).neg()
 }
 
-/// Mean loss of every run over the tokens it learns, `[runs]` per stack; `batches` has each stack's, of one width.
-pub(crate) fn losses(
-    network: &Network,
-    hidden: &Tensor<3>,
-    batches: &[Vec<Batch>],
-    pass: &Pass,
-    place: &Place,
-) -> Vec<Tensor<1>> {
-    let learnt: Vec<Learnt> = batches.iter().map(|stack| Learnt::of(stack)).collect();
-    let positions: Vec<Vec<u32>> = learnt.iter().map(|learnt| learnt.positions.clone()).collect();
+/// Enters what the loss of one stack needs; `batches` has one per run, all of one width.
+pub(crate) fn enter(batches: &[Batch], sheet: &mut Sheet) {
+    let learnt = Learnt::of(batches);
+    sheet.ints.push(learnt.positions.iter().map(|position| i64::from(*position)).collect());
+    sheet.ints.push(learnt.ids);
+    sheet.floats.push(learnt.weights);
+    sheet.marks.push(learnt.n);
+}
+
+/// Mean loss of every run over the tokens it learns, `[runs]` per stack.
+pub(crate) fn losses(network: &Network, hidden: &Tensor<3>, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
+    let positions: Vec<Tensor<1, Int>> = handout.ints.iter().step_by(2).cloned().collect();
     let logits = network.continue_at(hidden, &positions, pass);
-    let mean = |(logits, learnt): (Tensor<3>, &Learnt)| {
-        let [runs, _, _] = logits.dims();
-        let weights = place.tensor(learnt.weights.clone(), [runs, learnt.n]);
-        (surprise(logits, &learnt.ids) * weights).sum_dim(1).reshape([runs])
+    let mean = |(stack, logits): (usize, Tensor<3>)| {
+        let [runs, n, _] = logits.dims();
+        let weights = handout.floats[stack].clone().reshape([runs, n]);
+        (surprise(logits, handout.ints[2 * stack + 1].clone()) * weights).sum_dim(1).reshape([runs])
     };
-    logits.into_iter().zip(&learnt).map(mean).collect()
+    logits.into_iter().enumerate().map(mean).collect()
 }
 
 /// Logits at every token learnt in a small set, all in one list.
 pub(crate) fn learnt_logits(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> Vec<f64> {
     let all: Vec<usize> = (0..set.rows.len()).collect();
     let batch = Batch::gather(set, &all, all.len(), pad);
-    let pass = Pass { stacks: vec![StackPass { runs: 1, active: spread(active, 1), dropout: None }] };
+    let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
     let tokens = network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths);
     let hidden = network.backbone.forward(&tokens, &pass);
     let positions = Learnt::of(&[batch]).positions;
     positions
         .chunks(TOKENS)
-        .flat_map(|part| values(&network.continue_at(&hidden, &[part.to_vec()], &pass)[0]))
+        .flat_map(|part| {
+            let positions = index(part, network.backbone.place());
+            values(&network.continue_at(&hidden, &[positions], &pass)[0])
+        })
         .collect()
 }
 
@@ -99,7 +105,7 @@ const TOKENS: usize = 512;
 
 /// Sum of the negative log-likelihood over the tokens of a set that are learnt, and their number; `network` has one run.
 pub fn likelihood(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> (f64, usize) {
-    let pass = Pass { stacks: vec![StackPass { runs: 1, active: spread(active, 1), dropout: None }] };
+    let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
     let mut order: Vec<usize> = (0..set.rows.len()).collect();
     order.sort_by_key(|row| set.rows[*row].ids.len());
     let (mut sum, mut count) = (0.0, 0);
@@ -110,8 +116,10 @@ pub fn likelihood(network: &Network, set: &EncodedSet, active: &Active, pad: u32
         let hidden = network.backbone.forward(&tokens, &pass);
         let real = learnt.weights.iter().filter(|weight| **weight > 0.0).count();
         for (positions, ids) in learnt.positions[..real].chunks(TOKENS).zip(learnt.ids.chunks(TOKENS)) {
-            let logits = network.continue_at(&hidden, &[positions.to_vec()], &pass).swap_remove(0);
-            sum += values(&surprise(logits, &ids[..positions.len()])).iter().sum::<f64>();
+            let place = network.backbone.place();
+            let ids: Vec<u32> = ids[..positions.len()].iter().map(|id| *id as u32).collect();
+            let logits = network.continue_at(&hidden, &[index(positions, place)], &pass).swap_remove(0);
+            sum += values(&surprise(logits, index(&ids, place))).iter().sum::<f64>();
         }
         count += real;
     }
@@ -140,6 +148,7 @@ impl NextToken for Continuation<'_> {
         let tokens = self.network.backbone.tokens(&ids, &[], &lengths);
         let hidden = self.network.backbone.forward(&tokens, &self.pass);
         let last: Vec<u32> = lengths.iter().enumerate().map(|(row, length)| (row * seq + length - 1) as u32).collect();
+        let last = index(&last, self.network.backbone.place());
         let logits = self.network.continue_at(&hidden, &[last], &self.pass).swap_remove(0); // [1, rows, V]
         let [_, _, vocabulary] = logits.dims();
         let flat: Vec<f32> = values(&logits).into_iter().map(|v| v as f32).collect();
@@ -156,7 +165,7 @@ pub fn continuations(
     active: &Active,
     pad: u32,
 ) -> Vec<Vec<u32>> {
-    let pass = Pass { stacks: vec![StackPass { runs: 1, active: spread(active, 1), dropout: None }] };
+    let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
     let longest = network.backbone.config().longest();
     let Ok(found) = generate(&mut Continuation { network, pass, pad }, prompts, end, decoding, longest);
     found

@@ -55,7 +55,7 @@ fn hidden_states_of_the_real_model_are_those_of_transformers() {
             padded.extend(row.iter().copied().chain(std::iter::repeat_n(base.pad, width - row.len())));
         }
         let tokens = base.backbone.tokens(&padded, &[], &lengths);
-        let found = values(&base.backbone.forward(&tokens, &Pass { stacks: vec![] }));
+        let found = values(&base.backbone.forward(&tokens, &Pass::of(vec![])));
         for (at, length) in lengths.iter().enumerate() {
             for i in 0..length * d {
                 worst = worst.max((found[at * width * d + i] - hidden[(part * 20 + at) * seq * d + i]).abs());

@@ -403,7 +403,7 @@ fn components(values: &[f64], dims: [usize; 3], axis: usize) -> Vec<Vec<f64>> {
 
 /// Value and both moments of every component of every factor, by tensor.
 fn by_component(bench: &mut Bench) -> Vec<(String, Vec<[Vec<f64>; 3]>)> {
-    let moments = bench.cohort.stacks[0].optimizer.moments.clone();
+    let moments = bench.cohort.stacks[0].optimizer.moments();
     let mut all = Vec::new();
     for named in bench.cohort.network.owned(0) {
         let Some(axis) = named.owned.rank_axis else { continue };
@@ -442,7 +442,7 @@ fn dyloras_ranks_and_rows_are_those_of_the_paper() {
             }
             before = after;
         }
-        let moments = &bench.cohort.stacks[0].optimizer.moments;
+        let moments = bench.cohort.stacks[0].optimizer.moments();
         let wanted: Vec<u64> = reference.counts("counts").into_iter().map(|count| count as u64).collect();
         let factors = moments.iter().filter(|(name, _)| last(name) == "a" || last(name) == "b");
         assert!(factors.map(|(_, of)| &of.counts).all(|counts| *counts == wanted), "{fixture}: counts");

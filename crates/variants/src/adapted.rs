@@ -16,8 +16,8 @@ use crate::{
     dropout,
     error::AttachError,
     gradient::GradientSpec,
-    host::Place,
-    pass::{Active, Pass, StackPass, gate, join, split},
+    host::{Place, cast},
+    pass::{Active, GateKey, Pass, StackPass, gate, gate_values, join, split},
     role::{Owned, Role},
     scaling::Scaling,
     slot::{StackPlan, copies},
@@ -98,14 +98,32 @@ pub enum Canonical {
     Dense(Tensor<3>),
 }
 
+impl LinearStack {
+    /// Whether its output is the base's, bias and all, plus an update: the base's own bias may come with the product.
+    fn adds(&self) -> bool {
+        self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(|adapter| adapter.additive)
+    }
+}
+
 impl Adapter {
     fn gate(&self, active: &Active) -> Tensor<3> {
         match active {
             Active::All => self.whole.clone(),
-            _ => {
-                gate(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len(), &self.place)
-            }
+            _ => self.place.tensor(self.gate_values(active), [self.alphas.len(), 1, self.rank]),
         }
+    }
+
+    /// The gate of a pass, which may be on the device already.
+    fn gate_of(&self, pass: &StackPass) -> Tensor<3> {
+        pass.gates.get(&self.gate_key()).cloned().unwrap_or_else(|| self.gate(&pass.active))
+    }
+
+    fn gate_key(&self) -> GateKey {
+        (self.rank, self.alphas.iter().map(|alpha| alpha.to_bits()).collect())
+    }
+
+    fn gate_values(&self, active: &Active) -> Vec<f64> {
+        gate_values(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len())
     }
 
     fn left_factor(&self) -> Option<Tensor<3>> {
@@ -268,6 +286,12 @@ impl AdaptedLinear {
         owned
     }
 
+    /// What the gate of a pass holds here, `[runs, rank]` row-major, and what it depends on.
+    pub fn gate(&self, stack: usize, active: &Active) -> Option<(GateKey, Vec<f64>)> {
+        let adapter = self.stacks[stack].adapter.as_ref()?;
+        Some((adapter.gate_key(), adapter.gate_values(active)))
+    }
+
     /// What the gradient of `B` is multiplied by from the left before the optimizer, `[runs, rank, rank]`.
     pub fn preconditioner(&self, stack: usize) -> Option<Tensor<3>> {
         let adapter = self.stacks[stack].adapter.as_ref()?;
@@ -307,11 +331,14 @@ impl AdaptedLinear {
         }
         let [rows, seq, _] = x.dims();
         let parts = split(&x, pass);
+        // The base's bias comes with the product, which adds it for nothing, where every stack adds both to its update.
+        let folded = self.bias.is_some() && self.stacks.iter().all(LinearStack::adds);
         // One product with the base for all rows that need one.
         let products = if self.stacks.iter().all(|stack| stack.weight.is_some()) {
             None
         } else {
-            Some(split(&linear(x, self.weight.clone(), None), pass))
+            let bias = self.bias.clone().filter(|_| folded);
+            Some(split(&linear(x, self.weight.clone(), bias), pass))
         };
         let out =
             parts.into_iter().zip(&self.stacks).zip(&pass.stacks).enumerate().map(|(index, ((x, stack), here))| {
@@ -322,32 +349,32 @@ impl AdaptedLinear {
                     )
                 };
                 let y = match (&stack.weight, &stack.adapter) {
-                    (Some(weight), _) => x.matmul(weight.clone()),
+                    (Some(weight), _) => {
+                        let weight = cast(weight, x.dtype());
+                        x.matmul(weight)
+                    }
                     (None, Some(adapter)) => self.adapted(adapter, x, product(), here, seq),
                     (None, None) => product(),
                 }; // [runs, n, d_out]
                 match (&stack.bias, &self.bias) {
-                    (Some(own), _) => y + own.clone(),
-                    (None, Some(bias)) => y + bias.clone().unsqueeze::<3>(),
-                    (None, None) => y,
+                    (Some(own), _) => {
+                        let own = cast(own, y.dtype());
+                        y + own
+                    }
+                    (None, Some(bias)) if !folded => y + bias.clone().unsqueeze::<3>(),
+                    (None, _) => y,
                 }
             });
         join(out.collect(), rows, seq)
     }
 
     fn adapted(&self, adapter: &Adapter, x: Tensor<3>, product: Tensor<3>, here: &StackPass, seq: usize) -> Tensor<3> {
-        let [_, n, d_in] = x.dims();
-        let mask = dropout::mask(here, self.site, adapter.dropout, [n / seq, seq, d_in], &adapter.place);
-        let dropped = mask.is_some();
-        let input = match mask {
-            Some(mask) => x * mask,
-            None => x,
-        };
+        let (input, dropped) = dropout::drop(x, here, self.site, adapter.dropout, seq);
         adapter.combine.forward(Meeting {
             product,
             base: &self.weight,
             delta: &adapter.delta,
-            gate: &adapter.gate(&here.active),
+            gate: &adapter.gate_of(here),
             input,
             dropped,
         })
@@ -397,10 +424,10 @@ impl AdaptedLinear {
         let run_of = if runs == 1 { 0 } else { run };
         let weight = weight.slice([run_of..run_of + 1]).reshape([d_in, d_out]);
         let bias = match &self.stacks[stack].bias {
-            Some(own) => Some(own.clone().slice([run..run + 1]).reshape([d_out])),
+            Some(own) => Some(cast(own, self.weight.dtype()).slice([run..run + 1]).reshape([d_out])),
             None => self.bias.clone(),
         };
-        (weight, bias)
+        (cast(&weight, self.weight.dtype()), bias)
     }
 
     /// Replaces a stack's additive update by its best approximation at `rank`, or at the map's own where that is smaller.

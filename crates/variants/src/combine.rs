@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    delta::{AnyDelta, Factors},
-    host::Place,
+    delta::{AnyDelta, Delta, Factors},
+    host::{Place, cast},
     role::{Owned, Role},
 };
 
@@ -18,14 +18,28 @@ pub struct Meeting<'a> {
     pub product: Tensor<3>,
     /// The frozen weight the product used, `[d_in, d_out]`.
     pub base: &'a Tensor<2>,
-    /// The delta.
+    /// The delta, in the width it trains in.
     pub delta: &'a AnyDelta,
-    /// The pass's gate, `[runs, 1, rank]`.
+    /// The pass's gate, `[runs, 1, rank]`, in that width.
     pub gate: &'a Tensor<3>,
     /// The adapter's input after dropout, `[runs, n, d_in]`.
     pub input: Tensor<3>,
     /// Whether dropout changed the input in this pass.
     pub dropped: bool,
+}
+
+impl Meeting<'_> {
+    /// `x·ΔW`, `[runs, n, d_out]`, in the input's width.
+    pub fn change(&self) -> Tensor<3> {
+        let width = self.input.dtype();
+        self.delta.cast(width).forward(self.input.clone(), &cast(self.gate, width))
+    }
+
+    /// `x·W0 + x·ΔW`, `[runs, n, d_out]`, in the input's width.
+    pub fn sum(self) -> Tensor<3> {
+        let width = self.input.dtype();
+        self.delta.cast(width).onto(self.product, self.input, &cast(self.gate, width))
+    }
 }
 
 /// How `ΔW` meets `W0`.

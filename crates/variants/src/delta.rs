@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -44,6 +44,14 @@ pub trait Delta: Clone + Debug + Send {
 
     /// `x·ΔW`, `[runs, n, d_in] -> [runs, n, d_out]`, without forming `ΔW`.
     fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3>;
+
+    /// `product + x·ΔW`, `[runs, n, d_out]`.
+    fn onto(&self, product: Tensor<3>, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
+        product + self.forward(x, gate)
+    }
+
+    /// The same delta in another width, by casts that differentiate.
+    fn cast(&self, dtype: DType) -> Self;
 
     /// Departure of the factors from orthonormality, one column per factor, `[runs, terms]`.
     fn orthogonality(&self) -> Option<Tensor<2>> {
@@ -199,6 +207,12 @@ macro_rules! deltas {
             }
             fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
                 match self { $(Self::$Delta(delta) => delta.forward(x, gate)),+ }
+            }
+            fn onto(&self, product: Tensor<3>, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
+                match self { $(Self::$Delta(delta) => delta.onto(product, x, gate)),+ }
+            }
+            fn cast(&self, dtype: DType) -> Self {
+                match self { $(Self::$Delta(delta) => Self::$Delta(delta.cast(dtype))),+ }
             }
             fn orthogonality(&self) -> Option<Tensor<2>> {
                 match self { $(Self::$Delta(delta) => delta.orthogonality()),+ }

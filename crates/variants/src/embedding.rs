@@ -6,8 +6,8 @@ use crate::{
     compress,
     delta::{Delta, DeltaSpec, Shared, low_rank::LowRank},
     error::AttachError,
-    host::Place,
-    pass::{Active, Pass, gate},
+    host::{Place, cast},
+    pass::{Active, GateKey, Pass, StackPass, gate_values},
     role::{Owned, Role},
     scaling::Scaling,
     slot::{StackPlan, copies},
@@ -44,7 +44,21 @@ impl Lookup {
     /// The gate of a pass, `[runs, 1, rank]`.
     fn gate(&self, active: &Active) -> Tensor<3> {
         let [runs, _, rank] = self.delta.a.dims();
-        gate(active, rank, &|run, b| self.scaling.at(self.alphas[run], b), runs, &self.place)
+        self.place.tensor(self.gate_values(active), [runs, 1, rank])
+    }
+
+    /// The gate of a pass, which may be on the device already.
+    fn gate_of(&self, pass: &StackPass) -> Tensor<3> {
+        pass.gates.get(&self.gate_key()).cloned().unwrap_or_else(|| self.gate(&pass.active))
+    }
+
+    fn gate_key(&self) -> GateKey {
+        (self.delta.a.dims()[2], self.alphas.iter().map(|alpha| alpha.to_bits()).collect())
+    }
+
+    fn gate_values(&self, active: &Active) -> Vec<f64> {
+        let [runs, _, rank] = self.delta.a.dims();
+        gate_values(active, rank, &|run, b| self.scaling.at(self.alphas[run], b), runs)
     }
 }
 
@@ -128,19 +142,26 @@ impl AdaptedEmbedding {
             let n = here.runs * per_run;
             start += n;
             let mut out = match &stack.weight {
-                Some(table) => rows(table.clone(), &ids),
+                Some(table) => cast(&rows(table.clone(), &ids), self.weight.dtype()),
                 None => self.weight.clone().select(0, ids.clone().reshape([n * seq])),
             }; // [n · seq, d]
             if let Some(lookup) = &stack.adapter {
                 let LowRank { a, b } = &lookup.delta;
                 let rank = a.dims()[2];
                 let hidden =
-                    rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate(&here.active);
-                out = out + hidden.matmul(b.clone()).reshape([n * seq, d]);
+                    rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate_of(here);
+                let change = cast(&hidden.matmul(b.clone()), out.dtype());
+                out = out + change.reshape([n * seq, d]);
             }
             parts.push(out.reshape([n, seq, d]));
         }
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+    }
+
+    /// What the gate of a pass holds here, `[runs, rank]` row-major, and what it depends on.
+    pub fn gate(&self, stack: usize, active: &Active) -> Option<(GateKey, Vec<f64>)> {
+        let lookup = self.stacks[stack].adapter.as_ref()?;
+        Some((lookup.gate_key(), lookup.gate_values(active)))
     }
 
     /// The stacked tables of a stack, or the frozen one as `[1, vocabulary, d]`; for tied output projections.
@@ -160,8 +181,11 @@ impl AdaptedEmbedding {
         let stack = &self.stacks[stack];
         let base = stack.weight.clone().map_or_else(|| self.weight.clone(), one);
         match &stack.adapter {
-            None => base,
-            Some(lookup) => base + one(lookup.delta.factors(&lookup.gate(active)).product()),
+            None => cast(&base, self.weight.dtype()),
+            Some(lookup) => {
+                let change = one(lookup.delta.factors(&lookup.gate(active)).product());
+                cast(&(cast(&base, change.dtype()) + change), self.weight.dtype())
+            }
         }
     }
 

@@ -7,20 +7,37 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 pub struct Place {
     /// The device; never with autodiff, which a tensor gains when it trains.
     pub device: Device,
-    /// `F32` in training, `F64` in gradient checks.
+    /// Width of what trains, of its gradients and moments, of logits and losses: `F32` in training, `F64` in gradient checks.
     pub dtype: DType,
+    /// Width of the frozen base and of activations: that of what trains, or `BF16`.
+    pub base: DType,
 }
 
 impl Place {
     /// A place on `device` with floats of width `dtype`.
     pub fn new(device: &Device, dtype: DType) -> Self {
-        Self { device: device.clone().without_autodiff(), dtype }
+        Self { device: device.clone().without_autodiff(), dtype, base: dtype }
+    }
+
+    /// The same place with another width of the frozen base and of activations.
+    #[must_use]
+    pub fn with_base(self, base: DType) -> Self {
+        Self { base, ..self }
     }
 
     /// `values` as a tensor of `shape`, rounded once from f64.
     pub fn tensor<const D: usize>(&self, values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
-        let data = TensorData::new(values, shape).convert_dtype(self.dtype);
-        Tensor::from_data(data, (&self.device, self.dtype))
+        self.rounded(values, shape, self.dtype)
+    }
+
+    /// `values` as a tensor of the frozen base.
+    pub fn frozen<const D: usize>(&self, values: Vec<f64>, shape: [usize; D]) -> Tensor<D> {
+        self.rounded(values, shape, self.base)
+    }
+
+    fn rounded<const D: usize>(&self, values: Vec<f64>, shape: [usize; D], dtype: DType) -> Tensor<D> {
+        let data = TensorData::new(values, shape).convert_dtype(dtype);
+        Tensor::from_data(data, (&self.device, dtype))
     }
 
     /// Zeros of `shape`.
@@ -41,4 +58,9 @@ pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
 /// `tensor` without its autodiff wrapper, whether it has one or not.
 pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
     tensor.clone().without_autodiff()
+}
+
+/// `tensor` in a width; a cast that differentiates, and nothing where it has it.
+pub fn cast<const D: usize>(tensor: &Tensor<D>, dtype: DType) -> Tensor<D> {
+    if tensor.dtype() == dtype { tensor.clone() } else { tensor.clone().cast(dtype) }
 }

@@ -223,7 +223,7 @@ impl Case {
     }
 
     fn pass(&self, active: &Active) -> Pass {
-        Pass { stacks: vec![StackPass { active: active.clone(), ..StackPass::plain(self.runs) }] }
+        Pass::of(vec![StackPass::with(self.runs, active.clone())])
     }
 
     fn input(&self) -> Tensor<3> {

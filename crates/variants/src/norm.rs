@@ -1,9 +1,11 @@
 //! Layer norm and root-mean-square norm whose gain and bias may be per-run copies.
 
-use burn::tensor::{Tensor, module::layer_norm};
+use burn::tensor::{DType, FloatDType, Tensor, module::layer_norm};
+use kernels::ops::{self, Dropout};
 
 use crate::{
     base::BiasSpec,
+    host::cast,
     pass::{Pass, join, split},
     role::{Owned, Role},
     slot::{StackPlan, copies},
@@ -46,8 +48,10 @@ impl AdaptedNorm {
         if self.beta.is_some() {
             return layer_norm(x, self.gamma.ones_like(), None, self.epsilon);
         }
+        let width = x.dtype();
+        let x = if matches!(width, DType::F32 | DType::F64) { x } else { x.cast(FloatDType::F32) };
         let square = x.clone().square().mean_dim(2); // [rows, seq, 1]
-        x / (square + self.epsilon).sqrt()
+        cast(&(x / (square + self.epsilon).sqrt()), width)
     }
 
     /// Full name.
@@ -74,16 +78,27 @@ impl AdaptedNorm {
 
     /// `[rows, seq, d] -> [rows, seq, d]`.
     pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        self.after(x, None, None, pass)
+    }
+
+    /// The norm of `residual + dropout(x)`, `[rows, seq, d]` each: one kernel where the norm is frozen.
+    pub fn after(&self, x: Tensor<3>, residual: Option<Tensor<3>>, drop: Option<Dropout>, pass: &Pass) -> Tensor<3> {
         let [rows, seq, d] = x.dims();
-        if self.stacks.iter().all(|stack| stack.gamma.is_none() && stack.beta.is_none()) {
-            return match &self.beta {
-                Some(beta) => layer_norm(x, self.gamma.clone(), Some(beta.clone()), self.epsilon),
-                None => self.normed(x) * self.gamma.clone().reshape([1, 1, d]),
-            };
+        let frozen = self.stacks.iter().all(|stack| stack.gamma.is_none() && stack.beta.is_none());
+        if let (true, Some(beta)) = (frozen, &self.beta) {
+            return ops::add_norm(x, residual, self.gamma.clone(), beta.clone(), self.epsilon, drop);
+        }
+        let dropped = ops::dropout(x, drop);
+        let x = match residual {
+            Some(residual) => residual + dropped,
+            None => dropped,
+        };
+        if frozen {
+            return self.normed(x) * self.gamma.clone().reshape([1, 1, d]);
         }
         let x = self.normed(x);
         let own = |copy: &Option<Tensor<3>>, base: &Tensor<1>| {
-            copy.clone().unwrap_or_else(|| base.clone().reshape([1, 1, d]))
+            copy.as_ref().map_or_else(|| base.clone().reshape([1, 1, d]), |copy| cast(copy, base.dtype()))
         };
         let parts = split(&x, pass).into_iter().zip(&self.stacks).map(|(part, stack)| {
             let scaled = part * own(&stack.gamma, &self.gamma); // [runs, n, d]
@@ -98,7 +113,7 @@ impl AdaptedNorm {
     /// `γ` and `β` of one run, `[d]` each.
     pub fn merged(&self, stack: usize, run: usize) -> (Tensor<1>, Option<Tensor<1>>) {
         let own = |copy: &Option<Tensor<3>>, base: &Tensor<1>| match copy {
-            Some(copy) => copy.clone().slice([run..run + 1]).reshape(base.shape()),
+            Some(copy) => cast(copy, base.dtype()).slice([run..run + 1]).reshape(base.shape()),
             None => base.clone(),
         };
         let stack = &self.stacks[stack];

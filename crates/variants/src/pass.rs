@@ -1,18 +1,28 @@
 //! What one forward pass is told: which components are active and which dropout bits fall.
 
-use burn::tensor::Tensor;
+use std::collections::BTreeMap;
+
+use burn::tensor::{Int, Tensor};
+use kernels::{bits, ops};
 
 use crate::host::Place;
 
-/// Where in a run the dropout masks of a pass are taken from.
+/// Where in their runs the dropout masks of a pass are taken from.
 #[derive(Clone, Debug)]
 pub struct DropoutClock {
-    /// One key per run of the stack.
+    /// One seed per run of the pass, stack by stack.
     pub seeds: Vec<u64>,
     /// Optimizer step.
     pub step: u64,
     /// Micro-batch within the step.
     pub micro: u64,
+}
+
+impl DropoutClock {
+    /// The runs' keys in this pass.
+    pub fn keys(&self) -> Vec<u64> {
+        self.seeds.iter().map(|seed| bits::run_key(*seed, self.step, self.micro)).collect()
+    }
 }
 
 /// How an adapter's rank-one components enter a pass.
@@ -26,6 +36,9 @@ pub enum Active {
     Truncated(usize),
 }
 
+/// What a gate depends on within one stack and pass: the rank of a map, and the bits of every run's `α` there.
+pub type GateKey = (usize, Vec<u64>);
+
 /// One stack's part of a pass.
 #[derive(Clone, Debug)]
 pub struct StackPass {
@@ -33,14 +46,21 @@ pub struct StackPass {
     pub runs: usize,
     /// Active components.
     pub active: Active,
-    /// Present in training, absent in evaluation.
-    pub dropout: Option<DropoutClock>,
+    /// One dropout key per run, `[runs]`: present in training, absent in evaluation.
+    pub keys: Option<Tensor<1, Int>>,
+    /// Gates that are on the device already, `[runs, 1, rank]` each; others are made where they are needed.
+    pub gates: BTreeMap<GateKey, Tensor<3>>,
 }
 
 impl StackPass {
     /// Evaluation with every component.
     pub fn plain(runs: usize) -> Self {
-        Self { runs, active: Active::All, dropout: None }
+        Self::with(runs, Active::All)
+    }
+
+    /// Evaluation with `active` components.
+    pub fn with(runs: usize, active: Active) -> Self {
+        Self { runs, active, keys: None, gates: BTreeMap::new() }
     }
 }
 
@@ -49,12 +69,37 @@ impl StackPass {
 pub struct Pass {
     /// The stacks.
     pub stacks: Vec<StackPass>,
+    /// The dropout keys of all runs, stack by stack, `[runs]`: present in training.
+    pub keys: Option<Tensor<1, Int>>,
 }
 
 impl Pass {
+    /// Evaluation of stacks.
+    pub fn of(stacks: Vec<StackPass>) -> Self {
+        Self { stacks, keys: None }
+    }
+
     /// Evaluation of one stack with every component.
     pub fn plain(runs: usize) -> Self {
-        Self { stacks: vec![StackPass::plain(runs)] }
+        Self::of(vec![StackPass::plain(runs)])
+    }
+
+    /// The same pass in training, at a clock.
+    #[must_use]
+    pub fn dropping(self, clock: &DropoutClock, place: &Place) -> Self {
+        self.keyed(ops::keys(&clock.keys(), &place.device))
+    }
+
+    /// The same pass in training, with the runs' keys, `[runs]`.
+    #[must_use]
+    pub fn keyed(mut self, keys: Tensor<1, Int>) -> Self {
+        let mut start = 0;
+        for stack in &mut self.stacks {
+            stack.keys = Some(keys.clone().slice([start..start + stack.runs]));
+            start += stack.runs;
+        }
+        self.keys = Some(keys);
+        self
     }
 
     /// Runs in all stacks.
@@ -97,15 +142,8 @@ pub fn join(mut parts: Vec<Tensor<3>>, rows: usize, seq: usize) -> Tensor<3> {
     Tensor::cat(parts, 0) // [rows, seq, d]
 }
 
-/// The gate of a pass, `[runs, 1, rank]`: scale where active, zero elsewhere. `scales` maps a rank to `s`
-/// for each run.
-pub fn gate(
-    active: &Active,
-    rank: usize,
-    scales: &dyn Fn(usize, usize) -> f64,
-    runs: usize,
-    place: &Place,
-) -> Tensor<3> {
+/// The gate of a pass, `[runs, rank]` row-major: scale where active, zero elsewhere. `scales` maps a run and a rank to `s`.
+pub fn gate_values(active: &Active, rank: usize, scales: &dyn Fn(usize, usize) -> f64, runs: usize) -> Vec<f64> {
     let mut values = vec![0.0; runs * rank];
     for (run, line) in values.chunks_mut(rank).enumerate() {
         let (width, scale) = match active {
@@ -115,5 +153,16 @@ pub fn gate(
         };
         line[..width].fill(scale);
     }
-    place.tensor(values, [runs, 1, rank])
+    values
+}
+
+/// The gate of a pass on the device, `[runs, 1, rank]`.
+pub fn gate(
+    active: &Active,
+    rank: usize,
+    scales: &dyn Fn(usize, usize) -> f64,
+    runs: usize,
+    place: &Place,
+) -> Tensor<3> {
+    place.tensor(gate_values(active, rank, scales, runs), [runs, 1, rank])
 }

@@ -7,6 +7,7 @@
 //! arXiv:2303.10512.
 
 use burn::tensor::{Bool, Tensor};
+use kernels::ops::assign;
 
 use crate::{host::values, rank::Smoothing};
 
@@ -41,8 +42,9 @@ impl Sensitivity {
             Some(mask) => old.clone().mask_where(mask.clone().expand(old.shape()), new),
             None => new,
         };
-        self.uncertainty = select(&self.uncertainty, uncertainty);
-        self.mean = select(&self.mean, mean);
+        let (mean, uncertainty) = (select(&self.mean, mean), select(&self.uncertainty, uncertainty));
+        self.uncertainty = assign(self.uncertainty.clone(), uncertainty);
+        self.mean = assign(self.mean.clone(), mean);
     }
 
     /// `mean over the other axis of Ī·Ū` for every component, one row per run.

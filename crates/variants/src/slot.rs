@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::{
     adapted::AdaptedLinear, base::BaseSpec, delta::Shared, embedding::AdaptedEmbedding, error::AttachError,
-    host::Place, norm::AdaptedNorm, pass::Active, role::Owned, spec::Variant,
+    host::Place, norm::AdaptedNorm, pass::{Active, GateKey}, role::Owned, spec::Variant,
 };
 
 /// What a stack needs to know of one of its runs to make its tensors.
@@ -127,6 +127,15 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// What the gate of a pass holds here, `[runs, rank]` row-major, and what it depends on.
+    pub fn gate(&self, stack: usize, active: &Active) -> Option<(GateKey, Vec<f64>)> {
+        match self {
+            Self::Linear(slot) => slot.gate(stack, active),
+            Self::Norm(_) => None,
+            Self::Embedding(slot) => slot.gate(stack, active),
+        }
+    }
+
     /// The slot's full name, as Hugging Face has it.
     pub fn name(&self) -> &str {
         match self {
@@ -160,8 +169,11 @@ pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Place) -> Result
 }
 
 /// One run's copy of a tensor of the base for each of `runs`, `[runs, rows, cols]`.
+///
+/// A copy is at least f32, whatever the base's width: it trains.
 pub(crate) fn copies<const D: usize>(tensor: &Tensor<D>, runs: usize) -> Tensor<3> {
     let dims = tensor.dims();
+    let wide = if matches!(tensor.dtype(), DType::F32 | DType::F64) { tensor.clone() } else { tensor.clone().cast(FloatDType::F32) };
     let (rows, cols) = if D == 1 { (1, dims[0]) } else { (dims[0], dims[1]) };
-    tensor.clone().reshape([1, rows, cols]).repeat_dim(0, runs)
+    wide.reshape([1, rows, cols]).repeat_dim(0, runs)
 }

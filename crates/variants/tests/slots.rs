@@ -74,7 +74,7 @@ impl Slots {
     }
 
     fn forward(&self) -> Vec<f64> {
-        let pass = Pass { stacks: vec![StackPass::plain(2)] };
+        let pass = Pass::plain(2);
         let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![3i64, 0, 8, 8], [4, 1]), &place().device);
         let x = self.table.forward(ids, &pass);
         let x = self.norm.forward(self.first.forward(x, &pass), &pass);

@@ -20,8 +20,8 @@ use trainer::{
     cell::{Cell, CellPlan},
     cohort::{Cohort, Member, Stack},
     hyper::{Hyper, Schedule},
-    lesson::{self, Lesson, Losses},
-    optimizer::{Adam, RunStep, StackOptimizer, Touched, visible},
+    lesson::{self, Handout, Lesson, Sheet},
+    optimizer::Adam,
 };
 use variants::{
     host::{Place, plain, values},
@@ -212,17 +212,22 @@ impl Given {
     }
 
     pub(crate) fn logits(&self, network: &Network, micro: u64, pass: &Pass) -> Tensor<3> {
-        let batch = &self.batches[micro as usize % self.batches.len()];
-        network.classify(&network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths), pass).remove(0)
+        network.classify(&self.sheet(network, micro).hand_out(&self.place).tokens, pass).remove(0)
     }
 }
 
 impl Lesson for Given {
-    fn losses(&self, network: &Network, micro: u64, pass: &Pass) -> Losses {
+    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
         let batch = self.batches[micro as usize % self.batches.len()].clone();
-        let logits = self.logits(network, micro, pass);
-        let tokens = vec![vec![batch.lengths.iter().map(|length| *length as u64).sum()]];
-        Losses { stacks: vec![lesson::loss(logits, &[batch], &[&self.objective], &self.place)], tokens }
+        let real = vec![vec![batch.lengths.iter().map(|length| *length as u64).sum()]];
+        let mut sheet = Sheet { layout: lesson::layout(network, &batch), real, ..Sheet::default() };
+        lesson::enter(&[batch], &[&self.objective], &mut sheet);
+        sheet
+    }
+
+    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
+        let logits = network.classify(&handout.tokens, pass).remove(0);
+        vec![lesson::loss(logits, handout, 0)]
     }
 }
 
@@ -254,9 +259,7 @@ impl Bench {
         let train = hyper(reference);
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         let member = Member { cell: cell(reference, spec, train), steps, active: true, failure: None, kept: None };
-        let stack =
-            Stack { members: vec![member], plan, optimizer: StackOptimizer::default(), sensitivity: BTreeMap::new() };
-        let cohort = Cohort { network, stacks: vec![stack], step: 0, accumulate: 1, adam };
+        let cohort = Cohort::new(network, vec![Stack::new(vec![member], plan)], 1, adam);
         let mut bench = Self { cohort, lesson: Given::new(&place), fresh: Named64::new() };
         bench.fresh = bench.tensors();
         bench.start(reference);
@@ -295,7 +298,7 @@ impl Bench {
 
     /// First and second moments.
     pub(crate) fn moments(&self) -> [Named64; 2] {
-        let moments = &self.cohort.stacks[0].optimizer.moments;
+        let moments = self.cohort.stacks[0].optimizer.moments();
         let first = moments.iter().map(|(name, of)| (name.clone(), values(&of.first))).collect();
         let second = moments.iter().map(|(name, of)| (name.clone(), values(&of.second))).collect();
         [first, second]
@@ -314,7 +317,7 @@ impl Bench {
 
     /// Logits of the first batch with `active` components.
     pub(crate) fn logits(&self, active: Active) -> Vec<f64> {
-        let pass = Pass { stacks: vec![StackPass { active, ..StackPass::plain(1) }] };
+        let pass = Pass::of(vec![StackPass::with(1, active)]);
         values(&plain(&self.lesson.logits(&self.cohort.network, 0, &pass)))
     }
 
@@ -322,23 +325,26 @@ impl Bench {
     pub(crate) fn gradients(&mut self) -> Named64 {
         let (spec, active, place) = (self.spec(), self.active(0), self.place());
         self.cohort.network.track();
-        let pass = Pass { stacks: vec![StackPass { active: active.clone(), ..StackPass::plain(1) }] };
-        let mut loss = self.lesson.losses(&self.cohort.network, 0, &pass).stacks.remove(0).sum();
+        let pass = Pass::of(vec![StackPass::with(1, active.clone())]);
+        let handout = self.lesson.sheet(&self.cohort.network, 0).hand_out(&place);
+        let mut loss = self.lesson.losses(&self.cohort.network, &handout, &pass).remove(0).sum();
         if let Some(departure) = self.cohort.network.orthogonality(0).filter(|_| spec.orthogonality > 0.0) {
             loss = loss + (departure * spec.orthogonality).sum();
         }
         let mut gradients = loss.backward();
-        let run = RunStep { rate: 0.0, multiple: 1.0, head_rate: 0.0, decay: 0.0, clip: 1.0, active: true };
         let mut all = Named64::new();
         for Named { name, owned, .. } in self.cohort.network.owned(0) {
             let Some(gradient) = owned.tensor.grad_remove(&mut gradients) else { continue };
-            let touched = match (&active, owned.rank_axis) {
-                (Active::Prefix(ranks), Some(axis)) => {
-                    Some(Touched { axis, ranges: vec![spec.rank_policy.touched(ranks[0])] })
+            let mut numbers = values(&gradient);
+            if let (Active::Prefix(ranks), Some(axis)) = (&active, owned.rank_axis) {
+                let (range, [_, _, cols]) = (spec.rank_policy.touched(ranks[0]), gradient.dims());
+                for (at, number) in numbers.iter_mut().enumerate() {
+                    if !range.contains(&(if axis == 1 { at / cols } else { at % cols })) {
+                        *number = 0.0;
+                    }
                 }
-                _ => None,
-            };
-            all.insert(name, values(&visible(gradient, &[run], touched.as_ref(), &place)));
+            }
+            all.insert(name, numbers);
         }
         all
     }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Combine, CombineRecipe, Meeting};
 use crate::{
-    delta::{Delta, Factors},
-    host::Place,
+    delta::Factors,
+    host::{Place, cast},
     role::Owned,
 };
 
@@ -34,10 +34,10 @@ impl Combine for Additive {
     }
 
     fn forward(&self, meeting: Meeting<'_>) -> Tensor<3> {
-        meeting.product + meeting.delta.forward(meeting.input, meeting.gate)
+        meeting.sum()
     }
 
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
-        base.clone().unsqueeze::<3>() + factors.product()
+        cast(base, factors.down.dtype()).unsqueeze::<3>() + factors.product()
     }
 }

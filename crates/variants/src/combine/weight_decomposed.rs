@@ -80,12 +80,11 @@ fn norm(base: &Tensor<2>, base_square: &Tensor<3>, factors: &Factors) -> Tensor<
 }
 
 impl WeightDecomposed {
-    /// `m/n`, `[runs, 1, d_out]`, in the width of `base`; gradients reach `m` alone.
+    /// `m/n`, `[runs, 1, d_out]`; gradients reach `m` alone.
     fn ratio(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
         let n = norm(base, &self.base_square, factors);
         let empty = n.clone().equal_scalar(0.0);
-        let ratio = (self.magnitude.clone() / n.mask_fill(empty.clone(), 1.0)).mask_fill(empty, 1.0);
-        narrow(ratio, base.dtype())
+        (self.magnitude.clone() / n.mask_fill(empty.clone(), 1.0)).mask_fill(empty, 1.0)
     }
 }
 
@@ -107,16 +106,17 @@ impl Combine for WeightDecomposed {
     }
 
     fn forward(&self, meeting: Meeting<'_>) -> Tensor<3> {
-        let Meeting { product, base, delta, gate, input, dropped } = meeting;
-        let ratio = self.ratio(base, &delta.factors(gate));
-        if dropped && self.dropout_form == DropoutForm::Peft {
-            let change = input.clone().matmul(base.clone().unsqueeze::<3>()); // [runs, n, d_out]
-            return product + (ratio.clone() - 1.0) * change + ratio * delta.forward(input, gate);
+        let ratio = self.ratio(meeting.base, &meeting.delta.factors(meeting.gate));
+        let ratio = narrow(ratio, meeting.base.dtype());
+        if meeting.dropped && self.dropout_form == DropoutForm::Peft {
+            let share = meeting.input.clone().matmul(meeting.base.clone().unsqueeze::<3>()); // [runs, n, d_out]
+            let change = meeting.change();
+            return meeting.product + (ratio.clone() - 1.0) * share + ratio * change;
         }
-        ratio * (product + delta.forward(input, gate))
+        ratio * meeting.sum()
     }
 
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
-        self.ratio(base, &factors) * (base.clone().unsqueeze::<3>() + factors.product())
+        self.ratio(base, &factors) * (wide(base.clone()).unsqueeze::<3>() + factors.product())
     }
 }

@@ -12,14 +12,14 @@
 //!
 //! Kopiczko et al., *VeRA: Vector-based Random Matrix Adaptation*, ICLR 2024, arXiv:2310.11454, Eq. 2.
 
-use burn::tensor::{Tensor, module::linear};
+use burn::tensor::{DType, Tensor, module::linear};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Delta, DeltaRecipe, Factors, Site};
 use crate::{
     error::SpecProblem,
-    host::values,
+    host::{cast, values},
     preset::Preset,
     role::{Owned, Role},
     slot::copies,
@@ -170,6 +170,17 @@ impl Delta for SharedRandom {
                 linear(hidden, b.clone(), None) * self.lambda_b.clone()
             }
             Pair::Kept(a, b) => (x.matmul(a.clone()) * middle).matmul(b.clone()) * self.lambda_b.clone(),
+        }
+    }
+
+    fn cast(&self, dtype: DType) -> Self {
+        Self {
+            pair: match &self.pair {
+                Pair::Shared(a, b) => Pair::Shared(cast(a, dtype), cast(b, dtype)),
+                Pair::Kept(a, b) => Pair::Kept(cast(a, dtype), cast(b, dtype)),
+            },
+            lambda_d: cast(&self.lambda_d, dtype),
+            lambda_b: cast(&self.lambda_b, dtype),
         }
     }
 

@@ -45,7 +45,7 @@ pub fn runs_are_independent(case: &Case) {
                 Active::Prefix(ranks) => Active::Prefix(vec![ranks[run]]),
                 other => other.clone(),
             };
-            let pass = Pass { stacks: vec![StackPass { active: own, ..StackPass::plain(1) }] };
+            let pass = Pass::of(vec![StackPass::with(1, own)]);
             let z = alone.forward(x.clone().slice([rows.clone()]), &pass);
             case.close("outputs alone and in company", &z, &y.clone().slice([rows.clone()]));
             let Some(gradients) = &gradients else { continue };
@@ -109,8 +109,8 @@ fn crowded_input(case: &Case) -> Tensor<3> {
 }
 
 fn crowded_pass(case: &Case, active: &Active) -> Pass {
-    let own = StackPass { active: active.clone(), ..StackPass::plain(case.runs) };
-    Pass { stacks: vec![StackPass::plain(1), own, StackPass::plain(1)] }
+    let own = StackPass::with(case.runs, active.clone());
+    Pass::of(vec![StackPass::plain(1), own, StackPass::plain(1)])
 }
 
 /// A stack computes, and its tensors receive, what they would with no stack beside it.

@@ -9,7 +9,7 @@ use crate::{
     combine::CombineSpec,
     dropout,
     host::{plain, values},
-    pass::{Active, DropoutClock, Pass, StackPass},
+    pass::{Active, DropoutClock, Pass},
     scaling::Scaling,
     slot::{Slot, attach},
     spec::VariantSpec,
@@ -34,7 +34,7 @@ fn dense(map: &AdaptedLinear, case: &Case, active: &Active) -> Tensor<3> {
 /// At its first values a variant computes what the base computes, and its dense weight is the base's, bit for bit; to rounding where
 /// the update is a difference of two products.
 pub fn the_start_is_the_base(case: &Case) {
-    let base = case.base().forward(case.input(), &Pass { stacks: vec![] });
+    let base = case.base().forward(case.input(), &Pass::of(vec![]));
     let map = case.fresh();
     let weight = values(&map.base().0);
     for active in case.actives() {
@@ -68,7 +68,7 @@ pub fn merging_preserves_outputs(case: &Case) {
         for run in 0..case.runs {
             let rows = run * ROWS..(run + 1) * ROWS;
             let merged = map.merge(0, run, &active);
-            let got = merged.forward(case.input().slice([rows.clone()]), &Pass { stacks: vec![] });
+            let got = merged.forward(case.input().slice([rows.clone()]), &Pass::of(vec![]));
             case.close("merge preserves outputs", &got, &y.clone().slice([rows]));
         }
     }
@@ -199,10 +199,8 @@ pub fn dropout_acts_where_declared(case: &Case) {
         let evaluated = map.forward(case.input(), &case.pass(&active));
         case.close("evaluation drops nothing", &evaluated, &random.forward(case.input(), &case.pass(&active)));
         let clock = DropoutClock { seeds: (40..40 + case.runs as u64).collect(), step: 3, micro: 1 };
-        let training = StackPass { active: active.clone(), dropout: Some(clock), ..StackPass::plain(case.runs) };
-        let y = map.forward(case.input(), &Pass { stacks: vec![training.clone()] });
-        let mask = dropout::mask(&training, dropout::site(super::NAME), 0.5, [ROWS, SEQ, d_in], &case.place())
-            .unwrap_or_else(|| unreachable!("half of the input is dropped"));
+        let training = case.pass(&active).dropping(&clock, &case.place());
+        let y = map.forward(case.input(), &training);
         // Written out on dense matrices: V = W0 + ΔW, W' = ratio∘V.
         let x = case.input().reshape([case.runs, ROWS * SEQ, d_in]);
         let (base, bias) = map.base();
@@ -216,7 +214,7 @@ pub fn dropout_acts_where_declared(case: &Case) {
         // Magnitudes may be negative; the sign is that of the combined column.
         let sign = (map.weight(0, &active) * map.sum(0, &active)).sum_dim(1).sign();
         let ratio = ratio * sign;
-        let dropped = x.clone() * mask;
+        let (dropped, _) = dropout::drop(x.clone(), &training.stacks[0], dropout::site(super::NAME), 0.5, SEQ);
         let peft = matches!(
             spec.combine,
             CombineSpec::WeightDecomposed(form) if form.dropout_form == crate::combine::weight_decomposed::DropoutForm::Peft

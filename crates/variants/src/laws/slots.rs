@@ -52,7 +52,7 @@ pub fn tables_obey_the_laws_of_maps(case: &Case) {
         for run in 0..case.runs {
             let rows = run * ROWS..(run + 1) * ROWS;
             let merged =
-                random.merge(0, run, &active).forward(tensor().slice([rows.clone()]), &Pass { stacks: vec![] });
+                random.merge(0, run, &active).forward(tensor().slice([rows.clone()]), &Pass::of(vec![]));
             case.close("a table is its merged table", &y.clone().slice([rows]), &merged);
         }
     }
@@ -116,7 +116,7 @@ pub fn norms_obey_the_laws_of_maps(case: &Case) {
         let rng = &mut stream::generator(3, Stream::Data, "x");
         let rows = case.runs * ROWS;
         let x = place.tensor(stream::normal(rng, rows * SEQ * d, 1.0), [rows, SEQ, d]);
-        let base = norm.merge(0, 0).forward(x.clone(), &Pass { stacks: vec![] });
+        let base = norm.merge(0, 0).forward(x.clone(), &Pass::of(vec![]));
         case.close("a norm starts as the base", &norm.forward(x.clone(), &case.pass(&Active::All)), &base);
         for owned in norm.owned(0) {
             let dims @ [runs, rows, cols] = owned.tensor.dims();
@@ -126,7 +126,7 @@ pub fn norms_obey_the_laws_of_maps(case: &Case) {
         let y = norm.forward(x.clone(), &case.pass(&Active::All));
         for run in 0..case.runs {
             let rows = run * ROWS..(run + 1) * ROWS;
-            let alone = norm.merge(0, run).forward(x.clone().slice([rows.clone()]), &Pass { stacks: vec![] });
+            let alone = norm.merge(0, run).forward(x.clone().slice([rows.clone()]), &Pass::of(vec![]));
             case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
         }
     }
