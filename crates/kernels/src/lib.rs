@@ -6,6 +6,7 @@
 //! | [`kernel`] | what a backend implements: forward and backward of every operation on raw tensors |
 //! | [`graph`] | steps that a device records once and replays |
 //! | [`bits`] | dropout bits as a pure function of their place; every backend draws the same |
+//! | [`memory`] | what a device's allocator says |
 //! | `fused` | the way from Burn's tensors to a backend's kernels, and their place in automatic differentiation |
 //! | `flex` | kernels for the CPU |
 //! | `libtorch` | kernels for LibTorch, behind the feature `tch` |
@@ -20,4 +21,5 @@ pub mod graph;
 pub mod kernel;
 #[cfg(feature = "tch")]
 pub mod libtorch;
+pub mod memory;
 pub mod ops;

@@ -71,7 +71,7 @@ pub fn save(path: &Path, card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> 
 
 /// The stack of one cell alone.
 pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<StackPlan, TrainError> {
-    let base = library.base(&cell.model)?;
+    let base = library.base_of(cell)?;
     let broken = |problems: Vec<SpecProblem>| TrainError::Variant {
         cell: id.to_string(),
         problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),

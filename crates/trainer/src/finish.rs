@@ -68,7 +68,7 @@ pub fn snapshots(cohort: &mut Cohort, slots: &[&[Slot]], setting: &Setting<'_>) 
             let mut network = alone(cohort, slot, (stack, run), None, setting)?;
             let folder = setting.store.run_dir(&slot.cell.id).join("snapshots");
             std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
-            let card = card(slot, &setting.library.base(&slot.cell.plan.model)?.hash, &network);
+            let card = card(slot, &setting.library.base_of(&slot.cell.plan)?.hash, &network);
             // Zeros in front, so that names sort by step.
             adapter::save(
                 &folder.join(format!("{step:08}.safetensors")),
@@ -127,7 +127,7 @@ pub fn select(
             }
             let clock = Instant::now();
             let network = alone(cohort, slot, (stack, run), None, setting)?;
-            let base = setting.library.base(&slot.cell.plan.model)?;
+            let base = setting.library.base_of(&slot.cell.plan)?;
             let (readout, view) = whole(slot);
             let primary = slot.task.info.primary();
             // Generation takes as long as many steps; on the way it is done only where it decides.
@@ -206,7 +206,7 @@ fn close(
     sink: &dyn Sink,
 ) -> Result<RunRecord, TrainError> {
     let (cell, task) = (&slot.cell, &slot.task);
-    let base = setting.library.base(&cell.plan.model)?;
+    let base = setting.library.base_of(&cell.plan)?;
     let mut failure = cohort.stacks[at.0].members[at.1].failure.clone();
     let best = progress.best.as_ref().filter(|_| cell.plan.train.select == Select::Best);
     let step = best.map_or(log.steps.step().last().copied().unwrap_or(0), |best| best.step);
@@ -272,7 +272,7 @@ fn close(
         model_hash: base.hash.clone(),
         data_hash: task.hash.clone(),
         device: setting.device.to_owned(),
-        precision: "f32".to_owned(),
+        precision: cell.plan.train.precision.name().to_owned(),
         cohort: cohort_record,
         primary_metric: PrimaryMetric { name: primary.to_string(), goal: goal(primary) },
         best: best.map(|best| Best { step: best.step, metric: primary.to_string(), value: best.value }),

@@ -54,6 +54,31 @@ pub enum Select {
     Best,
 }
 
+/// Width of the frozen base and of activations. What trains, its gradients and moments, logits and losses are in f32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 24 bits of mantissa, everywhere.
+    #[default]
+    F32,
+    /// 8 bits of mantissa: half the memory, and the matrix units of a GPU. Norms and softmax sum in f32.
+    Bf16,
+}
+
+impl Precision {
+    fn is_plain(&self) -> bool {
+        *self == Self::F32
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// Hyperparameters of one run, all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,6 +128,9 @@ pub struct Hyper {
     /// Replaces every dropout of config.json (hidden states, attention, head); as there where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone_dropout: Option<f64>,
+    /// Width of the frozen base and of activations.
+    #[serde(default, skip_serializing_if = "Precision::is_plain")]
+    pub precision: Precision,
     /// Optimizer steps between adapters that are kept for analysis; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_every: Option<u64>,
@@ -131,6 +159,7 @@ impl Default for Hyper {
             select: Select::Last,
             checkpoint_every: 100,
             backbone_dropout: None,
+            precision: Precision::F32,
             snapshot_every: None,
         }
     }

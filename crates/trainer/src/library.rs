@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use burn::tensor::DType;
 use data::{
     batch::EncodedSet,
     causal::task::{self, TextSplit},
@@ -25,6 +26,7 @@ use crate::{
     cell::{CellPlan, Given},
     error::TrainError,
     evaluate::Split,
+    hyper::Precision,
     source,
 };
 
@@ -75,14 +77,21 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Library {
     place: Place,
-    bases: Mutex<BTreeMap<String, Arc<Base>>>,
+    /// Whether a plan's precision holds.
+    trains: bool,
+    bases: Mutex<BTreeMap<(String, bool), Arc<Base>>>,
     tasks: Mutex<BTreeMap<String, Arc<Prepared>>>,
 }
 
 impl Library {
     /// An empty library for tensors at `place`.
     pub fn new(place: Place) -> Self {
-        Self { place, bases: Mutex::default(), tasks: Mutex::default() }
+        Self { place, trains: false, bases: Mutex::default(), tasks: Mutex::default() }
+    }
+
+    /// An empty library for training: bases are in their plans' precision.
+    pub fn training(place: Place) -> Self {
+        Self { trains: true, ..Self::new(place) }
     }
 
     /// Where its tensors live.
@@ -92,18 +101,29 @@ impl Library {
 
     /// The model called `name`.
     pub fn base(&self, name: &str) -> Result<Arc<Base>, TrainError> {
+        self.opened(name, false)
+    }
+
+    /// The model of a plan, in the plan's precision where this library is for training.
+    pub fn base_of(&self, plan: &CellPlan) -> Result<Arc<Base>, TrainError> {
+        self.opened(&plan.model, self.trains && plan.train.precision == Precision::Bf16)
+    }
+
+    fn opened(&self, name: &str, narrow: bool) -> Result<Arc<Base>, TrainError> {
         let mut bases = self.bases.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
-        if let Some(base) = bases.get(name) {
+        let key = (name.to_owned(), narrow);
+        if let Some(base) = bases.get(&key) {
             return Ok(Arc::clone(base));
         }
-        let base = Arc::new(open(name, &self.place)?);
-        bases.insert(name.to_owned(), Arc::clone(&base));
+        let place = if narrow { self.place.clone().with_base(DType::BF16) } else { self.place.clone() };
+        let base = Arc::new(open(name, &place)?);
+        bases.insert(key, Arc::clone(&base));
         Ok(base)
     }
 
     /// The task of a plan in the tokens of its model.
     pub fn task(&self, plan: &CellPlan) -> Result<Arc<Prepared>, TrainError> {
-        let base = self.base(&plan.model)?;
+        let base = self.base_of(plan)?;
         let given = serde_json::to_string(&plan.given).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
         let key =
             format!("{}/{}/{:?}/{given}/{}/{}", plan.suite, plan.task, plan.data, plan.model, plan.train.max_length);
@@ -118,7 +138,7 @@ impl Library {
 
     /// A network with one stack per stack plan; `outputs` has each run's count, where its head has outputs.
     pub fn network(&self, plan: &CellPlan, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
-        let base = self.base(&plan.model)?;
+        let base = self.base_of(plan)?;
         let mut backbone = base.backbone.clone();
         if let Some(p) = plan.train.backbone_dropout {
             backbone.set_dropout(p);

@@ -147,7 +147,7 @@ impl Plan {
         Ok(Examples {
             feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),
             rows: first.train.batch,
-            pad: setting.library.base(&first.model)?.pad,
+            pad: setting.library.base_of(first)?.pad,
             bucket: if ops::writes_in_place(&setting.library.place().device) { BUCKET } else { 1 },
         })
     }

@@ -116,7 +116,7 @@ fn is_done(cell: &Cell, setting: &Setting<'_>) -> Result<bool, TrainError> {
 /// Hashes of a cell's base and data, and of the adapter it starts from where that is there.
 fn material(cell: &Cell, setting: &Setting<'_>) -> Result<[String; 3], TrainError> {
     let plan = &cell.plan;
-    let base = setting.library.base(&plan.model)?;
+    let base = setting.library.base_of(plan)?;
     let task = setting.library.task(plan)?;
     let start = plan.start_from.as_ref().map(|from| from.identity(setting.store)).transpose()?.flatten();
     Ok([base.hash.clone(), task.hash.clone(), start.map(|start| start.hash).unwrap_or_default()])
@@ -236,9 +236,10 @@ fn group(open: &[Cell], setting: &Setting<'_>) -> Result<Vec<Plan>, TrainError> 
 fn cohort_key(cell: &Cell) -> String {
     let (plan, train) = (&cell.plan, &cell.plan.train);
     format!(
-        "{} {} {:?} {:?} {} {} {} {} {} {} {}",
+        "{} {} {:?} {:?} {:?} {} {} {} {} {} {} {}",
         plan.model,
         plan.text().is_some(),
+        train.precision,
         train.backbone_dropout,
         plan.variant.base,
         train.batch,

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
 }
 
 fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Named) -> Result<(), Failure> {
-    let library = Library::new(Place::new(&named.device, DType::F32));
+    let library = Library::training(Place::new(&named.device, DType::F32));
     open(experiment, &library)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -91,7 +91,7 @@ fn open(experiment: &Experiment, library: &Library) -> Result<(), Failure> {
     let input = |error: TrainError| Failure::Input(error.to_string());
     let (mut models, mut tasks) = (BTreeSet::new(), BTreeSet::new());
     for Cell { plan, .. } in experiment.cells() {
-        let base = library.base(&plan.model).map_err(input)?;
+        let base = library.base_of(plan).map_err(input)?;
         if models.insert(&plan.model) && !base.unused.is_empty() {
             let shown: Vec<&str> = base.unused.iter().take(SHOWN).map(String::as_str).collect();
             let more = if base.unused.len() > SHOWN { ", .." } else { "" };

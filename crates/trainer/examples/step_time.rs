@@ -1,0 +1,202 @@
+//! Seconds per training step at a shape, on any device, with random weights and tokens: what the scripts under `bench/` time beside PEFT.
+//!
+//! ```text
+//! cargo run --release --example step_time -- --shape roberta-base --batch 32 --seq 128 --runs 1 --device tch:cuda:0 --base bf16
+//! ```
+//! Prints one line of JSON. Shapes: `mini` (4 x 128), `minilm` (6 x 384), `roberta-base` (12 x 768), all with RoBERTa's head of two maps.
+//! `--variants lora,dora` puts `--runs` runs of each into one cohort. Rows are padded to `--seq`, their lengths between half of it and all.
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark prints its figures")]
+
+use std::{collections::BTreeMap, time::Instant};
+
+use burn::tensor::{DType, Tensor};
+use data::{batch::Batch, task::Objective};
+use models::{
+    backbone::Backbone,
+    config::{Config, Purpose},
+    head::{Classifier, Head},
+    modules::Modules,
+    network::Network,
+    target::Target,
+    weights::Weights,
+};
+use record::CellId;
+use trainer::{
+    cell::{Cell, CellPlan},
+    cohort::{Cohort, Member, Stack},
+    device,
+    hyper::Hyper,
+    lesson::{self, Handout, Lesson, Sheet},
+    optimizer::Adam,
+};
+use variants::{
+    host::Place,
+    pass::Pass,
+    preset,
+    slot::{RunPlan, StackPlan},
+    stream::{self, Seeds, Stream},
+};
+
+/// Batches that come again in turn.
+struct Given {
+    batches: Vec<Batch>,
+    stacks: Vec<usize>,
+    objective: Objective,
+}
+
+impl Lesson for Given {
+    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
+        let batch = &self.batches[micro as usize % self.batches.len()];
+        let runs: usize = self.stacks.iter().sum();
+        let whole = Batch::concat(vec![batch.clone(); runs], 1);
+        let mut sheet = Sheet { layout: lesson::layout(network, &whole), ..Sheet::default() };
+        for runs in &self.stacks {
+            lesson::enter(&vec![batch.clone(); *runs], &vec![&self.objective; *runs], &mut sheet);
+            sheet.real.push(vec![batch.lengths.iter().map(|n| *n as u64).sum(); *runs]);
+        }
+        sheet
+    }
+
+    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
+        let logits = network.classify(&handout.tokens, pass);
+        logits.into_iter().enumerate().map(|(stack, logits)| lesson::loss(logits, handout, stack)).collect()
+    }
+}
+
+fn config(shape: &str, dropout: f64) -> String {
+    let (layers, d, heads, wide, vocabulary) = match shape {
+        "mini" => (4, 128, 4, 512, 2048),
+        "minilm" => (6, 384, 12, 1536, 30522),
+        "roberta-base" => (12, 768, 12, 3072, 50265),
+        other => panic!("`{other}`: a shape is mini, minilm or roberta-base"),
+    };
+    format!(
+        r#"{{"model_type": "roberta", "hidden_size": {d}, "num_hidden_layers": {layers}, "num_attention_heads": {heads},
+        "intermediate_size": {wide}, "vocab_size": {vocabulary}, "max_position_embeddings": 514, "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5, "pad_token_id": 1, "hidden_dropout_prob": {dropout}, "attention_probs_dropout_prob": {dropout}}}"#
+    )
+}
+
+fn main() {
+    let mut given: BTreeMap<String, String> = BTreeMap::new();
+    let mut words = std::env::args().skip(1);
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        given.insert(key.trim_start_matches("--").to_owned(), value);
+    }
+    let text = |key: &str, or: &str| given.get(key).cloned().unwrap_or_else(|| or.to_owned());
+    let count = |key: &str, or: usize| text(key, &or.to_string()).parse::<usize>().unwrap();
+    let (shape, runs, rank, steps) = (text("shape", "mini"), count("runs", 1), count("rank", 8), count("steps", 30));
+    let (rows, seq) = (count("batch", 32), count("seq", 64));
+    let dropout: f64 = text("dropout", "0").parse().unwrap();
+    let clip: f64 = text("clip", "1").parse().unwrap();
+    let named = device::parse(&text("device", "flex")).unwrap();
+    let mut place = Place::new(&named.device, DType::F32);
+    if text("base", "f32") == "bf16" {
+        place = place.with_base(DType::BF16);
+    }
+    let config = Config::read(config(&shape, dropout).as_bytes()).unwrap();
+    let weights = Weights::random(&config.wanted(Purpose::Classify), 0);
+    let backbone = Backbone::new(&config, &weights, Purpose::Classify, &place).unwrap();
+    drop(weights);
+    let targets = match text("targets", "query,value").as_str() {
+        "all-linear" => vec!["query", "key", "value", "dense"].into_iter().map(str::to_owned).collect(),
+        other => other.split(',').map(str::to_owned).collect::<Vec<_>>(),
+    };
+    let targets = Target::Endings(targets);
+    let train = Hyper { steps: Some(1_000_000), batch: rows, clip: (clip > 0.0).then_some(clip), ..Hyper::default() };
+    let mut network = Network::new(backbone);
+    let mut stacks = Vec::new();
+    for name in text("variants", "lora").split(',') {
+        let spec = (preset::find(name).unwrap().spec)(rank);
+        let spec = variants::spec::VariantSpec { alpha: 16.0, ..spec };
+        let variant = spec.check(Some(1_000_000)).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let maps = Modules::default().select(variant.adapts().then_some(&targets), &config).unwrap().maps;
+        let seeds: Vec<u64> = (0..runs as u64).collect();
+        let plans = seeds.iter().map(|seed| RunPlan { init_seed: *seed, alpha: spec.alpha }).collect();
+        let plan = StackPlan::new(variant, plans, maps.into_keys().collect());
+        let head = Classifier::new(&network.backbone, &plan, &vec![2; runs], &Weights::default());
+        network.attach(&plan, Head::Classifier(head)).unwrap();
+        let member = |seed: &u64| {
+            let id = CellId { task: "given".into(), variant: name.into(), rank, seed: *seed };
+            let plan = CellPlan {
+                suite: "given".into(),
+                data: None,
+                task: "given".into(),
+                given: None,
+                model: shape.clone(),
+                start_from: None,
+                targets: targets.clone(),
+                modules: Modules::default(),
+                preset: name.into(),
+                variant: spec.clone(),
+                train: train.clone(),
+                readouts: Vec::new(),
+                seeds: Seeds::all(*seed),
+            };
+            let cell = Cell { id, plan, diff: serde_json::Value::Null };
+            Member { cell, steps: 1_000_000, active: true, failure: None, kept: None }
+        };
+        stacks.push(Stack::new(seeds.iter().map(member).collect(), plan));
+    }
+    let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
+    let sizes = stacks.iter().map(|stack| stack.members.len()).collect();
+    let mut cohort = Cohort::new(network, stacks, 1, adam);
+    let batch = |number: u64| {
+        let draws = stream::uniform(&mut stream::generator(number, Stream::Data, "ids"), rows * (seq + 2), 1.0);
+        let part = |at: usize| (draws[at] + 1.0) / 2.0;
+        let vocabulary = config.vocab_size() as f64;
+        let lengths: Vec<usize> =
+            (0..rows).map(|row| if row == 0 { seq } else { seq - (part(row) * seq as f64 / 2.0) as usize }).collect();
+        let ids = (0..rows * seq).map(|cell| {
+            if cell % seq < lengths[cell / seq] { 5 + (part(2 * rows + cell) * (vocabulary - 6.0)) as u32 } else { 1 }
+        });
+        Batch {
+            rows,
+            seq,
+            ids: ids.collect(),
+            types: vec![0; rows * seq],
+            targets: Vec::new(),
+            labels: (0..rows).map(|row| f32::from(u8::from(part(rows + row) > 0.5))).collect(),
+            weights: vec![1.0; rows],
+            lengths,
+        }
+    };
+    let objective = Objective::Classification { labels: vec!["no".into(), "yes".into()] };
+    let lesson = Given { batches: (0..4).map(batch).collect(), stacks: sizes, objective };
+    let warm = count("warm", 6);
+    let mut losses = Vec::new();
+    for _ in 0..warm {
+        losses.push(cohort.advance(&lesson).runs[0].entry.task_loss);
+    }
+    kernels::memory::reset_peak(&named.device);
+    let mut each = Vec::new();
+    // Steps are timed in groups that end with a read, as the training loop has them on a device.
+    let group = count("group", if kernels::ops::writes_in_place(&named.device) { 8 } else { 1 });
+    while each.len() * group < steps {
+        let clock = Instant::now();
+        for _ in 0..group {
+            cohort.enqueue(&lesson);
+        }
+        let enqueued = clock.elapsed().as_secs_f64();
+        let reports = cohort.flush();
+        losses.push(reports[group - 1].runs[0].entry.task_loss);
+        each.push((clock.elapsed().as_secs_f64() * 1e3 / group as f64, enqueued * 1e3 / group as f64));
+    }
+    let mut times: Vec<f64> = each.iter().map(|(total, _)| *total).collect();
+    times.sort_by(f64::total_cmp);
+    let mut hosts: Vec<f64> = each.iter().map(|(_, host)| *host).collect();
+    hosts.sort_by(f64::total_cmp);
+    let memory = kernels::memory::usage(&named.device);
+    let finite = losses.iter().all(|loss| loss.is_finite());
+    println!(
+        "{}",
+        serde_json::json!({
+            "system": "lora_lab", "shape": shape, "device": named.name, "base": text("base", "f32"), "batch": rows, "seq": seq,
+            "runs": runs, "variants": text("variants", "lora"), "rank": rank, "targets": text("targets", "query,value"),
+            "dropout": dropout, "median_ms": times[times.len() / 2], "min_ms": times[0], "host_ms": hosts[hosts.len() / 2],
+            "first_ms": each[0].0, "last_ms": each[each.len() - 1].0,
+            "peak_bytes": memory.map(|memory| memory.peak), "now_bytes": memory.map(|memory| memory.now),
+            "finite": finite, "loss": losses[losses.len() - 1],
+        })
+    );
+}
