@@ -1,19 +1,50 @@
-//! Kernels for the CPU.
+//! Kernels for the CPU: plain loops over slices, compiled for the widest vectors a machine has and shared among its cores.
+//!
+//! f32 and f64 compute in their own width, halves in f32. Where a tensor has no other owner, an operation writes over it.
 
-use burn::backend::{
-    Backend, Flex,
-    ops::{ActivationOps, FloatTensorOps},
-    tensor::{FloatTensor, IntTensor},
+use burn::{
+    backend::{
+        Flex,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::DType,
 };
 
 use crate::kernel::{Adam, Drop, Kernels, Normed};
 
+mod adamw;
+mod attention;
+mod dropout;
+mod gelu;
+mod norm;
+mod product;
+mod real;
+mod storage;
+mod tasks;
+
+use storage::{cast, width};
+
+/// An expression with `T` the number that an operation on tensors of a width computes with.
+macro_rules! with_real {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        if width($dtype) == DType::F64 {
+            type $T = f64;
+            $body
+        } else {
+            type $T = f32;
+            $body
+        }
+    };
+}
+
 impl Kernels for Flex {
-    type Attended = ();
+    type Attended = attention::Attended;
 
     fn dropout(x: FloatTensor<Self>, drop: Drop<Self>) -> FloatTensor<Self> {
-        todo!()
+        let dtype = x.dtype();
+        cast(with_real!(dtype, T => dropout::dropout::<T>(x, &drop)), dtype)
     }
+
     fn norm(
         x: FloatTensor<Self>,
         residual: Option<FloatTensor<Self>>,
@@ -22,22 +53,31 @@ impl Kernels for Flex {
         epsilon: f64,
         drop: Option<Drop<Self>>,
     ) -> Normed<Self> {
-        todo!()
+        let dtype = x.dtype();
+        let normed = with_real!(dtype, T => norm::norm::<T>(x, residual, gamma, beta, epsilon, drop));
+        Normed { y: cast(normed.y, dtype), z: cast(normed.z, dtype), ..normed }
     }
+
     fn norm_backward(
         dy: FloatTensor<Self>,
         z: FloatTensor<Self>,
         statistics: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        todo!()
+        let dtype = dy.dtype();
+        cast(with_real!(dtype, T => norm::norm_backward::<T>(dy, z, statistics, gamma)), dtype)
     }
+
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        todo!()
+        let dtype = x.dtype();
+        cast(with_real!(dtype, T => gelu::gelu::<T>(x)), dtype)
     }
+
     fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
-        todo!()
+        let dtype = dy.dtype();
+        cast(with_real!(dtype, T => gelu::gelu_backward::<T>(x, dy)), dtype)
     }
+
     fn attend(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -47,12 +87,26 @@ impl Kernels for Flex {
         scale: f64,
         drop: Option<Drop<Self>>,
         keeps: bool,
-    ) -> (FloatTensor<Self>, Option<()>) {
-        todo!()
+    ) -> (FloatTensor<Self>, Option<attention::Attended>) {
+        let dtype = q.dtype();
+        let (y, kept) = with_real!(dtype, T => attention::attend::<T>(q, k, v, bias, heads, scale, drop, keeps));
+        (cast(y, dtype), kept)
     }
-    fn attend_backward(dy: FloatTensor<Self>, kept: ()) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        todo!()
+
+    fn attend_backward(
+        dy: FloatTensor<Self>,
+        kept: attention::Attended,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let dtype = dy.dtype();
+        let (dq, dk, dv) = with_real!(dtype, T => attention::attend_backward::<T>(dy, kept));
+        (cast(dq, dtype), cast(dk, dtype), cast(dv, dtype))
     }
+
+    fn add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = c.dtype();
+        cast(with_real!(dtype, T => product::add_product::<T>(c, x, y)), dtype)
+    }
+
     fn adamw(
         value: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -63,6 +117,8 @@ impl Kernels for Flex {
         clip: FloatTensor<Self>,
         adam: Adam,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        todo!()
+        with_real!(value.dtype(), T => {
+            adamw::adamw::<T>(value, first, second, gradient, segment, coefficients, clip, adam)
+        })
     }
 }

@@ -1,0 +1,65 @@
+//! `x·Φ(x)` and its gradient.
+
+use burn_flex::FlexTensor;
+use pulp::{Simd, WithSimd};
+
+use super::{
+    real::Real,
+    storage::{dense, values, whole},
+    tasks::{lines_per_task, run_all},
+};
+
+/// `x·Φ(x)` in place.
+struct Forward<'a, T>(&'a mut [T]);
+
+impl<T: Real> WithSimd for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for x in self.0 {
+            *x = *x * x.normal().0;
+        }
+    }
+}
+
+/// `dy·(Φ(x) + x·φ(x))` over `dy`.
+struct Backward<'a, T> {
+    dy: &'a mut [T],
+    x: &'a [T],
+}
+
+impl<T: Real> WithSimd for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // 1/√(2π)
+        let peak = T::of(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2 / 2.0);
+        for (dy, x) in self.dy.iter_mut().zip(self.x) {
+            let (phi, density) = x.normal();
+            *dy = *dy * (*x * peak).mul_add(density, phi);
+        }
+    }
+}
+
+/// What a value costs beside one of a cheap loop.
+const COST: usize = 4;
+
+/// See [`Kernels::exact_gelu`](crate::kernel::Kernels::exact_gelu), in the width of `T`.
+pub(super) fn gelu<T: Real>(x: FlexTensor) -> FlexTensor {
+    let mut y = whole::<T>(x);
+    let values = y.storage_mut::<T>();
+    let part = lines_per_task(values.len(), COST);
+    run_all(values.chunks_mut(part).map(Forward).collect());
+    y
+}
+
+/// See [`Kernels::exact_gelu_backward`](crate::kernel::Kernels::exact_gelu_backward), in the width of `T`.
+pub(super) fn gelu_backward<T: Real>(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
+    let (x, mut dy) = (dense::<T>(x), whole::<T>(dy));
+    let x = values::<T>(&x);
+    let part = lines_per_task(x.len(), COST);
+    run_all(dy.storage_mut::<T>().chunks_mut(part).zip(x.chunks(part)).map(|(dy, x)| Backward { dy, x }).collect());
+    dy
+}

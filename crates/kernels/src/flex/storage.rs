@@ -1,0 +1,60 @@
+//! From tensors to slices and back.
+
+use burn::{
+    backend::Flex,
+    backend::ops::FloatTensorOps,
+    tensor::{Bytes, DType, FloatDType, Shape},
+};
+use burn_flex::{FlexTensor, Layout};
+
+use super::real::Real;
+
+/// The width an operation on tensors of `dtype` computes in.
+pub(super) fn width(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// A tensor in the width of `T`, without gaps.
+pub(super) fn dense<T: Real>(tensor: FlexTensor) -> FlexTensor {
+    let tensor = cast(tensor, T::dtype());
+    if tensor.as_slice::<T>().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+/// The values of a [`dense`] tensor.
+pub(super) fn values<T: Real>(tensor: &FlexTensor) -> &[T] {
+    tensor.as_slice().unwrap_or_else(|| unreachable!("a dense tensor has no gaps"))
+}
+
+/// A tensor in the width of `T` whose storage holds its values in order and nothing else. Its
+/// [`storage_mut`](FlexTensor::storage_mut) copies only what somebody else still sees.
+pub(super) fn whole<T: Real>(tensor: FlexTensor) -> FlexTensor {
+    let tensor = cast(tensor, T::dtype());
+    let len = tensor.layout().num_elements();
+    if tensor.layout().contiguous_offsets() == Some((0, len)) && tensor.storage::<T>().len() == len {
+        tensor
+    } else if tensor.is_contiguous() {
+        fresh(values::<T>(&tensor).to_vec(), tensor.layout().shape().clone())
+    } else {
+        tensor.to_contiguous()
+    }
+}
+
+/// A tensor of these values.
+pub(super) fn fresh<T: Real>(values: Vec<T>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), T::dtype())
+}
+
+/// `tensor` in another width, or as it is.
+pub(super) fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+    if tensor.dtype() == dtype {
+        return tensor;
+    }
+    let to = match dtype {
+        DType::F64 => FloatDType::F64,
+        DType::F32 => FloatDType::F32,
+        DType::F16 => FloatDType::F16,
+        DType::BF16 => FloatDType::BF16,
+        other => unreachable!("{other:?} is no float that kernels know"),
+    };
+    Flex::float_cast(tensor, to)
+}

@@ -1,0 +1,24 @@
+//! Work shared among cores.
+
+use pulp::{Arch, WithSimd};
+use rayon::prelude::*;
+
+/// Values below which a task is not worth handing to another core.
+const GRAIN: usize = 16 * 1024;
+
+/// How many of `lines` lines make one task, where a line costs about as much as `cost` values of a cheap loop.
+pub(super) fn lines_per_task(lines: usize, cost: usize) -> usize {
+    // A few tasks for each core, so that one that is held up does not hold up all.
+    let tasks = (lines * cost / GRAIN).min(4 * rayon::current_num_threads()).max(1);
+    lines.div_ceil(tasks).max(1)
+}
+
+/// Runs every kernel, compiled for the widest vectors this machine has.
+pub(super) fn run_all<K: WithSimd<Output = ()> + Send>(kernels: Vec<K>) {
+    let arch = Arch::new();
+    if kernels.len() <= 1 {
+        kernels.into_iter().for_each(|kernel| arch.dispatch(kernel));
+    } else {
+        kernels.into_par_iter().for_each(|kernel| arch.dispatch(kernel));
+    }
+}

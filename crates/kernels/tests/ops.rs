@@ -1,0 +1,453 @@
+//! Every operation and its gradient against the composed form and against finite differences.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use kernels::{
+    bits,
+    ops::{self, Adam, Dropout, Flat, composed},
+};
+
+/// Numbers in `[-1, 1)`, the same for the same seed.
+fn random<const D: usize>(seed: u64, shape: [usize; D], dtype: DType) -> Tensor<D> {
+    let values: Vec<f64> = (0..shape.iter().product::<usize>())
+        .map(|index| (bits::fold(seed, index as u64) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0)
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape).convert_dtype(dtype), (&device(), dtype))
+}
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+fn read<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
+    tensor.to_data().convert::<f64>().try_to_vec().expect("f64 data reads as f64")
+}
+
+/// Asserts that two tensors differ by at most `tolerance` of the largest value.
+fn near<const D: usize>(what: &str, got: &Tensor<D>, expected: &Tensor<D>, tolerance: f64) {
+    assert_eq!(got.dims(), expected.dims(), "{what}");
+    assert_eq!(got.dtype(), expected.dtype(), "{what}");
+    let (got, expected) = (read(got), read(expected));
+    let scale = expected.iter().fold(1e-3, |top: f64, value| top.max(value.abs()));
+    for (index, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        assert!(
+            (got - expected).abs() <= tolerance * scale,
+            "{what}: {got} instead of {expected} at {index}, largest {scale}"
+        );
+    }
+}
+
+/// What is asked of two orders of the same sums, relative to the largest value: a few hundred roundings in a row.
+fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 1e-12,
+        DType::F32 => 3e-6,
+        DType::F16 => 4e-3,
+        _ => 3e-2,
+    }
+}
+
+/// Which inputs are tracked.
+type Tracked<const N: usize> = [bool; N];
+
+/// An operation's value and the gradients of its tracked inputs, for a fixed gradient of the value.
+fn differentiate<const N: usize>(
+    inputs: &[Tensor<3>; N],
+    tracked: Tracked<N>,
+    op: &dyn Fn([Tensor<3>; N]) -> Tensor<3>,
+) -> (Tensor<3>, [Option<Tensor<3>>; N]) {
+    let leaves: [Tensor<3>; N] = std::array::from_fn(|i| {
+        let leaf = inputs[i].clone().detach();
+        if tracked[i] { leaf.require_grad() } else { leaf }
+    });
+    let y = op(leaves.clone());
+    if !tracked.contains(&true) {
+        return (y, [const { None }; N]);
+    }
+    let dy = random(99, y.dims(), y.dtype());
+    let grads = (y.clone() * dy).sum().backward();
+    (y.inner(), std::array::from_fn(|i| if tracked[i] { leaves[i].grad(&grads) } else { None }))
+}
+
+/// Holds an operation against its composed form.
+fn agree<const N: usize>(
+    what: &str,
+    inputs: &[Tensor<3>; N],
+    tracked: Tracked<N>,
+    fused: &dyn Fn([Tensor<3>; N]) -> Tensor<3>,
+    composed: &dyn Fn([Tensor<3>; N]) -> Tensor<3>,
+) {
+    let what = format!("{what}, {:?}, tracked {tracked:?}", inputs[0].dtype());
+    let tolerance = tolerance(inputs[0].dtype());
+    let (y, gradients) = differentiate(inputs, tracked, fused);
+    let (expected, expected_gradients) = differentiate(inputs, tracked, composed);
+    near(&what, &y, &expected, tolerance);
+    for (index, (got, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
+        match (got, expected) {
+            (Some(got), Some(expected)) => near(&format!("{what}, gradient {index}"), got, expected, tolerance),
+            (None, None) => {}
+            _ => panic!("{what}: one of the forms has no gradient {index}"),
+        }
+    }
+}
+
+/// Holds an operation's gradients in f64 against central differences.
+fn differences<const N: usize>(what: &str, inputs: &[Tensor<3>; N], op: &dyn Fn([Tensor<3>; N]) -> Tensor<3>) {
+    const STEP: f64 = 1e-5;
+    let (y, gradients) = differentiate(inputs, [true; N], op);
+    let dy = random(99, y.dims(), y.dtype()).inner();
+    for (index, gradient) in gradients.iter().enumerate() {
+        let gradient = read(gradient.as_ref().expect("every input is tracked"));
+        let direction = random(100 + index as u64, inputs[index].dims(), DType::F64);
+        let at = |step: f64| {
+            let mut moved = inputs.clone();
+            moved[index] = moved[index].clone() + direction.clone() * step;
+            read(&(op(moved).inner() * dy.clone()).sum())[0]
+        };
+        let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+        let expected: f64 = gradient.iter().zip(read(&direction)).map(|(g, d)| g * d).sum();
+        // The third derivatives times the step's square, and rounding over the step.
+        assert!(
+            (slope - expected).abs() <= 2e-8 * (1.0 + slope.abs()),
+            "{what}, {index}: {expected} instead of {slope}"
+        );
+    }
+}
+
+/// A pass's keys and a place.
+fn drop(runs: &[u64], p: f64) -> Option<Dropout> {
+    let keys: Vec<u64> = runs.iter().map(|run| bits::run_key(*run, 5, 0)).collect();
+    Dropout::at(Some(&ops::keys(&keys, &Device::flex())), bits::site("layer.3.output"), p)
+}
+
+/// The same values with their axes the other way round in memory.
+fn turned<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let last = D - 1;
+    let turned = x.swap_dims(0, last);
+    let data = turned.to_data();
+    Tensor::from_data(data, (&device(), turned.dtype())).swap_dims(0, last)
+}
+
+const WIDTHS: [DType; 2] = [DType::F64, DType::F32];
+const EVERY_WIDTH: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
+
+#[test]
+fn dropout_is_the_mask_of_the_host() {
+    for dtype in EVERY_WIDTH {
+        for (rows, positions, features) in [(4, 3, 8), (2, 5, 7), (6, 1, 1), (64, 64, 33)] {
+            let x = random(1, [rows, positions, features], dtype);
+            for (runs, p) in [(vec![1], 0.1), (vec![1, 2], 0.5)] {
+                let drop = drop(&runs, p);
+                agree("dropout", &[x.clone()], [true], &|[x]| ops::dropout(x, drop.clone()), &|[x]| {
+                    composed::dropout(x, drop.as_ref().expect("p is above 0"))
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn dropped_values_are_the_same_ones_whatever_is_beside_them() {
+    let x = Tensor::ones([6, 5, 9], (&Device::flex(), DType::F32));
+    let together = ops::dropout(x.clone(), drop(&[7, 8, 9], 0.3));
+    for (run, key) in [7, 8, 9].into_iter().enumerate() {
+        let rows = together.clone().slice([2 * run..2 * run + 2]);
+        let alone = ops::dropout(x.clone().slice([0..2]), drop(&[key], 0.3));
+        assert_eq!(read(&rows), read(&alone), "run {run}");
+        let unpadded = ops::dropout(x.clone().slice([0..2, 0..3, 0..6]), drop(&[key], 0.3));
+        assert_eq!(read(&rows.slice([0..2, 0..3, 0..6])), read(&unpadded), "run {run}");
+    }
+    let kept = read(&together).into_iter().filter(|value| *value > 0.0).collect::<Vec<_>>();
+    assert!(kept.iter().all(|value| (value - 1.0 / 0.7).abs() < 1e-6));
+    // 270 draws at 0.7: six standard deviations.
+    assert!((kept.len() as f64 - 189.0).abs() < 45.0, "{} of 270 are kept", kept.len());
+}
+
+#[test]
+fn a_norm_agrees_with_its_composed_form() {
+    for dtype in WIDTHS {
+        for shape in [[2, 3, 16], [4, 5, 7], [2, 1, 1], [6, 33, 130]] {
+            let [rows, seq, d] = shape;
+            let inputs = [random(1, shape, dtype) * 3.0 + 1.0, random(2, shape, dtype)];
+            let (gamma, beta) = (random(3, [d], dtype), random(4, [d], dtype));
+            // With one feature the norm is constant and its gradient what rounding leaves.
+            let epsilon = if d == 1 { 1.0 } else { 1e-5 };
+            for drop in [None, drop(&[1, 2], 0.2)] {
+                let what = format!("norm of {rows}x{seq}x{d}, dropout {}", drop.is_some());
+                for turn in [false, true] {
+                    let inputs = if turn { inputs.clone().map(turned) } else { inputs.clone() };
+                    for tracked in [[true, true], [true, false], [false, true], [false, false]] {
+                        agree(
+                            &what,
+                            &inputs,
+                            tracked,
+                            &|[x, r]| ops::add_norm(x, Some(r), gamma.clone(), beta.clone(), epsilon, drop.clone()),
+                            &|[x, r]| {
+                                composed::add_norm(x, Some(r), gamma.clone(), beta.clone(), epsilon, drop.as_ref())
+                            },
+                        );
+                    }
+                    agree(
+                        &what,
+                        &[inputs[0].clone()],
+                        [true],
+                        &|[x]| ops::add_norm(x, None, gamma.clone(), beta.clone(), epsilon, drop.clone()),
+                        &|[x]| composed::add_norm(x, None, gamma.clone(), beta.clone(), epsilon, drop.as_ref()),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_norm_leaves_its_operands_as_they_were() {
+    let (x, r) = (random(1, [2, 3, 8], DType::F32).inner(), random(2, [2, 3, 8], DType::F32).inner());
+    let (before, gamma) = (read(&x), Tensor::ones([8], (&Device::flex(), DType::F32)));
+    let y = ops::add_norm(x.clone(), Some(r), gamma.clone(), gamma.clone(), 1e-5, drop(&[1], 0.5));
+    assert_eq!(read(&x), before);
+    // A part of a larger tensor, whose neighbours must stay too.
+    let part = x.clone().slice([1..2]);
+    let _ = ops::add_norm(part, None, gamma.clone(), gamma, 1e-5, drop(&[1], 0.5));
+    let _ = ops::gelu(x.clone().slice([0..1]));
+    assert_eq!(read(&x), before);
+    assert_eq!(y.dims(), [2, 3, 8]);
+}
+
+#[test]
+fn gelu_agrees_with_its_composed_form() {
+    for dtype in WIDTHS {
+        for shape in [[2, 3, 16], [3, 5, 7], [1, 1, 1], [16, 33, 130]] {
+            let x = random(1, shape, dtype) * 6.0;
+            for x in [x.clone(), turned(x)] {
+                agree("gelu", &[x], [true], &|[x]| ops::gelu(x), &|[x]| composed::gelu(x));
+            }
+        }
+    }
+}
+
+/// A mask that hides keys from every query.
+fn padding(rows: usize, seq: usize, dtype: DType) -> Tensor<4> {
+    let values: Vec<f64> = (0..rows * seq).map(|i| if i % seq > seq / 2 + i / seq % 2 { -1e4 } else { 0.0 }).collect();
+    Tensor::from_data(TensorData::new(values, [rows, 1, 1, seq]).convert_dtype(dtype), (&device(), dtype))
+}
+
+/// A mask that hides what comes later, one for all rows, spread over them without a copy.
+fn causal(rows: usize, seq: usize, dtype: DType) -> Tensor<4> {
+    let values: Vec<f64> = (0..seq * seq).map(|i| if i % seq > i / seq { -1e4 } else { 0.0 }).collect();
+    let mask = TensorData::new(values, [1, 1, seq, seq]).convert_dtype(dtype);
+    Tensor::<4>::from_data(mask, (&device(), dtype)).expand([rows, 1, seq, seq])
+}
+
+#[test]
+fn attention_agrees_with_its_composed_form() {
+    for dtype in WIDTHS {
+        for (rows, seq, heads, d_head) in [(2, 8, 2, 16), (4, 5, 3, 7), (2, 1, 1, 1), (4, 33, 2, 17), (8, 64, 4, 32)] {
+            let inputs: [Tensor<3>; 3] =
+                std::array::from_fn(|i| random(i as u64, [rows, seq, heads * d_head], dtype) * 2.0);
+            let scale = 1.0 / (d_head as f64).sqrt();
+            for drop in [None, drop(&[1, 2], 0.2)] {
+                for (mask, bias) in [("padding", padding(rows, seq, dtype)), ("causal", causal(rows, seq, dtype))] {
+                    let what =
+                        format!("attention of {rows}x{seq}x{heads}x{d_head}, {mask}, dropout {}", drop.is_some());
+                    for tracked in [[true; 3], [true, false, false], [false, false, true], [false; 3]] {
+                        for turn in [false, true] {
+                            let inputs = if turn { inputs.clone().map(turned) } else { inputs.clone() };
+                            agree(
+                                &what,
+                                &inputs,
+                                tracked,
+                                &|[q, k, v]| ops::attention(q, k, v, bias.clone(), heads, scale, drop.clone()),
+                                &|[q, k, v]| composed::attention(q, k, v, bias.clone(), heads, scale, drop.as_ref()),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_product_is_added_as_in_its_composed_form() {
+    for dtype in WIDTHS {
+        for (runs, n, k, m) in [(1, 64, 8, 32), (3, 5, 2, 7), (2, 1, 1, 1), (2, 33, 19, 48), (1, 6, 300, 16)] {
+            let inputs =
+                [random(1, [runs, n, m], dtype), random(2, [runs, n, k], dtype), random(3, [runs, k, m], dtype)];
+            for turn in [false, true] {
+                let inputs = if turn { inputs.clone().map(turned) } else { inputs.clone() };
+                for tracked in [
+                    [true, true, true],
+                    [true, true, false],
+                    [true, false, true],
+                    [false, true, false],
+                    [true, false, false],
+                    [false; 3],
+                ] {
+                    agree(
+                        &format!("{runs} runs of {n}x{k}x{m}"),
+                        &inputs,
+                        tracked,
+                        &|[c, x, y]| ops::add_product(c, x, y),
+                        &|[c, x, y]| c + x.matmul(y),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn halves_agree_with_f32() {
+    for dtype in [DType::F16, DType::BF16] {
+        let shape = [4, 6, 8];
+        let inputs: [Tensor<3>; 3] = std::array::from_fn(|i| random(i as u64, shape, dtype));
+        let widen = |x: Tensor<3>| x.cast(DType::F32);
+        let (gamma, beta) = (random(4, [8], dtype), random(5, [8], dtype));
+        let (wide_gamma, wide_beta) = (gamma.clone().cast(DType::F32), beta.clone().cast(DType::F32));
+        agree(
+            "norm",
+            &[inputs[0].clone(), inputs[1].clone()],
+            [true; 2],
+            &|[x, r]| ops::add_norm(x, Some(r), gamma.clone(), beta.clone(), 1e-5, drop(&[1], 0.2)),
+            &|[x, r]| {
+                let (x, r) = (widen(x), Some(widen(r)));
+                composed::add_norm(x, r, wide_gamma.clone(), wide_beta.clone(), 1e-5, drop(&[1], 0.2).as_ref())
+                    .cast(dtype)
+            },
+        );
+        agree("gelu", &[inputs[0].clone()], [true], &|[x]| ops::gelu(x), &|[x]| composed::gelu(widen(x)).cast(dtype));
+        agree(
+            "attention",
+            &inputs,
+            [true; 3],
+            &|[q, k, v]| ops::attention(q, k, v, causal(4, 6, dtype), 2, 0.5, drop(&[1], 0.2)),
+            &|[q, k, v]| {
+                let (q, k, v) = (widen(q), widen(k), widen(v));
+                composed::attention(q, k, v, causal(4, 6, DType::F32), 2, 0.5, drop(&[1], 0.2).as_ref()).cast(dtype)
+            },
+        );
+    }
+}
+
+#[test]
+fn gradients_are_the_slopes() {
+    let [x, r, v]: [Tensor<3>; 3] = std::array::from_fn(|i| random(i as u64, [2, 5, 12], DType::F64) * 2.0);
+    let (gamma, beta) = (random(7, [12], DType::F64), random(8, [12], DType::F64));
+    for drop in [None, drop(&[3], 0.3)] {
+        differences("norm", &[x.clone(), r.clone()], &|[x, r]| {
+            ops::add_norm(x, Some(r), gamma.clone(), beta.clone(), 1e-5, drop.clone())
+        });
+        differences("attention", &[x.clone(), r.clone(), v.clone()], &|[q, k, v]| {
+            ops::attention(q, k, v, causal(2, 5, DType::F64), 3, 0.5, drop.clone())
+        });
+    }
+    differences("gelu", &[x], &|[x]| ops::gelu(x));
+    let [c, a, b] =
+        [random(1, [2, 4, 5], DType::F64), random(2, [2, 4, 3], DType::F64), random(3, [2, 3, 5], DType::F64)];
+    differences("added product", &[c, a, b], &|[c, x, y]| ops::add_product(c, x, y));
+}
+
+/// AdamW as its equations say, one value after another.
+#[derive(Clone, Debug, PartialEq)]
+struct Scalars {
+    value: Vec<f64>,
+    first: Vec<f64>,
+    second: Vec<f64>,
+}
+
+fn plain<const D: usize>(values: &[f64], shape: [usize; D], dtype: DType) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape).convert_dtype(dtype), (&Device::flex(), dtype))
+}
+
+#[test]
+fn an_update_is_adams() {
+    let (runs, n, segments) = (6, 1000, 4);
+    let adam = Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-8 };
+    // Stretches of unequal lengths, and one segment in two places.
+    let segment: Vec<i64> = (0..n).map(|i| [0, 1, 2, 0, 3][(i / 7 * i / 900) % 5]).collect();
+    for dtype in WIDTHS {
+        let draw = |seed| read(&random(seed, [runs, n], dtype));
+        let mut expected =
+            Scalars { value: draw(1), first: draw(2), second: draw(3).iter().map(|v| v.abs()).collect() };
+        let flat = |s: &Scalars| Flat {
+            value: plain(&s.value, [runs, n], dtype),
+            first: plain(&s.first, [runs, n], dtype),
+            second: plain(&s.second, [runs, n], dtype),
+        };
+        let (mut fused, mut shared, mut composed) = (flat(&expected), flat(&expected), flat(&expected));
+        for step in 1..=3 {
+            let mut gradient = draw(10 + step);
+            let clip = [1.0, 0.5, -1.0, f64::NAN, f64::INFINITY, 0.0];
+            let mut coefficients = vec![0.0; runs * segments * 4];
+            for (index, of_segment) in coefficients.chunks_exact_mut(4).enumerate() {
+                let rate = 1e-2 * (1 + index % 3) as f64;
+                // Segment 2 of every run and segment 0 of run 1 stand still.
+                let updated = index % segments != 2 && index != segments;
+                let t = step as i32;
+                let root = 1.0 / (1.0 - adam.beta2.powi(t)).sqrt();
+                of_segment.copy_from_slice(&[
+                    rate / (1.0 - adam.beta1.powi(t)),
+                    root,
+                    1.0 - rate * 0.1,
+                    f64::from(u8::from(updated)),
+                ]);
+            }
+            for (index, gradient) in gradient.iter_mut().enumerate() {
+                if segment[index % n] == 2 || index / n == 3 {
+                    *gradient = f64::NAN;
+                }
+            }
+            for index in 0..runs * n {
+                let run = index / n;
+                let [rate, root, keep, updated] =
+                    std::array::from_fn(|i| coefficients[(run * segments + segment[index % n] as usize) * 4 + i]);
+                if updated == 0.0 || clip[run].is_nan() || clip[run] < 0.0 || clip[run].is_infinite() {
+                    continue;
+                }
+                let g = clip[run] * gradient[index];
+                expected.first[index] = adam.beta1 * expected.first[index] + (1.0 - adam.beta1) * g;
+                expected.second[index] = adam.beta2 * expected.second[index] + (1.0 - adam.beta2) * g * g;
+                let denominator = root * expected.second[index].sqrt() + adam.epsilon;
+                expected.value[index] = keep * expected.value[index] - rate * expected.first[index] / denominator;
+            }
+            let update = |flat, update: fn(_, _, _, _, _, _) -> Flat| {
+                let segment: Tensor<1, Int> =
+                    Tensor::from_data(TensorData::new(segment.clone(), [n]), (&Device::flex(), DType::I64));
+                let gradient = plain(&gradient, [runs, n], dtype);
+                let coefficients = plain(&coefficients, [runs, segments, 4], dtype);
+                update(flat, gradient, segment, coefficients, plain(&clip, [runs], dtype), adam)
+            };
+            fused = update(fused, ops::adamw);
+            // Somebody else still sees the old tensors.
+            let old = shared.clone();
+            let before = read(&old.value);
+            shared = update(shared, ops::adamw);
+            assert_eq!(read(&old.value), before);
+            composed = update(composed, composed::adamw);
+        }
+        let wanted = flat(&expected);
+        for (what, got) in [("fused", fused), ("shared", shared), ("composed", composed)] {
+            near(&format!("{what} value"), &got.value, &wanted.value, tolerance(dtype));
+            near(&format!("{what} first"), &got.first, &wanted.first, tolerance(dtype));
+            near(&format!("{what} second"), &got.second, &wanted.second, tolerance(dtype));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_in_its_row() {
+    let mut values = read(&random(1, [2, 4, 8], DType::F32));
+    values[5] = f64::NAN;
+    let x: Tensor<3> = plain(&values, [2, 4, 8], DType::F32);
+    let gamma: Tensor<1> = Tensor::ones([8], (&Device::flex(), DType::F32));
+    let bias = Tensor::zeros([2, 1, 1, 4], (&Device::flex(), DType::F32));
+    for (what, y, within) in [
+        ("norm", ops::add_norm(x.clone(), None, gamma.clone(), gamma, 1e-5, None), 8),
+        ("gelu", ops::gelu(x.clone()), 1),
+        ("attention", ops::attention(x.clone(), x.clone(), x, bias, 2, 0.5, None), 32),
+    ] {
+        let y = read(&y);
+        assert!(y[5].is_nan(), "{what} hides what is not a number");
+        assert!(y[5 - 5 % within + within..].iter().all(|value| value.is_finite()), "{what} spreads it");
+    }
+}
