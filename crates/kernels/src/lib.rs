@@ -13,6 +13,10 @@
 //!
 //! Every operation here has a composed form out of differentiable Burn operations, [`ops::composed`], and is held against it in tests.
 #![warn(missing_docs)]
+#![cfg_attr(
+    feature = "tch",
+    expect(deprecated, reason = "Burn plans to drop LibTorch; for its card it is the fastest way so far")
+)]
 
 pub mod bits;
 mod flex;
