@@ -1,31 +1,49 @@
 //! Steps that a device records once and replays.
 //!
 //! What is recorded is a sequence of kernels over fixed storage: a replay reads and writes what the recording did. Nothing may be uploaded
-//! or read back in between; numbers that change are written into their places beforehand ([`assign`](crate::ops::assign)).
+//! or read back in between; numbers that change are written into their places beforehand ([`assign`](crate::ops::assign)). The work must
+//! have run once before, so that kernels are compiled and chosen.
 
 use burn::tensor::Device;
 
 /// A recorded sequence of kernels.
 #[derive(Debug)]
 pub struct Graph {
+    #[cfg(feature = "tch")]
+    inner: crate::libtorch::Graph,
+    #[cfg(not(feature = "tch"))]
     never: std::convert::Infallible,
 }
 
 impl Graph {
     /// Whether a device records.
     pub fn is_supported(device: &Device) -> bool {
-        let _ = device;
-        false
+        crate::ops::cuda_index(device).is_some()
     }
 
-    /// Records what `work` enqueues on `device`, without running it.
-    pub fn record(device: &Device, work: impl FnOnce()) -> Self {
-        let _ = (device, work);
-        unreachable!("`{device:?}` does not record; `is_supported` says so")
+    /// Records what `work` enqueues on `device`, without running it. A graph shares the memory of its intermediate values with the one it
+    /// comes `after`: the two never run at once. Fails where something in `work` cannot be recorded, with the reason.
+    #[cfg(feature = "tch")]
+    pub fn record<R>(device: &Device, after: Option<&Self>, work: impl FnOnce() -> R) -> Result<(Self, R), String> {
+        let index = crate::ops::cuda_index(device).ok_or_else(|| format!("{device:?} does not record"))?;
+        let pool = after.map(|graph| graph.inner.pool());
+        let (inner, given) =
+            crate::libtorch::Graph::capture(index, pool, work).map_err(|error| error.to_string())?;
+        Ok((Self { inner }, given))
+    }
+
+    /// Records what `work` enqueues on `device`: no backend of this build does.
+    #[cfg(not(feature = "tch"))]
+    pub fn record<R>(device: &Device, after: Option<&Self>, work: impl FnOnce() -> R) -> Result<(Self, R), String> {
+        let _ = (after, work);
+        Err(format!("{device:?} does not record"))
     }
 
     /// Enqueues the sequence.
-    pub fn replay(&self) {
+    pub fn replay(&mut self) {
+        #[cfg(feature = "tch")]
+        self.inner.replay().unwrap_or_else(|error| panic!("LibTorch, replaying a step: {error}"));
+        #[cfg(not(feature = "tch"))]
         match self.never {}
     }
 }

@@ -290,6 +290,20 @@ fn attend_efficiently(
 impl Kernels for LibTorch {
     type Attended = Attended;
 
+    fn assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
+        target.tensor.shallow_clone().copy_(&source.tensor);
+        target
+    }
+
+    fn assign_ints(target: IntTensor<Self>, source: IntTensor<Self>) -> IntTensor<Self> {
+        target.tensor.shallow_clone().copy_(&source.tensor);
+        target
+    }
+
+    fn snapshot(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        fresh(x.tensor.copy())
+    }
+
     fn dropout(x: FloatTensor<Self>, drop: Drop<Self>) -> FloatTensor<Self> {
         let dropping = Dropping::of(&drop);
         if let Some(device) = cuda::device(&x.tensor)

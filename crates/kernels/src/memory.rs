@@ -2,24 +2,55 @@
 
 use burn::tensor::Device;
 
-/// Bytes in tensors, as the allocator counts them; its reserve is not in them.
+/// Bytes in tensors, as the allocator counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Now.
     pub now: u64,
     /// At most, since the last [`reset_peak`].
     pub peak: u64,
-    /// Held by the allocator, free parts included.
+    /// Taken from the card: in tensors, or kept for later ones.
     pub reserved: u64,
 }
 
 /// Memory of a device; none where its backend does not tell.
 pub fn usage(device: &Device) -> Option<Memory> {
-    let _ = device;
-    None
+    let index = crate::ops::cuda_index(device)?;
+    #[cfg(feature = "tch")]
+    return crate::libtorch::memory(index).ok().map(|memory| Memory {
+        now: memory.allocated.unsigned_abs(),
+        peak: memory.allocated_peak.unsigned_abs(),
+        reserved: memory.reserved.unsigned_abs(),
+    });
+    #[cfg(not(feature = "tch"))]
+    unreachable!("no backend of this build has device {index}")
+}
+
+/// Bytes of a device in all; none where its backend does not tell.
+pub fn total(device: &Device) -> Option<u64> {
+    let index = crate::ops::cuda_index(device)?;
+    #[cfg(feature = "tch")]
+    return crate::libtorch::cards().ok()?.into_iter().find(|card| card.index == index).map(|card| card.memory);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("no backend of this build has device {index}")
 }
 
 /// Starts the search for the peak anew.
 pub fn reset_peak(device: &Device) {
+    #[cfg(feature = "tch")]
+    if let Some(index) = crate::ops::cuda_index(device) {
+        let _ = crate::libtorch::reset_peak(index);
+    }
+    #[cfg(not(feature = "tch"))]
+    let _ = device;
+}
+
+/// Gives back to the card what no tensor holds.
+pub fn release(device: &Device) {
+    #[cfg(feature = "tch")]
+    if let Some(index) = crate::ops::cuda_index(device) {
+        let _ = crate::libtorch::empty_cache(index);
+    }
+    #[cfg(not(feature = "tch"))]
     let _ = device;
 }

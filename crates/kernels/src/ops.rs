@@ -154,6 +154,15 @@ pub fn snapshot<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Fused>::fused_snapshot(x.into_dispatch()))
 }
 
+/// The number of a CUDA device of LibTorch.
+pub(crate) fn cuda_index(device: &Device) -> Option<usize> {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "tch")]
+        DispatchDevice::LibTorch(burn_tch::LibTorchDevice::Cuda(index)) => Some(*index),
+        _ => None,
+    }
+}
+
 /// Whether tensors on `device` are written in place by [`assign`] and [`adamw`], so that steps can be enqueued ahead of the host.
 pub fn writes_in_place(device: &Device) -> bool {
     match device.clone().without_autodiff().as_dispatch() {

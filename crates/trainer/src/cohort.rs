@@ -75,6 +75,8 @@ pub struct Cohort {
     pending: Vec<Pending>,
     /// Recorded steps, by what they compute.
     recorded: HashMap<StepPlan, Recording>,
+    /// Why a step could not be recorded, if one could not.
+    pub refused: Option<String>,
 }
 
 /// A step as a device replays it.
@@ -83,7 +85,9 @@ enum Recording {
     /// Run once, step by step: kernels are chosen and compiled.
     Seen,
     /// Recorded, with its places for numbers and its results.
-    Ready(Graph, Entries, Tensor<1>),
+    Ready(Box<Graph>, Entries, Tensor<1>),
+    /// Not to be had; run step by step.
+    Refused,
 }
 
 /// A step that is done or under way on the device.
@@ -234,7 +238,7 @@ impl Stack {
 impl Cohort {
     /// A cohort at its start.
     pub fn new(network: Network, stacks: Vec<Stack>, accumulate: usize, adam: Adam) -> Self {
-        Self { network, stacks, step: 0, accumulate, adam, pending: Vec::new(), recorded: HashMap::new() }
+        Self { network, stacks, step: 0, accumulate, adam, pending: Vec::new(), recorded: HashMap::new(), refused: None }
     }
 
     fn place(&self) -> &Place {
@@ -399,29 +403,37 @@ impl Cohort {
         if !Graph::is_supported(&device) {
             return self.compute(lesson, &plan, &entries);
         }
-        match self.recorded.remove(&plan) {
-            None => {
-                let results = self.compute(lesson, &plan, &entries);
-                self.recorded.insert(plan, Recording::Seen);
-                results
-            }
+        let (results, recording) = match self.recorded.remove(&plan) {
+            None => (self.compute(lesson, &plan, &entries), Recording::Seen),
+            Some(Recording::Refused) => (self.compute(lesson, &plan, &entries), Recording::Refused),
             Some(Recording::Seen) => {
-                let mut results = None;
-                let graph = Graph::record(&device, || results = Some(self.compute(lesson, &plan, &entries)));
-                let results = results.unwrap_or_else(|| unreachable!("the step was just recorded"));
-                graph.replay();
-                let copy = ops::snapshot(results.clone());
-                self.recorded.insert(plan, Recording::Ready(graph, entries, results));
-                copy
+                let others = std::mem::take(&mut self.recorded);
+                let other = others.values().find_map(|recording| match recording {
+                    Recording::Ready(graph, ..) => Some(graph.as_ref()),
+                    Recording::Seen | Recording::Refused => None,
+                });
+                let recorded = Graph::record(&device, other, || self.compute(lesson, &plan, &entries));
+                self.recorded = others;
+                match recorded {
+                    Ok((mut graph, results)) => {
+                        graph.replay();
+                        let copy = ops::snapshot(results.clone());
+                        (copy, Recording::Ready(Box::new(graph), entries, results))
+                    }
+                    Err(reason) => {
+                        self.refused = Some(reason);
+                        (self.compute(lesson, &plan, &entries), Recording::Refused)
+                    }
+                }
             }
-            Some(Recording::Ready(graph, mut places, results)) => {
+            Some(Recording::Ready(mut graph, mut places, results)) => {
                 places.replace(entries);
                 graph.replay();
-                let copy = ops::snapshot(results.clone());
-                self.recorded.insert(plan, Recording::Ready(graph, places, results));
-                copy
+                (ops::snapshot(results.clone()), Recording::Ready(graph, places, results))
             }
-        }
+        };
+        self.recorded.insert(plan, recording);
+        results
     }
 
     /// Gradients by tensor, task losses and penalties of every stack, from all micro-batches.

@@ -66,7 +66,8 @@ impl Lookup {
 fn rows(table: Tensor<3>, ids: &Tensor<2, Int>) -> Tensor<2> {
     let [runs, vocabulary, width] = table.dims();
     let [all, seq] = ids.dims();
-    let offsets: Tensor<1, Int> = Tensor::arange(0..runs as i64, &ids.device()) * vocabulary as i64;
+    let start = Tensor::arange(0..runs as i64, &ids.device()).cast(ids.dtype());
+    let offsets: Tensor<1, Int> = start * vocabulary as i64;
     let shifted = ids.clone().reshape([runs, all / runs * seq]) + offsets.reshape([runs, 1]);
     table.reshape([runs * vocabulary, width]).select(0, shifted.reshape([all * seq]))
 }

@@ -9,7 +9,7 @@ use variants::{
     embedding::AdaptedEmbedding,
     host::{Place, values},
     norm::AdaptedNorm,
-    pass::{Active, Pass, StackPass},
+    pass::{Active, Pass},
     preset,
     role::Role,
     slot::{MapPlan, RunPlan, Slot, StackPlan, attach},
