@@ -18,9 +18,9 @@ mod libtorch {
         env::var_os(name).map(PathBuf::from)
     }
 
-    /// The first of `folders` that holds `file`; what to say where none does.
-    fn holding(file: &str, folders: &[PathBuf], way_out: &str) -> PathBuf {
-        folders.iter().find(|folder| folder.join(file).exists()).cloned().unwrap_or_else(|| {
+    /// The first of `folders` that holds `file`; a panic with the way out where none does.
+    fn holding<'a>(file: &str, folders: &'a [PathBuf], way_out: &str) -> &'a Path {
+        folders.iter().find(|folder| folder.join(file).exists()).unwrap_or_else(|| {
             let tried: Vec<_> = folders.iter().map(|folder| format!("\n  {}", folder.display())).collect();
             panic!("{file} was not found; looked in{}\n{way_out}", tried.concat())
         })
@@ -37,9 +37,10 @@ mod libtorch {
         let lib = variable("DEP_TCH_LIBTORCH_LIB")
             .unwrap_or_else(|| panic!("torch-sys names no folder of libraries: LibTorch is wanted on Linux or macOS"));
         let torch = lib.parent().map_or_else(|| lib.clone(), Path::to_path_buf);
+        let folders: Vec<_> = [variable("LIBTORCH_INCLUDE"), Some(torch.clone())].into_iter().flatten().collect();
         let include = holding(
             "include/ATen/Context.h",
-            &[variable("LIBTORCH_INCLUDE"), Some(torch.clone())].into_iter().flatten().collect::<Vec<_>>(),
+            &folders,
             "Set LIBTORCH to an unpacked LibTorch or torch wheel (the folder that holds lib and include), or \
              LIBTORCH_USE_PYTORCH=1 to take that of python3.",
         )
@@ -58,16 +59,22 @@ mod libtorch {
                 variable("CUDA_HOME").map(|home| home.join("include")),
                 Some(beside.join("cu13/include")),
                 Some(beside.join("cuda_runtime/include")),
+                Some(beside.join("cuda_nvcc/include")),
                 Some(PathBuf::from("/usr/local/cuda/include")),
             ];
-            let headers = holding(
-                "cuda_runtime_api.h",
-                &folders.into_iter().flatten().collect::<Vec<_>>(),
-                "This LibTorch has CUDA, and its headers need those of the CUDA runtime. They come with the CUDA toolkit (set \
-                 CUDA_HOME), and with the Python package nvidia-cuda-runtime (nvidia-cuda-runtime-cu12 for CUDA 12): unpack it \
-                 and set CUDA_INCLUDE to its folder include. A LibTorch without CUDA needs none of this.",
-            );
-            shim.define("KERNELS_CUDA", None).include(headers);
+            let folders: Vec<_> = folders.into_iter().flatten().collect();
+            shim.define("KERNELS_CUDA", None);
+            for header in ["cuda_runtime_api.h", "crt/host_defines.h"] {
+                shim.include(holding(
+                    header,
+                    &folders,
+                    "This LibTorch has CUDA, and its headers need those of the CUDA runtime. They come with the CUDA toolkit \
+                     (set CUDA_HOME), and with the Python packages nvidia-cuda-runtime and nvidia-cuda-crt of one version \
+                     (nvidia-cuda-runtime-cu12 and nvidia-cuda-nvcc-cu12 for CUDA 12): install them beside torch, or unpack \
+                     both into one folder and set CUDA_INCLUDE to the folder that holds cuda_runtime_api.h. A LibTorch \
+                     without CUDA needs none of this.",
+                ));
+            }
         }
         shim.compile("kernels_shim");
 

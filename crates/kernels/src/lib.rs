@@ -15,7 +15,7 @@
 #![warn(missing_docs)]
 #![cfg_attr(
     feature = "tch",
-    expect(deprecated, reason = "Burn plans to drop LibTorch; for its card it is the fastest way so far")
+    expect(deprecated, reason = "Burn means to drop LibTorch, the fastest backend measured on a card")
 )]
 
 pub mod bits;

@@ -9,6 +9,7 @@
 //! | `kernels.cu` | the kernels |
 //! | `shim.cpp` | LibTorch's and the driver's interfaces behind plain functions |
 //! | `ffi.rs` | those functions in safe Rust, and the only unsafe code of the workspace |
+//! | `device.rs` | versions and cards |
 //! | `cuda.rs` | launches |
 //! | `plain.rs` | the operations without kernels |
 
@@ -281,7 +282,10 @@ fn attend_efficiently(
     );
     let y = fresh(y.transpose(1, 2).reshape([rows, queries, d])); // laid out like this already
     let kept = keeps.then(|| {
-        let [logsumexp, seed, offset] = [logsumexp, seed, offset].map(fresh);
+        // Where nothing is drawn, nothing need be there.
+        let some = |x: Tensor| if x.defined() { x } else { Tensor::zeros([1], (Kind::Int64, logsumexp.device())) };
+        let [seed, offset] = [seed, offset].map(|x| fresh(some(x)));
+        let logsumexp = fresh(logsumexp);
         Attended::Efficient { q, k, v, bias, y: y.clone(), logsumexp, seed, offset, heads, scale }
     });
     (y, kept)
@@ -497,4 +501,29 @@ impl Kernels for LibTorch {
 /// `x` in another width, or as it is.
 fn fresh_or_same(x: TchTensor, kind: Kind) -> TchTensor {
     if x.tensor.kind() == kind { x } else { fresh(x.tensor.to_kind(kind)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn squares_are_summed_for_every_run() {
+        let name = std::env::var("LORA_LAB_TEST_DEVICE").unwrap_or_default();
+        let index = name.strip_prefix("tch:cuda:").and_then(|index| index.parse().ok());
+        let device = index.map_or(Device::Cpu, Device::Cuda);
+        for kind in [Kind::Float, Kind::Double, Kind::BFloat16] {
+            for n in [1, 1000, 70_001] {
+                let x = Tensor::arange(3 * n, (Kind::Double, Device::Cpu)).remainder(7.0).view([3, n]) * 0.5 + 0.5;
+                let expected = x.square().sum_dim_intlist(-1, false, Kind::Double);
+                let found = squared_norms(&fresh(x.to_kind(kind).to_device(device))).tensor;
+                assert_eq!(found.kind(), cuda::wide(kind));
+                let found = found.to_device(Device::Cpu).to_kind(Kind::Double);
+                let worst = ((found - &expected).abs() / expected).max().double_value(&[]);
+                assert!(worst < 1e-6, "{kind:?}, {n}: {worst:e}");
+            }
+        }
+    }
 }
