@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::{
     dropout::{Falls, halves},
     product::{Left, multiply},
-    real::{Real, larger, sums},
+    real::{Real, fold, larger, sums},
     storage::{cast, dense, fresh, values},
     tasks::{lines_per_task, run_all},
 };
@@ -71,10 +71,27 @@ impl Heads {
     /// A head of a row with the positions along the padded lines, `[d_head, long]`.
     #[inline(always)]
     fn gather_transposed<T: Real>(self, row: &[T], head: usize, to: &mut [T]) {
-        let long = self.long();
-        for (position, line) in self.lines(row, head).enumerate() {
-            for (to, value) in to.chunks_exact_mut(long).zip(line) {
-                to[position] = *value;
+        let (width, long, first) = (self.heads * self.d_head, self.long(), head * self.d_head);
+        let (positions, features) = (self.seq - self.seq % LINE, self.d_head - self.d_head % LINE);
+        // Squares of a known size: a loop over strides alone becomes scattered writes, which are slow.
+        for position in (0..positions).step_by(LINE) {
+            for feature in (0..features).step_by(LINE) {
+                let mut square = [[T::ZERO; LINE]; LINE];
+                for (p, line) in square.iter_mut().enumerate() {
+                    line.copy_from_slice(&row[(position + p) * width + first + feature..][..LINE]);
+                }
+                for f in 0..LINE {
+                    let mut line = [T::ZERO; LINE];
+                    for p in 0..LINE {
+                        line[p] = square[p][f];
+                    }
+                    to[(feature + f) * long + position..][..LINE].copy_from_slice(&line);
+                }
+            }
+        }
+        for position in 0..self.seq {
+            for feature in if position < positions { features } else { 0 }..self.d_head {
+                to[feature * long + position] = row[position * width + first + feature];
             }
         }
     }
@@ -137,26 +154,30 @@ struct Rows<'a, T> {
     first: usize,
 }
 
-/// `softmax(scale·scores + bias)` in place, over the whole line.
+/// `softmax(scale·scores + bias)` in place; both are padded lines.
 #[inline(always)]
 fn softmax<T: Real>(scores: &mut [T], bias: &[T], scale: T) {
-    for (score, bias) in scores.iter_mut().zip(bias) {
-        *score = score.mul_add(scale, *bias);
-    }
+    let (scores, bias) = (scores.as_chunks_mut::<LINE>().0, bias.as_chunks::<LINE>().0);
     let mut tops = [-T::ONE / T::ZERO; LINE];
-    for scores in scores.as_chunks::<LINE>().0 {
-        for (top, score) in tops.iter_mut().zip(scores) {
-            *top = larger(*score, *top);
+    for (scores, bias) in scores.iter_mut().zip(bias) {
+        for lane in 0..LINE {
+            scores[lane] = scores[lane].mul_add(scale, bias[lane]);
+            tops[lane] = larger(scores[lane], tops[lane]);
         }
     }
-    let top = tops.into_iter().fold(tops[0], larger);
-    for score in scores.iter_mut() {
-        *score = (*score - top).exp();
+    let top = fold(tops, larger);
+    let mut sums = [T::ZERO; LINE];
+    for scores in scores.iter_mut() {
+        for lane in 0..LINE {
+            scores[lane] = (scores[lane] - top).exp();
+            sums[lane] += scores[lane];
+        }
     }
-    let [sum] = sums([scores], |score| score);
-    let share = T::ONE / sum;
-    for score in scores.iter_mut() {
-        *score = *score * share;
+    let share = T::ONE / fold(sums, |a, b| a + b);
+    for scores in scores.iter_mut() {
+        for score in scores {
+            *score = *score * share;
+        }
     }
 }
 

@@ -241,16 +241,20 @@ pub(super) fn sums<T: Real, const M: usize, const N: usize>(
             sums[index] += term;
         }
     }
-    lanes.map(|mut sums| {
-        let mut half = SUMS / 2;
-        while half > 0 {
-            for lane in 0..half {
-                sums[lane] += sums[lane + half];
-            }
-            half /= 2;
+    lanes.map(|lanes| fold(lanes, |a, b| a + b))
+}
+
+/// All lanes in one, by halves.
+#[inline(always)]
+pub(super) fn fold<T: Real, const N: usize>(mut lanes: [T; N], merge: impl Fn(T, T) -> T) -> T {
+    let mut half = N / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = merge(lanes[lane], lanes[lane + half]);
         }
-        sums[0]
-    })
+        half /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]
