@@ -8,6 +8,7 @@ use burn::backend::LibTorch;
 use burn::backend::{
     Autodiff, Backend, ExtensionType, Flex,
     autodiff::{
+        NodeId,
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
@@ -60,6 +61,14 @@ pub(crate) trait Fused: Backend {
     ) -> FloatTensor<Self>;
 
     fn fused_add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn fused_product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn fused_affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+    ) -> FloatTensor<Self>;
 
     #[expect(clippy::too_many_arguments, reason = "see `Kernels::adamw`")]
     fn fused_adamw(
@@ -131,6 +140,16 @@ macro_rules! direct {
                 y: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::add_product(c, x, y)
+            }
+            fn fused_product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::product(x, y)
+            }
+            fn fused_affine(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: Maybe<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::affine(x, weight, bias.present())
             }
             fn fused_adamw(
                 value: FloatTensor<Self>,
@@ -258,6 +277,21 @@ impl<B: Kernels> Backward<B, 3> for AttentionStep {
     }
 }
 
+/// The gradients of a product's factors; one is kept where the other is tracked.
+fn factors<B: Kernels>(
+    [x, y]: [Option<NodeId>; 2],
+    (kept_x, kept_y): (Option<FloatTensor<B>>, Option<FloatTensor<B>>),
+    dy: &FloatTensor<B>,
+    grads: &mut Gradients,
+) {
+    if let (Some(x), Some(y)) = (x, kept_y) {
+        grads.register::<B>(x, B::product(dy.clone(), B::float_swap_dims(y, 1, 2)));
+    }
+    if let (Some(y), Some(x)) = (y, kept_x) {
+        grads.register::<B>(y, B::product(B::float_swap_dims(x, 1, 2), dy.clone()));
+    }
+}
+
 /// `c + x·y`; a factor is kept where the other one is tracked.
 #[derive(Debug)]
 struct AddProductStep;
@@ -269,15 +303,67 @@ impl<B: Kernels> Backward<B, 3> for AddProductStep {
         let [c, x, y] = ops.parents;
         let dy = grads.consume::<B>(&ops.node);
         let (kept_x, kept_y) = ops.state;
-        if let (Some(x), Some(y)) = (x, kept_y) {
-            grads.register::<B>(x.id, B::float_matmul(dy.clone(), B::float_swap_dims(y, 1, 2)));
-        }
-        if let (Some(y), Some(x)) = (y, kept_x) {
-            grads.register::<B>(y.id, B::float_matmul(B::float_swap_dims(x, 1, 2), dy.clone()));
-        }
+        factors::<B>([x, y].map(|parent| parent.map(|parent| parent.id)), (kept_x, kept_y), &dy, grads);
         if let Some(c) = c {
             grads.register::<B>(c.id, dy);
         }
+    }
+}
+
+/// `x·y`.
+#[derive(Debug)]
+struct ProductStep;
+
+impl<B: Kernels> Backward<B, 2> for ProductStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
+        let dy = grads.consume::<B>(&ops.node);
+        factors::<B>(parents, ops.state, &dy, grads);
+    }
+}
+
+/// `x·weight + bias`, the bias being the third parent where there is one.
+#[derive(Debug)]
+struct AffineStep;
+
+impl AffineStep {
+    fn run<B: Kernels>(
+        [x, weight, bias]: [Option<NodeId>; 3],
+        (kept_x, kept_weight): (Option<FloatTensor<B>>, Option<FloatTensor<B>>),
+        dy: FloatTensor<B>,
+        grads: &mut Gradients,
+    ) {
+        if let (Some(weight), Some(x)) = (weight, kept_x) {
+            grads.register::<B>(weight, B::linear_weight_backward(x, dy.clone()));
+        }
+        if let Some(bias) = bias {
+            grads.register::<B>(bias, B::linear_bias_backward(dy.clone()));
+        }
+        if let (Some(x), Some(weight)) = (x, kept_weight) {
+            grads.register::<B>(x, B::affine(dy, B::float_swap_dims(weight, 0, 1), None));
+        }
+    }
+}
+
+impl<B: Kernels> Backward<B, 2> for AffineStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x, weight] = ops.parents.map(|parent| parent.map(|parent| parent.id));
+        let dy = grads.consume::<B>(&ops.node);
+        Self::run::<B>([x, weight, None], ops.state, dy, grads);
+    }
+}
+
+impl<B: Kernels> Backward<B, 3> for AffineStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let parents = ops.parents.map(|parent| parent.map(|parent| parent.id));
+        let dy = grads.consume::<B>(&ops.node);
+        Self::run::<B>(parents, ops.state, dy, grads);
     }
 }
 
@@ -371,6 +457,49 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
                 prep.finish(state, B::add_product(c, x, y))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::add_product(c, x, y)),
+        }
+    }
+
+    fn fused_product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x_tracked, y_tracked) = (x.is_tracked(), y.is_tracked());
+        let prepared = ProductStep.prepare::<C>([x.node(), y.node()]).compute_bound().stateful();
+        let (x, y) = (x.into_primitive(), y.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let state = (y_tracked.then(|| x.clone()), x_tracked.then(|| y.clone()));
+                prep.finish(state, B::product(x, y))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::product(x, y)),
+        }
+    }
+
+    fn fused_affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Maybe<Self>,
+    ) -> FloatTensor<Self> {
+        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
+        let state = |x: &FloatTensor<B>, weight: &FloatTensor<B>| {
+            (weight_tracked.then(|| x.clone()), x_tracked.then(|| weight.clone()))
+        };
+        match bias {
+            Maybe::Absent => {
+                let prepared = AffineStep.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
+                let (x, weight) = (x.into_primitive(), weight.into_primitive());
+                match prepared {
+                    OpsKind::Tracked(prep) => prep.finish(state(&x, &weight), B::affine(x, weight, None)),
+                    OpsKind::UnTracked(prep) => prep.finish(B::affine(x, weight, None)),
+                }
+            }
+            Maybe::Present(bias) => {
+                let nodes = [x.node(), weight.node(), bias.node()];
+                let prepared = AffineStep.prepare::<C>(nodes).compute_bound().stateful();
+                let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
+                match prepared {
+                    OpsKind::Tracked(prep) => prep.finish(state(&x, &weight), B::affine(x, weight, Some(bias))),
+                    OpsKind::UnTracked(prep) => prep.finish(B::affine(x, weight, Some(bias))),
+                }
+            }
         }
     }
 

@@ -99,7 +99,21 @@ pub trait Kernels: Backend {
 
     /// `c + x·y` for every run; `c` `[runs, n, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
     fn add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_add(c, Self::float_matmul(x, y))
+        Self::float_add(c, Self::product(x, y))
+    }
+
+    /// `x·y` for every run; `x` `[runs, n, k]`, `y` `[runs, k, m]`.
+    fn product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(x, y)
+    }
+
+    /// `x·weight + bias` over the last axis; `x` `[.., d_in]`, `weight` `[d_in, d_out]`, `bias` `[d_out]`.
+    fn affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        Self::linear(x, weight, bias)
     }
 
     /// One AdamW update of flat stacked tensors, torch's order of operations.

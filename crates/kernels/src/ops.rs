@@ -127,6 +127,26 @@ pub fn add_product(c: Tensor<3>, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     Tensor::from_dispatch(y)
 }
 
+/// `x·y` for every run; `x` `[runs, n, k]`, `y` `[runs, k, m]`.
+pub fn product(x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+    if !is_fused(&x.device()) {
+        return x.matmul(y);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_product(x.into_dispatch(), y.into_dispatch()))
+}
+
+/// `x·weight + bias` over the last axis; `x` `[.., d_in]`, `weight` `[d_in, d_out]`, `bias` `[d_out]`.
+pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    if !is_fused(&x.device()) {
+        return burn::tensor::module::linear(x, weight, bias);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_affine(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.map_or(Maybe::Absent, |bias| Maybe::Present(bias.into_dispatch())),
+    ))
+}
+
 /// Flat stacked tensors and their moments, `[runs, n]` each.
 #[derive(Clone, Debug)]
 pub struct Flat {

@@ -297,6 +297,64 @@ fn a_product_is_added_as_in_its_composed_form() {
 }
 
 #[test]
+fn a_product_agrees_with_burns() {
+    for dtype in WIDTHS {
+        // Tiles that are whole, that end within a vector, a panel or a block of the inner dimension.
+        for (runs, n, k, m) in [(1, 64, 8, 128), (3, 5, 2, 7), (2, 1, 1, 1), (1, 37, 300, 83), (2, 130, 600, 8)] {
+            let inputs = [random(2, [runs, n, k], dtype), random(3, [runs, k, m], dtype)];
+            let views = [
+                inputs.clone(),
+                inputs.clone().map(turned),
+                inputs.clone().map(|x| x.swap_dims(1, 2)).map(|x| x.mul_scalar(1.0)).map(|x| x.swap_dims(1, 2)),
+            ];
+            for inputs in views {
+                for tracked in [[true, true], [true, false], [false, true], [false, false]] {
+                    agree(
+                        &format!("{runs} runs of {n}x{k}x{m}"),
+                        &inputs,
+                        tracked,
+                        &|[x, y]| ops::product(x, y),
+                        &|[x, y]| x.matmul(y),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_linear_map_agrees_with_burns() {
+    for dtype in WIDTHS {
+        for (rows, seq, d_in, d_out) in [(2, 32, 16, 64), (3, 5, 7, 9), (1, 1, 1, 1), (4, 33, 300, 70)] {
+            let x = random(1, [rows, seq, d_in], dtype);
+            let weight = random(2, [1, d_in, d_out], dtype);
+            let bias = random(3, [1, 1, d_out], dtype);
+            let inputs = [x, weight, bias];
+            for turn in [false, true] {
+                let inputs = if turn { inputs.clone().map(turned) } else { inputs.clone() };
+                for tracked in
+                    [[true, true, true], [true, false, false], [false, true, false], [false, false, true], [false; 3]]
+                {
+                    for biased in [true, false] {
+                        if !biased && tracked[2] {
+                            continue;
+                        }
+                        let bias = |bias: Tensor<3>| biased.then(|| bias.reshape([-1]));
+                        agree(
+                            &format!("{rows}x{seq}, {d_in} to {d_out}, bias {biased}"),
+                            &inputs,
+                            tracked,
+                            &|[x, w, b]| ops::linear(x, w.squeeze_dim::<2>(0), bias(b)),
+                            &|[x, w, b]| burn::tensor::module::linear(x, w.squeeze_dim::<2>(0), bias(b)),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn halves_agree_with_f32() {
     for dtype in [DType::F16, DType::BF16] {
         let shape = [4, 6, 8];
@@ -344,6 +402,7 @@ fn gradients_are_the_slopes() {
     differences("gelu", &[x], &|[x]| ops::gelu(x));
     let [c, a, b] =
         [random(1, [2, 4, 5], DType::F64), random(2, [2, 4, 3], DType::F64), random(3, [2, 3, 5], DType::F64)];
+    differences("product", &[a.clone(), b.clone()], &|[x, y]| ops::product(x, y));
     differences("added product", &[c, a, b], &|[c, x, y]| ops::add_product(c, x, y));
 }
 

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     dropout::{Falls, halves},
-    product::{Left, multiply},
+    product::{LINE, Left, multiply, transpose},
     real::{Real, fold, larger, sums},
     storage::{cast, dense, fresh, values},
     tasks::{lines_per_task, run_all},
@@ -34,9 +34,6 @@ struct Heads {
     heads: usize,
     d_head: usize,
 }
-
-/// Line lengths of scratch memory are multiples of this, and so of every machine's vectors.
-const LINE: usize = 16;
 
 impl Heads {
     /// Values of one row.
@@ -71,29 +68,8 @@ impl Heads {
     /// A head of a row with the positions along the padded lines, `[d_head, long]`.
     #[inline(always)]
     fn gather_transposed<T: Real>(self, row: &[T], head: usize, to: &mut [T]) {
-        let (width, long, first) = (self.heads * self.d_head, self.long(), head * self.d_head);
-        let (positions, features) = (self.seq - self.seq % LINE, self.d_head - self.d_head % LINE);
-        // Squares of a known size: a loop over strides alone becomes scattered writes, which are slow.
-        for position in (0..positions).step_by(LINE) {
-            for feature in (0..features).step_by(LINE) {
-                let mut square = [[T::ZERO; LINE]; LINE];
-                for (p, line) in square.iter_mut().enumerate() {
-                    line.copy_from_slice(&row[(position + p) * width + first + feature..][..LINE]);
-                }
-                for f in 0..LINE {
-                    let mut line = [T::ZERO; LINE];
-                    for p in 0..LINE {
-                        line[p] = square[p][f];
-                    }
-                    to[(feature + f) * long + position..][..LINE].copy_from_slice(&line);
-                }
-            }
-        }
-        for position in 0..self.seq {
-            for feature in if position < positions { features } else { 0 }..self.d_head {
-                to[feature * long + position] = row[position * width + first + feature];
-            }
-        }
+        let from = (&row[head * self.d_head..], self.heads * self.d_head);
+        transpose(from, (to, self.long()), self.seq, self.d_head);
     }
     /// The way back from [`gather`](Self::gather).
     #[inline(always)]

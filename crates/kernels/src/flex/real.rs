@@ -49,6 +49,10 @@ pub(super) trait Real:
     fn lanes<S: Simd>(line: &[Self]) -> (&[Self::Lanes<S>], &[Self]);
     /// [`lanes`](Self::lanes), to write.
     fn lanes_mut<S: Simd>(line: &mut [Self]) -> (&mut [Self::Lanes<S>], &mut [Self]);
+    /// A vector of fewer values than it holds.
+    fn load_part<S: Simd>(simd: S, line: &[Self]) -> Self::Lanes<S>;
+    /// The way back from [`load_part`](Self::load_part).
+    fn store_part<S: Simd>(simd: S, line: &mut [Self], values: Self::Lanes<S>);
 }
 
 /// The largest of two, and the second where the first is not a number.
@@ -154,6 +158,14 @@ impl Real for f32 {
     fn lanes_mut<S: Simd>(line: &mut [Self]) -> (&mut [S::f32s], &mut [Self]) {
         S::as_mut_simd_f32s(line)
     }
+    #[inline(always)]
+    fn load_part<S: Simd>(simd: S, line: &[Self]) -> S::f32s {
+        simd.partial_load_f32s(line)
+    }
+    #[inline(always)]
+    fn store_part<S: Simd>(simd: S, line: &mut [Self], values: S::f32s) {
+        simd.partial_store_f32s(line, values);
+    }
 }
 
 impl Real for f64 {
@@ -211,6 +223,14 @@ impl Real for f64 {
     #[inline(always)]
     fn lanes_mut<S: Simd>(line: &mut [Self]) -> (&mut [S::f64s], &mut [Self]) {
         S::as_mut_simd_f64s(line)
+    }
+    #[inline(always)]
+    fn load_part<S: Simd>(simd: S, line: &[Self]) -> S::f64s {
+        simd.partial_load_f64s(line)
+    }
+    #[inline(always)]
+    fn store_part<S: Simd>(simd: S, line: &mut [Self], values: S::f64s) {
+        simd.partial_store_f64s(line, values);
     }
 }
 
