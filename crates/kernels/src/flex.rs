@@ -104,7 +104,17 @@ impl Kernels for Flex {
 
     fn add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
         let dtype = c.dtype();
-        cast(with_real!(dtype, T => product::add_product::<T>(c, x, y)), dtype)
+        cast(with_real!(dtype, T => product::add_product::<T>(Some(c), x, y)), dtype)
+    }
+
+    fn product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = x.dtype();
+        cast(with_real!(dtype, T => product::add_product::<T>(None, x, y)), dtype)
+    }
+
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+        let dtype = x.dtype();
+        cast(with_real!(dtype, T => product::affine::<T>(x, weight, bias)), dtype)
     }
 
     fn adamw(

@@ -6,8 +6,9 @@
 #[cfg(feature = "tch")]
 use burn::backend::LibTorch;
 use burn::backend::{
-    Autodiff, Backend, ExtensionType, Flex,
+    Autodiff, Backend, ExtensionType, Flex, TensorMetadata,
     autodiff::{
+        NodeId,
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
@@ -16,7 +17,10 @@ use burn::backend::{
     tensor::{FloatTensor, IntTensor},
 };
 
-use crate::kernel::{Adam, Drop, Kernels};
+use crate::{
+    kernel::{Adam, Drop, Kernels, rows_of},
+    uses::{Part, Uses, by_run},
+};
 
 /// Where dropout acts, if anywhere.
 #[derive(ExtensionType)]
@@ -60,6 +64,32 @@ pub(crate) trait Fused: Backend {
     ) -> FloatTensor<Self>;
 
     fn fused_add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn fused_affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+        start: usize,
+        len: usize,
+        uses: Uses,
+    ) -> FloatTensor<Self>;
+
+    fn fused_thin(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        start: usize,
+        len: usize,
+        uses: Uses,
+    ) -> FloatTensor<Self>;
+
+    fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self>;
+
+    fn fused_onto(
+        c: FloatTensor<Self>,
+        start: usize,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 
     fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -137,6 +167,37 @@ macro_rules! direct {
                 y: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::add_product(c, x, y)
+            }
+            fn fused_affine(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: Maybe<Self>,
+                start: usize,
+                len: usize,
+                _uses: Uses,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::affine(rows_of::<Self>(x, start, len), weight, bias.present())
+            }
+            fn fused_thin(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                start: usize,
+                len: usize,
+                _uses: Uses,
+            ) -> FloatTensor<Self> {
+                let runs = weight.shape()[0];
+                <Self as Kernels>::product(by_run::<Self>(x, start, len, runs), weight)
+            }
+            fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, _uses: Uses) -> FloatTensor<Self> {
+                rows_of::<Self>(x, start, len)
+            }
+            fn fused_onto(
+                c: FloatTensor<Self>,
+                start: usize,
+                x: FloatTensor<Self>,
+                y: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::add_product_to_rows(c, start, x, y)
             }
             fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
                 <Self as Kernels>::assign(target, source)
@@ -273,6 +334,115 @@ impl<B: Kernels> Backward<B, 3> for AttentionStep {
     }
 }
 
+/// The gradients of a product's factors; one is kept where the other is tracked.
+fn factors<B: Kernels>(
+    [x, y]: [Option<NodeId>; 2],
+    (kept_x, kept_y): (Option<FloatTensor<B>>, Option<FloatTensor<B>>),
+    dy: &FloatTensor<B>,
+    grads: &mut Gradients,
+) {
+    if let (Some(x), Some(y)) = (x, kept_y) {
+        grads.register::<B>(x, B::product(dy.clone(), B::float_swap_dims(y, 1, 2)));
+    }
+    if let (Some(y), Some(x)) = (y, kept_x) {
+        grads.register::<B>(y, B::product(B::float_swap_dims(x, 1, 2), dy.clone()));
+    }
+}
+
+/// What a use of a shared tensor needs: where its part of the gradient goes.
+#[derive(Clone, Debug)]
+struct Use {
+    uses: Uses,
+    start: usize,
+    /// Of the shared tensor.
+    shape: [usize; 3],
+}
+
+impl Use {
+    fn of<B: Kernels>(x: &FloatTensor<B>, start: usize, uses: Uses) -> Self {
+        let shape = x.shape();
+        Self { uses, start, shape: [shape[0], shape[1], shape[2]] }
+    }
+}
+
+/// `x·weight + bias` on some rows; the weight is frozen.
+#[derive(Debug)]
+struct AffineStep;
+
+impl<B: Kernels> Backward<B, 1> for AffineStep {
+    type State = (FloatTensor<B>, Use);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        let (weight, Use { uses, start, shape }) = ops.state;
+        if let Some(x) = x {
+            uses.leave::<B>(Part::Shared { dy, weight, start }, x.id, shape, grads);
+        }
+    }
+}
+
+/// `x·weight` for every run on some rows. `x` is kept where the weight is tracked, and the weight where `x` is.
+#[derive(Debug)]
+struct ThinStep;
+
+impl<B: Kernels> Backward<B, 2> for ThinStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, Use);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, weight_node] = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        let (x, weight, Use { uses, start, shape }) = ops.state;
+        if let (Some(node), Some(x)) = (weight_node, x) {
+            grads.register::<B>(node.id, B::product(B::float_swap_dims(x, 1, 2), dy.clone()));
+        }
+        if let (Some(node), Some(weight)) = (x_node, weight) {
+            uses.leave::<B>(Part::Stacked { dy, weight, start }, node.id, shape, grads);
+        }
+    }
+}
+
+/// Some rows.
+#[derive(Debug)]
+struct RowsStep;
+
+impl<B: Kernels> Backward<B, 1> for RowsStep {
+    type State = Use;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let dx = grads.consume::<B>(&ops.node);
+        let Use { uses, start, shape } = ops.state;
+        if let Some(x) = x {
+            uses.leave::<B>(Part::Rows { dx, start }, x.id, shape, grads);
+        }
+    }
+}
+
+/// `c` with `x·y` added to some rows; a factor is kept where the other one is tracked.
+#[derive(Debug)]
+struct OntoStep;
+
+impl<B: Kernels> Backward<B, 3> for OntoStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, usize, [usize; 2]);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [c, x, y] = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        let (kept_x, kept_y, start, [runs, len]) = ops.state;
+        let own = by_run::<B>(dy.clone(), start, len, runs);
+        if let (Some(x), Some(y)) = (x, kept_y) {
+            grads.register::<B>(x.id, B::product(own.clone(), B::float_swap_dims(y, 1, 2)));
+        }
+        if let (Some(y), Some(x)) = (y, kept_x) {
+            grads.register::<B>(y.id, B::product(B::float_swap_dims(x, 1, 2), own));
+        }
+        if let Some(c) = c {
+            grads.register::<B>(c.id, dy);
+        }
+    }
+}
+
 /// `c + x·y`; a factor is kept where the other one is tracked.
 #[derive(Debug)]
 struct AddProductStep;
@@ -284,12 +454,7 @@ impl<B: Kernels> Backward<B, 3> for AddProductStep {
         let [c, x, y] = ops.parents;
         let dy = grads.consume::<B>(&ops.node);
         let (kept_x, kept_y) = ops.state;
-        if let (Some(x), Some(y)) = (x, kept_y) {
-            grads.register::<B>(x.id, B::float_matmul(dy.clone(), B::float_swap_dims(y, 1, 2)));
-        }
-        if let (Some(y), Some(x)) = (y, kept_x) {
-            grads.register::<B>(y.id, B::float_matmul(B::float_swap_dims(x, 1, 2), dy.clone()));
-        }
+        factors::<B>([x, y].map(|parent| parent.map(|parent| parent.id)), (kept_x, kept_y), &dy, grads);
         if let Some(c) = c {
             grads.register::<B>(c.id, dy);
         }
@@ -386,6 +551,84 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
                 prep.finish(state, B::add_product(c, x, y))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::add_product(c, x, y)),
+        }
+    }
+
+    fn fused_affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Maybe<Self>,
+        start: usize,
+        len: usize,
+        uses: Uses,
+    ) -> FloatTensor<Self> {
+        let weight = weight.into_primitive();
+        let bias = bias.present().map(|bias| bias.into_primitive());
+        let prepared = AffineStep.prepare::<C>([x.node()]).compute_bound().stateful();
+        let x = x.into_primitive();
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                uses.join();
+                let state = (weight.clone(), Use::of::<B>(&x, start, uses));
+                prep.finish(state, B::affine(rows_of::<B>(x, start, len), weight, bias))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::affine(rows_of::<B>(x, start, len), weight, bias)),
+        }
+    }
+
+    fn fused_thin(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        start: usize,
+        len: usize,
+        uses: Uses,
+    ) -> FloatTensor<Self> {
+        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
+        let prepared = ThinStep.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        let at = Use::of::<B>(&x, start, uses);
+        let own = by_run::<B>(x, start, len, weight.shape()[0]);
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                if x_tracked {
+                    at.uses.join();
+                }
+                let state = (weight_tracked.then(|| own.clone()), x_tracked.then(|| weight.clone()), at);
+                prep.finish(state, B::product(own, weight))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::product(own, weight)),
+        }
+    }
+
+    fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self> {
+        let prepared = RowsStep.prepare::<C>([x.node()]).compute_bound().stateful();
+        let x = x.into_primitive();
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                uses.join();
+                prep.finish(Use::of::<B>(&x, start, uses), rows_of::<B>(x, start, len))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(rows_of::<B>(x, start, len)),
+        }
+    }
+
+    fn fused_onto(
+        c: FloatTensor<Self>,
+        start: usize,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (x_tracked, y_tracked) = (x.is_tracked(), y.is_tracked());
+        let prepared = OntoStep.prepare::<C>([c.node(), x.node(), y.node()]).compute_bound().stateful();
+        let (c, x, y) = (c.into_primitive(), x.into_primitive(), y.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let (runs, n) = (x.shape()[0], x.shape()[1]);
+                let len = runs * n / c.shape()[1];
+                let state = (y_tracked.then(|| x.clone()), x_tracked.then(|| y.clone()), start, [runs, len]);
+                prep.finish(state, B::add_product_to_rows(c, start, x, y))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::add_product_to_rows(c, start, x, y)),
         }
     }
 

@@ -5,9 +5,12 @@
 
 use std::fmt::Debug;
 
-use burn::backend::{
-    Backend,
-    tensor::{FloatTensor, IntTensor},
+use burn::{
+    backend::{
+        Backend, TensorMetadata,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{Shape, Slice},
 };
 
 /// Where dropout acts in one operation.
@@ -41,6 +44,21 @@ pub struct Normed<B: Backend> {
     pub z: FloatTensor<B>,
     /// Mean and reciprocal deviation of every line, `[rows·seq, 2]`, f32 at least.
     pub statistics: FloatTensor<B>,
+}
+
+/// Rows `start..start + len` of `x` `[rows, seq, d]`, a view where the backend has views.
+pub(crate) fn rows_of<B: Backend>(x: FloatTensor<B>, start: usize, len: usize) -> FloatTensor<B> {
+    if len == x.shape()[0] {
+        return x;
+    }
+    let shape = x.shape();
+    B::float_slice(x, &[Slice::from(start..start + len), Slice::from(0..shape[1]), Slice::from(0..shape[2])])
+}
+
+fn put_rows<B: Backend>(x: FloatTensor<B>, start: usize, rows: FloatTensor<B>) -> FloatTensor<B> {
+    let (shape, len) = (x.shape(), rows.shape()[0]);
+    let at = [Slice::from(start..start + len), Slice::from(0..shape[1]), Slice::from(0..shape[2])];
+    B::float_slice_assign(x, &at, rows)
 }
 
 /// The fused operations of a backend.
@@ -97,9 +115,52 @@ pub trait Kernels: Backend {
         kept: Self::Attended,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    /// `c` with `x·y` added to its rows from `start` on, run by run; `c` `[rows, seq, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`. In place
+    /// where nothing else holds `c`.
+    fn add_product_to_rows(
+        c: FloatTensor<Self>,
+        start: usize,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let ([rows, seq, m], [runs, n]) = ([c.shape()[0], c.shape()[1], c.shape()[2]], [x.shape()[0], x.shape()[1]]);
+        let len = runs * n / seq;
+        if len == rows {
+            let sum = Self::add_product(Self::float_reshape(c, Shape::new([runs, n, m])), x, y);
+            return Self::float_reshape(sum, Shape::new([rows, seq, m]));
+        }
+        let own = rows_of::<Self>(c.clone(), start, len);
+        let sum = Self::add_product(Self::float_reshape(own, Shape::new([runs, n, m])), x, y);
+        put_rows::<Self>(c, start, Self::float_reshape(sum, Shape::new([len, seq, m])))
+    }
+
+    /// `c` with `x` added to its rows from `start` on; `c` `[rows, seq, m]`, `x` `[len, seq, m]`. In place where nothing else holds `c`.
+    fn add_to_rows(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let len = x.shape()[0];
+        if len == c.shape()[0] {
+            return Self::float_add(c, x);
+        }
+        let sum = Self::float_add(rows_of::<Self>(c.clone(), start, len), x);
+        put_rows::<Self>(c, start, sum)
+    }
+
     /// `c + x·y` for every run; `c` `[runs, n, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
     fn add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_add(c, Self::float_matmul(x, y))
+        Self::float_add(c, Self::product(x, y))
+    }
+
+    /// `x·y` for every run; `x` `[runs, n, k]`, `y` `[runs, k, m]`.
+    fn product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(x, y)
+    }
+
+    /// `x·weight + bias` over the last axis; `x` `[.., d_in]`, `weight` `[d_in, d_out]`, `bias` `[d_out]`.
+    fn affine(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        Self::linear(x, weight, bias)
     }
 
     /// `source` in `target`'s place. A backend that writes in place writes `target`'s storage, through every view, and gives it; another

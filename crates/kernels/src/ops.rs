@@ -4,10 +4,10 @@
 
 use burn::{
     backend::{Dispatch, DispatchDevice},
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Int, Tensor, module::linear},
 };
 
-pub use crate::kernel::Adam;
+pub use crate::{kernel::Adam, uses::Uses};
 use crate::{
     bits,
     fused::{Falls, Fused, Maybe},
@@ -124,6 +124,65 @@ pub fn add_product(c: Tensor<3>, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
         return c + x.matmul(y);
     }
     let y = <Dispatch as Fused>::fused_add_product(c.into_dispatch(), x.into_dispatch(), y.into_dispatch());
+    Tensor::from_dispatch(y)
+}
+
+/// `x·weight + bias` on the rows from `start` on, `len` of them, with a frozen `weight` `[d_in, d_out]` and `bias` `[d_out]`; `x`
+/// `[rows, seq, d_in]` has the [`Uses`] given.
+pub fn affine(
+    x: Tensor<3>,
+    [start, len]: [usize; 2],
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    uses: &Uses,
+) -> Tensor<3> {
+    if !is_fused(&x.device()) {
+        let own = if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
+        return linear(own, weight, bias);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_affine(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.map_or(Maybe::Absent, |bias| Maybe::Present(bias.into_dispatch())),
+        start,
+        len,
+        uses.clone(),
+    ))
+}
+
+/// `x·weight` for every run on the rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`Uses`] given, `weight` `[runs, d, k]`.
+/// Gives `[runs, len·seq/runs, k]`.
+pub fn thin(x: Tensor<3>, [start, len]: [usize; 2], weight: Tensor<3>, uses: &Uses) -> Tensor<3> {
+    let ([_, seq, d], [runs, ..]) = (x.dims(), weight.dims());
+    if !is_fused(&x.device()) {
+        let own = if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
+        return own.reshape([runs, len * seq / runs, d]).matmul(weight);
+    }
+    let y =
+        <Dispatch as Fused>::fused_thin(x.into_dispatch(), weight.into_dispatch(), start, len, uses.clone());
+    Tensor::from_dispatch(y)
+}
+
+/// The rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`Uses`] given.
+pub fn rows(x: Tensor<3>, [start, len]: [usize; 2], uses: &Uses) -> Tensor<3> {
+    if !is_fused(&x.device()) {
+        return if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_rows(x.into_dispatch(), start, len, uses.clone()))
+}
+
+/// `c` with `x·y` added to its rows from `start` on, run by run; `c` `[rows, seq, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
+pub fn onto(c: Tensor<3>, start: usize, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+    if !is_fused(&c.device()) {
+        let ([rows, seq, m], [runs, n, _]) = (c.dims(), x.dims());
+        let (product, len) = (x.matmul(y).reshape([runs * n / seq, seq, m]), runs * n / seq);
+        if len == rows {
+            return c + product;
+        }
+        let own = c.clone().slice([start..start + len]) + product;
+        return c.slice_assign([start..start + len, 0..seq, 0..m], own);
+    }
+    let y = <Dispatch as Fused>::fused_onto(c.into_dispatch(), start, x.into_dispatch(), y.into_dispatch());
     Tensor::from_dispatch(y)
 }
 

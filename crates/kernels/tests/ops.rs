@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{
     bits,
-    ops::{self, Adam, Dropout, Flat, composed},
+    ops::{self, Adam, Dropout, Flat, Uses, composed},
 };
 
 /// Numbers in `[-1, 1)`, the same for the same seed.
@@ -34,6 +34,18 @@ fn near<const D: usize>(what: &str, got: &Tensor<D>, expected: &Tensor<D>, toler
             "{what}: {got} instead of {expected} at {index}, largest {scale}"
         );
     }
+}
+
+/// `x·y` for every run, by the operation on some of a shared tensor's rows.
+fn stacked(x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+    let [runs, ..] = x.dims();
+    ops::thin(x, [0, runs], y, &Uses::default())
+}
+
+/// A frozen linear map of every row.
+fn affine(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    let [rows, ..] = x.dims();
+    ops::affine(x, [0, rows], weight, bias, &Uses::default())
 }
 
 /// What is asked of two orders of the same sums, relative to the largest value: a few hundred roundings in a row.
@@ -297,6 +309,104 @@ fn a_product_is_added_as_in_its_composed_form() {
 }
 
 #[test]
+fn a_product_agrees_with_burns() {
+    for dtype in WIDTHS {
+        // Tiles that are whole, that end within a vector, a panel or a block of the inner dimension.
+        for (runs, n, k, m) in [(1, 64, 8, 128), (3, 5, 2, 7), (2, 1, 1, 1), (1, 37, 300, 83), (2, 130, 600, 8)] {
+            let inputs = [random(2, [runs, n, k], dtype), random(3, [runs, k, m], dtype)];
+            let views = [
+                inputs.clone(),
+                inputs.clone().map(turned),
+                inputs.clone().map(|x| x.swap_dims(1, 2)).map(|x| x.mul_scalar(1.0)).map(|x| x.swap_dims(1, 2)),
+            ];
+            for inputs in views {
+                for tracked in [[true, true], [true, false], [false, true], [false, false]] {
+                    agree(
+                        &format!("{runs} runs of {n}x{k}x{m}"),
+                        &inputs,
+                        tracked,
+                        &|[x, y]| stacked(x, y),
+                        &|[x, y]| x.matmul(y),
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_linear_map_agrees_with_burns() {
+    for dtype in WIDTHS {
+        for (rows, seq, d_in, d_out) in [(2, 32, 16, 64), (3, 5, 7, 9), (1, 1, 1, 1), (4, 33, 300, 70)] {
+            let x = random(1, [rows, seq, d_in], dtype);
+            let weight = random(2, [1, d_in, d_out], dtype);
+            let bias = random(3, [1, 1, d_out], dtype);
+            let inputs = [x, weight, bias];
+            for turn in [false, true] {
+                let inputs = if turn { inputs.clone().map(turned) } else { inputs.clone() };
+                for tracked in [[true, false, false], [false; 3]] {
+                    for biased in [true, false] {
+                        let bias = |bias: Tensor<3>| biased.then(|| bias.reshape([-1]));
+                        agree(
+                            &format!("{rows}x{seq}, {d_in} to {d_out}, bias {biased}"),
+                            &inputs,
+                            tracked,
+                            &|[x, w, b]| affine(x, w.squeeze_dim::<2>(0), bias(b)),
+                            &|[x, w, b]| burn::tensor::module::linear(x, w.squeeze_dim::<2>(0), bias(b)),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A cohort's map in small: three maps of one input, whose stacks of two and one runs add their products on their own rows, and one of them
+/// takes its rows for itself as well.
+#[test]
+fn uses_of_one_tensor_sum_to_its_gradient() {
+    for dtype in WIDTHS {
+        let (per_run, seq, d, m, k) = (2, 3, 5, 4, 2);
+        let [rows, first, second] = [3, 2, 1].map(|runs| runs * per_run);
+        let x = random(1, [rows, seq, d], dtype);
+        let [a, b, c] = [2, 3, 4].map(|seed| random(seed, [1, d, m], dtype));
+        let bias = random::<1>(5, [m], dtype);
+        let (down, up) = (random(6, [2, d, k], dtype), random(7, [2, k, m], dtype));
+        let (thin, wide) = (random(8, [1, d, k], dtype), random(9, [1, k, m], dtype));
+        let flat = |w: &Tensor<3>| w.clone().squeeze_dim::<2>(0);
+        let (weights, bias) = ([&a, &b, &c].map(flat), bias);
+        let fused = |[x, down, up, thin, wide]: [Tensor<3>; 5]| {
+            let uses = Uses::default();
+            let of = |weight: &Tensor<2>, bias| ops::affine(x.clone(), [0, rows], weight.clone(), bias, &uses);
+            let mut q = of(&weights[0], Some(bias.clone()));
+            q = ops::onto(q, 0, ops::thin(x.clone(), [0, first], down, &uses), up);
+            let some = ops::affine(x.clone(), [first, second], weights[1].clone(), None, &uses);
+            let v = ops::onto(of(&weights[2], None), first, ops::thin(x.clone(), [first, second], thin, &uses), wide);
+            let own = ops::rows(x.clone(), [first, second], &uses).sum_dim(2);
+            q * v + Tensor::cat(vec![Tensor::zeros([first, seq, m], (&x.device(), dtype)), some * own], 0)
+        };
+        let composed = |[x, down, up, thin, wide]: [Tensor<3>; 5]| {
+            let of = |weight: &Tensor<2>| burn::tensor::module::linear(x.clone(), weight.clone(), None);
+            let part = |from: usize, to: usize| x.clone().slice([from..to]);
+            let one = part(0, first).reshape([2, per_run * seq, d]).matmul(down).matmul(up).reshape([first, seq, m]);
+            let other = part(first, rows).reshape([1, second * seq, d]).matmul(thin).matmul(wide);
+            let zeros = |n: usize| Tensor::<3>::zeros([n, seq, m], (&x.device(), dtype));
+            let q = of(&weights[0])
+                + bias.clone().reshape([1, 1, m])
+                + Tensor::cat(vec![one, zeros(second)], 0);
+            let v = of(&weights[2]) + Tensor::cat(vec![zeros(first), other.reshape([second, seq, m])], 0);
+            let some = burn::tensor::module::linear(part(first, rows), weights[1].clone(), None);
+            let own = part(first, rows).sum_dim(2);
+            q * v + Tensor::cat(vec![zeros(first), some * own], 0)
+        };
+        let inputs = [x, down, up, thin, wide];
+        for tracked in [[true; 5], [true, false, true, false, true], [false, true, true, true, true]] {
+            agree("uses of one tensor", &inputs, tracked, &fused, &composed);
+        }
+    }
+}
+
+#[test]
 fn halves_agree_with_f32() {
     for dtype in [DType::F16, DType::BF16] {
         let shape = [4, 6, 8];
@@ -344,6 +454,7 @@ fn gradients_are_the_slopes() {
     differences("gelu", &[x], &|[x]| ops::gelu(x));
     let [c, a, b] =
         [random(1, [2, 4, 5], DType::F64), random(2, [2, 4, 3], DType::F64), random(3, [2, 3, 5], DType::F64)];
+    differences("product", &[a.clone(), b.clone()], &|[x, y]| stacked(x, y));
     differences("added product", &[c, a, b], &|[c, x, y]| ops::add_product(c, x, y));
 }
 

@@ -7,6 +7,7 @@
 //! Devlin et al. 2019, arXiv:1810.04805; Liu et al. 2019, arXiv:1907.11692.
 
 use burn::tensor::Tensor;
+use kernels::ops::Uses;
 use serde::{Deserialize, Serialize};
 use variants::{
     adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Place, norm::AdaptedNorm, pass::Pass, slot::Slot,
@@ -305,7 +306,9 @@ impl Encoder {
     }
 
     fn attention(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let each = [&layer.query, &layer.key, &layer.value].map(|map| map.forward(x.clone(), pass));
+        let uses = Uses::default();
+        let each =
+            [&layer.query, &layer.key, &layer.value].map(|map| map.forward_among(x.clone(), pass, &uses));
         let site = format!("encoder.layer.{index}.attention.self.dropout");
         let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
         let mixed = attend(each, tokens.attention_bias.clone(), self.config.num_attention_heads, drop);

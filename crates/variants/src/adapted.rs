@@ -4,20 +4,21 @@
 //! disagree. Laws (checked for every preset): `forward(x) = x·weight() + bias`; merging preserves outputs;
 //! taking the stacks off restores the base bit for bit.
 
-use std::sync::OnceLock;
+use std::{ops::Range, sync::OnceLock};
 
-use burn::tensor::{Tensor, module::linear};
+use burn::tensor::Tensor;
+use kernels::ops::{self, Uses};
 
 use crate::{
     base::BiasSpec,
     combine::{AnyCombine, Combine, Meeting},
     compress,
-    delta::{AnyDelta, Delta, Factors, Shared, Site},
+    delta::{AnyDelta, Chain, Delta, Factors, Shared, Site},
     dropout,
     error::AttachError,
     gradient::GradientSpec,
     host::{Place, cast},
-    pass::{Active, GateKey, Pass, StackPass, gate, gate_values, join, split},
+    pass::{Active, GateKey, Pass, StackPass, gate, gate_values},
     role::{Owned, Role},
     scaling::Scaling,
     slot::{StackPlan, copies},
@@ -99,6 +100,11 @@ pub enum Canonical {
 }
 
 impl LinearStack {
+    /// Whether the stack has nothing of its own here.
+    fn is_plain(&self) -> bool {
+        self.weight.is_none() && self.bias.is_none() && self.adapter.is_none()
+    }
+
     /// Whether its output is the base's, bias and all, plus an update: the base's own bias may come with the product.
     fn adds(&self) -> bool {
         self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(|adapter| adapter.additive)
@@ -325,47 +331,93 @@ impl AdaptedLinear {
 
     /// `[rows, seq, d_in] -> [rows, seq, d_out]`, every stack on its own rows.
     pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let plain = |stack: &LinearStack| stack.adapter.is_none() && stack.weight.is_none() && stack.bias.is_none();
-        if self.stacks.iter().all(plain) {
-            return linear(x, self.weight.clone(), self.bias.clone());
-        }
+        self.forward_among(x, pass, &Uses::default())
+    }
+
+    /// [`forward`](Self::forward) where `x` has other `uses` too: maps that share an input share the sum of its gradients.
+    pub fn forward_among(&self, x: Tensor<3>, pass: &Pass, uses: &Uses) -> Tensor<3> {
         let [rows, seq, _] = x.dims();
-        let parts = split(&x, pass);
-        // The base's bias comes with the product, which adds it for nothing, where every stack adds both to its update.
-        let folded = self.bias.is_some() && self.stacks.iter().all(LinearStack::adds);
-        // One product with the base for all rows that need one.
-        let products = if self.stacks.iter().all(|stack| stack.weight.is_some()) {
-            None
-        } else {
-            let bias = self.bias.clone().filter(|_| folded);
-            Some(split(&linear(x, self.weight.clone(), bias), pass))
-        };
-        let out =
-            parts.into_iter().zip(&self.stacks).zip(&pass.stacks).enumerate().map(|(index, ((x, stack), here))| {
-                let product = || {
-                    products.as_ref().map_or_else(
-                        || unreachable!("a stack without its own weight asked for the base's product"),
-                        |all| all[index].clone(),
-                    )
-                };
-                let y = match (&stack.weight, &stack.adapter) {
-                    (Some(weight), _) => {
-                        let weight = cast(weight, x.dtype());
-                        x.matmul(weight)
-                    }
-                    (None, Some(adapter)) => self.adapted(adapter, x, product(), here, seq),
-                    (None, None) => product(),
-                }; // [runs, n, d_out]
-                match (&stack.bias, &self.bias) {
-                    (Some(own), _) => {
-                        let own = cast(own, y.dtype());
-                        y + own
-                    }
-                    (None, Some(bias)) if !folded => y + bias.clone().unsqueeze::<3>(),
-                    (None, _) => y,
-                }
+        if self.stacks.iter().all(LinearStack::is_plain) {
+            return ops::affine(x, [0, rows], self.weight.clone(), self.bias.clone(), uses);
+        }
+        let per_run = rows / pass.runs();
+        let mut parts: Vec<Tensor<3>> = Vec::new();
+        let (mut at, mut start) = (0, 0);
+        while at < self.stacks.len() {
+            // Neighbours that add to the base's output share one product with it.
+            let adding = self.stacks[at..].iter().take_while(|stack| stack.adds()).count();
+            let several = at..at + adding.max(1);
+            let len = pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum();
+            parts.push(if adding > 0 {
+                self.added(&x, [start, len], several.clone(), pass, uses)
+            } else {
+                let own = ops::rows(x.clone(), [start, len], uses);
+                self.own(&self.stacks[at], own, &pass.stacks[at])
             });
-        join(out.collect(), rows, seq)
+            (at, start) = (several.end, start + len);
+        }
+        debug_assert_eq!(start, rows);
+        debug_assert!(parts.iter().all(|part| part.dims()[1] == seq));
+        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+    }
+
+    /// Output of neighbouring stacks that add to the base's, on rows from `start` on, `[len, seq, d_out]`: one product with the base for
+    /// all, and each stack's update added to its rows.
+    fn added(
+        &self,
+        x: &Tensor<3>,
+        [start, len]: [usize; 2],
+        stacks: Range<usize>,
+        pass: &Pass,
+        uses: &Uses,
+    ) -> Tensor<3> {
+        let [rows, seq, d_in] = x.dims();
+        let per_run = rows / pass.runs();
+        let mut y = ops::affine(x.clone(), [start, len], self.weight.clone(), self.bias.clone(), uses);
+        let mut offset = 0;
+        for (stack, here) in self.stacks[stacks.clone()].iter().zip(&pass.stacks[stacks]) {
+            let own = [start + offset, here.runs * per_run];
+            if let Some(adapter) = &stack.adapter {
+                let Chain { down, middle, up } = adapter.delta.chain(&adapter.gate_of(here)).cast(x.dtype());
+                let hidden = if adapter.dropout > 0.0 && here.keys.is_some() {
+                    let input = ops::rows(x.clone(), own, uses).reshape([here.runs, per_run * seq, d_in]);
+                    dropout::drop(input, here, self.site, adapter.dropout, seq).0.matmul(down)
+                } else {
+                    ops::thin(x.clone(), own, down, uses)
+                }; // [runs, n, k]
+                y = ops::onto(y, offset, hidden * middle, up);
+            }
+            offset += own[1];
+        }
+        y
+    }
+
+    /// Output of a stack with a weight, a bias or a magnitude of its own on its rows `x`, `[rows, seq, d_out]`.
+    fn own(&self, stack: &LinearStack, x: Tensor<3>, here: &StackPass) -> Tensor<3> {
+        let [rows, seq, d_in] = x.dims();
+        let n = rows * seq / here.runs;
+        let uses = Uses::default();
+        let product = || {
+            let product = ops::affine(x.clone(), [0, rows], self.weight.clone(), None, &uses);
+            let d_out = product.dims()[2];
+            product.reshape([here.runs, n, d_out])
+        };
+        let input = || ops::rows(x.clone(), [0, rows], &uses).reshape([here.runs, n, d_in]);
+        let y = match (&stack.weight, &stack.adapter) {
+            (Some(weight), _) => input().matmul(cast(weight, x.dtype())),
+            (None, Some(adapter)) => self.adapted(adapter, input(), product(), here, seq),
+            (None, None) => product(),
+        }; // [runs, n, d_out]
+        let y = match (&stack.bias, &self.bias) {
+            (Some(own), _) => {
+                let own = cast(own, y.dtype());
+                y + own
+            }
+            (None, Some(bias)) => y + bias.clone().unsqueeze::<3>(),
+            (None, None) => y,
+        };
+        let [_, _, d_out] = y.dims();
+        y.reshape([rows, seq, d_out])
     }
 
     fn adapted(&self, adapter: &Adapter, x: Tensor<3>, product: Tensor<3>, here: &StackPass, seq: usize) -> Tensor<3> {

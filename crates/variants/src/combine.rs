@@ -3,11 +3,12 @@
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
+use kernels::ops;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    delta::{AnyDelta, Delta, Factors},
-    host::{Place, cast},
+    delta::{AnyDelta, Chain, Delta, Factors},
+    host::Place,
     role::{Owned, Role},
 };
 
@@ -31,14 +32,13 @@ pub struct Meeting<'a> {
 impl Meeting<'_> {
     /// `x·ΔW`, `[runs, n, d_out]`, in the input's width.
     pub fn change(&self) -> Tensor<3> {
-        let width = self.input.dtype();
-        self.delta.cast(width).forward(self.input.clone(), &cast(self.gate, width))
+        self.delta.chain(self.gate).cast(self.input.dtype()).forward(self.input.clone())
     }
 
     /// `x·W0 + x·ΔW`, `[runs, n, d_out]`, in the input's width.
     pub fn sum(self) -> Tensor<3> {
-        let width = self.input.dtype();
-        self.delta.cast(width).onto(self.product, self.input, &cast(self.gate, width))
+        let Chain { down, middle, up } = self.delta.chain(self.gate).cast(self.input.dtype());
+        ops::add_product(self.product, self.input.matmul(down) * middle, up)
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::SpecProblem,
-    host::Place,
+    host::{Place, cast},
     init::{AnyInit, Init},
     preset::Preset,
     role::{Owned, Role},
@@ -34,24 +34,48 @@ impl Factors {
     }
 }
 
+/// `ΔW = down · diag(middle) · up`, in the order in which rows pass through it.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// `[runs, d_in, k]`
+    pub down: Tensor<3>,
+    /// The gate, and a diagonal where the form has one, `[runs, 1, k]`.
+    pub middle: Tensor<3>,
+    /// `[runs, k, d_out]`
+    pub up: Tensor<3>,
+}
+
+impl Chain {
+    /// The same in another width, by casts that differentiate.
+    #[must_use]
+    pub fn cast(&self, dtype: DType) -> Self {
+        let Self { down, middle, up } = self;
+        Self { down: cast(down, dtype), middle: cast(middle, dtype), up: cast(up, dtype) }
+    }
+
+    /// As factors, the middle folded into the first.
+    pub fn factors(self) -> Factors {
+        Factors { down: self.down * self.middle, up: self.up }
+    }
+
+    /// `x·ΔW`, `[runs, n, d_in] -> [runs, n, d_out]`, without forming `ΔW`.
+    pub fn forward(self, x: Tensor<3>) -> Tensor<3> {
+        (x.matmul(self.down) * self.middle).matmul(self.up)
+    }
+}
+
 /// How `ΔW` is formed.
 pub trait Delta: Clone + Debug + Send {
     /// The tensors this delta owns; frozen ones too, since they are saved.
     fn owned(&mut self) -> Vec<Owned<'_>>;
 
-    /// `ΔW` as factors, with the gate `[runs, 1, rank]` folded in.
-    fn factors(&self, gate: &Tensor<3>) -> Factors;
+    /// `ΔW` as a chain, with the gate `[runs, 1, rank]` in its middle.
+    fn chain(&self, gate: &Tensor<3>) -> Chain;
 
-    /// `x·ΔW`, `[runs, n, d_in] -> [runs, n, d_out]`, without forming `ΔW`.
-    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3>;
-
-    /// `product + x·ΔW`, `[runs, n, d_out]`.
-    fn onto(&self, product: Tensor<3>, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        product + self.forward(x, gate)
+    /// `ΔW` as factors, with the gate folded in.
+    fn factors(&self, gate: &Tensor<3>) -> Factors {
+        self.chain(gate).factors()
     }
-
-    /// The same delta in another width, by casts that differentiate.
-    fn cast(&self, dtype: DType) -> Self;
 
     /// Departure of the factors from orthonormality, one column per factor, `[runs, terms]`.
     fn orthogonality(&self) -> Option<Tensor<2>> {
@@ -202,17 +226,8 @@ macro_rules! deltas {
             fn owned(&mut self) -> Vec<Owned<'_>> {
                 match self { $(Self::$Delta(delta) => delta.owned()),+ }
             }
-            fn factors(&self, gate: &Tensor<3>) -> Factors {
-                match self { $(Self::$Delta(delta) => delta.factors(gate)),+ }
-            }
-            fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-                match self { $(Self::$Delta(delta) => delta.forward(x, gate)),+ }
-            }
-            fn onto(&self, product: Tensor<3>, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-                match self { $(Self::$Delta(delta) => delta.onto(product, x, gate)),+ }
-            }
-            fn cast(&self, dtype: DType) -> Self {
-                match self { $(Self::$Delta(delta) => Self::$Delta(delta.cast(dtype))),+ }
+            fn chain(&self, gate: &Tensor<3>) -> Chain {
+                match self { $(Self::$Delta(delta) => delta.chain(gate)),+ }
             }
             fn orthogonality(&self) -> Option<Tensor<2>> {
                 match self { $(Self::$Delta(delta) => delta.orthogonality()),+ }

@@ -6,8 +6,8 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     dropout::{Falls, halves},
-    product::{Left, multiply},
-    real::{Real, larger, sums},
+    product::{LINE, Left, multiply, transpose},
+    real::{Real, fold, larger, sums},
     storage::{cast, dense, fresh, values},
     tasks::{lines_per_task, run_all},
 };
@@ -34,9 +34,6 @@ struct Heads {
     heads: usize,
     d_head: usize,
 }
-
-/// Line lengths of scratch memory are multiples of this, and so of every machine's vectors.
-const LINE: usize = 16;
 
 impl Heads {
     /// Values of one row.
@@ -71,12 +68,8 @@ impl Heads {
     /// A head of a row with the positions along the padded lines, `[d_head, long]`.
     #[inline(always)]
     fn gather_transposed<T: Real>(self, row: &[T], head: usize, to: &mut [T]) {
-        let long = self.long();
-        for (position, line) in self.lines(row, head).enumerate() {
-            for (to, value) in to.chunks_exact_mut(long).zip(line) {
-                to[position] = *value;
-            }
-        }
+        let from = (&row[head * self.d_head..], self.heads * self.d_head);
+        transpose(from, (to, self.long()), self.seq, self.d_head);
     }
     /// The way back from [`gather`](Self::gather).
     #[inline(always)]
@@ -137,26 +130,30 @@ struct Rows<'a, T> {
     first: usize,
 }
 
-/// `softmax(scale·scores + bias)` in place, over the whole line.
+/// `softmax(scale·scores + bias)` in place; both are padded lines.
 #[inline(always)]
 fn softmax<T: Real>(scores: &mut [T], bias: &[T], scale: T) {
-    for (score, bias) in scores.iter_mut().zip(bias) {
-        *score = score.mul_add(scale, *bias);
-    }
+    let (scores, bias) = (scores.as_chunks_mut::<LINE>().0, bias.as_chunks::<LINE>().0);
     let mut tops = [-T::ONE / T::ZERO; LINE];
-    for scores in scores.as_chunks::<LINE>().0 {
-        for (top, score) in tops.iter_mut().zip(scores) {
-            *top = larger(*score, *top);
+    for (scores, bias) in scores.iter_mut().zip(bias) {
+        for lane in 0..LINE {
+            scores[lane] = scores[lane].mul_add(scale, bias[lane]);
+            tops[lane] = larger(scores[lane], tops[lane]);
         }
     }
-    let top = tops.into_iter().fold(tops[0], larger);
-    for score in scores.iter_mut() {
-        *score = (*score - top).exp();
+    let top = fold(tops, larger);
+    let mut sums = [T::ZERO; LINE];
+    for scores in scores.iter_mut() {
+        for lane in 0..LINE {
+            scores[lane] = (scores[lane] - top).exp();
+            sums[lane] += scores[lane];
+        }
     }
-    let [sum] = sums([scores], |score| score);
-    let share = T::ONE / sum;
-    for score in scores.iter_mut() {
-        *score = *score * share;
+    let share = T::ONE / fold(sums, |a, b| a + b);
+    for scores in scores.iter_mut() {
+        for score in scores {
+            *score = *score * share;
+        }
     }
 }
 

@@ -1,4 +1,8 @@
-//! Products of small matrices whose lines are whole vectors, and the product that is added to a tensor.
+//! Products of matrices.
+//!
+//! Burn's own product on the CPU gives each call a zeroed result that it copies once for the sake of its alignment, and a linear map of
+//! `[rows, seq, d]` becomes one product for each row wherever `seq` is a multiple of 32. Here the rows are one product, what is added is
+//! there before the first term, and the right factor is rearranged once for all cores.
 
 use burn::backend::{Flex, ops::FloatTensorOps};
 use burn_flex::FlexTensor;
@@ -6,13 +10,9 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     real::Real,
-    storage::{dense, values, whole},
+    storage::{cast, dense, fresh, values, whole},
     tasks::{lines_per_task, run_all},
 };
-
-/// Lines of a product that are worked on together, each with [`COLUMNS`] vectors: enough sums under way to hide the latency of an addition.
-const ROWS: usize = 4;
-const COLUMNS: usize = 2;
 
 /// The left factor of a product, `[rows, k]`.
 #[derive(Clone, Copy)]
@@ -23,22 +23,49 @@ pub(super) enum Left<'a, T> {
     Columns(&'a [T], usize),
 }
 
-/// `sums + left·right` for `R` rows from `row` on, and `C` vectors from `column` on.
+impl<T> Left<'_, T> {
+    /// Without the first `rows` rows and the first `k` columns.
+    #[inline(always)]
+    fn from(self, rows: usize, k: usize) -> Self {
+        match self {
+            Self::Rows(values, stride) => Self::Rows(&values[rows * stride + k..], stride),
+            Self::Columns(values, stride) => Self::Columns(&values[k * stride + rows..], stride),
+        }
+    }
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+enum Start<'a, T> {
+    Zero,
+    /// The same line for every row.
+    Line(&'a [T]),
+    /// What is there.
+    Out,
+}
+
+/// The right factor or a part of it: lines of whole vectors, `[k, stride]`.
+#[derive(Clone, Copy)]
+struct Lines<'a, T> {
+    values: &'a [T],
+    stride: usize,
+}
+
+/// `sums + left·right` for `R` rows from `row` on and `C` vectors from `column` on.
 #[inline(always)]
-fn block<S: Simd, T: Real, const R: usize, const C: usize>(
+fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
     simd: S,
     k: usize,
     left: Left<'_, T>,
     row: usize,
-    right: &[T::Lanes<S>],
-    stride: usize,
+    right: Lines<'_, T::Lanes<S>>,
     column: usize,
     mut sums: [[T::Lanes<S>; C]; R],
 ) -> [[T::Lanes<S>; C]; R] {
     // Loops, not closures: what is not inlined would be compiled without the vectors.
     macro_rules! step {
         ($line:expr, $r:ident => $value:expr) => {{
-            let line = &right[$line * stride + column..][..C];
+            let line = &right.values[$line * right.stride + column..][..C];
             for $r in 0..R {
                 let value = T::splat(simd, $value);
                 for c in 0..C {
@@ -67,33 +94,98 @@ fn block<S: Simd, T: Real, const R: usize, const C: usize>(
     sums
 }
 
-/// Calls `at` with a block's rows and columns until `rows` rows of `columns` vectors are done.
-macro_rules! tiles {
-    ($rows:expr, $columns:expr, $at:ident) => {{
-        let mut row = 0;
-        while row + ROWS <= $rows {
-            let mut column = 0;
-            while column + COLUMNS <= $columns {
-                $at!(ROWS, COLUMNS, row, column);
-                column += COLUMNS;
+/// `C` vectors of a line that may end within one.
+#[inline(always)]
+fn load<S: Simd, T: Real, const C: usize>(simd: S, line: &[T]) -> [T::Lanes<S>; C] {
+    let mut vectors = [T::splat(simd, T::ZERO); C];
+    let (whole, rest) = T::lanes::<S>(line);
+    if whole.len() == C {
+        vectors.copy_from_slice(whole);
+    } else {
+        vectors[..whole.len()].copy_from_slice(whole);
+        vectors[whole.len()] = T::load_part(simd, rest);
+    }
+    vectors
+}
+
+/// The way back from [`load`].
+#[inline(always)]
+fn store<S: Simd, T: Real, const C: usize>(simd: S, vectors: [T::Lanes<S>; C], line: &mut [T]) {
+    let (whole, rest) = T::lanes_mut::<S>(line);
+    if whole.len() == C {
+        whole.copy_from_slice(&vectors);
+    } else {
+        whole.copy_from_slice(&vectors[..whole.len()]);
+        T::store_part(simd, rest, vectors[whole.len()]);
+    }
+}
+
+/// Some columns of a product: `out[.., first..first + columns] ← start + left·right`, `out` `[rows, n]`.
+///
+/// Tiles are as large as the registers hold, so that each loaded value is used several times.
+#[inline(always)]
+fn columns<S: Simd, T: Real>(
+    simd: S,
+    (out, n): (&mut [T], usize),
+    (first, columns): (usize, usize),
+    start: Start<'_, T>,
+    left: Left<'_, T>,
+    right: Lines<'_, T>,
+    k: usize,
+) {
+    let rows = out.len() / n;
+    let lanes = size_of::<T::Lanes<S>>() / size_of::<T>();
+    let right = Lines { values: T::lanes::<S>(right.values).0, stride: right.stride / lanes };
+    let vectors = columns.div_ceil(lanes);
+    macro_rules! at {
+        ($R:expr, $C:expr, $row:expr, $column:expr) => {{
+            let from = first + $column * lanes;
+            let len = ($C * lanes).min(n - from);
+            let mut sums = [[T::splat(simd, T::ZERO); $C]; $R];
+            match start {
+                Start::Zero => {}
+                Start::Line(line) => sums = [load(simd, &line[from..][..len]); $R],
+                Start::Out => {
+                    for r in 0..$R {
+                        sums[r] = load(simd, &out[($row + r) * n + from..][..len]);
+                    }
+                }
             }
-            if column < $columns {
-                $at!(ROWS, 1, row, column);
+            let sums = tile::<S, T, { $R }, { $C }>(simd, k, left, $row, right, $column, sums);
+            for r in 0..$R {
+                store(simd, sums[r], &mut out[($row + r) * n + from..][..len]);
             }
-            row += ROWS;
+        }};
+    }
+    macro_rules! down {
+        ($column:expr, $C:expr, $($R:expr),+) => {{
+            let mut row = 0;
+            $(while row + $R <= rows {
+                at!($R, $C, row, $column);
+                row += $R;
+            })+
+        }};
+    }
+    let mut column = 0;
+    if S::REGISTER_COUNT >= 32 {
+        while column + 4 <= vectors {
+            down!(column, 4, 6, 2, 1);
+            column += 4;
         }
-        while row < $rows {
-            let mut column = 0;
-            while column + COLUMNS <= $columns {
-                $at!(1, COLUMNS, row, column);
-                column += COLUMNS;
-            }
-            if column < $columns {
-                $at!(1, 1, row, column);
-            }
-            row += 1;
+        while column + 2 <= vectors {
+            down!(column, 2, 8, 4, 1);
+            column += 2;
         }
-    }};
+    } else {
+        while column + 2 <= vectors {
+            down!(column, 2, 4, 1);
+            column += 2;
+        }
+    }
+    while column < vectors {
+        down!(column, 1, 8, 1);
+        column += 1;
+    }
 }
 
 /// `out ← left·right`; `left` `[rows, k]`, `right` `[k, stride]` and `out` `[rows, stride]` with lines of whole vectors.
@@ -106,85 +198,221 @@ pub(super) fn multiply<S: Simd, T: Real>(
     stride: usize,
     k: usize,
 ) {
-    let rows = out.len() / stride;
-    let (right, out) = (T::lanes::<S>(right).0, T::lanes_mut::<S>(out).0);
-    let columns = out.len() / rows;
-    let zero = T::splat(simd, T::ZERO);
-    macro_rules! at {
-        ($R:expr, $C:expr, $row:expr, $column:expr) => {{
-            let sums = block::<S, T, { $R }, { $C }>(simd, k, left, $row, right, columns, $column, [[zero; $C]; $R]);
-            for (r, sums) in sums.iter().enumerate() {
-                out[($row + r) * columns + $column..][..$C].copy_from_slice(sums);
+    columns(simd, (out, stride), (0, stride), Start::Zero, left, Lines { values: right, stride }, k);
+}
+
+/// Side of the squares in which a matrix is turned, and what lines of scratch memory are multiples of: whole vectors on every machine.
+pub(super) const LINE: usize = 16;
+
+/// `to[c·to_stride + r] ← from[r·stride + c]` for `rows` rows and `columns` columns.
+#[inline(always)]
+pub(super) fn transpose<T: Real>(
+    (from, stride): (&[T], usize),
+    (to, to_stride): (&mut [T], usize),
+    rows: usize,
+    columns: usize,
+) {
+    let (whole_rows, whole_columns) = (rows - rows % LINE, columns - columns % LINE);
+    // Squares of a known size: a loop over strides alone becomes scattered writes, which are slow.
+    for row in (0..whole_rows).step_by(LINE) {
+        for column in (0..whole_columns).step_by(LINE) {
+            let mut square = [[T::ZERO; LINE]; LINE];
+            for (r, line) in square.iter_mut().enumerate() {
+                line.copy_from_slice(&from[(row + r) * stride + column..][..LINE]);
             }
-        }};
+            for c in 0..LINE {
+                let mut line = [T::ZERO; LINE];
+                for r in 0..LINE {
+                    line[r] = square[r][c];
+                }
+                to[(column + c) * to_stride + row..][..LINE].copy_from_slice(&line);
+            }
+        }
     }
-    tiles!(rows, columns, at);
+    for row in 0..rows {
+        for column in if row < whole_rows { whole_columns } else { 0 }..columns {
+            to[column * to_stride + row] = from[row * stride + column];
+        }
+    }
 }
 
-/// Above this inner dimension the right factor no longer stays in the nearest cache, and Burn's product in blocks is faster.
-const THIN: usize = 256;
+/// Columns of the right factor that lie together.
+const PANEL: usize = 64;
+/// Lines of the right factor that are worked on at a time: a panel of them stays in the nearer caches.
+const DEPTH: usize = 256;
 
-/// Some lines of `c + x·y`, in place.
-struct Added<'a, T> {
-    c: &'a mut [T],
-    x: &'a [T],
-    y: &'a [T],
-    k: usize,
-    m: usize,
+/// A matrix in memory, one of its axes without gaps.
+#[derive(Clone, Copy)]
+struct Matrix<'a, T> {
+    values: &'a [T],
+    rows: usize,
+    columns: usize,
+    /// From row to row, and from column to column.
+    strides: [usize; 2],
 }
 
-impl<T: Real> WithSimd for Added<'_, T> {
+impl<'a, T: Real> Matrix<'a, T> {
+    /// The `run`-th matrix of a tensor that [`laid_out`] gave, or the only one.
+    fn of(tensor: &'a FlexTensor, run: usize) -> Self {
+        let layout = tensor.layout();
+        let (shape, strides) = (layout.shape(), layout.strides());
+        let [rows, columns] = [shape.len() - 2, shape.len() - 1];
+        let start = layout.start_offset() + if rows == 0 { 0 } else { run * strides[0] as usize };
+        Self {
+            values: &tensor.storage()[start..],
+            rows: shape[rows],
+            columns: shape[columns],
+            strides: [strides[rows] as usize, strides[columns] as usize],
+        }
+    }
+
+    fn left(self) -> Left<'a, T> {
+        match self.strides {
+            [stride, 1] => Left::Rows(self.values, stride),
+            [_, stride] => Left::Columns(self.values, stride),
+        }
+    }
+}
+
+/// A tensor whose last two axes a [`Matrix`] can describe, copied where they cannot.
+fn laid_out<T: Real>(tensor: FlexTensor) -> FlexTensor {
+    let tensor = cast(tensor, T::dtype());
+    let strides = tensor.layout().strides();
+    let [.., row, column] = *strides else { unreachable!("a factor has two axes") };
+    let plain = strides.iter().all(|stride| *stride > 0) && (row == 1 || column == 1);
+    if plain { tensor } else { tensor.to_contiguous() }
+}
+
+/// The rearrangement of some panels.
+struct Pack<'a, T> {
+    to: &'a mut [T],
+    from: Matrix<'a, T>,
+    /// The first panel's first column.
+    first: usize,
+}
+
+impl<T: Real> WithSimd for Pack<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { c, x, y, k, m } = self;
-        let rows = c.len() / m;
-        let left = Left::Rows(x, k);
-        if T::lanes::<S>(&y[..m]).1.is_empty() {
-            let (c, y) = (T::lanes_mut::<S>(c).0, T::lanes::<S>(y).0);
-            let columns = c.len() / rows;
-            macro_rules! at {
-                ($R:expr, $C:expr, $row:expr, $column:expr) => {{
-                    let mut sums = [[c[0]; $C]; $R];
-                    for r in 0..$R {
-                        sums[r].copy_from_slice(&c[($row + r) * columns + $column..][..$C]);
-                    }
-                    let sums = block::<S, T, { $R }, { $C }>(simd, k, left, $row, y, columns, $column, sums);
-                    for (r, sums) in sums.iter().enumerate() {
-                        c[($row + r) * columns + $column..][..$C].copy_from_slice(sums);
-                    }
-                }};
-            }
-            tiles!(rows, columns, at);
-        } else {
-            for (c, x) in c.chunks_exact_mut(m).zip(x.chunks_exact(k)) {
-                for (y, x) in y.chunks_exact(m).zip(x) {
-                    for (c, y) in c.iter_mut().zip(y) {
-                        *c = y.mul_add(*x, *c);
-                    }
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { to, from: Matrix { values, rows, columns, strides }, first } = self;
+        for (to, first) in to.chunks_mut(rows * PANEL).zip((first..).step_by(PANEL)) {
+            let (stride, columns) = (to.len() / rows, PANEL.min(columns - first));
+            if strides[1] == 1 {
+                for (row, to) in to.chunks_exact_mut(stride).enumerate() {
+                    to[..columns].copy_from_slice(&values[row * strides[0] + first..][..columns]);
                 }
+            } else {
+                transpose((&values[first * strides[1]..], strides[1]), (to, stride), columns, rows);
             }
         }
     }
 }
 
-/// See [`Kernels::add_product`](crate::kernel::Kernels::add_product), in the width of `T`.
-pub(super) fn add_product<T: Real>(c: FlexTensor, x: FlexTensor, y: FlexTensor) -> FlexTensor {
-    let [runs, n, m] = c.layout().shape().dims();
-    let k = x.layout().shape()[2];
-    if k > THIN || k == 0 || runs * n * m == 0 {
-        return Flex::float_add(c, Flex::float_matmul(x, y));
+/// The right factor as panels, each `[k, stride]`: all of [`PANEL`] columns but the last, which has what is left in whole vectors.
+fn pack<T: Real>(right: Matrix<'_, T>) -> Vec<T> {
+    let (full, rest) = (right.columns / PANEL, right.columns % PANEL);
+    let mut packed = vec![T::ZERO; right.rows * (full * PANEL + rest.next_multiple_of(LINE))];
+    let panels = lines_per_task(full + 1, right.rows * PANEL);
+    run_all(
+        packed
+            .chunks_mut(panels * right.rows * PANEL)
+            .enumerate()
+            .map(|(task, to)| Pack { to, from: right, first: task * panels * PANEL })
+            .collect(),
+    );
+    packed
+}
+
+/// Some rows of a product.
+struct Rows<'a, T> {
+    out: &'a mut [T],
+    start: Start<'a, T>,
+    left: Left<'a, T>,
+    packed: &'a [T],
+    k: usize,
+    n: usize,
+}
+
+impl<T: Real> WithSimd for Rows<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { out, mut start, left, packed, k, n } = self;
+        for line in (0..k).step_by(DEPTH) {
+            let depth = DEPTH.min(k - line);
+            for (panel, packed) in packed.chunks(k * PANEL).enumerate() {
+                let (first, stride) = (panel * PANEL, packed.len() / k);
+                let right = Lines { values: &packed[line * stride..][..depth * stride], stride };
+                columns(simd, (out, n), (first, PANEL.min(n - first)), start, left.from(0, line), right, depth);
+            }
+            start = Start::Out;
+        }
     }
-    let (mut c, x, y) = (whole::<T>(c), dense::<T>(x), dense::<T>(y));
-    let (x, y) = (values::<T>(&x), values::<T>(&y));
-    let lines = lines_per_task(runs * n, m * (2 + k / 8)).min(n);
-    let of_run = x.chunks_exact(n * k).zip(y.chunks_exact(k * m));
-    let mut parts = vec![];
-    for (c, (x, y)) in c.storage_mut::<T>().chunks_exact_mut(n * m).zip(of_run) {
-        let chunks = c.chunks_mut(lines * m).zip(x.chunks(lines * k));
-        parts.extend(chunks.map(|(c, x)| Added { c, x, y, k, m }));
+}
+
+/// The tasks of `out ← start + left·right`, `out` `[rows, n]`.
+fn tasks<'a, T: Real>(
+    out: &'a mut [T],
+    start: Start<'a, T>,
+    left: Matrix<'a, T>,
+    packed: &'a [T],
+    n: usize,
+) -> impl Iterator<Item = Rows<'a, T>> {
+    let k = left.columns;
+    // Whole tiles for every task but the last.
+    let rows = lines_per_task(left.rows, n * k / 16).next_multiple_of(24);
+    out.chunks_mut(rows * n).enumerate().map(move |(task, out)| {
+        let left = left.left().from(task * rows, 0);
+        Rows { out, start, left, packed, k, n }
+    })
+}
+
+/// See [`Kernels::add_product`](crate::kernel::Kernels::add_product) and [`product`](crate::kernel::Kernels::product), in the width of `T`.
+pub(super) fn add_product<T: Real>(c: Option<FlexTensor>, x: FlexTensor, y: FlexTensor) -> FlexTensor {
+    let [runs, n, k] = x.layout().shape().dims();
+    let m = y.layout().shape()[2];
+    if runs * n * k * m == 0 {
+        let (x, y) = (cast(x, T::dtype()), cast(y, T::dtype()));
+        let product = Flex::float_matmul(x, y);
+        return match c {
+            Some(c) => Flex::float_add(cast(c, T::dtype()), product),
+            None => product,
+        };
     }
-    run_all(parts);
+    let (start, mut c) = match c {
+        Some(c) => (Start::Out, whole::<T>(c)),
+        None => (Start::Zero, fresh(vec![T::ZERO; runs * n * m], [runs, n, m].into())),
+    };
+    let (x, y) = (laid_out::<T>(x), laid_out::<T>(y));
+    let packed: Vec<Vec<T>> = (0..runs).map(|run| pack(Matrix::of(&y, run))).collect();
+    let outs = c.storage_mut::<T>().chunks_exact_mut(n * m).zip(&packed).enumerate();
+    run_all(outs.flat_map(|(run, (out, packed))| tasks(out, start, Matrix::of(&x, run), packed, m)).collect());
     c
+}
+
+/// See [`Kernels::affine`](crate::kernel::Kernels::affine), in the width of `T`.
+pub(super) fn affine<T: Real>(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+    let mut shape = x.layout().shape().clone();
+    let [d_in, d_out] = weight.layout().shape().dims();
+    let last = shape.len() - 1;
+    let rows = shape[..last].iter().product::<usize>();
+    shape[last] = d_out;
+    let mut out = vec![T::ZERO; rows * d_out];
+    let bias = bias.map(dense::<T>);
+    let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Line(values(bias)));
+    if out.is_empty() || d_in == 0 {
+        // Nothing to multiply: a line for every row, if there is one.
+        if let Start::Line(line) = start {
+            out.chunks_exact_mut(d_out.max(1)).for_each(|out| out.copy_from_slice(line));
+        }
+        return fresh(out, shape);
+    }
+    let (x, weight) = (dense::<T>(x), laid_out::<T>(weight));
+    let packed = pack(Matrix::of(&weight, 0));
+    let left = Matrix { values: values::<T>(&x), rows, columns: d_in, strides: [d_in, 1] };
+    run_all(tasks(&mut out, start, left, &packed, d_out).collect());
+    fresh(out, shape)
 }

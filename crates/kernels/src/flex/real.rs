@@ -49,6 +49,10 @@ pub(super) trait Real:
     fn lanes<S: Simd>(line: &[Self]) -> (&[Self::Lanes<S>], &[Self]);
     /// [`lanes`](Self::lanes), to write.
     fn lanes_mut<S: Simd>(line: &mut [Self]) -> (&mut [Self::Lanes<S>], &mut [Self]);
+    /// A vector of fewer values than it holds.
+    fn load_part<S: Simd>(simd: S, line: &[Self]) -> Self::Lanes<S>;
+    /// The way back from [`load_part`](Self::load_part).
+    fn store_part<S: Simd>(simd: S, line: &mut [Self], values: Self::Lanes<S>);
 }
 
 /// The largest of two, and the second where the first is not a number.
@@ -154,6 +158,14 @@ impl Real for f32 {
     fn lanes_mut<S: Simd>(line: &mut [Self]) -> (&mut [S::f32s], &mut [Self]) {
         S::as_mut_simd_f32s(line)
     }
+    #[inline(always)]
+    fn load_part<S: Simd>(simd: S, line: &[Self]) -> S::f32s {
+        simd.partial_load_f32s(line)
+    }
+    #[inline(always)]
+    fn store_part<S: Simd>(simd: S, line: &mut [Self], values: S::f32s) {
+        simd.partial_store_f32s(line, values);
+    }
 }
 
 impl Real for f64 {
@@ -212,6 +224,14 @@ impl Real for f64 {
     fn lanes_mut<S: Simd>(line: &mut [Self]) -> (&mut [S::f64s], &mut [Self]) {
         S::as_mut_simd_f64s(line)
     }
+    #[inline(always)]
+    fn load_part<S: Simd>(simd: S, line: &[Self]) -> S::f64s {
+        simd.partial_load_f64s(line)
+    }
+    #[inline(always)]
+    fn store_part<S: Simd>(simd: S, line: &mut [Self], values: S::f64s) {
+        simd.partial_store_f64s(line, values);
+    }
 }
 
 /// Lanes of a sum that is free in its order.
@@ -241,16 +261,20 @@ pub(super) fn sums<T: Real, const M: usize, const N: usize>(
             sums[index] += term;
         }
     }
-    lanes.map(|mut sums| {
-        let mut half = SUMS / 2;
-        while half > 0 {
-            for lane in 0..half {
-                sums[lane] += sums[lane + half];
-            }
-            half /= 2;
+    lanes.map(|lanes| fold(lanes, |a, b| a + b))
+}
+
+/// All lanes in one, by halves.
+#[inline(always)]
+pub(super) fn fold<T: Real, const N: usize>(mut lanes: [T; N], merge: impl Fn(T, T) -> T) -> T {
+    let mut half = N / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = merge(lanes[lane], lanes[lane + half]);
         }
-        sums[0]
-    })
+        half /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]

@@ -26,14 +26,13 @@
 
 use std::fmt::Debug;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
-use kernels::ops::add_product;
 use serde::{Deserialize, Serialize};
 
-use super::{Delta, DeltaRecipe, Factors, Site};
+use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
-    host::{cast, values},
+    host::values,
     preset::Preset,
     role::{Owned, Role},
 };
@@ -138,30 +137,12 @@ impl Delta for Anchored {
         ]
     }
 
-    fn factors(&self, gate: &Tensor<3>) -> Factors {
-        let down = Tensor::cat(vec![self.a.clone() * gate.clone(), self.start_a.clone() * gate.clone()], 2);
-        Factors { down, up: Tensor::cat(vec![self.b.clone(), self.start_b.clone().neg()], 1) }
-    }
-
-    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        let moved = (x.clone().matmul(self.a.clone()) * gate.clone()).matmul(self.b.clone());
-        let start = (x.matmul(self.start_a.clone()) * gate.clone()).matmul(self.start_b.clone());
-        moved - start // [runs, n, d_out]
-    }
-
-    fn onto(&self, product: Tensor<3>, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        // One product of both, so that equal terms cancel before they are rounded to a narrow width.
-        let gates = Tensor::cat(vec![gate.clone(), gate.clone()], 2);
-        let hidden = x.matmul(Tensor::cat(vec![self.a.clone(), self.start_a.clone()], 2)) * gates;
-        add_product(product, hidden, Tensor::cat(vec![self.b.clone(), self.start_b.clone().neg()], 1))
-    }
-
-    fn cast(&self, dtype: DType) -> Self {
-        Self {
-            a: cast(&self.a, dtype),
-            b: cast(&self.b, dtype),
-            start_a: cast(&self.start_a, dtype),
-            start_b: cast(&self.start_b, dtype),
+    fn chain(&self, gate: &Tensor<3>) -> Chain {
+        // One product of both terms, so that equal ones cancel before they are rounded to a narrow width.
+        Chain {
+            down: Tensor::cat(vec![self.a.clone(), self.start_a.clone()], 2),
+            middle: Tensor::cat(vec![gate.clone(), gate.clone()], 2),
+            up: Tensor::cat(vec![self.b.clone(), self.start_b.clone().neg()], 1),
         }
     }
 }

@@ -9,13 +9,11 @@
 //!
 //! Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022, arXiv:2106.09685, Eq. 3.
 
-use burn::tensor::{DType, Tensor};
-use kernels::ops::add_product;
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Delta, DeltaRecipe, Factors, Site};
+use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
-    host::cast,
     preset::Preset,
     role::{Owned, Role},
 };
@@ -53,20 +51,7 @@ impl Delta for LowRank {
         vec![Owned::ranked("a", Role::A, 2, &mut self.a), Owned::ranked("b", Role::B, 1, &mut self.b)]
     }
 
-    fn factors(&self, gate: &Tensor<3>) -> Factors {
-        Factors { down: self.a.clone() * gate.clone(), up: self.b.clone() }
-    }
-
-    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        let hidden = x.matmul(self.a.clone()) * gate.clone(); // [runs, n, rank]
-        hidden.matmul(self.b.clone()) // [runs, n, d_out]
-    }
-
-    fn onto(&self, product: Tensor<3>, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        add_product(product, x.matmul(self.a.clone()) * gate.clone(), self.b.clone())
-    }
-
-    fn cast(&self, dtype: DType) -> Self {
-        Self { a: cast(&self.a, dtype), b: cast(&self.b, dtype) }
+    fn chain(&self, gate: &Tensor<3>) -> Chain {
+        Chain { down: self.a.clone(), middle: gate.clone(), up: self.b.clone() }
     }
 }

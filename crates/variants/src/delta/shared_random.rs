@@ -12,14 +12,14 @@
 //!
 //! Kopiczko et al., *VeRA: Vector-based Random Matrix Adaptation*, ICLR 2024, arXiv:2310.11454, Eq. 2.
 
-use burn::tensor::{DType, Tensor, module::linear};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Delta, DeltaRecipe, Factors, Site};
+use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
     error::SpecProblem,
-    host::{cast, values},
+    host::values,
     preset::Preset,
     role::{Owned, Role},
     slot::copies,
@@ -153,35 +153,15 @@ impl Delta for SharedRandom {
         owned
     }
 
-    fn factors(&self, gate: &Tensor<3>) -> Factors {
-        let (a, b) = match &self.pair {
-            Pair::Shared(a, b) => (a.clone().unsqueeze::<3>(), b.clone().unsqueeze::<3>()),
+    fn chain(&self, gate: &Tensor<3>) -> Chain {
+        let runs = self.lambda_d.dims()[0];
+        let spread = |factor: &Tensor<2>| factor.clone().unsqueeze::<3>();
+        let (down, up) = match &self.pair {
+            // Every run's rows pass the same `A`; a view where the device has views.
+            Pair::Shared(a, b) => (spread(a).expand([runs as i64, -1, -1]), spread(b)),
             Pair::Kept(a, b) => (a.clone(), b.clone()),
         };
-        Factors { down: a * (self.lambda_d.clone() * gate.clone()), up: b * self.lambda_b.clone() }
-    }
-
-    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        let middle = self.lambda_d.clone() * gate.clone(); // [runs, 1, rank]
-        match &self.pair {
-            // [runs, n, d_in] -> [runs, n, rank] -> [runs, n, d_out]
-            Pair::Shared(a, b) => {
-                let hidden = linear(x, a.clone(), None) * middle;
-                linear(hidden, b.clone(), None) * self.lambda_b.clone()
-            }
-            Pair::Kept(a, b) => (x.matmul(a.clone()) * middle).matmul(b.clone()) * self.lambda_b.clone(),
-        }
-    }
-
-    fn cast(&self, dtype: DType) -> Self {
-        Self {
-            pair: match &self.pair {
-                Pair::Shared(a, b) => Pair::Shared(cast(a, dtype), cast(b, dtype)),
-                Pair::Kept(a, b) => Pair::Kept(cast(a, dtype), cast(b, dtype)),
-            },
-            lambda_d: cast(&self.lambda_d, dtype),
-            lambda_b: cast(&self.lambda_b, dtype),
-        }
+        Chain { down, middle: self.lambda_d.clone() * gate.clone(), up: up * self.lambda_b.clone() }
     }
 
     fn checksum(&self) -> Option<String> {

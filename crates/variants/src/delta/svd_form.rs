@@ -11,13 +11,11 @@
 //! Zhang et al., *Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning*, ICLR 2023,
 //! arXiv:2303.10512, Eqs. 3 and 4.
 
-use burn::tensor::{DType, Tensor};
-use kernels::ops::add_product;
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Delta, DeltaRecipe, Factors, Site};
+use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
-    host::cast,
     preset::Preset,
     role::{Owned, Role},
 };
@@ -65,22 +63,8 @@ impl Delta for SvdForm {
         ]
     }
 
-    fn factors(&self, gate: &Tensor<3>) -> Factors {
-        Factors { down: self.q.clone() * (self.lambda.clone() * gate.clone()), up: self.p.clone() }
-    }
-
-    fn forward(&self, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        let hidden = x.matmul(self.q.clone()) * (self.lambda.clone() * gate.clone()); // [runs, n, rank]
-        hidden.matmul(self.p.clone()) // [runs, n, d_out]
-    }
-
-    fn onto(&self, product: Tensor<3>, x: Tensor<3>, gate: &Tensor<3>) -> Tensor<3> {
-        let hidden = x.matmul(self.q.clone()) * (self.lambda.clone() * gate.clone()); // [runs, n, rank]
-        add_product(product, hidden, self.p.clone())
-    }
-
-    fn cast(&self, dtype: DType) -> Self {
-        Self { q: cast(&self.q, dtype), lambda: cast(&self.lambda, dtype), p: cast(&self.p, dtype) }
+    fn chain(&self, gate: &Tensor<3>) -> Chain {
+        Chain { down: self.q.clone(), middle: self.lambda.clone() * gate.clone(), up: self.p.clone() }
     }
 
     fn orthogonality(&self) -> Option<Tensor<2>> {
