@@ -49,7 +49,6 @@ pub(crate) trait Fused: Backend {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    #[expect(clippy::too_many_arguments, reason = "see `Kernels::attention`")]
     fn fused_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -70,7 +69,7 @@ pub(crate) trait Fused: Backend {
         #[extension_type] bias: Maybe<Self>,
     ) -> FloatTensor<Self>;
 
-    #[expect(clippy::too_many_arguments, reason = "see `Kernels::adamw`")]
+    #[allow(clippy::too_many_arguments, reason = "see `Kernels::adamw`; the macro copies it without its attributes")]
     fn fused_adamw(
         value: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -144,11 +143,7 @@ macro_rules! direct {
             fn fused_product(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
                 <Self as Kernels>::product(x, y)
             }
-            fn fused_affine(
-                x: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: Maybe<Self>,
-            ) -> FloatTensor<Self> {
+            fn fused_affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Maybe<Self>) -> FloatTensor<Self> {
                 <Self as Kernels>::affine(x, weight, bias.present())
             }
             fn fused_adamw(
@@ -473,11 +468,7 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         }
     }
 
-    fn fused_affine(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Maybe<Self>,
-    ) -> FloatTensor<Self> {
+    fn fused_affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Maybe<Self>) -> FloatTensor<Self> {
         let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
         let state = |x: &FloatTensor<B>, weight: &FloatTensor<B>| {
             (weight_tracked.then(|| x.clone()), x_tracked.then(|| weight.clone()))

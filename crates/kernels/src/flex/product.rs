@@ -53,6 +53,7 @@ struct Lines<'a, T> {
 
 /// `sums + left·right` for `R` rows from `row` on and `C` vectors from `column` on.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "arrays of known lengths, whose loops are unrolled into registers")]
 fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
     simd: S,
     k: usize,
@@ -160,7 +161,7 @@ fn columns<S: Simd, T: Real>(
     macro_rules! down {
         ($column:expr, $C:expr, $($R:expr),+) => {{
             let mut row = 0;
-            $(while row + $R <= rows {
+            $(while rows - row >= $R {
                 at!($R, $C, row, $column);
                 row += $R;
             })+
