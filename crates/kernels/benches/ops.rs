@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, module::linear};
 use kernels::{
     bits,
     ops::{self, Adam, Dropout, Flat, composed},
@@ -63,10 +63,6 @@ fn report(shape: &str, op: &str, fused: impl FnMut(), composed: impl FnMut()) {
         return;
     }
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    if std::env::var_os("FUSED_ONLY").is_some() {
-        println!("{name:<44} {:>10.0}", micros(median(fused)));
-        return;
-    }
     let (fused, composed) = (micros(median(fused)), micros(median(composed)));
     println!("{name:<44} {fused:>10.0} {composed:>10.0} {:>7.1}", composed / fused);
 }
@@ -142,6 +138,24 @@ fn main() {
         }
         let (c, h) = (random([1, rows * seq, d], &device), random([1, rows * seq, 8], &device));
         let (b, dc) = (random([1, 8, d], &device), random([1, rows * seq, d], &device));
+        for (d_in, d_out) in [(d, d), (d, ffn), (ffn, d)] {
+            let (x, dy) = (random([rows, seq, d_in], &device), random([rows, seq, d_out], &device));
+            let (w, b) = (random([d_in, d_out], &device), random([d_out], &device));
+            report(
+                name,
+                &format!("linear {d_in} to {d_out}"),
+                || drop_all(gradients([&x], &dy, |[x]| ops::linear(x, w.clone(), Some(b.clone())))),
+                || drop_all(gradients([&x], &dy, |[x]| linear(x, w.clone(), Some(b.clone())))),
+            );
+        }
+        let a = random([1, d, 8], &device);
+        let dh = random([1, rows * seq, 8], &device);
+        report(
+            name,
+            "product of rank 8",
+            || drop_all(gradients([&c, &a], &dh, |[x, y]| ops::product(x, y))),
+            || drop_all(gradients([&c, &a], &dh, |[x, y]| x.matmul(y))),
+        );
         report(
             name,
             "add a product of rank 8",

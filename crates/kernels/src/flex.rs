@@ -128,7 +128,7 @@ impl Kernels for Flex {
         adam: Adam,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         with_real!(value.dtype(), T => {
-            adamw::adamw::<T>(value, first, second, gradient, segment, coefficients, clip, adam)
+            adamw::adamw::<T>(value, first, second, gradient, &segment, coefficients, clip, adam)
         })
     }
 }

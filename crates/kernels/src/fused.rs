@@ -52,7 +52,6 @@ pub(crate) trait Fused: Backend {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    #[expect(clippy::too_many_arguments, reason = "see `Kernels::attention`")]
     fn fused_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,

@@ -155,11 +155,7 @@ pub trait Kernels: Backend {
     }
 
     /// `x·weight + bias` over the last axis; `x` `[.., d_in]`, `weight` `[d_in, d_out]`, `bias` `[d_out]`.
-    fn affine(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
         Self::linear(x, weight, bias)
     }
 

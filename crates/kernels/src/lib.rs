@@ -10,7 +10,7 @@
 //! | [`uses`] | several uses of one tensor, whose gradients are summed in one place |
 //! | `fused` | the way from Burn's tensors to a backend's kernels, and their place in automatic differentiation |
 //! | `flex` | kernels for the CPU |
-//! | `libtorch` | kernels for LibTorch, behind the feature `tch` |
+//! | `libtorch` | kernels for `LibTorch`, behind the feature `tch` |
 //!
 //! Every operation here has a composed form out of differentiable Burn operations, [`ops::composed`], and is held against it in tests.
 #![warn(missing_docs)]
@@ -18,6 +18,7 @@
     feature = "tch",
     expect(deprecated, reason = "Burn means to drop LibTorch, the fastest backend measured on a card")
 )]
+#![expect(clippy::inline_always, reason = "what is not inlined into a kernel is compiled without its vectors")]
 
 pub mod bits;
 mod flex;

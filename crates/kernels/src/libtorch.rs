@@ -125,6 +125,11 @@ pub fn squared_norms(x: &FloatTensor<LibTorch>) -> FloatTensor<LibTorch> {
     })
 }
 
+/// A contiguous tensor that may be written: `x` itself where nothing else holds it.
+fn owned(x: TchTensor) -> TchTensor {
+    if x.can_mut() && x.tensor.is_contiguous() { x } else { fresh(x.tensor.contiguous().copy()) }
+}
+
 /// A tensor that shares its memory with no other.
 fn fresh(tensor: Tensor) -> TchTensor {
     TchTensor::new(tensor)
@@ -469,6 +474,47 @@ impl Kernels for LibTorch {
         } else {
             c.tensor.baddbmm(&x, &y, 1.0, 1.0)
         })
+    }
+
+    fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
+        let mut size = x.tensor.size();
+        let d_out = weight.tensor.size()[1];
+        let flat = x.tensor.reshape([-1, weight.tensor.size()[0]]);
+        let y = match bias {
+            // One kernel, which starts its sums from the bias.
+            Some(bias) => bias.tensor.addmm(&flat, &weight.tensor),
+            None => flat.mm(&weight.tensor),
+        };
+        if let Some(last) = size.last_mut() {
+            *last = d_out;
+        }
+        fresh(y.view(size.as_slice()))
+    }
+
+    fn add_product_to_rows(
+        c: FloatTensor<Self>,
+        start: usize,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let c = owned(c);
+        let kind = c.tensor.kind();
+        let (x, y) = (x.tensor.to_kind(kind), y.tensor.to_kind(kind));
+        let ((_, seq, m), (runs, n, _)) = (sizes(&c.tensor), sizes(&x));
+        let rows = c.tensor.narrow(0, start as i64, runs * n / seq);
+        if runs == 1 {
+            let _ = rows.view([n, m]).addmm_(&x.squeeze_dim(0), &y.squeeze_dim(0));
+        } else {
+            let _ = rows.view([runs, n, m]).baddbmm_(&x, &y);
+        }
+        c
+    }
+
+    fn add_to_rows(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let c = owned(c);
+        let mut rows = c.tensor.narrow(0, start as i64, x.tensor.size()[0]);
+        let _ = rows.g_add_(&x.tensor.to_kind(c.tensor.kind()));
+        c
     }
 
     fn adamw(

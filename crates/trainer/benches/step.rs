@@ -34,6 +34,9 @@ const VARIANTS: &[(&str, &str)] = &[
     ("full", "full"),
 ];
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Trainee {
     cohort: Cohort,
     lesson: Examples,

@@ -37,6 +37,9 @@ use variants::{
     stream::{self, Seeds, Stream},
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Batches that come again in turn.
 struct Given {
     batches: Vec<Batch>,

@@ -66,7 +66,7 @@ impl<T: Real> WithSimd for Part<'_, T> {
         let from = stretches.partition_point(|stretch| stretch.columns.end <= start);
         for stretch in stretches[from..].iter().take_while(|stretch| stretch.columns.start < end) {
             let [step, root, keep, updated] = std::array::from_fn(|i| coefficients[4 * stretch.segment + i]);
-            if !(updated > T::of(0.5)) {
+            if updated <= T::of(0.5) {
                 continue;
             }
             let here = stretch.columns.start.max(start) - start..stretch.columns.end.min(end) - start;
@@ -89,7 +89,7 @@ pub(super) fn adamw<T: Real>(
     first: FlexTensor,
     second: FlexTensor,
     gradient: FlexTensor,
-    segment: FlexTensor,
+    segment: &FlexTensor,
     coefficients: FlexTensor,
     clip: FlexTensor,
     adam: Adam,

@@ -21,7 +21,7 @@ pub struct Attended {
     v: FlexTensor,
     /// Softmax, `[rows, heads, seq, seq]`. A weight that dropout took has its sign bit set.
     weights: FlexTensor,
-    shape: Heads,
+    shape: Split,
     scale: f64,
     /// The factor of a weight that dropout kept.
     keep: f64,
@@ -29,13 +29,13 @@ pub struct Attended {
 
 /// How heads lie in `[rows, seq, heads·d_head]`.
 #[derive(Clone, Copy, Debug)]
-struct Heads {
+struct Split {
     seq: usize,
     heads: usize,
     d_head: usize,
 }
 
-impl Heads {
+impl Split {
     /// Values of one row.
     fn row(self) -> usize {
         self.seq * self.heads * self.d_head
@@ -48,14 +48,18 @@ impl Heads {
     fn long(self) -> usize {
         self.seq.next_multiple_of(LINE)
     }
+    /// What a row costs beside the values of a cheap loop.
+    fn cost(self) -> usize {
+        self.heads * self.seq * self.seq * (1 + self.d_head / 4)
+    }
     /// A head's values at every position of a row.
     #[inline(always)]
-    fn lines<'a, T>(self, row: &'a [T], head: usize) -> impl Iterator<Item = &'a [T]> {
+    fn lines<T>(self, row: &[T], head: usize) -> impl Iterator<Item = &[T]> {
         row.chunks_exact(self.heads * self.d_head).map(move |line| &line[head * self.d_head..][..self.d_head])
     }
     /// [`lines`](Self::lines), to write.
     #[inline(always)]
-    fn lines_mut<'a, T>(self, row: &'a mut [T], head: usize) -> impl Iterator<Item = &'a mut [T]> {
+    fn lines_mut<T>(self, row: &mut [T], head: usize) -> impl Iterator<Item = &mut [T]> {
         row.chunks_exact_mut(self.heads * self.d_head).map(move |line| &mut line[head * self.d_head..][..self.d_head])
     }
     /// A head of a row as padded lines, `[seq, wide]`.
@@ -124,7 +128,7 @@ struct Rows<'a, T> {
     weights: Option<&'a mut [T]>,
     bias: Bias<'a, T>,
     falls: Option<&'a Falls>,
-    shape: Heads,
+    shape: Split,
     scale: T,
     /// The first row's number.
     first: usize,
@@ -163,7 +167,7 @@ impl<T: Real> WithSimd for Rows<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { q, k, v, y, mut weights, bias, falls, shape, scale, first } = self;
-        let Heads { seq, heads, d_head } = shape;
+        let Split { seq, heads, d_head } = shape;
         let (wide, long) = (shape.wide(), shape.long());
         let mut keys = vec![T::ZERO; d_head * long];
         let mut queries = vec![T::ZERO; seq * wide];
@@ -225,7 +229,7 @@ pub(super) fn attend<T: Real>(
     keeps: bool,
 ) -> (FlexTensor, Option<Attended>) {
     let [rows, seq, d] = q.layout().shape().dims();
-    let shape = Heads { seq, heads, d_head: d / heads };
+    let shape = Split { seq, heads, d_head: d / heads };
     let (q, k, v) = (dense::<T>(q), dense::<T>(k), dense::<T>(v));
     let bias = cast(bias, T::dtype());
     let falls = drop.map(|drop| Falls::new(&drop, rows));
@@ -266,13 +270,6 @@ pub(super) fn attend<T: Real>(
     (fresh(y, q.layout().shape().clone()), attended)
 }
 
-impl Heads {
-    /// What a row costs beside the values of a cheap loop.
-    fn cost(self) -> usize {
-        self.heads * self.seq * self.seq * (1 + self.d_head / 4)
-    }
-}
-
 /// Some rows' gradients.
 struct BackwardRows<'a, T> {
     dy: &'a [T],
@@ -283,7 +280,7 @@ struct BackwardRows<'a, T> {
     dq: &'a mut [T],
     dk: &'a mut [T],
     dv: &'a mut [T],
-    shape: Heads,
+    shape: Split,
     scale: T,
     keep: T,
 }
@@ -294,7 +291,7 @@ impl<T: Real> WithSimd for BackwardRows<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { dy, q, k, v, weights, dq, dk, dv, shape, scale, keep } = self;
-        let Heads { seq, heads, d_head } = shape;
+        let Split { seq, heads, d_head } = shape;
         let (row, wide, long) = (shape.row(), shape.wide(), shape.long());
         let mut lines = vec![T::ZERO; seq * wide];
         let mut result = vec![T::ZERO; seq * wide];
@@ -342,7 +339,7 @@ pub(super) fn attend_backward<T: Real>(dy: FlexTensor, kept: Attended) -> (FlexT
     let Attended { q, k, v, weights, shape, scale, keep } = kept;
     let full = q.layout().shape().clone();
     let dy = dense::<T>(dy);
-    let (len, Heads { seq, heads, .. }) = (full.num_elements(), shape);
+    let (len, Split { seq, heads, .. }) = (full.num_elements(), shape);
     let per_task = lines_per_task(full[0], 2 * shape.cost());
     let part = per_task * shape.row();
     let (mut dq, mut dk, mut dv) = (vec![T::ZERO; len], vec![T::ZERO; len], vec![T::ZERO; len]);

@@ -4,6 +4,8 @@
 //! `[rows, seq, d]` becomes one product for each row wherever `seq` is a multiple of 32. Here the rows are one product, what is added is
 //! there before the first term, and the right factor is rearranged once for all cores.
 
+use std::borrow::Cow;
+
 use burn::backend::{Flex, ops::FloatTensorOps};
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
@@ -53,6 +55,7 @@ struct Lines<'a, T> {
 
 /// `sums + left·right` for `R` rows from `row` on and `C` vectors from `column` on.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "arrays of known lengths, whose loops are unrolled into registers")]
 fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
     simd: S,
     k: usize,
@@ -160,7 +163,7 @@ fn columns<S: Simd, T: Real>(
     macro_rules! down {
         ($column:expr, $C:expr, $($R:expr),+) => {{
             let mut row = 0;
-            $(while row + $R <= rows {
+            $(while rows - row >= $R {
                 at!($R, $C, row, $column);
                 row += $R;
             })+
@@ -240,6 +243,10 @@ pub(super) fn transpose<T: Real>(
 const PANEL: usize = 64;
 /// Lines of the right factor that are worked on at a time: a panel of them stays in the nearer caches.
 const DEPTH: usize = 256;
+/// Up to so many rows the right factor is not rearranged: that would cost about as much as the product.
+const FEW: usize = 24;
+/// Nor where it has so few values that it stays in the nearest cache as it is.
+const SMALL: usize = 4096;
 
 /// A matrix in memory, one of its axes without gaps.
 #[derive(Clone, Copy)]
@@ -310,27 +317,41 @@ impl<T: Real> WithSimd for Pack<'_, T> {
     }
 }
 
-/// The right factor as panels, each `[k, stride]`: all of [`PANEL`] columns but the last, which has what is left in whole vectors.
-fn pack<T: Real>(right: Matrix<'_, T>) -> Vec<T> {
-    let (full, rest) = (right.columns / PANEL, right.columns % PANEL);
-    let mut packed = vec![T::ZERO; right.rows * (full * PANEL + rest.next_multiple_of(LINE))];
-    let panels = lines_per_task(full + 1, right.rows * PANEL);
-    run_all(
-        packed
-            .chunks_mut(panels * right.rows * PANEL)
-            .enumerate()
-            .map(|(task, to)| Pack { to, from: right, first: task * panels * PANEL })
-            .collect(),
-    );
-    packed
+/// The right factor, ready to be multiplied.
+struct Right<'a, T: Real> {
+    /// Panels, each `[k, stride]`: all of `panel` columns but the last, which has what is left in whole vectors.
+    values: Cow<'a, [T]>,
+    panel: usize,
+}
+
+impl<'a, T: Real> Right<'a, T> {
+    /// What `rows` rows are multiplied with.
+    fn new(right: Matrix<'a, T>, rows: usize) -> Self {
+        let Matrix { values, rows: k, columns, strides } = right;
+        let lines = strides == [columns, 1] && columns.is_multiple_of(LINE);
+        if lines && (rows <= FEW || k * columns <= SMALL) {
+            return Self { values: Cow::Borrowed(&values[..k * columns]), panel: columns };
+        }
+        let (full, rest) = (columns / PANEL, columns % PANEL);
+        let mut packed = vec![T::ZERO; k * (full * PANEL + rest.next_multiple_of(LINE))];
+        let panels = lines_per_task(full + 1, k * PANEL);
+        run_all(
+            packed
+                .chunks_mut(panels * k * PANEL)
+                .enumerate()
+                .map(|(task, to)| Pack { to, from: right, first: task * panels * PANEL })
+                .collect(),
+        );
+        Self { values: Cow::Owned(packed), panel: PANEL }
+    }
 }
 
 /// Some rows of a product.
-struct Rows<'a, T> {
+struct Rows<'a, T: Real> {
     out: &'a mut [T],
     start: Start<'a, T>,
     left: Left<'a, T>,
-    packed: &'a [T],
+    right: &'a Right<'a, T>,
     k: usize,
     n: usize,
 }
@@ -340,13 +361,13 @@ impl<T: Real> WithSimd for Rows<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { out, mut start, left, packed, k, n } = self;
+        let Self { out, mut start, left, right: Right { values, panel: width }, k, n } = self;
         for line in (0..k).step_by(DEPTH) {
             let depth = DEPTH.min(k - line);
-            for (panel, packed) in packed.chunks(k * PANEL).enumerate() {
-                let (first, stride) = (panel * PANEL, packed.len() / k);
-                let right = Lines { values: &packed[line * stride..][..depth * stride], stride };
-                columns(simd, (out, n), (first, PANEL.min(n - first)), start, left.from(0, line), right, depth);
+            for (panel, values) in values.chunks(k * width).enumerate() {
+                let (first, stride) = (panel * width, values.len() / k);
+                let right = Lines { values: &values[line * stride..][..depth * stride], stride };
+                columns(simd, (out, n), (first, *width.min(&(n - first))), start, left.from(0, line), right, depth);
             }
             start = Start::Out;
         }
@@ -358,7 +379,7 @@ fn tasks<'a, T: Real>(
     out: &'a mut [T],
     start: Start<'a, T>,
     left: Matrix<'a, T>,
-    packed: &'a [T],
+    right: &'a Right<'a, T>,
     n: usize,
 ) -> impl Iterator<Item = Rows<'a, T>> {
     let k = left.columns;
@@ -366,7 +387,7 @@ fn tasks<'a, T: Real>(
     let rows = lines_per_task(left.rows, n * k / 16).next_multiple_of(24);
     out.chunks_mut(rows * n).enumerate().map(move |(task, out)| {
         let left = left.left().from(task * rows, 0);
-        Rows { out, start, left, packed, k, n }
+        Rows { out, start, left, right, k, n }
     })
 }
 
@@ -387,9 +408,9 @@ pub(super) fn add_product<T: Real>(c: Option<FlexTensor>, x: FlexTensor, y: Flex
         None => (Start::Zero, fresh(vec![T::ZERO; runs * n * m], [runs, n, m].into())),
     };
     let (x, y) = (laid_out::<T>(x), laid_out::<T>(y));
-    let packed: Vec<Vec<T>> = (0..runs).map(|run| pack(Matrix::of(&y, run))).collect();
-    let outs = c.storage_mut::<T>().chunks_exact_mut(n * m).zip(&packed).enumerate();
-    run_all(outs.flat_map(|(run, (out, packed))| tasks(out, start, Matrix::of(&x, run), packed, m)).collect());
+    let rights: Vec<Right<'_, T>> = (0..runs).map(|run| Right::new(Matrix::of(&y, run), n)).collect();
+    let outs = c.storage_mut::<T>().chunks_exact_mut(n * m).zip(&rights).enumerate();
+    run_all(outs.flat_map(|(run, (out, right))| tasks(out, start, Matrix::of(&x, run), right, m)).collect());
     c
 }
 
@@ -411,8 +432,8 @@ pub(super) fn affine<T: Real>(x: FlexTensor, weight: FlexTensor, bias: Option<Fl
         return fresh(out, shape);
     }
     let (x, weight) = (dense::<T>(x), laid_out::<T>(weight));
-    let packed = pack(Matrix::of(&weight, 0));
+    let right = Right::new(Matrix::of(&weight, 0), rows);
     let left = Matrix { values: values::<T>(&x), rows, columns: d_in, strides: [d_in, 1] };
-    run_all(tasks(&mut out, start, left, &packed, d_out).collect());
+    run_all(tasks(&mut out, start, left, &right, d_out).collect());
     fresh(out, shape)
 }

@@ -17,7 +17,9 @@ pub(super) fn lines_per_task(lines: usize, cost: usize) -> usize {
 pub(super) fn run_all<K: WithSimd<Output = ()> + Send>(kernels: Vec<K>) {
     let arch = Arch::new();
     if kernels.len() <= 1 {
-        kernels.into_iter().for_each(|kernel| arch.dispatch(kernel));
+        for kernel in kernels {
+            arch.dispatch(kernel);
+        }
     } else {
         kernels.into_par_iter().for_each(|kernel| arch.dispatch(kernel));
     }

@@ -65,6 +65,7 @@ pub fn attention(
 }
 
 /// See [`adamw`](super::adamw).
+#[expect(clippy::needless_pass_by_value, reason = "the kernel's signature")]
 pub fn adamw(
     flat: Flat,
     gradient: Tensor<2>,
