@@ -11,7 +11,7 @@ use std::{
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, module::linear};
 use kernels::{
     bits,
-    ops::{self, Adam, Dropout, Flat, composed},
+    ops::{self, Adam, Dropout, Flat, Uses, composed},
 };
 
 /// A line `rows x seq x d`, and the heads and width of a model's layer.
@@ -144,7 +144,10 @@ fn main() {
             report(
                 name,
                 &format!("linear {d_in} to {d_out}"),
-                || drop_all(gradients([&x], &dy, |[x]| ops::linear(x, w.clone(), Some(b.clone())))),
+                || drop_all(gradients([&x], &dy, |[x]| {
+                let [rows, ..] = x.dims();
+                ops::affine(x, [0, rows], w.clone(), Some(b.clone()), &Uses::default())
+            })),
                 || drop_all(gradients([&x], &dy, |[x]| linear(x, w.clone(), Some(b.clone())))),
             );
         }
@@ -153,7 +156,10 @@ fn main() {
         report(
             name,
             "product of rank 8",
-            || drop_all(gradients([&c, &a], &dh, |[x, y]| ops::product(x, y))),
+            || drop_all(gradients([&c, &a], &dh, |[x, y]| {
+                let [runs, ..] = x.dims();
+                ops::thin(x, [0, runs], y, &Uses::default())
+            })),
             || drop_all(gradients([&c, &a], &dh, |[x, y]| x.matmul(y))),
         );
         report(
