@@ -101,7 +101,7 @@ fn main() {
                 &format!("residual norm, p {p}"),
                 || {
                     drop_all(gradients([&x, &r], &dy, |[x, r]| {
-                        ops::add_norm(x, Some(r), gamma.clone(), beta.clone(), 1e-5, drop(p))
+                        ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), 1e-5, drop(p))
                     }));
                 },
                 || {

@@ -44,6 +44,7 @@ pub(crate) trait Fused: Backend {
     fn fused_norm(
         x: FloatTensor<Self>,
         #[extension_type] residual: Maybe<Self>,
+        uses: Uses,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
@@ -139,6 +140,7 @@ macro_rules! direct {
             fn fused_norm(
                 x: FloatTensor<Self>,
                 residual: Maybe<Self>,
+                _uses: Uses,
                 gamma: FloatTensor<Self>,
                 beta: FloatTensor<Self>,
                 epsilon: f64,
@@ -252,6 +254,8 @@ struct NormState<B: Backend> {
     statistics: FloatTensor<B>,
     gamma: FloatTensor<B>,
     drop: Option<Drop<B>>,
+    /// Of the residual, where there is a tracked one.
+    residual: Option<Use>,
 }
 
 /// A norm of `dropout(x)` and a residual, or of `x` alone.
@@ -271,8 +275,8 @@ impl<B: Kernels> Backward<B, 2> for NormStep {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x, residual] = ops.parents;
         let dz = ops.state.inner(grads.consume::<B>(&ops.node));
-        if let Some(residual) = residual {
-            grads.register::<B>(residual.id, dz.clone());
+        if let (Some(node), Some(Use { uses, start, shape })) = (residual, ops.state.residual) {
+            uses.leave::<B>(Part::Rows { dx: dz.clone(), start }, node.id, shape, grads);
         }
         if let Some(x) = x {
             let dx = match ops.state.drop {
@@ -480,6 +484,7 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
     fn fused_norm(
         x: FloatTensor<Self>,
         residual: Maybe<Self>,
+        uses: Uses,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
@@ -487,21 +492,33 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
         let drop: Option<Drop<B>> = inner(drop);
-        let state = |z, statistics| NormState { z, statistics, gamma: gamma.clone(), drop: drop.clone() };
+        let state = |z, statistics, residual| NormState {
+            z,
+            statistics,
+            gamma: gamma.clone(),
+            drop: drop.clone(),
+            residual,
+        };
         let run = |x, residual| B::norm(x, residual, gamma.clone(), beta.clone(), epsilon, drop.clone());
         match residual {
             Maybe::Absent => match NormStep.prepare::<C>([x.node()]).compute_bound().stateful() {
                 OpsKind::Tracked(prep) => {
                     let normed = run(x.into_primitive(), None);
-                    prep.finish(state(normed.z, normed.statistics), normed.y)
+                    prep.finish(state(normed.z, normed.statistics, None), normed.y)
                 }
                 OpsKind::UnTracked(prep) => prep.finish(run(x.into_primitive(), None).y),
             },
             Maybe::Present(residual) => {
+                let tracked = residual.is_tracked();
                 match NormStep.prepare::<C>([x.node(), residual.node()]).compute_bound().stateful() {
                     OpsKind::Tracked(prep) => {
-                        let normed = run(x.into_primitive(), Some(residual.into_primitive()));
-                        prep.finish(state(normed.z, normed.statistics), normed.y)
+                        let residual = residual.into_primitive();
+                        let at = tracked.then(|| {
+                            uses.join();
+                            Use::of::<B>(&residual, 0, uses)
+                        });
+                        let normed = run(x.into_primitive(), Some(residual));
+                        prep.finish(state(normed.z, normed.statistics, at), normed.y)
                     }
                     OpsKind::UnTracked(prep) => prep.finish(run(x.into_primitive(), Some(residual.into_primitive())).y),
                 }

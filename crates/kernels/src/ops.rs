@@ -61,21 +61,26 @@ pub fn dropout(x: Tensor<3>, drop: Option<Dropout>) -> Tensor<3> {
     Tensor::from_dispatch(y)
 }
 
-/// Layer norm of `residual + dropout(x)` over the last axis, with frozen `gamma`, `beta` `[d]`; `x`, `residual` `[rows, seq, d]`.
+/// Layer norm of `residual + dropout(x)` over the last axis, where the residual has the [`Uses`] given, with frozen `gamma`, `beta` `[d]`; `x`, `residual` `[rows, seq, d]`.
 pub fn add_norm(
     x: Tensor<3>,
-    residual: Option<Tensor<3>>,
+    residual: Option<(Tensor<3>, &Uses)>,
     gamma: Tensor<1>,
     beta: Tensor<1>,
     epsilon: f64,
     drop: Option<Dropout>,
 ) -> Tensor<3> {
+    let (residual, uses) = match residual {
+        Some((residual, uses)) => (Some(residual), uses.clone()),
+        None => (None, Uses::default()),
+    };
     if !is_fused(&x.device()) {
         return composed::add_norm(x, residual, gamma, beta, epsilon, drop.as_ref());
     }
     Tensor::from_dispatch(<Dispatch as Fused>::fused_norm(
         x.into_dispatch(),
         residual.map_or(Maybe::Absent, |residual| Maybe::Present(residual.into_dispatch())),
+        uses,
         gamma.into_dispatch(),
         beta.into_dispatch(),
         epsilon,

@@ -72,14 +72,38 @@ impl Uses {
             *part.downcast::<Part<B>>().unwrap_or_else(|_| unreachable!("a tensor's uses are on one backend"))
         };
         let mut parts: Vec<Part<B>> = parts.into_iter().map(own).collect();
-        // Those that cover every row first: they make the sum, the others are added to it.
-        parts.sort_by_key(|part| !covers(part, shape[0]));
-        grads.register::<B>(node, sum(parts, shape));
+        // What covers every row first: it is the sum that the others are added to, while they are computed.
+        parts.sort_by_key(|part| order(part, shape[0]));
+        grads.register::<B>(node, sum(together(parts), shape));
     }
 }
 
-fn covers<B: Kernels>(part: &Part<B>, rows: usize) -> bool {
-    matches!(part, Part::Shared { dy, .. } if dy.shape()[0] == rows)
+fn order<B: Kernels>(part: &Part<B>, rows: usize) -> (usize, usize) {
+    match part {
+        Part::Rows { dx, .. } if dx.shape()[0] == rows => (0, 0),
+        Part::Shared { dy, .. } if dy.shape()[0] == rows => (1, 0),
+        Part::Shared { start, .. } => (2, *start),
+        Part::Rows { start, .. } => (3, *start),
+        Part::Stacked { start, .. } => (4, *start),
+    }
+}
+
+/// Thin products on the same rows as one: their factors side by side, `[a | b]·[u | v]ᵀ = a·uᵀ + b·vᵀ`.
+fn together<B: Kernels>(parts: Vec<Part<B>>) -> Vec<Part<B>> {
+    let mut out: Vec<Part<B>> = Vec::new();
+    for part in parts {
+        if let Part::Stacked { dy, weight, start } = &part
+            && let Some(Part::Stacked { dy: left, weight: up, start: at }) = out.last_mut()
+            && at == start
+            && left.shape()[..2] == dy.shape()[..2]
+        {
+            *left = B::float_cat(vec![left.clone(), dy.clone()], 2);
+            *up = B::float_cat(vec![up.clone(), weight.clone()], 2);
+        } else {
+            out.push(part);
+        }
+    }
+    out
 }
 
 fn transposed<B: Kernels>(weight: FloatTensor<B>) -> FloatTensor<B> {

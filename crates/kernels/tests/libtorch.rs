@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use kernels::{
     bits,
     libtorch::{self, Graph},
-    ops::{self, Adam, Dropout, Flat, composed},
+    ops::{self, Adam, Dropout, Flat, Uses, composed},
 };
 
 /// The card's number, if the tests run on one.
@@ -133,6 +133,8 @@ fn norms_are_the_composed_ones() {
             let norm = |fused: bool, x: Tensor<3>, residual, drop: Option<&Dropout>| {
                 let (gamma, beta) = (gamma.clone(), beta.clone());
                 if fused {
+                    let uses = Uses::default();
+                    let residual = residual.map(|residual| (residual, &uses));
                     ops::add_norm(x, residual, gamma, beta, 1e-5, drop.cloned())
                 } else {
                     composed::add_norm(x, residual, gamma, beta, 1e-5, drop)

@@ -192,7 +192,7 @@ fn a_norm_agrees_with_its_composed_form() {
                             &what,
                             &inputs,
                             tracked,
-                            &|[x, r]| ops::add_norm(x, Some(r), gamma.clone(), beta.clone(), epsilon, drop.clone()),
+                            &|[x, r]| ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), epsilon, drop.clone()),
                             &|[x, r]| {
                                 composed::add_norm(x, Some(r), gamma.clone(), beta.clone(), epsilon, drop.as_ref())
                             },
@@ -215,7 +215,7 @@ fn a_norm_agrees_with_its_composed_form() {
 fn a_norm_leaves_its_operands_as_they_were() {
     let (x, r) = (random(1, [2, 3, 8], DType::F32).inner(), random(2, [2, 3, 8], DType::F32).inner());
     let (before, gamma) = (read(&x), Tensor::ones([8], (&Device::flex(), DType::F32)));
-    let y = ops::add_norm(x.clone(), Some(r), gamma.clone(), gamma.clone(), 1e-5, drop(&[1], 0.5));
+    let y = ops::add_norm(x.clone(), Some((r, &Uses::default())), gamma.clone(), gamma.clone(), 1e-5, drop(&[1], 0.5));
     assert_eq!(read(&x), before);
     // A part of a larger tensor, whose neighbours must stay too.
     let part = x.clone().slice([1..2]);
@@ -418,7 +418,7 @@ fn halves_agree_with_f32() {
             "norm",
             &[inputs[0].clone(), inputs[1].clone()],
             [true; 2],
-            &|[x, r]| ops::add_norm(x, Some(r), gamma.clone(), beta.clone(), 1e-5, drop(&[1], 0.2)),
+            &|[x, r]| ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), 1e-5, drop(&[1], 0.2)),
             &|[x, r]| {
                 let (x, r) = (widen(x), Some(widen(r)));
                 composed::add_norm(x, r, wide_gamma.clone(), wide_beta.clone(), 1e-5, drop(&[1], 0.2).as_ref())
@@ -445,7 +445,7 @@ fn gradients_are_the_slopes() {
     let (gamma, beta) = (random(7, [12], DType::F64), random(8, [12], DType::F64));
     for drop in [None, drop(&[3], 0.3)] {
         differences("norm", &[x.clone(), r.clone()], &|[x, r]| {
-            ops::add_norm(x, Some(r), gamma.clone(), beta.clone(), 1e-5, drop.clone())
+            ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), 1e-5, drop.clone())
         });
         differences("attention", &[x.clone(), r.clone(), v.clone()], &|[q, k, v]| {
             ops::attention(q, k, v, causal(2, 5, DType::F64), 3, 0.5, drop.clone())

@@ -294,21 +294,29 @@ impl Encoder {
     }
 
     fn layer(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let attended = self.attention(layer, index, x.clone(), tokens, pass);
+        let uses = Uses::default();
+        let attended = self.attention(layer, index, (x.clone(), &uses), tokens, pass);
         let drop = |site: &str| {
             let site = format!("encoder.layer.{index}.{site}.dropout");
             dropout_at(&site, self.config.hidden_dropout_prob, pass)
         };
-        let x = layer.attention_norm.after(attended, Some(x), drop("attention.output"), pass);
-        let wide = self.config.hidden_act.apply(layer.intermediate.forward(x.clone(), pass)); // [rows, seq, d_ffn]
+        let x = layer.attention_norm.after(attended, Some((x, &uses)), drop("attention.output"), pass);
+        let uses = Uses::default();
+        let wide = layer.intermediate.forward_among(x.clone(), pass, &uses);
+        let wide = self.config.hidden_act.apply(wide); // [rows, seq, d_ffn]
         let narrow = layer.output.forward(wide, pass);
-        layer.output_norm.after(narrow, Some(x), drop("output"), pass)
+        layer.output_norm.after(narrow, Some((x, &uses)), drop("output"), pass)
     }
 
-    fn attention(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let uses = Uses::default();
-        let each =
-            [&layer.query, &layer.key, &layer.value].map(|map| map.forward_among(x.clone(), pass, &uses));
+    fn attention(
+        &self,
+        layer: &Layer,
+        index: usize,
+        (x, uses): (Tensor<3>, &Uses),
+        tokens: &Tokens,
+        pass: &Pass,
+    ) -> Tensor<3> {
+        let each = [&layer.query, &layer.key, &layer.value].map(|map| map.forward_among(x.clone(), pass, uses));
         let site = format!("encoder.layer.{index}.attention.self.dropout");
         let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
         let mixed = attend(each, tokens.attention_bias.clone(), self.config.num_attention_heads, drop);

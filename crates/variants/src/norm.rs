@@ -1,7 +1,7 @@
 //! Layer norm and root-mean-square norm whose gain and bias may be per-run copies.
 
 use burn::tensor::{DType, FloatDType, Tensor, module::layer_norm};
-use kernels::ops::{self, Dropout};
+use kernels::ops::{self, Dropout, Uses};
 
 use crate::{
     base::BiasSpec,
@@ -82,7 +82,15 @@ impl AdaptedNorm {
     }
 
     /// The norm of `residual + dropout(x)`, `[rows, seq, d]` each: one kernel where the norm is frozen.
-    pub fn after(&self, x: Tensor<3>, residual: Option<Tensor<3>>, drop: Option<Dropout>, pass: &Pass) -> Tensor<3> {
+    ///
+    /// The residual comes with its other uses.
+    pub fn after(
+        &self,
+        x: Tensor<3>,
+        residual: Option<(Tensor<3>, &Uses)>,
+        drop: Option<Dropout>,
+        pass: &Pass,
+    ) -> Tensor<3> {
         let [rows, seq, d] = x.dims();
         let frozen = self.stacks.iter().all(|stack| stack.gamma.is_none() && stack.beta.is_none());
         if let (true, Some(beta)) = (frozen, &self.beta) {
@@ -90,7 +98,7 @@ impl AdaptedNorm {
         }
         let dropped = ops::dropout(x, drop);
         let x = match residual {
-            Some(residual) => residual + dropped,
+            Some((residual, _)) => residual + dropped,
             None => dropped,
         };
         if frozen {
