@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `flex`, `cpu` | always | pure Rust on the CPU, strict f32 |
 //! | `tch:cpu`, `tch:cuda:N` | `tch` | LibTorch |
-//! | `cuda:N` | `cuda` | CubeCL on CUDA |
-//! | `vulkan`, `wgpu` | `vulkan`, `wgpu` | CubeCL on a graphics API |
+//! | `cuda:N` | `cuda` | `CubeCL` on CUDA |
+//! | `vulkan`, `wgpu` | `vulkan`, `wgpu` | `CubeCL` on a graphics API |
 //! | `auto` | – | `tch:cuda:0` where it is present, else `cuda:0`, else `flex` |
 //!
 //! [`inventory`] says what this build and this machine have. [`parse`] opens a device, or says at once why it cannot: before anything long
@@ -44,11 +44,11 @@ pub enum Backend {
     Flex,
     /// LibTorch, on the CPU and on CUDA.
     Tch,
-    /// CubeCL on CUDA.
+    /// `CubeCL` on CUDA.
     Cuda,
-    /// CubeCL on Vulkan.
+    /// `CubeCL` on Vulkan.
     Vulkan,
-    /// CubeCL on the graphics API that there is.
+    /// `CubeCL` on the graphics API that there is.
     Wgpu,
 }
 
@@ -282,7 +282,7 @@ fn cards() -> Result<Vec<(usize, Card)>, String> {
     Err("LibTorch is not in this build".to_owned())
 }
 
-/// How many devices a backend of CubeCL shows.
+/// How many devices a backend of `CubeCL` shows.
 fn graphics(backend: Backend) -> usize {
     match backend {
         #[cfg(feature = "cuda")]
@@ -302,7 +302,7 @@ pub fn inventory() -> Inventory {
     Inventory { devices, auto, libtorch: libtorch().ok() }
 }
 
-/// What `auto` opens: LibTorch's first card, else CubeCL's, else the CPU. A graphics API has to be named: none has been measured.
+/// What `auto` opens: LibTorch's first card, else `CubeCL`'s, else the CPU. A graphics API has to be named: none has been measured.
 fn best(devices: &[Described]) -> Kind {
     let is_present =
         |kind: &Kind| devices.iter().any(|d| d.state == State::Present && Kind::of(&d.name) == Some(*kind));
@@ -316,7 +316,7 @@ pub fn parse(name: &str) -> Result<Named, TrainError> {
         Some(Kind::Flex) => Kind::Flex,
         _ => choose(name, &inventory().devices)?,
     };
-    open(kind).map(|device| Named { name: kind.to_string(), device })
+    Ok(Named { name: kind.to_string(), device: open(kind) })
 }
 
 /// The device that `name` stands for among `devices`; where it is not present, an error that names what is.
@@ -348,29 +348,29 @@ fn choose(name: &str, devices: &[Described]) -> Result<Kind, TrainError> {
     }
 }
 
-fn open(kind: Kind) -> Result<Device, TrainError> {
+fn open(kind: Kind) -> Device {
     match kind {
-        Kind::Flex => Ok(Device::flex()),
+        Kind::Flex => Device::flex(),
         #[cfg(feature = "tch")]
         Kind::TchCpu =>
         {
             #[expect(deprecated, reason = "burn-tch is the backend that is measured on a GPU")]
-            Ok(Device::libtorch())
+            Device::libtorch()
         }
         #[cfg(feature = "tch")]
         Kind::TchCuda(index) => {
             // Strict f32, as on the CPU; products in bf16 sum in f32.
             kernels::libtorch::matmul_precision(false, false)
-                .map_err(|error| TrainError::Device { name: kind.to_string(), reason: error.to_string() })?;
+                .unwrap_or_else(|error| unreachable!("flags of LibTorch are set, whatever there is: {error}"));
             #[expect(deprecated, reason = "burn-tch is the backend that is measured on a GPU")]
-            Ok(Device::libtorch_cuda(index))
+            Device::libtorch_cuda(index)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(index) => Ok(Device::cuda(index)),
+        Kind::Cuda(index) => Device::cuda(index),
         #[cfg(feature = "vulkan")]
-        Kind::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+        Kind::Vulkan => Device::vulkan(burn::tensor::DeviceKind::DefaultDevice),
         #[cfg(feature = "wgpu")]
-        Kind::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        Kind::Wgpu => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
         #[cfg(not(all(feature = "tch", feature = "cuda", feature = "vulkan", feature = "wgpu")))]
         _ => unreachable!("`{kind}` is not in this build and was found present"),
     }
@@ -384,16 +384,16 @@ mod tests {
         Card { name: "NVIDIA H100 80GB HBM3".to_owned(), memory: 85_017_493_504, capability: (9, 0) }
     }
 
-    fn versions(driver: Option<&str>) -> Result<LibTorch, String> {
-        Ok(LibTorch { version: "2.11.0".into(), cuda: Some("13.0".into()), driver: driver.map(str::to_owned) })
+    fn versions(driver: Option<&str>) -> LibTorch {
+        LibTorch { version: "2.11.0".into(), cuda: Some("13.0".into()), driver: driver.map(str::to_owned) }
     }
 
     /// Devices of a build with LibTorch, on a machine where it says this.
-    fn with(versions: &Result<LibTorch, String>, cards: Result<Vec<(usize, Card)>, String>) -> Vec<Described> {
+    fn with(versions: LibTorch, cards: Result<Vec<(usize, Card)>, String>) -> Vec<Described> {
         let device = |name: &str, backend, state| Described { name: name.to_owned(), backend, state, card: None };
         let mut devices =
             vec![device("flex", Backend::Flex, State::Present), device("tch:cpu", Backend::Tch, State::Present)];
-        devices.extend(cuda_of_libtorch(versions, cards));
+        devices.extend(cuda_of_libtorch(&Ok(versions), cards));
         devices.push(device("cuda:N", Backend::Cuda, State::NotBuilt(Backend::Cuda.way_in().to_owned())));
         devices
     }
@@ -423,7 +423,7 @@ mod tests {
     #[test]
     fn the_best_present_device_is_taken() {
         let two = || Ok(vec![(0, card()), (1, card())]);
-        let devices = with(&versions(Some("13.0")), two());
+        let devices = with(versions(Some("13.0")), two());
         assert_eq!(choose("auto", &devices).unwrap(), Kind::TchCuda(0));
         assert_eq!(choose("tch:cuda:1", &devices).unwrap(), Kind::TchCuda(1));
         assert_eq!(choose("tch:cpu", &devices).unwrap(), Kind::TchCpu);
@@ -431,24 +431,24 @@ mod tests {
         let cube =
             |name: &str| Described { name: name.to_owned(), backend: Backend::Cuda, state: State::Present, card: None };
         assert_eq!(choose("auto", &[cube("cuda:0")]).unwrap(), Kind::Cuda(0));
-        let without = with(&versions(None), Err("no NVIDIA driver".to_owned()));
+        let without = with(versions(None), Err("no NVIDIA driver".to_owned()));
         assert_eq!(choose("auto", &without).unwrap(), Kind::Flex);
         // A newer minor version runs; a newer major one does not.
-        assert_eq!(choose("auto", &with(&versions(Some("13.2")), two())).unwrap(), Kind::TchCuda(0));
-        assert_eq!(choose("auto", &with(&versions(Some("12.8")), two())).unwrap(), Kind::Flex);
+        assert_eq!(choose("auto", &with(versions(Some("13.2")), two())).unwrap(), Kind::TchCuda(0));
+        assert_eq!(choose("auto", &with(versions(Some("12.8")), two())).unwrap(), Kind::Flex);
     }
 
     #[test]
     fn what_is_not_there_is_one_clear_line() {
-        let one = with(&versions(Some("13.0")), Ok(vec![(0, card())]));
+        let one = with(versions(Some("13.0")), Ok(vec![(0, card())]));
         let there = "present: flex, tch:cpu, tch:cuda:0; `lora-lab devices`";
         refused("tch:cuda:1", &one, &["no card of this number", there]);
         refused("cuda:0", &one, &["not in this build", "--features cuda", there]);
         refused("gpu", &one, &["no device has this name", there]);
-        let none = with(&versions(None), Err("no NVIDIA driver: libcuda.so.1 does not open".to_owned()));
+        let none = with(versions(None), Err("no NVIDIA driver: libcuda.so.1 does not open".to_owned()));
         refused("tch:cuda:0", &none, &["no NVIDIA driver", "present: flex, tch:cpu;"]);
-        refused("tch:cuda:0", &with(&versions(Some("13.0")), Ok(Vec::new())), &["shows no card"]);
-        let old = with(&versions(Some("12.8")), Ok(vec![(0, card())]));
+        refused("tch:cuda:0", &with(versions(Some("13.0")), Ok(Vec::new())), &["shows no card"]);
+        let old = with(versions(Some("12.8")), Ok(vec![(0, card())]));
         refused("tch:cuda:0", &old, &["CUDA 13.0", "12.8 at most", "update the driver"]);
     }
 
