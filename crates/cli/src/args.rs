@@ -43,6 +43,8 @@ pub(crate) enum Command {
         /// What to list.
         what: What,
     },
+    /// Show devices: which are in this build, which are present, and which one `auto` takes.
+    Devices,
     /// Write and print an experiment's tables from its records.
     Table(Table),
     /// Evaluate a trained adapter, a DyLoRA one at any rank.
@@ -84,7 +86,7 @@ pub(crate) struct Run {
     /// Override a field, e.g. `--set train.steps=50`; recorded with the results.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Device: cpu, or what `lora-lab list devices` shows.
+    /// Device: cpu, or what `lora-lab devices` shows.
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Cohorts trained at once; one per core on a CPU by default.
@@ -124,7 +126,7 @@ pub(crate) enum What {
     Models,
     /// Experiments under `experiments/`.
     Experiments,
-    /// Devices compiled into this build.
+    /// The same as `lora-lab devices`.
     Devices,
 }
 

@@ -3,6 +3,7 @@
 mod analyze;
 mod check;
 mod combine;
+mod devices;
 mod eval;
 mod export;
 mod figures;
@@ -30,6 +31,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Run(what) => run::run(&what, &args.results),
         Command::Check(what) => check::run(&what, &args.results),
         Command::List { what } => list::run(what),
+        Command::Devices => devices::run(),
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
         Command::Export(what) => export::run(&what),

@@ -84,7 +84,19 @@ fn lists_come_from_the_registries() {
     check(&["list", "tasks"], 0, &["glue_mini cola", "matthews"], &[]);
     check(&["list", "models"], 0, &["mini_roberta_random"], &[]);
     check(&["list", "experiments"], 0, &["dylora_glue", "compare_variants"], &[]);
-    check(&["list", "devices"], 0, &["flex"], &[]);
+}
+
+#[test]
+fn devices_are_shown_and_refused_by_name() {
+    for command in [["devices"].as_slice(), &["list", "devices"]] {
+        check(command, 0, &["flex", "pure Rust, strict f32", "tch:cuda:", "vulkan", "`--device auto` takes "], &[]);
+    }
+    // Of no machine; found before the model is opened or a folder made.
+    let results = tempfile::tempdir().unwrap();
+    let folder = results.path().join("results").display().to_string();
+    let run = ["--results", &folder, "run", "experiments/quick.yaml", "--device", "tch:cuda:99"];
+    check(&run, 2, &[], &["device `tch:cuda:99`", "present: flex", "lora-lab devices"]);
+    assert!(!results.path().join("results").exists());
 }
 
 #[test]

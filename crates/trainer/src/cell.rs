@@ -111,6 +111,18 @@ pub enum View {
     Svd(usize),
 }
 
+impl View {
+    /// Whether it shows a trained update as it is; `rank` is the largest of a map.
+    pub fn is_whole(&self, rank: usize) -> bool {
+        match self {
+            Self::Active(Active::All) => true,
+            // At the full rank the scale is that of the full rank.
+            Self::Active(Active::Prefix(ranks)) => ranks.iter().all(|b| *b >= rank),
+            Self::Active(Active::Truncated(_)) | Self::Svd(_) => false,
+        }
+    }
+}
+
 impl Cell {
     /// Every readout of this cell: its row in the tables and how to make it. The plain one is first where the
     /// policy has none of its own.

@@ -45,7 +45,13 @@ pub struct Scored {
 /// Rows per run and evaluation batch.
 const ROWS: usize = 64;
 
+/// Rows of all runs in one pass, which bounds its memory. A card is busy with fewer.
+const MOST: usize = 1024;
+
 /// Logits of every example, `[run][example][output]`, for a network of one stack. `sets` has one per run.
+///
+/// Where the batches of many runs are too much for one pass, each is computed in parts, padded to the width of the whole: what a run's rows
+/// look like depends on the sets and not on how many runs there are.
 pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32) -> Vec<Vec<Vec<f64>>> {
     // By length, so that little is padded; the order of equal lengths is that of the file.
     let orders: Vec<Vec<usize>> = sets
@@ -59,19 +65,31 @@ pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32
     let batches = orders.iter().map(|order| order.len().div_ceil(ROWS)).max().unwrap_or(0);
     let mut out: Vec<Vec<Vec<f64>>> = sets.iter().map(|set| vec![Vec::new(); set.rows.len()]).collect();
     let pass = Pass::of(vec![StackPass::with(sets.len(), active.clone())]);
+    let part = (MOST / sets.len().max(1)).clamp(1, ROWS);
     for index in 0..batches {
         let chosen: Vec<&[usize]> = orders.iter().map(|order| order.chunks(ROWS).nth(index).unwrap_or(&[])).collect();
-        let rows = chosen.iter().map(|c| c.len()).max().unwrap_or(0);
-        let parts = sets.iter().zip(&chosen).map(|(set, chosen)| Batch::gather(set, chosen, rows, pad)).collect();
-        let whole = Batch::concat(parts, pad);
-        let tokens = network.backbone.tokens(&whole.ids, &whole.types, &whole.lengths);
-        let logits: Tensor<3> = network.classify(&tokens, &pass).swap_remove(0);
-        let [_, _, outputs] = logits.dims();
-        let flat = values(&logits);
-        for (run, chosen) in chosen.iter().enumerate() {
-            for (row, example) in chosen.iter().enumerate() {
-                let start = (run * rows + row) * outputs;
-                out[run][*example] = flat[start..start + outputs].to_vec();
+        let length = |(set, chosen): (&&EncodedSet, &&[usize])| chosen.last().map_or(0, |i| set.rows[*i].ids.len());
+        let width = sets.iter().zip(&chosen).map(length).max().unwrap_or(0);
+        let whole = chosen.iter().map(|c| c.len()).max().unwrap_or(0);
+        for start in (0..whole).step_by(part) {
+            let here: Vec<&[usize]> =
+                chosen.iter().map(|c| &c[start.min(c.len())..(start + part).min(c.len())]).collect();
+            let rows = here.iter().map(|c| c.len()).max().unwrap_or(0);
+            let gather = |(set, here): (&&EncodedSet, &&[usize])| {
+                let mut batch = Batch::gather(set, here, rows, pad);
+                batch.pad_to(width, pad);
+                batch
+            };
+            let batch = Batch::concat(sets.iter().zip(&here).map(gather).collect(), pad);
+            let tokens = network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths);
+            let logits: Tensor<3> = network.classify(&tokens, &pass).swap_remove(0);
+            let [_, _, outputs] = logits.dims();
+            let flat = values(&logits);
+            for (run, here) in here.iter().enumerate() {
+                for (row, example) in here.iter().enumerate() {
+                    let start = (run * rows + row) * outputs;
+                    out[run][*example] = flat[start..start + outputs].to_vec();
+                }
             }
         }
     }

@@ -7,16 +7,21 @@ use models::network::{Named, Network};
 use record::{
     Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, Readout, RunRecord, Status, spec_hash,
 };
-use variants::{host::plain, pass::Active, rank::RankPolicy};
+use variants::{
+    host::{plain, values},
+    pass::Active,
+    rank::RankPolicy,
+};
 
 use crate::{
     adapter::{self, Card},
     cell::View,
     cohort::{Cohort, Member},
+    company::{self, Request},
     error::TrainError,
     evaluate::Split,
     hyper::Select,
-    readout::{Reader, merge_error},
+    readout::{Answer, Reader, merge_error},
     run::{Log, Slot, now},
     sink::{Event, Sink},
     state::{BestState, Progress},
@@ -115,52 +120,76 @@ pub fn select(
 ) -> Result<(), TrainError> {
     let step = cohort.step;
     for (stack, slots) in slots.iter().enumerate() {
+        let mut requests = Vec::new();
         for (run, slot) in slots.iter().enumerate() {
-            let train = &slot.cell.plan.train;
             let member = &mut cohort.stacks[stack].members[run];
             if !member.active {
                 continue;
             }
             member.active = step < slot.steps;
-            if !evaluates(slot, step) {
-                continue;
+            if evaluates(slot, step) {
+                let (readouts, splits) = (vec![whole(slot)], vec![&slot.task.splits[0]]);
+                requests.push(Request { run, step, chosen: None, readouts, splits });
             }
-            let clock = Instant::now();
-            let network = alone(cohort, slot, (stack, run), None, setting)?;
-            let base = setting.library.base_of(&slot.cell.plan)?;
-            let (readout, view) = whole(slot);
-            let primary = slot.task.info.primary();
-            // Generation takes as long as many steps; on the way it is done only where it decides.
-            let reader =
-                Reader { base: &base, plan: &slot.cell.plan, task: &slot.task, generates: primary.generates() };
-            let found = reader.evaluate(&network, &[&slot.task.splits[0]], &readout, &view, step)?;
-            let (minimised, primary) = (primary.is_minimised(), primary.to_string());
-            let value = found[0].metrics[&primary];
-            let progress = &mut progress[stack][run];
-            let settled = step >= slot.cell.plan.variant.rank_policy.settled(slot.steps);
-            if !settled {
-                // Logged below, but neither selected nor counted: its ranks are not the ones asked for.
-            } else if progress.best.as_ref().is_none_or(|best| better(value, best.value, minimised)) {
-                let tensors = if train.select == Select::Best {
-                    adapter::tensors(&mut cohort.network, stack, run)
-                } else {
-                    BTreeMap::new()
-                };
-                progress.best = Some(BestState { step, value, tensors });
-                progress.stale = 0;
-            } else {
-                progress.stale += 1;
-                let patient = train.patience.is_none_or(|patience| progress.stale < patience);
-                cohort.stacks[stack].members[run].active &= patient;
-            }
-            progress.eval_seconds += clock.elapsed().as_secs_f64();
-            for evaluation in found {
+        }
+        let together = company::answers(cohort, stack, slots, &requests, setting)?;
+        let mut together = together.map(Vec::into_iter);
+        for request in &requests {
+            let slot = &slots[request.run];
+            let answer = match together.as_mut().and_then(Iterator::next) {
+                Some(answer) => answer,
+                None => on_the_way(cohort, slot, stack, request, setting)?,
+            };
+            let (progress, log) = (&mut progress[stack][request.run], &mut logs[stack][request.run]);
+            weigh(cohort, slot, (stack, request.run), &answer, progress);
+            for evaluation in answer.evaluations {
                 sink.event(&Event::Evaluated { cell: &slot.cell.id, evaluation: &evaluation });
-                logs[stack][run].evaluation(evaluation)?;
+                log.evaluation(evaluation)?;
             }
         }
     }
     Ok(())
+}
+
+/// One run's evaluation in training, alone.
+fn on_the_way(
+    cohort: &mut Cohort,
+    slot: &Slot,
+    stack: usize,
+    request: &Request<'_>,
+    setting: &Setting<'_>,
+) -> Result<Answer, TrainError> {
+    let clock = Instant::now();
+    let network = alone(cohort, slot, (stack, request.run), None, setting)?;
+    let base = setting.library.base_of(&slot.cell.plan)?;
+    // Generation takes as long as many steps; on the way it is done only where it decides.
+    let generates = slot.task.info.primary().generates();
+    let reader = Reader { base: &base, plan: &slot.cell.plan, task: &slot.task, generates };
+    let answer = reader.answer(&network, &request.splits, &request.readouts, request.step)?;
+    Ok(Answer { seconds: clock.elapsed().as_secs_f64(), ..answer })
+}
+
+/// Keeps a run's state where an evaluation is its best so far, and stops a run that no longer improves.
+fn weigh(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), answer: &Answer, progress: &mut Progress) {
+    let (train, step) = (&slot.cell.plan.train, cohort.step);
+    let primary = slot.task.info.primary();
+    let value = answer.evaluations[0].metrics[&primary.to_string()];
+    progress.eval_seconds += answer.seconds;
+    if step < slot.cell.plan.variant.rank_policy.settled(slot.steps) {
+        // Logged, but neither selected nor counted: its ranks are not the ones asked for.
+    } else if progress.best.as_ref().is_none_or(|best| better(value, best.value, primary.is_minimised())) {
+        let tensors = if train.select == Select::Best {
+            adapter::tensors(&mut cohort.network, at.0, at.1)
+        } else {
+            BTreeMap::new()
+        };
+        progress.best = Some(BestState { step, value, tensors });
+        progress.stale = 0;
+    } else {
+        progress.stale += 1;
+        let patient = train.patience.is_none_or(|patience| progress.stale < patience);
+        cohort.stacks[at.0].members[at.1].active &= patient;
+    }
 }
 
 /// Whether a metric is better; anything beats a value that is undefined, and that beats nothing.
@@ -182,10 +211,22 @@ pub fn finish(
 ) -> Result<(), TrainError> {
     let members: Vec<String> = slots.iter().flat_map(|s| s.iter()).map(|slot| slot.cell.id.slug()).collect();
     for (stack, (slots, logs)) in slots.iter().zip(logs).enumerate() {
-        for (run, (slot, log)) in slots.iter().zip(logs).enumerate() {
+        let ends: Vec<End<'_>> = slots
+            .iter()
+            .zip(&logs)
+            .enumerate()
+            .map(|(run, (slot, log))| End::of(cohort, slot, (stack, run), log, &progress[stack][run]))
+            .collect();
+        let finite = ends.iter().enumerate().filter(|(_, end)| end.failure.is_none());
+        let requests: Vec<Request<'_>> = finite.map(|(run, end)| end.request(&slots[run], run)).collect();
+        let together = company::answers(cohort, stack, slots, &requests, setting)?;
+        let asked = requests.iter().map(|request| request.run);
+        let mut together: BTreeMap<usize, Answer> = asked.zip(together.into_iter().flatten()).collect();
+        for (run, ((slot, log), end)) in slots.iter().zip(logs).zip(ends).enumerate() {
             let cohort_record = CohortRecord { id: id.to_owned(), members: members.clone(), changes: Vec::new() };
-            let record =
-                close(cohort, slot, (stack, run), &progress[stack][run], log, started, cohort_record, setting, sink)?;
+            let answer = together.remove(&run);
+            let (at, progress) = ((stack, run), &progress[stack][run]);
+            let record = close(cohort, slot, at, &end, answer, progress, log, started, cohort_record, setting, sink)?;
             setting.store.write(&record)?;
             sink.event(&Event::Finished { record: &record });
         }
@@ -193,11 +234,60 @@ pub fn finish(
     Ok(())
 }
 
+/// How a run ended.
+struct End<'a> {
+    /// The state that is kept, where it is not the last one.
+    best: Option<&'a BestState>,
+    /// Its step.
+    step: u64,
+    /// Step and reason, where it failed.
+    failure: Option<(u64, String)>,
+}
+
+impl<'a> End<'a> {
+    fn of(cohort: &mut Cohort, slot: &Slot, at: (usize, usize), log: &Log, progress: &'a Progress) -> Self {
+        let best = progress.best.as_ref().filter(|_| slot.cell.plan.train.select == Select::Best);
+        let step = best.map_or(log.steps.step().last().copied().unwrap_or(0), |best| best.step);
+        let failed = cohort.stacks[at.0].members[at.1].failure.clone();
+        // The last update is checked by no later loss.
+        let failure = failed.or_else(|| {
+            let name = broken(&mut cohort.network, at, best)?;
+            Some((step, format!("`{name}` is not finite after the last update")))
+        });
+        Self { best, step, failure }
+    }
+
+    /// What is asked of it at its end.
+    fn request(&self, slot: &'a Slot, run: usize) -> Request<'a> {
+        let variant = &slot.cell.plan.variant;
+        let mut splits: Vec<&Split> = slot.task.splits.iter().collect();
+        if self.best.is_some() {
+            splits.extend(&slot.task.test); // the other splits chose the checkpoint
+        }
+        let readouts = slot.cell.readouts(&variant.rank_policy.readouts(variant.rank));
+        Request { run, step: self.step, chosen: self.best, readouts, splits }
+    }
+}
+
+/// The first of a run's tensors, as they are now or as `chosen`, that holds a number that is not finite.
+fn broken(network: &mut Network, at: (usize, usize), chosen: Option<&BestState>) -> Option<String> {
+    let finite = |named: &Named<'_>| {
+        let tensor = match chosen {
+            Some(best) => plain(&best.tensors[&named.name]),
+            None => plain(named.owned.tensor).slice([at.1..at.1 + 1]),
+        };
+        values(&tensor).iter().all(|value| value.is_finite())
+    };
+    network.owned(at.0).into_iter().find(|named| !finite(named)).map(|named| named.name)
+}
+
 #[expect(clippy::too_many_arguments, reason = "one run's share of what `finish` knows")]
 fn close(
     cohort: &mut Cohort,
     slot: &Slot,
     at: (usize, usize),
+    end: &End<'_>,
+    answer: Option<Answer>,
     progress: &Progress,
     mut log: Log,
     started: u64,
@@ -207,15 +297,12 @@ fn close(
 ) -> Result<RunRecord, TrainError> {
     let (cell, task) = (&slot.cell, &slot.task);
     let base = setting.library.base_of(&cell.plan)?;
-    let mut failure = cohort.stacks[at.0].members[at.1].failure.clone();
-    let best = progress.best.as_ref().filter(|_| cell.plan.train.select == Select::Best);
-    let step = best.map_or(log.steps.step().last().copied().unwrap_or(0), |best| best.step);
+    let End { best, failure, .. } = end;
     let mut measured =
         Measured { train_seconds: progress.train_seconds, eval_seconds: progress.eval_seconds, ..Measured::default() };
-    let (trainable, head) = {
-        let mut network = alone(cohort, slot, at, None, setting)?;
-        network.trained_parameters(0)
-    };
+    let clock = Instant::now();
+    let mut network = alone(cohort, slot, at, *best, setting)?;
+    let (trainable, head) = network.trained_parameters(0);
     measured.trainable_params = trainable as u64;
     measured.head_params = head as u64;
     let steps_done = log.steps.len().max(1) as f64;
@@ -223,29 +310,22 @@ fn close(
     measured.tokens_per_second = progress.tokens as f64 / progress.train_seconds.max(f64::MIN_POSITIVE);
     measured.final_ranks = cohort.stacks[at.0].final_ranks(at.1);
     if failure.is_none() {
-        // The last update is checked by no later loss.
-        failure = adapter::broken(&mut alone(cohort, slot, at, best, setting)?)
-            .map(|name| (step, format!("`{name}` is not finite after the last update")));
-    }
-    if failure.is_none() {
-        let clock = Instant::now();
-        let mut network = alone(cohort, slot, at, best, setting)?;
-        let policy = &cell.plan.variant.rank_policy;
-        let mut splits: Vec<&Split> = task.splits.iter().collect();
-        if best.is_some() {
-            splits.extend(&task.test); // the other splits chose the checkpoint
-        }
-        for (readout, view) in cell.readouts(&policy.readouts(cell.plan.variant.rank)) {
+        let answer = if let Some(answer) = answer {
+            measured.eval_seconds += answer.seconds;
+            answer
+        } else {
             let reader = Reader { base: &base, plan: &cell.plan, task, generates: true };
-            for evaluation in reader.evaluate(&network, &splits, &readout, &view, step)? {
-                sink.event(&Event::Evaluated { cell: &cell.id, evaluation: &evaluation });
-                log.evaluation(evaluation)?;
-            }
+            let Request { step, readouts, splits, .. } = end.request(slot, at.1);
+            reader.answer(&network, &splits, &readouts, step)?
+        };
+        for evaluation in answer.evaluations {
+            sink.event(&Event::Evaluated { cell: &cell.id, evaluation: &evaluation });
+            log.evaluation(evaluation)?;
         }
         let bare = variants::presets::head_only::spec(0)
             .check(None)
             .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
-        measured.merge_error = Some(merge_error(&network, &bare, task, base.pad)?);
+        measured.merge_error = Some(merge_error(&network, &bare, task, base.pad, answer.whole)?);
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         let folder = setting.store.run_dir(&cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
@@ -259,7 +339,10 @@ fn close(
     Ok(RunRecord {
         format: FORMAT,
         cell: cell.id.clone(),
-        status: failure.map_or(Status::Finished, |(step, reason)| Status::Failed { step, reason }),
+        status: match failure {
+            None => Status::Finished,
+            Some((step, reason)) => Status::Failed { step: *step, reason: reason.clone() },
+        },
         spec_hash: spec_hash(&spec),
         spec,
         diff: cell.diff.clone(),

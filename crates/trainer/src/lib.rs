@@ -14,6 +14,7 @@
 //! | [`text`] | losses, perplexity and generation of causal models |
 //! | [`optimizer`] | AdamW over stacked tensors |
 //! | [`readout`], [`mod@evaluate`] | predictions and what they are worth |
+//! | [`company`] | the same of several runs in one pass |
 //! | [`state`], [`adapter`] | checkpoints and adapters on disk |
 //! | [`update`], [`peft`] | what an adapter does to each map, as plain numbers |
 //! | [`export`] | a trained adapter as a smaller plain one |
@@ -32,6 +33,7 @@ pub mod adapter;
 pub mod cell;
 pub mod cohort;
 pub mod combine;
+pub mod company;
 pub mod device;
 pub mod error;
 pub mod evaluate;

@@ -1,6 +1,6 @@
 //! Evaluates trained runs in every way they are read out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use data::{
     causal::score,
@@ -36,6 +36,17 @@ pub struct Reader<'a> {
     pub generates: bool,
 }
 
+/// What a run's readouts gave.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Readout by readout, split by split.
+    pub evaluations: Vec<Evaluation>,
+    /// Logits on the first split with the update as it is, where these were computed, `[example][output]`.
+    pub whole: Option<Vec<Vec<f64>>>,
+    /// What it took.
+    pub seconds: f64,
+}
+
 impl Reader<'_> {
     /// Every split of one run in one view; `network` has that run alone.
     pub fn evaluate(
@@ -46,26 +57,38 @@ impl Reader<'_> {
         view: &View,
         step: u64,
     ) -> Result<Vec<Evaluation>, TrainError> {
-        let (network, active) = seen(network, view);
-        let of_split = |split: &&Split| {
-            let scored = self.score(&network, split, &active)?;
-            Ok(Evaluation {
-                step,
-                split: split.name.clone(),
-                readout: readout.clone(),
-                metrics: scored.metrics,
-                examples: split.set.rows.len(),
-                loss: scored.loss,
-            })
-        };
-        splits.iter().map(of_split).collect()
+        Ok(self.answer(network, splits, &[(readout.clone(), view.clone())], step)?.evaluations)
     }
 
-    fn score(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
-        if self.task.info.objective != Objective::Text {
-            let logits = logits(network, &[&split.set], active, self.base.pad).swap_remove(0);
-            return Ok(evaluate::score(&logits, &split.set, &self.task.info));
+    /// Every split of one run in every view; `network` has that run alone.
+    pub fn answer(
+        &self,
+        network: &Network,
+        splits: &[&Split],
+        readouts: &[(Readout, View)],
+        step: u64,
+    ) -> Result<Answer, TrainError> {
+        let clock = Instant::now();
+        let (mut evaluations, mut whole) = (Vec::new(), None);
+        for (readout, view) in readouts {
+            let (network, active) = seen(network, view, 1);
+            for (index, split) in splits.iter().enumerate() {
+                if self.task.info.objective == Objective::Text {
+                    let scored = self.score_text(&network, split, &active)?;
+                    evaluations.push(entered(scored, split, readout, step));
+                    continue;
+                }
+                let logits = logits(&network, &[&split.set], &active, self.base.pad).swap_remove(0);
+                evaluations.push(entry(self.task, split, readout, step, &logits));
+                if index == 0 && view.is_whole(self.plan.largest_rank()) {
+                    whole = Some(logits);
+                }
+            }
         }
+        Ok(Answer { evaluations, whole, seconds: clock.elapsed().as_secs_f64() })
+    }
+
+    fn score_text(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
         let (sum, count) = text::likelihood(network, &split.set, active, self.base.pad);
         let mut metrics = BTreeMap::from([(Metric::Perplexity.to_string(), perplexity(sum, count))]);
         metrics.retain(|name, _| self.task.info.metrics.iter().any(|metric| metric.to_string() == *name));
@@ -87,10 +110,26 @@ impl Reader<'_> {
     }
 }
 
-/// A network as a view shows it, and the components in use.
-fn seen(network: &Network, view: &View) -> (Network, Active) {
+/// What logits on a split are worth.
+pub(crate) fn entry(task: &Prepared, split: &Split, readout: &Readout, step: u64, logits: &[Vec<f64>]) -> Evaluation {
+    entered(evaluate::score(logits, &split.set, &task.info), split, readout, step)
+}
+
+fn entered(scored: Scored, split: &Split, readout: &Readout, step: u64) -> Evaluation {
+    Evaluation {
+        step,
+        split: split.name.clone(),
+        readout: readout.clone(),
+        metrics: scored.metrics,
+        examples: split.set.rows.len(),
+        loss: scored.loss,
+    }
+}
+
+/// A network of one stack of `runs` as a view shows it, and the components in use.
+pub(crate) fn seen(network: &Network, view: &View, runs: usize) -> (Network, Active) {
     match view {
-        View::Active(active) => (network.clone(), spread(active, 1)),
+        View::Active(active) => (network.clone(), spread(active, runs)),
         View::Svd(rank) => {
             let mut smaller = network.clone();
             smaller.compress(0, *rank);
@@ -104,19 +143,26 @@ const COMPARED: usize = 16;
 
 /// Largest difference between a run's logits with its adapter beside the base and folded into it, on the first evaluation split; for
 /// text, on the tokens learnt in its first rows.
-pub fn merge_error(network: &Network, plain: &Variant, task: &Prepared, pad: u32) -> Result<f64, TrainError> {
+///
+/// `network` has the run alone, and `beside` its logits on that split, `[example][output]`, where they are known.
+pub fn merge_error(
+    network: &Network,
+    plain: &Variant,
+    task: &Prepared,
+    pad: u32,
+    beside: Option<Vec<Vec<f64>>>,
+) -> Result<f64, TrainError> {
     let plan =
         StackPlan::new(plain.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], std::collections::BTreeSet::new());
     let merged = network.merged(0, 0, &Active::All, &plan)?;
     let set = &task.splits[0].set;
-    let (beside, folded) = if task.info.objective == Objective::Text {
+    let (beside, folded): (Vec<f64>, Vec<f64>) = if task.info.objective == Objective::Text {
         let few = data::batch::EncodedSet { rows: set.rows.iter().take(COMPARED).cloned().collect() };
         (text::learnt_logits(network, &few, &Active::All, pad), text::learnt_logits(&merged, &few, &Active::All, pad))
     } else {
-        let flat = |network: &Network| {
-            logits(network, &[set], &Active::All, pad).into_iter().flatten().flatten().collect::<Vec<f64>>()
-        };
-        (flat(network), flat(&merged))
+        let all = |network: &Network| logits(network, &[set], &Active::All, pad).swap_remove(0);
+        let flat = |logits: Vec<Vec<f64>>| logits.into_iter().flatten().collect();
+        (flat(beside.unwrap_or_else(|| all(network))), flat(all(&merged)))
     };
     Ok(beside.iter().zip(&folded).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
 }

@@ -16,7 +16,8 @@ use trainer::{
     adapter,
     cell::Cell,
     error::TrainError,
-    experiment,
+    evaluate, experiment,
+    hyper::Select,
     library::Library,
     sink::{Event, Silent, Sink},
     study::{self, Setting},
@@ -27,6 +28,7 @@ use variants::{
     pass::Active,
     preset,
     rank::RankPolicy,
+    slot::RunPlan,
 };
 
 fn library() -> Library {
@@ -282,6 +284,75 @@ fn a_run_in_company_ends_where_it_ends_alone() {
             // Weights of the order of 0.1 after eight steps of 1e-3.
             assert!(apart < 1e-8, "{}: {name}: {apart}", cell.id);
         }
+    }
+}
+
+#[test]
+fn evaluations_in_company_are_those_of_each_run_alone() {
+    // In f64, for the reasons and with the tolerances of the law above.
+    let variants = "[{preset: lora, ranks: [2], readouts: [truncated, svd]}, {preset: dylora, ranks: [2]}]";
+    let recipe = "tasks=[wnli], train.evaluate_every=3, train.select=best, train.warmup=0.0, train.learning_rate=3e-3";
+    let mut cells = cells(variants, "[0, 1, 2, 3]", recipe);
+    for cell in &mut cells {
+        match cell.id.seed {
+            1 => cell.plan.train.steps = Some(7), // done while the others go on, and not at an evaluation of theirs
+            2 => cell.plan.train.select = Select::Last,
+            3 => cell.plan.train.learning_rate = 1e300, // fails, and its tensors are anything from then on
+            _ => {}
+        }
+    }
+    let library = library_in(DType::F64);
+    let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let train = |root: &Path, cohort| run_in(&library, &cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap();
+    let (one, many) = (train(alone.path(), 1), train(together.path(), cells.len()));
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-8;
+    let mut chosen = 0;
+    for ((cell, one), many) in cells.iter().zip(&one).zip(&many) {
+        assert_eq!((one.is_finished(), many.is_finished()), (cell.id.seed != 3, cell.id.seed != 3), "{}", cell.id);
+        assert_eq!(one.evaluations.len(), many.evaluations.len(), "{}", cell.id);
+        for (a, b) in one.evaluations.iter().zip(&many.evaluations) {
+            let of = format!("{}: {} of {:?} after {}", cell.id, a.split, a.readout, a.step);
+            assert_eq!((a.step, &a.split, &a.readout, a.examples), (b.step, &b.split, &b.readout, b.examples), "{of}");
+            assert!(near(a.loss, b.loss), "{of}: loss {} {}", a.loss, b.loss);
+            assert_eq!(a.metrics.keys().collect::<Vec<_>>(), b.metrics.keys().collect::<Vec<_>>(), "{of}");
+            assert!(a.metrics.values().zip(b.metrics.values()).all(|(a, b)| near(*a, *b)), "{of}");
+        }
+        assert_eq!(one.best.as_ref().map(|best| best.step), many.best.as_ref().map(|best| best.step), "{}", cell.id);
+        // A best state that the run has left behind.
+        chosen += usize::from(one.best.as_ref().is_some_and(|best| best.step < one.steps.len() as u64));
+        if let (Some(a), Some(b)) = (one.measured.merge_error, many.measured.merge_error) {
+            assert!(a < 1e-10 && b < 1e-10, "{}: {a} {b}", cell.id);
+            let (a, b) = (tensors(cell, alone.path()), tensors(cell, together.path()));
+            for (name, a) in &a {
+                assert!(a.iter().zip(&b[name]).all(|(a, b)| near(*a, *b)), "{}: {name}", cell.id);
+            }
+        }
+    }
+    assert!(chosen > 0, "some run is read out at an earlier step than its last");
+}
+
+#[test]
+fn more_runs_than_fit_into_a_pass_are_evaluated_in_parts() {
+    let cells = cells("[{preset: lora, ranks: [1]}]", "[0]", "");
+    let library = library_in(DType::F64);
+    let (cell, task) = (&cells[0], library.task(&cells[0].plan).unwrap());
+    let mut set = task.splits[0].set.clone();
+    set.rows.truncate(70); // a batch and a rest
+    let pad = library.base_of(&cell.plan).unwrap().pad;
+    let logits = |seeds: &[u64]| {
+        let mut plan = adapter::stack_plan(&cell.plan, &cell.id, &library).unwrap();
+        let run = plan.runs[0];
+        plan.runs = seeds.iter().map(|seed| RunPlan { init_seed: *seed, ..run }).collect();
+        let network = library.network(&cell.plan, &[(plan, vec![2; seeds.len()])]).unwrap();
+        evaluate::logits(&network, &vec![&set; seeds.len()], &Active::All, pad)
+    };
+    let many = logits(&(0..24).collect::<Vec<_>>());
+    for seed in [0, 7, 23] {
+        let one = &logits(&[seed])[0];
+        let of_run = &many[seed as usize];
+        assert_eq!((one.len(), of_run.len()), (70, 70));
+        let apart = one.iter().flatten().zip(of_run.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(apart < 1e-12, "{seed}: {apart}");
     }
 }
 

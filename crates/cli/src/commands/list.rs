@@ -13,16 +13,14 @@ use crate::{
 
 /// Lists one kind of thing.
 pub(super) fn run(what: What) -> Result<(), Failure> {
-    let rows = match what {
+    let rows: Vec<[String; 3]> = match what {
         What::Variants => variants::preset::all()
             .iter()
             .map(|p| [p.name.to_owned(), p.about.to_owned(), p.paper.to_owned()])
             .collect(),
         What::Tasks => tasks()?,
         What::Models => MODELS.iter().map(|m| [m.name.to_owned(), m.about.to_owned(), String::new()]).collect(),
-        What::Devices => {
-            trainer::device::compiled().into_iter().map(|d| [d.to_owned(), String::new(), String::new()]).collect()
-        }
+        What::Devices => return super::devices::run(),
         What::Experiments => experiments(Path::new("experiments")),
     };
     print(&aligned(&rows))
@@ -62,9 +60,13 @@ fn experiments(folder: &Path) -> Vec<[String; 3]> {
         .collect()
 }
 
-/// Columns padded to their widest entry.
-fn aligned(rows: &[[String; 3]]) -> String {
+/// Columns padded to their widest entry, two spaces apart.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (first, second) = (width(0), width(1));
-    rows.iter().map(|[a, b, c]| format!("{}\n", format!("{a:first$}  {b:second$}  {c}").trim_end())).collect()
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
 }
