@@ -174,9 +174,18 @@ pub struct Examples {
     pub pad: u32,
     /// Widths are rounded up to a multiple of this: few shapes, each recorded once on a device that replays steps.
     pub bucket: usize,
+    /// Narrower batches are padded to this width.
+    pub at_least: usize,
 }
 
 impl Examples {
+    /// The same, every batch as wide as the longest example.
+    #[must_use]
+    pub fn widest(self) -> Self {
+        let longest = self.feeds.iter().flatten().flat_map(|feed| feed.set.lengths()).max().unwrap_or(0);
+        Self { at_least: longest, ..self }
+    }
+
     /// Whether these are texts; a cohort has texts alone, or none.
     fn is_text(&self) -> bool {
         self.feeds.iter().flatten().any(|feed| feed.objective == Objective::Text)
@@ -192,7 +201,8 @@ impl Lesson for Examples {
             .collect();
         let mut whole = Batch::concat(batches.iter().flatten().cloned().collect(), self.pad);
         let longest = network.backbone.config().longest();
-        whole.pad_to(whole.seq.next_multiple_of(self.bucket).min(longest.max(whole.seq)), self.pad);
+        let width = whole.seq.max(self.at_least).next_multiple_of(self.bucket);
+        whole.pad_to(width.min(longest.max(whole.seq)), self.pad);
         let mut sheet = Sheet { layout: layout(network, &whole), ..Sheet::default() };
         let is_text = self.is_text();
         for (batches, feeds) in batches.iter().zip(&self.feeds) {

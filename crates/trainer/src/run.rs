@@ -100,6 +100,11 @@ impl Plan {
         self.stacks.iter().flat_map(|(_, slots)| slots).map(|slot| &slot.cell).collect()
     }
 
+    /// How many sets of stacked tensors it has.
+    pub fn stacks(&self) -> usize {
+        self.stacks.len()
+    }
+
     /// Length of its longest run.
     pub fn steps(&self) -> u64 {
         self.stacks.iter().flat_map(|(_, slots)| slots).map(|slot| slot.steps).max().unwrap_or(0)
@@ -148,6 +153,7 @@ impl Plan {
             feeds: self.stacks.iter().map(|(_, slots)| slots.iter().map(feed).collect()).collect(),
             rows: first.train.batch,
             pad: setting.library.base_of(first)?.pad,
+            at_least: 0,
             bucket: if ops::writes_in_place(&setting.library.place().device) { BUCKET } else { 1 },
         })
     }

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use kernels::memory;
 use record::{CellId, CodeIdentity, RunRecord, Store, sha256_hex, spec_hash, write_atomic};
 
 use crate::{
@@ -33,7 +34,7 @@ pub struct Setting<'a> {
     pub versions: &'a BTreeMap<String, String>,
     /// Name of the device.
     pub device: &'a str,
-    /// Runs per cohort; `None` takes one on a CPU.
+    /// Runs per cohort; `None` fills a device whose memory can be read, and takes one run elsewhere.
     pub cohort: Option<usize>,
     /// Cohorts trained at once.
     pub workers: usize,
@@ -220,7 +221,11 @@ fn going_on(
 
 /// New cohorts, in the order of their cells.
 fn group(open: &[Cell], setting: &Setting<'_>) -> Result<Vec<Plan>, TrainError> {
-    let size = setting.cohort.unwrap_or(1);
+    let size = match setting.cohort {
+        Some(size) => size,
+        None if memory::usage(&setting.library.place().device).is_some() => return fill(open, setting),
+        None => 1,
+    };
     let mut groups: Vec<(String, Vec<Cell>)> = Vec::new();
     for cell in open {
         let key = cohort_key(cell);
@@ -230,6 +235,54 @@ fn group(open: &[Cell], setting: &Setting<'_>) -> Result<Vec<Plan>, TrainError> 
         }
     }
     groups.iter().map(|(_, members)| Plan::new(members, setting)).collect()
+}
+
+/// New cohorts as large as the device's memory takes, as even as can be, each of one task: rows of other lengths would be padding.
+fn fill(open: &[Cell], setting: &Setting<'_>) -> Result<Vec<Plan>, TrainError> {
+    let mut groups: Vec<(String, Vec<Cell>)> = Vec::new();
+    for cell in open {
+        let key = format!("{} {} {:?}", cohort_key(cell), cell.plan.task, cell.plan.data);
+        match groups.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, members)) => members.push(cell.clone()),
+            None => groups.push((key, vec![cell.clone()])),
+        }
+    }
+    let mut plans = Vec::new();
+    for (_, members) in groups {
+        let cohorts = members.len().div_ceil(capacity(&members, setting)?);
+        // Runs of one stack stay together, and the rest is spread evenly.
+        for part in members.chunks(members.len().div_ceil(cohorts)) {
+            plans.push(Plan::new(part, setting)?);
+        }
+    }
+    Ok(plans)
+}
+
+/// Share of a device's memory that cohorts may fill: the allocator needs room between its blocks.
+const FILLED: f64 = 0.8;
+
+/// Runs that fit on the device at once: a step of one run of every stack, at the width of the longest example, is measured.
+fn capacity(members: &[Cell], setting: &Setting<'_>) -> Result<usize, TrainError> {
+    let device = &setting.library.place().device;
+    let mut trial: Vec<Cell> = Vec::new();
+    for cell in members {
+        let with: Vec<Cell> = trial.iter().chain([cell]).cloned().collect();
+        if Plan::new(&with, setting)?.stacks() > trial.len() {
+            trial = with;
+        }
+    }
+    let plan = Plan::new(&trial, setting)?;
+    let (Some(total), Some(before)) = (memory::total(device), memory::usage(device)) else { return Ok(1) };
+    memory::reset_peak(device);
+    let mut cohort = plan.build(setting)?;
+    cohort.advance(&plan.lesson(setting)?.widest());
+    let peak = memory::usage(device).map_or(before.now, |memory| memory.peak);
+    drop(cohort);
+    memory::release(device);
+    // Twice: a recorded step keeps its memory beside that of the steps before it.
+    let run = 2.0 * (peak.saturating_sub(before.now)).max(1) as f64 / trial.len() as f64;
+    let room = FILLED * total as f64 - before.now as f64;
+    Ok(((room / run) as usize).max(1))
 }
 
 /// Cells with equal keys may share a cohort: one base, one micro-batch, one Adam, one rhythm.
@@ -276,9 +329,10 @@ fn work(plans: Vec<Plan>, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), 
                         queue.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics")).pop_front();
                     let Some(plan) = next else { break };
                     let folder = partial_root(setting.store).join(plan.id());
-                    if let Err(error) =
+                    let attempt = || {
                         open_folder(&folder, &plan).and_then(|()| train(&plan, &folder, setting, &failed, sink))
-                    {
+                    };
+                    if let Err(error) = or_out_of_memory(attempt, &plan, setting) {
                         // The error first: a worker that is told to stop reports an interruption.
                         first_error
                             .lock()
@@ -294,6 +348,28 @@ fn work(plans: Vec<Plan>, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), 
         Some(error) => Err(error),
         None => Ok(()),
     }
+}
+
+/// What `attempt` gave; a device whose memory is full says so by a panic, which becomes an error with the way out.
+fn or_out_of_memory(
+    attempt: impl FnOnce() -> Result<(), TrainError>,
+    plan: &Plan,
+    setting: &Setting<'_>,
+) -> Result<(), TrainError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        if !text.is_some_and(|text| text.contains("out of memory")) {
+            std::panic::resume_unwind(panic);
+        }
+        let runs = plan.cells().len();
+        Err(TrainError::Device {
+            name: setting.device.to_owned(),
+            reason: format!(
+                "its memory does not take a cohort of {runs} runs; give a smaller `cohort: N`, or free the device. What was \
+                 saved is kept"
+            ),
+        })
+    })
 }
 
 /// Makes a cohort's folder and writes its make-up there.
