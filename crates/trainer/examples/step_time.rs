@@ -18,7 +18,7 @@ use models::{
     modules::Modules,
     network::Network,
     target::Target,
-    weights::Weights,
+    weights::{Start, Weights},
 };
 use record::CellId;
 use trainer::{
@@ -80,6 +80,22 @@ fn config(shape: &str, dropout: f64) -> String {
     )
 }
 
+/// Random weights: the same few thousand numbers over and over, which costs no minute to draw and changes no time.
+fn weights(config: &Config) -> Weights {
+    let pool = stream::normal(&mut stream::generator(0, Stream::Init, "weights"), 65_537, 0.02);
+    let mut weights = Weights::default();
+    for (index, wanted) in config.wanted(Purpose::Classify).into_iter().enumerate() {
+        let n = wanted.shape.iter().product();
+        let values = match wanted.start {
+            Start::Ones => vec![1.0; n],
+            Start::Zeros => vec![0.0; n],
+            Start::Normal(_) => pool.iter().cycle().skip(index * 997).take(n).map(|v| *v as f32).collect(),
+        };
+        weights.insert(wanted.name, wanted.shape, values);
+    }
+    weights
+}
+
 fn main() {
     let mut given: BTreeMap<String, String> = BTreeMap::new();
     let mut words = std::env::args().skip(1);
@@ -98,7 +114,7 @@ fn main() {
         place = place.with_base(DType::BF16);
     }
     let config = Config::read(config(&shape, dropout).as_bytes()).unwrap();
-    let weights = Weights::random(&config.wanted(Purpose::Classify), 0);
+    let weights = weights(&config);
     let backbone = Backbone::new(&config, &weights, Purpose::Classify, &place).unwrap();
     drop(weights);
     let targets = match text("targets", "query,value").as_str() {
