@@ -31,6 +31,18 @@ paper:
 analyze *arguments:
     {{cargo}} run --release -- analyze {{arguments}}
 
+# Devices: which are in this build, which are present, and which one `auto` takes
+devices:
+    {{cargo}} run --release -- devices
+
+# Build with LibTorch for NVIDIA cards, beside the build for the CPU: just setup-gpu, just setup-gpu 2.9.1, just setup-gpu --use-installed
+setup-gpu *options:
+    bash scripts/setup_gpu.sh {{options}}
+
+# The program that setup-gpu built: just gpu run exp/dylora_glue.yaml
+gpu *arguments:
+    target/gpu/target/release/lora-lab {{arguments}}
+
 # Every test of the workspace
 test *options:
     {{cargo}} test --release --workspace {{options}}
