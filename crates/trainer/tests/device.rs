@@ -27,6 +27,7 @@ use variants::{
     host::{Place, plain, values},
     pass::Pass,
     preset,
+    rank::AnyRankPolicy,
     slot::{RunPlan, StackPlan},
     stream::{self, Seeds, Stream},
 };
@@ -107,7 +108,10 @@ fn train(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place) -> Vec<Vec<Ou
     let train = Hyper { steps: Some(STEPS), batch: ROWS, learning_rate: 5e-3, warmup: 0.0, ..Hyper::default() };
     let mut all = Vec::new();
     for (name, seeds) in stacks {
-        let spec = (preset::find(name).unwrap().spec)(4);
+        let mut spec = (preset::find(name).unwrap().spec)(4);
+        if let AnyRankPolicy::Budget(budget) = &mut spec.rank_policy {
+            budget.interval = 2; // several allocations within the few steps here
+        }
         let variant = spec.check(Some(STEPS)).unwrap();
         let maps = Modules::default().select(variant.adapts().then_some(&targets), &config).unwrap().maps;
         let runs = seeds.iter().map(|seed| RunPlan { init_seed: *seed, alpha: spec.alpha }).collect();
