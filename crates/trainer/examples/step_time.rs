@@ -30,8 +30,8 @@ use trainer::{
     optimizer::Adam,
 };
 use variants::{
-    host::Place,
-    pass::Pass,
+    host::{Place, values},
+    pass::{Active, Pass},
     preset,
     slot::{RunPlan, StackPlan},
     stream::{self, Seeds, Stream},
@@ -78,6 +78,43 @@ fn config(shape: &str, dropout: f64) -> String {
         "intermediate_size": {wide}, "vocab_size": {vocabulary}, "max_position_embeddings": 514, "type_vocab_size": 1,
         "layer_norm_eps": 1e-5, "pad_token_id": 1, "hidden_dropout_prob": {dropout}, "attention_probs_dropout_prob": {dropout}}}"#
     )
+}
+
+/// Milliseconds of a batch's logits, read: the base with a head alone, with the adapter beside it, and with the adapter folded in.
+fn infer(network: &Network, lesson: &Given, place: &Place, steps: usize) {
+    let bare = (preset::find("head_only").unwrap().spec)(0).check(None).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let plan = StackPlan::new(bare, vec![RunPlan { init_seed: 0, alpha: 1.0 }], std::collections::BTreeSet::new());
+    let mut plain = Network::new(network.backbone.clone());
+    plain.backbone.slots().iter_mut().for_each(variants::slot::Slot::detach);
+    let head = Classifier::new(&plain.backbone, &plan, &[2], &Weights::default());
+    plain.attach(&plan, Head::Classifier(head)).unwrap();
+    let forms = [
+        ("plain", plain),
+        ("beside", network.frozen()),
+        ("merged", network.merged(0, 0, &Active::All, &plan).unwrap()),
+    ];
+    let handout = lesson.sheet(network, 0).hand_out(place);
+    let mut times = vec![Vec::new(); forms.len()];
+    for turn in 0..steps + 3 {
+        // In turn, so that a drift of the machine's speed falls on all.
+        for (at, (_, network)) in forms.iter().enumerate() {
+            let clock = Instant::now();
+            let logits = network.classify(&handout.tokens, &Pass::plain(1)).remove(0);
+            assert!(values(&logits).iter().all(|value| value.is_finite()));
+            if turn >= 3 {
+                times[at].push(clock.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let medians: Vec<f64> = times
+        .iter_mut()
+        .map(|times| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        })
+        .collect();
+    let named = |at: usize| (forms[at].0, medians[at], medians[at] / medians[0]);
+    println!("{}", serde_json::json!({ "system": "lora_lab", "mode": "infer", "forms": [named(0), named(1), named(2)] }));
 }
 
 /// Random weights: the same few thousand numbers over and over, which costs no minute to draw and changes no time.
@@ -182,6 +219,10 @@ fn main() {
     };
     let objective = Objective::Classification { labels: vec!["no".into(), "yes".into()] };
     let lesson = Given { batches: (0..4).map(batch).collect(), stacks: sizes, objective };
+    if text("mode", "train") == "infer" {
+        infer(&cohort.network, &lesson, &place, steps);
+        return;
+    }
     let warm = count("warm", 6);
     let mut losses = Vec::new();
     kernels::memory::reset_peak(&named.device);

@@ -100,6 +100,15 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// Takes all stacks off; the base is as it was.
+    pub fn detach(&mut self) {
+        match self {
+            Self::Linear(slot) => slot.detach(),
+            Self::Norm(slot) => slot.detach(),
+            Self::Embedding(slot) => slot.detach(),
+        }
+    }
+
     /// Replaces the slot by itself with one stack alone.
     pub fn keep_only(&mut self, stack: usize) {
         match self {
