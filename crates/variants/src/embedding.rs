@@ -149,8 +149,7 @@ impl AdaptedEmbedding {
             if let Some(lookup) = &stack.adapter {
                 let LowRank { a, b } = &lookup.delta;
                 let rank = a.dims()[2];
-                let hidden =
-                    rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate_of(here);
+                let hidden = rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate_of(here);
                 let change = cast(&hidden.matmul(b.clone()), out.dtype());
                 out = out + change.reshape([n * seq, d]);
             }
