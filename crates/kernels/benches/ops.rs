@@ -148,7 +148,7 @@ fn main() {
                     drop_all(gradients([&x], &dy, |[x]| {
                         let [rows, ..] = x.dims();
                         ops::affine(x, [0, rows], w.clone(), Some(b.clone()), &Uses::default())
-                    }))
+                    }));
                 },
                 || drop_all(gradients([&x], &dy, |[x]| linear(x, w.clone(), Some(b.clone())))),
             );
@@ -162,7 +162,7 @@ fn main() {
                 drop_all(gradients([&c, &a], &dh, |[x, y]| {
                     let [runs, ..] = x.dims();
                     ops::thin(x, [0, runs], y, &Uses::default())
-                }))
+                }));
             },
             || drop_all(gradients([&c, &a], &dh, |[x, y]| x.matmul(y))),
         );

@@ -92,7 +92,7 @@ pub(crate) trait Fused: Backend {
 
     fn fused_snapshot(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    #[expect(clippy::too_many_arguments, reason = "see `Kernels::adamw`")]
+    #[allow(clippy::too_many_arguments, reason = "see `Kernels::adamw`; the macro's copies do not meet an expectation")]
     fn fused_adamw(
         value: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -569,7 +569,10 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         uses: Uses,
     ) -> FloatTensor<Self> {
         let weight = weight.into_primitive();
-        let bias = bias.present().map(|bias| bias.into_primitive());
+        let bias = match bias {
+            Maybe::Absent => None,
+            Maybe::Present(bias) => Some(bias.into_primitive()),
+        };
         let prepared = AffineStep.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
         match prepared {
