@@ -144,10 +144,12 @@ fn main() {
             report(
                 name,
                 &format!("linear {d_in} to {d_out}"),
-                || drop_all(gradients([&x], &dy, |[x]| {
-                let [rows, ..] = x.dims();
-                ops::affine(x, [0, rows], w.clone(), Some(b.clone()), &Uses::default())
-            })),
+                || {
+                    drop_all(gradients([&x], &dy, |[x]| {
+                        let [rows, ..] = x.dims();
+                        ops::affine(x, [0, rows], w.clone(), Some(b.clone()), &Uses::default())
+                    }));
+                },
                 || drop_all(gradients([&x], &dy, |[x]| linear(x, w.clone(), Some(b.clone())))),
             );
         }
@@ -156,10 +158,12 @@ fn main() {
         report(
             name,
             "product of rank 8",
-            || drop_all(gradients([&c, &a], &dh, |[x, y]| {
-                let [runs, ..] = x.dims();
-                ops::thin(x, [0, runs], y, &Uses::default())
-            })),
+            || {
+                drop_all(gradients([&c, &a], &dh, |[x, y]| {
+                    let [runs, ..] = x.dims();
+                    ops::thin(x, [0, runs], y, &Uses::default())
+                }));
+            },
             || drop_all(gradients([&c, &a], &dh, |[x, y]| x.matmul(y))),
         );
         report(

@@ -84,12 +84,7 @@ pub(crate) trait Fused: Backend {
 
     fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self>;
 
-    fn fused_onto(
-        c: FloatTensor<Self>,
-        start: usize,
-        x: FloatTensor<Self>,
-        y: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
+    fn fused_onto(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -97,7 +92,7 @@ pub(crate) trait Fused: Backend {
 
     fn fused_snapshot(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    #[expect(clippy::too_many_arguments, reason = "see `Kernels::adamw`")]
+    #[allow(clippy::too_many_arguments, reason = "see `Kernels::adamw`; the macro's copies do not meet an expectation")]
     fn fused_adamw(
         value: FloatTensor<Self>,
         first: FloatTensor<Self>,
@@ -492,13 +487,8 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
         let drop: Option<Drop<B>> = inner(drop);
-        let state = |z, statistics, residual| NormState {
-            z,
-            statistics,
-            gamma: gamma.clone(),
-            drop: drop.clone(),
-            residual,
-        };
+        let state =
+            |z, statistics, residual| NormState { z, statistics, gamma: gamma.clone(), drop: drop.clone(), residual };
         let run = |x, residual| B::norm(x, residual, gamma.clone(), beta.clone(), epsilon, drop.clone());
         match residual {
             Maybe::Absent => match NormStep.prepare::<C>([x.node()]).compute_bound().stateful() {
@@ -579,7 +569,10 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         uses: Uses,
     ) -> FloatTensor<Self> {
         let weight = weight.into_primitive();
-        let bias = bias.present().map(|bias| bias.into_primitive());
+        let bias = match bias {
+            Maybe::Absent => None,
+            Maybe::Present(bias) => Some(bias.into_primitive()),
+        };
         let prepared = AffineStep.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
         match prepared {
@@ -628,12 +621,7 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         }
     }
 
-    fn fused_onto(
-        c: FloatTensor<Self>,
-        start: usize,
-        x: FloatTensor<Self>,
-        y: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn fused_onto(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x_tracked, y_tracked) = (x.is_tracked(), y.is_tracked());
         let prepared = OntoStep.prepare::<C>([c.node(), x.node(), y.node()]).compute_bound().stateful();
         let (c, x, y) = (c.into_primitive(), x.into_primitive(), y.into_primitive());

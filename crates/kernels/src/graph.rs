@@ -27,8 +27,7 @@ impl Graph {
     pub fn record<R>(device: &Device, after: Option<&Self>, work: impl FnOnce() -> R) -> Result<(Self, R), String> {
         let index = crate::ops::cuda_index(device).ok_or_else(|| format!("{device:?} does not record"))?;
         let pool = after.map(|graph| graph.inner.pool());
-        let (inner, given) =
-            crate::libtorch::Graph::capture(index, pool, work).map_err(|error| error.to_string())?;
+        let (inner, given) = crate::libtorch::Graph::capture(index, pool, work).map_err(|error| error.to_string())?;
         Ok((Self { inner }, given))
     }
 

@@ -7,11 +7,11 @@ use burn::{
     tensor::{Device, Int, Tensor, module::linear},
 };
 
-pub use crate::{kernel::Adam, uses::Uses};
 use crate::{
     bits,
     fused::{Falls, Fused, Maybe},
 };
+pub use crate::{kernel::Adam, uses::Uses};
 
 pub mod composed;
 
@@ -163,8 +163,7 @@ pub fn thin(x: Tensor<3>, [start, len]: [usize; 2], weight: Tensor<3>, uses: &Us
         let own = if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
         return own.reshape([runs, len * seq / runs, d]).matmul(weight);
     }
-    let y =
-        <Dispatch as Fused>::fused_thin(x.into_dispatch(), weight.into_dispatch(), start, len, uses.clone());
+    let y = <Dispatch as Fused>::fused_thin(x.into_dispatch(), weight.into_dispatch(), start, len, uses.clone());
     Tensor::from_dispatch(y)
 }
 

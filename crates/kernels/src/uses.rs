@@ -115,9 +115,7 @@ fn sum<B: Kernels>(parts: Vec<Part<B>>, [rows, seq, d]: [usize; 3]) -> FloatTens
     let mut all: Option<FloatTensor<B>> = None;
     for part in parts {
         let so_far = |like: &FloatTensor<B>, all: Option<FloatTensor<B>>| {
-            all.unwrap_or_else(|| {
-                B::float_zeros(Shape::new([rows, seq, d]), &like.device(), like.dtype().into())
-            })
+            all.unwrap_or_else(|| B::float_zeros(Shape::new([rows, seq, d]), &like.device(), like.dtype().into()))
         };
         all = Some(match part {
             Part::Shared { dy, weight, start } => match all {

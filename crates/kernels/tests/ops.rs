@@ -192,7 +192,16 @@ fn a_norm_agrees_with_its_composed_form() {
                             &what,
                             &inputs,
                             tracked,
-                            &|[x, r]| ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), epsilon, drop.clone()),
+                            &|[x, r]| {
+                                ops::add_norm(
+                                    x,
+                                    Some((r, &Uses::default())),
+                                    gamma.clone(),
+                                    beta.clone(),
+                                    epsilon,
+                                    drop.clone(),
+                                )
+                            },
                             &|[x, r]| {
                                 composed::add_norm(x, Some(r), gamma.clone(), beta.clone(), epsilon, drop.as_ref())
                             },
@@ -391,9 +400,7 @@ fn uses_of_one_tensor_sum_to_its_gradient() {
             let one = part(0, first).reshape([2, per_run * seq, d]).matmul(down).matmul(up).reshape([first, seq, m]);
             let other = part(first, rows).reshape([1, second * seq, d]).matmul(thin).matmul(wide);
             let zeros = |n: usize| Tensor::<3>::zeros([n, seq, m], (&x.device(), dtype));
-            let q = of(&weights[0])
-                + bias.clone().reshape([1, 1, m])
-                + Tensor::cat(vec![one, zeros(second)], 0);
+            let q = of(&weights[0]) + bias.clone().reshape([1, 1, m]) + Tensor::cat(vec![one, zeros(second)], 0);
             let v = of(&weights[2]) + Tensor::cat(vec![zeros(first), other.reshape([second, seq, m])], 0);
             let some = burn::tensor::module::linear(part(first, rows), weights[1].clone(), None);
             let own = part(first, rows).sum_dim(2);

@@ -305,9 +305,8 @@ impl Gpt2 {
     }
 
     fn layer(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let residual = |y: Tensor<3>, site: &str| {
-            drop_hidden(y, &format!("h.{index}.{site}"), self.config.resid_pdrop, pass)
-        };
+        let residual =
+            |y: Tensor<3>, site: &str| drop_hidden(y, &format!("h.{index}.{site}"), self.config.resid_pdrop, pass);
         let attended = self.attention(layer, index, layer.first_norm.forward(x.clone(), pass), tokens, pass);
         let x = x + residual(attended, "attn.resid_dropout");
         let wide = layer.wide.forward(layer.second_norm.forward(x.clone(), pass), pass); // [rows, seq, d_ffn]

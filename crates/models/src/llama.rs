@@ -6,6 +6,11 @@
 //!
 //! Touvron et al. 2023, arXiv:2302.13971; Su et al. 2021, arXiv:2104.09864; Ainslie et al. 2023, arXiv:2305.13245.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use variants::{
@@ -242,6 +247,8 @@ pub struct Llama {
     output: Option<Tensor<2>>,
     /// `[d_head/2]`
     frequencies: Vec<f64>,
+    /// Cosine and sine by the number of positions, made once and kept: a recorded step reads them where they lie and uploads nothing.
+    turns: Arc<Mutex<BTreeMap<usize, [Tensor<4>; 2]>>>,
 }
 
 impl Llama {
@@ -275,6 +282,7 @@ impl Llama {
             norm: norm("norm".to_owned()),
             output: untied.then(|| weights.table("lm_head", config.vocab_size, d, place).base()),
             frequencies: config.frequencies()?,
+            turns: Arc::default(),
         })
     }
 
@@ -340,6 +348,14 @@ impl Llama {
 
     /// Cosine and sine of every position, `[1, 1, seq, d_head]` each, computed in f64.
     fn turns(&self, seq: usize) -> [Tensor<4>; 2] {
+        // Tables of few lengths serve all: a generation has one more position at every token.
+        let length = seq.next_power_of_two();
+        let mut known = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let whole = known.entry(length).or_insert_with(|| self.tables(length)).clone();
+        whole.map(|table| table.slice([0..1, 0..1, 0..seq]))
+    }
+
+    fn tables(&self, seq: usize) -> [Tensor<4>; 2] {
         let table = |f: fn(f64) -> f64| {
             let row = |p: usize| {
                 let half = self.frequencies.iter().map(move |w| f(p as f64 * w));

@@ -58,9 +58,7 @@ impl Layout {
             positions: cells().map(position).collect(),
             closed: if scheme.causal {
                 let of_row = |&length: &usize| {
-                    (0..seq).flat_map(move |query| {
-                        (0..seq).map(move |key| closed(key <= query && key < length.max(1)))
-                    })
+                    (0..seq).flat_map(move |query| (0..seq).map(move |key| closed(key <= query && key < length.max(1))))
                 };
                 lengths.iter().flat_map(of_row).collect()
             } else {

@@ -201,7 +201,8 @@ impl Oracle {
         let seq = self.seq();
         let all: Vec<u32> = (0..(4 * seq) as u32).collect();
         let hidden = network.backbone.forward(&tokens, &pass);
-        let logits = network.continue_at(&hidden, &[models::head::index(&all, network.backbone.place())], &pass).remove(0); // [1, rows·seq, V]
+        let logits =
+            network.continue_at(&hidden, &[models::head::index(&all, network.backbone.place())], &pass).remove(0); // [1, rows·seq, V]
         let [_, _, vocabulary] = logits.dims();
         let ids = self.get("input_ids");
         let count: usize = self.lengths().iter().map(|length| length - 1).sum();

@@ -238,7 +238,16 @@ impl Stack {
 impl Cohort {
     /// A cohort at its start.
     pub fn new(network: Network, stacks: Vec<Stack>, accumulate: usize, adam: Adam) -> Self {
-        Self { network, stacks, step: 0, accumulate, adam, pending: Vec::new(), recorded: HashMap::new(), refused: None }
+        Self {
+            network,
+            stacks,
+            step: 0,
+            accumulate,
+            adam,
+            pending: Vec::new(),
+            recorded: HashMap::new(),
+            refused: None,
+        }
     }
 
     fn place(&self) -> &Place {
@@ -330,8 +339,7 @@ impl Cohort {
             let smooths = stack.variant().spec().rank_policy.smoothing().is_some() && observing.contains(&true);
             let ranges: Vec<_> = (0..runs.len()).map(|run| stack.touched(active, run)).collect();
             let plan = stack.variant().spec().train.clone();
-            let coefficients =
-                stack.optimizer.coefficients(&runs, &|_, run| ranges[run].clone(), &plan, self.adam);
+            let coefficients = stack.optimizer.coefficients(&runs, &|_, run| ranges[run].clone(), &plan, self.adam);
             let one = |set: bool| f64::from(u8::from(set));
             stacks.push(StackEntries {
                 gates,
@@ -609,8 +617,7 @@ impl Cohort {
                 let member = &mut stack.members[run];
                 if !(norm.is_finite() && task[run].is_finite()) {
                     member.active = false;
-                    member.failure =
-                        Some((pending.step + 1, format!("loss {} with gradient norm {norm}", task[run])));
+                    member.failure = Some((pending.step + 1, format!("loss {} with gradient norm {norm}", task[run])));
                 }
                 reports.push(RunReport {
                     at: (index, run),

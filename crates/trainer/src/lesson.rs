@@ -331,7 +331,14 @@ mod tests {
             batch(vec![2.0, 0.0], vec![1.0, 0.0]),
             batch(vec![4.0, 1.5], vec![1.0, 1.0]),
         ];
-        let layout = Layout { rows: 6, seq: 1, ids: vec![0; 6], positions: vec![0; 6], closed: vec![0.0; 6], ..Layout::default() };
+        let layout = Layout {
+            rows: 6,
+            seq: 1,
+            ids: vec![0; 6],
+            positions: vec![0; 6],
+            closed: vec![0.0; 6],
+            ..Layout::default()
+        };
         let mut sheet = Sheet { layout, ..Sheet::default() };
         enter(&batches, &[&two, &three, &score], &mut sheet);
         let got = values(&loss(place.tensor(logits, [3, 2, 3]), &sheet.hand_out(&place), 0));

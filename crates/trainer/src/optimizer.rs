@@ -228,8 +228,7 @@ impl StackOptimizer {
                     let hit = run.active && range.as_ref().is_none_or(|range| range.contains(&component));
                     *count += u64::from(hit);
                     // A segment that was never updated has no bias correction; 1 keeps it finite.
-                    let correction =
-                        |beta: f64| if *count == 0 { 1.0 } else { 1.0 - beta.powf(*count as f64) };
+                    let correction = |beta: f64| if *count == 0 { 1.0 } else { 1.0 - beta.powf(*count as f64) };
                     all.extend([
                         rate / correction(adam.beta1),
                         1.0 / correction(adam.beta2).sqrt(),
@@ -412,8 +411,7 @@ mod tests {
     fn runs_step_at_their_own_rate_and_clip() {
         let mut optimizer = over(place().tensor(vec![1.0, 2.0], [2, 1, 1]), None);
         let runs = [run(1e-2, 0.1, None), run(3e-3, 0.0, Some(0.1))];
-        let clipped: Vec<f64> =
-            [0.3_f64, -0.7, 0.2].iter().map(|g| g * clip_coefficient(g.abs(), Some(0.1))).collect();
+        let clipped: Vec<f64> = [0.3_f64, -0.7, 0.2].iter().map(|g| g * clip_coefficient(g.abs(), Some(0.1))).collect();
         let mut got = Vec::new();
         for g in [0.3, -0.7, 0.2] {
             got = step(&mut optimizer, vec![g, g], &runs, None);

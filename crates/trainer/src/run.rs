@@ -135,9 +135,8 @@ impl Plan {
                 }
             }
         }
-        let stack = |(plan, slots): &(StackPlan, Vec<Slot>)| {
-            Stack::new(slots.iter().map(member).collect(), plan.clone())
-        };
+        let stack =
+            |(plan, slots): &(StackPlan, Vec<Slot>)| Stack::new(slots.iter().map(member).collect(), plan.clone());
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         Ok(Cohort::new(network, self.stacks.iter().map(stack).collect(), train.accumulate, adam))
     }
@@ -229,7 +228,8 @@ fn book(
     sink: &dyn Sink,
 ) -> Result<(), TrainError> {
     let reports = cohort.flush();
-    let share = clock.elapsed().as_secs_f64() / reports.iter().map(|report| report.runs.len()).sum::<usize>().max(1) as f64;
+    let share =
+        clock.elapsed().as_secs_f64() / reports.iter().map(|report| report.runs.len()).sum::<usize>().max(1) as f64;
     *clock = Instant::now();
     for run in reports.iter().flat_map(|report| &report.runs) {
         let (stack, index) = run.at;

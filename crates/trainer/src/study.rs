@@ -329,9 +329,8 @@ fn work(plans: Vec<Plan>, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), 
                         queue.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics")).pop_front();
                     let Some(plan) = next else { break };
                     let folder = partial_root(setting.store).join(plan.id());
-                    let attempt = || {
-                        open_folder(&folder, &plan).and_then(|()| train(&plan, &folder, setting, &failed, sink))
-                    };
+                    let attempt =
+                        || open_folder(&folder, &plan).and_then(|()| train(&plan, &folder, setting, &failed, sink));
                     if let Err(error) = or_out_of_memory(attempt, &plan, setting) {
                         // The error first: a worker that is told to stop reports an interruption.
                         first_error

@@ -62,9 +62,8 @@ fn batch(seed: u64, micro: u64) -> Batch {
     let part = |at: usize| (draws[at] + 1.0) / 2.0;
     let lengths: Vec<usize> =
         (0..ROWS).map(|row| if row == 0 { SEQ } else { SEQ - (part(row) * SEQ as f64 / 2.0) as usize }).collect();
-    let ids = (0..ROWS * SEQ).map(|cell| {
-        if cell % SEQ < lengths[cell / SEQ] { 5 + (part(2 * ROWS + cell) * 94.0) as u32 } else { 1 }
-    });
+    let ids = (0..ROWS * SEQ)
+        .map(|cell| if cell % SEQ < lengths[cell / SEQ] { 5 + (part(2 * ROWS + cell) * 94.0) as u32 } else { 1 });
     Batch {
         rows: ROWS,
         seq: SEQ,
@@ -193,7 +192,9 @@ fn a_run_is_what_it_is_alone() {
 fn a_device_trains_what_the_cpu_trains() {
     let place = place();
     let cpu = Place::new(&device::parse("flex").unwrap().device, DType::F32);
-    for name in ["lora", "dora", "dylora", "vera", "adalora", "lora_fa", "lora_plus", "rslora", "pissa", "bitfit", "full"] {
+    for name in
+        ["lora", "dora", "dylora", "vera", "adalora", "lora_fa", "lora_plus", "rslora", "pissa", "bitfit", "full"]
+    {
         for dropout in [0.0, 0.1] {
             let [here, there] = [&place, &cpu].map(|place| train(&[(name, vec![1, 2])], dropout, place));
             for (here, there) in here[0].iter().zip(&there[0]) {

@@ -184,8 +184,15 @@ fn logits(network: &Network, expected: &Numbers, is_text: bool) -> Vec<f64> {
         return values(&network.classify(&tokens, &pass)[0]);
     }
     let seq = expected["input_ids"].0[1];
-    let real: Vec<u32> = lengths.iter().enumerate().flat_map(|(row, n)| (0..*n).map(move |at| (row * seq + at) as u32)).collect();
-    values(&network.continue_at(&network.backbone.forward(&tokens, &pass), &[models::head::index(&real, network.backbone.place())], &pass)[0])
+    let real: Vec<u32> =
+        lengths.iter().enumerate().flat_map(|(row, n)| (0..*n).map(move |at| (row * seq + at) as u32)).collect();
+    values(
+        &network.continue_at(
+            &network.backbone.forward(&tokens, &pass),
+            &[models::head::index(&real, network.backbone.place())],
+            &pass,
+        )[0],
+    )
 }
 
 /// PEFT's logits at the same places.

@@ -147,8 +147,15 @@ fn logits(network: &Network, asked: &Numbers) -> Vec<f64> {
         return values(&network.classify(&tokens, &pass)[0]);
     }
     let seq = asked["input_ids"].0[1];
-    let real: Vec<u32> = lengths.iter().enumerate().flat_map(|(row, n)| (0..*n).map(move |at| (row * seq + at) as u32)).collect();
-    values(&network.continue_at(&network.backbone.forward(&tokens, &pass), &[models::head::index(&real, network.backbone.place())], &pass)[0])
+    let real: Vec<u32> =
+        lengths.iter().enumerate().flat_map(|(row, n)| (0..*n).map(move |at| (row * seq + at) as u32)).collect();
+    values(
+        &network.continue_at(
+            &network.backbone.forward(&tokens, &pass),
+            &[models::head::index(&real, network.backbone.place())],
+            &pass,
+        )[0],
+    )
 }
 
 /// PEFT's logits at the same places.

@@ -352,7 +352,7 @@ impl AdaptedLinear {
                 self.added(&x, [start, len], several.clone(), pass, uses)
             } else {
                 let own = ops::rows(x.clone(), [start, len], uses);
-                self.own(&self.stacks[at], own, &pass.stacks[at])
+                self.own(&self.stacks[at], &own, &pass.stacks[at])
             });
             (at, start) = (several.end, start + len);
         }
@@ -393,7 +393,7 @@ impl AdaptedLinear {
     }
 
     /// Output of a stack with a weight, a bias or a magnitude of its own on its rows `x`, `[rows, seq, d_out]`.
-    fn own(&self, stack: &LinearStack, x: Tensor<3>, here: &StackPass) -> Tensor<3> {
+    fn own(&self, stack: &LinearStack, x: &Tensor<3>, here: &StackPass) -> Tensor<3> {
         let [rows, seq, d_in] = x.dims();
         let n = rows * seq / here.runs;
         let uses = Uses::default();

@@ -7,7 +7,7 @@ use crate::{
     delta::{Delta, DeltaSpec, Shared, low_rank::LowRank},
     error::AttachError,
     host::{Place, cast},
-    pass::{Active, GateKey, Pass, StackPass, gate_values},
+    pass::{Active, GateKey, Pass, StackPass, gate, gate_values},
     role::{Owned, Role},
     scaling::Scaling,
     slot::{StackPlan, copies},
@@ -37,6 +37,8 @@ struct Lookup {
     delta: LowRank,
     scaling: Scaling,
     alphas: Vec<f64>,
+    /// The gate with every component active, `[runs, 1, rank]`: made once, because a recorded step uploads nothing.
+    whole: Tensor<3>,
     place: Place,
 }
 
@@ -44,7 +46,10 @@ impl Lookup {
     /// The gate of a pass, `[runs, 1, rank]`.
     fn gate(&self, active: &Active) -> Tensor<3> {
         let [runs, _, rank] = self.delta.a.dims();
-        self.place.tensor(self.gate_values(active), [runs, 1, rank])
+        match active {
+            Active::All => self.whole.clone(),
+            _ => self.place.tensor(self.gate_values(active), [runs, 1, rank]),
+        }
     }
 
     /// The gate of a pass, which may be on the device already.
@@ -102,13 +107,15 @@ impl AdaptedEmbedding {
                 let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.b", self.name));
                 stream::normal(rng, rank * d, 1.0)
             });
+            let alphas = plan.alphas(&self.name);
             adapter = Some(Lookup {
+                whole: gate(&Active::All, rank, &|run, b| spec.scaling.at(alphas[run], b), runs, place),
                 delta: LowRank {
                     a: place.zeros([runs, vocabulary, rank]),
                     b: place.tensor(values.collect(), [runs, rank, d]),
                 },
                 scaling: spec.scaling,
-                alphas: plan.alphas(&self.name),
+                alphas,
                 place: place.clone(),
             });
         }
@@ -149,8 +156,7 @@ impl AdaptedEmbedding {
             if let Some(lookup) = &stack.adapter {
                 let LowRank { a, b } = &lookup.delta;
                 let rank = a.dims()[2];
-                let hidden =
-                    rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate_of(here);
+                let hidden = rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate_of(here);
                 let change = cast(&hidden.matmul(b.clone()), out.dtype());
                 out = out + change.reshape([n * seq, d]);
             }
@@ -202,6 +208,8 @@ impl AdaptedEmbedding {
         let factors = lookup.delta.factors(&lookup.gate(&Active::All));
         lookup.delta = compress::best_approximation(&factors, rank, &lookup.place);
         lookup.scaling = Scaling::Constant { value: 1.0 };
+        let [runs, ..] = lookup.delta.a.dims();
+        lookup.whole = lookup.place.zeros([runs, 1, rank]) + 1.0;
     }
 
     /// The same table with one of its stacks alone.

@@ -5,8 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::{
-    adapted::AdaptedLinear, base::BaseSpec, delta::Shared, embedding::AdaptedEmbedding, error::AttachError,
-    host::Place, norm::AdaptedNorm, pass::{Active, GateKey}, role::Owned, spec::Variant,
+    adapted::AdaptedLinear,
+    base::BaseSpec,
+    delta::Shared,
+    embedding::AdaptedEmbedding,
+    error::AttachError,
+    host::Place,
+    norm::AdaptedNorm,
+    pass::{Active, GateKey},
+    role::Owned,
+    spec::Variant,
 };
 
 /// What a stack needs to know of one of its runs to make its tensors.
@@ -182,7 +190,11 @@ pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Place) -> Result
 /// A copy is at least f32, whatever the base's width: it trains.
 pub(crate) fn copies<const D: usize>(tensor: &Tensor<D>, runs: usize) -> Tensor<3> {
     let dims = tensor.dims();
-    let wide = if matches!(tensor.dtype(), DType::F32 | DType::F64) { tensor.clone() } else { tensor.clone().cast(FloatDType::F32) };
+    let wide = if matches!(tensor.dtype(), DType::F32 | DType::F64) {
+        tensor.clone()
+    } else {
+        tensor.clone().cast(FloatDType::F32)
+    };
     let (rows, cols) = if D == 1 { (1, dims[0]) } else { (dims[0], dims[1]) };
     wide.reshape([1, rows, cols]).repeat_dim(0, runs)
 }

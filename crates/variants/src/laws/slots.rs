@@ -51,8 +51,7 @@ pub fn tables_obey_the_laws_of_maps(case: &Case) {
         let y = random.forward(tensor(), &case.pass(&active));
         for run in 0..case.runs {
             let rows = run * ROWS..(run + 1) * ROWS;
-            let merged =
-                random.merge(0, run, &active).forward(tensor().slice([rows.clone()]), &Pass::of(vec![]));
+            let merged = random.merge(0, run, &active).forward(tensor().slice([rows.clone()]), &Pass::of(vec![]));
             case.close("a table is its merged table", &y.clone().slice([rows]), &merged);
         }
     }
