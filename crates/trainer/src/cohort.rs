@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{Gradients, Tensor};
-use kernels::{graph::Graph, ops};
+use kernels::{graph::Graph, memory, ops};
 use models::network::{Named, Network};
 use record::StepEntry;
 use variants::{
@@ -415,6 +415,8 @@ impl Cohort {
             None => (self.compute(lesson, &plan, &entries), Recording::Seen),
             Some(Recording::Refused) => (self.compute(lesson, &plan, &entries), Recording::Refused),
             Some(Recording::Seen) => {
+                // What the step by step run left with the allocator would lie beside the recording's own memory.
+                memory::release(&device);
                 let others = std::mem::take(&mut self.recorded);
                 let other = others.values().find_map(|recording| match recording {
                     Recording::Ready(graph, ..) => Some(graph.as_ref()),

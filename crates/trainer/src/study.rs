@@ -279,8 +279,9 @@ fn capacity(members: &[Cell], setting: &Setting<'_>) -> Result<usize, TrainError
     let peak = memory::usage(device).map_or(before.now, |memory| memory.peak);
     drop(cohort);
     memory::release(device);
-    // Twice: a recorded step keeps its memory beside that of the steps before it.
-    let run = 2.0 * (peak.saturating_sub(before.now)).max(1) as f64 / trial.len() as f64;
+    // Twice: a recorded step keeps its memory beside that of a step of another width. And half as much again: blocks of many widths
+    // leave gaps between them.
+    let run = 3.0 * (peak.saturating_sub(before.now)).max(1) as f64 / trial.len() as f64;
     let room = FILLED * total as f64 - before.now as f64;
     Ok(((room / run) as usize).max(1))
 }
