@@ -5,6 +5,7 @@
 
 use burn::tensor::{DType, Tensor};
 use data::{batch::Batch, task::Objective};
+use kernels::memory;
 use models::{
     backbone::Backbone,
     config::{Config, Purpose},
@@ -55,20 +56,28 @@ struct Own {
     /// Seeds by stack.
     seeds: Vec<Vec<u64>>,
     objective: Objective,
+    /// Widths of batches, in turn.
+    widths: Vec<usize>,
 }
 
-fn batch(seed: u64, micro: u64) -> Batch {
-    let draws = stream::uniform(&mut stream::generator(seed, Stream::Data, &micro.to_string()), ROWS * (SEQ + 2), 1.0);
+impl Own {
+    fn width(&self, micro: u64) -> usize {
+        self.widths[micro as usize % self.widths.len()]
+    }
+}
+
+fn batch(seed: u64, micro: u64, seq: usize) -> Batch {
+    let draws = stream::uniform(&mut stream::generator(seed, Stream::Data, &micro.to_string()), ROWS * (seq + 2), 1.0);
     let part = |at: usize| (draws[at] + 1.0) / 2.0;
     let lengths: Vec<usize> =
-        (0..ROWS).map(|row| if row == 0 { SEQ } else { SEQ - (part(row) * SEQ as f64 / 2.0) as usize }).collect();
-    let ids = (0..ROWS * SEQ)
-        .map(|cell| if cell % SEQ < lengths[cell / SEQ] { 5 + (part(2 * ROWS + cell) * 94.0) as u32 } else { 1 });
+        (0..ROWS).map(|row| if row == 0 { seq } else { seq - (part(row) * seq as f64 / 2.0) as usize }).collect();
+    let ids = (0..ROWS * seq)
+        .map(|cell| if cell % seq < lengths[cell / seq] { 5 + (part(2 * ROWS + cell) * 94.0) as u32 } else { 1 });
     Batch {
         rows: ROWS,
-        seq: SEQ,
+        seq: seq,
         ids: ids.collect(),
-        types: vec![0; ROWS * SEQ],
+        types: vec![0; ROWS * seq],
         targets: Vec::new(),
         labels: (0..ROWS).map(|row| f32::from(u8::from(part(ROWS + row) > 0.5))).collect(),
         weights: vec![1.0; ROWS],
@@ -79,7 +88,7 @@ fn batch(seed: u64, micro: u64) -> Batch {
 impl Lesson for Own {
     fn sheet(&self, network: &Network, micro: u64) -> Sheet {
         let batches: Vec<Vec<Batch>> =
-            self.seeds.iter().map(|seeds| seeds.iter().map(|seed| batch(*seed, micro)).collect()).collect();
+            self.seeds.iter().map(|seeds| seeds.iter().map(|seed| batch(*seed, micro, self.width(micro))).collect()).collect();
         let whole = Batch::concat(batches.iter().flatten().cloned().collect(), 1);
         let mut sheet = Sheet { layout: lesson::layout(network, &whole), ..Sheet::default() };
         for batches in &batches {
@@ -100,6 +109,11 @@ type Outcome = (Vec<f64>, Vec<f64>);
 
 /// Trains stacks of `(preset, seeds)` side by side.
 fn train(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place) -> Vec<Vec<Outcome>> {
+    train_wide(stacks, dropout, place, &[SEQ])
+}
+
+/// [`train`] on batches of these widths in turn.
+fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place, widths: &[usize]) -> Vec<Vec<Outcome>> {
     let config = config(dropout);
     let weights = Weights::random(&config.wanted(Purpose::Classify), 3);
     let mut network = Network::new(Backbone::new(&config, &weights, Purpose::Classify, place).unwrap());
@@ -144,6 +158,7 @@ fn train(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place) -> Vec<Vec<Ou
     let lesson = Own {
         seeds: stacks.iter().map(|(_, seeds)| seeds.clone()).collect(),
         objective: Objective::Classification { labels: vec!["no".into(), "yes".into()] },
+        widths: widths.to_vec(),
     };
     (0..STEPS).for_each(|_| cohort.enqueue(&lesson));
     let reports = cohort.flush();
@@ -161,6 +176,12 @@ fn train(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place) -> Vec<Vec<Ou
         .collect()
 }
 
+/// One test at a time: a recording forbids other work on its device.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Largest difference, relative to the largest number.
 fn distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
@@ -173,6 +194,7 @@ const REORDERED: f64 = 2e-4;
 
 #[test]
 fn a_run_is_what_it_is_alone() {
+    let _alone = alone();
     let place = place();
     let stacks =
         [("lora", vec![1, 2]), ("dora", vec![3]), ("dylora", vec![4, 5]), ("vera", vec![6]), ("adalora", vec![7])];
@@ -190,6 +212,7 @@ fn a_run_is_what_it_is_alone() {
 
 #[test]
 fn a_device_trains_what_the_cpu_trains() {
+    let _alone = alone();
     let place = place();
     let cpu = Place::new(&device::parse("flex").unwrap().device, DType::F32);
     for name in
@@ -208,6 +231,7 @@ fn a_device_trains_what_the_cpu_trains() {
 /// A base of 8 bits of mantissa under adapters of 24: losses stay within a few roundings of 2⁻⁹ of their size.
 #[test]
 fn a_narrow_base_trains_beside_a_wide_one() {
+    let _alone = alone();
     let place = place();
     let narrow = place.clone().with_base(DType::BF16);
     for name in ["lora", "dora", "vera", "adalora", "pissa", "bitfit"] {
@@ -216,4 +240,29 @@ fn a_narrow_base_trains_beside_a_wide_one() {
         assert!(gap < 0.03, "{name}: {gap}");
         assert!(gap > 0.0, "{name}: the base is narrower");
     }
+}
+
+/// Recordings of several widths replay each its own, and work in the same memory.
+#[test]
+fn widths_take_turns() {
+    let _alone = alone();
+    let place = place();
+    let stacks = [("lora", (0..8).collect()), ("dora", vec![9])];
+    let cpu = Place::new(&device::parse("flex").unwrap().device, DType::F32);
+    let widths = [16, 8, 32, 24];
+    let [here, there] = [&place, &cpu].map(|place| train_wide(&stacks, 0.1, place, &widths));
+    for (here, there) in here.iter().flatten().zip(there.iter().flatten()) {
+        assert!(distance(&here.0, &there.0) < REORDERED, "{:e}", distance(&here.0, &there.0));
+    }
+    let Some(_) = memory::usage(&place.device) else { return };
+    let taken = |widths: &[usize]| {
+        memory::release(&place.device);
+        let before = memory::usage(&place.device).unwrap().reserved;
+        let (network, stacks) = (&place, &stacks);
+        train_wide(stacks, 0.1, network, widths);
+        memory::usage(&place.device).unwrap().reserved - before
+    };
+    let (one, four) = (taken(&[32]), taken(&[32, 24, 16, 8]));
+    println!("one width takes {one} bytes, four take {four}");
+    assert!(four < 2 * one, "one width takes {one} bytes, four take {four}");
 }

@@ -375,6 +375,15 @@ Module& module_of(int32_t device, const char* source, const char* element, bool 
   return module;
 }
 
+// The one stream of a device that captures are made on. The allocator hands a block on within its stream only: captures on streams of their
+// own could not share a pool's memory.
+c10::cuda::CUDAStream capture_stream(c10::DeviceIndex index) {
+  static std::mutex lock;
+  static auto* all = new std::unordered_map<int, c10::cuda::CUDAStream>();
+  const std::lock_guard<std::mutex> held(lock);
+  return all->try_emplace(index, c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index)).first->second;
+}
+
 struct Graph {
   at::cuda::CUDAGraph graph;
   c10::cuda::CUDAStream before, during;
@@ -499,7 +508,7 @@ char* kernels_graph_begin(int32_t device, const uint64_t pool[2], void** graph) 
     auto owned = std::unique_ptr<Graph>(new Graph{
         {},
         c10::cuda::getCurrentCUDAStream(index),
-        c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index),
+        capture_stream(index),
         {pool[0], pool[1]},
     });
     c10::cuda::setCurrentCUDAStream(owned->during);
