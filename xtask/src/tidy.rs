@@ -110,7 +110,7 @@ fn readme(root: &Path, problems: &mut Vec<String>) {
 /// ARCHITECTURE.md gives the job of every dependency of the workspace.
 fn dependencies(root: &Path, problems: &mut Vec<String>) {
     let (manifest, text) = (read(&root.join("Cargo.toml")), read(&root.join("ARCHITECTURE.md")));
-    let own = ["variants", "models", "data", "trainer", "record", "analysis"];
+    let own = ["kernels", "variants", "models", "data", "trainer", "record", "analysis"];
     let section = manifest.split("[workspace.dependencies]").nth(1).unwrap_or_default();
     let section = section.split("\n[").next().unwrap_or_default();
     for name in section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {

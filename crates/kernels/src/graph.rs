@@ -22,13 +22,21 @@ impl Graph {
     }
 
     /// Records what `work` enqueues on `device`, without running it. A graph shares the memory of its intermediate values with the one it
-    /// comes `after`: the two never run at once. Fails where something in `work` cannot be recorded, with the reason.
+    /// comes `after`: the two never run at once. Fails where something in `work` cannot be recorded, with the reason: `LibTorch` says so by a
+    /// panic in the middle of `work`, after which the device is as it was.
     #[cfg(feature = "tch")]
     pub fn record<R>(device: &Device, after: Option<&Self>, work: impl FnOnce() -> R) -> Result<(Self, R), String> {
         let index = crate::ops::cuda_index(device).ok_or_else(|| format!("{device:?} does not record"))?;
         let pool = after.map(|graph| graph.inner.pool());
-        let (inner, given) = crate::libtorch::Graph::capture(index, pool, work).map_err(|error| error.to_string())?;
-        Ok((Self { inner }, given))
+        let capture = std::panic::AssertUnwindSafe(|| crate::libtorch::Graph::capture(index, pool, work));
+        match std::panic::catch_unwind(capture) {
+            Ok(Ok((inner, given))) => Ok((Self { inner }, given)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                Err(text.unwrap_or("a panic without words").to_owned())
+            }
+        }
     }
 
     /// Records what `work` enqueues on `device`: no backend of this build does.

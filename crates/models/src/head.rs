@@ -135,9 +135,9 @@ impl Classifier {
     }
 
     /// `[runs, rows, d]` vectors to `[runs, rows, outputs]`.
-    pub fn forward(&self, x: Tensor<3>, pass: &StackPass) -> Tensor<3> {
+    pub fn forward(&self, x: &Tensor<3>, pass: &StackPass) -> Tensor<3> {
         let drop = |x: Tensor<3>, site: &str| dropout::drop(x, pass, dropout::site(site), self.dropout, 1).0;
-        let mut x = drop(cast(&x, self.out.dtype()), "classifier.dropout");
+        let mut x = drop(cast(x, self.out.dtype()), "classifier.dropout");
         if let Some((weight, bias)) = &self.hidden {
             x = drop((x.matmul(weight.clone()) + bias.clone()).tanh(), "classifier.out_dropout");
         }
@@ -185,9 +185,9 @@ impl MaskedLm {
 
     /// `[runs, n, d]` states of the masked tokens and the stack's word embeddings `[runs or 1, vocabulary, d]`
     /// to `[runs, n, vocabulary]`.
-    pub fn forward(&self, x: Tensor<3>, table: Tensor<3>) -> Tensor<3> {
+    pub fn forward(&self, x: &Tensor<3>, table: &Tensor<3>) -> Tensor<3> {
         let [_, _, d] = x.dims();
-        let (x, table) = (cast(&x, self.dense.dtype()), cast(&table, self.dense.dtype()));
+        let (x, table) = (cast(x, self.dense.dtype()), cast(table, self.dense.dtype()));
         let hidden = ops::gelu(x.matmul(self.dense.clone()) + self.dense_bias.clone());
         let unit = Tensor::ones([d], (&hidden.device(), hidden.dtype())).without_autodiff();
         let hidden = layer_norm(hidden, unit, None, self.epsilon) * self.gamma.clone() + self.beta.clone();

@@ -186,7 +186,7 @@ impl Network {
             .zip(&self.heads)
             .zip(&pass.stacks)
             .map(|((x, head), here)| match head {
-                Head::Classifier(head) => head.forward(x, here),
+                Head::Classifier(head) => head.forward(&x, here),
                 Head::MaskedLm(_) | Head::Causal => unreachable!("a language-modelling stack was asked to classify"),
             })
             .collect()
@@ -212,7 +212,7 @@ impl Network {
         let [rows, seq, d] = hidden.dims();
         let x = hidden.reshape([rows * seq, d]).select(0, positions).unsqueeze::<3>(); // [1, n, d]
         match &self.heads[0] {
-            Head::MaskedLm(head) => head.forward(x, self.backbone.word().table(0)),
+            Head::MaskedLm(head) => head.forward(&x, &self.backbone.word().table(0)),
             Head::Classifier(_) | Head::Causal => unreachable!("a stack with another head was asked to fill masks"),
         }
     }

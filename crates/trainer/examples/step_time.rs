@@ -82,7 +82,8 @@ fn config(shape: &str, dropout: f64) -> String {
 
 /// Milliseconds of a batch's logits, read: the base with a head alone, with the adapter beside it, and with the adapter folded in.
 fn infer(network: &Network, lesson: &Given, place: &Place, steps: usize) {
-    let bare = (preset::find("head_only").unwrap().spec)(0).check(None).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let bare =
+        (preset::find("head_only").unwrap().spec)(0).check(None).unwrap_or_else(|problems| panic!("{problems:?}"));
     let plan = StackPlan::new(bare, vec![RunPlan { init_seed: 0, alpha: 1.0 }], std::collections::BTreeSet::new());
     let mut plain = Network::new(network.backbone.clone());
     plain.backbone.slots().iter_mut().for_each(variants::slot::Slot::detach);
@@ -114,7 +115,10 @@ fn infer(network: &Network, lesson: &Given, place: &Place, steps: usize) {
         })
         .collect();
     let named = |at: usize| (forms[at].0, medians[at], medians[at] / medians[0]);
-    println!("{}", serde_json::json!({ "system": "lora_lab", "mode": "infer", "forms": [named(0), named(1), named(2)] }));
+    println!(
+        "{}",
+        serde_json::json!({ "system": "lora_lab", "mode": "infer", "forms": [named(0), named(1), named(2)] })
+    );
 }
 
 /// Random weights: the same few thousand numbers over and over, which costs no minute to draw and changes no time.

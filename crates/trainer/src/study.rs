@@ -1,6 +1,7 @@
 //! A whole experiment: finished cells are skipped, started cohorts go on, the rest is grouped and trained.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
     sync::{
@@ -263,6 +264,9 @@ const FILLED: f64 = 0.8;
 
 /// Runs that fit on the device at once: a step of one run of every stack, at the width of the longest example, is measured.
 fn capacity(members: &[Cell], setting: &Setting<'_>) -> Result<usize, TrainError> {
+    if members.len() == 1 {
+        return Ok(1);
+    }
     let device = &setting.library.place().device;
     let mut trial: Vec<Cell> = Vec::new();
     for cell in members {
@@ -274,11 +278,19 @@ fn capacity(members: &[Cell], setting: &Setting<'_>) -> Result<usize, TrainError
     let plan = Plan::new(&trial, setting)?;
     let (Some(total), Some(before)) = (memory::total(device), memory::usage(device)) else { return Ok(1) };
     memory::reset_peak(device);
-    let mut cohort = plan.build(setting)?;
-    cohort.advance(&plan.lesson(setting)?.widest());
+    let step = || -> Result<(), TrainError> {
+        plan.build(setting)?.advance(&plan.lesson(setting)?.widest());
+        Ok(())
+    };
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(step));
     let peak = memory::usage(device).map_or(before.now, |memory| memory.peak);
-    drop(cohort);
     memory::release(device);
+    match done {
+        Ok(done) => done?,
+        // One run of every stack is too much at once; a run alone fits, or says in training that it does not.
+        Err(panic) if is_out_of_memory(panic.as_ref()) => return Ok(1),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
     // Twice: a recorded step keeps its memory beside that of a step of another width. And half as much again: blocks of many widths
     // leave gaps between them.
     let run = 3.0 * (peak.saturating_sub(before.now)).max(1) as f64 / trial.len() as f64;
@@ -350,6 +362,12 @@ fn work(plans: Vec<Plan>, setting: &Setting<'_>, sink: &dyn Sink) -> Result<(), 
     }
 }
 
+/// Whether a panic is a device's that has no memory left.
+fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.is_some_and(|text| text.contains("out of memory"))
+}
+
 /// What `attempt` gave; a device whose memory is full says so by a panic, which becomes an error with the way out.
 fn or_out_of_memory(
     attempt: impl FnOnce() -> Result<(), TrainError>,
@@ -357,8 +375,7 @@ fn or_out_of_memory(
     setting: &Setting<'_>,
 ) -> Result<(), TrainError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        if !text.is_some_and(|text| text.contains("out of memory")) {
+        if !is_out_of_memory(panic.as_ref()) {
             std::panic::resume_unwind(panic);
         }
         let runs = plan.cells().len();

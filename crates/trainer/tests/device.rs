@@ -87,8 +87,11 @@ fn batch(seed: u64, micro: u64, seq: usize) -> Batch {
 
 impl Lesson for Own {
     fn sheet(&self, network: &Network, micro: u64) -> Sheet {
-        let batches: Vec<Vec<Batch>> =
-            self.seeds.iter().map(|seeds| seeds.iter().map(|seed| batch(*seed, micro, self.width(micro))).collect()).collect();
+        let batches: Vec<Vec<Batch>> = self
+            .seeds
+            .iter()
+            .map(|seeds| seeds.iter().map(|seed| batch(*seed, micro, self.width(micro))).collect())
+            .collect();
         let whole = Batch::concat(batches.iter().flatten().cloned().collect(), 1);
         let mut sheet = Sheet { layout: lesson::layout(network, &whole), ..Sheet::default() };
         for batches in &batches {
