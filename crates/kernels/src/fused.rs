@@ -63,6 +63,16 @@ pub(crate) trait Fused: Backend {
         #[extension_type] drop: Falls<Self>,
     ) -> FloatTensor<Self>;
 
+    fn fused_ragged_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        starts: IntTensor<Self>,
+        longest: usize,
+        heads: usize,
+        scale: f64,
+    ) -> FloatTensor<Self>;
+
     fn fused_add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn fused_affine(
@@ -85,6 +95,20 @@ pub(crate) trait Fused: Backend {
     fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self>;
 
     fn fused_onto(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn fused_column_norms(
+        base: FloatTensor<Self>,
+        squares: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn fused_scale_columns(
+        x: FloatTensor<Self>,
+        magnitude: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+    ) -> FloatTensor<Self>;
 
     fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -157,6 +181,17 @@ macro_rules! direct {
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::attend(q, k, v, bias, heads, scale, drop.at(), false).0
             }
+            fn fused_ragged_attention(
+                q: FloatTensor<Self>,
+                k: FloatTensor<Self>,
+                v: FloatTensor<Self>,
+                starts: IntTensor<Self>,
+                longest: usize,
+                heads: usize,
+                scale: f64,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::attend_ragged(q, k, v, starts, longest, heads, scale).0
+            }
             fn fused_add_product(
                 c: FloatTensor<Self>,
                 x: FloatTensor<Self>,
@@ -194,6 +229,22 @@ macro_rules! direct {
                 y: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::add_product_to_rows(c, start, x, y)
+            }
+            fn fused_column_norms(
+                base: FloatTensor<Self>,
+                squares: FloatTensor<Self>,
+                down: FloatTensor<Self>,
+                up: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::column_norms(base, squares, down, up)
+            }
+            fn fused_scale_columns(
+                x: FloatTensor<Self>,
+                magnitude: FloatTensor<Self>,
+                norm: FloatTensor<Self>,
+                bias: Maybe<Self>,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::scale_columns(x, magnitude, norm, bias.present())
             }
             fn fused_assign(target: FloatTensor<Self>, source: FloatTensor<Self>) -> FloatTensor<Self> {
                 <Self as Kernels>::assign(target, source)
@@ -459,6 +510,34 @@ impl<B: Kernels> Backward<B, 3> for AddProductStep {
     }
 }
 
+/// `(magnitude/norm)∘x + bias`; the norm is a constant.
+#[derive(Debug)]
+struct ScaleColumnsStep;
+
+impl<B: Kernels> Backward<B, 2> for ScaleColumnsStep {
+    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, magnitude_node] = ops.parents;
+        let dy = grads.consume::<B>(&ops.node);
+        let (x, magnitude, norm) = ops.state;
+        let (dx, dm) = B::scale_columns_backward(dy, x, magnitude, norm);
+        for (node, gradient) in [(x_node, dx), (magnitude_node, dm)] {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+/// What is frozen, without autodiff.
+fn plain<B: Kernels, C: CheckpointStrategy>(tensor: Maybe<Autodiff<B, C>>) -> Option<FloatTensor<B>> {
+    match tensor {
+        Maybe::Absent => None,
+        Maybe::Present(tensor) => Some(tensor.into_primitive()),
+    }
+}
+
 /// Keys are integers, the same with and without autodiff.
 fn inner<B: Kernels, C: CheckpointStrategy>(falls: Falls<Autodiff<B, C>>) -> Option<Drop<B>> {
     match falls {
@@ -547,6 +626,24 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         }
     }
 
+    fn fused_ragged_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        starts: IntTensor<Self>,
+        longest: usize,
+        heads: usize,
+        scale: f64,
+    ) -> FloatTensor<Self> {
+        let prepared = AttentionStep.prepare::<C>([q.node(), k.node(), v.node()]).compute_bound().stateful();
+        let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
+        let (y, kept) = B::attend_ragged(q, k, v, starts, longest, heads, scale);
+        match prepared {
+            OpsKind::Tracked(prep) => prep.finish(kept, y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
     fn fused_add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x_tracked, y_tracked) = (x.is_tracked(), y.is_tracked());
         let prepared = AddProductStep.prepare::<C>([c.node(), x.node(), y.node()]).compute_bound().stateful();
@@ -568,11 +665,7 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         len: usize,
         uses: Uses,
     ) -> FloatTensor<Self> {
-        let weight = weight.into_primitive();
-        let bias = match bias {
-            Maybe::Absent => None,
-            Maybe::Present(bias) => Some(bias.into_primitive()),
-        };
+        let (weight, bias) = (weight.into_primitive(), plain(bias));
         let prepared = AffineStep.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
         match prepared {
@@ -633,6 +726,34 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
                 prep.finish(state, B::add_product_to_rows(c, start, x, y))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::add_product_to_rows(c, start, x, y)),
+        }
+    }
+
+    fn fused_column_norms(
+        base: FloatTensor<Self>,
+        squares: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let _ = (base, squares, down, up);
+        unreachable!("column norms are constants, which is what their callers ask for")
+    }
+
+    fn fused_scale_columns(
+        x: FloatTensor<Self>,
+        magnitude: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+        bias: Maybe<Self>,
+    ) -> FloatTensor<Self> {
+        let (norm, bias) = (norm.into_primitive(), plain(bias));
+        let prepared = ScaleColumnsStep.prepare::<C>([x.node(), magnitude.node()]).compute_bound().stateful();
+        let (x, magnitude) = (x.into_primitive(), magnitude.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let state = (x.clone(), magnitude.clone(), norm.clone());
+                prep.finish(state, B::scale_columns(x, magnitude, norm, bias))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::scale_columns(x, magnitude, norm, bias)),
         }
     }
 

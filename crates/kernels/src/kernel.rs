@@ -13,6 +13,8 @@ use burn::{
     tensor::{Shape, Slice},
 };
 
+use crate::columns;
+
 /// Where dropout acts in one operation.
 #[derive(Clone, Debug)]
 pub struct Drop<B: Backend> {
@@ -115,6 +117,24 @@ pub trait Kernels: Backend {
         kept: Self::Attended,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    /// [`attend`](Self::attend) among the tokens of each sequence where sequences lie side by side, without mask and dropout. `q`, `k`, `v`
+    /// `[lines, n, heads·d_head]`; `starts` `[sequences + 1]`, 32-bit, has the flat index of every sequence's first token, and the number
+    /// of tokens; no sequence is longer than `longest`. Its gradients are [`attend_backward`](Self::attend_backward)'s.
+    ///
+    /// Called where [`is_ragged`](crate::ops::is_ragged) says that there is a kernel, and there only.
+    fn attend_ragged(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        starts: IntTensor<Self>,
+        longest: usize,
+        heads: usize,
+        scale: f64,
+    ) -> (FloatTensor<Self>, Self::Attended) {
+        let _ = (q, k, v, starts, longest, heads, scale);
+        unreachable!("asked for a kernel that is not here")
+    }
+
     /// `c` with `x·y` added to its rows from `start` on, run by run; `c` `[rows, seq, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`. In place
     /// where nothing else holds `c`.
     fn add_product_to_rows(
@@ -157,6 +177,41 @@ pub trait Kernels: Backend {
     /// `x·weight + bias` over the last axis; `x` `[.., d_in]`, `weight` `[d_in, d_out]`, `bias` `[d_out]`.
     fn affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: Option<FloatTensor<Self>>) -> FloatTensor<Self> {
         Self::linear(x, weight, bias)
+    }
+
+    /// Norms of the columns of `base + down·up` for every run, `[runs, 1, m]`, f32 at least; `base` `[d, m]`, `squares` `[1, 1, m]` the
+    /// squared norms of its columns, `down` `[runs, d, k]` and `up` `[runs, k, m]` f32 at least.
+    ///
+    /// Without a kernel no dense product is formed: `n² = squares + 2⟨baseᵀ·down, upᵀ⟩ + diag(upᵀ·downᵀ·down·up)`, clamped at 0.
+    fn column_norms(
+        base: FloatTensor<Self>,
+        squares: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        columns::norms::<Self>(base, squares, down, up)
+    }
+
+    /// `(magnitude/norm)∘x + bias` for every run; `x` `[runs, n, m]`, `magnitude` and `norm` `[runs, 1, m]` f32 at least, `bias` `[m]`.
+    /// Where a norm is 0 the factor is 1.
+    fn scale_columns(
+        x: FloatTensor<Self>,
+        magnitude: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        columns::scale::<Self>(x, magnitude, norm, bias)
+    }
+
+    /// Gradients of [`scale_columns`](Self::scale_columns): `(magnitude/norm)∘dy`, and `Σ dy∘x / norm` over the rows of every run in the
+    /// width of `norm`, 0 where the norm is.
+    fn scale_columns_backward(
+        dy: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        magnitude: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        columns::scale_backward::<Self>(dy, x, magnitude, norm)
     }
 
     /// `source` in `target`'s place. A backend that writes in place writes `target`'s storage, through every view, and gives it; another

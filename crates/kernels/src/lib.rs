@@ -21,6 +21,7 @@
 #![expect(clippy::inline_always, reason = "what is not inlined into a kernel is compiled without its vectors")]
 
 pub mod bits;
+mod columns;
 mod flex;
 mod fused;
 pub mod graph;

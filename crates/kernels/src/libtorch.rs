@@ -18,6 +18,8 @@ mod device;
 mod ffi;
 mod plain;
 
+use std::sync::OnceLock;
+
 use burn::backend::{
     LibTorch,
     tensor::{FloatTensor, IntTensor},
@@ -29,7 +31,10 @@ pub use self::{
     device::{Card, Versions, cards, versions},
     ffi::{Error, Graph, Memory, Pool, empty_cache, matmul_precision, memory, reset_peak, synchronize},
 };
-use crate::kernel::{Adam, Drop, Kernels, Normed};
+use crate::{
+    columns,
+    kernel::{Adam, Drop, Kernels, Normed},
+};
 
 /// A dropout whose keys are as the kernels read them.
 struct Dropping {
@@ -82,6 +87,27 @@ pub enum Attended {
         /// Of the scores.
         scale: f64,
     },
+    /// Of LibTorch's flash attention over sequences side by side.
+    Flash {
+        /// `[tokens, heads, d_head]`.
+        q: TchTensor,
+        /// Like `q`.
+        k: TchTensor,
+        /// Like `q`.
+        v: TchTensor,
+        /// What came out, `[lines, n, heads·d_head]`.
+        y: TchTensor,
+        /// Logarithm of the sum of the exponentials, `[heads, tokens]`, f32.
+        logsumexp: TchTensor,
+        /// `[sequences + 1]`, 32-bit.
+        starts: TchTensor,
+        /// Of a random generator that nothing draws from.
+        state: [TchTensor; 2],
+        /// At least as long as any sequence.
+        longest: i64,
+        /// Of the scores.
+        scale: f64,
+    },
     /// Of attention by its probabilities.
     Probabilities {
         /// `[rows·heads, seq, d_head]`.
@@ -115,6 +141,13 @@ pub fn prepare(device: usize, also: Option<burn::tensor::DType>) -> Result<(), E
         ffi::prepare(device, kind, false)?;
     }
     Ok(())
+}
+
+/// Whether LibTorch's flash attention runs on a CUDA device: from Ampere on.
+pub fn has_flash(device: usize) -> bool {
+    static KNOWN: OnceLock<Vec<Card>> = OnceLock::new();
+    let cards = KNOWN.get_or_init(|| cards().unwrap_or_default());
+    cards.iter().any(|card| card.index == device && card.capability.0 >= 8)
 }
 
 /// The sum of squares of every run's values, `[runs]` of `x` `[runs, n]`, f32 at least. The order of the sum depends on `n` alone.
@@ -438,6 +471,31 @@ impl Kernels for LibTorch {
                 });
                 (dq, dk, dv)
             }
+            Attended::Flash { q, k, v, y, logsumexp, starts, state: [seed, offset], longest, scale } => {
+                let (size, by_head) = (y.tensor.size(), q.tensor.size());
+                let dy = dy.tensor.to_kind(q.tensor.kind()).contiguous().view(&by_head[..]);
+                let (dq, dk, dv) = Tensor::internal_flash_attention_backward(
+                    &dy,
+                    &q.tensor,
+                    &k.tensor,
+                    &v.tensor,
+                    &y.tensor.view(&by_head[..]),
+                    &logsumexp.tensor,
+                    &starts.tensor,
+                    &starts.tensor,
+                    longest,
+                    longest,
+                    0.0,
+                    false,
+                    &seed.tensor,
+                    &offset.tensor,
+                    scale,
+                    None,
+                    None,
+                );
+                let [dq, dk, dv] = [dq, dk, dv].map(|x| fresh(x.reshape(&size[..])));
+                (dq, dk, dv)
+            }
             Attended::Probabilities { q, k, v, p, scale, drop } => {
                 let (q, k, v, p) = (&q.tensor, &k.tensor, &v.tensor, &p.tensor);
                 let size = p.size();
@@ -454,6 +512,30 @@ impl Kernels for LibTorch {
                 (dq, dk, dv)
             }
         }
+    }
+
+    fn attend_ragged(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        starts: IntTensor<Self>,
+        longest: usize,
+        heads: usize,
+        scale: f64,
+    ) -> (FloatTensor<Self>, Attended) {
+        let size = q.tensor.size();
+        let (kind, heads, longest) = (q.tensor.kind(), heads as i64, longest as i64);
+        let by_head = |x: TchTensor| {
+            let x = loadable(related(x.tensor.to_kind(kind), &x));
+            related(x.tensor.reshape([-1, heads, size[2] / heads]), &x)
+        };
+        let [q, k, v] = [q, k, v].map(by_head);
+        let starts = related(starts.tensor.to_kind(Kind::Int).contiguous(), &starts);
+        let flash = ffi::flash(&q.tensor, &k.tensor, &v.tensor, &starts.tensor, longest, scale)
+            .unwrap_or_else(|error| panic!("LibTorch, attention: {error}"));
+        let [y, logsumexp, seed, offset] = flash.map(fresh);
+        let y = related(y.tensor.reshape(&size[..]), &y);
+        (y.clone(), Attended::Flash { q, k, v, y, logsumexp, starts, state: [seed, offset], longest, scale })
     }
 
     fn add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -515,6 +597,44 @@ impl Kernels for LibTorch {
         let mut rows = c.tensor.narrow(0, start as i64, x.tensor.size()[0]);
         let _ = rows.g_add_(&x.tensor.to_kind(c.tensor.kind()));
         c
+    }
+
+    fn column_norms(
+        base: FloatTensor<Self>,
+        squares: FloatTensor<Self>,
+        down: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let done = cuda::device(&base.tensor)
+            .and_then(|device| cuda::column_norms(device, &base.tensor, &down.tensor, &up.tensor));
+        done.map_or_else(|| columns::norms::<Self>(base, squares, down, up), fresh)
+    }
+
+    fn scale_columns(
+        x: FloatTensor<Self>,
+        magnitude: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        let shift = bias.as_ref().map(|bias| &bias.tensor);
+        let done = cuda::device(&x.tensor)
+            .and_then(|device| cuda::scale_columns(device, &x.tensor, &magnitude.tensor, &norm.tensor, shift));
+        done.map_or_else(|| columns::scale::<Self>(x, magnitude, norm, bias), fresh)
+    }
+
+    fn scale_columns_backward(
+        dy: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        magnitude: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let done = cuda::device(&x.tensor).and_then(|device| {
+            cuda::scale_columns_backward(device, &dy.tensor, &x.tensor, &magnitude.tensor, &norm.tensor)
+        });
+        match done {
+            Some((dx, dm)) => (fresh(dx), fresh(dm)),
+            None => columns::scale_backward::<Self>(dy, x, magnitude, norm),
+        }
     }
 
     fn adamw(

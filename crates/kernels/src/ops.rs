@@ -4,7 +4,7 @@
 
 use burn::{
     backend::{Dispatch, DispatchDevice},
-    tensor::{Device, Int, Tensor, module::linear},
+    tensor::{DType, Device, Int, IntDType, Tensor, module::linear},
 };
 
 use crate::{
@@ -123,6 +123,52 @@ pub fn attention(
     ))
 }
 
+/// Whether [`ragged_attention`] is a kernel for heads of this width and sequences of this length, with the same bits every time.
+pub fn is_ragged(device: &Device, dtype: DType, d_head: usize, longest: usize) -> bool {
+    // Beyond, keys are split among blocks, whose sums come in any order.
+    let fits = d_head <= 64 && d_head.is_multiple_of(8) && longest <= LONGEST;
+    fits && matches!(dtype, DType::BF16 | DType::F16) && has_flash(device)
+}
+
+/// Whether LibTorch's flash attention runs on a device.
+fn has_flash(device: &Device) -> bool {
+    let Some(index) = cuda_index(device) else { return false };
+    #[cfg(feature = "tch")]
+    return crate::libtorch::has_flash(index);
+    #[cfg(not(feature = "tch"))]
+    unreachable!("no backend of this build has device {index}")
+}
+
+/// The longest sequence of a [`ragged_attention`] by a kernel.
+pub const LONGEST: usize = 128;
+
+/// [`attention`] among the tokens of each sequence where sequences lie side by side, without padding and without dropout.
+///
+/// `q`, `k`, `v` `[lines, n, heads·d_head]`; `starts` `[sequences + 1]` has the flat index of every sequence's first token, ascending, and
+/// the number of all tokens. A sequence may be empty; none is longer than `longest`.
+pub fn ragged_attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    starts: Tensor<1, Int>,
+    longest: usize,
+    heads: usize,
+    scale: f64,
+) -> Tensor<3> {
+    if !is_ragged(&q.device(), q.dtype(), q.dims()[2] / heads, longest) {
+        return composed::ragged_attention(q, k, v, &starts, heads, scale);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_ragged_attention(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        starts.cast(IntDType::I32).into_dispatch(),
+        longest,
+        heads,
+        scale,
+    ))
+}
+
 /// `c + x·y` for every run; `c` `[runs, n, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
 pub fn add_product(c: Tensor<3>, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     if !is_fused(&c.device()) {
@@ -188,6 +234,35 @@ pub fn onto(c: Tensor<3>, start: usize, x: Tensor<3>, y: Tensor<3>) -> Tensor<3>
     }
     let y = <Dispatch as Fused>::fused_onto(c.into_dispatch(), start, x.into_dispatch(), y.into_dispatch());
     Tensor::from_dispatch(y)
+}
+
+/// Norms of the columns of `base + down·up` for every run, `[runs, 1, m]`, from values alone; `base` `[d, m]` with the `squares`
+/// `[1, 1, m]` of its own columns' norms, `down` `[runs, d, k]` and `up` `[runs, k, m]` in f32 at least. None is tracked.
+#[must_use]
+pub fn column_norms(base: Tensor<2>, squares: Tensor<3>, down: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
+    if !is_fused(&base.device()) {
+        return composed::column_norms(base, down, up);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_column_norms(
+        base.into_dispatch(),
+        squares.into_dispatch(),
+        down.into_dispatch(),
+        up.into_dispatch(),
+    ))
+}
+
+/// `(magnitude/norm)∘x + bias` for every run; `x` `[runs, n, m]`, `magnitude` and the constant `norm` `[runs, 1, m]` in f32 at least, a
+/// frozen `bias` `[m]`. Where a norm is 0 the factor is 1 and its magnitude gets no gradient.
+pub fn scale_columns(x: Tensor<3>, magnitude: Tensor<3>, norm: Tensor<3>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    if !is_fused(&x.device()) {
+        return composed::scale_columns(x, magnitude, norm, bias);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_scale_columns(
+        x.into_dispatch(),
+        magnitude.into_dispatch(),
+        norm.into_dispatch(),
+        bias.map_or(Maybe::Absent, |bias| Maybe::Present(bias.into_dispatch())),
+    ))
 }
 
 /// `source` in `target`'s place: on a device written into its storage, through every view; elsewhere `source` itself. Neither is tracked.
@@ -286,11 +361,15 @@ pub fn keys(values: &[u64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(data, (device, burn::tensor::DType::I64))
 }
 
+/// Whole numbers, read back.
+fn read_ints(values: &Tensor<1, Int>) -> Vec<i64> {
+    let data = values.to_data().convert::<i64>();
+    data.try_to_vec().unwrap_or_else(|error| unreachable!("i64 data reads as i64: {error:?}"))
+}
+
 /// The keys of [`keys`], read back.
 fn read_keys(keys: &Tensor<1, Int>) -> Vec<u64> {
-    let data = keys.to_data().convert::<i64>();
-    let values: Vec<i64> = data.try_to_vec().unwrap_or_else(|error| unreachable!("i64 data reads as i64: {error:?}"));
-    values.into_iter().map(|key| key as u64).collect()
+    read_ints(keys).into_iter().map(|key| key as u64).collect()
 }
 
 /// The mask of a site for `[rows, positions, features]`, 0 or `1/(1 − p)`, drawn on the host.

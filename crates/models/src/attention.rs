@@ -1,6 +1,6 @@
 //! Dropout of hidden states and attention over heads, on the kernels' operations.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use kernels::ops::{self, Dropout};
 use variants::{dropout::site, pass::Pass};
 
@@ -24,4 +24,15 @@ pub(crate) fn attend(
 ) -> Tensor<3> {
     let d_head = query.dims()[2] / heads;
     ops::attention(query, key, value, bias, heads, 1.0 / (d_head as f64).sqrt(), drop)
+}
+
+/// [`attend`] among the tokens of each row where rows lie side by side, from `starts`; nothing is dropped.
+pub(crate) fn attend_side_by_side(
+    [query, key, value]: [Tensor<3>; 3],
+    starts: Tensor<1, Int>,
+    longest: usize,
+    heads: usize,
+) -> Tensor<3> {
+    let d_head = query.dims()[2] / heads;
+    ops::ragged_attention(query, key, value, starts, longest, heads, 1.0 / (d_head as f64).sqrt())
 }

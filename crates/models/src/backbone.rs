@@ -1,6 +1,7 @@
 //! One frozen backbone of any architecture.
 
 use burn::tensor::Tensor;
+use kernels::ops;
 use variants::{
     adapted::AdaptedLinear,
     embedding::AdaptedEmbedding,
@@ -74,6 +75,15 @@ impl Backbone {
         }
     }
 
+    /// Whether training batches may lie side by side without padding, rows up to `longest` tokens: an encoder that drops nothing by its
+    /// place in the batch, on a device with a kernel for it.
+    pub(crate) fn takes_side_by_side(&self, longest: usize) -> bool {
+        let Self::Encoder(model) = self else { return false };
+        let (config, place) = (model.config(), model.place());
+        let d_head = config.hidden_size / config.num_attention_heads;
+        !model.drops() && ops::is_ragged(&place.device, place.base, d_head, longest)
+    }
+
     /// Where its tensors live.
     pub fn place(&self) -> &Place {
         each!(self, model => model.place())
@@ -133,7 +143,7 @@ impl Backbone {
     pub fn pooled(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let hidden = self.forward(tokens, pass);
         match self {
-            Self::Encoder(model) => model.pooled(&hidden, pass),
+            Self::Encoder(model) => model.pooled(&hidden, tokens, pass),
             Self::Gpt2(_) | Self::Llama(_) => {
                 let [rows, seq, d] = hidden.dims();
                 hidden.reshape([rows * seq, d]).select(0, tokens.last.clone()).reshape([rows, 1, d])

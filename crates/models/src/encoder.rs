@@ -14,10 +14,10 @@ use variants::{
 };
 
 use crate::{
-    attention::{attend, drop_hidden, dropout_at},
+    attention::{attend, attend_side_by_side, drop_hidden, dropout_at},
     config::{Activation, Purpose, divides, parse},
     error::ModelError,
-    tokens::{Scheme, Tokens},
+    tokens::{Scheme, Sight, Tokens},
     weights::{Start, Wanted, Weights},
 };
 
@@ -283,10 +283,21 @@ impl Encoder {
         x
     }
 
+    /// Whether training drops anything by its place in a padded batch, for which rows must lie there.
+    pub(crate) fn drops(&self) -> bool {
+        self.config.hidden_dropout_prob > 0.0 || self.config.attention_probs_dropout_prob > 0.0
+    }
+
     /// The vector that a row is classified by, `[rows, 1, d_model]`, from hidden states.
-    pub(crate) fn pooled(&self, hidden: &Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let [rows, _, d] = hidden.dims();
-        let first = hidden.clone().slice([0..rows, 0..1, 0..d]);
+    pub(crate) fn pooled(&self, hidden: &Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        let [rows, seq, d] = hidden.dims();
+        let first = match &tokens.sight {
+            Sight::Masked(_) => hidden.clone().slice([0..rows, 0..1, 0..d]),
+            Sight::SideBySide { first, .. } => {
+                let rows_of_runs = first.dims()[0];
+                hidden.clone().reshape([rows * seq, d]).select(0, first.clone()).reshape([rows_of_runs, 1, d])
+            }
+        };
         match &self.pooler {
             Some(pooler) => pooler.forward(first, pass).tanh(),
             None => first,
@@ -319,7 +330,11 @@ impl Encoder {
         let each = [&layer.query, &layer.key, &layer.value].map(|map| map.forward_among(x.clone(), pass, uses));
         let site = format!("encoder.layer.{index}.attention.self.dropout");
         let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
-        let mixed = attend(each, tokens.attention_bias.clone(), self.config.num_attention_heads, drop);
+        let heads = self.config.num_attention_heads;
+        let mixed = match &tokens.sight {
+            Sight::Masked(bias) => attend(each, bias.clone(), heads, drop),
+            Sight::SideBySide { starts, longest, .. } => attend_side_by_side(each, starts.clone(), *longest, heads),
+        };
         layer.attention_output.forward(mixed, pass)
     }
 }

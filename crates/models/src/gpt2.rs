@@ -320,7 +320,7 @@ impl Gpt2 {
         let all = layer.attention.forward(x, pass); // [rows, seq, 3d]
         let third = |at: usize| all.clone().slice([0..rows, 0..seq, at * d..(at + 1) * d]);
         let drop = dropout_at(&format!("h.{index}.attn.attn_dropout"), self.config.attn_pdrop, pass);
-        let mixed = attend([0, 1, 2].map(third), tokens.attention_bias.clone(), heads, drop);
+        let mixed = attend([0, 1, 2].map(third), tokens.mask(), heads, drop);
         layer.projection.forward(mixed, pass)
     }
 }

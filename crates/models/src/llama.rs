@@ -382,7 +382,7 @@ impl Llama {
         let each = heads / shared;
         let drop = dropout_at(&format!("layers.{index}.self_attn.dropout"), self.config.attention_dropout, pass);
         let operands = [query, repeat(key, each), repeat(value, each)].map(join_heads);
-        let mixed = attend(operands, tokens.attention_bias.clone(), heads, drop);
+        let mixed = attend(operands, tokens.mask(), heads, drop);
         layer.projection.forward(mixed, pass)
     }
 }

@@ -7,6 +7,7 @@ use variants::{
     adapted::AdaptedLinear,
     error::AttachError,
     host::{cast, plain},
+    orthogonality::departure,
     pass::{Active, GateKey, Pass, split},
     role::{Owned, Role},
     slot::{StackPlan, attach},
@@ -164,13 +165,17 @@ impl Network {
 
     /// Mean over all factors of the departure from orthonormality, per run, `[runs]`.
     pub fn orthogonality(&self, stack: usize) -> Option<Tensor<1>> {
-        let terms: Vec<_> = self.backbone.linears().into_iter().filter_map(|map| map.orthogonality(stack)).collect();
-        if terms.is_empty() {
-            return None;
-        }
-        let all = Tensor::cat(terms, 1); // [runs, factors]
+        let factors = self.backbone.linears().into_iter().flat_map(|map| map.orthonormal(stack)).collect();
+        let all = departure(factors)?; // [runs, factors]
         let [runs, _] = all.dims();
         Some(all.mean_dim(1).reshape([runs]))
+    }
+
+    /// Whether training batches may lie side by side without padding, rows up to `longest` tokens: see [`Layout::side_by_side`].
+    ///
+    /// [`Layout::side_by_side`]: crate::tokens::Layout::side_by_side
+    pub fn takes_side_by_side(&self, longest: usize) -> bool {
+        self.backbone.takes_side_by_side(longest) && self.backbone.linears().into_iter().all(|map| !map.drops())
     }
 
     /// What the gates of a stack's pass hold with `active` components, `[runs, rank]` row-major each, by what they depend on.

@@ -1,4 +1,4 @@
-//! A padded batch of token ids on the device.
+//! A batch of token ids on the device: rows padded to one width, or side by side without padding.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use variants::host::Place;
@@ -19,10 +19,11 @@ impl Scheme {
     pub const DECODER: Self = Self { first: 0, padding: None, causal: true };
 }
 
-/// A right-padded batch on the host: what the device is given of it.
+/// A batch on the host: what the device is given of it. Right-padded; or, where it has [`Sequences`], the rows of each run side by side as
+/// one line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
-    /// Rows of all runs.
+    /// Rows of all runs, or lines, one per run.
     pub rows: usize,
     /// Width.
     pub seq: usize,
@@ -32,10 +33,22 @@ pub struct Layout {
     pub types: Vec<i64>,
     /// `[rows, seq]`
     pub positions: Vec<i64>,
-    /// 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
+    /// 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`; empty without padding.
     pub closed: Vec<f64>,
-    /// Flat index of each row's last token, `[rows]`.
+    /// Flat index of each row's last token.
     pub last: Vec<i64>,
+    /// Where rows lie side by side.
+    pub sequences: Option<Sequences>,
+}
+
+/// Rows side by side.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sequences {
+    /// Flat index of every sequence's first token, and the number of tokens. Rows come first in each line, and what fills it up is
+    /// sequences of its own, so that nothing is left out of attention and undefined.
+    pub starts: Vec<i64>,
+    /// Flat index of each row's first token, `[rows]`.
+    pub first: Vec<i64>,
 }
 
 impl Layout {
@@ -69,11 +82,52 @@ impl Layout {
                 .enumerate()
                 .map(|(row, length)| (row * seq + length.saturating_sub(1)) as i64)
                 .collect(),
+            sequences: None,
         }
+    }
+
+    /// The same batch of `runs` runs, whose rows lie one after another, without padding: the rows of each run side by side as one line,
+    /// `[runs, n]`. Nobody sees beyond a row, whatever the scheme says of directions: for encoders.
+    ///
+    /// Lines are as long as the longest and rounded up by a 32nd at most: few shapes, each recorded once on a device that replays steps.
+    #[must_use]
+    pub fn side_by_side(&self, runs: usize) -> Self {
+        let (seq, per_run) = (self.seq, self.rows / runs);
+        let length = |row: usize| self.last[row] as usize + 1 - row * seq;
+        let rows_of = |run: usize| run * per_run..(run + 1) * per_run;
+        let longest = (0..runs).map(|run| rows_of(run).map(length).sum::<usize>()).max().unwrap_or(0);
+        let n = longest.next_multiple_of((longest.next_power_of_two() / 32).max(1));
+        let mut out = Self { rows: runs, seq: n, ..Self::default() };
+        let mut sequences = Sequences::default();
+        // The same number of sequences in every batch of this shape.
+        let most = n.div_ceil(seq);
+        for run in 0..runs {
+            let mut cells = Vec::with_capacity(n);
+            for row in rows_of(run) {
+                let from = run * n + cells.len();
+                sequences.starts.push(from as i64);
+                sequences.first.push(from as i64);
+                cells.extend(row * seq..row * seq + length(row));
+                out.last.push((run * n + cells.len() - 1) as i64);
+            }
+            for _ in 0..most {
+                sequences.starts.push((run * n + cells.len()) as i64);
+                // What fills up is the line's first token again.
+                let filled = (n - cells.len()).min(seq);
+                cells.extend(std::iter::repeat_n(run * per_run * seq, filled));
+            }
+            out.ids.extend(cells.iter().map(|cell| self.ids[*cell]));
+            out.positions.extend(cells.iter().map(|cell| self.positions[*cell]));
+            if !self.types.is_empty() {
+                out.types.extend(cells.iter().map(|cell| self.types[*cell]));
+            }
+        }
+        sequences.starts.push((runs * n) as i64);
+        Self { sequences: Some(sequences), ..out }
     }
 }
 
-/// Token ids of a right-padded batch.
+/// Token ids of a batch.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// `[rows, seq]`
@@ -82,24 +136,60 @@ pub struct Tokens {
     pub types: Option<Tensor<2, Int>>,
     /// `[rows, seq]`
     pub positions: Tensor<2, Int>,
-    /// 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
-    pub attention_bias: Tensor<4>,
+    /// Who sees whom.
+    pub sight: Sight,
     /// Flat index of each row's last token, `[rows]`.
     pub last: Tensor<1, Int>,
+}
+
+/// Who sees whom.
+#[derive(Clone, Debug)]
+pub enum Sight {
+    /// Rows are padded to one width: 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
+    Masked(Tensor<4>),
+    /// Rows lie side by side, those of each run as one line.
+    SideBySide {
+        /// Flat index of every sequence's first token, and the number of tokens.
+        starts: Tensor<1, Int>,
+        /// Flat index of each row's first token, `[rows]`.
+        first: Tensor<1, Int>,
+        /// At least as long as any row.
+        longest: usize,
+    },
 }
 
 impl Tokens {
     /// On a device.
     pub fn new(layout: Layout, place: &Place) -> Self {
-        let Layout { rows, seq, ids, types, positions, closed, last } = layout;
+        let Layout { rows, seq, ids, types, positions, closed, last, sequences } = layout;
         let int = |values: Vec<i64>| Tensor::from_data(TensorData::new(values, [rows, seq]), &place.device);
-        let queries = closed.len() / (rows * seq);
+        let flat = |values: Vec<i64>| {
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), &place.device)
+        };
         Self {
             ids: int(ids),
             types: (!types.is_empty()).then(|| int(types)),
             positions: int(positions),
-            attention_bias: place.frozen(closed, [rows, 1, queries, seq]),
-            last: Tensor::from_data(TensorData::new(last, [rows]), &place.device),
+            sight: match sequences {
+                Some(Sequences { starts, first }) => {
+                    let longest = starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0);
+                    Sight::SideBySide { starts: flat(starts), first: flat(first), longest }
+                }
+                None => {
+                    let queries = closed.len() / (rows * seq);
+                    Sight::Masked(place.frozen(closed, [rows, 1, queries, seq]))
+                }
+            },
+            last: flat(last),
+        }
+    }
+
+    /// The mask of a batch with padding, `[rows, 1, 1 or seq, seq]`.
+    pub(crate) fn mask(&self) -> Tensor<4> {
+        match &self.sight {
+            Sight::Masked(bias) => bias.clone(),
+            Sight::SideBySide { .. } => unreachable!("only encoders are given rows side by side"),
         }
     }
 }

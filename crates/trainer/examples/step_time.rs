@@ -52,7 +52,7 @@ impl Lesson for Given {
         let batch = &self.batches[micro as usize % self.batches.len()];
         let runs: usize = self.stacks.iter().sum();
         let whole = Batch::concat(vec![batch.clone(); runs], 1);
-        let mut sheet = Sheet { layout: lesson::layout(network, &whole), ..Sheet::default() };
+        let mut sheet = Sheet { layout: lesson::row_layout(network, &whole, runs), ..Sheet::default() };
         for runs in &self.stacks {
             lesson::enter(&vec![batch.clone(); *runs], &vec![&self.objective; *runs], &mut sheet);
             sheet.real.push(vec![batch.lengths.iter().map(|n| *n as u64).sum(); *runs]);
@@ -62,7 +62,7 @@ impl Lesson for Given {
 
     fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
         let logits = network.classify(&handout.tokens, pass);
-        logits.into_iter().enumerate().map(|(stack, logits)| lesson::loss(logits, handout, stack)).collect()
+        logits.into_iter().enumerate().map(|(stack, logits)| lesson::loss(&logits, handout, stack)).collect()
     }
 }
 

@@ -15,7 +15,6 @@ use variants::{
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
     rank::{Action, RankPolicy, budget::allocate},
     role::Role,
-    sensitivity::Sensitivity,
     slot::StackPlan,
     spec::Variant,
     stream::{self, Stream},
@@ -23,6 +22,7 @@ use variants::{
 
 use crate::{
     cell::Cell,
+    importance::Importance,
     ledger::{Entries, Ledger, Span},
     lesson::{Lesson, Sheet, SheetPlan},
     optimizer::{Adam, Part, RunStep, StackOptimizer, squared_norm},
@@ -52,8 +52,8 @@ pub struct Stack {
     pub plan: StackPlan,
     /// Trained tensors and moments.
     pub optimizer: StackOptimizer,
-    /// Importance averages by tensor name, where the rank policy keeps them.
-    pub sensitivity: BTreeMap<String, Sensitivity>,
+    /// Importance averages, where the rank policy keeps them.
+    pub importance: Importance,
     /// 1 where a diagonal's number is pruned, `[runs, n]`, once anything is.
     pub pruned: Option<Tensor<2>>,
 }
@@ -155,8 +155,8 @@ pub struct StepReport {
 impl Stack {
     /// A stack at its start.
     pub fn new(members: Vec<Member>, plan: StackPlan) -> Self {
-        let (optimizer, sensitivity) = (StackOptimizer::default(), BTreeMap::new());
-        Self { members, plan, optimizer, sensitivity, pruned: None }
+        let (optimizer, importance) = (StackOptimizer::default(), Importance::default());
+        Self { members, plan, optimizer, importance, pruned: None }
     }
 
     fn variant(&self) -> &Variant {
@@ -530,7 +530,7 @@ impl Cohort {
         if !here.gates.is_empty() {
             gradient = stack.optimizer.visible(gradient, &coefficients);
         }
-        let square = squared_norm(gradient.clone());
+        let (raw, square) = (gradient.clone(), squared_norm(gradient.clone()));
         let [limits, running] = [here.limits, here.running].map(|span| entries.floats(span, [runs]));
         let clip = stack.optimizer.clip(&square, task, limits, running);
         if !preconditioners.is_empty() {
@@ -543,32 +543,15 @@ impl Cohort {
             gradient = stack.optimizer.gather(&gradients.iter().map(of).collect());
         }
         stack.optimizer.update(gradient, coefficients, clip.clone(), self.adam);
-        if let Some(span) = here.observing {
-            self.observe(index, gradients, &clip, entries.floats(span, [runs, 1, 1]));
+        if let (Some(span), Some(beta)) = (here.observing, stack.plan.variant.spec().rank_policy.smoothing()) {
+            // As the released codes read it: this step's clipped gradient beside the value that it made.
+            let clip = clip.reshape([runs, 1]);
+            let observing = entries.floats(span, [runs, 1]).greater_elem(0.5);
+            let observing = observing.bool_and(clip.clone().greater_equal_elem(0.0));
+            stack.importance.observe(&stack.optimizer, raw * clip, beta, &observing);
         }
         self.show(index);
         square
-    }
-
-    /// Importance averages from this step's clipped gradients beside the stepped values, as the released codes read them.
-    fn observe(
-        &mut self,
-        index: usize,
-        gradients: &BTreeMap<String, Tensor<3>>,
-        clip: &Tensor<1>,
-        observing: Tensor<3>,
-    ) {
-        let stack = &mut self.stacks[index];
-        let Some(beta) = stack.plan.variant.spec().rank_policy.smoothing() else { return };
-        let clip = clip.clone().reshape([stack.members.len(), 1, 1]);
-        let mask = observing.greater_elem(0.5).bool_and(clip.clone().greater_equal_elem(0.0));
-        for Named { name, owned, .. } in self.network.owned(index) {
-            let (Some(_), Some(gradient)) = (owned.rank_axis, gradients.get(&name)) else { continue };
-            let Some(value) = stack.optimizer.value_of(&name) else { continue };
-            let clipped = gradient.clone() * clip.clone();
-            let averages = stack.sensitivity.entry(name).or_insert_with(|| Sensitivity::new(&value));
-            averages.observe(value, clipped, beta, Some(&mask));
-        }
     }
 
     /// Allocates where it is due, which reads the importance scores, and zeroes the diagonals of pruned components.
@@ -581,7 +564,7 @@ impl Cohort {
             let place = self.place().clone();
             let allocates = actions.iter().any(|action| action.allocate.is_some());
             if allocates {
-                let scores = scores(&mut self.network, index, &self.stacks[index].sensitivity);
+                let scores = self.stacks[index].importance.scores(&self.stacks[index].optimizer);
                 for (run, (member, action)) in self.stacks[index].members.iter_mut().zip(&actions).enumerate() {
                     if let Some(budget) = action.allocate {
                         let of_run: Vec<Vec<f64>> = scores.values().map(|runs| runs[run].clone()).collect();
@@ -637,24 +620,6 @@ impl Cohort {
         }
         StepReport { runs: reports }
     }
-}
-
-/// Importance of every component, by map, then run.
-fn scores(
-    network: &mut Network,
-    index: usize,
-    sensitivity: &BTreeMap<String, Sensitivity>,
-) -> BTreeMap<String, Vec<Vec<f64>>> {
-    let mut scores: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
-    for Named { slot, name, owned, .. } in network.owned(index) {
-        let (Some(axis), Some(averages)) = (owned.rank_axis, sensitivity.get(&name)) else { continue };
-        let part = averages.scores(axis);
-        let sum = scores.entry(slot).or_insert_with(|| part.iter().map(|run| vec![0.0; run.len()]).collect());
-        for (sum, part) in sum.iter_mut().flatten().zip(part.into_iter().flatten()) {
-            *sum += part;
-        }
-    }
-    scores
 }
 
 /// Adds `share` of a tensor's values to a sum.

@@ -65,11 +65,12 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
-    fn is_plain(&self) -> bool {
-        *self == Self::F32
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_plain(precision: &Precision) -> bool {
+    *precision == Precision::F32
+}
 
+impl Precision {
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
@@ -129,7 +130,7 @@ pub struct Hyper {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone_dropout: Option<f64>,
     /// Width of the frozen base and of activations.
-    #[serde(default, skip_serializing_if = "Precision::is_plain")]
+    #[serde(default, skip_serializing_if = "is_plain")]
     pub precision: Precision,
     /// Optimizer steps between adapters that are kept for analysis; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

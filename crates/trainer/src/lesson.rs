@@ -8,9 +8,10 @@ use data::{
     order::epoch_order,
     task::Objective,
 };
+use kernels::ops;
 use models::{
     network::Network,
-    tokens::{Layout, Tokens},
+    tokens::{Layout, Sight, Tokens},
 };
 use variants::{
     host::{Place, cast},
@@ -48,15 +49,23 @@ pub struct SheetPlan {
     positions: Span,
     closed: Span,
     last: Span,
+    sequences: Option<SequencePlan>,
     ints: Vec<Span>,
     floats: Vec<Span>,
     marks: Vec<usize>,
 }
 
+/// Where rows side by side are said to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SequencePlan {
+    starts: Span,
+    first: Span,
+}
+
 impl Sheet {
     /// Enters it into a ledger.
     pub fn enter(self, ledger: &mut Ledger) -> SheetPlan {
-        let Layout { rows, seq, ids, types, positions, closed, last } = self.layout;
+        let Layout { rows, seq, ids, types, positions, closed, last, sequences } = self.layout;
         SheetPlan {
             rows,
             seq,
@@ -65,6 +74,10 @@ impl Sheet {
             types: ledger.ints(types),
             positions: ledger.ints(positions),
             last: ledger.ints(last),
+            sequences: sequences.map(|sequences| SequencePlan {
+                starts: ledger.ints(sequences.starts),
+                first: ledger.ints(sequences.first),
+            }),
             ints: self.ints.into_iter().map(|values| ledger.ints(values)).collect(),
             closed: ledger.floats(closed),
             floats: self.floats.into_iter().map(|values| ledger.floats(values)).collect(),
@@ -102,7 +115,15 @@ impl SheetPlan {
                 ids: entries.table(self.ids, shape),
                 types: (!self.types.is_empty()).then(|| entries.table(self.types, shape)),
                 positions: entries.table(self.positions, shape),
-                attention_bias: entries.floats(self.closed, [self.rows, 1, self.queries, self.seq]),
+                sight: match self.sequences {
+                    // As long as a kernel takes: shapes depend on less.
+                    Some(SequencePlan { starts, first }) => Sight::SideBySide {
+                        starts: entries.ints(starts),
+                        first: entries.ints(first),
+                        longest: ops::LONGEST,
+                    },
+                    None => Sight::Masked(entries.floats(self.closed, [self.rows, 1, self.queries, self.seq])),
+                },
                 last: entries.ints(self.last),
             },
             ints: self.ints.iter().map(|span| entries.ints(*span)).collect(),
@@ -203,12 +224,17 @@ impl Lesson for Examples {
         let longest = network.backbone.config().longest();
         let width = whole.seq.max(self.at_least).next_multiple_of(self.bucket);
         whole.pad_to(width.min(longest.max(whole.seq)), self.pad);
-        let mut sheet = Sheet { layout: layout(network, &whole), ..Sheet::default() };
-        let is_text = self.is_text();
+        let (is_text, runs) = (self.is_text(), self.feeds.iter().map(Vec::len).sum());
+        // A width that was asked for is padded to.
+        let padded = is_text || self.at_least > 0;
+        let layout = if padded { layout(network, &whole) } else { row_layout(network, &whole, runs) };
+        let mut sheet = Sheet { layout, ..Sheet::default() };
         for (batches, feeds) in batches.iter().zip(&self.feeds) {
             if is_text {
                 let mut batches = batches.clone();
-                batches.iter_mut().for_each(|batch| batch.pad_to(whole.seq, self.pad));
+                for batch in &mut batches {
+                    batch.pad_to(whole.seq, self.pad);
+                }
                 text::enter(&batches, &mut sheet);
             } else {
                 let objectives: Vec<_> = feeds.iter().map(|feed| &feed.objective).collect();
@@ -229,13 +255,20 @@ impl Lesson for Examples {
             return text::losses(network, &hidden, handout, pass);
         }
         let logits = network.classify(&handout.tokens, pass);
-        logits.into_iter().enumerate().map(|(stack, logits)| loss(logits, handout, stack)).collect()
+        logits.into_iter().enumerate().map(|(stack, logits)| loss(&logits, handout, stack)).collect()
     }
 }
 
 /// The tokens of a batch, laid out for a network's backbone.
 pub fn layout(network: &Network, batch: &Batch) -> Layout {
     Layout::new(&batch.ids, &batch.types, &batch.lengths, network.backbone.scheme())
+}
+
+/// [`layout`] of a batch of `runs` runs whose rows are classified one by one: without padding where the network can have it so.
+pub fn row_layout(network: &Network, batch: &Batch, runs: usize) -> Layout {
+    let layout = layout(network, batch);
+    let longest = batch.lengths.iter().copied().max().unwrap_or(0);
+    if network.takes_side_by_side(longest) { layout.side_by_side(runs) } else { layout }
 }
 
 /// What [`loss`] reads of a stack: its marks (outputs, whether any run classifies, whether any regresses).
@@ -277,12 +310,12 @@ pub fn enter(batches: &[Batch], objectives: &[&Objective], sheet: &mut Sheet) {
 
 /// Mean loss of every run of a stack over its real rows, `[runs]`: cross-entropy over the run's own classes, squared error of the first
 /// output for regression. `logits` `[runs, rows, outputs]`.
-pub fn loss(logits: Tensor<3>, handout: &Handout, stack: usize) -> Tensor<1> {
+pub fn loss(logits: &Tensor<3>, handout: &Handout, stack: usize) -> Tensor<1> {
     let [runs, rows, outputs] = logits.dims();
     let [target, closed, label, weight] = [0, 1, 2, 3].map(|at| handout.floats[stack * ARRAYS + at].clone());
     let marks = &handout.marks[stack * MARKS..][..MARKS];
     assert_eq!(marks[0], outputs, "a stack's head has the outputs of its widest run");
-    let logits = cast(&logits, target.dtype());
+    let logits = cast(logits, target.dtype());
     let mut total: Option<Tensor<1>> = None;
     if marks[1] == 1 {
         let open = logits.clone() + closed.reshape([runs, 1, outputs]);
@@ -341,7 +374,7 @@ mod tests {
         };
         let mut sheet = Sheet { layout, ..Sheet::default() };
         enter(&batches, &[&two, &three, &score], &mut sheet);
-        let got = values(&loss(place.tensor(logits, [3, 2, 3]), &sheet.hand_out(&place), 0));
+        let got = values(&loss(&place.tensor(logits, [3, 2, 3]), &sheet.hand_out(&place), 0));
         let expected =
             [f64::midpoint(2.0_f64.ln(), (1.0 + (-2.0_f64).exp()).ln()), 3.0_f64.ln(), f64::midpoint(4.0, 0.25)];
         for (got, want) in got.iter().zip(expected) {

@@ -42,6 +42,7 @@ pub mod export;
 pub mod finish;
 pub mod folder;
 pub mod hyper;
+pub mod importance;
 pub mod ledger;
 pub mod lesson;
 pub mod library;

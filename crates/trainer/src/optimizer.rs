@@ -76,7 +76,9 @@ pub struct Part {
     pub start: usize,
     /// Its first segment.
     pub segment: usize,
-    /// The axis along which it has a segment per component, 1 or 2; none makes it one segment.
+    /// The axis of its components, 1 or 2, where it has any.
+    pub rank_axis: Option<usize>,
+    /// The same, where every component is a segment; none makes it one segment.
     pub axis: Option<usize>,
 }
 
@@ -94,6 +96,13 @@ impl Part {
     /// Its segments.
     pub fn segments(&self) -> usize {
         self.axis.map_or(1, |axis| self.shape[axis - 1])
+    }
+
+    /// Its numbers in `flat` `[runs, n]`, as `[runs, rows, cols]`: a view where the device has views.
+    pub fn of(&self, flat: &Tensor<2>) -> Tensor<3> {
+        let [runs, _] = flat.dims();
+        let [rows, cols] = self.shape;
+        flat.clone().slice([0..runs, self.start..self.start + self.len()]).reshape([runs, rows, cols])
     }
 
     /// The segment of every column, within its own.
@@ -148,9 +157,10 @@ impl StackOptimizer {
     }
 
     /// Lays the trained tensors of a stack out; `owned` has those that receive gradients. With `nested`, tensors with a rank axis have
-    /// a segment per component. Diagonals come first, so that pruning touches one stretch.
+    /// a segment per component. Diagonals come first, so that pruning touches one stretch, then what else has components, so that their
+    /// importance does too.
     pub fn lay_out(&mut self, mut owned: Vec<Named<'_>>, nested: bool, place: &Place) {
-        owned.sort_by_key(|named| named.owned.role != Role::Lambda);
+        owned.sort_by_key(|named| (named.owned.role != Role::Lambda, named.owned.rank_axis.is_none()));
         let (mut start, mut segment) = (0, 0);
         self.parts.clear();
         let mut tensors: [Vec<Tensor<2>>; 3] = Default::default();
@@ -159,21 +169,26 @@ impl StackOptimizer {
             let value = plain(owned.tensor);
             let [runs, rows, cols] = value.dims();
             let subject = Subject { role: owned.role, decays: owned.decays };
-            let axis = owned.rank_axis.filter(|_| nested);
-            let part = Part { name, subject, shape: [rows, cols], start, segment, axis };
+            let rank_axis = owned.rank_axis;
+            let part = Part {
+                name,
+                subject,
+                shape: [rows, cols],
+                start,
+                segment,
+                rank_axis,
+                axis: rank_axis.filter(|_| nested),
+            };
             self.runs = runs;
             start += part.len();
             segment += part.segments();
             let flat = |t: Tensor<3>| t.reshape([runs, rows * cols]);
-            let [first, second] = match self.waiting.remove(&part.name) {
-                Some(moments) => {
-                    counts.push(moments.counts);
-                    [flat(moments.first), flat(moments.second)]
-                }
-                None => {
-                    counts.push(vec![0; runs * part.segments()]);
-                    [flat(value.zeros_like()), flat(value.zeros_like())]
-                }
+            let [first, second] = if let Some(moments) = self.waiting.remove(&part.name) {
+                counts.push(moments.counts);
+                [flat(moments.first), flat(moments.second)]
+            } else {
+                counts.push(vec![0; runs * part.segments()]);
+                [flat(value.zeros_like()), flat(value.zeros_like())]
             };
             for (list, tensor) in tensors.iter_mut().zip([flat(value), first, second]) {
                 list.push(tensor);
@@ -274,23 +289,19 @@ impl StackOptimizer {
         laid.flat = ops::adamw(laid.flat.clone(), gradient, laid.segment.clone(), coefficients, clip, adam);
     }
 
-    fn view(&self, flat: &Tensor<2>, part: &Part) -> Tensor<3> {
-        let [rows, cols] = part.shape;
-        flat.clone().slice([0..self.runs, part.start..part.start + part.len()]).reshape([self.runs, rows, cols])
-    }
-
     /// The value of a tensor, `[runs, rows, cols]`: a view where the device has views.
     pub fn value(&self, part: &Part) -> Tensor<3> {
-        self.view(&self.laid().flat.value, part)
+        part.of(&self.laid().flat.value)
     }
 
     fn named(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| part.name == name)
     }
 
-    /// The value of the tensor called `name`, where it is one of these.
-    pub fn value_of(&self, name: &str) -> Option<Tensor<3>> {
-        self.named(name).map(|part| self.value(part))
+    /// The values of everything that has components, `[runs, m]`: the first `m` columns.
+    pub fn ranked(&self) -> Tensor<2> {
+        let m = self.parts.iter().filter(|part| part.rank_axis.is_some()).map(Part::len).sum();
+        self.laid().flat.value.clone().slice([0..self.runs, 0..m])
     }
 
     /// The role of the tensor called `name`, where it is one of these.
@@ -318,7 +329,7 @@ impl StackOptimizer {
         let of = |part: &Part| {
             let counts = |run: usize| self.counts[run * segments + part.segment..][..part.segments()].to_vec();
             let counts = (0..self.runs).flat_map(counts).collect();
-            let [first, second] = [&laid.flat.first, &laid.flat.second].map(|flat| self.view(flat, part));
+            let [first, second] = [&laid.flat.first, &laid.flat.second].map(|flat| part.of(flat));
             (part.name.clone(), Moments { first, second, counts })
         };
         self.parts.iter().map(of).collect()

@@ -112,7 +112,7 @@ struct FillMasks<'a> {
 }
 
 impl FillMasks<'_> {
-    fn enter(&self, network: &Network, masked: &mask::MaskedBatch) -> Sheet {
+    fn enter(network: &Network, masked: &mask::MaskedBatch) -> Sheet {
         let wide = |values: &[u32]| values.iter().map(|value| i64::from(*value)).collect();
         Sheet {
             layout: layout(network, &masked.batch),
@@ -123,7 +123,7 @@ impl FillMasks<'_> {
     }
 
     /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted, `[1]`.
-    fn loss(&self, network: &Network, handout: &Handout, pass: &Pass) -> [Tensor<1>; 2] {
+    fn loss(network: &Network, handout: &Handout, pass: &Pass) -> [Tensor<1>; 2] {
         let [positions, targets] = [0, 1].map(|at| handout.ints[at].clone());
         let logits = network.fill_masks(&handout.tokens, positions, pass); // [1, n, vocabulary]
         let [_, n, vocabulary] = logits.dims();
@@ -139,11 +139,11 @@ impl Lesson for FillMasks<'_> {
     fn sheet(&self, network: &Network, micro: u64) -> Sheet {
         let ahead = self.ready[micro as usize % self.ready.len()].recv();
         let masked = ahead.unwrap_or_else(|_| self.text.masked(micro * self.text.recipe.batch as u64, micro));
-        self.enter(network, &masked)
+        Self::enter(network, &masked)
     }
 
     fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
-        let [loss, _] = self.loss(network, handout, pass);
+        let [loss, _] = Self::loss(network, handout, pass);
         vec![loss]
     }
 }
@@ -163,8 +163,8 @@ fn held(network: &Network, lesson: &FillMasks<'_>) -> Held {
     let mut sum = Held { loss: 0.0, accuracy: 0.0 };
     for batch in 0..batches {
         let start = HELD_BACK + batch * lesson.text.recipe.batch as u64;
-        let handout = lesson.enter(&network, &lesson.text.masked(start, start)).hand_out(lesson.place);
-        let [loss, share] = lesson.loss(&network, &handout, &pass);
+        let handout = FillMasks::enter(&network, &lesson.text.masked(start, start)).hand_out(lesson.place);
+        let [loss, share] = FillMasks::loss(&network, &handout, &pass);
         sum.loss += values(&loss)[0] / batches as f64;
         sum.accuracy += values(&share.without_autodiff())[0] / batches as f64;
     }

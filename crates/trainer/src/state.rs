@@ -153,7 +153,7 @@ pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], started: u64, path:
             tensors.insert(format!("{index}/second/{name}"), moments.second.clone());
             counts.insert(format!("{index}/{name}"), moments.counts.clone());
         }
-        for (name, averages) in &stack.sensitivity {
+        for (name, averages) in &stack.importance.averages(&stack.optimizer) {
             tensors.insert(format!("{index}/mean/{name}"), averages.mean.clone());
             tensors.insert(format!("{index}/uncertainty/{name}"), averages.uncertainty.clone());
         }
@@ -227,7 +227,7 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
         let uncertainty = tensors.remove(&twin).ok_or_else(|| damaged(format!("`{twin}` is missing")))?;
         let stack = index.parse::<usize>().ok().and_then(|i| cohort.stacks.get_mut(i));
         let stack = stack.ok_or_else(|| damaged(format!("`{key}` names no stack of this cohort")))?;
-        stack.sensitivity.insert(name.to_owned(), Sensitivity { mean, uncertainty });
+        stack.importance.restore(name.to_owned(), Sensitivity { mean, uncertainty });
     }
     for (index, metas) in meta.members.into_iter().enumerate() {
         for (run, meta) in metas.into_iter().enumerate() {

@@ -93,7 +93,8 @@ impl Lesson for Own {
             .map(|seeds| seeds.iter().map(|seed| batch(*seed, micro, self.width(micro))).collect())
             .collect();
         let whole = Batch::concat(batches.iter().flatten().cloned().collect(), 1);
-        let mut sheet = Sheet { layout: lesson::layout(network, &whole), ..Sheet::default() };
+        let runs = self.seeds.iter().map(Vec::len).sum();
+        let mut sheet = Sheet { layout: lesson::row_layout(network, &whole, runs), ..Sheet::default() };
         for batches in &batches {
             lesson::enter(batches, &vec![&self.objective; batches.len()], &mut sheet);
             sheet.real.push(vec![0; batches.len()]);
@@ -103,7 +104,7 @@ impl Lesson for Own {
 
     fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
         let logits = network.classify(&handout.tokens, pass);
-        logits.into_iter().enumerate().map(|(stack, logits)| lesson::loss(logits, handout, stack)).collect()
+        logits.into_iter().enumerate().map(|(stack, logits)| lesson::loss(&logits, handout, stack)).collect()
     }
 }
 

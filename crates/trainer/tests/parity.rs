@@ -508,14 +508,8 @@ fn adaloras_allocation_is_theirs_at_every_step() {
         assert_eq!(left as f64, reference.all("budgets")[step], "{at}: budget");
 
         let stack = &bench.cohort.stacks[0];
-        let part = |map: &str, end: &str, axis| stack.sensitivity[&format!("{map}.{end}")].scores(axis).remove(0);
-        let scores: Vec<f64> = maps
-            .iter()
-            .flat_map(|map| {
-                let parts = [part(map, "q", 2), part(map, "lambda", 2), part(map, "p", 1)];
-                (0..rank).map(move |i| parts.iter().map(|part| part[i]).sum::<f64>())
-            })
-            .collect();
+        let found = stack.importance.scores(&stack.optimizer);
+        let scores: Vec<f64> = maps.iter().flat_map(|map| found[map][0].clone()).collect();
         close(&format!("{at}: scores"), &scores, row("scores"), 0.0);
         let threshold = reference.all("thresholds")[step];
         if !threshold.is_nan() {
@@ -542,8 +536,9 @@ fn adaloras_allocation_is_theirs_at_every_step() {
 
         if step == last_observed {
             for (key, uncertain) in [("ipt_mean", false), ("ipt_spread", true)] {
-                let averages = &bench.cohort.stacks[0].sensitivity;
-                let of = |one: &variants::sensitivity::Sensitivity| {
+                let stack = &bench.cohort.stacks[0];
+                let averages = stack.importance.averages(&stack.optimizer);
+                let of = |one: &variants::sensitivity::Sensitivity<3>| {
                     values(if uncertain { &one.uncertainty } else { &one.mean })
                 };
                 let found: Named64 = averages.iter().map(|(name, one)| (name.clone(), of(one))).collect();
@@ -601,7 +596,8 @@ fn adaloras_sensitivity_sees_the_stepped_value() {
     let clip = clip_coefficient(reference.all("norms")[0], Some(reference.number("clip")));
     assert!(clip < 1.0);
     let (grad, old, new) = (reference.packed("grad"), reference.packed("start"), reference.packed("w1"));
-    for (name, found) in &bench.cohort.stacks[0].sensitivity {
+    let stack = &bench.cohort.stacks[0];
+    for (name, found) in &stack.importance.averages(&stack.optimizer) {
         let with = |value: &Named64| -> Vec<f64> {
             let each = value[name].iter().zip(&grad[name]);
             each.map(|(p, g)| (1.0 - spec_beta(&spec)) * (p * g * clip).abs()).collect()

@@ -4,20 +4,24 @@
 //! disagree. Laws (checked for every preset): `forward(x) = x·weight() + bias`; merging preserves outputs;
 //! taking the stacks off restores the base bit for bit.
 
+mod neighbours;
+
 use std::{ops::Range, sync::OnceLock};
 
 use burn::tensor::Tensor;
-use kernels::ops::{self, Uses};
+use kernels::ops::{self, Dropout, Uses};
 
+use self::neighbours::Neighbours;
 use crate::{
     base::BiasSpec,
     combine::{AnyCombine, Combine, Meeting},
     compress,
-    delta::{AnyDelta, Chain, Delta, Factors, Shared, Site},
+    delta::{AnyDelta, Delta, Factors, Shared, Site},
     dropout,
     error::AttachError,
     gradient::GradientSpec,
     host::{Place, cast},
+    orthogonality::Factor,
     pass::{Active, GateKey, Pass, StackPass, gate, gate_values},
     role::{Owned, Role},
     scaling::Scaling,
@@ -130,6 +134,11 @@ impl Adapter {
 
     fn gate_values(&self, active: &Active) -> Vec<f64> {
         gate_values(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len())
+    }
+
+    /// Thin factors of a pass, in the width they train in.
+    fn thin(&self, pass: &StackPass) -> Factors {
+        self.delta.chain(&self.gate_of(pass)).thin()
     }
 
     fn left_factor(&self) -> Option<Tensor<3>> {
@@ -304,9 +313,9 @@ impl AdaptedLinear {
         adapter.preconditioner.get_or_init(|| adapter.left_factor()).clone()
     }
 
-    /// Departure of this map's factors from orthonormality, `[runs, terms]`.
-    pub fn orthogonality(&self, stack: usize) -> Option<Tensor<2>> {
-        self.stacks[stack].adapter.as_ref()?.delta.orthogonality()
+    /// The factors of a stack here whose components are to be orthonormal.
+    pub fn orthonormal(&self, stack: usize) -> Vec<Factor> {
+        self.stacks[stack].adapter.as_ref().map(|adapter| adapter.delta.orthonormal()).unwrap_or_default()
     }
 
     /// A hash of the frozen tensors that a stack's adapter here draws from a seed and does not save.
@@ -322,6 +331,11 @@ impl AdaptedLinear {
     /// `α` of every run of a stack here.
     pub fn alphas(&self, stack: usize) -> Option<&[f64]> {
         Some(&self.stacks[stack].adapter.as_ref()?.alphas)
+    }
+
+    /// Whether training drops numbers of any adapter's input here.
+    pub fn drops(&self) -> bool {
+        self.stacks.iter().filter_map(|stack| stack.adapter.as_ref()).any(|adapter| adapter.dropout > 0.0)
     }
 
     /// Whether `stack` has an adapter here.
@@ -351,8 +365,7 @@ impl AdaptedLinear {
             parts.push(if adding > 0 {
                 self.added(&x, [start, len], several.clone(), pass, uses)
             } else {
-                let own = ops::rows(x.clone(), [start, len], uses);
-                self.own(&self.stacks[at], &own, &pass.stacks[at])
+                self.own(&self.stacks[at], &x, [start, len], &pass.stacks[at], uses)
             });
             (at, start) = (several.end, start + len);
         }
@@ -362,7 +375,7 @@ impl AdaptedLinear {
     }
 
     /// Output of neighbouring stacks that add to the base's, on rows from `start` on, `[len, seq, d_out]`: one product with the base for
-    /// all, and each stack's update added to its rows.
+    /// all, and the updates of like neighbours added to their rows as one batch.
     fn added(
         &self,
         x: &Tensor<3>,
@@ -371,65 +384,63 @@ impl AdaptedLinear {
         pass: &Pass,
         uses: &Uses,
     ) -> Tensor<3> {
-        let [rows, seq, d_in] = x.dims();
-        let per_run = rows / pass.runs();
+        let per_run = x.dims()[0] / pass.runs();
         let mut y = ops::affine(x.clone(), [start, len], self.weight.clone(), self.bias.clone(), uses);
+        let mut batches: Vec<Neighbours> = Vec::new();
         let mut offset = 0;
         for (stack, here) in self.stacks[stacks.clone()].iter().zip(&pass.stacks[stacks]) {
-            let own = [start + offset, here.runs * per_run];
+            let rows = here.runs * per_run;
             if let Some(adapter) = &stack.adapter {
-                let Chain { down, middle, up } = adapter.delta.chain(&adapter.gate_of(here)).cast(x.dtype());
-                let hidden = if adapter.dropout > 0.0 && here.keys.is_some() {
-                    let input = ops::rows(x.clone(), own, uses).reshape([here.runs, per_run * seq, d_in]);
-                    dropout::drop(input, here, self.site, adapter.dropout, seq).0.matmul(down)
-                } else {
-                    ops::thin(x.clone(), own, down, uses)
-                }; // [runs, n, k]
-                y = ops::onto(y, offset, hidden * middle, up);
+                let one = Neighbours::of(adapter, here, self.site, [offset, rows]);
+                match batches.last_mut().filter(|batch| batch.takes(&one)) {
+                    Some(batch) => batch.join(one),
+                    None => batches.push(one),
+                }
             }
-            offset += own[1];
+            offset += rows;
+        }
+        for batch in batches {
+            y = batch.onto(y, x, start, uses);
         }
         y
     }
 
-    /// Output of a stack with a weight, a bias or a magnitude of its own on its rows `x`, `[rows, seq, d_out]`.
-    fn own(&self, stack: &LinearStack, x: &Tensor<3>, here: &StackPass) -> Tensor<3> {
-        let [rows, seq, d_in] = x.dims();
-        let n = rows * seq / here.runs;
-        let uses = Uses::default();
-        let product = || {
-            let product = ops::affine(x.clone(), [0, rows], self.weight.clone(), None, &uses);
-            let d_out = product.dims()[2];
-            product.reshape([here.runs, n, d_out])
-        };
-        let input = || ops::rows(x.clone(), [0, rows], &uses).reshape([here.runs, n, d_in]);
+    /// Output of a stack with a weight, a bias or a magnitude of its own on its rows of `x`, `[len, seq, d_out]`.
+    fn own(&self, stack: &LinearStack, x: &Tensor<3>, own: [usize; 2], here: &StackPass, uses: &Uses) -> Tensor<3> {
+        let ([_, seq, _], [d_in, d_out]) = (x.dims(), self.shape());
+        let frozen = self.bias.clone().filter(|_| stack.bias.is_none());
         let y = match (&stack.weight, &stack.adapter) {
-            (Some(weight), _) => input().matmul(cast(weight, x.dtype())),
-            (None, Some(adapter)) => self.adapted(adapter, input(), product(), here, seq),
-            (None, None) => product(),
-        }; // [runs, n, d_out]
-        let y = match (&stack.bias, &self.bias) {
-            (Some(own), _) => {
-                let own = cast(own, y.dtype());
-                y + own
+            (Some(weight), _) => {
+                let input = ops::rows(x.clone(), own, uses).reshape([here.runs, own[1] * seq / here.runs, d_in]);
+                let y = input.matmul(cast(weight, x.dtype()));
+                match frozen {
+                    Some(bias) => y + bias.unsqueeze::<3>(),
+                    None => y,
+                }
             }
-            (None, Some(bias)) => y + bias.clone().unsqueeze::<3>(),
-            (None, None) => y,
+            (None, Some(adapter)) => adapter.combine.forward(&Meeting {
+                x,
+                own,
+                uses,
+                weight: &self.weight,
+                bias: frozen,
+                thin: adapter.thin(here),
+                here,
+                falls: Dropout::at(here.keys.as_ref(), self.site, adapter.dropout),
+            }),
+            (None, None) => {
+                let y = ops::affine(x.clone(), own, self.weight.clone(), frozen, uses);
+                y.reshape([here.runs, own[1] * seq / here.runs, d_out])
+            }
+        }; // [runs, n, d_out]
+        let y = match &stack.bias {
+            Some(bias) => {
+                let bias = cast(bias, y.dtype());
+                y + bias
+            }
+            None => y,
         };
-        let [_, _, d_out] = y.dims();
-        y.reshape([rows, seq, d_out])
-    }
-
-    fn adapted(&self, adapter: &Adapter, x: Tensor<3>, product: Tensor<3>, here: &StackPass, seq: usize) -> Tensor<3> {
-        let (input, dropped) = dropout::drop(x, here, self.site, adapter.dropout, seq);
-        adapter.combine.forward(Meeting {
-            product,
-            base: &self.weight,
-            delta: &adapter.delta,
-            gate: &adapter.gate_of(here),
-            input,
-            dropped,
-        })
+        y.reshape([own[1], seq, d_out])
     }
 
     /// `W'` of every run of a stack with `active` components, `[runs, d_in, d_out]`.

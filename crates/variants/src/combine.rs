@@ -3,42 +3,109 @@
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
-use kernels::ops;
+use kernels::ops::{self, Dropout, Uses};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    delta::{AnyDelta, Chain, Delta, Factors},
+    delta::Factors,
     host::Place,
+    pass::StackPass,
     role::{Owned, Role},
 };
 
-/// What a combination may see of one forward pass over one map.
+/// One forward pass of one stack over one map, in the parts that a combination makes its output of.
+///
+/// Every product with the input is a use of it, whose gradient is summed with those of the others: what is asked for must reach the
+/// output. Rows are the stack's own, `[runs, n, ..]`.
 #[derive(Debug)]
 pub struct Meeting<'a> {
-    /// `x·W0`, `[runs, n, d_out]`, without bias.
-    pub product: Tensor<3>,
-    /// The frozen weight the product used, `[d_in, d_out]`.
-    pub base: &'a Tensor<2>,
-    /// The delta, in the width it trains in.
-    pub delta: &'a AnyDelta,
-    /// The pass's gate, `[runs, 1, rank]`, in that width.
-    pub gate: &'a Tensor<3>,
-    /// The adapter's input after dropout, `[runs, n, d_in]`.
-    pub input: Tensor<3>,
-    /// Whether dropout changed the input in this pass.
-    pub dropped: bool,
+    /// The whole input, which other maps and stacks use too, `[rows, seq, d_in]`.
+    pub(crate) x: &'a Tensor<3>,
+    /// The stack's rows of it: the first and their number.
+    pub(crate) own: [usize; 2],
+    pub(crate) uses: &'a Uses,
+    pub(crate) weight: &'a Tensor<2>,
+    pub(crate) bias: Option<Tensor<1>>,
+    /// Thin factors in the width they train in, the gate folded in.
+    pub(crate) thin: Factors,
+    pub(crate) here: &'a StackPass,
+    pub(crate) falls: Option<Dropout>,
 }
 
 impl Meeting<'_> {
-    /// `x·ΔW`, `[runs, n, d_out]`, in the input's width.
-    pub fn change(&self) -> Tensor<3> {
-        self.delta.chain(self.gate).cast(self.input.dtype()).forward(self.input.clone())
+    /// `W0`, `[d_in, d_out]`, in the width of the base.
+    pub fn base(&self) -> &Tensor<2> {
+        self.weight
     }
 
-    /// `x·W0 + x·ΔW`, `[runs, n, d_out]`, in the input's width.
-    pub fn sum(self) -> Tensor<3> {
-        let Chain { down, middle, up } = self.delta.chain(self.gate).cast(self.input.dtype());
-        ops::add_product(self.product, self.input.matmul(down) * middle, up)
+    /// The frozen bias that the output ends with, `[d_out]`; none where the map has none, or runs have their own.
+    pub fn bias(&self) -> Option<Tensor<1>> {
+        self.bias.clone()
+    }
+
+    /// `ΔW = down·up` with the pass's gate in it, in the width it trains in.
+    pub fn factors(&self) -> &Factors {
+        &self.thin
+    }
+
+    /// Whether dropout changes the adapter's input in this pass.
+    pub fn is_dropped(&self) -> bool {
+        self.falls.is_some()
+    }
+
+    /// Rows `[rows, seq, d]` as `[runs, n, d]`.
+    fn by_run(&self, x: Tensor<3>) -> Tensor<3> {
+        let [rows, seq, d] = x.dims();
+        x.reshape([self.here.runs, rows * seq / self.here.runs, d])
+    }
+
+    /// `x`, `[runs, n, d_in]`.
+    pub fn input(&self) -> Tensor<3> {
+        self.by_run(ops::rows(self.x.clone(), self.own, self.uses))
+    }
+
+    /// `x̃`, the input after dropout, `[runs, n, d_in]`.
+    pub fn dropped_input(&self) -> Tensor<3> {
+        self.by_run(ops::dropout(ops::rows(self.x.clone(), self.own, self.uses), self.falls.clone()))
+    }
+
+    /// `x·W0 + bias` with a bias given, `[rows, seq, d_out]`.
+    fn product(&self, bias: Option<Tensor<1>>) -> Tensor<3> {
+        ops::affine(self.x.clone(), self.own, self.weight.clone(), bias, self.uses)
+    }
+
+    /// `x·W0`, `[runs, n, d_out]`.
+    pub fn base_product(&self) -> Tensor<3> {
+        self.by_run(self.product(None))
+    }
+
+    /// `x̃·down`, `[runs, n, k]`, in the input's width, and `up` in it.
+    fn hidden(&self) -> (Tensor<3>, Tensor<3>) {
+        let Factors { down, up } = self.thin.cast(self.x.dtype());
+        let hidden = if self.is_dropped() {
+            self.dropped_input().matmul(down)
+        } else {
+            ops::thin(self.x.clone(), self.own, down, self.uses)
+        };
+        (hidden, up)
+    }
+
+    /// `x̃·ΔW`, `[runs, n, d_out]`, without forming `ΔW`.
+    pub fn change(&self) -> Tensor<3> {
+        let (hidden, up) = self.hidden();
+        hidden.matmul(up)
+    }
+
+    /// `x·W0 + x̃·ΔW`, `[runs, n, d_out]`.
+    pub fn sum(&self) -> Tensor<3> {
+        let (hidden, up) = self.hidden();
+        self.by_run(ops::onto(self.product(None), 0, hidden, up))
+    }
+
+    /// `x·W0 + x̃·ΔW + bias`, `[runs, n, d_out]`.
+    pub fn sum_and_bias(&self) -> Tensor<3> {
+        let (hidden, up) = self.hidden();
+        self.by_run(ops::onto(self.product(self.bias()), 0, hidden, up))
     }
 }
 
@@ -47,8 +114,8 @@ pub trait Combine: Clone + Debug + Send {
     /// The tensors this combination owns.
     fn owned(&mut self) -> Vec<Owned<'_>>;
 
-    /// `x·W'` without bias, `[runs, n, d_out]`.
-    fn forward(&self, meeting: Meeting<'_>) -> Tensor<3>;
+    /// `x·W' + bias`, `[runs, n, d_out]`.
+    fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3>;
 
     /// `W'`, `[runs, d_in, d_out]`.
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3>;
@@ -107,7 +174,7 @@ macro_rules! combines {
             fn owned(&mut self) -> Vec<Owned<'_>> {
                 match self { $(Self::$Combine(combine) => combine.owned()),+ }
             }
-            fn forward(&self, meeting: Meeting<'_>) -> Tensor<3> {
+            fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3> {
                 match self { $(Self::$Combine(combine) => combine.forward(meeting)),+ }
             }
             fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {

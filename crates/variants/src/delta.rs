@@ -13,6 +13,7 @@ use crate::{
     error::SpecProblem,
     host::{Place, cast},
     init::{AnyInit, Init},
+    orthogonality::Factor,
     preset::Preset,
     role::{Owned, Role},
     stream::{self, Stream},
@@ -28,6 +29,12 @@ pub struct Factors {
 }
 
 impl Factors {
+    /// The same in another width, by casts that differentiate.
+    #[must_use]
+    pub fn cast(&self, dtype: DType) -> Self {
+        Self { down: cast(&self.down, dtype), up: cast(&self.up, dtype) }
+    }
+
     /// `ΔW = down · up`, `[runs, d_in, d_out]`.
     pub fn product(self) -> Tensor<3> {
         self.down.matmul(self.up)
@@ -46,21 +53,15 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The same in another width, by casts that differentiate.
-    #[must_use]
-    pub fn cast(&self, dtype: DType) -> Self {
-        let Self { down, middle, up } = self;
-        Self { down: cast(down, dtype), middle: cast(middle, dtype), up: cast(up, dtype) }
+    /// As thin factors for rows to pass through, the middle folded into the second: `[k, d_out]` has fewer numbers than rows have
+    /// components.
+    pub fn thin(self) -> Factors {
+        Factors { down: self.down, up: self.up * self.middle.swap_dims(1, 2) }
     }
 
     /// As factors, the middle folded into the first.
     pub fn factors(self) -> Factors {
         Factors { down: self.down * self.middle, up: self.up }
-    }
-
-    /// `x·ΔW`, `[runs, n, d_in] -> [runs, n, d_out]`, without forming `ΔW`.
-    pub fn forward(self, x: Tensor<3>) -> Tensor<3> {
-        (x.matmul(self.down) * self.middle).matmul(self.up)
     }
 }
 
@@ -77,9 +78,9 @@ pub trait Delta: Clone + Debug + Send {
         self.chain(gate).factors()
     }
 
-    /// Departure of the factors from orthonormality, one column per factor, `[runs, terms]`.
-    fn orthogonality(&self) -> Option<Tensor<2>> {
-        None
+    /// The factors whose components are to be orthonormal, where the form has any.
+    fn orthonormal(&self) -> Vec<Factor> {
+        Vec::new()
     }
 
     /// A hash of frozen tensors that are drawn anew from a seed and not saved.
@@ -229,8 +230,8 @@ macro_rules! deltas {
             fn chain(&self, gate: &Tensor<3>) -> Chain {
                 match self { $(Self::$Delta(delta) => delta.chain(gate)),+ }
             }
-            fn orthogonality(&self) -> Option<Tensor<2>> {
-                match self { $(Self::$Delta(delta) => delta.orthogonality()),+ }
+            fn orthonormal(&self) -> Vec<Factor> {
+                match self { $(Self::$Delta(delta) => delta.orthonormal()),+ }
             }
             fn checksum(&self) -> Option<String> {
                 match self { $(Self::$Delta(delta) => delta.checksum()),+ }

@@ -25,6 +25,7 @@ pub mod init;
 #[cfg(feature = "testing")]
 pub mod laws;
 pub mod norm;
+pub mod orthogonality;
 pub mod pass;
 pub mod preset;
 pub mod presets;

@@ -9,36 +9,36 @@
 use burn::tensor::{Bool, Tensor};
 use kernels::ops::assign;
 
-use crate::{host::values, rank::Smoothing};
+use crate::rank::Smoothing;
 
-/// The two moving averages of one tensor.
+/// The two moving averages of one tensor, or of several side by side.
 #[derive(Clone, Debug)]
-pub struct Sensitivity {
-    /// `Ī`, `[runs, rows, cols]`.
-    pub mean: Tensor<3>,
-    /// `Ū`, `[runs, rows, cols]`.
-    pub uncertainty: Tensor<3>,
+pub struct Sensitivity<const D: usize> {
+    /// `Ī`
+    pub mean: Tensor<D>,
+    /// `Ū`, in the same shape.
+    pub uncertainty: Tensor<D>,
 }
 
-impl Sensitivity {
+impl<const D: usize> Sensitivity<D> {
     /// Zero averages for tensors like `like`.
-    pub fn new(like: &Tensor<3>) -> Self {
+    pub fn new(like: &Tensor<D>) -> Self {
         Self { mean: like.zeros_like(), uncertainty: like.zeros_like() }
     }
 
-    /// One observation. Runs outside `observing` (`[runs, 1, 1]`) keep their averages; `None` means all.
+    /// One observation of values and their gradients. Runs outside `observing` (`[runs, 1, ..]`) keep their averages; `None` means all.
     pub fn observe(
         &mut self,
-        value: Tensor<3>,
-        gradient: Tensor<3>,
+        value: Tensor<D>,
+        gradient: Tensor<D>,
         beta: Smoothing,
-        observing: Option<&Tensor<3, Bool>>,
+        observing: Option<&Tensor<D, Bool>>,
     ) {
         let now = (value * gradient).abs();
         let mean = self.mean.clone() * beta.beta1 + now.clone() * (1.0 - beta.beta1);
         let spread = (now - mean.clone()).abs();
         let uncertainty = self.uncertainty.clone() * beta.beta2 + spread * (1.0 - beta.beta2);
-        let select = |old: &Tensor<3>, new: Tensor<3>| match observing {
+        let select = |old: &Tensor<D>, new: Tensor<D>| match observing {
             Some(mask) => old.clone().mask_where(mask.clone().expand(old.shape()), new),
             None => new,
         };
@@ -47,11 +47,8 @@ impl Sensitivity {
         self.mean = assign(self.mean.clone(), mean);
     }
 
-    /// `mean over the other axis of Ī·Ū` for every component, one row per run.
-    pub fn scores(&self, rank_axis: usize) -> Vec<Vec<f64>> {
-        let score = (self.mean.clone() * self.uncertainty.clone()).mean_dim(3 - rank_axis);
-        let [runs, ..] = score.dims();
-        let flat = values(&score);
-        flat.chunks(flat.len() / runs).map(<[f64]>::to_vec).collect()
+    /// `s = Ī·Ū` of every number.
+    pub fn scores(&self) -> Tensor<D> {
+        self.mean.clone() * self.uncertainty.clone()
     }
 }

@@ -11,6 +11,7 @@ use nalgebra::DMatrix;
 use variants::{
     adapted::{AdaptedLinear, Canonical},
     host::{Place, values},
+    orthogonality::departure,
     pass::{Active, Pass},
     preset, presets,
     role::Role,
@@ -230,7 +231,7 @@ fn adalora_has_the_penalty_of_the_released_code() {
     let p = DMatrix::from_row_slice(RANK, D_OUT, &tensors[2]);
     let identity = DMatrix::identity(RANK, RANK);
     let wanted = [(q.transpose() * q - &identity).norm(), (&p * p.transpose() - &identity).norm()];
-    close(&values(&map.orthogonality(0).unwrap()), &wanted);
+    close(&values(&departure(map.orthonormal(0)).unwrap()), &wanted);
 }
 
 /// The start of an anchored map, `s·A₀·B₀` `[d_in, d_out]` and `A₀` itself, of one run at scale `alpha/RANK`.

@@ -385,3 +385,125 @@ pub(super) fn squared_norms(device: usize, x: &Tensor) -> Tensor {
     );
     total
 }
+
+/// `x` from a multiple of 16 bytes on, contiguous, in a width.
+fn packed(x: &Tensor, kind: Kind) -> Tensor {
+    let x = x.to_kind(kind).contiguous();
+    if starts_aligned(&x) { x } else { repacked(&x) }
+}
+
+/// See [`Kernels::column_norms`](crate::kernel::Kernels::column_norms).
+pub(super) fn column_norms(device: usize, base: &Tensor, down: &Tensor, up: &Tensor) -> Option<Tensor> {
+    let (kind, wide) = (base.kind(), wide(base.kind()));
+    let [runs, d, k] = down.size()[..] else { panic!("down is [runs, d, k], not {:?}", down.size()) };
+    let m = base.size()[1];
+    // As many components as a block's shared memory holds for 32 columns.
+    if k > 32768 / (32 * wide.elt_size_in_bytes() as i64) || runs > 65535 {
+        return None;
+    }
+    let (down, up) = (down.to_kind(wide).contiguous(), up.to_kind(wide).contiguous());
+    let norm = Tensor::empty([runs, 1, m], (wide, base.device()));
+    // Read element by element, see `squared_norms`.
+    let launch =
+        Launch { device, kind, aligned: true, name: "column_norms".into(), grid: (div_up(m, 32), runs), block: 1024 };
+    let stride = base.stride();
+    run(
+        &launch,
+        [
+            Argument::Tensor(base),
+            Argument::I64(stride[0]),
+            Argument::I64(stride[1]),
+            Argument::Tensor(&down),
+            Argument::Tensor(&up),
+            Argument::Tensor(&norm),
+            Argument::I64(d),
+            Argument::I64(m),
+            Argument::I64(k),
+        ],
+    );
+    Some(norm)
+}
+
+/// Blocks that share the rows of a run, of the number of its rows alone: companions change no bit of a run's sums.
+fn row_blocks(n: i64) -> i64 {
+    div_up(n, 64).clamp(1, 64)
+}
+
+/// A kernel over the columns of `x` `[runs, n, m]`.
+fn over_columns(name: &str, device: usize, kind: Kind, aligned: bool, [runs, n, m]: [i64; 3]) -> Option<Launch> {
+    let vector = vector(kind);
+    let aligned = aligned && m % vector == 0;
+    let grid = (div_up(m, 32 * if aligned { vector } else { 1 }), runs * row_blocks(n));
+    (grid.1 <= 65535).then(|| Launch { device, kind, aligned, name: name.into(), grid, block: 256 })
+}
+
+/// See [`Kernels::scale_columns`](crate::kernel::Kernels::scale_columns).
+pub(super) fn scale_columns(
+    device: usize,
+    x: &Tensor,
+    magnitude: &Tensor,
+    norm: &Tensor,
+    bias: Option<&Tensor>,
+) -> Option<Tensor> {
+    let x = x.contiguous();
+    let (kind, wide) = (x.kind(), wide(x.kind()));
+    let [runs, n, m] = x.size()[..] else { panic!("columns are of [runs, n, m], not {:?}", x.size()) };
+    let (magnitude, norm) = (packed(magnitude, wide), packed(norm, wide));
+    let bias = bias.map(|bias| packed(bias, if bias.kind() == kind { kind } else { wide }));
+    let y = fresh_like(&x);
+    let launch = over_columns("scale_columns", device, kind, starts_aligned(&x), [runs, n, m])?;
+    run(
+        &launch,
+        [
+            Argument::Tensor(&x),
+            Argument::Tensor(&magnitude),
+            Argument::Tensor(&norm),
+            maybe(bias.as_ref()),
+            Argument::Flag(bias.as_ref().is_some_and(|bias| bias.kind() != kind)),
+            Argument::Tensor(&y),
+            Argument::I64(n),
+            Argument::I64(m),
+            Argument::I64(row_blocks(n)),
+        ],
+    );
+    Some(y)
+}
+
+/// See [`Kernels::scale_columns_backward`](crate::kernel::Kernels::scale_columns_backward).
+pub(super) fn scale_columns_backward(
+    device: usize,
+    dy: &Tensor,
+    x: &Tensor,
+    magnitude: &Tensor,
+    norm: &Tensor,
+) -> Option<(Tensor, Tensor)> {
+    let x = x.contiguous();
+    let (kind, wide) = (x.kind(), wide(x.kind()));
+    let dy = dy.to_kind(kind).contiguous();
+    let [runs, n, m] = x.size()[..] else { panic!("columns are of [runs, n, m], not {:?}", x.size()) };
+    let (magnitude, norm) = (packed(magnitude, wide), packed(norm, wide));
+    let dx = fresh_like(&x);
+    let blocks = row_blocks(n);
+    let parts = Tensor::empty([runs, blocks, m], (wide, x.device()));
+    let total = Tensor::empty([runs, 1, m], (wide, x.device()));
+    let aligned = starts_aligned(&x) && starts_aligned(&dy);
+    let launch = over_columns("scale_columns_backward", device, kind, aligned, [runs, n, m])?;
+    let sizes = [m, blocks].map(Argument::I64);
+    run(
+        &launch,
+        [
+            Argument::Tensor(&dy),
+            Argument::Tensor(&x),
+            Argument::Tensor(&magnitude),
+            Argument::Tensor(&norm),
+            Argument::Tensor(&dx),
+            Argument::Tensor(&parts),
+            Argument::I64(n),
+            sizes[0],
+            sizes[1],
+        ],
+    );
+    let launch = Launch { name: "scale_columns_total".into(), grid: (div_up(m, 32), runs), ..launch };
+    run(&launch, [Argument::Tensor(&parts), Argument::Tensor(&norm), Argument::Tensor(&total), sizes[0], sizes[1]]);
+    Some((dx, total))
+}

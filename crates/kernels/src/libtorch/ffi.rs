@@ -65,6 +65,7 @@ unsafe extern "C" {
         block: u32,
         arguments: *mut *mut c_void,
     ) -> *mut c_char;
+    fn kernels_flash(operands: *const *const c_void, longest: i64, scale: f64, given: *mut *mut c_void) -> *mut c_char;
     fn kernels_pool(pool: *mut u64) -> *mut c_char;
     fn kernels_graph_begin(device: i32, pool: *const u64, graph: *mut *mut c_void) -> *mut c_char;
     fn kernels_graph_end(graph: *mut c_void) -> *mut c_char;
@@ -258,6 +259,26 @@ pub(super) fn launch<const N: usize>(launch: &Launch, arguments: [Argument<'_>; 
             places.as_mut_ptr(),
         )
     })
+}
+
+/// LibTorch's flash attention over sequences side by side: its output `[tokens, heads, d_head]`, the logarithms of the sums, and what its
+/// generator leaves, without dropout. `starts` is 32-bit.
+pub(super) fn flash(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    starts: &Tensor,
+    longest: i64,
+    scale: f64,
+) -> Result<[Tensor; 4], Error> {
+    let operands = [q, k, v, starts].map(|tensor| tensor.as_ptr().cast::<c_void>());
+    let mut given = [ptr::null_mut::<c_void>(); 4];
+    // SAFETY: the operands are LibTorch's tensors, alive during the call, which takes handles of its own; it fills all places where it gives
+    // no error, each with a tensor that is ours from then on.
+    unsafe {
+        result(kernels_flash(operands.as_ptr(), longest, scale, given.as_mut_ptr()))?;
+        Ok(given.map(|tensor| Tensor::from_ptr(tensor.cast())))
+    }
 }
 
 /// Memory that CUDA graphs share: what one leaves free the next may use, so they are to be replayed in the order of their capture.

@@ -413,6 +413,90 @@ __device__ inline double block_sum(double x) {
   return parts[0];
 }
 
+// What scales a column: 1 where the norm is 0.
+__device__ inline W column_factor(W magnitude, W norm) { return norm == W(0) ? W(1) : magnitude / norm; }
+
+// A block's columns and rows of one run of x [runs, n, m]: 32 threads side by side hold V columns each, eight rows at a time; `blocks` of
+// them share the rows of a run, and blockIdx.y counts those of every run.
+template <int V> struct Columns {
+  i64 run, block, first, column;
+
+  __device__ Columns(i64 blocks) {
+    run = blockIdx.y / blocks;
+    block = blockIdx.y % blocks;
+    first = block * 8 + threadIdx.x / 32;
+    column = ((i64)blockIdx.x * 32 + threadIdx.x % 32) * V;
+  }
+  __device__ void factors(const W* magnitude, const W* norm, i64 m, W (&factor)[V]) const {
+    W divisor[V];
+    load<V>(magnitude + run * m + column, factor);
+    load<V>(norm + run * m + column, divisor);
+#pragma unroll
+    for (int k = 0; k < V; k++) factor[k] = column_factor(factor[k], divisor[k]);
+  }
+};
+
+template <int V>
+__device__ inline void scale_columns_of(const T* x, const W* magnitude, const W* norm, const void* bias, int wide, T* y, i64 n, i64 m,
+                                        i64 blocks) {
+  const Columns<V> here(blocks);
+  if (here.column >= m) return;
+  W factor[V], shift[V];
+  here.factors(magnitude, norm, m, factor);
+#pragma unroll
+  for (int k = 0; k < V; k++) shift[k] = W(0);
+  if (bias) load_either<V>(bias, here.column, wide, shift);
+  for (i64 i = here.first; i < n; i += blocks * 8) {
+    const i64 at = (here.run * n + i) * m + here.column;
+    W v[V];
+    load<V>(x + at, v);
+#pragma unroll
+    for (int k = 0; k < V; k++) v[k] = factor[k] * v[k] + shift[k];
+    store<V>(y + at, v);
+  }
+}
+
+// `parts` [runs, blocks, m]: the sums of dy∘x over a block's rows.
+template <int V>
+__device__ inline void scale_columns_backward_of(const T* dy, const T* x, const W* magnitude, const W* norm, T* dx, W* parts, i64 n,
+                                                 i64 m, i64 blocks) {
+  __shared__ W sums[8][32 * V];
+  const Columns<V> here(blocks);
+  const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
+  W factor[V], sum[V];
+#pragma unroll
+  for (int k = 0; k < V; k++) sum[k] = W(0);
+  if (here.column < m) {
+    here.factors(magnitude, norm, m, factor);
+    for (i64 i = here.first; i < n; i += blocks * 8) {
+      const i64 at = (here.run * n + i) * m + here.column;
+      W g[V], v[V];
+      load<V>(dy + at, g);
+      load<V>(x + at, v);
+#pragma unroll
+      for (int k = 0; k < V; k++) {
+        sum[k] += g[k] * v[k];
+        g[k] *= factor[k];
+      }
+      store<V>(dx + at, g);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < V; k++) sums[slice][lane * V + k] = sum[k];
+  __syncthreads();
+  if (slice != 0 || here.column >= m) return;
+#pragma unroll
+  for (int k = 0; k < V; k++) {
+    W total = 0;
+#pragma unroll
+    for (int from = 0; from < 8; from++) total += sums[from][lane * V + k];
+    parts[(here.run * blocks + here.block) * m + here.column + k] = total;
+  }
+}
+
+// The factor of low rank that a block of columns of `column_norms` holds.
+constexpr int MOST_COMPONENTS = 32768 / (32 * sizeof(W));
+
 extern "C" {
 
 __global__ void __launch_bounds__(256) dropout(const T* x, T* y, i64 lines, i64 positions, i64 features, FALLS_PARAMETERS) {
@@ -476,6 +560,63 @@ __global__ void __launch_bounds__(256) squares_total(const double* parts, W* tot
   for (i64 i = threadIdx.x; i < blocks; i += blockDim.x) sum += parts[run * blocks + i];
   sum = block_sum(sum);
   if (threadIdx.x == 0) total[run] = (W)sum;
+}
+
+// Norms of the columns of base + down·up: `base` [d, m] with any strides, `down` [runs, d, k], `up` [runs, k, m], `norm` [runs, m]. A block
+// has 32 columns of a run, blockIdx.y, and 32 slices of their rows.
+__global__ void __launch_bounds__(1024) column_norms(const T* base, i64 row_stride, i64 column_stride, const W* down, const W* up,
+                                                     W* norm, i64 d, i64 m, i64 k) {
+  __shared__ W tile[MOST_COMPONENTS * 32];
+  __shared__ W parts[32][33];
+  const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
+  const i64 j = (i64)blockIdx.x * 32 + lane, run = blockIdx.y;
+  const bool live = j < m;
+  for (i64 r = slice; r < k; r += 32) tile[r * 32 + lane] = live ? up[(run * k + r) * m + j] : W(0);
+  __syncthreads();
+  W sum = 0;
+  if (live) {
+    for (i64 i = slice; i < d; i += 32) {
+      const W* row = down + (run * d + i) * k;
+      W at = widen(base[i * row_stride + j * column_stride]);
+      for (i64 r = 0; r < k; r++) at += row[r] * tile[r * 32 + lane];
+      sum += at * at;
+    }
+  }
+  parts[slice][lane] = sum;
+  __syncthreads();
+  if (slice == 0 && live) {
+    W total = 0;
+    for (int from = 0; from < 32; from++) total += parts[from][lane];
+    norm[run * m + j] = root(total);
+  }
+}
+
+__global__ void __launch_bounds__(256) scale_columns(const T* x, const W* magnitude, const W* norm, const void* bias, int wide, T* y,
+                                                     i64 n, i64 m, i64 blocks) {
+  scale_columns_of<VECTOR>(x, magnitude, norm, bias, wide, y, n, m, blocks);
+}
+
+__global__ void __launch_bounds__(256) scale_columns_backward(const T* dy, const T* x, const W* magnitude, const W* norm, T* dx,
+                                                              W* parts, i64 n, i64 m, i64 blocks) {
+  scale_columns_backward_of<VECTOR>(dy, x, magnitude, norm, dx, parts, n, m, blocks);
+}
+
+// The gradient of the magnitude, [runs, m], from `parts` [runs, blocks, m].
+__global__ void __launch_bounds__(256) scale_columns_total(const W* parts, const W* norm, W* total, i64 m, i64 blocks) {
+  __shared__ W sums[8][32];
+  const int lane = threadIdx.x % 32, slice = threadIdx.x / 32;
+  const i64 j = (i64)blockIdx.x * 32 + lane, run = blockIdx.y;
+  W sum = 0;
+  if (j < m) {
+    for (i64 block = slice; block < blocks; block += 8) sum += parts[(run * blocks + block) * m + j];
+  }
+  sums[slice][lane] = sum;
+  __syncthreads();
+  if (slice != 0 || j >= m) return;
+  sum = 0;
+  for (int from = 0; from < 8; from++) sum += sums[from][lane];
+  const W divisor = norm[run * m + j];
+  total[run * m + j] = divisor == W(0) ? W(0) : sum / divisor;
 }
 
 }  // extern "C"

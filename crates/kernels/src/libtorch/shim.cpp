@@ -25,8 +25,10 @@
 #include <unordered_map>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/ops/_flash_attention_forward.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -91,6 +93,7 @@ char* kernels_matmul_precision(bool tf32, bool reduced);
 char* kernels_prepare(int32_t device, const char* source, const char* element, int32_t aligned);
 char* kernels_launch(int32_t device, const char* source, const char* element, int32_t aligned, const char* name, uint32_t grid_x,
                      uint32_t grid_y, uint32_t block, void** arguments);
+char* kernels_flash(const void* const operands[4], int64_t longest, double scale, void* given[4]);
 char* kernels_pool(uint64_t pool[2]);
 char* kernels_graph_begin(int32_t device, const uint64_t pool[2], void** graph);
 char* kernels_graph_end(void* graph);
@@ -131,6 +134,7 @@ char* kernels_prepare(int32_t, const char*, const char*, int32_t) { return absen
 char* kernels_launch(int32_t, const char*, const char*, int32_t, const char*, uint32_t, uint32_t, uint32_t, void**) {
   return absent();
 }
+char* kernels_flash(const void* const*, int64_t, double, void**) { return absent(); }
 char* kernels_pool(uint64_t*) { return absent(); }
 char* kernels_graph_begin(int32_t, const uint64_t*, void**) { return absent(); }
 char* kernels_graph_end(void*) { return absent(); }
@@ -487,6 +491,23 @@ char* kernels_launch(int32_t device, const char* source, const char* element, in
     void* stream = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device)).stream();
     driver().check(driver().launch(function, grid_x, grid_y, 1, block, 1, 1, 0, stream, arguments, nullptr),
                    std::string("launching kernel ") + name);
+  });
+}
+
+// Handles of tensors go in and come out as the Rust binding has them: pointers to at::Tensor.
+char* kernels_flash(const void* const operands[4], int64_t longest, double scale, void* given[4]) {
+  return guarded([&] {
+    const auto of = [&](int at) -> const at::Tensor& { return *static_cast<const at::Tensor*>(operands[at]); };
+    const at::Tensor& starts = of(3);
+    const auto found = at::_flash_attention_forward(of(0), of(1), of(2), starts, starts, longest, longest, /*dropout_p=*/0.0,
+                                                    /*is_causal=*/false, /*return_debug_mask=*/false, scale);
+    // All four or none.
+    auto y = std::make_unique<at::Tensor>(std::get<0>(found)), sums = std::make_unique<at::Tensor>(std::get<1>(found));
+    auto seed = std::make_unique<at::Tensor>(std::get<2>(found)), offset = std::make_unique<at::Tensor>(std::get<3>(found));
+    given[0] = y.release();
+    given[1] = sums.release();
+    given[2] = seed.release();
+    given[3] = offset.release();
   });
 }
 

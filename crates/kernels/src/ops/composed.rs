@@ -64,6 +64,53 @@ pub fn attention(
     weights.matmul(v).swap_dims(1, 2).reshape([rows, seq, d])
 }
 
+/// See [`ragged_attention`](super::ragged_attention): sequences are padded to the longest one. Their starts are read on the host.
+pub fn ragged_attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    starts: &Tensor<1, Int>,
+    heads: usize,
+    scale: f64,
+) -> Tensor<3> {
+    let ([lines, n, d], dtype, device) = (q.dims(), q.dtype(), q.device().without_autodiff());
+    let starts = super::read_ints(starts);
+    let filled: Vec<[i64; 2]> =
+        starts.windows(2).map(|ends| [ends[0], ends[1]]).filter(|[from, to]| from < to).collect();
+    let (rows, seq) = (filled.len(), filled.iter().map(|[from, to]| to - from).max().unwrap_or(0));
+    let ints = |values: Vec<i64>| {
+        let count = values.len();
+        Tensor::<1, Int>::from_data(TensorData::new(values, [count]), &device)
+    };
+    // A row of padding repeats its last token, which nobody sees.
+    let cells = || filled.iter().flat_map(|[from, to]| (0..seq).map(move |p| (from + p, *to)));
+    let spread = ints(cells().map(|(at, end)| at.min(end - 1)).collect());
+    let closed: Vec<f64> = cells().map(|(at, end)| if at < end { 0.0 } else { -1e9 }).collect();
+    let bias = TensorData::new(closed, [rows, 1, 1, seq as usize]).convert_dtype(dtype);
+    let bias = Tensor::from_data(bias, (&device, dtype));
+    let padded = |x: Tensor<3>| x.reshape([lines * n, d]).select(0, spread.clone()).reshape([rows, seq as usize, d]);
+    let y = attention(padded(q), padded(k), padded(v), bias, heads, scale, None);
+    let own = filled.iter().enumerate().flat_map(|(row, [from, to])| (0..to - from).map(move |p| row as i64 * seq + p));
+    y.reshape([rows * seq as usize, d]).select(0, ints(own.collect())).reshape([lines, n, d])
+}
+
+/// See [`column_norms`](super::column_norms); the dense sum is formed.
+pub fn column_norms(base: Tensor<2>, down: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
+    let base = base.cast(down.dtype()).unsqueeze::<3>();
+    (base + down.matmul(up)).square().sum_dim(1).sqrt()
+}
+
+/// See [`scale_columns`](super::scale_columns).
+pub fn scale_columns(x: Tensor<3>, magnitude: Tensor<3>, norm: Tensor<3>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    let (empty, dtype) = (norm.clone().equal_scalar(0.0), x.dtype());
+    let factor = (magnitude / norm.mask_fill(empty.clone(), 1.0)).mask_fill(empty, 1.0);
+    let y = x * factor.cast(dtype);
+    match bias {
+        Some(bias) => y + bias.cast(dtype).unsqueeze::<3>(),
+        None => y,
+    }
+}
+
 /// See [`adamw`](super::adamw).
 #[expect(clippy::needless_pass_by_value, reason = "the kernel's signature")]
 pub fn adamw(

@@ -227,7 +227,7 @@ impl Lesson for Given {
 
     fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
         let logits = network.classify(&handout.tokens, pass).remove(0);
-        vec![lesson::loss(logits, handout, 0)]
+        vec![lesson::loss(&logits, handout, 0)]
     }
 }
 

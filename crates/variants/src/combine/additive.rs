@@ -33,8 +33,8 @@ impl Combine for Additive {
         Vec::new()
     }
 
-    fn forward(&self, meeting: Meeting<'_>) -> Tensor<3> {
-        meeting.sum()
+    fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3> {
+        meeting.sum_and_bias()
     }
 
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {

@@ -9,19 +9,19 @@
 //! base's share of the change as well, `y = x·W0 + (m/n − 1) ∘ x̃·W0 + (m/n) ∘ x̃·ΔW`, and pays a second
 //! product with the base; without dropout the two agree. A bias is added afterwards and not scaled.
 //!
-//! No dense product is formed for the norm: with `ΔW = down·up`,
-//! `n² = ‖W0‖² + 2⟨W0ᵀ·down, upᵀ⟩ + diag(upᵀ·downᵀ·down·up)`, clamped at 0, in f32 or wider. Where `n` is 0 the column is 0
-//! and `m/n` is taken as 1; PEFT divides 0 by 0 there.
+//! The norm is taken in f32 or wider and without a dense product, see [`column_norms`](kernels::ops::column_norms). Where `n` is 0 the
+//! column is 0 and `m/n` is taken as 1; PEFT divides 0 by 0 there.
 //!
 //! Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, ICML 2024, arXiv:2402.09353.
 
 use burn::tensor::{DType, FloatDType, Tensor};
+use kernels::ops;
 use serde::{Deserialize, Serialize};
 
 use super::{Combine, CombineRecipe, Meeting};
 use crate::{
-    delta::{Delta, Factors},
-    host::{Place, plain},
+    delta::Factors,
+    host::{Place, cast, plain},
     role::{Owned, Role},
 };
 
@@ -60,11 +60,6 @@ fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if matches!(x.dtype(), DType::F32 | DType::F64) { x } else { x.cast(FloatDType::F32) }
 }
 
-/// `x` in the width of `like`.
-fn narrow(x: Tensor<3>, like: DType) -> Tensor<3> {
-    if x.dtype() == like { x } else { x.cast(like) }
-}
-
 fn column_square(base: &Tensor<2>) -> Tensor<3> {
     wide(base.clone()).square().sum_dim(0).unsqueeze::<3>() // [1, 1, d_out]
 }
@@ -72,11 +67,7 @@ fn column_square(base: &Tensor<2>) -> Tensor<3> {
 /// `n` of `W0 + down·up`, `[runs, 1, d_out]`, from values alone.
 fn norm(base: &Tensor<2>, base_square: &Tensor<3>, factors: &Factors) -> Tensor<3> {
     let (down, up) = (wide(plain(&factors.down)), wide(plain(&factors.up)));
-    let base = wide(base.clone());
-    let down_t = down.clone().transpose(); // [runs, k, d_in]
-    let cross = down_t.clone().matmul(base.unsqueeze::<3>()) * up.clone(); // [runs, k, d_out]
-    let square = down_t.matmul(down).matmul(up.clone()) * up; // [runs, k, d_out]
-    (base_square.clone() + (cross * 2.0 + square).sum_dim(1)).clamp_min(0.0).sqrt()
+    ops::column_norms(base.clone(), base_square.clone(), down, up)
 }
 
 impl WeightDecomposed {
@@ -105,15 +96,18 @@ impl Combine for WeightDecomposed {
         vec![Owned::new("magnitude", Role::Magnitude, &mut self.magnitude)]
     }
 
-    fn forward(&self, meeting: Meeting<'_>) -> Tensor<3> {
-        let ratio = self.ratio(meeting.base, &meeting.delta.factors(meeting.gate));
-        let ratio = narrow(ratio, meeting.base.dtype());
-        if meeting.dropped && self.dropout_form == DropoutForm::Peft {
-            let share = meeting.input.clone().matmul(meeting.base.clone().unsqueeze::<3>()); // [runs, n, d_out]
-            let change = meeting.change();
-            return meeting.product + (ratio.clone() - 1.0) * share + ratio * change;
+    fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3> {
+        if meeting.is_dropped() && self.dropout_form == DropoutForm::Peft {
+            let ratio = cast(&self.ratio(meeting.base(), meeting.factors()), meeting.base().dtype());
+            let share = meeting.dropped_input().matmul(meeting.base().clone().unsqueeze::<3>()); // [runs, n, d_out]
+            let y = meeting.base_product() + (ratio.clone() - 1.0) * share + ratio * meeting.change();
+            return match meeting.bias() {
+                Some(bias) => y + bias.unsqueeze::<3>(),
+                None => y,
+            };
         }
-        ratio * meeting.sum()
+        let n = norm(meeting.base(), &self.base_square, meeting.factors());
+        ops::scale_columns(meeting.sum(), self.magnitude.clone(), n, meeting.bias())
     }
 
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {

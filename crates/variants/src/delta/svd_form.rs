@@ -5,8 +5,7 @@
 //! zero; both factors are drawn. A component is pruned by zeroing its `λ`; its factors keep training, so it
 //! may come back.
 //!
-//! The regulariser is the mean over all factors of `‖PᵀP − I‖_F`, as the authors' code has it; the paper's
-//! Eq. 4 squares the norms.
+//! What keeps the factors near orthonormal is in [`orthogonality`](crate::orthogonality).
 //!
 //! Zhang et al., *Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning*, ICLR 2023,
 //! arXiv:2303.10512, Eqs. 3 and 4.
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
+    orthogonality::Factor,
     preset::Preset,
     role::{Owned, Role},
 };
@@ -67,17 +67,7 @@ impl Delta for SvdForm {
         Chain { down: self.q.clone(), middle: self.lambda.clone() * gate.clone(), up: self.p.clone() }
     }
 
-    fn orthogonality(&self) -> Option<Tensor<2>> {
-        let of = |gram: Tensor<3>| {
-            let [runs, rank, _] = gram.dims();
-            let identity =
-                Tensor::<2>::eye(rank, &gram.device().without_autodiff()).cast(gram.dtype()).unsqueeze::<3>();
-            let square = (gram - identity).square().reshape([runs, rank * rank]).sum_dim(1); // [runs, 1]
-            // The square root has no derivative at 0; below this floor the gradient is 0.
-            square.clamp_min(1e-30).sqrt()
-        };
-        let q = self.q.clone().transpose().matmul(self.q.clone()); // [runs, rank, rank]
-        let p = self.p.clone().matmul(self.p.clone().transpose()); // [runs, rank, rank]
-        Some(Tensor::cat(vec![of(q), of(p)], 1))
+    fn orthonormal(&self) -> Vec<Factor> {
+        vec![Factor { value: self.q.clone(), axis: 2 }, Factor { value: self.p.clone(), axis: 1 }]
     }
 }

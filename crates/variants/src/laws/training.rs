@@ -7,6 +7,7 @@ use crate::{
     adapted::AdaptedLinear,
     combine::CombineSpec,
     host::{plain, values},
+    orthogonality::departure,
     pass::Active,
     spec::VariantSpec,
     stream::{self, Stream},
@@ -139,10 +140,12 @@ fn rescale(case: &Case, y: Tensor<3>, ratio: Vec<f64>) -> Tensor<3> {
 pub fn penalties_have_their_gradients(case: &Case) {
     let spec = case.spec();
     let mut tracked = case.random();
-    if case.dtype != DType::F64 || tracked.orthogonality(0).is_none() {
+    if case.dtype != DType::F64 || tracked.orthonormal(0).is_empty() {
         return;
     }
-    let penalty = |map: &AdaptedLinear| map.orthogonality(0).unwrap_or_else(|| unreachable!("asked for above")).sum();
+    let penalty = |map: &AdaptedLinear| {
+        departure(map.orthonormal(0)).unwrap_or_else(|| unreachable!("there are factors, as asked above")).sum()
+    };
     track(&mut tracked, &spec);
     let gradients = penalty(&tracked).backward();
     // A tensor that the penalty does not reach has gradient zero, and a difference of zero.

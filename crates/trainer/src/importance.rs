@@ -1,0 +1,92 @@
+//! Importance averages of a stack, where its rank policy keeps them: side by side like the optimizer's tensors, so that an observation is
+//! a handful of kernels however many tensors there are.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Bool, Tensor};
+use variants::{host::values, rank::Smoothing, sensitivity::Sensitivity};
+
+use crate::optimizer::{Part, StackOptimizer};
+
+/// The averages of everything in a stack that has components.
+#[derive(Clone, Debug, Default)]
+pub struct Importance {
+    /// `[runs, m]`, the optimizer's first `m` columns; none before the first observation.
+    laid: Option<Sensitivity<2>>,
+    /// Averages of a checkpoint that are not laid out yet, by tensor.
+    waiting: BTreeMap<String, Sensitivity<3>>,
+}
+
+/// The tensors that have components, in the order of the averages.
+fn ranked(optimizer: &StackOptimizer) -> impl Iterator<Item = &Part> {
+    optimizer.parts().iter().filter(|part| part.rank_axis.is_some())
+}
+
+impl Importance {
+    /// Takes in a step: `gradient` `[runs, n]` is the clipped gradient that made the values which the optimizer now has. Runs outside
+    /// `observing` `[runs, 1]` keep their averages.
+    pub fn observe(
+        &mut self,
+        optimizer: &StackOptimizer,
+        gradient: Tensor<2>,
+        beta: Smoothing,
+        observing: &Tensor<2, Bool>,
+    ) {
+        let value = optimizer.ranked();
+        let [runs, m] = value.dims();
+        let laid = self.laid.get_or_insert_with(|| {
+            let side_by_side = |of: fn(Sensitivity<3>) -> Tensor<3>| {
+                let flat = |part: &Part| {
+                    let zeros = || value.zeros_like().slice([0..runs, 0..part.len()]);
+                    let held = self.waiting.get(&part.name).cloned();
+                    held.map_or_else(zeros, |held| of(held).reshape([runs, part.len()]))
+                };
+                Tensor::cat(ranked(optimizer).map(flat).collect(), 1)
+            };
+            Sensitivity { mean: side_by_side(|one| one.mean), uncertainty: side_by_side(|one| one.uncertainty) }
+        });
+        self.waiting.clear();
+        laid.observe(value, gradient.slice([0..runs, 0..m]), beta, Some(observing));
+    }
+
+    /// The averages by tensor, `[runs, rows, cols]` each.
+    pub fn averages(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Sensitivity<3>> {
+        let Some(laid) = &self.laid else { return self.waiting.clone() };
+        let of = |part: &Part| {
+            let [mean, uncertainty] = [&laid.mean, &laid.uncertainty].map(|flat| part.of(flat));
+            (part.name.clone(), Sensitivity { mean, uncertainty })
+        };
+        ranked(optimizer).map(of).collect()
+    }
+
+    /// Averages of a checkpoint.
+    pub fn restore(&mut self, name: String, averages: Sensitivity<3>) {
+        self.waiting.insert(name, averages);
+    }
+
+    /// Importance of every component, by map, then run: over the tensors of the map, the sum of the component's mean score. Read in one
+    /// transfer.
+    pub fn scores(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Vec<f64>>> {
+        let mut sums: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
+        let Some(laid) = &self.laid else { return sums };
+        let [runs, m] = laid.mean.dims();
+        let all = values(&laid.scores());
+        for part in ranked(optimizer) {
+            let map = part.name.rsplit_once('.').map_or("", |(map, _)| map);
+            let ([rows, cols], along_rows) = (part.shape, part.rank_axis == Some(1));
+            let (rank, others) = if along_rows { (rows, cols) } else { (cols, rows) };
+            let sums = sums.entry(map.to_owned()).or_insert_with(|| vec![vec![0.0; rank]; runs]);
+            for (run, sums) in sums.iter_mut().enumerate() {
+                let values = &all[run * m + part.start..][..part.len()];
+                let mut own = vec![0.0; rank];
+                for (at, value) in values.iter().enumerate() {
+                    own[if along_rows { at / cols } else { at % cols }] += value;
+                }
+                for (sum, own) in sums.iter_mut().zip(own) {
+                    *sum += own / others as f64;
+                }
+            }
+        }
+        sums
+    }
+}
