@@ -14,7 +14,8 @@
 | steady | 10,000 steps at MiniLM's shape: time of the first and the last hundred, memory before and after |
 | cpu | the miniature's shape and MiniLM's on the CPU, f32 |
 
-Matched in every ratio: shapes, padding mask (rows between half and all of the width), dropout, adapters and head in f32 under the base's
+Matched in every ratio: shapes, padding mask (rows between half and all of the width; where nothing is dropped, this program leaves the
+padding out of everything, which PEFT computes), dropout, adapters and head in f32 under the base's
 width, AdamW, clipping at norm 1, rank and targets. Medians; a step of this program in a group of eight that ends with the host's read.
 Prints a line per measurement as it comes, and the ratios at the end.
 """
@@ -97,8 +98,8 @@ def cohort(bench, out):
             theirs = bench.peft(f"PEFT, {shape}, dropout {dropout}", shape, seq, bench.args.modes, dropout=dropout)
             for mode, line in theirs.items():
                 out.append(f"cohort of {runs}, {shape}, dropout {dropout}: {ratio(mine, line, per=runs)} of PEFT {mode} per run and step")
-            tokens = runs * 32 * seq
-            # Forward and the gradient of the inputs: two passes through the maps, 12 d^2 numbers a layer; attention 4 seq d forward, twice back.
+            tokens = mine.get("tokens", runs * 32 * seq)
+            # What is computed, which without padding is less than rows times width. Forward and the gradient of the inputs: two passes through the maps, 12 d^2 numbers a layer; attention 4 seq d forward, twice back.
             operations = layers * tokens * (4 * 12 * d * d + 12 * seq * d)
             if mine.get("median_ms"):
                 share = operations / (mine["median_ms"] * 1e-3) / rate
@@ -129,12 +130,13 @@ def memory(bench, out):
         theirs = bench.peft(f"PEFT {name}, every linear map", "roberta-base", 128, variant=name, targets="all-linear", steps=6).get("eager")
         out.append(f"memory: {name} on every linear map: {ratio(kept[name], theirs, 'peak_bytes')} of PEFT's peak")
     # Kept for the gradient of A alone, by layer: the input of query, key and value, and of intermediate, [tokens, d] each; the input of
-    # output, [tokens, 4 d]. The input of attention.output is kept by attention either way. bf16.
-    tokens, d, layers = 32 * 128, 768, 12
-    calculated = layers * (1 + 1 + 4) * tokens * d * 2
-    # A's gradients, f32, alone and side by side, and its two moments.
+    # output, [tokens, 4 d]. The input of attention.output is kept by attention either way. bf16. The peak comes in the backward pass of the
+    # last layer's GELU, when the widest of its inputs has done its work and is gone.
+    tokens, d, layers = kept["lora"].get("tokens", 0), 768, 12
+    calculated = (layers * (1 + 1 + 4) - 4) * tokens * d * 2
+    # A's two moments, f32; its gradients come after the peak.
     a = layers * 8 * (5 * d + 4 * d)
-    calculated += 4 * 4 * a
+    calculated += 2 * 4 * a
     if all(kept[name].get("peak_bytes") for name in kept):
         measured = kept["lora"]["peak_bytes"] - kept["lora_fa"]["peak_bytes"]
         out.append(f"memory: LoRA-FA saves {measured / 2**20:.1f} MiB, calculated {calculated / 2**20:.1f} MiB, ratio {measured / calculated:.3f}")

@@ -136,11 +136,13 @@ pub fn prepare(device: usize, also: Option<burn::tensor::DType>) -> Result<(), E
         DType::F64 => Some(Kind::Double),
         _ => None,
     });
-    for kind in [Some(Kind::Float), also].into_iter().flatten() {
-        ffi::prepare(device, kind, true)?;
-        ffi::prepare(device, kind, false)?;
-    }
-    Ok(())
+    let each = [Some(Kind::Float), also].into_iter().flatten().flat_map(|kind| [(kind, true), (kind, false)]);
+    std::thread::scope(|scope| {
+        let started: Vec<_> =
+            each.map(|(kind, aligned)| scope.spawn(move || ffi::prepare(device, kind, aligned))).collect();
+        let joined = started.into_iter().map(|thread| thread.join());
+        joined.map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 /// Whether LibTorch's flash attention runs on a CUDA device: from Ampere on.

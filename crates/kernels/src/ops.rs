@@ -301,6 +301,16 @@ pub(crate) fn cuda_index(device: &Device) -> Option<usize> {
     }
 }
 
+/// Begins what a card's first operations would wait for, its context and the kernels compiled for it, on threads beside this one. What fails
+/// there is said by the first operation.
+pub fn warm_up(device: &Device) {
+    let Some(index) = cuda_index(device) else { return };
+    #[cfg(feature = "tch")]
+    std::thread::spawn(move || drop(crate::libtorch::prepare(index, Some(DType::BF16))));
+    #[cfg(not(feature = "tch"))]
+    unreachable!("no backend of this build has device {index}")
+}
+
 /// Whether tensors on `device` are written in place by [`assign`] and [`adamw`], so that steps can be enqueued ahead of the host.
 pub fn writes_in_place(device: &Device) -> bool {
     match device.clone().without_autodiff().as_dispatch() {

@@ -569,3 +569,83 @@ fn what_is_not_a_number_stays_in_its_row() {
         assert!(y[5 - 5 % within + within..].iter().all(|value| value.is_finite()), "{what} spreads it");
     }
 }
+
+/// `x` with the columns of every third place at 0.
+fn hollow(x: Tensor<3>) -> Tensor<3> {
+    let [_, _, m] = x.dims();
+    let kept: Vec<f64> = (0..m).map(|column| if column % 3 == 1 { 0.0 } else { 1.0 }).collect();
+    let kept = TensorData::new(kept, [1, 1, m]).convert_dtype(x.dtype());
+    x.clone() * Tensor::from_data(kept, (&device(), x.dtype()))
+}
+
+#[test]
+fn column_norms_are_those_of_the_dense_sum() {
+    for dtype in WIDTHS {
+        for (runs, d, k, m) in [(1, 24, 3, 10), (3, 7, 9, 5), (2, 130, 8, 64)] {
+            let base = hollow(random(1, [1, d, m], dtype)).inner();
+            let (down, up) = (random(2, [runs, d, k], dtype).inner(), hollow(random(3, [runs, k, m], dtype)).inner());
+            let squares = base.clone().square().sum_dim(1);
+            let base = base.reshape([d, m]);
+            let found = ops::column_norms(base.clone(), squares, down.clone(), up.clone());
+            let expected = composed::column_norms(base, down, up);
+            near(&format!("{runs} runs of {d}x{k}x{m}"), &found, &expected, tolerance(dtype));
+            assert_eq!(read(&found)[1], 0.0, "an empty column has norm 0, exactly");
+        }
+    }
+}
+
+#[test]
+fn scaled_columns_agree_with_their_composed_form() {
+    for (runs, n, m) in [(1, 5, 7), (3, 4, 8), (2, 70, 33)] {
+        for dtype in WIDTHS {
+            let norm = hollow(random(3, [runs, 1, m], dtype).abs() + 0.1).inner();
+            let inputs = [random(1, [runs, n, m], dtype), random(2, [runs, 1, m], dtype)];
+            for bias in [None, Some(random::<1>(4, [m], dtype).inner())] {
+                for tracked in [[true; 2], [true, false], [false, true], [false; 2]] {
+                    agree(
+                        &format!("columns of {runs}x{n}x{m}"),
+                        &inputs,
+                        tracked,
+                        &|[x, magnitude]| ops::scale_columns(x, magnitude, norm.clone(), bias.clone()),
+                        &|[x, magnitude]| composed::scale_columns(x, magnitude, norm.clone(), bias.clone()),
+                    );
+                }
+                if dtype == DType::F64 {
+                    differences("columns", &inputs, &|[x, magnitude]| {
+                        ops::scale_columns(x, magnitude, norm.clone(), bias.clone())
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_side_by_side_see_themselves_alone() {
+    let starts = [0, 3, 3, 8, 9, 14, 16];
+    let places = TensorData::new(starts.to_vec(), [starts.len()]);
+    let places = Tensor::<1, Int>::from_data(places, (&Device::flex(), DType::I64));
+    let (heads, d_head) = (2, 5);
+    for dtype in WIDTHS {
+        let inputs: [Tensor<3>; 3] = std::array::from_fn(|i| random(i as u64, [2, 8, heads * d_head], dtype) * 2.0);
+        let one_by_one = |inputs: [Tensor<3>; 3]| {
+            let [q, k, v] = inputs.map(|x| x.reshape([1, 16, heads * d_head]));
+            let of = |ends: &[i64]| {
+                let part = |x: &Tensor<3>| x.clone().slice([0..1, ends[0] as usize..ends[1] as usize]);
+                let nothing = Tensor::<4>::zeros([1, 1, 1, (ends[1] - ends[0]) as usize], (&Device::flex(), dtype));
+                composed::attention(part(&q), part(&k), part(&v), nothing, heads, 0.4, None)
+            };
+            let parts = starts.windows(2).filter(|ends| ends[0] < ends[1]).map(of).collect();
+            Tensor::cat(parts, 1).reshape([2, 8, heads * d_head])
+        };
+        for tracked in [[true; 3], [false, true, false], [false; 3]] {
+            agree(
+                "sequences",
+                &inputs,
+                tracked,
+                &|[q, k, v]| ops::ragged_attention(q, k, v, places.clone(), 5, heads, 0.4),
+                &one_by_one,
+            );
+        }
+    }
+}

@@ -193,3 +193,25 @@ impl Tokens {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_lie_side_by_side_and_lines_are_filled_up() {
+        // Two runs of two rows: 3 and 1 tokens, 2 and 4.
+        let ids = [1, 2, 3, 0, 0, /**/ 4, 0, 0, 0, 0, /**/ 5, 6, 0, 0, 0, /**/ 7, 8, 9, 10, 0];
+        let scheme = Scheme { first: 2, padding: Some(1), causal: false };
+        let beside = Layout::new(&ids, &[], &[3, 1, 2, 4], scheme).side_by_side(2);
+        assert_eq!((beside.rows, beside.seq), (2, 6), "the longest line has six tokens");
+        assert_eq!(beside.ids, [1, 2, 3, 4, 1, 1, /**/ 5, 6, 7, 8, 9, 10]);
+        assert_eq!(beside.positions, [2, 3, 4, 2, 2, 2, /**/ 2, 3, 2, 3, 4, 5]);
+        assert_eq!(beside.last, [2, 3, 7, 11]);
+        let Sequences { starts, first } = beside.sequences.unwrap_or_default();
+        assert_eq!(first, [0, 3, 6, 8]);
+        // Rows, then what fills up, in two pieces of at most five tokens, however little there is to fill.
+        assert_eq!(starts, [0, 3, 4, 6, 6, 8, 12, 12, 12]);
+        assert!(beside.closed.is_empty() && beside.types.is_empty());
+    }
+}

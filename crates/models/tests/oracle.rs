@@ -13,7 +13,7 @@ use models::{
     config::{Config, Purpose},
     head::{Classifier, Head},
     network::{Named, Network},
-    tokens::Tokens,
+    tokens::{Layout, Tokens},
     weights::Weights,
 };
 use safetensors::{Dtype, SafeTensors};
@@ -98,6 +98,15 @@ impl Oracle {
 
     /// The batch, widened by `more` columns of padding.
     fn tokens(&self, more: usize) -> Tokens {
+        Tokens::new(self.layout(more), self.backbone.place())
+    }
+
+    /// Every row as one line's part, without padding.
+    fn side_by_side(&self) -> Tokens {
+        Tokens::new(self.layout(3).side_by_side(1), self.backbone.place())
+    }
+
+    fn layout(&self, more: usize) -> Layout {
         let seq = self.seq();
         let widen = |values: &[f64]| -> Vec<u32> {
             values
@@ -106,7 +115,7 @@ impl Oracle {
                 .collect()
         };
         let types = self.expected.get("type_ids").map(|(_, types)| widen(types)).unwrap_or_default();
-        self.backbone.tokens(&widen(self.get("input_ids")), &types, &self.lengths())
+        Layout::new(&widen(self.get("input_ids")), &types, &self.lengths(), self.backbone.scheme())
     }
 
     /// Compares `[rows, seq + more, width]` at real positions.
@@ -185,11 +194,14 @@ impl Oracle {
 
     /// Logits, the loss of transformers and the flat logits' shape: of the row's class, or of the next real token.
     fn loss(&self, network: &Network) -> (Tensor<3>, Tensor<1>) {
-        let tokens = self.tokens(0);
+        self.loss_of(network, &self.tokens(0))
+    }
+
+    fn loss_of(&self, network: &Network, tokens: &Tokens) -> (Tensor<3>, Tensor<1>) {
         let pass = Pass::plain(1);
         let place = network.backbone.place();
         if !self.config.is_causal() {
-            let logits = network.classify(&tokens, &pass).remove(0); // [1, rows, 3]
+            let logits = network.classify(tokens, &pass).remove(0); // [1, rows, 3]
             let chosen: Vec<f64> = self
                 .get("labels")
                 .iter()
@@ -200,7 +212,7 @@ impl Oracle {
         }
         let seq = self.seq();
         let all: Vec<u32> = (0..(4 * seq) as u32).collect();
-        let hidden = network.backbone.forward(&tokens, &pass);
+        let hidden = network.backbone.forward(tokens, &pass);
         let logits =
             network.continue_at(&hidden, &[models::head::index(&all, network.backbone.place())], &pass).remove(0); // [1, rows·seq, V]
         let [_, _, vocabulary] = logits.dims();
@@ -275,44 +287,54 @@ fn logits_and_losses_are_those_of_transformers() {
     }
 }
 
+/// Holds logits, loss and gradients under PEFT's adapter against PEFT's, for a batch of the fixture's rows.
+fn as_in_peft(oracle: &Oracle, tokens: &Tokens) {
+    let adapter = numbers(oracle.arch, "adapter/adapter_model.safetensors");
+    let mut network = oracle.network(Some(&adapter));
+    oracle.load(&mut network, &adapter);
+    network.track();
+    let (logits, loss) = oracle.loss_of(&network, tokens);
+    oracle.logits("lora.logits", &logits.without_autodiff());
+    let value = values(&loss.clone().without_autodiff())[0];
+    close("lora.loss", &[(value, oracle.get("lora.loss")[0])], VALUES);
+    let mut gradients = loss.backward();
+    let mut compared = 0;
+    for Named { name, owned, .. } in network.owned(0) {
+        let found = values(&owned.tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("{name}: no gradient")));
+        let peft = |name: &str| {
+            let (map, end) = name.rsplit_once('.').unwrap();
+            match end {
+                "a" => format!("{map}.lora_A.weight"),
+                "b" => format!("{map}.lora_B.weight"),
+                _ => name.to_owned(),
+            }
+        };
+        let key = oracle
+            .expected
+            .keys()
+            .find(|key| key.strip_prefix("grad.").is_some_and(|key| oracle.plain(key) == peft(&name)));
+        let (shape, wanted) = &oracle.expected[key.unwrap_or_else(|| panic!("{}: no gradient of {name}", oracle.arch))];
+        let wanted = if shape.len() == 2 { transposed(wanted, shape[0], shape[1]) } else { wanted.clone() };
+        let scale = wanted.iter().map(|v| v.abs()).fold(0.0, f64::max);
+        let worst = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst <= GRADIENTS * scale, "{} {name}: off by {worst:e} of {scale:e}", oracle.arch);
+        compared += 1;
+    }
+    let all = oracle.expected.keys().filter(|key| key.starts_with("grad.")).count();
+    assert_eq!(compared, all, "{}: every gradient was compared", oracle.arch);
+}
+
 #[test]
 fn an_adapter_of_peft_computes_what_it_computes_there() {
     for oracle in WITH_HEAD.map(Oracle::new) {
-        let adapter = numbers(oracle.arch, "adapter/adapter_model.safetensors");
-        let mut network = oracle.network(Some(&adapter));
-        oracle.load(&mut network, &adapter);
-        network.track();
-        let (logits, loss) = oracle.loss(&network);
-        oracle.logits("lora.logits", &logits.without_autodiff());
-        let value = values(&loss.clone().without_autodiff())[0];
-        close("lora.loss", &[(value, oracle.get("lora.loss")[0])], VALUES);
-        let mut gradients = loss.backward();
-        let mut compared = 0;
-        for Named { name, owned, .. } in network.owned(0) {
-            let found =
-                values(&owned.tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("{name}: no gradient")));
-            let peft = |name: &str| {
-                let (map, end) = name.rsplit_once('.').unwrap();
-                match end {
-                    "a" => format!("{map}.lora_A.weight"),
-                    "b" => format!("{map}.lora_B.weight"),
-                    _ => name.to_owned(),
-                }
-            };
-            let key = oracle
-                .expected
-                .keys()
-                .find(|key| key.strip_prefix("grad.").is_some_and(|key| oracle.plain(key) == peft(&name)));
-            let (shape, wanted) =
-                &oracle.expected[key.unwrap_or_else(|| panic!("{}: no gradient of {name}", oracle.arch))];
-            let wanted = if shape.len() == 2 { transposed(wanted, shape[0], shape[1]) } else { wanted.clone() };
-            let scale = wanted.iter().map(|v| v.abs()).fold(0.0, f64::max);
-            let worst = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            assert!(worst <= GRADIENTS * scale, "{} {name}: off by {worst:e} of {scale:e}", oracle.arch);
-            compared += 1;
-        }
-        let all = oracle.expected.keys().filter(|key| key.starts_with("grad.")).count();
-        assert_eq!(compared, all, "{}: every gradient was compared", oracle.arch);
+        as_in_peft(&oracle, &oracle.tokens(0));
+    }
+}
+
+#[test]
+fn rows_side_by_side_compute_what_padded_ones_do() {
+    for oracle in ["bert", "roberta"].map(Oracle::new) {
+        as_in_peft(&oracle, &oracle.side_by_side());
     }
 }
 

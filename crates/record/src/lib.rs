@@ -38,7 +38,8 @@ pub use evaluation::Evaluation;
 pub use hash::{canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal};
 pub use run::{
-    Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Start, Status,
+    Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, MemoryUse, PrimaryMetric, RunRecord, Start,
+    Status,
 };
 pub use steps::{StepEntry, StepLog};
 pub use store::Store;

@@ -126,6 +126,25 @@ pub struct Cohort {
     /// Where the make-up had to change; empty means that a repetition gives equal bits.
     #[serde(default)]
     pub changes: Vec<CohortChange>,
+    /// What it took of its device's memory, where the device tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryUse>,
+}
+
+/// Bytes in tensors on a device while a cohort trained, by the allocator's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryUse {
+    /// Before the first step: the frozen base, and adapters and heads at their start.
+    pub weights: u64,
+    /// What the first step added and left: both moments, importance averages where there are any, step by step numbers.
+    pub optimizer: u64,
+    /// The gradients of everything that trains, side by side; counted, not read.
+    pub gradients: u64,
+    /// The rest of the first step's peak: what the backward pass needs, and what was being computed.
+    pub activations: u64,
+    /// The largest amount at any time, recordings of steps and evaluations in between included.
+    pub peak: u64,
 }
 
 /// A change of a cohort's make-up while it was under way.
@@ -195,7 +214,7 @@ pub struct Measured {
     /// Wall time spent in evaluation.
     #[serde(with = "number::single")]
     pub eval_seconds: f64,
-    /// Largest amount of device memory in use, where the device tells.
+    /// Largest amount of device memory in tensors while its cohort trained, all runs together, where the device tells.
     pub peak_memory_bytes: Option<u64>,
     /// Largest difference between a logit of the merged and of the unmerged model, where the variant can be merged.
     #[serde(with = "number::optional")]
@@ -230,7 +249,7 @@ pub(crate) mod tests {
             data_hash: "d".into(),
             device: "cpu".into(),
             precision: "f32".into(),
-            cohort: Cohort { id: "0".into(), members: vec!["cola-lora-r8-s1".into()], changes: vec![] },
+            cohort: Cohort { id: "0".into(), members: vec!["cola-lora-r8-s1".into()], changes: vec![], memory: None },
             primary_metric: PrimaryMetric { name: "matthews".into(), goal: Goal::Maximise },
             best: Some(Best { step: 2, metric: "matthews".into(), value: 0.5 }),
             measured: Measured { trainable_params: 10, merge_error: Some(1e-6), ..Measured::default() },

@@ -4,7 +4,8 @@
 //! cargo run --release --example step_time -- --shape roberta-base --batch 32 --seq 128 --runs 1 --device tch:cuda:0 --base bf16
 //! ```
 //! Prints one line of JSON. Shapes: `mini` (4 x 128), `minilm` (6 x 384), `roberta-base` (12 x 768), all with RoBERTa's head of two maps.
-//! `--variants lora,dora` puts `--runs` runs of each into one cohort. Rows are padded to `--seq`, their lengths between half of it and all.
+//! `--variants lora,dora` puts `--runs` runs of each into one cohort. Rows are between half of `--seq` and all of it long, and padded to it
+//! where they are not computed side by side.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark prints its figures")]
 
 use std::{collections::BTreeMap, time::Instant};
@@ -254,13 +255,15 @@ fn main() {
     let mut hosts: Vec<f64> = each.iter().map(|(_, host)| *host).collect();
     hosts.sort_by(f64::total_cmp);
     let memory = kernels::memory::usage(&named.device);
+    // What the first step computed on, padding and what fills lines up included.
+    let layout = lesson.sheet(&cohort.network, 0).layout;
     let finite = losses.iter().all(|loss| loss.is_finite());
     println!(
         "{}",
         serde_json::json!({
             "system": "lora_lab", "shape": shape, "device": named.name, "base": text("base", "f32"), "batch": rows, "seq": seq,
             "runs": runs, "variants": text("variants", "lora"), "rank": rank, "targets": text("targets", "query,value"),
-            "dropout": dropout, "median_ms": times[times.len() / 2], "min_ms": times[0], "host_ms": hosts[hosts.len() / 2],
+            "dropout": dropout, "tokens": layout.rows * layout.seq, "median_ms": times[times.len() / 2], "min_ms": times[0], "host_ms": hosts[hosts.len() / 2],
             "first_ms": each[0].0, "last_ms": each[each.len() - 1].0,
             "peak_bytes": peak, "now_bytes": memory.map(|memory| memory.now),
             "reserved_bytes": memory.map(|memory| memory.reserved), "finite": finite, "loss": losses[losses.len() - 1],

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use burn::tensor::{Gradients, Tensor};
 use kernels::{graph::Graph, memory, ops};
 use models::network::{Named, Network};
-use record::StepEntry;
+use record::{MemoryUse, StepEntry};
 use variants::{
     host::{Place, cast, plain, values},
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
@@ -77,6 +77,8 @@ pub struct Cohort {
     recorded: HashMap<StepPlan, Recording>,
     /// Why a step could not be recorded, if one could not.
     pub refused: Option<String>,
+    /// What it took of its device's memory, once that is known.
+    pub memory: Option<MemoryUse>,
 }
 
 /// A step as a device replays it.
@@ -247,7 +249,15 @@ impl Cohort {
             pending: Vec::new(),
             recorded: HashMap::new(),
             refused: None,
+            memory: None,
         }
+    }
+
+    /// Bytes of the gradients of everything that trains, side by side.
+    pub fn gradient_bytes(&self) -> u64 {
+        let of_stack =
+            |stack: &Stack| stack.optimizer.parts().iter().map(Part::len).sum::<usize>() * stack.members.len();
+        (self.stacks.iter().map(of_stack).sum::<usize>() * self.place().dtype.size()) as u64
     }
 
     fn place(&self) -> &Place {

@@ -223,7 +223,12 @@ pub fn finish(
         let asked = requests.iter().map(|request| request.run);
         let mut together: BTreeMap<usize, Answer> = asked.zip(together.into_iter().flatten()).collect();
         for (run, ((slot, log), end)) in slots.iter().zip(logs).zip(ends).enumerate() {
-            let cohort_record = CohortRecord { id: id.to_owned(), members: members.clone(), changes: Vec::new() };
+            let cohort_record = CohortRecord {
+                id: id.to_owned(),
+                members: members.clone(),
+                changes: Vec::new(),
+                memory: cohort.memory,
+            };
             let answer = together.remove(&run);
             let (at, progress) = ((stack, run), &progress[stack][run]);
             let record = close(cohort, slot, at, &end, answer, progress, log, started, cohort_record, setting, sink)?;
@@ -308,6 +313,7 @@ fn close(
     let steps_done = log.steps.len().max(1) as f64;
     measured.seconds_per_step = progress.train_seconds / steps_done;
     measured.tokens_per_second = progress.tokens as f64 / progress.train_seconds.max(f64::MIN_POSITIVE);
+    measured.peak_memory_bytes = cohort_record.memory.map(|memory| memory.peak);
     measured.final_ranks = cohort.stacks[at.0].final_ranks(at.1);
     if failure.is_none() {
         let answer = if let Some(answer) = answer {

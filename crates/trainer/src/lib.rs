@@ -13,6 +13,8 @@
 //! | [`lesson`] | batches and losses |
 //! | [`text`] | losses, perplexity and generation of causal models |
 //! | [`optimizer`] | AdamW over stacked tensors |
+//! | [`importance`] | importance averages over stacked tensors |
+//! | [`footprint`] | what a cohort takes of a device's memory |
 //! | [`readout`], [`mod@evaluate`] | predictions and what they are worth |
 //! | [`company`] | the same of several runs in one pass |
 //! | [`state`], [`adapter`] | checkpoints and adapters on disk |
@@ -41,6 +43,7 @@ pub mod experiment;
 pub mod export;
 pub mod finish;
 pub mod folder;
+pub mod footprint;
 pub mod hyper;
 pub mod importance;
 pub mod ledger;

@@ -13,6 +13,7 @@ use data::{
     task::{Dataset, Example, Loaded, TaskInfo},
     tokenize::Tokenizer,
 };
+use kernels::ops;
 use models::{
     backbone::Backbone,
     config::{Config, Purpose},
@@ -91,6 +92,7 @@ impl Library {
 
     /// An empty library for training: bases are in their plans' precision.
     pub fn training(place: Place) -> Self {
+        ops::warm_up(&place.device);
         Self { trains: true, ..Self::new(place) }
     }
 

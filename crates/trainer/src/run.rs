@@ -20,6 +20,7 @@ use crate::{
     cohort::{Cohort, Member, Stack},
     error::TrainError,
     finish::{finish, is_due, select, snapshots},
+    footprint::Footprint,
     lesson::{Examples, Feed},
     library::Prepared,
     optimizer::Adam,
@@ -68,7 +69,8 @@ pub struct Log {
 }
 
 impl Plan {
-    /// Cells of one cohort: those that may share a stack do, in their order. Its name follows from its make-up.
+    /// Cells of one cohort: those that may share a stack do, in their order; stacks that are computed alike are neighbours. Its name follows
+    /// from its make-up.
     pub fn new(cells: &[Cell], setting: &Setting<'_>) -> Result<Self, TrainError> {
         let mut stacks: Vec<(StackPlan, Vec<Slot>)> = Vec::new();
         for cell in cells {
@@ -85,6 +87,8 @@ impl Plan {
                 None => stacks.push((one, vec![slot])),
             }
         }
+        // Updates of one width side by side are computed as one batch.
+        stacks.sort_by_key(|(plan, _)| plan.variant.spec().kinship());
         let mut plan = Self { id: String::new(), stacks };
         plan.id = cohort_id(&plan.cells(), setting)?;
         Ok(plan)
@@ -184,6 +188,7 @@ pub fn train(
         forget_snapshots(&plan.cells(), setting)?;
     }
     let mut logs = open_logs(&slots, folder, resumes.then_some(cohort.step))?;
+    let mut footprint = Footprint::begin(&setting.library.place().device);
     let (steps, every) = (plan.steps(), plan.cells()[0].plan.train.checkpoint_every);
     let cells: Vec<CellId> = plan.cells().iter().map(|cell| cell.id.clone()).collect();
     sink.event(&Event::Started { cells: &cells, step: cohort.step, steps });
@@ -197,6 +202,10 @@ pub fn train(
             return Err(TrainError::Interrupted);
         }
         cohort.enqueue(&lesson);
+        if let Some(footprint) = footprint.as_mut().filter(|footprint| footprint.is_new()) {
+            book(&mut cohort, &mut clock, &slots, &mut progress, &mut logs, steps, sink)?;
+            footprint.stepped(cohort.gradient_bytes());
+        }
         let saves = cohort.step % every == 0 || cohort.step == steps;
         if !(saves || cohort.pending() >= ahead || is_due(&cohort, &slots)) {
             continue;
@@ -211,6 +220,7 @@ pub fn train(
         clock = Instant::now();
     }
     book(&mut cohort, &mut clock, &slots, &mut progress, &mut logs, steps, sink)?;
+    cohort.memory = footprint.and_then(|footprint| footprint.read());
     finish(&mut cohort, &plan.id, &slots, &progress, logs, started, setting, sink)?;
     // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
     let gone = std::fs::remove_file(folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(folder));

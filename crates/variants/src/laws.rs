@@ -104,6 +104,11 @@ pub const AXES: &[Axis] = &[
         own: SHARED,
     },
     Axis {
+        name: "dropout",
+        change: |s| if s.delta.is_some() { VariantSpec { dropout: 0.3, ..s } } else { s },
+        own: SHARED,
+    },
+    Axis {
         name: "frozen update, geometric draws from 2",
         change: |mut s| {
             if let AnyRankPolicy::NestedSampling(policy) = &mut s.rank_policy {

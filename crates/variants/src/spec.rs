@@ -76,6 +76,13 @@ impl Variant {
 }
 
 impl VariantSpec {
+    /// Stacks of equal kinship that lie side by side are computed as one batch where their maps are: whether the update is added to the
+    /// base's output, in which width, after which dropout.
+    pub fn kinship(&self) -> (bool, usize, u64) {
+        let width = self.delta.as_ref().map_or(0, |delta| self.rank * delta.width());
+        (!self.combine.is_additive(), width, self.dropout.to_bits())
+    }
+
     /// Every broken rule, or the variant. `steps` is the length of the run in optimizer steps, where known.
     pub fn check(&self, steps: Option<u64>) -> Result<Variant, Vec<SpecProblem>> {
         self.check_beside(steps, &[])

@@ -37,7 +37,7 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
         data_hash: String::new(),
         device: "cpu".into(),
         precision: "f32".into(),
-        cohort: Cohort { id: "0".into(), members: vec![], changes: vec![] },
+        cohort: Cohort { id: "0".into(), members: vec![], changes: vec![], memory: None },
         primary_metric: PrimaryMetric { name: "accuracy".into(), goal: Goal::Maximise },
         best: Some(Best { step: 10, metric: "accuracy".into(), value: accuracy + 0.01 }),
         measured: Measured {

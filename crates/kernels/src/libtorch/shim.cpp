@@ -369,9 +369,13 @@ std::unordered_map<std::string, Module>& modules() {
   return *all;
 }
 
+std::string key_of(int32_t device, const char* element, bool aligned) {
+  return std::to_string(device) + (aligned ? " aligned " : " ") + element;
+}
+
 // Under the lock, the device entered.
 Module& module_of(int32_t device, const char* source, const char* element, bool aligned) {
-  Module& module = modules()[std::to_string(device) + (aligned ? " aligned " : " ") + element];
+  Module& module = modules()[key_of(device, element, aligned)];
   if (module.module == nullptr) {
     const std::vector<char> image = compiler().image(source, element, aligned, capability_of(device, nullptr, nullptr));
     driver().check(driver().load(&module.module, image.data()), "loading the kernels");
@@ -470,8 +474,16 @@ char* kernels_prepare(int32_t device, const char* source, const char* element, i
     at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
     const c10::DeviceGuard guard(cuda(device));
     enter_context(device);
+    const std::string key = key_of(device, element, aligned != 0);
+    {
+      const std::lock_guard<std::mutex> lock(modules_lock);
+      if (modules()[key].module != nullptr) return;
+    }
+    // Compiled outside of the lock, so that threads may compile several at once.
+    const std::vector<char> image = compiler().image(source, element, aligned != 0, capability_of(device, nullptr, nullptr));
     const std::lock_guard<std::mutex> lock(modules_lock);
-    module_of(device, source, element, aligned != 0);
+    Module& module = modules()[key];
+    if (module.module == nullptr) driver().check(driver().load(&module.module, image.data()), "loading the kernels");
   });
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     adapted::AdaptedLinear,
     host::{Place, values},
-    pass::{Active, Pass, StackPass},
+    pass::{Active, DropoutClock, Pass, StackPass},
     preset,
     slot::{RunPlan, Slot, StackPlan, attach},
     stream::{self, Stream},
@@ -81,56 +81,81 @@ fn noise(place: &Place, name: &str, run: usize, n: usize) -> Tensor<1> {
     place.tensor(stream::normal(&mut stream::generator(run as u64, Stream::Data, name), n, 0.5), [n])
 }
 
-/// The case's stack between two stacks of other variants on one map.
+/// The case's stack between stacks of other variants on one map: next to it two that are computed as one batch with it where it adds to the
+/// base's output, outside two that have products of their own.
 fn crowded(case: &Case) -> AdaptedLinear {
-    let mut map = case.base();
+    let (mut map, spec) = (case.base(), case.spec());
+    let [d_in, d_out] = map.shape();
+    let (_, width, _) = spec.kinship();
     let beside = |name: &str, rank: usize, seed: u64| {
         let preset = preset::find(name).unwrap_or_else(|_| unreachable!("`{name}` is in the registry"));
-        let variant = (preset.spec)(rank).check(None).unwrap_or_else(|problems| unreachable!("{problems:?}"));
+        let mut own = (preset.spec)(rank);
+        if own.delta.is_some() {
+            own.dropout = spec.dropout;
+        }
+        let variant = own.check(None).unwrap_or_else(|problems| unreachable!("{problems:?}"));
         let runs = vec![RunPlan { init_seed: seed, alpha: 16.0 }];
         StackPlan::new(variant, runs, [super::NAME.to_owned()].into())
     };
-    for plan in [beside("dora", 1, 77), case.plan(&case.seeds()), beside("full", 0, 78)] {
+    let like = |seed: u64| beside("lora", width.clamp(1, d_in.min(d_out)), seed);
+    for plan in [beside("dora", 1, 77), like(79), case.plan(&case.seeds()), like(80), beside("full", 0, 78)] {
         attach(&mut [Slot::Linear(&mut map)], &plan, &case.place())
             .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
     }
+    for (stack, seed) in [(1, 79), (3, 80)] {
+        for owned in map.owned(stack) {
+            let [_, rows, cols] = owned.tensor.dims();
+            let noise = noise(&case.place(), owned.name, seed, rows * cols).reshape([1, rows, cols]);
+            *owned.tensor = owned.tensor.clone() + noise;
+        }
+    }
     let mut random = case.random();
-    for (to, from) in map.owned(1).into_iter().zip(random.owned(0)) {
+    for (to, from) in map.owned(2).into_iter().zip(random.owned(0)) {
         *to.tensor = from.tensor.clone();
     }
     map
 }
 
-/// Rows of the stack before, of the case's own and of the stack behind; `[runs + 2] · ROWS` rows in all.
+/// Rows of the two stacks before, of the case's own and of the two behind; `[runs + 4] · ROWS` rows in all.
 fn crowded_input(case: &Case) -> Tensor<3> {
     let own = case.input();
-    let first = own.clone().slice([0..ROWS]);
-    Tensor::cat(vec![first.clone() * 3.0, own, first * -2.0], 0)
+    let other = |factor: f64| own.clone().slice([0..ROWS]) * factor;
+    Tensor::cat(vec![other(3.0), other(0.5), own.clone(), other(-0.7), other(-2.0)], 0)
 }
 
-fn crowded_pass(case: &Case, active: &Active) -> Pass {
+/// The pass of all stacks, and that of the case's alone.
+fn crowded_pass(case: &Case, active: &Active, trains: bool) -> (Pass, Pass) {
     let own = StackPass::with(case.runs, active.clone());
-    Pass::of(vec![StackPass::plain(1), own, StackPass::plain(1)])
+    let plain = || StackPass::plain(1);
+    let (all, alone) = (Pass::of(vec![plain(), plain(), own.clone(), plain(), plain()]), Pass::of(vec![own]));
+    if !trains {
+        return (all, alone);
+    }
+    let clock = |seeds: Vec<u64>| DropoutClock { seeds, step: 3, micro: 0 };
+    let seeds = case.seeds();
+    let of_all = [vec![901, 902], seeds.clone(), vec![903, 904]].concat();
+    (all.dropping(&clock(of_all), &case.place()), alone.dropping(&clock(seeds), &case.place()))
 }
 
 /// A stack computes, and its tensors receive, what they would with no stack beside it.
 pub fn stacks_are_independent(case: &Case) {
     let spec = case.spec();
-    let rows = ROWS..(case.runs + 1) * ROWS;
-    for active in case.actives() {
+    let rows = 2 * ROWS..(case.runs + 2) * ROWS;
+    for (active, trains) in case.actives().into_iter().flat_map(|active| [(active.clone(), false), (active, true)]) {
         let (mut map, mut alone) = (crowded(case), case.random());
-        for owned in map.owned(1).into_iter().filter(|owned| spec.train.trains(owned.role)) {
+        for owned in map.owned(2).into_iter().filter(|owned| spec.train.trains(owned.role)) {
             *owned.tensor = crate::host::plain(owned.tensor).autodiff().require_grad();
         }
         track(&mut alone, &spec);
-        let y = map.forward(crowded_input(case), &crowded_pass(case, &active)).slice([rows.clone()]);
-        let z = alone.forward(case.input(), &case.pass(&active));
+        let (pass, own_pass) = crowded_pass(case, &active, trains);
+        let y = map.forward(crowded_input(case), &pass).slice([rows.clone()]);
+        let z = alone.forward(case.input(), &own_pass);
         case.close("outputs beside other stacks", &y, &z);
         if alone.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
             continue;
         }
         let (all, own) = ((y * cotangent(case)).sum().backward(), (z * cotangent(case)).sum().backward());
-        for (all_owned, own_owned) in map.owned(1).into_iter().zip(alone.owned(0)) {
+        for (all_owned, own_owned) in map.owned(2).into_iter().zip(alone.owned(0)) {
             if let (Some(a), Some(b)) = (all_owned.tensor.grad(&all), own_owned.tensor.grad(&own)) {
                 case.close("gradients beside other stacks", &a, &b);
             }
