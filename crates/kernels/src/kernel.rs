@@ -118,7 +118,7 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// [`attend`](Self::attend) among the tokens of each sequence where sequences lie side by side, without mask and dropout. `q`, `k`, `v`
-    /// `[lines, n, heads·d_head]`; `starts` `[sequences + 1]`, 32-bit, has the flat index of every sequence's first token, and the number
+    /// `[lines, n, heads·d_head]`; `starts` `[sequences + 1]` has the flat index of every sequence's first token, and the number
     /// of tokens; no sequence is longer than `longest`. Its gradients are [`attend_backward`](Self::attend_backward)'s.
     ///
     /// Called where [`is_ragged`](crate::ops::is_ragged) says that there is a kernel, and there only.

@@ -4,7 +4,7 @@
 
 use burn::{
     backend::{Dispatch, DispatchDevice},
-    tensor::{DType, Device, Int, IntDType, Tensor, module::linear},
+    tensor::{DType, Device, Int, Tensor, module::linear},
 };
 
 use crate::{
@@ -162,7 +162,7 @@ pub fn ragged_attention(
         q.into_dispatch(),
         k.into_dispatch(),
         v.into_dispatch(),
-        starts.cast(IntDType::I32).into_dispatch(),
+        starts.into_dispatch(),
         longest,
         heads,
         scale,

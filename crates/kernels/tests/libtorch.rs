@@ -4,6 +4,8 @@
 #![cfg(feature = "tch")]
 #![expect(deprecated, reason = "Burn plans to drop LibTorch")]
 
+use std::sync::RwLock;
+
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use kernels::{
     bits,
@@ -45,10 +47,11 @@ fn read<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
     data.try_to_vec().expect("f64 data reads as f64")
 }
 
-/// The largest difference against the largest expected value.
+/// The largest difference against the largest expected value. What cancels to nothing (a gradient over a single key) keeps the rounding of
+/// values about 1, and is held against a hundredth of those.
 fn distance(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
-    let scale = expected.iter().fold(1e-3, |largest: f64, value| largest.max(value.abs()));
+    let scale = expected.iter().fold(1e-2, |largest: f64, value| largest.max(value.abs()));
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
     worst.fold(0.0, |worst: f64, d| if d.is_nan() { f64::INFINITY } else { worst.max(d) }) / scale
 }
@@ -70,6 +73,9 @@ fn close(what: &str, dtype: DType, found: &[f64], expected: &[f64]) {
     assert!(distance <= tolerance(dtype), "{what}, {dtype:?}: {distance:e}");
 }
 
+/// How exact products are is a setting of the whole process: held shared by what measures, and alone by what changes it.
+static PRECISION: RwLock<()> = RwLock::new(());
+
 /// Outputs and gradients of two forms of one operation, under a gradient that differs from place to place.
 #[track_caller]
 fn same<const N: usize>(
@@ -79,6 +85,7 @@ fn same<const N: usize>(
     fused: impl Fn([Tensor<3>; N]) -> Tensor<3>,
     composed: impl Fn([Tensor<3>; N]) -> Tensor<3>,
 ) {
+    let _exact = PRECISION.read();
     let run = |form: &dyn Fn([Tensor<3>; N]) -> Tensor<3>| {
         let inputs = inputs.clone().map(|x| x.without_autodiff().autodiff().require_grad());
         let y = form(inputs.clone());
@@ -477,6 +484,7 @@ fn a_graph_is_replayed_on_what_its_inputs_hold() {
 
 #[test]
 fn products_are_exact_when_told() {
+    let _alone = PRECISION.write();
     libtorch::matmul_precision(false, false).expect("settings");
     let (x, y) = (tensor("x", [1, 64, 512], DType::F32), tensor("y", [1, 512, 64], DType::F32));
     let wide = x.clone().cast(FloatDType::F64).matmul(y.clone().cast(FloatDType::F64));
