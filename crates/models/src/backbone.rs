@@ -135,8 +135,27 @@ impl Backbone {
     }
 
     /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
+    ///
+    /// Where the pass has what the layers gave, only what comes after them is computed.
     pub fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        each!(self, model => model.forward(tokens, pass))
+        let through = || (0..self.depth()).fold(self.embed(tokens, pass), |x, at| self.layer(at, x, tokens, pass));
+        let x = pass.given.clone().unwrap_or_else(through);
+        each!(self, model => model.finish(x, pass))
+    }
+
+    /// How many layers.
+    pub fn depth(&self) -> usize {
+        each!(self, model => model.depth())
+    }
+
+    /// What the first layer is given, `[rows, seq, d_model]`.
+    pub fn embed(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        each!(self, model => model.embed(tokens, pass))
+    }
+
+    /// Layer `index`, `[rows, seq, d_model]` to the same.
+    pub fn layer(&self, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        each!(self, model => model.layer(index, x, tokens, pass))
     }
 
     /// The vector that a row is classified by, `[rows, 1, d_model]`: an encoder's first token, a decoder's last.

@@ -269,17 +269,23 @@ impl Encoder {
         &self.word
     }
 
-    /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
-    pub(crate) fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+    /// How many layers.
+    pub(crate) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What the first layer is given, `[rows, seq, d_model]`.
+    pub(crate) fn embed(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let types = tokens.types.clone().unwrap_or_else(|| tokens.ids.zeros_like());
         let x = self.word.forward(tokens.ids.clone(), pass)
             + self.position.forward(tokens.positions.clone(), pass)
             + self.token_type.forward(types, pass); // [rows, seq, d_model]
         let p = self.config.hidden_dropout_prob;
-        let mut x = drop_hidden(self.norm.forward(x, pass), "embeddings.dropout", p, pass);
-        for (index, layer) in self.layers.iter().enumerate() {
-            x = self.layer(layer, index, x, tokens, pass);
-        }
+        drop_hidden(self.norm.forward(x, pass), "embeddings.dropout", p, pass)
+    }
+
+    /// What comes after the last layer: nothing.
+    pub(crate) fn finish(&self, x: Tensor<3>, _pass: &Pass) -> Tensor<3> {
         x
     }
 
@@ -304,7 +310,9 @@ impl Encoder {
         }
     }
 
-    fn layer(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+    /// One layer, `[rows, seq, d_model]` to the same.
+    pub(crate) fn layer(&self, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        let layer = &self.layers[index];
         let uses = Uses::default();
         let attended = self.attention(layer, index, (x.clone(), &uses), tokens, pass);
         let drop = |site: &str| {

@@ -295,16 +295,25 @@ impl Gpt2 {
     }
 
     /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
-    pub(crate) fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+    /// How many layers.
+    pub(crate) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What the first layer is given, `[rows, seq, d]`.
+    pub(crate) fn embed(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let x = self.word.forward(tokens.ids.clone(), pass) + self.position.forward(tokens.positions.clone(), pass);
-        let mut x = drop_hidden(x, "drop", self.config.embd_pdrop, pass); // [rows, seq, d]
-        for (index, layer) in self.layers.iter().enumerate() {
-            x = self.layer(layer, index, x, tokens, pass);
-        }
+        drop_hidden(x, "drop", self.config.embd_pdrop, pass)
+    }
+
+    /// What comes after the last layer.
+    pub(crate) fn finish(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
         self.norm.forward(x, pass)
     }
 
-    fn layer(&self, layer: &Layer, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+    /// One layer, `[rows, seq, d]` to the same.
+    pub(crate) fn layer(&self, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        let layer = &self.layers[index];
         let residual =
             |y: Tensor<3>, site: &str| drop_hidden(y, &format!("h.{index}.{site}"), self.config.resid_pdrop, pass);
         let attended = self.attention(layer, index, layer.first_norm.forward(x.clone(), pass), tokens, pass);

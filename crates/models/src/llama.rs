@@ -331,18 +331,29 @@ impl Llama {
     }
 
     /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
-    pub(crate) fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let mut x = self.word.forward(tokens.ids.clone(), pass);
-        let [_, seq, _] = x.dims();
+    /// How many layers.
+    pub(crate) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What the first layer is given, `[rows, seq, d]`.
+    pub(crate) fn embed(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        self.word.forward(tokens.ids.clone(), pass)
+    }
+
+    /// One layer, `[rows, seq, d]` to the same.
+    pub(crate) fn layer(&self, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
+        let (layer, [_, seq, _]) = (&self.layers[index], x.dims());
         let turns = self.turns(seq);
-        for (index, layer) in self.layers.iter().enumerate() {
-            let attended =
-                self.attention(layer, index, layer.first_norm.forward(x.clone(), pass), &turns, tokens, pass);
-            x = x + attended;
-            let normed = layer.second_norm.forward(x.clone(), pass);
-            let gate = self.config.hidden_act.apply(layer.gate.forward(normed.clone(), pass));
-            x = x + layer.down.forward(gate * layer.up.forward(normed, pass), pass);
-        }
+        let normed = layer.first_norm.forward(x.clone(), pass);
+        let x = x + self.attention(layer, index, normed, &turns, tokens, pass);
+        let normed = layer.second_norm.forward(x.clone(), pass);
+        let gate = self.config.hidden_act.apply(layer.gate.forward(normed.clone(), pass));
+        x + layer.down.forward(gate * layer.up.forward(normed, pass), pass)
+    }
+
+    /// What comes after the last layer.
+    pub(crate) fn finish(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
         self.norm.forward(x, pass)
     }
 

@@ -200,8 +200,10 @@ fn main() {
         stacks.push(Stack::new(seeds.iter().map(member).collect(), plan));
     }
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
+    let recompute = text("recompute", "false") == "true";
     let sizes = stacks.iter().map(|stack| stack.members.len()).collect();
     let mut cohort = Cohort::new(network, stacks, 1, adam);
+    cohort.recomputes = recompute;
     let batch = |number: u64| {
         let draws = stream::uniform(&mut stream::generator(number, Stream::Data, "ids"), rows * (seq + 2), 1.0);
         let part = |at: usize| (draws[at] + 1.0) / 2.0;
@@ -263,7 +265,7 @@ fn main() {
         serde_json::json!({
             "system": "lora_lab", "shape": shape, "device": named.name, "base": text("base", "f32"), "batch": rows, "seq": seq,
             "runs": runs, "variants": text("variants", "lora"), "rank": rank, "targets": text("targets", "query,value"),
-            "dropout": dropout, "tokens": layout.rows * layout.seq, "median_ms": times[times.len() / 2], "min_ms": times[0], "host_ms": hosts[hosts.len() / 2],
+            "dropout": dropout, "recompute": recompute, "tokens": layout.rows * layout.seq, "median_ms": times[times.len() / 2], "min_ms": times[0], "host_ms": hosts[hosts.len() / 2],
             "first_ms": each[0].0, "last_ms": each[each.len() - 1].0,
             "peak_bytes": peak, "now_bytes": memory.map(|memory| memory.now),
             "reserved_bytes": memory.map(|memory| memory.reserved), "finite": finite, "loss": losses[losses.len() - 1],

@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{Gradients, Tensor};
 use kernels::{graph::Graph, memory, ops};
-use models::network::{Named, Network};
+use models::{
+    network::{Named, Network},
+    tokens::Tokens,
+};
 use record::{MemoryUse, StepEntry};
 use variants::{
     host::{Place, cast, plain, values},
@@ -79,6 +82,8 @@ pub struct Cohort {
     pub refused: Option<String>,
     /// What it took of its device's memory, once that is known.
     pub memory: Option<MemoryUse>,
+    /// Whether the backward pass computes layers again instead of keeping what it needs of all of them.
+    pub recomputes: bool,
 }
 
 /// A step as a device replays it.
@@ -250,6 +255,7 @@ impl Cohort {
             recorded: HashMap::new(),
             refused: None,
             memory: None,
+            recomputes: false,
         }
     }
 
@@ -472,8 +478,9 @@ impl Cohort {
         let dtype = self.place().dtype;
         self.network.track();
         for micro in 0..plan.micros.len() {
-            let pass = self.pass(plan, micro, entries);
+            let mut pass = self.pass(plan, micro, entries);
             let handout = plan.micros[micro].sheet.hand_out(entries);
+            let inputs = if self.recomputes { self.inputs(&handout.tokens, &mut pass) } else { Vec::new() };
             let mut total: Option<Tensor<1>> = None;
             for (index, loss) in lesson.losses(&self.network, &handout, &pass).into_iter().enumerate() {
                 let loss = cast(&loss, dtype);
@@ -490,10 +497,53 @@ impl Cohort {
                 total = Some(total.map_or(sum.clone(), |t| t + sum));
             }
             let total = total.unwrap_or_else(|| unreachable!("a cohort has stacks")) * share;
-            self.collect(&mut total.backward(), &mut sums);
+            let mut gradients = total.backward();
+            self.collect(&mut gradients, &mut sums);
+            let given = pass.given.take().and_then(|given| given.grad_remove(&mut gradients));
+            if let Some(gradient) = given {
+                self.descend(inputs, gradient, &handout.tokens, &pass, &mut sums);
+            }
         }
         let task = task.into_iter().map(|task| task.unwrap_or_else(|| unreachable!("every stack has a loss")));
         (sums, task.collect(), penalty)
+    }
+
+    /// The input of every layer, not tracked; what the last one gives goes into the pass, tracked.
+    fn inputs(&self, tokens: &Tokens, pass: &mut Pass) -> Vec<Tensor<3>> {
+        let backbone = self.network.frozen().backbone;
+        let mut x = backbone.embed(tokens, pass);
+        let mut inputs = Vec::new();
+        for layer in 0..backbone.depth() {
+            inputs.push(x.clone());
+            x = backbone.layer(layer, x, tokens, pass);
+        }
+        pass.given = Some(plain(&x).autodiff().require_grad());
+        inputs
+    }
+
+    /// From the gradient of what the last layer gave: the gradients of everything below, a layer computed again at a time.
+    fn descend(
+        &mut self,
+        mut inputs: Vec<Tensor<3>>,
+        mut gradient: Tensor<3>,
+        tokens: &Tokens,
+        pass: &Pass,
+        sums: &mut [BTreeMap<String, Tensor<3>>],
+    ) {
+        // The gradient of Σ y∘g by y is g.
+        let back = |y: Tensor<3>, gradient: Tensor<3>| (y * gradient.autodiff()).sum().backward();
+        while let Some(input) = inputs.pop() {
+            let x = plain(&input).autodiff().require_grad();
+            let y = self.network.backbone.layer(inputs.len(), x.clone(), tokens, pass);
+            let mut gradients = back(y, gradient);
+            self.collect(&mut gradients, sums);
+            gradient =
+                x.grad_remove(&mut gradients).unwrap_or_else(|| unreachable!("a layer's output depends on its input"));
+        }
+        let x = self.network.backbone.embed(tokens, pass);
+        // Where nothing trains below the layers, nothing of it is tracked: then this has the gradient of a 0.
+        let nothing = gradient.zeros_like().autodiff().require_grad();
+        self.collect(&mut back(x + nothing, gradient), sums);
     }
 
     /// Adds this micro-batch's gradients to the sums of every stack.

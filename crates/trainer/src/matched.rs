@@ -41,9 +41,9 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
         }
     }
     if let Ok(Value::Object(train)) = serde_json::to_value(&plan.train) {
-        let names = train
-            .into_iter()
-            .filter(|(name, _)| !["checkpoint_every", "evaluate_every", "snapshot_every"].contains(&name.as_str()));
+        let names = train.into_iter().filter(|(name, _)| {
+            !["checkpoint_every", "evaluate_every", "snapshot_every", "recompute"].contains(&name.as_str())
+        });
         facets.extend(names.map(|(name, value)| (name.replace('_', " "), value)));
     }
     facets

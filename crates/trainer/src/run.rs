@@ -142,7 +142,9 @@ impl Plan {
         let stack =
             |(plan, slots): &(StackPlan, Vec<Slot>)| Stack::new(slots.iter().map(member).collect(), plan.clone());
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
-        Ok(Cohort::new(network, self.stacks.iter().map(stack).collect(), train.accumulate, adam))
+        let mut cohort = Cohort::new(network, self.stacks.iter().map(stack).collect(), train.accumulate, adam);
+        cohort.recomputes = train.recompute;
+        Ok(cohort)
     }
 
     /// Batches of all its runs.

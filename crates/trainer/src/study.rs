@@ -302,10 +302,11 @@ fn capacity(members: &[Cell], setting: &Setting<'_>) -> Result<usize, TrainError
 fn cohort_key(cell: &Cell) -> String {
     let (plan, train) = (&cell.plan, &cell.plan.train);
     format!(
-        "{} {} {:?} {:?} {:?} {} {} {} {} {} {} {}",
+        "{} {} {:?} {} {:?} {:?} {} {} {} {} {} {} {}",
         plan.model,
         plan.text().is_some(),
         train.precision,
+        train.recompute,
         train.backbone_dropout,
         plan.variant.base,
         train.batch,

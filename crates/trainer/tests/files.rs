@@ -240,6 +240,33 @@ fn a_decoder_learns_texts_and_writes_some() {
 }
 
 #[test]
+fn a_decoders_layers_computed_again_give_the_same_losses() {
+    let root = tempfile::tempdir().unwrap();
+    for (arch, vocabulary) in [("gpt2", 72), ("llama", 80)] {
+        let model = decoder(root.path(), arch, vocabulary);
+        write(root.path(), "e2e/train.txt", &pairs(64));
+        write(root.path(), "e2e/dev.txt", &pairs(20));
+        let losses = [false, true].map(|recompute| {
+            let experiment = read(&format!(
+                "name: {arch}_{recompute}\nsuite: text\ndata: {}\nmodel: {}\nseeds: [0]\ntargets: all-linear\nranks: [4]\n\
+                 train: {{steps: 8, batch: 8, max_length: 24, learning_rate: 2e-3, recompute: {recompute}}}\n\
+                 tasks:\n  - task: {{name: e2e, form: pairs, train: e2e/train.txt, dev: e2e/dev.txt, metrics: [perplexity]}}\n\
+                 variants: [lora, full]\n",
+                root.path().display(),
+                model.display()
+            ));
+            let records = run(&experiment, &root.path().join("results"));
+            records.iter().flat_map(|record| record.steps.task_loss().to_vec()).collect::<Vec<f64>>()
+        });
+        assert_eq!(losses[0].len(), 16);
+        for (kept, again) in losses[0].iter().zip(&losses[1]) {
+            // f32, where sums come in another order.
+            assert!((kept - again).abs() < 1e-5, "{arch}: {kept} {again}");
+        }
+    }
+}
+
+#[test]
 fn a_decoder_classifies_by_its_last_token() {
     let root = tempfile::tempdir().unwrap();
     glue_folder(root.path());

@@ -288,6 +288,33 @@ fn a_run_in_company_ends_where_it_ends_alone() {
 }
 
 #[test]
+fn layers_computed_again_give_the_same_gradients() {
+    // f64, and numbers as far apart as sums in another order make them.
+    let variants = "[full, bitfit, {preset: lora, ranks: [4], with: {dropout: 0.1}}, {preset: vera, ranks: [8]}, \
+        {preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, \
+        {preset: dylora, ranks: [4]}, {preset: dora, ranks: [2], with: {dropout: 0.1}}]";
+    let recipe = "train.steps=2, train.accumulate=2, train.backbone_dropout=0.1";
+    let library = library_in(DType::F64);
+    let (kept, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let train = |root: &Path, recompute: bool| {
+        let cells = cells(variants, "[0]", &format!("{recipe}, train.recompute={recompute}"));
+        let records = run_in(&library, &cells, root, cells.len(), &AtomicBool::new(false), &Silent).unwrap();
+        (cells, records)
+    };
+    let ((cells, kept_records), (_, again_records)) = (train(kept.path(), false), train(again.path(), true));
+    for ((cell, one), other) in cells.iter().zip(&kept_records).zip(&again_records) {
+        for (a, b) in one.steps.task_loss().iter().zip(other.steps.task_loss()) {
+            assert!((a - b).abs() < 1e-12, "{}: {a} {b}", cell.id);
+        }
+        let (a, b) = (tensors(cell, kept.path()), tensors(cell, again.path()));
+        for (name, a) in &a {
+            let apart = a.iter().zip(&b[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(apart < 1e-9, "{}: {name}: {apart}", cell.id);
+        }
+    }
+}
+
+#[test]
 fn evaluations_in_company_are_those_of_each_run_alone() {
     // In f64, for the reasons and with the tolerances of the law above.
     let variants = "[{preset: lora, ranks: [2], readouts: [truncated, svd]}, {preset: dylora, ranks: [2]}]";

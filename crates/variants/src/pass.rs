@@ -71,12 +71,14 @@ pub struct Pass {
     pub stacks: Vec<StackPass>,
     /// The dropout keys of all runs, stack by stack, `[runs]`: present in training.
     pub keys: Option<Tensor<1, Int>>,
+    /// What the backbone's layers gave already, `[rows, seq, d]`, where they are computed apart from the rest.
+    pub given: Option<Tensor<3>>,
 }
 
 impl Pass {
     /// Evaluation of stacks.
     pub fn of(stacks: Vec<StackPass>) -> Self {
-        Self { stacks, keys: None }
+        Self { stacks, keys: None, given: None }
     }
 
     /// Evaluation of one stack with every component.

@@ -53,6 +53,14 @@ fn good(rest: &str, sets: &[&str]) -> Experiment {
 }
 
 #[test]
+fn a_default_may_be_written_out() {
+    let spelt =
+        good("train: {steps: 100, precision: f32, recompute: false, clip: 1.0}\n", &["train.snapshot_every=null"]);
+    assert_eq!(spelt.cells()[0].plan.train, good("", &[]).cells()[0].plan.train);
+    check("train: {steps: 100, recomputes: false}\n", &["recomputes"]);
+}
+
+#[test]
 fn a_report_has_the_house_form() {
     let text = "\
 # title
