@@ -108,12 +108,13 @@ def main():
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--variants", nargs="+", default=VARIANTS)
     parser.add_argument("--tasks", nargs="+", default=["cola", "rte"])
     parser.add_argument("--device", default="cuda")
     args = parser.parse_args()
     options = {"model": args.model, "data": args.data, "epochs": args.epochs, "device": args.device}
     # The longer runs first, so that no process is left with one at the end.
-    jobs = [(v, t, s, options) for t in args.tasks for s in args.seeds for v in VARIANTS]
+    jobs = [(v, t, s, options) for t in args.tasks for s in args.seeds for v in args.variants]
     with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
         pool.map(warm, range(4 * args.workers), chunksize=1)
         clock = time.perf_counter()

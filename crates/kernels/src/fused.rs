@@ -18,7 +18,7 @@ use burn::backend::{
 };
 
 use crate::{
-    kernel::{Adam, Drop, Kernels, rows_of},
+    kernel::{Adam, Drop, Kernels, columns_of, rows_of},
     uses::{Part, Uses, by_run},
 };
 
@@ -93,6 +93,8 @@ pub(crate) trait Fused: Backend {
     ) -> FloatTensor<Self>;
 
     fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self>;
+
+    fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self>;
 
     fn fused_onto(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -221,6 +223,9 @@ macro_rules! direct {
             }
             fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, _uses: Uses) -> FloatTensor<Self> {
                 rows_of::<Self>(x, start, len)
+            }
+            fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, _uses: Uses) -> FloatTensor<Self> {
+                columns_of::<Self>(x, start, len)
             }
             fn fused_onto(
                 c: FloatTensor<Self>,
@@ -468,6 +473,23 @@ impl<B: Kernels> Backward<B, 1> for RowsStep {
     }
 }
 
+/// Some columns.
+#[derive(Debug)]
+struct ColumnsStep;
+
+impl<B: Kernels> Backward<B, 1> for ColumnsStep {
+    type State = Use;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x] = ops.parents;
+        let dx = grads.consume::<B>(&ops.node);
+        let Use { uses, start, shape } = ops.state;
+        if let Some(x) = x {
+            uses.leave::<B>(Part::Columns { dx, start }, x.id, shape, grads);
+        }
+    }
+}
+
 /// `c` with `x·y` added to some rows; a factor is kept where the other one is tracked.
 #[derive(Debug)]
 struct OntoStep;
@@ -711,6 +733,18 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
                 prep.finish(Use::of::<B>(&x, start, uses), rows_of::<B>(x, start, len))
             }
             OpsKind::UnTracked(prep) => prep.finish(rows_of::<B>(x, start, len)),
+        }
+    }
+
+    fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self> {
+        let prepared = ColumnsStep.prepare::<C>([x.node()]).compute_bound().stateful();
+        let x = x.into_primitive();
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                uses.join();
+                prep.finish(Use::of::<B>(&x, start, uses), columns_of::<B>(x, start, len))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(columns_of::<B>(x, start, len)),
         }
     }
 

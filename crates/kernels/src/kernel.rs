@@ -57,6 +57,12 @@ pub(crate) fn rows_of<B: Backend>(x: FloatTensor<B>, start: usize, len: usize) -
     B::float_slice(x, &[Slice::from(start..start + len), Slice::from(0..shape[1]), Slice::from(0..shape[2])])
 }
 
+/// Columns `start..start + len` of `x` `[rows, seq, d]`, a view where the backend has views.
+pub(crate) fn columns_of<B: Backend>(x: FloatTensor<B>, start: usize, len: usize) -> FloatTensor<B> {
+    let shape = x.shape();
+    B::float_slice(x, &[Slice::from(0..shape[0]), Slice::from(0..shape[1]), Slice::from(start..start + len)])
+}
+
 fn put_rows<B: Backend>(x: FloatTensor<B>, start: usize, rows: FloatTensor<B>) -> FloatTensor<B> {
     let (shape, len) = (x.shape(), rows.shape()[0]);
     let at = [Slice::from(start..start + len), Slice::from(0..shape[1]), Slice::from(0..shape[2])];

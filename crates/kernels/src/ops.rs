@@ -221,6 +221,16 @@ pub fn rows(x: Tensor<3>, [start, len]: [usize; 2], uses: &Uses) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Fused>::fused_rows(x.into_dispatch(), start, len, uses.clone()))
 }
 
+/// The columns from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`Uses`] given, each of which is of columns, and every column is
+/// in one of them.
+pub fn columns(x: Tensor<3>, [start, len]: [usize; 2], uses: &Uses) -> Tensor<3> {
+    if !is_fused(&x.device()) {
+        let [rows, seq, _] = x.dims();
+        return x.slice([0..rows, 0..seq, start..start + len]);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_columns(x.into_dispatch(), start, len, uses.clone()))
+}
+
 /// `c` with `x·y` added to its rows from `start` on, run by run; `c` `[rows, seq, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
 pub fn onto(c: Tensor<3>, start: usize, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     if !is_fused(&c.device()) {

@@ -38,6 +38,8 @@ pub(crate) enum Part<B: Kernels> {
     Stacked { dy: FloatTensor<B>, weight: FloatTensor<B>, start: usize },
     /// `dx` `[len, seq, d]` itself on rows from `start` on.
     Rows { dx: FloatTensor<B>, start: usize },
+    /// `dx` `[rows, seq, m]` of the columns from `start` on. Where a tensor is used so, all its uses are, and have every column once.
+    Columns { dx: FloatTensor<B>, start: usize },
 }
 
 impl fmt::Debug for Uses {
@@ -74,7 +76,11 @@ impl Uses {
         let mut parts: Vec<Part<B>> = parts.into_iter().map(own).collect();
         // What covers every row first: it is the sum that the others are added to, while they are computed.
         parts.sort_by_key(|part| order(part, shape[0]));
-        grads.register::<B>(node, sum(together(parts), shape));
+        let whole = match columns(&parts) {
+            Some(columns) => B::float_cat(columns, 2),
+            None => sum(together(parts), shape),
+        };
+        grads.register::<B>(node, whole);
     }
 }
 
@@ -85,7 +91,17 @@ fn order<B: Kernels>(part: &Part<B>, rows: usize) -> (usize, usize) {
         Part::Shared { start, .. } => (2, *start),
         Part::Rows { start, .. } => (3, *start),
         Part::Stacked { start, .. } => (4, *start),
+        Part::Columns { start, .. } => (5, *start),
     }
+}
+
+/// The gradients of a tensor's columns, where its uses are of columns.
+fn columns<B: Kernels>(parts: &[Part<B>]) -> Option<Vec<FloatTensor<B>>> {
+    let of = |part: &Part<B>| match part {
+        Part::Columns { dx, .. } => Some(dx.clone()),
+        Part::Shared { .. } | Part::Stacked { .. } | Part::Rows { .. } => None,
+    };
+    parts.iter().map(of).collect()
 }
 
 /// Thin products on the same rows as one: their factors side by side, `[a | b]·[u | v]ᵀ = a·uᵀ + b·vᵀ`.
@@ -132,6 +148,7 @@ fn sum<B: Kernels>(parts: Vec<Part<B>>, [rows, seq, d]: [usize; 3]) -> FloatTens
                 let all = so_far(&dy, all);
                 B::add_product_to_rows(all, start, dy, transposed::<B>(weight))
             }
+            Part::Columns { .. } => unreachable!("a tensor whose columns are used is used in no other way"),
             Part::Rows { dx, start } => match all {
                 None if dx.shape()[0] == rows => dx,
                 other => B::add_to_rows(so_far(&dx, other), start, dx),

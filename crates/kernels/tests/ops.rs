@@ -570,6 +570,27 @@ fn what_is_not_a_number_stays_in_its_row() {
     }
 }
 
+#[test]
+fn columns_of_a_tensor_put_their_gradients_side_by_side() {
+    for dtype in WIDTHS {
+        let inputs = [random(1, [2, 5, 7], dtype), random(2, [2, 3, 4], dtype), random(3, [2, 4, 4], dtype)];
+        let with = |columns: &dyn Fn(Tensor<3>, [usize; 2]) -> Tensor<3>, [x, u, v]: [Tensor<3>; 3]| {
+            // Used in another order than they lie.
+            columns(x.clone(), [3, 4]).matmul(v) - columns(x, [0, 3]).matmul(u)
+        };
+        agree(
+            "columns",
+            &inputs,
+            [true; 3],
+            &|inputs| {
+                let uses = Uses::default();
+                with(&|x, at| ops::columns(x, at, &uses), inputs)
+            },
+            &|inputs| with(&|x, [start, len]| x.slice([0..2, 0..5, start..start + len]), inputs),
+        );
+    }
+}
+
 /// `x` with the columns of every third place at 0.
 fn hollow(x: Tensor<3>) -> Tensor<3> {
     let [_, _, m] = x.dims();

@@ -335,7 +335,7 @@ impl Encoder {
         tokens: &Tokens,
         pass: &Pass,
     ) -> Tensor<3> {
-        let each = [&layer.query, &layer.key, &layer.value].map(|map| map.forward_among(x.clone(), pass, uses));
+        let each = AdaptedLinear::forward_all([&layer.query, &layer.key, &layer.value], &x, pass, uses);
         let site = format!("encoder.layer.{index}.attention.self.dropout");
         let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
         let heads = self.config.num_attention_heads;

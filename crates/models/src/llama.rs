@@ -12,6 +12,7 @@ use std::{
 };
 
 use burn::tensor::Tensor;
+use kernels::ops::Uses;
 use serde::{Deserialize, Serialize};
 use variants::{
     adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Place, norm::AdaptedNorm, pass::Pass, slot::Slot,
@@ -348,8 +349,8 @@ impl Llama {
         let normed = layer.first_norm.forward(x.clone(), pass);
         let x = x + self.attention(layer, index, normed, &turns, tokens, pass);
         let normed = layer.second_norm.forward(x.clone(), pass);
-        let gate = self.config.hidden_act.apply(layer.gate.forward(normed.clone(), pass));
-        x + layer.down.forward(gate * layer.up.forward(normed, pass), pass)
+        let [gate, up] = AdaptedLinear::forward_all([&layer.gate, &layer.up], &normed, pass, &Uses::default());
+        x + layer.down.forward(self.config.hidden_act.apply(gate) * up, pass)
     }
 
     /// What comes after the last layer.
@@ -387,9 +388,11 @@ impl Llama {
         pass: &Pass,
     ) -> Tensor<3> {
         let (heads, shared) = (self.config.num_attention_heads, self.config.key_value_heads());
-        let query = turn(split_heads(layer.query.forward(x.clone(), pass), heads), turns);
-        let key = turn(split_heads(layer.key.forward(x.clone(), pass), shared), turns);
-        let value = split_heads(layer.value.forward(x, pass), shared);
+        let maps = [&layer.query, &layer.key, &layer.value];
+        let [query, key, value] = AdaptedLinear::forward_all(maps, &x, pass, &Uses::default());
+        let query = turn(split_heads(query, heads), turns);
+        let key = turn(split_heads(key, shared), turns);
+        let value = split_heads(value, shared);
         let each = heads / shared;
         let drop = dropout_at(&format!("layers.{index}.self_attn.dropout"), self.config.attention_dropout, pass);
         let operands = [query, repeat(key, each), repeat(value, each)].map(join_heads);

@@ -6,7 +6,7 @@
 
 mod neighbours;
 
-use std::{ops::Range, sync::OnceLock};
+use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
 use kernels::ops::{self, Dropout, Uses};
@@ -104,11 +104,6 @@ pub enum Canonical {
 }
 
 impl LinearStack {
-    /// Whether the stack has nothing of its own here.
-    fn is_plain(&self) -> bool {
-        self.weight.is_none() && self.bias.is_none() && self.adapter.is_none()
-    }
-
     /// Whether its output is the base's, bias and all, plus an update: the base's own bias may come with the product.
     fn adds(&self) -> bool {
         self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(|adapter| adapter.additive)
@@ -350,59 +345,70 @@ impl AdaptedLinear {
 
     /// [`forward`](Self::forward) where `x` has other `uses` too: maps that share an input share the sum of its gradients.
     pub fn forward_among(&self, x: Tensor<3>, pass: &Pass, uses: &Uses) -> Tensor<3> {
-        let [rows, seq, _] = x.dims();
-        if self.stacks.iter().all(LinearStack::is_plain) {
-            return ops::affine(x, [0, rows], self.weight.clone(), self.bias.clone(), uses);
+        let [y] = Self::forward_all([self], &x, pass, uses);
+        y
+    }
+
+    /// [`forward_among`](Self::forward_among) of maps with the same input, whose thin products with it are one where they can be.
+    pub fn forward_all<const N: usize>(maps: [&Self; N], x: &Tensor<3>, pass: &Pass, uses: &Uses) -> [Tensor<3>; N] {
+        let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
+        let mut batches = maps.map(|map| map.batches(pass, per_run));
+        neighbours::share(batches.iter_mut().flatten(), x, uses);
+        let mut index = 0;
+        batches.map(|batches| {
+            index += 1;
+            maps[index - 1].with(batches, x, pass, uses)
+        })
+    }
+
+    /// The updates that are added to the base's output, like neighbours as one batch.
+    fn batches(&self, pass: &Pass, per_run: usize) -> Vec<Neighbours> {
+        let mut batches: Vec<Neighbours> = Vec::new();
+        let mut start = 0;
+        for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
+            let rows = here.runs * per_run;
+            if let Some(adapter) = stack.adapter.as_ref().filter(|_| stack.adds()) {
+                let one = Neighbours::of(adapter, here, self.site, [start, rows]);
+                match batches.last_mut().filter(|batch| batch.takes(&one)) {
+                    Some(batch) => batch.join(one),
+                    None => batches.push(one),
+                }
+            }
+            start += rows;
         }
-        let per_run = rows / pass.runs();
+        batches
+    }
+
+    /// The output of every stack on its rows, with the updates that are added given.
+    fn with(&self, batches: Vec<Neighbours>, x: &Tensor<3>, pass: &Pass, uses: &Uses) -> Tensor<3> {
+        let [rows, seq, _] = x.dims();
+        let per_run = rows / pass.runs().max(1);
+        let mut batches = batches.into_iter().peekable();
         let mut parts: Vec<Tensor<3>> = Vec::new();
         let (mut at, mut start) = (0, 0);
         while at < self.stacks.len() {
             // Neighbours that add to the base's output share one product with it.
             let adding = self.stacks[at..].iter().take_while(|stack| stack.adds()).count();
             let several = at..at + adding.max(1);
-            let len = pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum();
+            let own = [start, pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum()];
             parts.push(if adding > 0 {
-                self.added(&x, [start, len], several.clone(), pass, uses)
+                let mut y = ops::affine(x.clone(), own, self.weight.clone(), self.bias.clone(), uses);
+                while let Some(batch) = batches.next_if(|batch| batch.starts_before(own[0] + own[1])) {
+                    y = batch.onto(y, x, start, uses);
+                }
+                y
             } else {
-                self.own(&self.stacks[at], &x, [start, len], &pass.stacks[at], uses)
+                self.own(&self.stacks[at], x, own, &pass.stacks[at], uses)
             });
-            (at, start) = (several.end, start + len);
+            (at, start) = (several.end, own[0] + own[1]);
+        }
+        debug_assert!(batches.next().is_none());
+        if parts.is_empty() {
+            return ops::affine(x.clone(), [0, rows], self.weight.clone(), self.bias.clone(), uses);
         }
         debug_assert_eq!(start, rows);
         debug_assert!(parts.iter().all(|part| part.dims()[1] == seq));
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
-    }
-
-    /// Output of neighbouring stacks that add to the base's, on rows from `start` on, `[len, seq, d_out]`: one product with the base for
-    /// all, and the updates of like neighbours added to their rows as one batch.
-    fn added(
-        &self,
-        x: &Tensor<3>,
-        [start, len]: [usize; 2],
-        stacks: Range<usize>,
-        pass: &Pass,
-        uses: &Uses,
-    ) -> Tensor<3> {
-        let per_run = x.dims()[0] / pass.runs();
-        let mut y = ops::affine(x.clone(), [start, len], self.weight.clone(), self.bias.clone(), uses);
-        let mut batches: Vec<Neighbours> = Vec::new();
-        let mut offset = 0;
-        for (stack, here) in self.stacks[stacks.clone()].iter().zip(&pass.stacks[stacks]) {
-            let rows = here.runs * per_run;
-            if let Some(adapter) = &stack.adapter {
-                let one = Neighbours::of(adapter, here, self.site, [offset, rows]);
-                match batches.last_mut().filter(|batch| batch.takes(&one)) {
-                    Some(batch) => batch.join(one),
-                    None => batches.push(one),
-                }
-            }
-            offset += rows;
-        }
-        for batch in batches {
-            y = batch.onto(y, x, start, uses);
-        }
-        y
     }
 
     /// Output of a stack with a weight, a bias or a magnitude of its own on its rows of `x`, `[len, seq, d_out]`.

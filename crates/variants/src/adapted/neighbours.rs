@@ -4,13 +4,13 @@ use burn::tensor::{Int, Tensor};
 use kernels::ops::{self, Dropout, Uses};
 
 use super::Adapter;
-use crate::{delta::Factors, pass::StackPass};
+use crate::{delta::Factors, host::cast, pass::StackPass};
 
 /// Updates of neighbouring stacks as one batch: of one rank, with dropout alike.
 ///
 /// A cohort of many small stacks waits for launches, not for arithmetic: stacks side by side cost as many as one.
 pub(super) struct Neighbours {
-    /// Rows among those that add: the first, and their number.
+    /// Rows of the input: the first, and their number.
     rows: [usize; 2],
     runs: usize,
     site: u64,
@@ -18,6 +18,8 @@ pub(super) struct Neighbours {
     dropout: Option<(f64, Vec<Tensor<1, Int>>)>,
     /// `[runs, d_in, k]` of each stack.
     down: Vec<Tensor<3>>,
+    /// `x·down` of all of them, `[runs, n, k]`, where it is computed already.
+    hidden: Option<Tensor<3>>,
     /// `[runs, k, d_out]` of each stack.
     up: Vec<Tensor<3>>,
 }
@@ -27,7 +29,7 @@ impl Neighbours {
         let Factors { down, up } = adapter.thin(here);
         let keys = here.keys.clone().filter(|_| adapter.dropout > 0.0);
         let dropout = keys.map(|keys| (adapter.dropout, vec![keys]));
-        Self { rows, runs: here.runs, site, dropout, down: vec![down], up: vec![up] }
+        Self { rows, runs: here.runs, site, dropout, down: vec![down], hidden: None, up: vec![up] }
     }
 
     pub(super) fn takes(&self, next: &Self) -> bool {
@@ -46,22 +48,50 @@ impl Neighbours {
         }
     }
 
+    pub(super) fn starts_before(&self, row: usize) -> bool {
+        self.rows[0] < row
+    }
+
     /// `y` `[len, seq, d_out]`, which is that of `x` from row `start` on, with these updates added.
     pub(super) fn onto(self, y: Tensor<3>, x: &Tensor<3>, start: usize, uses: &Uses) -> Tensor<3> {
-        let Self { rows: [offset, len], runs, site, dropout, down, up } = self;
-        let (own, [_, seq, d_in]) = ([start + offset, len], x.dims());
+        let Self { rows, runs, site, dropout, down, hidden, up } = self;
+        let [_, seq, d_in] = x.dims();
         // Side by side before they are narrowed: one cast for all.
-        let Factors { down, up } = Factors { down: joined(down), up: joined(up) }.cast(x.dtype());
-        let hidden = match dropout {
-            Some((p, keys)) => {
+        let narrow = |tensors| cast(&joined(tensors), x.dtype());
+        let hidden = match (hidden, dropout) {
+            (Some(hidden), _) => hidden,
+            (None, Some((p, keys))) => {
                 let falls =
                     Dropout { keys: if keys.len() == 1 { keys[0].clone() } else { Tensor::cat(keys, 0) }, site, p };
-                let input = ops::dropout(ops::rows(x.clone(), own, uses), Some(falls));
-                input.reshape([runs, len * seq / runs, d_in]).matmul(down)
+                let input = ops::dropout(ops::rows(x.clone(), rows, uses), Some(falls));
+                input.reshape([runs, rows[1] * seq / runs, d_in]).matmul(narrow(down))
             }
-            None => ops::thin(x.clone(), own, down, uses),
+            (None, None) => ops::thin(x.clone(), rows, narrow(down), uses),
         }; // [runs, n, k]
-        ops::onto(y, offset, hidden, up)
+        ops::onto(y, rows[0] - start, hidden, narrow(up))
+    }
+}
+
+/// Computes `x·down` of batches on the same rows, those of several maps, as one product: what is slow about it is to read `x`.
+pub(super) fn share<'a>(batches: impl Iterator<Item = &'a mut Neighbours>, x: &Tensor<3>, uses: &Uses) {
+    let mut companies: Vec<Vec<&mut Neighbours>> = Vec::new();
+    // Dropout gives every map an input of its own.
+    for batch in batches.filter(|batch| batch.dropout.is_none()) {
+        match companies.iter_mut().find(|company| company[0].rows == batch.rows) {
+            Some(company) => company.push(batch),
+            None => companies.push(vec![batch]),
+        }
+    }
+    for mut company in companies.into_iter().filter(|company| company.len() > 1) {
+        let down: Vec<Tensor<3>> = company.iter_mut().map(|batch| joined(std::mem::take(&mut batch.down))).collect();
+        let widths: Vec<usize> = down.iter().map(|down| down.dims()[2]).collect();
+        let down = cast(&Tensor::cat(down, 2), x.dtype());
+        let hidden = ops::thin(x.clone(), company[0].rows, down, uses); // [runs, n, sum of widths]
+        let (own, mut at) = (Uses::default(), 0);
+        for (batch, width) in company.into_iter().zip(widths) {
+            batch.hidden = Some(ops::columns(hidden.clone(), [at, width], &own));
+            at += width;
+        }
     }
 }
 
