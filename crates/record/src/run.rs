@@ -135,7 +135,8 @@ pub struct Cohort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryUse {
-    /// Before the first step: the frozen base, and adapters and heads at their start.
+    /// Before the first step: the frozen base, adapters and heads at their start, and what the process holds besides (workspaces of products
+    /// that earlier cohorts began).
     pub weights: u64,
     /// What the first step added and left: both moments, importance averages where there are any, step by step numbers.
     pub optimizer: u64,

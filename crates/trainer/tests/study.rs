@@ -293,7 +293,7 @@ fn layers_computed_again_give_the_same_gradients() {
     let variants = "[full, bitfit, {preset: lora, ranks: [4], with: {dropout: 0.1}}, {preset: vera, ranks: [8]}, \
         {preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, \
         {preset: dylora, ranks: [4]}, {preset: dora, ranks: [2], with: {dropout: 0.1}}]";
-    let recipe = "train.steps=4, train.backbone_dropout=0.1";
+    let recipe = "train.steps=5, train.backbone_dropout=0.1";
     let library = library_in(DType::F64);
     let (kept, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let train = |root: &Path, recompute: bool| {
