@@ -596,7 +596,8 @@ fn hollow(x: Tensor<3>) -> Tensor<3> {
     let [_, _, m] = x.dims();
     let kept: Vec<f64> = (0..m).map(|column| if column % 3 == 1 { 0.0 } else { 1.0 }).collect();
     let kept = TensorData::new(kept, [1, 1, m]).convert_dtype(x.dtype());
-    x.clone() * Tensor::from_data(kept, (&device(), x.dtype()))
+    let dtype = x.dtype();
+    x * Tensor::from_data(kept, (&device(), dtype))
 }
 
 #[test]

@@ -140,7 +140,11 @@ impl Backbone {
     pub fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let through = || (0..self.depth()).fold(self.embed(tokens, pass), |x, at| self.layer(at, x, tokens, pass));
         let x = pass.given.clone().unwrap_or_else(through);
-        each!(self, model => model.finish(x, pass))
+        match self {
+            Self::Encoder(_) => x,
+            Self::Gpt2(model) => model.finish(x, pass),
+            Self::Llama(model) => model.finish(x, pass),
+        }
     }
 
     /// How many layers.

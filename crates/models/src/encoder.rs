@@ -284,11 +284,6 @@ impl Encoder {
         drop_hidden(self.norm.forward(x, pass), "embeddings.dropout", p, pass)
     }
 
-    /// What comes after the last layer: nothing.
-    pub(crate) fn finish(&self, x: Tensor<3>, _pass: &Pass) -> Tensor<3> {
-        x
-    }
-
     /// Whether training drops anything by its place in a padded batch, for which rows must lie there.
     pub(crate) fn drops(&self) -> bool {
         self.config.hidden_dropout_prob > 0.0 || self.config.attention_probs_dropout_prob > 0.0
@@ -321,7 +316,7 @@ impl Encoder {
         };
         let x = layer.attention_norm.after(attended, Some((x, &uses)), drop("attention.output"), pass);
         let uses = Uses::default();
-        let wide = layer.intermediate.forward_among(x.clone(), pass, &uses);
+        let wide = layer.intermediate.forward_among(&x, pass, &uses);
         let wide = self.config.hidden_act.apply(wide); // [rows, seq, d_ffn]
         let narrow = layer.output.forward(wide, pass);
         layer.output_norm.after(narrow, Some((x, &uses)), drop("output"), pass)

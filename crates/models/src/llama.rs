@@ -347,7 +347,7 @@ impl Llama {
         let (layer, [_, seq, _]) = (&self.layers[index], x.dims());
         let turns = self.turns(seq);
         let normed = layer.first_norm.forward(x.clone(), pass);
-        let x = x + self.attention(layer, index, normed, &turns, tokens, pass);
+        let x = x + self.attention(layer, index, &normed, &turns, tokens, pass);
         let normed = layer.second_norm.forward(x.clone(), pass);
         let [gate, up] = AdaptedLinear::forward_all([&layer.gate, &layer.up], &normed, pass, &Uses::default());
         x + layer.down.forward(self.config.hidden_act.apply(gate) * up, pass)
@@ -382,14 +382,14 @@ impl Llama {
         &self,
         layer: &Layer,
         index: usize,
-        x: Tensor<3>,
+        x: &Tensor<3>,
         turns: &[Tensor<4>; 2],
         tokens: &Tokens,
         pass: &Pass,
     ) -> Tensor<3> {
         let (heads, shared) = (self.config.num_attention_heads, self.config.key_value_heads());
         let maps = [&layer.query, &layer.key, &layer.value];
-        let [query, key, value] = AdaptedLinear::forward_all(maps, &x, pass, &Uses::default());
+        let [query, key, value] = AdaptedLinear::forward_all(maps, x, pass, &Uses::default());
         let query = turn(split_heads(query, heads), turns);
         let key = turn(split_heads(key, shared), turns);
         let value = split_heads(value, shared);

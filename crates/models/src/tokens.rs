@@ -171,15 +171,12 @@ impl Tokens {
             ids: int(ids),
             types: (!types.is_empty()).then(|| int(types)),
             positions: int(positions),
-            sight: match sequences {
-                Some(Sequences { starts, first }) => {
-                    let longest = starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0);
-                    Sight::SideBySide { starts: flat(starts), first: flat(first), longest }
-                }
-                None => {
-                    let queries = closed.len() / (rows * seq);
-                    Sight::Masked(place.frozen(closed, [rows, 1, queries, seq]))
-                }
+            sight: if let Some(Sequences { starts, first }) = sequences {
+                let longest = starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0);
+                Sight::SideBySide { starts: flat(starts), first: flat(first), longest }
+            } else {
+                let queries = closed.len() / (rows * seq);
+                Sight::Masked(place.frozen(closed, [rows, 1, queries, seq]))
             },
             last: flat(last),
         }

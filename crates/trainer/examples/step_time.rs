@@ -6,7 +6,13 @@
 //! Prints one line of JSON. Shapes: `mini` (4 x 128), `minilm` (6 x 384), `roberta-base` (12 x 768), all with RoBERTa's head of two maps.
 //! `--variants lora,dora` puts `--runs` runs of each into one cohort. Rows are between half of `--seq` and all of it long, and padded to it
 //! where they are not computed side by side.
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark prints its figures")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a benchmark prints its figures"
+)]
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -206,7 +212,7 @@ fn main() {
     cohort.recomputes = recompute;
     let batch = |number: u64| {
         let draws = stream::uniform(&mut stream::generator(number, Stream::Data, "ids"), rows * (seq + 2), 1.0);
-        let part = |at: usize| (draws[at] + 1.0) / 2.0;
+        let part = |at: usize| f64::midpoint(draws[at], 1.0);
         let vocabulary = config.vocab_size() as f64;
         let lengths: Vec<usize> =
             (0..rows).map(|row| if row == 0 { seq } else { seq - (part(row) * seq as f64 / 2.0) as usize }).collect();

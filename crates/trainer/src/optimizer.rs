@@ -400,11 +400,11 @@ mod tests {
         optimizer: &mut StackOptimizer,
         gradients: Vec<f64>,
         runs: &[RunStep],
-        range: Option<std::ops::Range<usize>>,
+        range: Option<&std::ops::Range<usize>>,
     ) -> Vec<f64> {
         let place = place();
         let n = gradients.len() / runs.len();
-        let coefficients = optimizer.coefficients(runs, &|_, _| range.clone(), &TrainPlan::default(), ADAM);
+        let coefficients = optimizer.coefficients(runs, &|_, _| range.cloned(), &TrainPlan::default(), ADAM);
         let segments = coefficients.len() / (4 * runs.len());
         let coefficients = place.tensor(coefficients, [runs.len(), segments, 4]);
         let gradient = optimizer.visible(place.tensor(gradients, [runs.len(), n]), &coefficients);
@@ -439,7 +439,7 @@ mod tests {
         let runs = [run(1e-2, 0.1, None)];
         let mut got = Vec::new();
         for (g, range) in [(0.3, 0..1), (-0.7, 1..2), (0.2, 0..1)] {
-            got = step(&mut optimizer, vec![g, g], &runs, Some(range));
+            got = step(&mut optimizer, vec![g, g], &runs, Some(&range));
         }
         let expected = [scalar(1.0, &[0.3, 0.2], 1e-2, 0.1), scalar(1.0, &[-0.7], 1e-2, 0.1)];
         for (got, want) in got.iter().zip(expected) {
@@ -473,14 +473,14 @@ mod tests {
     fn moments_go_out_and_come_back() {
         let runs = [run(1e-2, 0.1, None)];
         let mut optimizer = over(place().tensor(vec![1.0, 2.0, 3.0, 4.0], [1, 2, 2]), Some(1));
-        step(&mut optimizer, vec![0.1, 0.2, 0.3, 0.4], &runs, Some(0..1));
+        step(&mut optimizer, vec![0.1, 0.2, 0.3, 0.4], &runs, Some(&(0..1)));
         let mut value = optimizer.value(&optimizer.parts()[0].clone());
         let mut other = StackOptimizer::default();
         other.restore("p".to_owned(), optimizer.moments()["p"].clone());
         let owned = Owned::ranked("p", Role::A, 1, &mut value);
         other.lay_out(vec![Named { slot: String::new(), name: "p".to_owned(), owned }], true, &place());
         assert_eq!(other.moments()["p"].counts, [1, 0]);
-        let again = [&mut optimizer, &mut other].map(|it| step(it, vec![0.4, 0.3, 0.2, 0.1], &runs, Some(0..2)));
+        let again = [&mut optimizer, &mut other].map(|it| step(it, vec![0.4, 0.3, 0.2, 0.1], &runs, Some(&(0..2))));
         assert_eq!(again[0], again[1]);
     }
 

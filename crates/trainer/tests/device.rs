@@ -68,14 +68,14 @@ impl Own {
 
 fn batch(seed: u64, micro: u64, seq: usize) -> Batch {
     let draws = stream::uniform(&mut stream::generator(seed, Stream::Data, &micro.to_string()), ROWS * (seq + 2), 1.0);
-    let part = |at: usize| (draws[at] + 1.0) / 2.0;
+    let part = |at: usize| f64::midpoint(draws[at], 1.0);
     let lengths: Vec<usize> =
         (0..ROWS).map(|row| if row == 0 { seq } else { seq - (part(row) * seq as f64 / 2.0) as usize }).collect();
     let ids = (0..ROWS * seq)
         .map(|cell| if cell % seq < lengths[cell / seq] { 5 + (part(2 * ROWS + cell) * 94.0) as u32 } else { 1 });
     Batch {
         rows: ROWS,
-        seq: seq,
+        seq,
         ids: ids.collect(),
         types: vec![0; ROWS * seq],
         targets: Vec::new(),

@@ -339,13 +339,14 @@ impl AdaptedLinear {
     }
 
     /// `[rows, seq, d_in] -> [rows, seq, d_out]`, every stack on its own rows.
+    #[expect(clippy::needless_pass_by_value, reason = "as every layer takes its input")]
     pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.forward_among(x, pass, &Uses::default())
+        self.forward_among(&x, pass, &Uses::default())
     }
 
     /// [`forward`](Self::forward) where `x` has other `uses` too: maps that share an input share the sum of its gradients.
-    pub fn forward_among(&self, x: Tensor<3>, pass: &Pass, uses: &Uses) -> Tensor<3> {
-        let [y] = Self::forward_all([self], &x, pass, uses);
+    pub fn forward_among(&self, x: &Tensor<3>, pass: &Pass, uses: &Uses) -> Tensor<3> {
+        let [y] = Self::forward_all([self], x, pass, uses);
         y
     }
 

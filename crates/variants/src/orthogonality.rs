@@ -15,12 +15,15 @@ pub struct Factor {
     pub axis: usize,
 }
 
+/// What factors of one batch have in common: the axis of their components, and their shape.
+type Kind = (usize, [usize; 3]);
+
 /// `‖FᵀF − I‖_F` with components as columns, of every run and factor, `[runs, factors]`; the order is the factors' own where all have one
 /// shape, else shape by shape in the order of their first ones. `None` where there is no factor.
 ///
 /// Factors of one shape are one batch: a cohort's step has dozens of them, and each by itself would be dozens of kernels.
 pub fn departure(factors: Vec<Factor>) -> Option<Tensor<2>> {
-    let mut groups: Vec<((usize, [usize; 3]), Vec<Tensor<3>>)> = Vec::new();
+    let mut groups: Vec<(Kind, Vec<Tensor<3>>)> = Vec::new();
     for Factor { value, axis } in factors {
         let key = (axis, value.dims());
         match groups.iter_mut().find(|(of, _)| *of == key) {
@@ -28,7 +31,7 @@ pub fn departure(factors: Vec<Factor>) -> Option<Tensor<2>> {
             None => groups.push((key, vec![value])),
         }
     }
-    let of_group = |((axis, [runs, ..]), group): ((usize, [usize; 3]), Vec<Tensor<3>>)| {
+    let of_group = |((axis, [runs, ..]), group): (Kind, Vec<Tensor<3>>)| {
         let terms = group.len();
         let all = Tensor::cat(group, 0); // [terms·runs, .., ..]
         let gram = match axis {
