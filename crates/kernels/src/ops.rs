@@ -311,12 +311,22 @@ pub(crate) fn cuda_index(device: &Device) -> Option<usize> {
     }
 }
 
-/// Begins what a card's first operations would wait for, its context and the kernels compiled for it, on threads beside this one. What fails
-/// there is said by the first operation.
-pub fn warm_up(device: &Device) {
-    let Some(index) = cuda_index(device) else { return };
+/// What is made beside the thread that asked for it; dropping it waits for the rest, which the end of a process must not cut off.
+#[derive(Debug)]
+pub struct Warming(Option<std::thread::JoinHandle<()>>);
+
+impl Drop for Warming {
+    fn drop(&mut self) {
+        // What failed is said by the first operation.
+        let _ = self.0.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+/// Begins what a card's first operations would wait for, its context and the kernels compiled for it, on threads beside this one.
+pub fn warm_up(device: &Device) -> Warming {
+    let Some(index) = cuda_index(device) else { return Warming(None) };
     #[cfg(feature = "tch")]
-    std::thread::spawn(move || drop(crate::libtorch::prepare(index, Some(DType::BF16))));
+    return Warming(Some(std::thread::spawn(move || drop(crate::libtorch::prepare(index, Some(DType::BF16))))));
     #[cfg(not(feature = "tch"))]
     unreachable!("no backend of this build has device {index}")
 }

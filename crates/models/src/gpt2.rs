@@ -294,7 +294,6 @@ impl Gpt2 {
         }
     }
 
-    /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
     /// How many layers.
     pub(crate) fn depth(&self) -> usize {
         self.layers.len()

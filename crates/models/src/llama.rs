@@ -331,7 +331,6 @@ impl Llama {
         self.output.as_ref()
     }
 
-    /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
     /// How many layers.
     pub(crate) fn depth(&self) -> usize {
         self.layers.len()

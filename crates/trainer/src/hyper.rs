@@ -132,8 +132,8 @@ pub struct Hyper {
     /// Width of the frozen base and of activations.
     #[serde(default, skip_serializing_if = "is_plain")]
     pub precision: Precision,
-    /// Whether the backward pass computes each layer again instead of keeping what it needs of all of them: the same numbers from a
-    /// fraction of the memory, in about four thirds of the time.
+    /// Whether the backward pass computes each layer again instead of keeping what it needs of all of them: the same
+    /// numbers to rounding from a fraction of the memory, in about four thirds of the time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
     /// Optimizer steps between adapters that are kept for analysis; none where absent.

@@ -34,19 +34,25 @@ impl Importance {
     ) {
         let value = optimizer.ranked();
         let [runs, m] = value.dims();
-        let laid = self.laid.get_or_insert_with(|| {
-            let side_by_side = |of: fn(Sensitivity<3>) -> Tensor<3>| {
-                let flat = |part: &Part| {
-                    let zeros = || value.zeros_like().slice([0..runs, 0..part.len()]);
-                    let held = self.waiting.get(&part.name).cloned();
-                    held.map_or_else(zeros, |held| of(held).reshape([runs, part.len()]))
-                };
-                Tensor::cat(ranked(optimizer).map(flat).collect(), 1)
-            };
-            Sensitivity { mean: side_by_side(|one| one.mean), uncertainty: side_by_side(|one| one.uncertainty) }
-        });
+        let mut laid = self.laid.take().unwrap_or_else(|| self.side_by_side(optimizer));
         self.waiting.clear();
         laid.observe(value, gradient.slice([0..runs, 0..m]), beta, Some(observing));
+        self.laid = Some(laid);
+    }
+
+    /// What is waiting, laid out; zeros for what is not there.
+    fn side_by_side(&self, optimizer: &StackOptimizer) -> Sensitivity<2> {
+        let value = optimizer.ranked();
+        let [runs, _] = value.dims();
+        let of = |which: fn(Sensitivity<3>) -> Tensor<3>| {
+            let flat = |part: &Part| {
+                let zeros = || value.zeros_like().slice([0..runs, 0..part.len()]);
+                let held = self.waiting.get(&part.name).cloned();
+                held.map_or_else(zeros, |held| which(held).reshape([runs, part.len()]))
+            };
+            Tensor::cat(ranked(optimizer).map(flat).collect(), 1)
+        };
+        Sensitivity { mean: of(|one| one.mean), uncertainty: of(|one| one.uncertainty) }
     }
 
     /// The averages by tensor, `[runs, rows, cols]` each.
@@ -68,7 +74,11 @@ impl Importance {
     /// transfer.
     pub fn scores(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Vec<f64>>> {
         let mut sums: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
-        let Some(laid) = &self.laid else { return sums };
+        if self.laid.is_none() && self.waiting.is_empty() {
+            return sums;
+        }
+        // A resumed run may allocate before it observes again.
+        let laid = self.laid.clone().unwrap_or_else(|| self.side_by_side(optimizer));
         let [runs, m] = laid.mean.dims();
         let all = values(&laid.scores());
         for part in ranked(optimizer) {

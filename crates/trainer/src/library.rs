@@ -82,18 +82,20 @@ pub struct Library {
     trains: bool,
     bases: Mutex<BTreeMap<(String, bool), Arc<Base>>>,
     tasks: Mutex<BTreeMap<String, Arc<Prepared>>>,
+    /// A device that is made ready meanwhile.
+    _warming: Option<ops::Warming>,
 }
 
 impl Library {
     /// An empty library for tensors at `place`.
     pub fn new(place: Place) -> Self {
-        Self { place, trains: false, bases: Mutex::default(), tasks: Mutex::default() }
+        Self { place, trains: false, bases: Mutex::default(), tasks: Mutex::default(), _warming: None }
     }
 
     /// An empty library for training: bases are in their plans' precision.
     pub fn training(place: Place) -> Self {
-        ops::warm_up(&place.device);
-        Self { trains: true, ..Self::new(place) }
+        let warming = ops::warm_up(&place.device);
+        Self { trains: true, _warming: Some(warming), ..Self::new(place) }
     }
 
     /// Where its tensors live.

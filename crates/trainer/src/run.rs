@@ -190,7 +190,8 @@ pub fn train(
         forget_snapshots(&plan.cells(), setting)?;
     }
     let mut logs = open_logs(&slots, folder, resumes.then_some(cohort.step))?;
-    let mut footprint = Footprint::begin(&setting.library.place().device);
+    // A resumed cohort has its moments on the device already: there is no first step to tell the parts by.
+    let mut footprint = if resumes { None } else { Footprint::begin(&setting.library.place().device) };
     let (steps, every) = (plan.steps(), plan.cells()[0].plan.train.checkpoint_every);
     let cells: Vec<CellId> = plan.cells().iter().map(|cell| cell.id.clone()).collect();
     sink.event(&Event::Started { cells: &cells, step: cohort.step, steps });

@@ -133,6 +133,23 @@ fn an_interrupted_study_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn a_budget_that_is_due_at_once_is_met_after_resuming() {
+    // The last allocation comes after step 6 of 8, which observes nothing any more.
+    let variants = "[{preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}]";
+    let cells = cells(variants, "[0]", "train.checkpoint_every=1");
+    let whole = tempfile::tempdir().unwrap();
+    let expected = finish(&cells, whole.path(), 1).remove(0).measured.final_ranks;
+    assert_eq!(expected.values().sum::<usize>(), 2 * expected.len());
+    for steps in [5, 6, 7] {
+        let root = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let sink = StopAfter(AtomicU64::new(steps), &stop);
+        assert!(matches!(run(&cells, root.path(), 1, &stop, &sink), Err(TrainError::Interrupted)));
+        assert_eq!(finish(&cells, root.path(), 1).remove(0).measured.final_ranks, expected, "stopped after {steps}");
+    }
+}
+
+#[test]
 fn a_cohort_resumes_whole() {
     // Tasks are the outer loop of the grid and stacks hold variants, so members are not in the grid's order.
     let cells = cells("[{preset: lora, ranks: [2]}, head_only]", "[0]", "tasks=[rte,sst2]");

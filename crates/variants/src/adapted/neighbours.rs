@@ -32,10 +32,14 @@ impl Neighbours {
         Self { rows, runs: here.runs, site, dropout, down: vec![down], hidden: None, up: vec![up] }
     }
 
+    /// Components of the updates.
+    fn width(&self) -> usize {
+        self.up[0].dims()[1]
+    }
+
     pub(super) fn takes(&self, next: &Self) -> bool {
         let p = |batch: &Self| batch.dropout.as_ref().map(|(p, _)| p.to_bits());
-        let k = |batch: &Self| batch.up[0].dims()[1];
-        self.rows[0] + self.rows[1] == next.rows[0] && k(self) == k(next) && p(self) == p(next)
+        self.rows[0] + self.rows[1] == next.rows[0] && self.width() == next.width() && p(self) == p(next)
     }
 
     pub(super) fn join(&mut self, next: Self) {
@@ -72,11 +76,15 @@ impl Neighbours {
     }
 }
 
+/// Components up to which maps share their products.
+const WIDEST: usize = 64;
+
 /// Computes `x·down` of batches on the same rows, those of several maps, as one product: what is slow about it is to read `x`.
 pub(super) fn share<'a>(batches: impl Iterator<Item = &'a mut Neighbours>, x: &Tensor<3>, uses: &Uses) {
     let mut companies: Vec<Vec<&mut Neighbours>> = Vec::new();
-    // Dropout gives every map an input of its own.
-    for batch in batches.filter(|batch| batch.dropout.is_none()) {
+    // Dropout gives every map an input of its own; of wide factors, reading `x` is a small part, and a pair that all runs share would be
+    // copied for each.
+    for batch in batches.filter(|batch| batch.dropout.is_none() && batch.width() <= WIDEST) {
         match companies.iter_mut().find(|company| company[0].rows == batch.rows) {
             Some(company) => company.push(batch),
             None => companies.push(vec![batch]),

@@ -2,7 +2,7 @@
 //!
 //! `W' = m ∘ (W0 + ΔW) / n` with `n = ‖W0 + ΔW‖_c`, the norm of each output's column (Eq. 5). Stored
 //! transposed, so `n` runs over `d_in`, and `m`, `n` are `[runs, 1, d_out]`. `m` starts as `n`, so the start
-//! is the base, exactly. `n` is a constant in the backward pass (§4.3, Eq. 11).
+//! is the base: bit for bit where `ΔW` starts at 0, else to rounding. `n` is a constant in the backward pass (§4.3, Eq. 11).
 //!
 //! Forward, with `x̃` the adapter's input after dropout:
 //! `y = (m/n) ∘ (x·W0 + x̃·ΔW)`, one product with the base. The named form `peft` applies dropout to the
