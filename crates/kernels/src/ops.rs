@@ -127,7 +127,7 @@ pub fn attention(
 pub fn is_ragged(device: &Device, dtype: DType, d_head: usize, longest: usize) -> bool {
     // Beyond, keys are split among blocks, whose sums come in any order.
     let fits = d_head <= 64 && d_head.is_multiple_of(8) && longest <= LONGEST;
-    fits && matches!(dtype, DType::BF16 | DType::F16) && has_flash(device)
+    fits && dtype == DType::BF16 && has_flash(device)
 }
 
 /// Whether LibTorch's flash attention runs on a device.

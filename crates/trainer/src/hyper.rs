@@ -133,7 +133,7 @@ pub struct Hyper {
     #[serde(default, skip_serializing_if = "is_plain")]
     pub precision: Precision,
     /// Whether the backward pass computes each layer again instead of keeping what it needs of all of them: the same
-    /// numbers to rounding from a fraction of the memory, in about four thirds of the time.
+    /// numbers to rounding from a fraction of the memory, for one more forward pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
     /// Optimizer steps between adapters that are kept for analysis; none where absent.
