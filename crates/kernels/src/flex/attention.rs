@@ -9,7 +9,7 @@ use super::{
     product::{LINE, Left, multiply, transpose},
     real::{Real, fold, larger, sums},
     storage::{cast, dense, fresh, values},
-    tasks::{lines_per_task, run_all},
+    tasks::{lines_per_task, run_all, zeros},
 };
 use crate::kernel::Drop;
 
@@ -233,7 +233,7 @@ pub(super) fn attend<T: Real>(
     let (q, k, v) = (dense::<T>(q), dense::<T>(k), dense::<T>(v));
     let bias = cast(bias, T::dtype());
     let falls = drop.map(|drop| Falls::new(&drop, rows));
-    let mut y = vec![T::ZERO; rows * shape.row()];
+    let mut y = zeros::<T>(rows * shape.row());
     let mut weights = vec![T::ZERO; if keeps { rows * heads * seq * seq } else { 0 }];
     let per_task = lines_per_task(rows, shape.cost());
     let parts = values::<T>(&q).chunks(per_task * shape.row());
@@ -342,7 +342,7 @@ pub(super) fn attend_backward<T: Real>(dy: FlexTensor, kept: Attended) -> (FlexT
     let (len, Split { seq, heads, .. }) = (full.num_elements(), shape);
     let per_task = lines_per_task(full[0], 2 * shape.cost());
     let part = per_task * shape.row();
-    let (mut dq, mut dk, mut dv) = (vec![T::ZERO; len], vec![T::ZERO; len], vec![T::ZERO; len]);
+    let (mut dq, mut dk, mut dv) = (zeros::<T>(len), zeros::<T>(len), zeros::<T>(len));
     let (dys, qs) = (values::<T>(&dy).chunks(part), values::<T>(&q).chunks(part));
     let (ks, vs) = (values::<T>(&k).chunks(part), values::<T>(&v).chunks(part));
     let weights = values::<T>(&weights).chunks(per_task * heads * seq * seq);

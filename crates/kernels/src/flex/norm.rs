@@ -8,7 +8,7 @@ use super::{
     dropout::{Falls, halves},
     real::{Real, sums},
     storage::{dense, fresh, values, whole},
-    tasks::{lines_per_task, run_all},
+    tasks::{lines_per_task, run_all, zeros},
 };
 use crate::kernel::{Drop, Normed};
 
@@ -111,7 +111,7 @@ pub(super) fn norm<T: Real>(
     let (gamma, beta) = (dense::<T>(gamma), dense::<T>(beta));
     let (gamma, beta) = (values::<T>(&gamma), values::<T>(&beta));
     let falls = drop.map(|drop| Falls::new(&drop, rows));
-    let mut y = vec![T::ZERO; count * d];
+    let mut y = zeros::<T>(count * d);
     let mut statistics = vec![T::ZERO; count * 2];
     let task = |(index, ((source, y), statistics))| {
         let (epsilon, first) = (T::of(epsilon), index * lines);

@@ -13,7 +13,7 @@ use pulp::{Simd, WithSimd};
 use super::{
     real::Real,
     storage::{cast, dense, fresh, values, whole},
-    tasks::{lines_per_task, run_all},
+    tasks::{lines_per_task, run_all, zeros},
 };
 
 /// The left factor of a product, `[rows, k]`.
@@ -53,6 +53,17 @@ struct Lines<'a, T> {
     stride: usize,
 }
 
+/// Lines that begin so many values apart, each with all that comes behind it.
+#[inline(always)]
+fn apart<T>(mut values: &[T], stride: usize) -> impl Iterator<Item = &[T]> {
+    // Neither a product for each line, as an index would take, nor a division, as `chunks` does.
+    std::iter::from_fn(move || {
+        let line = values;
+        values = values.get(stride..).unwrap_or_default();
+        Some(line)
+    })
+}
+
 /// `sums + left·right` for `R` rows from `row` on and `C` vectors from `column` on.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "arrays of known lengths, whose loops are unrolled into registers")]
@@ -68,7 +79,7 @@ fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
     // Loops, not closures: what is not inlined would be compiled without the vectors.
     macro_rules! step {
         ($line:expr, $r:ident => $value:expr) => {{
-            let line = &right.values[$line * right.stride + column..][..C];
+            let line = &$line[..C];
             for $r in 0..R {
                 let value = T::splat(simd, $value);
                 for c in 0..C {
@@ -77,20 +88,34 @@ fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
             }
         }};
     }
+    macro_rules! walk {
+        ($of:ident, $line:ident in $lines:expr => $r:ident => $value:expr) => {
+            for ($of, $line) in $lines {
+                step!($line, $r => $value);
+            }
+        };
+    }
+    // Lines that follow one another are walked without a look at their bounds.
+    let (dense, _) = right.values.as_chunks::<C>();
+    let apart = apart(&right.values[column..], right.stride);
     match left {
         Left::Rows(left, stride) => {
             let mut rows = [left; R];
             for r in 0..R {
                 rows[r] = &left[(row + r) * stride..][..k];
             }
-            for line in 0..k {
-                step!(line, r => rows[r][line]);
+            if right.stride == C {
+                walk!(at, line in (0..k).zip(dense) => r => rows[r][at]);
+            } else {
+                walk!(at, line in (0..k).zip(apart) => r => rows[r][at]);
             }
         }
         Left::Columns(left, stride) => {
-            for line in 0..k {
-                let values = &left[line * stride + row..][..R];
-                step!(line, r => values[r]);
+            let left = self::apart(&left[row..], stride).take(k);
+            if right.stride == C {
+                walk!(values, line in left.zip(dense) => r => values[..R][r]);
+            } else {
+                walk!(values, line in left.zip(apart) => r => values[..R][r]);
             }
         }
     }
@@ -241,8 +266,9 @@ pub(super) fn transpose<T: Real>(
 
 /// Columns of the right factor that lie together.
 const PANEL: usize = 64;
-/// Lines of the right factor that are worked on at a time: a panel of them stays in the nearer caches.
-const DEPTH: usize = 256;
+/// Up to so many lines of the right factor are worked on at a time: a panel of them stays in the nearer caches. Not fewer than it takes,
+/// since each time reads and writes the result again.
+const DEPTH: usize = 512;
 /// Up to so many rows the right factor is not rearranged: that would cost about as much as the product.
 const FEW: usize = 24;
 /// Nor where it has so few values that it stays in the nearest cache as it is.
@@ -333,7 +359,7 @@ impl<'a, T: Real> Right<'a, T> {
             return Self { values: Cow::Borrowed(&values[..k * columns]), panel: columns };
         }
         let (full, rest) = (columns / PANEL, columns % PANEL);
-        let mut packed = vec![T::ZERO; k * (full * PANEL + rest.next_multiple_of(LINE))];
+        let mut packed = zeros::<T>(k * (full * PANEL + rest.next_multiple_of(LINE)));
         let panels = lines_per_task(full + 1, k * PANEL);
         run_all(
             packed
@@ -362,8 +388,9 @@ impl<T: Real> WithSimd for Rows<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { out, mut start, left, right: Right { values, panel: width }, k, n } = self;
-        for line in (0..k).step_by(DEPTH) {
-            let depth = DEPTH.min(k - line);
+        let depth = k.div_ceil(k.div_ceil(DEPTH));
+        for line in (0..k).step_by(depth) {
+            let depth = depth.min(k - line);
             for (panel, values) in values.chunks(k * width).enumerate() {
                 let (first, stride) = (panel * width, values.len() / k);
                 let right = Lines { values: &values[line * stride..][..depth * stride], stride };
@@ -405,7 +432,7 @@ pub(super) fn add_product<T: Real>(c: Option<FlexTensor>, x: FlexTensor, y: Flex
     }
     let (start, mut c) = match c {
         Some(c) => (Start::Out, whole::<T>(c)),
-        None => (Start::Zero, fresh(vec![T::ZERO; runs * n * m], [runs, n, m].into())),
+        None => (Start::Zero, fresh(zeros::<T>(runs * n * m), [runs, n, m].into())),
     };
     let (x, y) = (laid_out::<T>(x), laid_out::<T>(y));
     let rights: Vec<Right<'_, T>> = (0..runs).map(|run| Right::new(Matrix::of(&y, run), n)).collect();
@@ -421,7 +448,7 @@ pub(super) fn affine<T: Real>(x: FlexTensor, weight: FlexTensor, bias: Option<Fl
     let last = shape.len() - 1;
     let rows = shape[..last].iter().product::<usize>();
     shape[last] = d_out;
-    let mut out = vec![T::ZERO; rows * d_out];
+    let mut out = zeros::<T>(rows * d_out);
     let bias = bias.map(dense::<T>);
     let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Line(values(bias)));
     if out.is_empty() || d_in == 0 {

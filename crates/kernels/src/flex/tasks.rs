@@ -1,7 +1,9 @@
 //! Work shared among cores.
 
 use pulp::{Arch, WithSimd};
-use rayon::prelude::*;
+use rayon::{iter::repeat_n, prelude::*};
+
+use super::real::Real;
 
 /// Values below which a task is not worth handing to another core.
 const GRAIN: usize = 16 * 1024;
@@ -23,4 +25,14 @@ pub(super) fn run_all<K: WithSimd<Output = ()> + Send>(kernels: Vec<K>) {
     } else {
         kernels.into_par_iter().for_each(|kernel| arch.dispatch(kernel));
     }
+}
+
+/// A vector of zeros, which the cores that will fill it clear together: one core alone needs as long for it as a product's tenth.
+pub(super) fn zeros<T: Real>(len: usize) -> Vec<T> {
+    const BLOCK: usize = 16;
+    if len < 4 * GRAIN || !len.is_multiple_of(BLOCK) {
+        return vec![T::ZERO; len];
+    }
+    let blocks: Vec<[T; BLOCK]> = repeat_n([T::ZERO; BLOCK], len / BLOCK).with_min_len(GRAIN / BLOCK).collect();
+    blocks.into_flattened()
 }
