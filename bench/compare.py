@@ -14,8 +14,8 @@
 | steady | 10,000 steps at MiniLM's shape: time of the first and the last hundred, memory before and after |
 | cpu | the miniature's shape and MiniLM's on the CPU, f32 |
 
-Matched in every ratio: shapes, padding mask (rows between half and all of the width; where nothing is dropped, this program leaves the
-padding out of everything, which PEFT computes), dropout, adapters and head in f32 under the base's
+Matched in every ratio: shapes, padding mask (rows between half and all of the width; on a GPU, in bf16 and where nothing is dropped, this
+program leaves the padding out of everything, which PEFT computes), dropout, adapters and head in f32 under the base's
 width, AdamW, clipping at norm 1, rank and targets. Medians; a step of this program in a group of eight that ends with the host's read.
 Prints a line per measurement as it comes, and the ratios at the end.
 """
