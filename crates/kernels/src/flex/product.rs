@@ -66,7 +66,6 @@ fn apart<T>(mut values: &[T], stride: usize) -> impl Iterator<Item = &[T]> {
 
 /// `sums + left·right` for `R` rows from `row` on and `C` vectors from `column` on.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "arrays of known lengths, whose loops are unrolled into registers")]
 fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
     simd: S,
     k: usize,
