@@ -321,7 +321,9 @@ fn a_product_is_added_as_in_its_composed_form() {
 fn a_product_agrees_with_burns() {
     for dtype in WIDTHS {
         // Tiles that are whole, that end within a vector, a panel or a block of the inner dimension.
-        for (runs, n, k, m) in [(1, 64, 8, 128), (3, 5, 2, 7), (2, 1, 1, 1), (1, 37, 300, 83), (2, 130, 600, 8)] {
+        // The last two: blocks of lines that differ in length, of several panels; a result that all cores clear.
+        let wide = [(1, 37, 300, 83), (2, 130, 600, 8), (1, 37, 1100, 83), (1, 1030, 20, 64)];
+        for (runs, n, k, m) in [(1, 64, 8, 128), (3, 5, 2, 7), (2, 1, 1, 1)].into_iter().chain(wide) {
             let inputs = [random(2, [runs, n, k], dtype), random(3, [runs, k, m], dtype)];
             let views = [
                 inputs.clone(),
@@ -346,7 +348,9 @@ fn a_product_agrees_with_burns() {
 #[test]
 fn a_linear_map_agrees_with_burns() {
     for dtype in WIDTHS {
-        for (rows, seq, d_in, d_out) in [(2, 32, 16, 64), (3, 5, 7, 9), (1, 1, 1, 1), (4, 33, 300, 70)] {
+        for (rows, seq, d_in, d_out) in
+            [(2, 32, 16, 64), (3, 5, 7, 9), (1, 1, 1, 1), (4, 33, 300, 70), (4, 33, 600, 70)]
+        {
             let x = random(1, [rows, seq, d_in], dtype);
             let weight = random(2, [1, d_in, d_out], dtype);
             let bias = random(3, [1, 1, d_out], dtype);

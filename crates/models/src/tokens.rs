@@ -89,7 +89,8 @@ impl Layout {
     /// The same batch of `runs` runs, whose rows lie one after another, without padding: the rows of each run side by side as one line,
     /// `[runs, n]`. Nobody sees beyond a row, whatever the scheme says of directions: for encoders.
     ///
-    /// Lines are as long as the longest and rounded up by a 16th at most, a 32nd mostly: few shapes, each recorded once on a device that replays steps.
+    /// Lines are as long as the longest and rounded up by a 16th at most, a 32nd mostly: few shapes, each recorded once on a device that
+    /// replays steps.
     #[must_use]
     pub fn side_by_side(&self, runs: usize) -> Self {
         let (seq, per_run) = (self.seq, self.rows / runs);

@@ -95,8 +95,8 @@ fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
         };
     }
     // Lines that follow one another are walked without a look at their bounds.
-    let (dense, _) = right.values.as_chunks::<C>();
-    let apart = apart(&right.values[column..], right.stride);
+    let (together, _) = right.values.as_chunks::<C>();
+    let spread = apart(&right.values[column..], right.stride);
     match left {
         Left::Rows(left, stride) => {
             let mut rows = [left; R];
@@ -104,17 +104,17 @@ fn tile<S: Simd, T: Real, const R: usize, const C: usize>(
                 rows[r] = &left[(row + r) * stride..][..k];
             }
             if right.stride == C {
-                walk!(at, line in (0..k).zip(dense) => r => rows[r][at]);
+                walk!(at, line in (0..k).zip(together) => r => rows[r][at]);
             } else {
-                walk!(at, line in (0..k).zip(apart) => r => rows[r][at]);
+                walk!(at, line in (0..k).zip(spread) => r => rows[r][at]);
             }
         }
         Left::Columns(left, stride) => {
-            let left = self::apart(&left[row..], stride).take(k);
+            let left = apart(&left[row..], stride).take(k);
             if right.stride == C {
-                walk!(values, line in left.zip(dense) => r => values[..R][r]);
+                walk!(values, line in left.zip(together) => r => values[..R][r]);
             } else {
-                walk!(values, line in left.zip(apart) => r => values[..R][r]);
+                walk!(values, line in left.zip(spread) => r => values[..R][r]);
             }
         }
     }

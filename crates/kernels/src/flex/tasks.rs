@@ -27,7 +27,7 @@ pub(super) fn run_all<K: WithSimd<Output = ()> + Send>(kernels: Vec<K>) {
     }
 }
 
-/// A vector of zeros, which the cores that will fill it clear together: one core alone needs as long for it as a product's tenth.
+/// A vector of zeros, cleared by all cores: by one alone, those of a product's result are time in which the others wait.
 pub(super) fn zeros<T: Real>(len: usize) -> Vec<T> {
     const BLOCK: usize = 16;
     if len < 4 * GRAIN || !len.is_multiple_of(BLOCK) {
