@@ -93,6 +93,21 @@ impl Kernels for Flex {
         (cast(y, dtype), kept)
     }
 
+    fn attend_ragged(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        starts: IntTensor<Self>,
+        _longest: usize,
+        heads: usize,
+        scale: f64,
+        keeps: bool,
+    ) -> (FloatTensor<Self>, Option<attention::Attended>) {
+        let dtype = q.dtype();
+        let (y, kept) = with_real!(dtype, T => attention::attend_ragged::<T>(q, k, v, starts, heads, scale, keeps));
+        (cast(y, dtype), kept)
+    }
+
     fn attend_backward(
         dy: FloatTensor<Self>,
         kept: attention::Attended,

@@ -192,7 +192,7 @@ macro_rules! direct {
                 heads: usize,
                 scale: f64,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::attend_ragged(q, k, v, starts, longest, heads, scale).0
+                <Self as Kernels>::attend_ragged(q, k, v, starts, longest, heads, scale, false).0
             }
             fn fused_add_product(
                 c: FloatTensor<Self>,
@@ -659,10 +659,14 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let prepared = AttentionStep.prepare::<C>([q.node(), k.node(), v.node()]).compute_bound().stateful();
         let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
-        let (y, kept) = B::attend_ragged(q, k, v, starts, longest, heads, scale);
         match prepared {
-            OpsKind::Tracked(prep) => prep.finish(kept, y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
+            OpsKind::Tracked(prep) => {
+                let (y, kept) = B::attend_ragged(q, k, v, starts, longest, heads, scale, true);
+                prep.finish(kept.unwrap_or_else(|| unreachable!("attention was asked to keep its state")), y)
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::attend_ragged(q, k, v, starts, longest, heads, scale, false).0)
+            }
         }
     }
 

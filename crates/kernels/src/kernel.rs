@@ -128,6 +128,7 @@ pub trait Kernels: Backend {
     /// of tokens; no sequence is longer than `longest`. Its gradients are [`attend_backward`](Self::attend_backward)'s.
     ///
     /// Called where [`is_ragged`](crate::ops::is_ragged) says that there is a kernel, and there only.
+    #[expect(clippy::too_many_arguments, reason = "three operands, where they lie and three settings")]
     fn attend_ragged(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -136,8 +137,9 @@ pub trait Kernels: Backend {
         longest: usize,
         heads: usize,
         scale: f64,
-    ) -> (FloatTensor<Self>, Self::Attended) {
-        let _ = (q, k, v, starts, longest, heads, scale);
+        keeps: bool,
+    ) -> (FloatTensor<Self>, Option<Self::Attended>) {
+        let _ = (q, k, v, starts, longest, heads, scale, keeps);
         unreachable!("asked for a kernel that is not here")
     }
 

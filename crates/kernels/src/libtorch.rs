@@ -524,7 +524,8 @@ impl Kernels for LibTorch {
         longest: usize,
         heads: usize,
         scale: f64,
-    ) -> (FloatTensor<Self>, Attended) {
+        keeps: bool,
+    ) -> (FloatTensor<Self>, Option<Attended>) {
         let size = q.tensor.size();
         let (kind, heads, longest) = (q.tensor.kind(), heads as i64, longest as i64);
         let by_head = |x: TchTensor| {
@@ -537,7 +538,9 @@ impl Kernels for LibTorch {
             .unwrap_or_else(|error| panic!("LibTorch, attention: {error}"));
         let [y, logsumexp, seed, offset] = flash.map(fresh);
         let y = related(y.tensor.reshape(&size[..]), &y);
-        (y.clone(), Attended::Flash { q, k, v, y, logsumexp, starts, state: [seed, offset], longest, scale })
+        let state = [seed, offset];
+        let kept = keeps.then(|| Attended::Flash { q, k, v, y: y.clone(), logsumexp, starts, state, longest, scale });
+        (y, kept)
     }
 
     fn add_product(c: FloatTensor<Self>, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {

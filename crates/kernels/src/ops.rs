@@ -123,8 +123,12 @@ pub fn attention(
     ))
 }
 
-/// Whether [`ragged_attention`] is a kernel for heads of this width and sequences of this length, with the same bits every time.
+/// Whether [`ragged_attention`] is a kernel for heads of this width and sequences of this length, with the same bits every time: on `flex`
+/// always, on a card that of LibTorch in bf16.
 pub fn is_ragged(device: &Device, dtype: DType, d_head: usize, longest: usize) -> bool {
+    if matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_)) {
+        return true;
+    }
     // Beyond, keys are split among blocks, whose sums come in any order.
     let fits = d_head <= 64 && d_head.is_multiple_of(8) && longest <= LONGEST;
     fits && dtype == DType::BF16 && has_flash(device)
@@ -139,7 +143,7 @@ fn has_flash(device: &Device) -> bool {
     unreachable!("no backend of this build has device {index}")
 }
 
-/// The longest sequence of a [`ragged_attention`] by a kernel.
+/// The longest sequence of a [`ragged_attention`] by a card's kernel.
 pub const LONGEST: usize = 128;
 
 /// [`attention`] among the tokens of each sequence where sequences lie side by side, without padding and without dropout.

@@ -51,6 +51,13 @@ pub struct Sequences {
     pub first: Vec<i64>,
 }
 
+impl Sequences {
+    /// The longest one's number of tokens.
+    pub fn longest(&self) -> usize {
+        self.starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0)
+    }
+}
+
 impl Layout {
     /// From `ids` and `types` (empty: all 0), each `[rows, seq]` row-major, with the real length of each row.
     pub fn new(ids: &[u32], types: &[u32], lengths: &[usize], scheme: Scheme) -> Self {
@@ -172,9 +179,9 @@ impl Tokens {
             ids: int(ids),
             types: (!types.is_empty()).then(|| int(types)),
             positions: int(positions),
-            sight: if let Some(Sequences { starts, first }) = sequences {
-                let longest = starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max().unwrap_or(0);
-                Sight::SideBySide { starts: flat(starts), first: flat(first), longest }
+            sight: if let Some(sequences) = sequences {
+                let longest = sequences.longest();
+                Sight::SideBySide { starts: flat(sequences.starts), first: flat(sequences.first), longest }
             } else {
                 let queries = closed.len() / (rows * seq);
                 Sight::Masked(place.frozen(closed, [rows, 1, queries, seq]))

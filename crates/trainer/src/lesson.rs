@@ -60,6 +60,8 @@ pub struct SheetPlan {
 struct SequencePlan {
     starts: Span,
     first: Span,
+    /// What no row is longer than, rounded up: shapes depend on less.
+    longest: usize,
 }
 
 impl Sheet {
@@ -75,6 +77,7 @@ impl Sheet {
             positions: ledger.ints(positions),
             last: ledger.ints(last),
             sequences: sequences.map(|sequences| SequencePlan {
+                longest: sequences.longest().next_multiple_of(ops::LONGEST),
                 starts: ledger.ints(sequences.starts),
                 first: ledger.ints(sequences.first),
             }),
@@ -116,12 +119,9 @@ impl SheetPlan {
                 types: (!self.types.is_empty()).then(|| entries.table(self.types, shape)),
                 positions: entries.table(self.positions, shape),
                 sight: match self.sequences {
-                    // As long as a kernel takes: shapes depend on less.
-                    Some(SequencePlan { starts, first }) => Sight::SideBySide {
-                        starts: entries.ints(starts),
-                        first: entries.ints(first),
-                        longest: ops::LONGEST,
-                    },
+                    Some(SequencePlan { starts, first, longest }) => {
+                        Sight::SideBySide { starts: entries.ints(starts), first: entries.ints(first), longest }
+                    }
                     None => Sight::Masked(entries.floats(self.closed, [self.rows, 1, self.queries, self.seq])),
                 },
                 last: entries.ints(self.last),

@@ -1,6 +1,10 @@
-//! Attention, one head of one row at a time: its scores fit into the nearest caches.
+//! Attention, one head of one sequence at a time: its scores fit into the nearest caches. A padded row is a sequence as long as the batch is
+//! wide; side by side, sequences have the lengths that they have.
 
-use burn::{backend::Flex, tensor::Shape};
+use burn::{
+    backend::{Flex, ops::IntTensorOps},
+    tensor::{DType, IntDType, Shape},
+};
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 
@@ -19,15 +23,77 @@ pub struct Attended {
     q: FlexTensor,
     k: FlexTensor,
     v: FlexTensor,
-    /// Softmax, `[rows, heads, seq, seq]`. A weight that dropout took has its sign bit set.
+    /// Softmax, `[heads, length, length]` for every sequence, one behind another. A weight that dropout took has its sign bit set.
     weights: FlexTensor,
-    shape: Split,
+    sequences: Sequences,
     scale: f64,
     /// The factor of a weight that dropout kept.
     keep: f64,
 }
 
-/// How heads lie in `[rows, seq, heads·d_head]`.
+/// Which tokens attend to one another, in `[tokens, heads·d_head]`.
+#[derive(Clone, Debug)]
+struct Sequences {
+    /// The first token of each, and the number of tokens.
+    starts: Vec<usize>,
+    heads: usize,
+    d_head: usize,
+}
+
+/// Some sequences that follow one another.
+#[derive(Clone, Copy)]
+struct Stretch<'a> {
+    /// See [`Sequences::starts`].
+    starts: &'a [usize],
+    heads: usize,
+    d_head: usize,
+    /// The first one's number.
+    first: usize,
+}
+
+impl Sequences {
+    /// All of them in stretches, each a task; attending costs one sequence `effort` times what its forward pass does.
+    fn tasks(&self, effort: usize) -> impl Iterator<Item = Stretch<'_>> {
+        let Self { starts, heads, d_head } = self;
+        let count = starts.len() - 1;
+        let whole = Stretch { starts, heads: *heads, d_head: *d_head, first: 0 };
+        let cost = whole.splits().map(Split::cost).sum::<usize>().div_ceil(count.max(1));
+        let per_task = lines_per_task(count, effort * cost);
+        (0..count)
+            .step_by(per_task)
+            .map(move |first| Stretch { starts: &starts[first..=(first + per_task).min(count)], first, ..whole })
+    }
+
+    /// Number of weights.
+    fn weights(&self) -> usize {
+        Stretch { starts: &self.starts, heads: self.heads, d_head: self.d_head, first: 0 }.weights()
+    }
+}
+
+impl Stretch<'_> {
+    /// Every sequence.
+    #[inline(always)]
+    fn splits(self) -> impl Iterator<Item = Split> {
+        let Self { starts, heads, d_head, .. } = self;
+        starts.windows(2).map(move |ends| Split { seq: ends[1] - ends[0], heads, d_head })
+    }
+    /// The longest one's length.
+    #[inline(always)]
+    fn longest(self) -> Split {
+        let seq = self.splits().map(|split| split.seq).max().unwrap_or(0);
+        Split { seq, heads: self.heads, d_head: self.d_head }
+    }
+    /// Values of all tokens.
+    fn values(self) -> usize {
+        self.splits().map(Split::row).sum()
+    }
+    /// Number of weights.
+    fn weights(self) -> usize {
+        self.splits().map(Split::weights).sum()
+    }
+}
+
+/// How heads lie in one sequence's `[seq, heads·d_head]`.
 #[derive(Clone, Copy, Debug)]
 struct Split {
     seq: usize,
@@ -36,23 +102,31 @@ struct Split {
 }
 
 impl Split {
-    /// Values of one row.
+    /// Values of the sequence.
+    #[inline(always)]
     fn row(self) -> usize {
         self.seq * self.heads * self.d_head
     }
+    /// Its weights.
+    #[inline(always)]
+    fn weights(self) -> usize {
+        self.heads * self.seq * self.seq
+    }
     /// Length of a padded line of features.
+    #[inline(always)]
     fn wide(self) -> usize {
         self.d_head.next_multiple_of(LINE)
     }
     /// Length of a padded line of keys.
+    #[inline(always)]
     fn long(self) -> usize {
         self.seq.next_multiple_of(LINE)
     }
-    /// What a row costs beside the values of a cheap loop.
+    /// What it costs beside the values of a cheap loop.
     fn cost(self) -> usize {
-        self.heads * self.seq * self.seq * (1 + self.d_head / 4)
+        self.weights() * (1 + self.d_head / 4)
     }
-    /// A head's values at every position of a row.
+    /// A head's values at every position.
     #[inline(always)]
     fn lines<T>(self, row: &[T], head: usize) -> impl Iterator<Item = &[T]> {
         row.chunks_exact(self.heads * self.d_head).map(move |line| &line[head * self.d_head..][..self.d_head])
@@ -62,18 +136,22 @@ impl Split {
     fn lines_mut<T>(self, row: &mut [T], head: usize) -> impl Iterator<Item = &mut [T]> {
         row.chunks_exact_mut(self.heads * self.d_head).map(move |line| &mut line[head * self.d_head..][..self.d_head])
     }
-    /// A head of a row as padded lines, `[seq, wide]`.
+    /// A head as padded lines, `[seq, wide]`.
     #[inline(always)]
     fn gather<T: Real>(self, row: &[T], head: usize, to: &mut [T]) {
         for (to, line) in to.chunks_exact_mut(self.wide()).zip(self.lines(row, head)) {
             to[..self.d_head].copy_from_slice(line);
         }
     }
-    /// A head of a row with the positions along the padded lines, `[d_head, long]`.
+    /// A head with the positions along the padded lines, `[d_head, long]`.
     #[inline(always)]
     fn gather_transposed<T: Real>(self, row: &[T], head: usize, to: &mut [T]) {
         let from = (&row[head * self.d_head..], self.heads * self.d_head);
         transpose(from, (to, self.long()), self.seq, self.d_head);
+        // Another sequence's values may lie there, of another run, and not all be finite.
+        for line in to.chunks_exact_mut(self.long()).take(self.d_head) {
+            line[self.seq..].fill(T::ZERO);
+        }
     }
     /// The way back from [`gather`](Self::gather).
     #[inline(always)]
@@ -118,20 +196,19 @@ impl<'a, T: Real> Bias<'a, T> {
     }
 }
 
-/// Some rows' attention.
-struct Rows<'a, T> {
+/// Some sequences' attention.
+struct Forward<'a, T> {
     q: &'a [T],
     k: &'a [T],
     v: &'a [T],
     y: &'a mut [T],
     /// Where softmax is kept.
     weights: Option<&'a mut [T]>,
-    bias: Bias<'a, T>,
+    /// Whom nobody sees, where that is anyone.
+    bias: Option<Bias<'a, T>>,
     falls: Option<&'a Falls>,
-    shape: Split,
+    stretch: Stretch<'a>,
     scale: T,
-    /// The first row's number.
-    first: usize,
 }
 
 /// `softmax(scale·scores + bias)` in place; both are padded lines.
@@ -161,38 +238,45 @@ fn softmax<T: Real>(scores: &mut [T], bias: &[T], scale: T) {
     }
 }
 
-impl<T: Real> WithSimd for Rows<'_, T> {
+impl<T: Real> WithSimd for Forward<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { q, k, v, y, mut weights, bias, falls, shape, scale, first } = self;
-        let Split { seq, heads, d_head } = shape;
-        let (wide, long) = (shape.wide(), shape.long());
-        let mut keys = vec![T::ZERO; d_head * long];
-        let mut queries = vec![T::ZERO; seq * wide];
-        let mut features = vec![T::ZERO; seq * wide];
-        let mut scores = vec![T::ZERO; seq * long];
-        let mut words = vec![0; if falls.is_some() { seq.div_ceil(2) } else { 0 }];
-        // A key that is only padding is never seen.
-        let mut mask = vec![-T::ONE / T::ZERO; long];
-        let rows = q.chunks_exact(shape.row()).zip(k.chunks_exact(shape.row())).zip(v.chunks_exact(shape.row()));
-        for (index, (((q, k), v), y)) in rows.zip(y.chunks_exact_mut(shape.row())).enumerate() {
-            let row = first + index;
-            bias.read(row, 0, &mut mask[..seq]);
+        let Self { mut q, mut k, mut v, mut y, mut weights, bias, falls, stretch, scale } = self;
+        let longest = stretch.longest();
+        let (wide, d_head) = (longest.wide(), longest.d_head);
+        let mut keys = vec![T::ZERO; d_head * longest.long()];
+        let mut queries = vec![T::ZERO; longest.seq * wide];
+        let mut features = vec![T::ZERO; longest.seq * wide];
+        let mut scores = vec![T::ZERO; longest.seq * longest.long()];
+        let mut words = vec![0; if falls.is_some() { longest.seq.div_ceil(2) } else { 0 }];
+        let mut mask = vec![T::ZERO; longest.long()];
+        for (index, shape) in stretch.splits().enumerate().filter(|(_, shape)| shape.seq > 0) {
+            let (row, Split { seq, heads, .. }, long) = (stretch.first + index, shape, shape.long());
+            let [q, k, v] = [&mut q, &mut k, &mut v].map(|x| first(x, shape.row()));
+            let y = first_mut(&mut y, shape.row());
+            let mut weights = weights.as_mut().map(|weights| first_mut(weights, shape.weights()));
+            let (queries, features) = (&mut queries[..seq * wide], &mut features[..seq * wide]);
+            let (scores, mask) = (&mut scores[..seq * long], &mut mask[..long]);
+            // A key that is only padding is never seen.
+            mask[seq..].fill(-T::ONE / T::ZERO);
+            match bias {
+                Some(bias) => bias.read(row, 0, &mut mask[..seq]),
+                None => mask[..seq].fill(T::ZERO),
+            }
             for head in 0..heads {
-                shape.gather(q, head, &mut queries);
+                shape.gather(q, head, queries);
                 shape.gather_transposed(k, head, &mut keys);
-                multiply(simd, &mut scores, Left::Rows(&queries, wide), &keys, long, d_head);
+                multiply(simd, scores, Left::Rows(queries, wide), &keys[..d_head * long], long, d_head);
                 for (query, scores) in scores.chunks_exact_mut(long).enumerate() {
-                    if bias.strides[1] != 0 {
+                    if let Some(bias) = bias.filter(|bias| bias.strides[1] != 0) {
                         bias.read(row, query, &mut mask[..seq]);
                     }
-                    softmax(scores, &mask, scale);
+                    softmax(scores, mask, scale);
                     let scores = &mut scores[..seq];
                     let kept = weights.as_deref_mut().map(|weights| {
-                        let line = (index * heads + head) * seq + query;
-                        let weights = &mut weights[line * seq..][..seq];
+                        let weights = &mut weights[(head * seq + query) * seq..][..seq];
                         weights.copy_from_slice(scores);
                         weights
                     });
@@ -208,12 +292,28 @@ impl<T: Real> WithSimd for Rows<'_, T> {
                         }
                     }
                 }
-                shape.gather(v, head, &mut features);
-                multiply(simd, &mut queries, Left::Rows(&scores, long), &features, wide, seq);
-                shape.scatter(&queries, y, head);
+                shape.gather(v, head, features);
+                multiply(simd, queries, Left::Rows(scores, long), features, wide, seq);
+                shape.scatter(queries, y, head);
             }
         }
     }
+}
+
+/// The first `len` values, which are taken off.
+#[inline(always)]
+fn first<'a, T>(values: &mut &'a [T], len: usize) -> &'a [T] {
+    let (first, rest) = values.split_at(len);
+    *values = rest;
+    first
+}
+
+/// [`first`], to write.
+#[inline(always)]
+fn first_mut<'a, T>(values: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (first, rest) = std::mem::take(values).split_at_mut(len);
+    *values = rest;
+    first
 }
 
 /// See [`Kernels::attend`](crate::kernel::Kernels::attend), in the width of `T`.
@@ -229,49 +329,67 @@ pub(super) fn attend<T: Real>(
     keeps: bool,
 ) -> (FlexTensor, Option<Attended>) {
     let [rows, seq, d] = q.layout().shape().dims();
-    let shape = Split { seq, heads, d_head: d / heads };
-    let (q, k, v) = (dense::<T>(q), dense::<T>(k), dense::<T>(v));
-    let bias = cast(bias, T::dtype());
+    let starts = (0..=rows).map(|row| row * seq).collect();
+    let sequences = Sequences { starts, heads, d_head: d / heads };
     let falls = drop.map(|drop| Falls::new(&drop, rows));
-    let mut y = zeros::<T>(rows * shape.row());
-    let mut weights = vec![T::ZERO; if keeps { rows * heads * seq * seq } else { 0 }];
-    let per_task = lines_per_task(rows, shape.cost());
-    let parts = values::<T>(&q).chunks(per_task * shape.row());
-    let parts = parts.zip(values::<T>(&k).chunks(per_task * shape.row()));
-    let parts = parts.zip(values::<T>(&v).chunks(per_task * shape.row()));
-    let mut kept = weights.chunks_mut(per_task * heads * seq * seq);
-    run_all(
-        parts
-            .zip(y.chunks_mut(per_task * shape.row()))
-            .enumerate()
-            .map(|(index, (((q, k), v), y))| Rows {
-                q,
-                k,
-                v,
-                y,
-                weights: kept.next(),
-                bias: Bias::new(&bias),
-                falls: falls.as_ref(),
-                shape,
-                scale: T::of(scale),
-                first: index * per_task,
-            })
-            .collect(),
-    );
-    let attended = keeps.then(|| Attended {
-        weights: fresh(weights, Shape::new([rows, heads, seq, seq])),
-        shape,
-        scale,
-        keep: falls.as_ref().map_or(1.0, Falls::keep),
-        q: q.clone(),
-        k,
-        v,
-    });
-    (fresh(y, q.layout().shape().clone()), attended)
+    let bias = cast(bias, T::dtype());
+    forward::<T>([q, k, v], sequences, scale, Some(Bias::new(&bias)), falls.as_ref(), keeps)
 }
 
-/// Some rows' gradients.
-struct BackwardRows<'a, T> {
+/// See [`Kernels::attend_ragged`](crate::kernel::Kernels::attend_ragged), in the width of `T`.
+pub(super) fn attend_ragged<T: Real>(
+    q: FlexTensor,
+    k: FlexTensor,
+    v: FlexTensor,
+    starts: FlexTensor,
+    heads: usize,
+    scale: f64,
+    keeps: bool,
+) -> (FlexTensor, Option<Attended>) {
+    let starts = if starts.dtype() == DType::I64 { starts } else { Flex::int_cast(starts, IntDType::I64) };
+    let starts = starts.to_contiguous();
+    let starts = starts.as_slice::<i64>().unwrap_or_default().iter().map(|start| *start as usize).collect();
+    let sequences = Sequences { starts, heads, d_head: q.layout().shape()[2] / heads };
+    forward::<T>([q, k, v], sequences, scale, None, None, keeps)
+}
+
+fn forward<T: Real>(
+    [q, k, v]: [FlexTensor; 3],
+    sequences: Sequences,
+    scale: f64,
+    bias: Option<Bias<'_, T>>,
+    falls: Option<&Falls>,
+    keeps: bool,
+) -> (FlexTensor, Option<Attended>) {
+    let shape = q.layout().shape().clone();
+    let [q, k, v] = [q, k, v].map(dense::<T>);
+    let mut y = zeros::<T>(shape.num_elements());
+    let mut weights = vec![T::ZERO; if keeps { sequences.weights() } else { 0 }];
+    let (mut outs, mut kept) = (&mut y[..], keeps.then_some(&mut weights[..]));
+    let [mut qs, mut ks, mut vs] = [&q, &k, &v].map(values::<T>);
+    let tasks = sequences.tasks(1).map(|stretch| {
+        let len = stretch.values();
+        Forward {
+            q: first(&mut qs, len),
+            k: first(&mut ks, len),
+            v: first(&mut vs, len),
+            y: first_mut(&mut outs, len),
+            weights: kept.as_mut().map(|kept| first_mut(kept, stretch.weights())),
+            bias,
+            falls,
+            stretch,
+            scale: T::of(scale),
+        }
+    });
+    run_all(tasks.collect());
+    let len = weights.len();
+    let keep = falls.map_or(1.0, Falls::keep);
+    let attended = keeps.then(|| Attended { q, k, v, weights: fresh(weights, Shape::new([len])), sequences, scale, keep });
+    (fresh(y, shape), attended)
+}
+
+/// Some sequences' gradients.
+struct Backward<'a, T> {
     dy: &'a [T],
     q: &'a [T],
     k: &'a [T],
@@ -280,40 +398,43 @@ struct BackwardRows<'a, T> {
     dq: &'a mut [T],
     dk: &'a mut [T],
     dv: &'a mut [T],
-    shape: Split,
+    stretch: Stretch<'a>,
     scale: T,
     keep: T,
 }
 
-impl<T: Real> WithSimd for BackwardRows<'_, T> {
+impl<T: Real> WithSimd for Backward<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { dy, q, k, v, weights, dq, dk, dv, shape, scale, keep } = self;
-        let Split { seq, heads, d_head } = shape;
-        let (row, wide, long) = (shape.row(), shape.wide(), shape.long());
-        let mut lines = vec![T::ZERO; seq * wide];
-        let mut result = vec![T::ZERO; seq * wide];
-        let mut features = vec![T::ZERO; d_head * long];
-        let mut dropped = vec![T::ZERO; seq * long];
-        let mut slopes = vec![T::ZERO; seq * long];
-        let inputs = dy.chunks_exact(row).zip(q.chunks_exact(row)).zip(k.chunks_exact(row)).zip(v.chunks_exact(row));
-        let outputs = dq.chunks_exact_mut(row).zip(dk.chunks_exact_mut(row)).zip(dv.chunks_exact_mut(row));
-        let weights = weights.chunks_exact(heads * seq * seq);
-        for (((((dy, q), k), v), ((dq, dk), dv)), weights) in inputs.zip(outputs).zip(weights) {
-            for (head, weights) in weights.chunks_exact(seq * seq).enumerate() {
+        let Self { mut dy, mut q, mut k, mut v, mut weights, mut dq, mut dk, mut dv, stretch, scale, keep } = self;
+        let longest = stretch.longest();
+        let (wide, d_head) = (longest.wide(), longest.d_head);
+        let mut lines = vec![T::ZERO; longest.seq * wide];
+        let mut result = vec![T::ZERO; longest.seq * wide];
+        let mut features = vec![T::ZERO; d_head * longest.long()];
+        let mut dropped = vec![T::ZERO; longest.seq * longest.long()];
+        let mut slopes = vec![T::ZERO; longest.seq * longest.long()];
+        for shape in stretch.splits().filter(|shape| shape.seq > 0) {
+            let (seq, long) = (shape.seq, shape.long());
+            let [dy, q, k, v] = [&mut dy, &mut q, &mut k, &mut v].map(|x| first(x, shape.row()));
+            let [dq, dk, dv] = [&mut dq, &mut dk, &mut dv].map(|x| first_mut(x, shape.row()));
+            let (lines, result) = (&mut lines[..seq * wide], &mut result[..seq * wide]);
+            let (dropped, slopes) = (&mut dropped[..seq * long], &mut slopes[..seq * long]);
+            for (head, weights) in first(&mut weights, shape.weights()).chunks_exact(seq * seq).enumerate() {
                 for (dropped, weights) in dropped.chunks_exact_mut(long).zip(weights.chunks_exact(seq)) {
                     for (dropped, weight) in dropped.iter_mut().zip(weights) {
                         *dropped = if weight.is_signed() { T::ZERO } else { *weight * keep };
                     }
+                    dropped[seq..].fill(T::ZERO);
                 }
                 // dV = dropped weightsᵀ·dY, and the weights' gradient dY·Vᵀ.
-                shape.gather(dy, head, &mut lines);
-                multiply(simd, &mut result, Left::Columns(&dropped, long), &lines, wide, seq);
-                shape.scatter(&result, dv, head);
+                shape.gather(dy, head, lines);
+                multiply(simd, result, Left::Columns(dropped, long), lines, wide, seq);
+                shape.scatter(result, dv, head);
                 shape.gather_transposed(v, head, &mut features);
-                multiply(simd, &mut slopes, Left::Rows(&lines, wide), &features, long, d_head);
+                multiply(simd, slopes, Left::Rows(lines, wide), &features[..d_head * long], long, d_head);
                 // Σ dw·w over the keys is the same with dropped weights and their factors as without: what is dropped has no share.
                 let pairs = slopes.chunks_exact_mut(long).zip(dropped.chunks_exact(long));
                 for ((slopes, dropped), weights) in pairs.zip(weights.chunks_exact(seq)) {
@@ -323,12 +444,12 @@ impl<T: Real> WithSimd for BackwardRows<'_, T> {
                         *slope = scale * slope.mul_add(*dropped, -(weight.abs() * mean));
                     }
                 }
-                shape.gather(k, head, &mut lines);
-                multiply(simd, &mut result, Left::Rows(&slopes, long), &lines, wide, seq);
-                shape.scatter(&result, dq, head);
-                shape.gather(q, head, &mut lines);
-                multiply(simd, &mut result, Left::Columns(&slopes, long), &lines, wide, seq);
-                shape.scatter(&result, dk, head);
+                shape.gather(k, head, lines);
+                multiply(simd, result, Left::Rows(slopes, long), lines, wide, seq);
+                shape.scatter(result, dq, head);
+                shape.gather(q, head, lines);
+                multiply(simd, result, Left::Columns(slopes, long), lines, wide, seq);
+                shape.scatter(result, dk, head);
             }
         }
     }
@@ -336,36 +457,29 @@ impl<T: Real> WithSimd for BackwardRows<'_, T> {
 
 /// See [`Kernels::attend_backward`](crate::kernel::Kernels::attend_backward), in the width of `T`.
 pub(super) fn attend_backward<T: Real>(dy: FlexTensor, kept: Attended) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let Attended { q, k, v, weights, shape, scale, keep } = kept;
-    let full = q.layout().shape().clone();
+    let Attended { q, k, v, weights, sequences, scale, keep } = kept;
+    let shape = q.layout().shape().clone();
     let dy = dense::<T>(dy);
-    let (len, Split { seq, heads, .. }) = (full.num_elements(), shape);
-    let per_task = lines_per_task(full[0], 2 * shape.cost());
-    let part = per_task * shape.row();
-    let (mut dq, mut dk, mut dv) = (zeros::<T>(len), zeros::<T>(len), zeros::<T>(len));
-    let (dys, qs) = (values::<T>(&dy).chunks(part), values::<T>(&q).chunks(part));
-    let (ks, vs) = (values::<T>(&k).chunks(part), values::<T>(&v).chunks(part));
-    let weights = values::<T>(&weights).chunks(per_task * heads * seq * seq);
-    let outputs = dq.chunks_mut(part).zip(dk.chunks_mut(part)).zip(dv.chunks_mut(part));
-    run_all(
-        dys.zip(qs)
-            .zip(ks.zip(vs))
-            .zip(weights)
-            .zip(outputs)
-            .map(|((((dy, q), (k, v)), weights), ((dq, dk), dv))| BackwardRows {
-                dy,
-                q,
-                k,
-                v,
-                weights,
-                dq,
-                dk,
-                dv,
-                shape,
-                scale: T::of(scale),
-                keep: T::of(keep),
-            })
-            .collect(),
-    );
-    (fresh(dq, full.clone()), fresh(dk, full.clone()), fresh(dv, full))
+    let [mut dq, mut dk, mut dv] = [(); 3].map(|()| zeros::<T>(shape.num_elements()));
+    let mut outs = [&mut dq[..], &mut dk[..], &mut dv[..]];
+    let [mut dys, mut qs, mut ks, mut vs, mut all] = [&dy, &q, &k, &v, &weights].map(values::<T>);
+    let tasks = sequences.tasks(2).map(|stretch| {
+        let len = stretch.values();
+        let [dq, dk, dv] = outs.each_mut().map(|out| first_mut(out, len));
+        Backward {
+            dy: first(&mut dys, len),
+            q: first(&mut qs, len),
+            k: first(&mut ks, len),
+            v: first(&mut vs, len),
+            weights: first(&mut all, stretch.weights()),
+            dq,
+            dk,
+            dv,
+            stretch,
+            scale: T::of(scale),
+            keep: T::of(keep),
+        }
+    });
+    run_all(tasks.collect());
+    (fresh(dq, shape.clone()), fresh(dk, shape.clone()), fresh(dv, shape))
 }
