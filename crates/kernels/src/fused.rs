@@ -664,9 +664,7 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
                 let (y, kept) = B::attend_ragged(q, k, v, starts, longest, heads, scale, true);
                 prep.finish(kept.unwrap_or_else(|| unreachable!("attention was asked to keep its state")), y)
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::attend_ragged(q, k, v, starts, longest, heads, scale, false).0)
-            }
+            OpsKind::UnTracked(prep) => prep.finish(B::attend_ragged(q, k, v, starts, longest, heads, scale, false).0),
         }
     }
 

@@ -123,6 +123,7 @@ fn together<B: Kernels>(parts: Vec<Part<B>>) -> Vec<Part<B>> {
 }
 
 fn transposed<B: Kernels>(weight: FloatTensor<B>) -> FloatTensor<B> {
+    // A view; a change of shape after it would be a copy.
     let axes = weight.shape().num_dims();
     B::float_swap_dims(weight, axes - 2, axes - 1)
 }
@@ -139,9 +140,10 @@ fn sum<B: Kernels>(parts: Vec<Part<B>>, [rows, seq, d]: [usize; 3]) -> FloatTens
                 other => {
                     let len = dy.shape()[0];
                     let all = so_far(&dy, other);
-                    let (m, weight) = (dy.shape()[2], transposed::<B>(weight));
+                    let m = dy.shape()[2];
                     let dy = B::float_reshape(dy, Shape::new([1, len * seq, m]));
-                    B::add_product_to_rows(all, start, dy, B::float_reshape(weight, Shape::new([1, m, d])))
+                    let weight = B::float_reshape(weight, Shape::new([1, d, m]));
+                    B::add_product_to_rows(all, start, dy, transposed::<B>(weight))
                 }
             },
             Part::Stacked { dy, weight, start } => {

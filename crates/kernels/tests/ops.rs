@@ -240,7 +240,9 @@ fn gelu_agrees_with_its_composed_form() {
         for shape in [[2, 3, 16], [3, 5, 7], [1, 1, 1], [16, 33, 130]] {
             let x = random(1, shape, dtype) * 6.0;
             for x in [x.clone(), turned(x)] {
-                agree("gelu", &[x], [true], &|[x]| ops::gelu(x), &|[x]| composed::gelu(x));
+                agree("gelu", &[x.clone()], [true], &|[x]| ops::gelu(x), &|[x]| composed::gelu(x));
+                // Over a tensor that nobody else holds.
+                agree("gelu in place", &[x], [false], &|[x]| ops::gelu(x * 1.0), &|[x]| composed::gelu(x));
             }
         }
     }
@@ -437,6 +439,17 @@ fn halves_agree_with_f32() {
             },
         );
         agree("gelu", &[inputs[0].clone()], [true], &|[x]| ops::gelu(x), &|[x]| composed::gelu(widen(x)).cast(dtype));
+        let starts = places(&[0, 11, 24]);
+        agree(
+            "sequences",
+            &inputs,
+            [true; 3],
+            &|[q, k, v]| ops::ragged_attention(q, k, v, starts.clone(), 13, 2, 0.5),
+            &|inputs| {
+                let [q, k, v] = inputs.map(widen);
+                composed::ragged_attention(q, k, v, &starts, 2, 0.5).cast(dtype)
+            },
+        );
         agree(
             "attention",
             &inputs,
@@ -462,6 +475,10 @@ fn gradients_are_the_slopes() {
             ops::attention(q, k, v, causal(2, 5, DType::F64), 3, 0.5, drop.clone())
         });
     }
+    let starts = places(&[0, 3, 3, 10]);
+    differences("sequences", &[x.clone(), r, v], &|[q, k, v]| {
+        ops::ragged_attention(q, k, v, starts.clone(), 7, 3, 0.5)
+    });
     differences("gelu", &[x], &|[x]| ops::gelu(x));
     let [c, a, b] =
         [random(1, [2, 4, 5], DType::F64), random(2, [2, 4, 3], DType::F64), random(3, [2, 3, 5], DType::F64)];
@@ -646,32 +663,79 @@ fn scaled_columns_agree_with_their_composed_form() {
     }
 }
 
+/// Where sequences begin, and the number of tokens.
+fn places(starts: &[i64]) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(starts.to_vec(), [starts.len()]), (&Device::flex(), DType::I64))
+}
+
+/// Attention among the tokens of each sequence, one sequence after another.
+fn one_by_one(inputs: [Tensor<3>; 3], starts: &[i64], heads: usize, scale: f64) -> Tensor<3> {
+    let ([lines, n, d], dtype) = (inputs[0].dims(), inputs[0].dtype());
+    let inputs = inputs.map(|x| x.reshape([1, lines * n, d]));
+    let of = |ends: &[i64]| {
+        let [q, k, v] = inputs.clone().map(|x| x.slice([0..1, ends[0] as usize..ends[1] as usize]));
+        let nothing = Tensor::<4>::zeros([1, 1, 1, (ends[1] - ends[0]) as usize], (&Device::flex(), dtype));
+        composed::attention(q, k, v, nothing, heads, scale, None)
+    };
+    let parts = starts.windows(2).filter(|ends| ends[0] < ends[1]).map(of).collect();
+    Tensor::cat(parts, 1).reshape([lines, n, d])
+}
+
 #[test]
 fn sequences_side_by_side_see_themselves_alone() {
-    let starts = [0, 3, 3, 8, 9, 14, 16];
-    let places = TensorData::new(starts.to_vec(), [starts.len()]);
-    let places = Tensor::<1, Int>::from_data(places, (&Device::flex(), DType::I64));
-    let (heads, d_head) = (2, 5);
-    for dtype in WIDTHS {
-        let inputs: [Tensor<3>; 3] = std::array::from_fn(|i| random(i as u64, [2, 8, heads * d_head], dtype) * 2.0);
-        let one_by_one = |inputs: [Tensor<3>; 3]| {
-            let [q, k, v] = inputs.map(|x| x.reshape([1, 16, heads * d_head]));
-            let of = |ends: &[i64]| {
-                let part = |x: &Tensor<3>| x.clone().slice([0..1, ends[0] as usize..ends[1] as usize]);
-                let nothing = Tensor::<4>::zeros([1, 1, 1, (ends[1] - ends[0]) as usize], (&Device::flex(), dtype));
-                composed::attention(part(&q), part(&k), part(&v), nothing, heads, 0.4, None)
-            };
-            let parts = starts.windows(2).filter(|ends| ends[0] < ends[1]).map(of).collect();
-            Tensor::cat(parts, 1).reshape([2, 8, heads * d_head])
-        };
-        for tracked in [[true; 3], [false, true, false], [false; 3]] {
-            agree(
-                "sequences",
-                &inputs,
-                tracked,
-                &|[q, k, v]| ops::ragged_attention(q, k, v, places.clone(), 5, heads, 0.4),
-                &one_by_one,
-            );
+    // Lengths that do and do not fill vectors, the longest neither first nor last; few, and enough for several cores.
+    let many: Vec<i64> = [17, 0, 1, 150, 16, 90, 33, 5].into_iter().cycle().take(33).collect();
+    for (lengths, [lines, n], heads, d_head) in [
+        (vec![3, 0, 5, 1, 5, 2], [2, 8], 2, 5),
+        (vec![2], [1, 2], 1, 1),
+        (many, [1, 1265], 3, 16),
+        (vec![64; 8], [4, 128], 4, 32),
+    ] {
+        let starts: Vec<i64> = std::iter::once(0)
+            .chain(lengths.iter().scan(0, |at, length| {
+                *at += length;
+                Some(*at)
+            }))
+            .collect();
+        assert_eq!(starts.last(), Some(&((lines * n) as i64)));
+        let (starting, longest) = (places(&starts), lengths.iter().copied().max().unwrap_or(0) as usize);
+        for dtype in WIDTHS {
+            assert!(ops::is_ragged(&device(), dtype, d_head, longest));
+            let shape = [lines, n, heads * d_head];
+            let inputs: [Tensor<3>; 3] = std::array::from_fn(|i| random(i as u64, shape, dtype) * 2.0);
+            for inputs in [inputs.clone(), inputs.map(turned)] {
+                for tracked in [[true; 3], [false, true, false], [false; 3]] {
+                    agree(
+                        &format!("{} sequences", lengths.len()),
+                        &inputs,
+                        tracked,
+                        &|[q, k, v]| ops::ragged_attention(q, k, v, starting.clone(), longest, heads, 0.4),
+                        &|inputs| one_by_one(inputs, &starts, heads, 0.4),
+                    );
+                }
+            }
         }
+    }
+}
+
+/// What diverges in one run must not reach the others that share its batch, in whose order one core computes them.
+#[test]
+fn what_is_not_a_number_stays_in_its_sequence() {
+    // The longest comes first: what it left in scratch memory lies behind the others' own.
+    let (starts, shape) = ([0_i64, 30, 37, 40], [1, 40, 6]);
+    let inputs: [Tensor<3>; 3] = std::array::from_fn(|i| random(i as u64, shape, DType::F32));
+    let infected = inputs.clone().map(|x| {
+        let mut values = read(&x);
+        values[..30 * 6].fill(f64::NAN);
+        Tensor::from_data(TensorData::new(values, shape).convert_dtype(DType::F32), (&device(), DType::F32))
+    });
+    let of = |inputs: &[Tensor<3>; 3]| {
+        let attend = |[q, k, v]: [Tensor<3>; 3]| ops::ragged_attention(q, k, v, places(&starts), 30, 2, 0.4);
+        let (y, gradients) = differentiate(inputs, [true; 3], &attend);
+        gradients.into_iter().flatten().chain([y]).map(|x| read(&x)).collect::<Vec<_>>()
+    };
+    for (healthy, ill) in of(&inputs).iter().zip(of(&infected)) {
+        assert!(ill[..30 * 6].iter().all(|value| value.is_nan()));
+        assert_eq!(healthy[30 * 6..], ill[30 * 6..]);
     }
 }

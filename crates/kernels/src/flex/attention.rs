@@ -59,9 +59,11 @@ impl Sequences {
         let whole = Stretch { starts, heads: *heads, d_head: *d_head, first: 0 };
         let cost = whole.splits().map(Split::cost).sum::<usize>().div_ceil(count.max(1));
         let per_task = lines_per_task(count, effort * cost);
-        (0..count)
-            .step_by(per_task)
-            .map(move |first| Stretch { starts: &starts[first..=(first + per_task).min(count)], first, ..whole })
+        (0..count).step_by(per_task).map(move |first| Stretch {
+            starts: &starts[first..=(first + per_task).min(count)],
+            first,
+            ..whole
+        })
     }
 
     /// Number of weights.
@@ -364,7 +366,7 @@ fn forward<T: Real>(
     let shape = q.layout().shape().clone();
     let [q, k, v] = [q, k, v].map(dense::<T>);
     let mut y = zeros::<T>(shape.num_elements());
-    let mut weights = vec![T::ZERO; if keeps { sequences.weights() } else { 0 }];
+    let mut weights = zeros::<T>(if keeps { sequences.weights() } else { 0 });
     let (mut outs, mut kept) = (&mut y[..], keeps.then_some(&mut weights[..]));
     let [mut qs, mut ks, mut vs] = [&q, &k, &v].map(values::<T>);
     let tasks = sequences.tasks(1).map(|stretch| {
@@ -384,7 +386,8 @@ fn forward<T: Real>(
     run_all(tasks.collect());
     let len = weights.len();
     let keep = falls.map_or(1.0, Falls::keep);
-    let attended = keeps.then(|| Attended { q, k, v, weights: fresh(weights, Shape::new([len])), sequences, scale, keep });
+    let attended =
+        keeps.then(|| Attended { q, k, v, weights: fresh(weights, Shape::new([len])), sequences, scale, keep });
     (fresh(y, shape), attended)
 }
 

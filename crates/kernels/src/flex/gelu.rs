@@ -1,12 +1,12 @@
 //! `x·Φ(x)` and its gradient.
 
 use burn_flex::FlexTensor;
-use pulp::{Simd, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 use super::{
     real::Real,
-    storage::{dense, values, whole},
-    tasks::{lines_per_task, run_all},
+    storage::{dense, fresh, is_own, values, whole},
+    tasks::{filled, lines_per_task, run_all},
 };
 
 /// `x·Φ(x)` in place.
@@ -48,11 +48,20 @@ const COST: usize = 4;
 
 /// See [`Kernels::exact_gelu`](crate::kernel::Kernels::exact_gelu), in the width of `T`.
 pub(super) fn gelu<T: Real>(x: FlexTensor) -> FlexTensor {
-    let mut y = whole::<T>(x);
-    let values = y.storage_mut::<T>();
+    let mut x = dense::<T>(x);
+    if !is_own::<T>(&x) {
+        // The gradient needs `x`: the result is written where it stays, and not over a copy.
+        let (arch, from) = (Arch::new(), values::<T>(&x));
+        let y = filled(from.len(), |first, y| {
+            y.copy_from_slice(&from[first..][..y.len()]);
+            arch.dispatch(Forward(y));
+        });
+        return fresh(y, x.layout().shape().clone());
+    }
+    let values = x.storage_mut::<T>();
     let part = lines_per_task(values.len(), COST);
     run_all(values.chunks_mut(part).map(Forward).collect());
-    y
+    x
 }
 
 /// See [`Kernels::exact_gelu_backward`](crate::kernel::Kernels::exact_gelu_backward), in the width of `T`.

@@ -7,7 +7,7 @@ use burn::{
 };
 use burn_flex::{FlexTensor, Layout};
 
-use super::real::Real;
+use super::{real::Real, tasks::copied};
 
 /// The width an operation on tensors of `dtype` computes in.
 pub(super) fn width(dtype: DType) -> DType {
@@ -25,15 +25,19 @@ pub(super) fn values<T: Real>(tensor: &FlexTensor) -> &[T] {
     tensor.as_slice().unwrap_or_else(|| unreachable!("a dense tensor has no gaps"))
 }
 
-/// A tensor in the width of `T` whose storage holds its values in order and nothing else. Its
-/// [`storage_mut`](FlexTensor::storage_mut) copies only what somebody else still sees.
+/// Whether a tensor's storage holds its values in order and nothing else, and nobody else sees it.
+pub(super) fn is_own<T: Real>(tensor: &FlexTensor) -> bool {
+    let len = tensor.layout().num_elements();
+    tensor.is_unique() && tensor.layout().contiguous_offsets() == Some((0, len)) && tensor.storage::<T>().len() == len
+}
+
+/// A tensor in the width of `T` that [is its own](is_own): its [`storage_mut`](FlexTensor::storage_mut) copies nothing.
 pub(super) fn whole<T: Real>(tensor: FlexTensor) -> FlexTensor {
     let tensor = cast(tensor, T::dtype());
-    let len = tensor.layout().num_elements();
-    if tensor.layout().contiguous_offsets() == Some((0, len)) && tensor.storage::<T>().len() == len {
+    if is_own::<T>(&tensor) {
         tensor
     } else if tensor.is_contiguous() {
-        fresh(values::<T>(&tensor).to_vec(), tensor.layout().shape().clone())
+        fresh(copied(values::<T>(&tensor)), tensor.layout().shape().clone())
     } else {
         tensor.to_contiguous()
     }

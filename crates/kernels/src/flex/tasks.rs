@@ -1,7 +1,7 @@
 //! Work shared among cores.
 
 use pulp::{Arch, WithSimd};
-use rayon::{iter::repeat_n, prelude::*};
+use rayon::prelude::*;
 
 use super::real::Real;
 
@@ -27,12 +27,34 @@ pub(super) fn run_all<K: WithSimd<Output = ()> + Send>(kernels: Vec<K>) {
     }
 }
 
-/// A vector of zeros, cleared by all cores: by one alone, those of a product's result are time in which the others wait.
-pub(super) fn zeros<T: Real>(len: usize) -> Vec<T> {
-    const BLOCK: usize = 16;
-    if len < 4 * GRAIN || !len.is_multiple_of(BLOCK) {
-        return vec![T::ZERO; len];
+/// Values that one core writes at a time.
+const BLOCK: usize = 4096;
+
+/// A vector that all cores write, block by block: `fill` is given the index of a block's first value, and zeros in its place. By one core
+/// alone, writing a large result is time in which the others wait.
+pub(super) fn filled<T: Real>(len: usize, fill: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    if len < 4 * GRAIN {
+        let mut values = vec![T::ZERO; len];
+        values.chunks_mut(BLOCK).enumerate().for_each(|(index, block)| fill(index * BLOCK, block));
+        return values;
     }
-    let blocks: Vec<[T; BLOCK]> = repeat_n([T::ZERO; BLOCK], len / BLOCK).with_min_len(GRAIN / BLOCK).collect();
-    blocks.into_flattened()
+    let block = |index| {
+        let (mut block, first) = ([T::ZERO; BLOCK], index * BLOCK);
+        fill(first, &mut block[..BLOCK.min(len - first)]);
+        block
+    };
+    // Whole blocks, so that none is moved again; what the last one has too much is cut off.
+    let mut values = (0..len.div_ceil(BLOCK)).into_par_iter().map(block).collect::<Vec<_>>().into_flattened();
+    values.truncate(len);
+    values
+}
+
+/// A vector of zeros.
+pub(super) fn zeros<T: Real>(len: usize) -> Vec<T> {
+    filled(len, |_, _| {})
+}
+
+/// A copy.
+pub(super) fn copied<T: Real>(values: &[T]) -> Vec<T> {
+    filled(values.len(), |first, block| block.copy_from_slice(&values[first..][..block.len()]))
 }
