@@ -172,8 +172,8 @@ impl Sink for Progress {
                 self.line(&format!("{}: goes on from step {step}", cells[0]));
             }
             Event::Started { .. } | Event::Evaluated { .. } => {}
-            Event::Step { runs, cell, entry, .. } => {
-                state.done += *runs as u64;
+            Event::Steps { taken, cell, entry, .. } => {
+                state.done += *taken as u64;
                 state.losses.insert(cell.slug(), entry.task_loss);
                 self.bar.set_position(state.done);
                 self.bar.set_message(format!("{cell}: loss {:.3}", entry.task_loss));

@@ -250,10 +250,11 @@ fn book(
         progress[stack][index].tokens += run.tokens;
         logs[stack][index].step(run.entry)?;
     }
-    if let Some((report, first)) = reports.last().and_then(|report| Some((report, report.runs.first()?))) {
+    if let Some(first) = reports.last().and_then(|report| report.runs.first()) {
         let (stack, index) = first.at;
         let cell = &slots[stack][index].cell.id;
-        sink.event(&Event::Step { runs: report.runs.len(), cell, steps, entry: first.entry });
+        let taken = reports.iter().map(|report| report.runs.len()).sum();
+        sink.event(&Event::Steps { taken, cell, steps, entry: first.entry });
     }
     Ok(())
 }

@@ -25,10 +25,10 @@ pub enum Event<'a> {
         /// Steps in all.
         steps: u64,
     },
-    /// One optimizer step of a cohort of `runs`; `entry` is the first run's.
-    Step {
-        /// Cells in the cohort.
-        runs: usize,
+    /// Optimizer steps of a cohort, one of each run or as many as a device did before it was asked; `entry` is the first run's last one.
+    Steps {
+        /// Steps of all runs together since the last such event.
+        taken: usize,
         /// The cohort's first cell.
         cell: &'a CellId,
         /// Steps in all.
