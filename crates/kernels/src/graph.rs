@@ -1,8 +1,8 @@
 //! Steps that a device records once and replays.
 //!
 //! What is recorded is a sequence of kernels over fixed storage: a replay reads and writes what the recording did. Nothing may be uploaded
-//! or read back in between; numbers that change are written into their places beforehand ([`assign`](crate::ops::assign)). The work must
-//! have run once before, so that kernels are compiled and chosen.
+//! or read back in between; numbers that change are written into their places beforehand ([`assign`](crate::ops::assign)). Work of the same
+//! kind must have run once before, at any shape, so that kernels are compiled and libraries are set up.
 
 use burn::tensor::Device;
 

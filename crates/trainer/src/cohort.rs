@@ -421,16 +421,17 @@ impl Cohort {
         }
     }
 
-    /// The device's half of a step: replayed where it is recorded, recorded where its shape comes again, or run as it is.
+    /// The device's half of a step: the first one is run as it is, which loads and compiles what its kernels need; any other is recorded
+    /// where its shape is new, and replayed.
     fn run(&mut self, lesson: &dyn Lesson, plan: StepPlan, entries: Entries) -> Tensor<1> {
         let device = self.place().device.clone();
         if !Graph::is_supported(&device) {
             return self.compute(lesson, &plan, &entries);
         }
         let (results, recording) = match self.recorded.remove(&plan) {
-            None => (self.compute(lesson, &plan, &entries), Recording::Seen),
+            None if self.recorded.is_empty() => (self.compute(lesson, &plan, &entries), Recording::Seen),
             Some(Recording::Refused) => (self.compute(lesson, &plan, &entries), Recording::Refused),
-            Some(Recording::Seen) => {
+            seen @ (None | Some(Recording::Seen)) => {
                 // What the step by step run left with the allocator would lie beside the recording's own memory.
                 memory::release(&device);
                 let others = std::mem::take(&mut self.recorded);
@@ -446,6 +447,8 @@ impl Cohort {
                         let copy = ops::snapshot(results.clone());
                         (copy, Recording::Ready(Box::new(graph), entries, results))
                     }
+                    // Perhaps a library had to load something for a new shape: it has, when the shape comes again.
+                    Err(_) if seen.is_none() => (self.compute(lesson, &plan, &entries), Recording::Seen),
                     Err(reason) => {
                         self.refused = Some(reason);
                         (self.compute(lesson, &plan, &entries), Recording::Refused)
