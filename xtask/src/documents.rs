@@ -1,31 +1,33 @@
-//! Tables inside documents come from files: what stands between
-//! `<!-- from PATH -->` and `<!-- end -->` is the file at `PATH`, or one of its blocks.
+//! Parts of documents that come from elsewhere. Tables come from files: what stands between `<!-- from PATH -->` and
+//! `<!-- end -->` is the file at `PATH`. The guide's pages of methods come from the code's own documentation.
 
 use std::{fs, path::Path};
 
-/// Documents that hold tables.
-const DOCUMENTS: &[&str] = &["README.md", "bench/step.md"];
+use crate::methods;
 
-/// Puts the files' present content into the documents.
+/// Documents that hold tables.
+const DOCUMENTS: &[&str] = &["README.md", "RESULTS.md", "bench/step.md"];
+
+/// Puts the files' present content into the documents, and writes the guide's pages of methods.
 pub(crate) fn write(root: &Path) -> std::io::Result<()> {
     for name in DOCUMENTS.iter().filter(|name| root.join(name).is_file()) {
         let path = root.join(name);
         fs::write(&path, filled(root, &fs::read_to_string(&path)?))?;
     }
-    Ok(())
+    methods::write(root)
 }
 
-/// Documents whose tables are not those of their files.
+/// Documents whose parts are not what they come from.
 pub(crate) fn stale(root: &Path) -> Vec<String> {
     let differs = |name: &&&str| {
         let text = fs::read_to_string(root.join(name)).unwrap_or_default();
         filled(root, &text) != text
     };
-    DOCUMENTS
+    let tables = DOCUMENTS
         .iter()
         .filter(differs)
-        .map(|name| format!("{name}: a table is not its file; `just documents` writes it"))
-        .collect()
+        .map(|name| format!("{name}: a table is not its file; `just documents` writes it"));
+    tables.chain(methods::stale(root)).collect()
 }
 
 /// The document with every marked part replaced by its file.

@@ -1,5 +1,5 @@
 //! Keeps the workspace tidy: what no compiler checks. `just tidy` runs it, and so does `just test`; `just documents` puts the
-//! present tables into the documents that show them.
+//! present tables into the documents that show them and writes the guide's pages of methods.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,15 @@ use std::{
 };
 
 mod documents;
+mod edges;
+mod files;
+mod harvest;
+mod keys;
+mod links;
+mod markdown;
+mod methods;
 mod tidy;
+mod words;
 
 #[expect(clippy::print_stderr, reason = "a task speaks to the person who runs it")]
 fn main() -> ExitCode {

@@ -1,6 +1,8 @@
 //! The rules, one function each. A problem is `place: what is wrong`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::files::{below, read, shown, stem};
 
 /// Longest source file: past this it has more than one job.
 const LONGEST: usize = 900;
@@ -8,44 +10,24 @@ const LONGEST: usize = 900;
 /// Every broken rule under `root`.
 pub(crate) fn problems(root: &Path) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut sources = files(&root.join("crates"), "rs");
+    let mut sources = below(&root.join("crates"), "rs");
     if sources.is_empty() {
         problems.push(format!("{}: no sources here", root.join("crates").display()));
     }
-    sources.extend(files(&root.join("xtask"), "rs"));
+    sources.extend(below(&root.join("xtask"), "rs"));
     for path in &sources {
         source(root, path, &mut problems);
     }
     experiments(root, &mut problems);
     readme(root, &mut problems);
     dependencies(root, &mut problems);
-    card(root, &mut problems);
+    model_card(root, &mut problems);
+    problems.extend(crate::edges::problems(root));
     problems.extend(crate::documents::stale(root));
+    problems.extend(crate::keys::problems(root));
+    problems.extend(crate::links::problems(root));
+    problems.extend(crate::words::problems(root));
     problems
-}
-
-/// Files below a folder with an extension, in the order of their paths; hidden folders and build outputs left out.
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    for path in entries.map(|entry| entry.path()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            found.extend(files(&path, extension));
-        } else if path.extension().is_some_and(|e| e == extension) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-fn shown(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root).unwrap_or(path).display().to_string()
 }
 
 /// A file opens with what it is for, has one job, and no folder hides its module in `mod.rs`.
@@ -69,10 +51,9 @@ fn source(root: &Path, path: &Path, problems: &mut Vec<String>) {
 
 /// Every experiment can run, and its head says how.
 fn experiments(root: &Path, problems: &mut Vec<String>) {
-    for path in files(&root.join("experiments"), "yaml") {
+    for path in below(&root.join("experiments"), "yaml") {
         let (text, place) = (read(&path), shown(root, &path));
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if let Err(errors) = trainer::experiment::read(&text, &place, &stem, &[]) {
+        if let Err(errors) = trainer::experiment::read(&text, &place, &stem(&path), &[]) {
             problems.push(errors.to_string());
         }
         for wanted in ["# Expected: ", &format!("# Run: cargo run --release -- run {place}")] {
@@ -83,10 +64,17 @@ fn experiments(root: &Path, problems: &mut Vec<String>) {
     }
 }
 
-/// What the README says of a variant is what the registry says. A variant that it does not list is no problem: adding one takes
-/// its own file and one line.
+/// Longest README: it leads into the guide and does not replace it.
+const README: usize = 150;
+
+/// The README is short, and what it says about a variant is what the registry says. A variant that it does not list is no problem:
+/// adding one takes its own file and one line.
 fn readme(root: &Path, problems: &mut Vec<String>) {
     let text = read(&root.join("README.md"));
+    if text.lines().count() >= README {
+        problems
+            .push(format!("README.md: {} lines, but fewer than {README} lead into the guide", text.lines().count()));
+    }
     let table = text.split("| variant | what it is | paper |").nth(1).unwrap_or_default();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let presets = variants::preset::all();
@@ -110,20 +98,21 @@ fn readme(root: &Path, problems: &mut Vec<String>) {
 /// ARCHITECTURE.md gives the job of every dependency of the workspace.
 fn dependencies(root: &Path, problems: &mut Vec<String>) {
     let (manifest, text) = (read(&root.join("Cargo.toml")), read(&root.join("ARCHITECTURE.md")));
-    let own = ["kernels", "variants", "models", "data", "trainer", "record", "analysis"];
     let section = manifest.split("[workspace.dependencies]").nth(1).unwrap_or_default();
     let section = section.split("\n[").next().unwrap_or_default();
-    for name in section.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {
+    // A dependency with a path is a crate of the workspace.
+    let outside = section.lines().filter_map(|line| line.split_once(" = ")).filter(|(_, of)| !of.contains("path = "));
+    for (name, _) in outside {
         let rows = text.lines().filter(|line| line.starts_with('|'));
         let listed = rows.flat_map(|line| line.split(['|', ',', ' ', '`', '(', ')'])).any(|word| word == name);
-        if !own.contains(&name) && !listed {
+        if !listed {
             problems.push(format!("ARCHITECTURE.md: the table of dependencies has no `{name}`"));
         }
     }
 }
 
 /// The embedded model's card names the file beside it, which has 1 to 2 million f16 numbers and fits into 4 MiB.
-fn card(root: &Path, problems: &mut Vec<String>) {
+fn model_card(root: &Path, problems: &mut Vec<String>) {
     let folder = root.join("crates/models/assets/mini_roberta");
     let bytes = std::fs::read(folder.join("model.safetensors")).unwrap_or_default();
     if !read(&folder.join("CARD.md")).contains(&record::sha256_hex(&bytes)) {
