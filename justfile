@@ -2,6 +2,7 @@
 
 # One profile for everything: tests compute, and a second build of the dependencies costs ten minutes.
 cargo := "cargo"
+mdbook := "0.5.4"
 
 [private]
 default:
@@ -23,9 +24,13 @@ table experiment *options:
 figures *experiments:
     {{cargo}} run --release -- figures {{experiments}}
 
-# The papers' claims against the studies under results/
-paper:
-    {{cargo}} run --release -- paper
+# Compare the studies under results/ with the papers' reported numbers
+claims:
+    {{cargo}} run --release -- claims
+
+# The former name of `claims`
+[private]
+paper: claims
 
 # Measure adapters: just analyze phi RUN_A RUN_B --out phi.csv
 analyze *arguments:
@@ -54,18 +59,23 @@ oracle:
     target/oracle/bin/python -m pip install --quiet --requirement scripts/oracle/requirements.txt
     target/oracle/bin/python scripts/oracle/all.py
 
-# Hold adapters that travel to PEFT and back against PEFT: just peft --minilm models/all-MiniLM-L6-v2 --glue data/glue
+# Compare adapters that travel to PEFT and back with PEFT: just peft --minilm models/all-MiniLM-L6-v2 --glue data/glue
 peft *options:
     {{cargo}} build --release --workspace
     target/oracle/bin/python scripts/oracle/peft_both_ways.py --binary target/release/lora-lab {{options}}
 
-# What no compiler checks: module docs, experiments, the README's table, dependencies' jobs
+# What no compiler checks: module docs, experiments, documents and their links, dependency edges, replaced words
 tidy:
     {{cargo}} build --release --workspace && target/release/xtask
 
-# Put the present tables into the documents that show them
+# Put the present tables into the documents that show them, and write the guide's pages of methods from the code
 documents:
     {{cargo}} build --release --workspace && target/release/xtask documents
+
+# Build the guide as HTML into target/guide; installs mdBook into target/mdbook the first time
+guide:
+    [ -x target/mdbook/bin/mdbook ] || {{cargo}} install mdbook@{{mdbook}} --locked --no-default-features --root target/mdbook
+    target/mdbook/bin/mdbook build docs
 
 # Formatting, lints, tests, documentation: what a change must pass
 check: fmt-check lint test doc

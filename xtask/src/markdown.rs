@@ -41,6 +41,14 @@ pub(crate) fn links(text: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// Code spans of the prose, each with its line.
+pub(crate) fn code(text: &str) -> Vec<(usize, String)> {
+    let spans = |(number, line): (usize, &str)| -> Vec<(usize, String)> {
+        line.split('`').skip(1).step_by(2).map(|code| (number, code.to_owned())).collect()
+    };
+    prose(text).flat_map(spans).collect()
+}
+
 /// A line without its code spans; what is left is prose.
 fn without_code(line: &str) -> String {
     let parts: Vec<&str> = line.split('`').collect();
@@ -64,6 +72,7 @@ mod tests {
     #[test]
     fn links_in_code_are_none() {
         let text = "[`a`](b.md#c) and `[x](y)` ![d](e.png \"f\")\n```\n[g](h)\n```\n[i](j)\n";
+        assert_eq!(code(text), [(1, "a".to_owned()), (1, "[x](y)".to_owned())]);
         assert_eq!(links(text), [(1, "b.md#c".to_owned()), (1, "e.png".to_owned()), (5, "j".to_owned())]);
     }
 }
