@@ -1,5 +1,6 @@
-//! Parts of documents that come from elsewhere. Tables come from files: what stands between `<!-- from PATH -->` and
-//! `<!-- end -->` is the file at `PATH`. The guide's pages of methods come from the code's own documentation.
+//! Parts of documents that come from elsewhere. Tables and examples come from files: between `<!-- from PATH -->` and
+//! `<!-- end -->` is the file at `PATH`, and between `<!-- rust from PATH -->` and `<!-- end -->` the same as a block of code. The
+//! guide's pages of methods come from the code's own documentation.
 
 use std::{fs, path::Path};
 
@@ -41,10 +42,17 @@ fn filled(root: &Path, text: &str) -> String {
         if !inside {
             out += line;
         }
-        if let Some(path) = line.trim().strip_prefix("<!-- from ").and_then(|rest| rest.strip_suffix(" -->")) {
-            inside = true;
-            out += &fs::read_to_string(root.join(path)).unwrap_or_else(|error| format!("{path}: {error}\n"));
-        }
+        let Some((language, path)) = source(line) else { continue };
+        inside = true;
+        let text = fs::read_to_string(root.join(path)).unwrap_or_else(|error| format!("{path}: {error}\n"));
+        out += &if language.is_empty() { text } else { format!("```{language}\n{text}```\n") };
     }
     out
+}
+
+/// The language and the path of a line that opens a part: `<!-- from PATH -->` or `<!-- rust from PATH -->`.
+fn source(line: &str) -> Option<(&str, &str)> {
+    let (language, path) = line.trim().strip_prefix("<!-- ")?.strip_suffix(" -->")?.split_once("from ")?;
+    let language = language.trim();
+    (language.is_empty() || language == "rust").then_some((language, path))
 }

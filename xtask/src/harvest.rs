@@ -52,7 +52,7 @@ fn linked(line: &str, link: &dyn Fn(&str) -> Option<String>) -> String {
 
 /// The text, path and length of the link that a line begins with: `[text](path)`, or a name in code, `` [`path`] ``.
 fn bracket(line: &str) -> Option<(&str, &str, usize)> {
-    let text = line.strip_prefix('[')?.split(']').next()?;
+    let text = line.strip_prefix('[')?.split(']').next().filter(|text| !text.contains('['))?;
     let after = line.get(text.len() + 2..)?;
     if let Some(path) = after.strip_prefix('(').and_then(|rest| Some(&rest[..rest.find(')')?])) {
         return Some((text, path, text.len() + path.len() + 4));

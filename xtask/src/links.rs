@@ -27,6 +27,10 @@ fn of_document(root: &Path, document: &Path) -> Vec<String> {
     let paths = markdown::code(&text).into_iter().filter(|(_, code)| is_path(code));
     let dead_paths = paths.filter(|(_, path)| !root.join(path).exists());
     let dead_paths = dead_paths.map(|(line, path)| format!("{place}:{line}: names `{path}`, which is not there"));
+    let parts = markdown::included(&text).into_iter();
+    let dead_parts = parts.filter(|(_, path)| !document.parent().is_some_and(|folder| folder.join(path).is_file()));
+    let dead_parts = dead_parts.map(|(line, path)| format!("{place}:{line}: includes `{path}`, which is not there"));
+    let dead_links = dead_links.chain(dead_parts);
     // A changelog names what was.
     dead_links.chain(dead_paths.filter(|_| place != "CHANGELOG.md")).collect()
 }
@@ -58,6 +62,8 @@ fn is_path(code: &str) -> bool {
     FOLDERS.iter().any(|folder| code.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
         && code.chars().all(plain)
         && !code.contains("..")
+        // What a reader is told to make.
+        && !code.contains("/my_")
 }
 
 /// A path without `..`, so that paths can be compared.
@@ -81,6 +87,6 @@ mod tests {
     fn paths_are_told_from_patterns_and_commands() {
         assert!(is_path("crates/cli/src/commands/run.rs") && is_path("results/paper/claims.md"));
         assert!(!is_path("results/*/runs") && !is_path("results/<name>/tables") && !is_path("crates/x.rs --help"));
-        assert!(!is_path("results") && !is_path("resultsets/x"));
+        assert!(!is_path("results") && !is_path("crates/variants/src/presets/my_lora.rs") && !is_path("resultsets/x"));
     }
 }

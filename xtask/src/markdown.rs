@@ -49,6 +49,12 @@ pub(crate) fn code(text: &str) -> Vec<(usize, String)> {
     prose(text).flat_map(spans).collect()
 }
 
+/// Files that a page of the guide includes, each with its line.
+pub(crate) fn included(text: &str) -> Vec<(usize, String)> {
+    let path = |line: &str| Some(line.trim().strip_prefix("{{#include ")?.strip_suffix("}}")?.to_owned());
+    text.lines().enumerate().filter_map(|(index, line)| Some((index + 1, path(line)?))).collect()
+}
+
 /// A line without its code spans; what is left is prose.
 fn without_code(line: &str) -> String {
     let parts: Vec<&str> = line.split('`').collect();
