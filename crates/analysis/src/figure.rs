@@ -1,7 +1,7 @@
 //! Figures as data, drawn as SVG and PNG from one description.
 //!
 //! ```text
-//! arrays --kinds--> Figure --check--> --layout--> Scene --paint--> SVG, PNG
+//! arrays --marks--> Figure --check--> --layout--> Scene --paint--> SVG, PNG
 //!                      `------------------------------------------> data as CSV
 //! ```
 //!
@@ -22,8 +22,8 @@ mod colour;
 mod csv;
 mod error;
 mod font;
-mod kinds;
 mod layout;
+mod marks;
 mod paint;
 mod panel;
 mod raster;
@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use colour::{viridis, viridis_table};
 pub use error::FigureError;
-pub use kinds::{
+pub use marks::{
     AmplificationRow, Caption, Curve, Dynamics, Fit, Measured, Overlap, PhiMap, TaskCurves, TaskMeans, amplification,
     comparison, dynamics, phi_grid, phi_ranks, phi_seeds, rank_allocation, rank_curves, seed_overlap, training_curves,
 };
@@ -123,8 +123,9 @@ pub enum Scale {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// A matrix as colours.
-    Heat(Heat),
+    /// A matrix as colours. Stored descriptions call it `heat`.
+    #[serde(rename = "heat", alias = "heatmap")]
+    Heatmap(Heatmap),
     /// Series of points.
     Chart(Chart),
 }
@@ -132,7 +133,7 @@ pub enum Content {
 /// A matrix as colours.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Heat {
+pub struct Heatmap {
     /// The values, `[rows of the y axis, columns of the x axis]`.
     pub matrix: Matrix,
     /// What the colours mean. Panels that share one scale share one colour bar.

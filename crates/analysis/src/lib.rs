@@ -5,8 +5,8 @@
 //!                           |------compare--> Comparison             |
 //!                           `-----------------------------------> summary.csv
 //! arrays --figure--> SVG, PNG and the plotted numbers as CSV
-//! records and tables --paper--> the papers' claims, judged
-//! adapters --subspace--> measures --survey--> tables of a study --gallery--> figures
+//! records and tables --claims--> the papers' claims, judged
+//! adapters --subspace--> numbers --measures--> tables of a study --figures--> figures
 //! ```
 //!
 //! **Architecture invariant.** Records and files go in, numbers and text come out: this crate links no tensor library, opens no
@@ -15,15 +15,15 @@
 
 mod error;
 
+pub mod claims;
 pub mod compare;
 pub mod figure;
-pub mod gallery;
-pub mod paper;
+pub mod figures;
+pub mod measures;
 pub mod render;
 pub mod stats;
 pub mod subspace;
 pub mod summary;
-pub mod survey;
 pub mod table;
 
 pub use error::AnalysisError;

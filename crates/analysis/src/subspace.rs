@@ -17,8 +17,8 @@
 //! | [`top`] | leading singular triplets of a dense `W` | Golub and Underwood 1977; Musco and Musco 2015 |
 //! | [`spectrum`] | stable and effective rank, energy, intruder dimensions | Roy and Vetterli 2007; Shuttleworth et al. 2024 |
 //! | [`decomposition`] | changes of magnitude and direction | DoRA section 3.2 |
-//! | [`reach`] | share of an update in the span of a frozen factor | LoRA-FA, VeRA |
-//! | [`movement`] | how far an update moves over checkpoints | – |
+//! | [`captured_energy`] | share of an update in the span of a frozen factor | LoRA-FA, VeRA |
+//! | [`trajectory`] | norm of an update and its distance to the final one, by checkpoint | – |
 //!
 //! The heat map of LoRA's appendix H.3 is [`grassmann::phi`] between the leading directions of `W` ([`top::top`]) and those of `ΔW`.
 //!
@@ -32,18 +32,19 @@
 use nalgebra::DMatrix;
 
 pub mod basis;
+pub mod captured_energy;
+mod cumulative;
 pub mod decomposition;
 pub mod factored;
 mod frame;
 pub mod grassmann;
 pub mod kernel;
-pub mod movement;
 pub mod overlap;
 pub mod projection;
 pub mod random;
-pub mod reach;
 pub mod spectrum;
 pub mod top;
+pub mod trajectory;
 
 /// The space in which directions are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -621,7 +621,7 @@ fn the_data_file_holds_what_is_plotted() {
     let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(lines[0].join(","), "panel,title,series,x,y,value,low,high,flag");
     assert_eq!(lines.len(), 1 + 8 * 16 + 8 * 8);
-    let Content::Heat(heat) = &figure.panels[0].content else { unreachable!("a heat map") };
+    let Content::Heatmap(heat) = &figure.panels[0].content else { unreachable!("a heat map") };
     for (value, line) in heat.matrix.values.iter().zip(&csv.lines().skip(1).collect::<Vec<_>>()) {
         // The series is `φ(i, j)`, quoted for its comma.
         let fields: Vec<&str> = line.split("\"φ(i, j)\",").nth(1).unwrap().split(',').collect();

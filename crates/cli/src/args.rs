@@ -65,8 +65,9 @@ pub(crate) enum Command {
     Analyze(Analyze),
     /// Draw the figures of experiments from their records, and from their adapters where these are at hand.
     Figures(Figures),
-    /// Hold the papers' claims against the studies under the results: target, found, difference, verdict.
-    Paper(Paper),
+    /// Compare study results with the papers' reported numbers: target, found, difference, verdict.
+    #[command(alias = "paper")]
+    Claims(Claims),
     /// Pretrain the embedded base model from random weights.
     Pretrain(Pretrain),
 }
@@ -427,9 +428,9 @@ pub(crate) enum ElectionName {
 #[command(after_help = "\
 Examples:
   lora-lab analyze phi RUN_A RUN_B --side delta --out phi.csv      ranks, seeds, tasks or variants
-  lora-lab analyze phi RUN/snapshots/50.safetensors RUN            a checkpoint against the end
+  lora-lab analyze phi RUN/snapshots/00000050.safetensors RUN      a checkpoint against the end
   lora-lab analyze layers RUN --maps 'query$'                      layers of one adapter
-  lora-lab analyze reach LORA_FA_RUN FULL_RUN                      what a frozen A could have expressed
+  lora-lab analyze captured-energy LORA_FA_RUN FULL_RUN            what a frozen A could have expressed
   lora-lab analyze spectrum RUN --directions --format json")]
 pub(crate) enum Analyze {
     /// Grassmann similarity φ(i, j) of two adapters, for every map they share: columns module,i,j,phi.
@@ -439,15 +440,18 @@ pub(crate) enum Analyze {
     /// LoRA's table 7: how much of W lies in the directions of ΔW, and how much these are amplified.
     Projection(Adapters),
     /// W against ΔW (LoRA, appendix H.3), with the mean over random subspaces beside φ.
-    Heat(Heat),
+    #[command(alias = "heat")]
+    Heatmap(Heatmap),
     /// Spectrum of ΔW and intruder dimensions of W + ΔW.
     Spectrum(Spectrum),
     /// Overlap of the layers of one adapter: columns `kind,first_layer,second_layer,i,j,phi,random_mean,ambiguous`.
     Layers(Layers),
     /// How much of a second adapter's ΔW lies in the span of the first one's A: columns `module,rank,reach,random_mean`.
-    Reach(Reach),
+    #[command(alias = "reach")]
+    CapturedEnergy(CapturedEnergy),
     /// Change of magnitude and direction, and the way to the final update, over a run's snapshots.
-    Movement(Adapters),
+    #[command(alias = "movement")]
+    MagnitudeDirection(Adapters),
     /// Every table of an experiment whose adapters are at hand, under results/NAME/analysis.
     Study {
         /// An experiment's YAML, or its name under `experiments/`.
@@ -473,9 +477,9 @@ pub(crate) struct Pair {
     pub output: Output,
 }
 
-/// `analyze heat`
+/// `analyze heatmap`
 #[derive(Debug, clap::Args)]
-pub(crate) struct Heat {
+pub(crate) struct Heatmap {
     /// A run's folder, its adapter.safetensors, or a folder that PEFT wrote.
     pub adapter: PathBuf,
     /// The base of a PEFT adapter, by its name in `lora-lab list models`.
@@ -516,9 +520,9 @@ pub(crate) struct Layers {
     pub output: Output,
 }
 
-/// `analyze reach`
+/// `analyze captured-energy`
 #[derive(Debug, clap::Args)]
-pub(crate) struct Reach {
+pub(crate) struct CapturedEnergy {
     /// The adapter whose A spans the space, such as LoRA-FA's or VeRA's.
     pub factor: PathBuf,
     /// The adapter whose ΔW is measured, such as that of full fine-tuning.
@@ -590,9 +594,9 @@ pub(crate) struct Figures {
     pub set: Vec<String>,
 }
 
-/// `paper`
+/// `claims`
 #[derive(Debug, clap::Args)]
-pub(crate) struct Paper {
+pub(crate) struct Claims {
     /// How to print the table; it is also written to results/paper.
     #[arg(long, default_value = "text")]
     pub format: Format,

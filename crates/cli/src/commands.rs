@@ -2,6 +2,7 @@
 
 mod analyze;
 mod check;
+mod claims;
 mod combine;
 mod devices;
 mod eval;
@@ -10,7 +11,6 @@ mod figures;
 mod import;
 mod list;
 mod merge;
-mod paper;
 mod predict;
 mod pretrain;
 mod run;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Predict(what) => predict::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),
-        Command::Paper(what) => paper::run(&what, &args.results),
+        Command::Claims(what) => claims::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),
     }
 }

@@ -3,7 +3,7 @@
 use super::font::Fonts;
 use super::panel::values;
 use super::scale::{Padding, Span};
-use super::{Axis, Chart, ColourScale, Content, Figure, FigureError, Heat, Panel, Scale};
+use super::{Axis, Chart, ColourScale, Content, Figure, FigureError, Heatmap, Panel, Scale};
 
 /// Numbers beyond this lose their place when extents are formed.
 const LARGEST: f64 = 1e100;
@@ -41,7 +41,7 @@ pub(super) fn check(figure: &Figure) -> Result<(), FigureError> {
         axis(&fonts, &format!("{place}.x"), &panel.x)?;
         axis(&fonts, &format!("{place}.y"), &panel.y)?;
         match &panel.content {
-            Content::Heat(map) => heat(&fonts, &place, panel, map)?,
+            Content::Heatmap(map) => heat(&fonts, &place, panel, map)?,
             Content::Chart(data) => chart(&fonts, &place, panel, data)?,
         }
     }
@@ -112,7 +112,7 @@ fn coloured(place: &str, value: f64, colour: &ColourScale) -> Result<(), FigureE
     Err(FigureError::Outside { place: place.to_owned(), value, low, high })
 }
 
-fn heat(fonts: &Fonts, place: &str, panel: &Panel, heat: &Heat) -> Result<(), FigureError> {
+fn heat(fonts: &Fonts, place: &str, panel: &Panel, heat: &Heatmap) -> Result<(), FigureError> {
     let matrix = &heat.matrix;
     if matrix.rows == 0 || matrix.columns == 0 {
         return Err(FigureError::Empty { place: place.to_owned(), what: "cells" });

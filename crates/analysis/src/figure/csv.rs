@@ -1,20 +1,20 @@
 //! The plotted numbers, for other programs.
 
-use super::{Chart, Content, Figure, Heat, Panel, Point, Scale};
+use super::{Chart, Content, Figure, Heatmap, Panel, Point, Scale};
 
 /// One line per cell or point: `panel,title,series,x,y,value,low,high,flag`. `value` is the colour's; names stand for positions.
 pub(super) fn csv(figure: &Figure) -> String {
     let mut text = "panel,title,series,x,y,value,low,high,flag\n".to_owned();
     for (index, panel) in figure.panels.iter().enumerate() {
         match &panel.content {
-            Content::Heat(heat) => heat_lines(&mut text, index, panel, heat),
+            Content::Heatmap(heat) => heat_lines(&mut text, index, panel, heat),
             Content::Chart(chart) => chart_lines(&mut text, index, panel, chart),
         }
     }
     text
 }
 
-fn heat_lines(text: &mut String, index: usize, panel: &Panel, heat: &Heat) {
+fn heat_lines(text: &mut String, index: usize, panel: &Panel, heat: &Heatmap) {
     let matrix = &heat.matrix;
     for (place, value) in matrix.values.iter().enumerate() {
         let (row, column) = (place / matrix.columns, place % matrix.columns);

@@ -174,7 +174,7 @@ fn keys(figure: &Figure) -> Vec<(&str, Key<'_>)> {
                     }
                 }
             }
-            Content::Heat(heat) => {
+            Content::Heatmap(heat) => {
                 undefined |= heat.matrix.values.iter().any(Option::is_none);
                 flagged |= heat.matrix.flags.contains(&true);
             }
@@ -311,7 +311,7 @@ impl Grid {
 
 /// Whether the vertical axis runs downwards: rows and names do, numbers do not.
 fn down(panel: &Panel) -> bool {
-    matches!(panel.content, Content::Heat(_)) || sideways(panel)
+    matches!(panel.content, Content::Heatmap(_)) || sideways(panel)
 }
 
 /// The colour scale that all coloured panels have in common.
@@ -399,7 +399,7 @@ impl Around {
         let at_y = |place: f64| {
             if down(panel) { area.top + place * area.height() } else { area.bottom - place * area.height() }
         };
-        let heat = matches!(panel.content, Content::Heat(_));
+        let heat = matches!(panel.content, Content::Heatmap(_));
         if !heat {
             let across = !matches!(panel.y.scale, Scale::Names(_));
             let along = !matches!(panel.x.scale, Scale::Names(_));
@@ -482,7 +482,7 @@ fn exponents(fonts: &Fonts, panel: &Panel, plot: [f64; 2], slot: f64) -> (i32, i
 /// Around a matrix all four edges, around a chart the lower and the left one.
 fn edges(scene: &mut Scene, panel: &Panel, area: Rect) {
     match panel.content {
-        Content::Heat(_) => scene.frame(area, INK, 0.5),
+        Content::Heatmap(_) => scene.frame(area, INK, 0.5),
         Content::Chart(_) => {
             scene.line(vec![[area.left, area.top], [area.left, area.bottom], [area.right, area.bottom]], INK, 0.5);
         }

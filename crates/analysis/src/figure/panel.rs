@@ -4,7 +4,7 @@ use super::colour::{Colour, GREY, INK, SERIES, UNDEFINED, WHITE, viridis};
 use super::font::{Fonts, Ring, Weight};
 use super::scale::{Padding, Span, short};
 use super::scene::{Anchor, Rect, Scene, Text};
-use super::{Axis, Chart, ColourScale, Content, Figure, Heat, Look, Panel, Point, Scale, Series};
+use super::{Axis, Chart, ColourScale, Content, Figure, Heatmap, Look, Panel, Point, Scale, Series};
 
 /// Width of data lines in points.
 const LINE: f64 = 1.0;
@@ -42,7 +42,7 @@ impl Panel {
     /// The scale of the panel's colours.
     pub(super) fn colour(&self) -> Option<&ColourScale> {
         match &self.content {
-            Content::Heat(heat) => Some(&heat.colour),
+            Content::Heatmap(heat) => Some(&heat.colour),
             Content::Chart(chart) => chart.colour.as_ref(),
         }
     }
@@ -98,7 +98,7 @@ pub(super) fn values(panel: &Panel, chart: &Chart) -> (Vec<f64>, Vec<f64>) {
 /// Both axes of a panel, ends included.
 pub(super) fn spans(panel: &Panel) -> (Span, Span) {
     match &panel.content {
-        Content::Heat(heat) => (Span::cells(&panel.x, heat.matrix.columns), Span::cells(&panel.y, heat.matrix.rows)),
+        Content::Heatmap(heat) => (Span::cells(&panel.x, heat.matrix.columns), Span::cells(&panel.y, heat.matrix.rows)),
         Content::Chart(chart) => {
             let (xs, ys) = values(panel, chart);
             let bars = chart.series.iter().any(|series| series.look == Look::Bars);
@@ -195,12 +195,12 @@ const BAND: f64 = 0.18;
 /// Draws a panel's data.
 pub(super) fn draw(scene: &mut Scene, fonts: &Fonts, styles: &Styles, panel: &Panel, frame: &Frame) {
     match &panel.content {
-        Content::Heat(heat) => cells(scene, heat, frame),
+        Content::Heatmap(heat) => cells(scene, heat, frame),
         Content::Chart(chart) => series(scene, fonts, styles, panel, chart, frame),
     }
 }
 
-fn cells(scene: &mut Scene, heat: &Heat, frame: &Frame) {
+fn cells(scene: &mut Scene, heat: &Heatmap, frame: &Frame) {
     let matrix = &heat.matrix;
     let rect = |place: usize| {
         let (row, column) = ((place / matrix.columns) as f64, (place % matrix.columns) as f64);

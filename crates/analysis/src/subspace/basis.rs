@@ -2,7 +2,7 @@
 
 use nalgebra::DMatrix;
 
-use super::kernel::{Backend, product, transposed_product};
+use super::kernel::{product, transposed_product};
 use super::{SubspaceError, check};
 
 /// Singular values closer than this, relative to the larger one, form a cluster: a perturbation of that relative size turns their
@@ -39,12 +39,6 @@ impl Basis {
         let following = values.iter().skip(1).chain(std::iter::once(&next));
         let ambiguous = values.iter().zip(following).map(|(value, next)| value - next < CLUSTER * value).collect();
         Self { directions, ambiguous }
-    }
-
-    /// An orthonormal basis of the columns of `matrix: [d, n]`, in the order of their singular values.
-    pub fn span(matrix: &DMatrix<f64>) -> Result<Self, SubspaceError> {
-        let svd = super::factored::decompose("the span", matrix, Backend::default())?;
-        Ok(svd.basis(super::Side::Input))
     }
 
     /// Dimension `d` of the space.

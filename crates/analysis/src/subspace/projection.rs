@@ -10,8 +10,8 @@
 
 use nalgebra::DMatrix;
 
+use super::cumulative::cumulative_squares;
 use super::factored::{Svd, threshold};
-use super::grassmann::cumulative_squares;
 use super::kernel::{product, transposed_product};
 use super::random::{Gaussian, root_mean_square_projection};
 use super::{Side, SubspaceError, check, same_shape};

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha20Rng;
 
 use super::SubspaceError;
 use super::basis::Basis;
-use super::grassmann::{Phi, normalised_sums};
+use super::cumulative::normalised_sums;
 use super::kernel::Backend;
 
 /// Fewest draws of a band: 2.5% of them is one.
@@ -40,7 +40,7 @@ pub fn mean_phi(dimension: usize, i: usize, j: usize) -> f64 {
 }
 
 /// `E ‖PΔW‖_F²/‖ΔW‖_F² = k/d` for a random `k`-dimensional subspace of `R^d`.
-pub fn mean_reach(dimension: usize, k: usize) -> f64 {
+pub fn mean_captured_energy(dimension: usize, k: usize) -> f64 {
     k as f64 / dimension as f64
 }
 
@@ -84,13 +84,6 @@ pub fn band(dimension: usize, (first, second): (usize, usize), draws: usize, see
         }
     }
     Ok(band)
-}
-
-impl Band {
-    /// Whether an overlap exceeds what 97.5% of random subspaces reach, at a cut that is determined. `i` and `j` count from 1.
-    pub fn is_exceeded(&self, phi: &Phi, i: usize, j: usize) -> bool {
-        !phi.is_ambiguous(i, j) && phi.at(i, j) > self.high[(i - 1, j - 1)]
-    }
 }
 
 /// `UᵀV`, `[k_a, k_b]`, for a uniform `U: [d, k_a]` and the first `k_b` axes `V`.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Block, Entry, Table};
 use crate::{
+    measures::{place, projection::Row},
     stats::Summary,
-    survey::{place, projection::Row},
 };
 
 /// Rows of one line, by kind of map and rank.

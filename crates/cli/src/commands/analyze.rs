@@ -6,15 +6,15 @@ use std::{
 };
 
 use analysis::{
+    measures::{
+        self, AdapterSample, Directions, Map, MeasureError,
+        frame::{Tabular, csv},
+    },
     render,
     subspace::{
         Side, SubspaceError,
         factored::{LowRank, Update},
         grassmann::{principal_angles, projection_distance},
-    },
-    survey::{
-        self, Directions, Map, Subject, SurveyError,
-        frame::{Tabular, csv},
     },
     table::projection_table,
 };
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
     match args {
         Analyze::Phi(pair) => {
             let (first, second) = both(pair, &library)?;
-            let phis = survey::overlap::between(&first, &second, directions(pair.side)).map_err(input)?;
+            let phis = measures::overlap::between(&first, &second, directions(pair.side)).map_err(input)?;
             let entries = phis.iter().flat_map(|(module, phi)| phi.entries().map(move |entry| (module, entry)));
             let rows: Vec<PhiRow> = entries
                 .map(|(module, entry)| PhiRow { module: module.clone(), i: entry.i, j: entry.j, phi: entry.phi })
@@ -56,25 +56,25 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
             write(&angles(&first, &second, directions(pair.side))?, &pair.output)
         }
         Analyze::Projection(all) => {
-            write(&survey::projection::rows(&subjects(all, &library)?).map_err(input)?, &all.output)
+            write(&measures::projection::rows(&samples(all, &library)?).map_err(input)?, &all.output)
         }
-        Analyze::Heat(heat) => {
-            let mut subject = subject(&heat.adapter, &heat.output, &library)?;
-            attach_base(&mut subject, heat.base.as_deref(), &library)?;
+        Analyze::Heatmap(heat) => {
+            let mut sample = sample(&heat.adapter, &heat.output, &library)?;
+            attach_base(&mut sample, heat.base.as_deref(), &library)?;
             let side = if heat.outputs { Side::Output } else { Side::Input };
-            write(&survey::heat::rows(&subject, side, heat.top.max(1)).map_err(input)?, &heat.output)
+            write(&measures::heatmap::rows(&sample, side, heat.top.max(1)).map_err(input)?, &heat.output)
         }
         Analyze::Spectrum(Spectrum { adapters, directions }) => {
-            let subjects = subjects(adapters, &library)?;
+            let samples = samples(adapters, &library)?;
             if *directions {
-                write(&survey::shape::directions(&subjects).map_err(input)?, &adapters.output)
+                write(&measures::spectrum::directions(&samples).map_err(input)?, &adapters.output)
             } else {
-                write(&survey::shape::rows(&subjects).map_err(input)?, &adapters.output)
+                write(&measures::spectrum::rows(&samples).map_err(input)?, &adapters.output)
             }
         }
         Analyze::Layers(layers) => {
-            let subject = subject(&layers.adapter, &layers.output, &library)?;
-            let rows = survey::across::layers(&subject, directions(layers.side)).map_err(input)?;
+            let sample = sample(&layers.adapter, &layers.output, &library)?;
+            let rows = measures::across::layers(&sample, directions(layers.side)).map_err(input)?;
             if rows.is_empty() {
                 return Err(Failure::Input(format!(
                     "{}: no two layers have trained maps of one kind and width to compare",
@@ -83,31 +83,31 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
             }
             write(&rows, &layers.output)
         }
-        Analyze::Reach(reach) => {
-            let factor = subject(&reach.factor, &reach.output, &library)?;
-            let full = subject(&reach.full, &reach.output, &library)?;
-            write(&survey::span::between(&factor, &full).map_err(input)?, &reach.output)
+        Analyze::CapturedEnergy(pair) => {
+            let factor = sample(&pair.factor, &pair.output, &library)?;
+            let full = sample(&pair.full, &pair.output, &library)?;
+            write(&measures::captured_energy::between(&factor, &full).map_err(input)?, &pair.output)
         }
-        Analyze::Movement(all) => {
-            let subjects = subjects(all, &library)?;
-            if let Some((path, _)) = all.paths.iter().zip(&subjects).find(|(_, s)| s.snapshots.is_empty()) {
+        Analyze::MagnitudeDirection(all) => {
+            let samples = samples(all, &library)?;
+            if let Some((path, _)) = all.paths.iter().zip(&samples).find(|(_, s)| s.snapshots.is_empty()) {
                 return Err(Failure::Input(format!(
                     "{}: no snapshots here; train with `train: {{snapshot_every: 50}}`, or give the run's folder",
                     path.display()
                 )));
             }
-            write(&survey::movement::rows(&subjects).map_err(input)?, &all.output)
+            write(&measures::magnitude_direction::rows(&samples).map_err(input)?, &all.output)
         }
         Analyze::Study { experiment, set } => {
             let experiment = read(experiment, set)?;
             let store = Store::open(results, experiment.name())?;
-            let Some(subjects) = of_study(experiment.cells(), &store, &library)? else {
+            let Some(samples) = of_study(experiment.cells(), &store, &library)? else {
                 return Err(Failure::Input(format!(
                     "{}: not every run's adapter is here; `lora-lab run` trains what is missing (`--force` all of it)",
                     store.runs_dir().display()
                 )));
             };
-            tables(&subjects, &store)
+            tables(&samples, &store)
         }
     }
 }
@@ -128,7 +128,7 @@ fn directions(side: SideName) -> Directions {
 
 /// What cannot be measured is the input's fault.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that `map_err` wants")]
-fn input(error: SurveyError) -> Failure {
+fn input(error: MeasureError) -> Failure {
     Failure::Input(error.to_string())
 }
 
@@ -152,12 +152,13 @@ struct AngleRow {
 
 analysis::tabular!(AngleRow: module, k, angle, distance);
 
-fn angles(first: &Subject, second: &Subject, side: Directions) -> Result<Vec<AngleRow>, Failure> {
+fn angles(first: &AdapterSample, second: &AdapterSample, side: Directions) -> Result<Vec<AngleRow>, Failure> {
     // `between` says which maps both have, and refuses what has no directions.
-    let shared = survey::overlap::between(first, second, side).map_err(input)?;
+    let shared = measures::overlap::between(first, second, side).map_err(input)?;
     let mut rows = Vec::new();
     for module in shared.into_keys() {
-        let basis = |subject: &Subject| side.of(&subject.maps[&module].update, &subject.name, &module).map_err(input);
+        let basis =
+            |sample: &AdapterSample| side.of(&sample.maps[&module].update, &sample.name, &module).map_err(input);
         let (Some(one), Some(other)) = (basis(first)?, basis(second)?) else { continue };
         let failed = |error: SubspaceError| Failure::Input(format!("map `{module}`: {error}"));
         let distance = projection_distance(&one, &other).map_err(failed)?;
@@ -191,27 +192,27 @@ fn write<T: Serialize + Tabular>(rows: &[T], output: &Output) -> Result<(), Fail
     }
 }
 
-fn both(pair: &Pair, library: &Library) -> Result<(Subject, Subject), Failure> {
-    Ok((subject(&pair.first, &pair.output, library)?, subject(&pair.second, &pair.output, library)?))
+fn both(pair: &Pair, library: &Library) -> Result<(AdapterSample, AdapterSample), Failure> {
+    Ok((sample(&pair.first, &pair.output, library)?, sample(&pair.second, &pair.output, library)?))
 }
 
-fn subjects(all: &Adapters, library: &Library) -> Result<Vec<Subject>, Failure> {
+fn samples(all: &Adapters, library: &Library) -> Result<Vec<AdapterSample>, Failure> {
     let read = |path| {
-        let mut subject = subject(path, &all.output, library)?;
-        attach_base(&mut subject, all.base.as_deref(), library)?;
-        Ok(subject)
+        let mut sample = sample(path, &all.output, library)?;
+        attach_base(&mut sample, all.base.as_deref(), library)?;
+        Ok(sample)
     };
     all.paths.iter().map(|path: &PathBuf| read(path)).collect()
 }
 
 /// Gives the maps of an adapter that came without its base the weights of a named model.
-fn attach_base(subject: &mut Subject, name: Option<&str>, library: &Library) -> Result<(), Failure> {
+fn attach_base(sample: &mut AdapterSample, name: Option<&str>, library: &Library) -> Result<(), Failure> {
     let Some(name) = name else { return Ok(()) };
     let base = library.base(name).map_err(|error| Failure::Input(error.to_string()))?;
     let weights: BTreeMap<&str, _> =
         base.backbone.linears().into_iter().map(|map| (map.name(), (map.shape(), map.base().0))).collect();
     let mut wrong = Vec::new();
-    for (module, map) in subject.maps.iter_mut().filter(|(_, map)| map.base.is_none()) {
+    for (module, map) in sample.maps.iter_mut().filter(|(_, map)| map.base.is_none()) {
         let shape: [usize; 2] = map.update.shape().into();
         match weights.get(module.as_str()) {
             Some((found, weight)) if *found == shape => {
@@ -226,18 +227,18 @@ fn attach_base(subject: &mut Subject, name: Option<&str>, library: &Library) -> 
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(Failure::Input(format!("{}: `{name}` is not its base: {}", subject.name, wrong.join("; "))))
+    Err(Failure::Input(format!("{}: `{name}` is not its base: {}", sample.name, wrong.join("; "))))
 }
 
 /// One adapter with its snapshots, those maps of it that were asked for.
-fn subject(path: &Path, output: &Output, library: &Library) -> Result<Subject, Failure> {
-    let mut subject = load(path, library)?;
+fn sample(path: &Path, output: &Output, library: &Library) -> Result<AdapterSample, Failure> {
+    let mut sample = load(path, library)?;
     if let Some(pattern) = &output.maps {
         let wanted = regex::Regex::new(pattern)
             .map_err(|error| Failure::Input(format!("--maps `{pattern}` is no regular expression: {error}")))?;
-        let all: Vec<String> = subject.maps.keys().cloned().collect();
-        subject.maps.retain(|name, _| wanted.is_match(name));
-        if subject.maps.is_empty() {
+        let all: Vec<String> = sample.maps.keys().cloned().collect();
+        sample.maps.retain(|name, _| wanted.is_match(name));
+        if sample.maps.is_empty() {
             let known = all.join("`, `");
             return Err(Failure::Input(format!(
                 "--maps `{pattern}` matches no map of {}; it has `{known}`",
@@ -245,18 +246,18 @@ fn subject(path: &Path, output: &Output, library: &Library) -> Result<Subject, F
             )));
         }
     }
-    Ok(subject)
+    Ok(sample)
 }
 
-fn load(path: &Path, library: &Library) -> Result<Subject, Failure> {
+fn load(path: &Path, library: &Library) -> Result<AdapterSample, Failure> {
     let updates = update::read(path, library).map_err(|error| Failure::Input(error.to_string()))?;
-    let mut subject = convert(updates, path)?;
+    let mut sample = convert(updates, path)?;
     for (step, file) in snapshots(path)? {
         let taken = update::read(&file, library).map_err(|error| Failure::Input(error.to_string()))?;
         let maps = convert(taken, &file)?.maps.into_iter().map(|(name, map)| (name, map.update)).collect();
-        subject.snapshots.insert(step, maps);
+        sample.snapshots.insert(step, maps);
     }
-    Ok(subject)
+    Ok(sample)
 }
 
 /// Steps and files of a run's snapshots.
@@ -276,7 +277,7 @@ fn snapshots(run: &Path) -> Result<BTreeMap<u64, PathBuf>, Failure> {
 }
 
 /// Plain numbers to matrices.
-fn convert(updates: Updates, path: &Path) -> Result<Subject, Failure> {
+fn convert(updates: Updates, path: &Path) -> Result<AdapterSample, Failure> {
     let matrix = |rows: usize, cols: usize, values: &[f64]| DMatrix::from_row_slice(rows, cols, values);
     let mut maps = BTreeMap::new();
     for (name, MapUpdate { d_in, d_out, base, change }) in updates.maps {
@@ -301,11 +302,23 @@ fn convert(updates: Updates, path: &Path) -> Result<Subject, Failure> {
         || CellId { task: String::new(), variant: updates.name.clone(), rank: 0, seed: 0 },
         |card| card.cell,
     );
-    Ok(Subject { name: updates.name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots: BTreeMap::new() })
+    Ok(AdapterSample {
+        name: updates.name,
+        cell,
+        frozen_inputs,
+        trains_base,
+        base_hash,
+        maps,
+        snapshots: BTreeMap::new(),
+    })
 }
 
 /// Every adapted run of an experiment that finished; `None` where an adapter is missing.
-pub(super) fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Result<Option<Vec<Subject>>, Failure> {
+pub(super) fn of_study(
+    cells: &[Cell],
+    store: &Store,
+    library: &Library,
+) -> Result<Option<Vec<AdapterSample>>, Failure> {
     let mut folders: Vec<PathBuf> = Vec::new();
     for cell in cells {
         let failed =
@@ -317,22 +330,22 @@ pub(super) fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Resu
     if !folders.iter().all(|folder| folder.join("adapter.safetensors").is_file()) {
         return Ok(None);
     }
-    let mut subjects = Vec::new();
+    let mut samples = Vec::new();
     for folder in folders {
-        let subject = load(&folder, library)?;
-        if !subject.maps.is_empty() {
-            subjects.push(subject);
+        let sample = load(&folder, library)?;
+        if !sample.maps.is_empty() {
+            samples.push(sample);
         }
     }
-    Ok(Some(subjects))
+    Ok(Some(samples))
 }
 
 /// Writes every table of a study.
-pub(super) fn tables(subjects: &[Subject], store: &Store) -> Result<(), Failure> {
+pub(super) fn tables(samples: &[AdapterSample], store: &Store) -> Result<(), Failure> {
     let folder = store.directory().join("analysis");
     create_folder(&folder)?;
-    let moved = survey::movement::rows(subjects).map_err(input)?;
-    let projected = survey::projection::rows(subjects).map_err(input)?;
+    let moved = measures::magnitude_direction::rows(samples).map_err(input)?;
+    let projected = measures::projection::rows(samples).map_err(input)?;
     if !projected.is_empty() {
         let table = projection_table(&projected);
         for (end, text) in
@@ -342,15 +355,15 @@ pub(super) fn tables(subjects: &[Subject], store: &Store) -> Result<(), Failure>
         }
     }
     let all = [
-        ("seeds", csv(&survey::overlap::seeds(subjects).map_err(input)?)?),
-        ("random_column", csv(&survey::random_column::rows(subjects).map_err(input)?)?),
-        ("correlation", csv(&survey::movement::correlations(&moved))?),
-        ("overlap", csv(&survey::overlap::rows(subjects).map_err(input)?)?),
-        ("across", csv(&survey::across::rows(subjects).map_err(input)?)?),
+        ("seeds", csv(&measures::overlap::seeds(samples).map_err(input)?)?),
+        ("random_column", csv(&measures::random_column::rows(samples).map_err(input)?)?),
+        ("correlation", csv(&measures::magnitude_direction::correlations(&moved))?),
+        ("overlap", csv(&measures::overlap::rows(samples).map_err(input)?)?),
+        ("across", csv(&measures::across::rows(samples).map_err(input)?)?),
         ("projection", csv(&projected)?),
-        ("shape", csv(&survey::shape::rows(subjects).map_err(input)?)?),
+        ("shape", csv(&measures::spectrum::rows(samples).map_err(input)?)?),
         ("movement", csv(&moved)?),
-        ("span", csv(&survey::span::rows(subjects).map_err(input)?)?),
+        ("span", csv(&measures::captured_energy::rows(samples).map_err(input)?)?),
     ];
     for (name, text) in all.iter().filter(|(_, text)| text.lines().count() > 1) {
         write_atomic(&folder.join(format!("{name}.csv")), text.as_bytes())?;

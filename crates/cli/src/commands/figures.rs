@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use analysis::{
     figure::{Figure, render},
-    gallery::{Named, records, subspaces},
+    figures::{Named, records, subspaces},
     summary::{Selection, summarise},
 };
 use record::{RunRecord, Store, write_atomic};
@@ -75,10 +75,10 @@ fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], library: &L
     all.extend(records::training(&about, found));
     all.extend(records::allocation(&about, found, &schedule));
     let described = match analyze::of_study(experiment.cells(), store, library)? {
-        Some(subjects) => {
-            analyze::tables(&subjects, store)?;
+        Some(samples) => {
+            analyze::tables(&samples, store)?;
             let figures =
-                subspaces::all(experiment.name(), &subjects).map_err(|error| Failure::Input(error.to_string()))?;
+                subspaces::all(experiment.name(), &samples).map_err(|error| Failure::Input(error.to_string()))?;
             for Named { name, figure } in &figures {
                 let text = serde_json::to_string(figure)? + "\n";
                 write_atomic(&folder.join(format!("{name}.json")), text.as_bytes())?;

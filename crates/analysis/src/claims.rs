@@ -10,9 +10,9 @@ use record::RunRecord;
 
 use crate::{
     AnalysisError,
+    measures::place,
     stats::Summary,
     subspace::random::root_mean_square_projection,
-    survey::place,
     table::{Block, Entry, Table},
 };
 

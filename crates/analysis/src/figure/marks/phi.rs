@@ -2,7 +2,7 @@
 //!
 //! Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022, arXiv:2106.09685.
 
-use super::super::{Axis, ColourScale, Content, Figure, Heat, Matrix, Panel, Scale, Width};
+use super::super::{Axis, ColourScale, Content, Figure, Heatmap, Matrix, Panel, Scale, Width};
 use super::{Caption, axis};
 
 /// `φ(i, j)` of one pair of subspaces.
@@ -48,7 +48,13 @@ fn figure(caption: Caption, panels: Vec<Panel>, columns: usize, aspect: f64) -> 
 
 fn panel(title: String, matrix: Matrix, [i, j]: [&str; 2], top: f64) -> Panel {
     let colour = ColourScale { label: "φ(i, j)".to_owned(), unit: String::new(), range: [0.0, top] };
-    Panel { title, remark: String::new(), x: index(j), y: index(i), content: Content::Heat(Heat { matrix, colour }) }
+    Panel {
+        title,
+        remark: String::new(),
+        x: index(j),
+        y: index(i),
+        content: Content::Heatmap(Heatmap { matrix, colour }),
+    }
 }
 
 fn index(label: &str) -> Axis {

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use polars::prelude::*;
 
-use crate::{AnalysisError, survey::place};
+use crate::{AnalysisError, measures::place};
 
 /// A table with named columns.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads what [`crate::survey::frame::csv`] wrote.
+    /// Reads what [`crate::measures::frame::csv`] wrote.
     pub fn read(text: &str) -> Result<Self, AnalysisError> {
         let options = CsvReadOptions::default().with_has_header(true).with_infer_schema_length(None);
         Ok(Self { frame: options.into_reader_with_file_handle(Cursor::new(text.as_bytes())).finish()? })

@@ -1,9 +1,9 @@
-//! `paper`: the papers' claims against the studies under the results.
+//! `claims`: the papers' claims against the studies under the results.
 
 use std::path::Path;
 
 use analysis::{
-    paper::{Evidence, Rows, experiments, judge, table, targets},
+    claims::{Evidence, Rows, experiments, judge, table, targets},
     render,
 };
 use record::{Store, write_atomic};
@@ -11,12 +11,12 @@ use trainer::study;
 
 use super::read;
 use crate::{
-    args::{Format, Paper},
+    args::{Claims, Format},
     terminal::{Failure, create_folder, note, print},
 };
 
 /// Judges every claim, writes the table and prints it.
-pub(super) fn run(args: &Paper, results: &Path) -> Result<(), Failure> {
+pub(super) fn run(args: &Claims, results: &Path) -> Result<(), Failure> {
     let targets = targets();
     let mut evidence = Evidence::default();
     for name in experiments(&targets) {

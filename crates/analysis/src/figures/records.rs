@@ -10,8 +10,8 @@ use crate::{
     figure::{
         Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, rank_allocation, rank_curves, training_curves,
     },
+    measures::place,
     summary::{SummaryRow, SummaryTable},
-    survey::place,
 };
 
 /// Series that can be told apart in one panel.

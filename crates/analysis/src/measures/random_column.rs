@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nalgebra::DMatrix;
 use serde::Serialize;
 
-use super::{Subject, SurveyError};
+use super::{AdapterSample, MeasureError};
 use crate::subspace::{projection::random_projections, random::root_mean_square_projection};
 
 /// Samples per map and number of directions.
@@ -33,10 +33,10 @@ pub struct Row {
 
 crate::tabular!(Row: map, r, draws, mean_square, standard_error, expected);
 
-/// Rows of every map that a subject has a base for; subjects share their base.
-pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
+/// Rows of every map that a sample has a base for; samples share their base.
+pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
     let mut bases: BTreeMap<&str, &DMatrix<f64>> = BTreeMap::new();
-    for (name, map) in subjects.iter().flat_map(|subject| &subject.maps) {
+    for (name, map) in samples.iter().flat_map(|sample| &sample.maps) {
         if let Some(base) = &map.base {
             bases.entry(name).or_insert(base);
         }
@@ -45,7 +45,7 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     for (name, base) in bases {
         for r in RANKS.into_iter().filter(|&r| r <= base.nrows().min(base.ncols())) {
             let failed =
-                |source| SurveyError::Measure { subject: "random directions".to_owned(), map: name.to_owned(), source };
+                |source| MeasureError::Measure { sample: "random directions".to_owned(), map: name.to_owned(), source };
             let squares: Vec<f64> =
                 random_projections(base, r, DRAWS, SEED).map_err(failed)?.into_iter().map(|norm| norm * norm).collect();
             let n = squares.len() as f64;

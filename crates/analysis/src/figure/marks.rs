@@ -1,18 +1,18 @@
-//! The papers' figures, from plain arrays.
+//! The marks of the papers' figures (curves, dots, bars, heat maps): each function turns plain arrays into a [`super::Figure`].
 
-mod adalora;
+mod amplification;
 mod curves;
-mod dora;
 mod dots;
+mod dynamics;
 mod phi;
-mod table7;
+mod rank_allocation;
 
-pub use adalora::rank_allocation;
+pub use amplification::{AmplificationRow, amplification};
 pub use curves::{Curve, TaskCurves, rank_curves, training_curves};
-pub use dora::{Dynamics, Fit, dynamics};
 pub use dots::{Overlap, TaskMeans, comparison, seed_overlap};
+pub use dynamics::{Dynamics, Fit, dynamics};
 pub use phi::{PhiMap, phi_grid, phi_ranks, phi_seeds};
-pub use table7::{AmplificationRow, amplification};
+pub use rank_allocation::rank_allocation;
 
 use super::{Axis, Scale};
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use serde::Serialize;
 
-use super::{Directions, Subject, SurveyError, place};
+use super::{AdapterSample, Directions, MeasureError, place};
 use crate::subspace::{
     SubspaceError,
     basis::Basis,
@@ -132,33 +132,33 @@ pub struct Pair {
 
 /// The pairs whose overlap a study shows: each run of a smaller rank with a run of the largest and another seed, and each seed
 /// with each other at one rank.
-pub fn pairs(subjects: &[Subject]) -> Vec<Pair> {
+pub fn pairs(samples: &[AdapterSample]) -> Vec<Pair> {
     let mut pairs = Vec::new();
-    for (one, first) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
+    for (one, first) in samples.iter().enumerate().filter(|(_, sample)| sample.is_factored()) {
         let a = &first.cell;
-        let alike: Vec<usize> = subjects
+        let alike: Vec<usize> = samples
             .iter()
             .enumerate()
             .filter(|(_, s)| (&s.cell.task, &s.cell.variant) == (&a.task, &a.variant) && s.is_factored())
             .map(|(at, _)| at)
             .collect();
-        let largest = alike.iter().map(|&at| subjects[at].cell.rank).max().unwrap_or(a.rank);
+        let largest = alike.iter().map(|&at| samples[at].cell.rank).max().unwrap_or(a.rank);
         if a.rank < largest {
             // The next seed in turn, so that every run of the largest rank is used once.
             let mut partners: Vec<usize> =
-                alike.iter().copied().filter(|&at| subjects[at].cell.rank == largest).collect();
-            partners.sort_by_key(|&at| subjects[at].cell.seed);
-            let later = partners.iter().copied().find(|&at| subjects[at].cell.seed > a.seed);
+                alike.iter().copied().filter(|&at| samples[at].cell.rank == largest).collect();
+            partners.sort_by_key(|&at| samples[at].cell.seed);
+            let later = partners.iter().copied().find(|&at| samples[at].cell.seed > a.seed);
             let other = later.or_else(|| partners.first().copied());
             pairs.extend(other.map(|other| Pair {
                 between: Between::Ranks,
                 one,
                 other,
-                shared_start: subjects[other].cell.seed == a.seed,
+                shared_start: samples[other].cell.seed == a.seed,
             }));
         }
         for &other in &alike {
-            let b = &subjects[other].cell;
+            let b = &samples[other].cell;
             if a.rank == b.rank && a.seed < b.seed {
                 pairs.push(Pair { between: Between::Seeds, one, other, shared_start: false });
             }
@@ -168,18 +168,18 @@ pub fn pairs(subjects: &[Subject]) -> Vec<Pair> {
 }
 
 /// Rows of all pairs, `i <= j`.
-pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
+pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
     let mut bands = Bands::default();
     let mut rows = Vec::new();
-    let pairs = pairs(subjects);
+    let pairs = pairs(samples);
     for side in Directions::ALL {
-        let bases = all_bases(subjects, side)?;
+        let bases = all_bases(samples, side)?;
         for &Pair { between, one, other, shared_start } in &pairs {
-            let (first, second) = (&subjects[one].cell, &subjects[other].cell);
+            let (first, second) = (&samples[one].cell, &samples[other].cell);
             for (map, basis) in &bases[one] {
                 let Some(partner) = bases[other].get(map) else { continue };
-                let failed = |source| SurveyError::Measure {
-                    subject: format!("{first} and {second}"),
+                let failed = |source| MeasureError::Measure {
+                    sample: format!("{first} and {second}"),
                     map: (*map).to_owned(),
                     source,
                 };
@@ -204,7 +204,7 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
                         random_high: band.high[(i - 1, j - 1)],
                         ambiguous: phi.is_ambiguous(i, j),
                         // A frozen pair is the same in every run, or random; neither tells of training.
-                        shared_start: shared_start || (side == Directions::A && subjects[one].frozen_inputs),
+                        shared_start: shared_start || (side == Directions::A && samples[one].frozen_inputs),
                     });
                 }
             }
@@ -213,10 +213,10 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     Ok(rows)
 }
 
-/// Each subject's directions once, though it stands in several pairs; none for updates without factors.
-fn all_bases(subjects: &[Subject], side: Directions) -> Result<Vec<BTreeMap<&str, Basis>>, SurveyError> {
-    let of = |subject| if Subject::is_factored(subject) { bases(subject, side) } else { Ok(BTreeMap::new()) };
-    subjects.iter().map(of).collect()
+/// Each sample's directions once, though it stands in several pairs; none for updates without factors.
+fn all_bases(samples: &[AdapterSample], side: Directions) -> Result<Vec<BTreeMap<&str, Basis>>, MeasureError> {
+    let of = |sample| if AdapterSample::is_factored(sample) { bases(sample, side) } else { Ok(BTreeMap::new()) };
+    samples.iter().map(of).collect()
 }
 
 /// `φ(k, k)` of one map over the seeds of one rank.
@@ -251,15 +251,15 @@ pub struct SeedRow {
 crate::tabular!(SeedRow: task, variant, rank, side, layer, kind, k, n, mean, ci_low, ci_high, random_mean);
 
 /// Overlap of seeds for every map, and the difference of every two kinds of maps, at the cuts of [`CUTS`].
-pub fn seeds(subjects: &[Subject]) -> Result<Vec<SeedRow>, SurveyError> {
+pub fn seeds(samples: &[AdapterSample]) -> Result<Vec<SeedRow>, MeasureError> {
     let mut groups: BTreeMap<(&str, &str, usize), Vec<usize>> = BTreeMap::new();
-    for (at, subject) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
-        let cell = &subject.cell;
+    for (at, sample) in samples.iter().enumerate().filter(|(_, sample)| sample.is_factored()) {
+        let cell = &sample.cell;
         groups.entry((&cell.task, &cell.variant, cell.rank)).or_default().push(at);
     }
     let mut rows = Vec::new();
     for side in [Directions::A, Directions::B, Directions::DeltaInput, Directions::DeltaOutput] {
-        let bases = all_bases(subjects, side)?;
+        let bases = all_bases(samples, side)?;
         for (&(task, variant, rank), runs) in groups.iter().filter(|(_, runs)| runs.len() > 1) {
             // Pair values by map: `[pair]` of `(first, second, φ(k, k) for every cut)`.
             let mut maps: BTreeMap<&str, (usize, SeedOverlap)> = BTreeMap::new();
@@ -267,8 +267,8 @@ pub fn seeds(subjects: &[Subject]) -> Result<Vec<SeedRow>, SurveyError> {
                 let of_map: Option<Vec<Basis>> = runs.iter().map(|&run| bases[run].get(map).cloned()).collect();
                 let Some(of_map) = of_map else { continue };
                 let dimension = of_map[0].dimension();
-                let overlap = overlap::overlap(&of_map).map_err(|source| SurveyError::Measure {
-                    subject: format!("{task}/{variant} rank {rank}"),
+                let overlap = overlap::overlap(&of_map).map_err(|source| MeasureError::Measure {
+                    sample: format!("{task}/{variant} rank {rank}"),
                     map: map.to_owned(),
                     source,
                 })?;
@@ -321,10 +321,10 @@ fn averaged(layers: &[Vec<PairValue>]) -> Vec<PairValue> {
 }
 
 /// The directions of every map that has some.
-pub(super) fn bases(subject: &Subject, side: Directions) -> Result<BTreeMap<&str, Basis>, SurveyError> {
+pub(super) fn bases(sample: &AdapterSample, side: Directions) -> Result<BTreeMap<&str, Basis>, MeasureError> {
     let mut bases = BTreeMap::new();
-    for (name, map) in &subject.maps {
-        if let Some(basis) = side.of(&map.update, &subject.name(), name)? {
+    for (name, map) in &sample.maps {
+        if let Some(basis) = side.of(&map.update, &sample.name(), name)? {
             bases.insert(name.as_str(), basis);
         }
     }
@@ -332,12 +332,12 @@ pub(super) fn bases(subject: &Subject, side: Directions) -> Result<BTreeMap<&str
 }
 
 /// Refuses two adapters of different bases; what does not name its base is taken at its word.
-pub(super) fn same_base(first: &Subject, second: &Subject) -> Result<(), SurveyError> {
+pub(super) fn same_base(first: &AdapterSample, second: &AdapterSample) -> Result<(), MeasureError> {
     if first.base_hash == second.base_hash || first.base_hash.is_empty() || second.base_hash.is_empty() {
         return Ok(());
     }
     let short = |hash: &str| format!("`{}`", hash.get(..12).unwrap_or(hash));
-    Err(SurveyError::OtherBase {
+    Err(MeasureError::OtherBase {
         first: first.name(),
         first_base: short(&first.base_hash),
         second: second.name(),
@@ -346,8 +346,8 @@ pub(super) fn same_base(first: &Subject, second: &Subject) -> Result<(), SurveyE
 }
 
 /// Two adapters without a map in common.
-pub(super) fn nothing_shared(first: &Subject, second: &Subject) -> SurveyError {
-    SurveyError::NothingShared {
+pub(super) fn nothing_shared(first: &AdapterSample, second: &AdapterSample) -> MeasureError {
+    MeasureError::NothingShared {
         first: first.name(),
         first_maps: first.maps.keys().cloned().collect(),
         second: second.name(),
@@ -356,7 +356,11 @@ pub(super) fn nothing_shared(first: &Subject, second: &Subject) -> SurveyError {
 }
 
 /// `φ` of every map that two adapters share.
-pub fn between(first: &Subject, second: &Subject, side: Directions) -> Result<BTreeMap<String, Phi>, SurveyError> {
+pub fn between(
+    first: &AdapterSample,
+    second: &AdapterSample,
+    side: Directions,
+) -> Result<BTreeMap<String, Phi>, MeasureError> {
     same_base(first, second)?;
     let mut all = BTreeMap::new();
     for (name, map) in &first.maps {
@@ -364,14 +368,14 @@ pub fn between(first: &Subject, second: &Subject, side: Directions) -> Result<BT
         let one = side.of(&map.update, &first.name(), name)?;
         let other = side.of(&partner.update, &second.name(), name)?;
         let (Some(one), Some(other)) = (one, other) else {
-            return Err(SurveyError::Measure {
-                subject: format!("{} and {}", first.name(), second.name()),
+            return Err(MeasureError::Measure {
+                sample: format!("{} and {}", first.name(), second.name()),
                 map: name.clone(),
                 source: crate::subspace::SubspaceError::RankZero { name: "ΔW" },
             });
         };
-        let phi = phi(&one, &other).map_err(|source| SurveyError::Measure {
-            subject: format!("{} and {}", first.name(), second.name()),
+        let phi = phi(&one, &other).map_err(|source| MeasureError::Measure {
+            sample: format!("{} and {}", first.name(), second.name()),
             map: name.clone(),
             source,
         })?;

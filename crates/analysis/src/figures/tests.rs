@@ -5,8 +5,8 @@ use record::StepEntry;
 use super::*;
 use crate::{
     figure::{Content, Figure, render},
+    measures::tests::{MAPS, dense, sample},
     summary::{Selection, summarise, tests::run},
-    survey::tests::{MAPS, dense, subject},
 };
 
 fn study<'a>(variants: &'a [String], tasks: &'a [String]) -> records::Study<'a> {
@@ -99,7 +99,7 @@ fn only_pruned_runs_have_an_allocation() {
     }
     let figures = records::allocation(&about, &records, &|_| vec![(0.0, 16.0), (25.0, 12.0)]);
     assert_eq!(names(&figures), ["ranks"]);
-    let Content::Heat(heat) = &figures[0].figure.panels[0].content else { panic!("ranks are a heat map") };
+    let Content::Heatmap(heat) = &figures[0].figure.panels[0].content else { panic!("ranks are a heat map") };
     assert_eq!(heat.matrix.values, [Some(2.0), Some(4.0), Some(4.0), Some(2.0)]);
     draws(&figures[0].figure);
 }
@@ -136,9 +136,9 @@ fn measured_budgets_stand_beside_the_schedule() {
 
 #[test]
 fn adapters_of_several_ranks_and_seeds_make_every_subspace_figure() {
-    let subjects: Vec<_> =
-        [2, 4].into_iter().flat_map(|rank| [0, 1, 2].map(|seed| subject("lora", rank, seed))).collect();
-    let figures = subspaces::all("probe", &subjects).unwrap();
+    let samples: Vec<_> =
+        [2, 4].into_iter().flat_map(|rank| [0, 1, 2].map(|seed| sample("lora", rank, seed))).collect();
+    let figures = subspaces::all("probe", &samples).unwrap();
     assert_eq!(
         names(&figures),
         ["phi_ranks", "phi_ranks_all", "phi_seeds", "seed_overlap", "phi_base", "amplification", "dynamics"]
@@ -150,8 +150,8 @@ fn adapters_of_several_ranks_and_seeds_make_every_subspace_figure() {
 
 #[test]
 fn methods_that_are_compared_show_their_dynamics_alone() {
-    let subjects = [subject("lora", 3, 0), subject("lora", 3, 1), dense(0), dense(1)];
-    let figures = subspaces::all("probe", &subjects).unwrap();
+    let samples = [sample("lora", 3, 0), sample("lora", 3, 1), dense(0), dense(1)];
+    let figures = subspaces::all("probe", &samples).unwrap();
     assert_eq!(names(&figures), ["dynamics"]);
     assert_eq!(figures[0].figure.panels.len(), 2);
     draws(&figures[0].figure);
@@ -160,7 +160,7 @@ fn methods_that_are_compared_show_their_dynamics_alone() {
 #[test]
 fn deep_models_get_several_pages_in_the_order_of_their_layers() {
     let deep = |rank, seed| {
-        let mut deep = subject("lora", rank, seed);
+        let mut deep = sample("lora", rank, seed);
         deep.snapshots.clear();
         let (first, second) = (deep.maps[MAPS[0]].clone(), deep.maps[MAPS[1]].clone());
         deep.maps = (0..24)

@@ -2,7 +2,7 @@
 //!
 //! Zhang et al., *AdaLoRA*, ICLR 2023, arXiv:2303.10512, Fig. 3 and Eq. 12.
 
-use super::super::{Chart, ColourScale, Content, Figure, Heat, Look, Matrix, Panel, Point, Scale, Series, Width};
+use super::super::{Chart, ColourScale, Content, Figure, Heatmap, Look, Matrix, Panel, Point, Scale, Series, Width};
 use super::{Caption, axis};
 
 /// Final ranks of maps by layers, `[maps, layers]`, their spread over seeds, and the budget as `(step, total rank)`.
@@ -22,7 +22,7 @@ pub fn rank_allocation(
         remark: String::new(),
         x: axis("layer", "", Scale::Names(layers.to_vec())),
         y: axis("", "", Scale::Names(maps.to_vec())),
-        content: Content::Heat(Heat { matrix: matrix.clone(), colour: from_zero(label, matrix) }),
+        content: Content::Heatmap(Heatmap { matrix: matrix.clone(), colour: from_zero(label, matrix) }),
     };
     let line = |name: &str, look, points: &[(f64, f64)]| Series {
         name: name.to_owned(),

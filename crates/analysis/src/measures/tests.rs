@@ -13,7 +13,7 @@ pub(crate) const MAPS: [&str; 4] = [
 ];
 
 /// A run whose first direction of `A` is the first axis at every rank and seed; the others are random.
-pub(crate) fn subject(variant: &str, rank: usize, seed: u64) -> Subject {
+pub(crate) fn sample(variant: &str, rank: usize, seed: u64) -> AdapterSample {
     let dimension = 40;
     let mut gaussian = Gaussian::new(1000 * rank as u64 + seed);
     let mut map = || {
@@ -37,7 +37,7 @@ pub(crate) fn subject(variant: &str, rank: usize, seed: u64) -> Subject {
     };
     let snapshots = BTreeMap::from([(10, scaled(0.5)), (20, scaled(1.0))]);
     let cell = CellId { task: "sst2".to_owned(), variant: variant.to_owned(), rank, seed };
-    Subject {
+    AdapterSample {
         name: cell.to_string(),
         cell,
         frozen_inputs: variant == "lora_fa",
@@ -49,14 +49,14 @@ pub(crate) fn subject(variant: &str, rank: usize, seed: u64) -> Subject {
 }
 
 /// A run whose update is a full matrix.
-pub(crate) fn dense(seed: u64) -> Subject {
-    let mut subject = subject("full", 3, seed);
-    subject.cell.rank = 0;
-    subject.trains_base = true;
-    for map in subject.maps.values_mut() {
+pub(crate) fn dense(seed: u64) -> AdapterSample {
+    let mut sample = sample("full", 3, seed);
+    sample.cell.rank = 0;
+    sample.trains_base = true;
+    for map in sample.maps.values_mut() {
         map.update = Update::Dense(map.update.dense());
     }
-    subject
+    sample
 }
 
 #[test]
@@ -69,11 +69,11 @@ fn a_maps_name_tells_its_layer_and_kind() {
 
 #[test]
 fn a_planted_direction_is_found_between_ranks_and_between_seeds() {
-    let subjects: Vec<Subject> =
-        [2, 4].into_iter().flat_map(|rank| [0, 1].map(|seed| subject("lora", rank, seed))).collect();
+    let samples: Vec<AdapterSample> =
+        [2, 4].into_iter().flat_map(|rank| [0, 1].map(|seed| sample("lora", rank, seed))).collect();
     let pair = |between, one, other| overlap::Pair { between, one, other, shared_start: false };
     assert_eq!(
-        overlap::pairs(&subjects),
+        overlap::pairs(&samples),
         [
             pair(overlap::Between::Ranks, 0, 3),
             pair(overlap::Between::Seeds, 0, 1),
@@ -82,11 +82,11 @@ fn a_planted_direction_is_found_between_ranks_and_between_seeds() {
         ]
     );
     // One seed alone: its ranks share their first values, and the rows say so.
-    let one_seed = [subject("lora", 2, 0), subject("lora", 4, 0)];
+    let one_seed = [sample("lora", 2, 0), sample("lora", 4, 0)];
     assert!(
         overlap::pairs(&one_seed)[0].shared_start && overlap::rows(&one_seed).unwrap().iter().all(|r| r.shared_start)
     );
-    let rows = overlap::rows(&subjects).unwrap();
+    let rows = overlap::rows(&samples).unwrap();
     let of_a: Vec<_> = rows.iter().filter(|row| row.side == "a").collect();
     // Cuts of ranks 2 and 2: (1,1) (1,2) (2,2); twice of 2 and 4: these and (1,3) (1,4) (2,4); of 4 and 4: (4,4) as well.
     assert_eq!(of_a.len(), MAPS.len() * (3 + 2 * 6 + 7));
@@ -104,8 +104,8 @@ fn a_planted_direction_is_found_between_ranks_and_between_seeds() {
 
 #[test]
 fn table_7_has_a_row_per_run_and_map() {
-    let subjects = [subject("lora", 2, 0), dense(0)];
-    let rows = projection::rows(&subjects).unwrap();
+    let samples = [sample("lora", 2, 0), dense(0)];
+    let rows = projection::rows(&samples).unwrap();
     assert_eq!(rows.len(), MAPS.len(), "a full update has no directions of its own number");
     for row in &rows {
         assert_eq!((row.directions, row.rank), (2, 2));
@@ -117,15 +117,15 @@ fn table_7_has_a_row_per_run_and_map() {
 
 #[test]
 fn shapes_and_movement_cover_factored_and_dense_updates_alike() {
-    let subjects = [subject("lora", 3, 0), dense(0)];
-    let shapes = shape::rows(&subjects).unwrap();
+    let samples = [sample("lora", 3, 0), dense(0)];
+    let shapes = spectrum::rows(&samples).unwrap();
     assert_eq!(shapes.len(), 2 * MAPS.len());
     let (one, other) = shapes.split_at(MAPS.len());
     for (one, other) in one.iter().zip(other) {
         assert_eq!(one.numerical_rank, other.numerical_rank);
         assert!((one.stable_rank - other.stable_rank).abs() < 1e-9, "{one:?} {other:?}");
     }
-    let moves = movement::rows(&subjects).unwrap();
+    let moves = magnitude_direction::rows(&samples).unwrap();
     assert_eq!(moves.len(), 2 * 2 * MAPS.len());
     for row in &moves {
         assert!((row.to_final - if row.step == 10 { 0.5 } else { 0.0 }).abs() < 1e-9, "{row:?}");
@@ -136,19 +136,19 @@ fn shapes_and_movement_cover_factored_and_dense_updates_alike() {
 
 #[test]
 fn a_full_update_within_the_frozen_factors_span_is_reached_whole() {
-    let frozen = subject("lora_fa", 3, 0);
+    let frozen = sample("lora_fa", 3, 0);
     let mut full = dense(0);
     for (name, map) in &mut full.maps {
         map.update = Update::Dense(frozen.maps[name].update.dense());
     }
-    let rows = span::rows(&[frozen, full]).unwrap();
+    let rows = captured_energy::rows(&[frozen, full]).unwrap();
     assert_eq!(rows.len(), MAPS.len());
-    assert!(rows.iter().all(|row| (row.reach - 1.0).abs() < 1e-9 && row.random_mean == 3.0 / 40.0), "{rows:?}");
+    assert!(rows.iter().all(|row| (row.captured - 1.0).abs() < 1e-9 && row.random_mean == 3.0 / 40.0), "{rows:?}");
 }
 
 #[test]
 fn what_cannot_be_compared_is_said_by_name() {
-    let (one, mut other) = (subject("lora", 2, 0), subject("lora", 2, 1));
+    let (one, mut other) = (sample("lora", 2, 0), sample("lora", 2, 1));
     other.maps = other.maps.into_iter().map(|(name, map)| (format!("other.{name}"), map)).collect();
     let message = overlap::between(&one, &other, Directions::A).unwrap_err().to_string();
     assert!(
@@ -157,7 +157,7 @@ fn what_cannot_be_compared_is_said_by_name() {
     );
     let message = overlap::between(&one, &dense(0), Directions::B).unwrap_err().to_string();
     assert!(message.contains("has no factors") && message.contains("delta-input"), "{message}");
-    let mut untrained = subject("lora", 2, 2);
+    let mut untrained = sample("lora", 2, 2);
     let map = untrained.maps.get_mut(MAPS[0]).unwrap();
     map.update = Update::Factored(LowRank::new(DMatrix::identity(40, 2), DMatrix::zeros(2, 40), 1.0).unwrap());
     let message = overlap::between(&one, &untrained, Directions::DeltaInput).unwrap_err().to_string();
@@ -166,8 +166,8 @@ fn what_cannot_be_compared_is_said_by_name() {
 
 #[test]
 fn overlaps_of_seeds_have_intervals_and_differences() {
-    let subjects: Vec<Subject> = (0..4).map(|seed| subject("lora", 8, seed)).collect();
-    let rows = overlap::seeds(&subjects).unwrap();
+    let samples: Vec<AdapterSample> = (0..4).map(|seed| sample("lora", 8, seed)).collect();
+    let rows = overlap::seeds(&samples).unwrap();
     let of = |side: &str, kind: &str, k: usize| {
         rows.iter().filter(|r| (r.side, r.kind.as_str(), r.k) == (side, kind, k)).collect::<Vec<_>>()
     };
@@ -185,7 +185,7 @@ fn overlaps_of_seeds_have_intervals_and_differences() {
 
 #[test]
 fn the_random_column_agrees_with_its_closed_form() {
-    let rows = random_column::rows(&[subject("lora", 2, 0)]).unwrap();
+    let rows = random_column::rows(&[sample("lora", 2, 0)]).unwrap();
     assert_eq!(rows.len(), MAPS.len(), "64 directions do not fit into 40");
     for row in &rows {
         assert!((row.mean_square - row.expected).abs() < 4.0 * row.standard_error, "{row:?}");
@@ -201,15 +201,15 @@ fn correlations_are_those_of_the_maps_that_all_variants_change() {
         let update = maps[MAPS[0]].clone();
         maps.insert("encoder.layer.0.output.dense".to_owned(), update);
     }
-    let rows = movement::rows(&[subject("lora", 3, 0), wider]).unwrap();
-    let found = movement::correlations(&rows);
+    let rows = magnitude_direction::rows(&[sample("lora", 3, 0), wider]).unwrap();
+    let found = magnitude_direction::correlations(&rows);
     assert_eq!(found.iter().map(|c| (c.variant.as_str(), c.points)).collect::<Vec<_>>(), [("full", 8), ("lora", 8)]);
     assert!(found.iter().all(|c| c.pearson.is_some_and(|r| r.abs() <= 1.0 + 1e-12)), "{found:?}");
 }
 
 #[test]
 fn the_base_contains_an_update_made_of_its_own_directions() {
-    let mut run = subject("lora", 2, 0);
+    let mut run = sample("lora", 2, 0);
     for map in run.maps.values_mut() {
         // The update is the base's own two leading triplets.
         let svd = map.base.as_ref().unwrap().clone().svd(true, true);
@@ -217,7 +217,7 @@ fn the_base_contains_an_update_made_of_its_own_directions() {
         let a = u.columns(0, 2) * DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vec![2.0, 1.0]));
         map.update = Update::Factored(LowRank::new(a, v_t.rows(0, 2).into_owned(), 1.0).unwrap());
     }
-    let rows = heat::rows(&run, crate::subspace::Side::Input, 5).unwrap();
+    let rows = heatmap::rows(&run, crate::subspace::Side::Input, 5).unwrap();
     assert_eq!(rows.len(), MAPS.len() * 5 * 2);
     for row in rows.iter().filter(|row| row.i >= row.j) {
         assert!((row.phi - 1.0).abs() < 1e-9, "{row:?}");
@@ -227,17 +227,17 @@ fn the_base_contains_an_update_made_of_its_own_directions() {
 #[test]
 fn layers_tasks_variants_and_checkpoints_are_compared() {
     let other_task = |seed| {
-        let mut subject = subject("lora", 3, seed);
-        subject.cell.task = "wnli".to_owned();
-        subject
+        let mut sample = sample("lora", 3, seed);
+        sample.cell.task = "wnli".to_owned();
+        sample
     };
-    let subjects = [subject("lora", 3, 0), subject("lora", 3, 1), other_task(1), subject("dylora", 3, 1)];
-    let rows = across::rows(&subjects).unwrap();
+    let samples = [sample("lora", 3, 0), sample("lora", 3, 1), other_task(1), sample("dylora", 3, 1)];
+    let rows = across::rows(&samples).unwrap();
     let count = |kind: &str| rows.iter().filter(|row| row.between == kind && row.side == "a" && row.k == 1).count();
     // One pair of layers per kind and run; every snapshot with the end; both lora runs with the one of the other task; dylora's with
     // the lora run of another seed.
-    assert_eq!(count("layers"), 2 * subjects.len());
-    assert_eq!(count("checkpoints"), 2 * MAPS.len() * subjects.len());
+    assert_eq!(count("layers"), 2 * samples.len());
+    assert_eq!(count("checkpoints"), 2 * MAPS.len() * samples.len());
     assert_eq!((count("tasks"), count("variants")), (2 * MAPS.len(), MAPS.len()));
     for row in &rows {
         let shared = row.between == "checkpoints" || (row.between == "tasks" && row.first.ends_with("s1"));
@@ -253,8 +253,8 @@ fn layers_tasks_variants_and_checkpoints_are_compared() {
 
 #[test]
 fn layers_of_one_adapter_have_every_cut() {
-    let subject = subject("lora", 3, 0);
-    let rows = across::layers(&subject, Directions::A).unwrap();
+    let sample = sample("lora", 3, 0);
+    let rows = across::layers(&sample, Directions::A).unwrap();
     assert_eq!(rows.len(), 2 * 9);
     assert!(rows.iter().all(|row| (row.first_layer, row.second_layer) == (0, 1) && row.phi <= 1.0 + 1e-12));
     assert!(rows.iter().filter(|row| (row.i, row.j) == (1, 1)).all(|row| row.phi > 1.0 - 1e-12));
@@ -262,25 +262,28 @@ fn layers_of_one_adapter_have_every_cut() {
 
 #[test]
 fn directions_carry_the_energy_of_their_map() {
-    let subjects = [subject("lora", 3, 0)];
-    let rows = shape::directions(&subjects).unwrap();
+    let samples = [sample("lora", 3, 0)];
+    let rows = spectrum::directions(&samples).unwrap();
     assert_eq!(rows.len(), 3 * MAPS.len());
     for map in rows.chunks(3) {
         assert!((map[2].cumulative - 1.0).abs() < 1e-12 && map[0].value >= map[1].value, "{map:?}");
-        let norm = subjects[0].maps[&map[0].map].update.norm();
+        let norm = samples[0].maps[&map[0].map].update.norm();
         assert!((map[0].value.powi(2) / norm.powi(2) - map[0].energy).abs() < 1e-12);
     }
 }
 
 #[test]
 fn reach_of_a_pair_is_one_for_its_own_update_and_refuses_other_bases() {
-    let (one, full) = (subject("lora", 3, 0), dense(1));
-    let own = span::between(&one, &one).unwrap();
-    assert!(own.len() == MAPS.len() && own.iter().all(|row| (row.reach - 1.0).abs() < 1e-12 && row.rank == 3));
-    let rows = span::between(&one, &full).unwrap();
-    assert!(rows.iter().all(|row| row.reach > row.random_mean && row.reach < 1.0), "they share the planted direction");
-    assert!(matches!(span::between(&full, &one), Err(SurveyError::NoFactors { .. })));
-    let mut other = subject("lora", 3, 1);
+    let (one, full) = (sample("lora", 3, 0), dense(1));
+    let own = captured_energy::between(&one, &one).unwrap();
+    assert!(own.len() == MAPS.len() && own.iter().all(|row| (row.captured - 1.0).abs() < 1e-12 && row.rank == 3));
+    let rows = captured_energy::between(&one, &full).unwrap();
+    assert!(
+        rows.iter().all(|row| row.captured > row.random_mean && row.captured < 1.0),
+        "they share the planted direction"
+    );
+    assert!(matches!(captured_energy::between(&full, &one), Err(MeasureError::NoFactors { .. })));
+    let mut other = sample("lora", 3, 1);
     other.base_hash = "another".to_owned();
-    assert!(matches!(span::between(&one, &other), Err(SurveyError::OtherBase { .. })));
+    assert!(matches!(captured_energy::between(&one, &other), Err(MeasureError::OtherBase { .. })));
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Directions, Subject, SurveyError,
+    AdapterSample, Directions, MeasureError,
     overlap::{Bands, CUTS, bases},
     place,
 };
@@ -82,12 +82,12 @@ pub struct LayerRow {
 crate::tabular!(LayerRow: kind, first_layer, second_layer, i, j, phi, random_mean, ambiguous);
 
 /// Every `φ(i, j)` of every two layers of one adapter; maps of one kind and one width are compared.
-pub fn layers(subject: &Subject, side: Directions) -> Result<Vec<LayerRow>, SurveyError> {
-    let bases = bases(subject, side)?;
+pub fn layers(sample: &AdapterSample, side: Directions) -> Result<Vec<LayerRow>, MeasureError> {
+    let bases = bases(sample, side)?;
     let mut rows = Vec::new();
     for (first, second) in layer_pairs(&bases) {
         let ((Some(first_layer), kind), (Some(second_layer), _)) = (place(first), place(second)) else { continue };
-        let found = between(subject, (first, &bases[first]), (second, &bases[second]))?;
+        let found = between(sample, (first, &bases[first]), (second, &bases[second]))?;
         rows.extend(found.entries().map(|entry| LayerRow {
             kind: kind.clone(),
             first_layer,
@@ -116,34 +116,36 @@ fn layer_pairs<'a>(bases: &BTreeMap<&'a str, Basis>) -> Vec<(&'a str, &'a str)> 
     pairs
 }
 
-fn between(subject: &Subject, first: (&str, &Basis), second: (&str, &Basis)) -> Result<Phi, SurveyError> {
-    phi(first.1, second.1).map_err(|source| SurveyError::Measure {
-        subject: subject.name.clone(),
+fn between(sample: &AdapterSample, first: (&str, &Basis), second: (&str, &Basis)) -> Result<Phi, MeasureError> {
+    phi(first.1, second.1).map_err(|source| MeasureError::Measure {
+        sample: sample.name.clone(),
         map: format!("{} and {}", first.0, second.0),
         source,
     })
 }
 
 /// Rows of every pair of a study, for the factor on the inputs and for `ΔW` in their space.
-pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
+pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
     let mut bands = Bands::default();
     let mut rows = Vec::new();
-    let pairs = partners(subjects);
+    let pairs = partners(samples);
     for side in [Directions::A, Directions::DeltaInput] {
-        let of = |subject: &Subject| {
-            if subject.is_factored() { bases_owned(subject, side) } else { Ok(BTreeMap::new()) }
+        let of = |sample: &AdapterSample| {
+            if sample.is_factored() { bases_owned(sample, side) } else { Ok(BTreeMap::new()) }
         };
-        let all: Vec<BTreeMap<String, Basis>> = subjects.iter().map(of).collect::<Result<_, _>>()?;
-        let mut push = |what: (&'static str, &Subject, String, bool), one: (&str, &Basis), other: (&str, &Basis)| {
-            let (kind, subject, second, shared_start) = what;
-            let found = between(subject, one, other)?;
-            let failed = |source| SurveyError::Measure { subject: subject.name.clone(), map: one.0.to_owned(), source };
+        let all: Vec<BTreeMap<String, Basis>> = samples.iter().map(of).collect::<Result<_, _>>()?;
+        let mut push = |what: (&'static str, &AdapterSample, String, bool),
+                        one: (&str, &Basis),
+                        other: (&str, &Basis)| {
+            let (kind, sample, second, shared_start) = what;
+            let found = between(sample, one, other)?;
+            let failed = |source| MeasureError::Measure { sample: sample.name.clone(), map: one.0.to_owned(), source };
             let band = bands.of(&found).map_err(failed)?;
             let (most_i, most_j) = found.values().shape();
             for k in CUTS.into_iter().filter(|k| *k <= most_i.min(most_j)) {
                 rows.push(Row {
                     between: kind,
-                    first: subject.cell.slug(),
+                    first: sample.cell.slug(),
                     second: second.clone(),
                     first_map: one.0.to_owned(),
                     second_map: other.0.to_owned(),
@@ -156,26 +158,26 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
                     shared_start,
                 });
             }
-            Ok::<(), SurveyError>(())
+            Ok::<(), MeasureError>(())
         };
-        for (subject, bases) in subjects.iter().zip(&all) {
-            let frozen = side == Directions::A && subject.frozen_inputs;
+        for (sample, bases) in samples.iter().zip(&all) {
+            let frozen = side == Directions::A && sample.frozen_inputs;
             let borrowed: BTreeMap<&str, Basis> =
                 bases.iter().map(|(name, basis)| (name.as_str(), basis.clone())).collect();
             for (first, second) in layer_pairs(&borrowed) {
-                let what = ("layers", subject, subject.cell.slug(), frozen);
+                let what = ("layers", sample, sample.cell.slug(), frozen);
                 push(what, (first, &bases[first]), (second, &bases[second]))?;
             }
-            for (step, maps) in &subject.snapshots {
+            for (step, maps) in &sample.snapshots {
                 for (map, update) in maps {
                     let Some(end) = bases.get(map) else { continue };
-                    let Some(then) = side.of(update, &subject.name, map)? else { continue };
-                    push(("checkpoints", subject, format!("step {step}"), true), (map, end), (map, &then))?;
+                    let Some(then) = side.of(update, &sample.name, map)? else { continue };
+                    push(("checkpoints", sample, format!("step {step}"), true), (map, end), (map, &then))?;
                 }
             }
         }
         for &(kind, one, other) in &pairs {
-            let (first, second) = (&subjects[one], &subjects[other]);
+            let (first, second) = (&samples[one], &samples[other]);
             let frozen = side == Directions::A && (first.frozen_inputs || second.frozen_inputs);
             let shared = first.cell.seed == second.cell.seed || frozen;
             for (map, basis) in &all[one] {
@@ -187,17 +189,17 @@ pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
     Ok(rows)
 }
 
-fn bases_owned(subject: &Subject, side: Directions) -> Result<BTreeMap<String, Basis>, SurveyError> {
-    Ok(bases(subject, side)?.into_iter().map(|(name, basis)| (name.to_owned(), basis)).collect())
+fn bases_owned(sample: &AdapterSample, side: Directions) -> Result<BTreeMap<String, Basis>, MeasureError> {
+    Ok(bases(sample, side)?.into_iter().map(|(name, basis)| (name.to_owned(), basis)).collect())
 }
 
 /// Pairs of runs that differ in the task alone or in the variant alone, each run with the next seed of the other side in turn.
-fn partners(subjects: &[Subject]) -> Vec<(&'static str, usize, usize)> {
+fn partners(samples: &[AdapterSample]) -> Vec<(&'static str, usize, usize)> {
     let mut pairs = Vec::new();
-    for (one, first) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
+    for (one, first) in samples.iter().enumerate().filter(|(_, sample)| sample.is_factored()) {
         let a = &first.cell;
         let mut others: BTreeMap<(&'static str, &str), Vec<usize>> = BTreeMap::new();
-        for (other, second) in subjects.iter().enumerate().filter(|(_, subject)| subject.is_factored()) {
+        for (other, second) in samples.iter().enumerate().filter(|(_, sample)| sample.is_factored()) {
             let b = &second.cell;
             if a.rank != b.rank || first.base_hash != second.base_hash {
                 continue;
@@ -209,8 +211,8 @@ fn partners(subjects: &[Subject]) -> Vec<(&'static str, usize, usize)> {
             }
         }
         for ((kind, _), mut found) in others {
-            found.sort_by_key(|&at| subjects[at].cell.seed);
-            let later = found.iter().copied().find(|&at| subjects[at].cell.seed > a.seed);
+            found.sort_by_key(|&at| samples[at].cell.seed);
+            let later = found.iter().copied().find(|&at| samples[at].cell.seed > a.seed);
             pairs.extend(later.or_else(|| found.first().copied()).map(|other| (kind, one, other)));
         }
     }

@@ -8,6 +8,7 @@ use crate::{
         AmplificationRow, Caption, Dynamics, Fit, Matrix, Measured, Overlap, PhiMap, amplification, dynamics, phi_grid,
         phi_ranks, phi_seeds, seed_overlap,
     },
+    measures::{AdapterSample, Directions, Map, MeasureError, magnitude_direction, overlap, place, projection},
     subspace::{
         Side, SubspaceError,
         decomposition::pearson,
@@ -15,7 +16,6 @@ use crate::{
         random::Gaussian,
         top::{TopOptions, top},
     },
-    survey::{Directions, Map, Subject, SurveyError, movement, overlap, place, projection},
 };
 
 /// Corner of LoRA's figure 3 that is shown enlarged.
@@ -29,7 +29,7 @@ const BASE_DIRECTIONS: usize = 64;
 struct Group<'a> {
     task: &'a str,
     variant: &'a str,
-    runs: Vec<&'a Subject>,
+    runs: Vec<&'a AdapterSample>,
 }
 
 impl Group<'_> {
@@ -37,7 +37,7 @@ impl Group<'_> {
         self.runs.iter().map(|run| run.cell.rank).collect()
     }
 
-    fn seeds(&self, rank: usize) -> Vec<&Subject> {
+    fn seeds(&self, rank: usize) -> Vec<&AdapterSample> {
         let mut runs: Vec<_> = self.runs.iter().copied().filter(|run| run.cell.rank == rank).collect();
         runs.sort_by_key(|run| run.cell.seed);
         runs
@@ -48,21 +48,21 @@ impl Group<'_> {
     }
 }
 
-fn groups(subjects: &[Subject]) -> Vec<Group<'_>> {
+fn groups(samples: &[AdapterSample]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for subject in subjects {
-        let (task, variant) = (subject.cell.task.as_str(), subject.cell.variant.as_str());
+    for sample in samples {
+        let (task, variant) = (sample.cell.task.as_str(), sample.cell.variant.as_str());
         match groups.iter_mut().find(|group| (group.task, group.variant) == (task, variant)) {
-            Some(group) => group.runs.push(subject),
-            None => groups.push(Group { task, variant, runs: vec![subject] }),
+            Some(group) => group.runs.push(sample),
+            None => groups.push(Group { task, variant, runs: vec![sample] }),
         }
     }
     groups
 }
 
 /// Every figure the adapters allow. The overlaps are for methods whose update is a product of factors.
-pub fn all(study: &str, subjects: &[Subject]) -> Result<Vec<Named>, SurveyError> {
-    let groups = groups(subjects);
+pub fn all(study: &str, samples: &[AdapterSample]) -> Result<Vec<Named>, MeasureError> {
+    let groups = groups(samples);
     let factored: Vec<&Group<'_>> =
         groups.iter().filter(|group| group.runs.iter().all(|run| run.is_factored())).collect();
     let mut figures = Vec::new();
@@ -70,24 +70,24 @@ pub fn all(study: &str, subjects: &[Subject]) -> Result<Vec<Named>, SurveyError>
     // several ranks.
     let trained = |group: &&&Group<'_>| group.runs.iter().all(|run| !run.frozen_inputs);
     let swept: Vec<&&Group<'_>> = factored.iter().filter(trained).filter(|group| group.ranks().len() > 1).collect();
-    let seed_rows = overlap::seeds(subjects)?;
+    let seed_rows = overlap::seeds(samples)?;
     for group in &swept {
         let suffix = group.suffix(swept.len() > 1);
         figures.extend(between_ranks(study, group, &suffix)?);
         figures.extend(between_seeds(study, group, &suffix)?);
         figures.extend(overlap_by_layer(study, group, &seed_rows, &suffix));
         figures.extend(against_base(study, group, &suffix)?);
-        figures.extend(table7(study, group, &suffix)?);
+        figures.extend(amplified(study, group, &suffix)?);
     }
     figures.extend(moved(study, &groups)?);
     Ok(figures)
 }
 
 /// Maps of the layer in the middle, one per kind, at most four: what a figure of a few panels shows.
-fn shown(subject: &Subject) -> Vec<&str> {
-    let layers: BTreeSet<usize> = subject.maps.keys().filter_map(|map| place(map).0).collect();
+fn shown(sample: &AdapterSample) -> Vec<&str> {
+    let layers: BTreeSet<usize> = sample.maps.keys().filter_map(|map| place(map).0).collect();
     let middle = layers.iter().nth(layers.len() / 2).copied();
-    subject.maps.keys().filter(|map| place(map).0 == middle).take(4).map(String::as_str).collect()
+    sample.maps.keys().filter(|map| place(map).0 == middle).take(4).map(String::as_str).collect()
 }
 
 fn title(map: &str) -> String {
@@ -115,7 +115,7 @@ fn brightest<'a>(maps: impl Iterator<Item = &'a PhiMap>) -> f64 {
 }
 
 /// LoRA figure 3, and the same for every map.
-fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Named>, SurveyError> {
+fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Named>, MeasureError> {
     let ranks: Vec<usize> = group.ranks().into_iter().collect();
     let Some(&large) = ranks.last() else { return Ok(Vec::new()) };
     // The paper's pair is 8 and 64; else the two largest.
@@ -174,7 +174,7 @@ fn between_ranks(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
 }
 
 /// LoRA figure 4 with its random panel, and the overlap of seeds in every map.
-fn between_seeds(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Named>, SurveyError> {
+fn between_seeds(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Named>, MeasureError> {
     let Some(rank) = group.ranks().into_iter().next_back() else { return Ok(Vec::new()) };
     let runs = group.seeds(rank);
     let [first, second, ..] = runs.as_slice() else { return Ok(Vec::new()) };
@@ -190,8 +190,8 @@ fn between_seeds(study: &str, group: &Group<'_>, suffix: &str) -> Result<Vec<Nam
         let (one, other) = (gaussian.basis(dimension, rank)?, gaussian.basis(dimension, rank)?);
         grassmann::phi(&one, &other)
     };
-    let random = random().map_err(|source| SurveyError::Measure {
-        subject: "random subspaces".to_owned(),
+    let random = random().map_err(|source| MeasureError::Measure {
+        sample: "random subspaces".to_owned(),
         map: format!("dimension {dimension}, {rank} directions"),
         source,
     })?;
@@ -248,7 +248,7 @@ fn overlap_by_layer(study: &str, group: &Group<'_>, rows: &[overlap::SeedRow], s
 }
 
 /// Appendix H.3: the leading directions of `W` against those of `ΔW`.
-fn against_base(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, SurveyError> {
+fn against_base(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, MeasureError> {
     let ranks = group.ranks();
     let Some(rank) = ranks.iter().copied().rfind(|rank| *rank <= 8).or(ranks.first().copied()) else { return Ok(None) };
     let runs = group.seeds(rank);
@@ -257,7 +257,7 @@ fn against_base(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<N
     for map in shown(run) {
         let Map { base: Some(base), update } = &run.maps[map] else { continue };
         let Some(directions) = Directions::DeltaInput.of(update, &run.name, map)? else { continue };
-        let failed = |source| SurveyError::Measure { subject: run.name.clone(), map: map.to_owned(), source };
+        let failed = |source| MeasureError::Measure { sample: run.name.clone(), map: map.to_owned(), source };
         let count = BASE_DIRECTIONS.min(base.nrows().min(base.ncols()));
         let leading = top(base, count, TopOptions::default()).map_err(failed)?;
         let phi = grassmann::phi(&leading.svd.basis(Side::Input), &directions).map_err(failed)?;
@@ -277,9 +277,9 @@ fn against_base(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<N
 }
 
 /// LoRA table 7, geometric means over seeds.
-fn table7(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, SurveyError> {
-    let subjects: Vec<Subject> = group.runs.iter().map(|run| (*run).clone()).collect();
-    let rows = projection::rows(&subjects)?;
+fn amplified(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, MeasureError> {
+    let samples: Vec<AdapterSample> = group.runs.iter().map(|run| (*run).clone()).collect();
+    let rows = projection::rows(&samples)?;
     let maps = group.runs.first().map(|run| shown(run)).unwrap_or_default();
     let mut lines = Vec::new();
     for rank in group.ranks() {
@@ -319,13 +319,13 @@ fn table7(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>,
 }
 
 /// `ΔM` against `ΔD` for every variant that kept snapshots, one figure per task.
-fn moved(study: &str, groups: &[Group<'_>]) -> Result<Vec<Named>, SurveyError> {
+fn moved(study: &str, groups: &[Group<'_>]) -> Result<Vec<Named>, MeasureError> {
     let tasks: BTreeSet<&str> = groups.iter().map(|group| group.task).collect();
     let mut figures = Vec::new();
     for task in &tasks {
         let mut methods = Vec::new();
         let mut counts = Vec::new();
-        let of_task: Vec<Subject> = groups
+        let of_task: Vec<AdapterSample> = groups
             .iter()
             .filter(|group| group.task == *task)
             .flat_map(|group| {
@@ -333,11 +333,11 @@ fn moved(study: &str, groups: &[Group<'_>]) -> Result<Vec<Named>, SurveyError> {
                 group.runs.iter().filter(move |run| run.cell.rank == largest).map(|run| (*run).clone())
             })
             .collect();
-        let all = movement::rows(&of_task)?;
-        let shared = movement::shared_maps(&all.iter().collect::<Vec<_>>());
+        let all = magnitude_direction::rows(&of_task)?;
+        let shared = magnitude_direction::shared_maps(&all.iter().collect::<Vec<_>>());
         for group in groups.iter().filter(|group| group.task == *task) {
             let largest = group.ranks().pop_last().unwrap_or(0);
-            let rows: Vec<&movement::Row> = all
+            let rows: Vec<&magnitude_direction::Row> = all
                 .iter()
                 .filter(|row| row.variant == group.variant && row.rank == largest && shared.contains(row.map.as_str()))
                 .collect();

@@ -1,4 +1,4 @@
-//! How far an update moves over training: its size, its distance to where it ends, and when its directions are found.
+//! The trajectory of an update over training: its size, its distance to the final update, and when it finds its final directions.
 
 use super::factored::{Svd, Update};
 use super::grassmann::{Phi, phi};
@@ -6,7 +6,7 @@ use super::{Side, SubspaceError};
 
 /// One checkpoint of an update against the last one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Moment {
+pub struct TrajectoryPoint {
     /// `‖ΔW_t‖_F`.
     pub norm: f64,
     /// `‖ΔW_t - ΔW_{t-1}‖_F`, from zero for the first.
@@ -17,22 +17,22 @@ pub struct Moment {
     pub phi_final: Option<Phi>,
 }
 
-/// The moments of a sequence of checkpoints of one map, in their order; the last has directions.
-pub fn movement(checkpoints: &[Update], side: Side) -> Result<Vec<Moment>, SubspaceError> {
+/// One point per checkpoint of one map, in their order; the last checkpoint must have directions.
+pub fn trajectory(checkpoints: &[Update], side: Side) -> Result<Vec<TrajectoryPoint>, SubspaceError> {
     let Some(last) = checkpoints.last() else {
         return Err(SubspaceError::TooFew { what: "checkpoints", found: 0, needed: 1 });
     };
     let end = last.svd()?;
     let mut previous: Option<&Update> = None;
-    let mut moments = Vec::with_capacity(checkpoints.len());
+    let mut points = Vec::with_capacity(checkpoints.len());
     for update in checkpoints {
         let to_final = update.distance(last)? / end.norm();
         let norm = update.norm();
         let step = previous.map_or(Ok(norm), |previous| update.distance(previous))?;
-        moments.push(Moment { norm, step, to_final, phi_final: phi_final(update, &end, side)? });
+        points.push(TrajectoryPoint { norm, step, to_final, phi_final: phi_final(update, &end, side)? });
         previous = Some(update);
     }
-    Ok(moments)
+    Ok(points)
 }
 
 fn phi_final(update: &Update, end: &Svd, side: Side) -> Result<Option<Phi>, SubspaceError> {

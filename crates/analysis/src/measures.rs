@@ -1,18 +1,19 @@
-//! The adapters of a study under the measures of [`crate::subspace`]: which pairs are compared, and the tables that come out.
+//! Tables of measures: the adapters of a study, measured by [`crate::subspace`]. This module decides which runs and maps are measured or
+//! compared, and which rows each table has.
 //!
 //! | table | one row per | measures |
 //! |---|---|---|
 //! | [`overlap::rows`] | pair of runs, map, side and cut | `φ(i, j)` beside its random mean and band |
 //! | [`across::rows`] | pair of layers, tasks, variants or checkpoints, map, side and cut | `φ(k, k)` beside its random mean and band |
-//! | [`heat::rows`] | map and cut | `W` against `ΔW`, appendix H.3 |
+//! | [`heatmap::rows`] | map and cut | `W` against `ΔW`, appendix H.3 |
 //! | [`projection::rows`] | run and map | LoRA's table 7 |
 //! | [`overlap::seeds`] | map and cut | overlap of seeds with its interval, difference of kinds |
 //! | [`random_column::rows`] | map and number of directions | table 7's random column against its closed form |
-//! | [`movement::correlations`] | run | correlation of `ΔM` and `ΔD` |
-//! | [`shape::rows`] | run and map | spectrum of `ΔW`, intruder dimensions |
-//! | [`shape::directions`] | run, map and direction | singular value and share of the energy |
-//! | [`movement::rows`] | run, map and snapshot | `ΔM`, `ΔD`, distance to the end |
-//! | [`span::rows`] | pair of a frozen factor and a full update | share of the update within reach |
+//! | [`magnitude_direction::correlations`] | run | correlation of `ΔM` and `ΔD` |
+//! | [`spectrum::rows`] | run and map | spectrum of `ΔW`, intruder dimensions |
+//! | [`spectrum::directions`] | run, map and direction | singular value and share of the energy |
+//! | [`magnitude_direction::rows`] | run, map and snapshot | `ΔM`, `ΔD`, distance to the end |
+//! | [`captured_energy::rows`] | pair of a frozen factor and a full update | share of the update in the factor's span |
 //!
 //! Maps that a run left untouched (rank 0, as after pruning) have no directions; they have no rows.
 
@@ -22,22 +23,26 @@ use nalgebra::DMatrix;
 use record::CellId;
 use serde::Serialize;
 
-use crate::subspace::{Side, SubspaceError, basis::Basis, factored::Update};
+use crate::subspace::{
+    Side, SubspaceError,
+    basis::Basis,
+    factored::{Svd, Update},
+};
 
 pub mod across;
+pub mod captured_energy;
 pub mod frame;
-pub mod heat;
-pub mod movement;
+pub mod heatmap;
+pub mod magnitude_direction;
 pub mod overlap;
 pub mod projection;
 pub mod random_column;
-pub mod shape;
-pub mod span;
+pub mod spectrum;
 
-/// One run's adapter.
+/// The adapter of one run: its updates, and what the tables need to know of the run.
 #[derive(Clone, Debug)]
-pub struct Subject {
-    /// How messages call it.
+pub struct AdapterSample {
+    /// Name in messages.
     pub name: String,
     /// Its place in the grid.
     pub cell: CellId,
@@ -64,12 +69,12 @@ pub struct Map {
 
 /// What could not be measured, and where.
 #[derive(Debug, thiserror::Error)]
-pub enum SurveyError {
+pub enum MeasureError {
     /// A measure is not defined on a map.
-    #[error("`{subject}`, map `{map}`: {source}")]
+    #[error("`{sample}`, map `{map}`: {source}")]
     Measure {
         /// Run or pair of runs.
-        subject: String,
+        sample: String,
         /// The map.
         map: String,
         /// Why.
@@ -107,11 +112,11 @@ pub enum SurveyError {
     },
     /// A side needs factors, but the update is dense.
     #[error(
-        "`{subject}`, map `{map}`: side `{side}` is a factor's, but this update has no factors; use `delta-input` or `delta-output`"
+        "`{sample}`, map `{map}`: side `{side}` is a factor's, but this update has no factors; use `delta-input` or `delta-output`"
     )]
     NoFactors {
         /// Run or pair of runs.
-        subject: String,
+        sample: String,
         /// The map.
         map: String,
         /// The side.
@@ -155,13 +160,13 @@ impl Directions {
     }
 
     /// The directions of one map; none where it has rank 0.
-    pub fn of(self, update: &Update, subject: &str, map: &str) -> Result<Option<Basis>, SurveyError> {
+    pub fn of(self, update: &Update, sample: &str, map: &str) -> Result<Option<Basis>, MeasureError> {
         let found = match (self, update) {
             (Self::A, Update::Factored(product)) => product.factor_basis(Side::Input),
             (Self::B, Update::Factored(product)) => product.factor_basis(Side::Output),
             (Self::A | Self::B, Update::Dense(_)) => {
-                return Err(SurveyError::NoFactors {
-                    subject: subject.to_owned(),
+                return Err(MeasureError::NoFactors {
+                    sample: sample.to_owned(),
                     map: map.to_owned(),
                     side: self.name(),
                 });
@@ -169,11 +174,11 @@ impl Directions {
             (Self::DeltaInput, update) => update.svd().map(|svd| svd.basis(Side::Input)),
             (Self::DeltaOutput, update) => update.svd().map(|svd| svd.basis(Side::Output)),
         };
-        trained(found, subject, map)
+        trained(found, sample, map)
     }
 }
 
-impl Subject {
+impl AdapterSample {
     fn name(&self) -> String {
         self.name.clone()
     }
@@ -199,12 +204,37 @@ pub fn place(map: &str) -> (Option<usize>, String) {
     (parts[at].parse().ok(), kind)
 }
 
+/// One map of one run.
+struct RunMap<'a> {
+    sample: &'a AdapterSample,
+    name: &'a str,
+    map: &'a Map,
+}
+
+/// Every map of every run, runs in their order and maps by name: the rows of a table with one row per run and map.
+fn per_run_and_map<'a>(samples: impl IntoIterator<Item = &'a AdapterSample>) -> impl Iterator<Item = RunMap<'a>> {
+    let maps = |sample: &'a AdapterSample| sample.maps.iter().map(move |(name, map)| RunMap { sample, name, map });
+    samples.into_iter().flat_map(maps)
+}
+
+impl RunMap<'_> {
+    /// The SVD of the map's update; none where it has rank 0.
+    fn svd(&self) -> Result<Option<Svd>, MeasureError> {
+        trained(self.map.update.svd(), &self.sample.name, self.name)
+    }
+
+    /// The error that names this run and map.
+    fn failed(&self, source: SubspaceError) -> MeasureError {
+        MeasureError::Measure { sample: self.sample.name.clone(), map: self.name.to_owned(), source }
+    }
+}
+
 /// The value of a measure; none where the map has rank 0.
-fn trained<T>(found: Result<T, SubspaceError>, subject: &str, map: &str) -> Result<Option<T>, SurveyError> {
+fn trained<T>(found: Result<T, SubspaceError>, sample: &str, map: &str) -> Result<Option<T>, MeasureError> {
     match found {
         Ok(value) => Ok(Some(value)),
         Err(SubspaceError::RankZero { .. }) => Ok(None),
-        Err(source) => Err(SurveyError::Measure { subject: subject.to_owned(), map: map.to_owned(), source }),
+        Err(source) => Err(MeasureError::Measure { sample: sample.to_owned(), map: map.to_owned(), source }),
     }
 }
 

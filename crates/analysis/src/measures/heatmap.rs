@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Directions, Subject, SurveyError};
+use super::{AdapterSample, Directions, MeasureError};
 use crate::subspace::{
     Side,
     grassmann::phi,
@@ -29,13 +29,13 @@ pub struct Row {
 crate::tabular!(Row: module, i, j, phi, random_mean, ambiguous);
 
 /// Rows of every map whose base is at hand and whose update is not zero, on one side, up to `count` directions of `W`.
-pub fn rows(subject: &Subject, side: Side, count: usize) -> Result<Vec<Row>, SurveyError> {
+pub fn rows(sample: &AdapterSample, side: Side, count: usize) -> Result<Vec<Row>, MeasureError> {
     let directions = if side == Side::Input { Directions::DeltaInput } else { Directions::DeltaOutput };
     let mut rows = Vec::new();
-    for (name, map) in &subject.maps {
+    for (name, map) in &sample.maps {
         let Some(base) = &map.base else { continue };
-        let Some(update) = directions.of(&map.update, &subject.name, name)? else { continue };
-        let failed = |source| SurveyError::Measure { subject: subject.name.clone(), map: name.clone(), source };
+        let Some(update) = directions.of(&map.update, &sample.name, name)? else { continue };
+        let failed = |source| MeasureError::Measure { sample: sample.name.clone(), map: name.clone(), source };
         let count = count.min(base.nrows().min(base.ncols()));
         let leading = top(base, count, TopOptions::default()).map_err(failed)?;
         let found = phi(&leading.svd.basis(side), &update).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Rows of a survey as data frames, and from there as CSV.
+//! Rows of a table of measures as data frames, and from there as CSV.
 
 use crate::{AnalysisError, render::frame_csv};
 
@@ -39,15 +39,17 @@ cells! {
     Option<usize> => Option<u64>: value -> value.map(|value| value as u64),
 }
 
-/// Makes a row tabular: its type, then its fields in the order of the columns.
+/// Makes a row tabular: its type, then its fields in the order of the columns. A column has its field's name, or the one after `as`.
 #[macro_export]
 macro_rules! tabular {
-    ($Row:ty: $($field:ident),+ $(,)?) => {
-        impl $crate::survey::frame::Tabular for $Row {
-            fn frame(rows: &[Self]) -> Result<$crate::survey::frame::DataFrame, $crate::AnalysisError> {
-                use $crate::survey::frame::{Cell, Column, DataFrame};
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $name:literal) => { $name };
+    ($Row:ty: $($field:ident $(as $name:literal)?),+ $(,)?) => {
+        impl $crate::measures::frame::Tabular for $Row {
+            fn frame(rows: &[Self]) -> Result<$crate::measures::frame::DataFrame, $crate::AnalysisError> {
+                use $crate::measures::frame::{Cell, Column, DataFrame};
                 Ok(DataFrame::new_infer_height(vec![
-                    $(Column::new(stringify!($field).into(), rows.iter().map(|row| row.$field.stored()).collect::<Vec<_>>())),+
+                    $(Column::new($crate::tabular!(@name $field $($name)?).into(), rows.iter().map(|row| row.$field.stored()).collect::<Vec<_>>())),+
                 ])?)
             }
         }

@@ -1,15 +1,15 @@
-//! How updates move over training: DoRA's changes of magnitude and direction, and the way to the final update.
+//! Change of magnitude (`ΔM`) and direction (`ΔD`) over training (DoRA section 3.2), and the distance to the final update.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Subject, SurveyError};
+use super::{AdapterSample, MeasureError, per_run_and_map};
 use crate::subspace::{
     Side, SubspaceError,
     decomposition::{dynamics, pearson},
     factored::Update,
-    movement,
+    trajectory::trajectory,
 };
 
 /// One run and map at one snapshot.
@@ -101,37 +101,36 @@ pub fn shared_maps<'a>(rows: &[&'a Row]) -> BTreeSet<&'a str> {
     by_variant.into_values().reduce(|one, other| one.intersection(&other).copied().collect()).unwrap_or_default()
 }
 
-/// Rows of every run that kept snapshots.
-pub fn rows(subjects: &[Subject]) -> Result<Vec<Row>, SurveyError> {
+/// Rows of every run that kept snapshots, for the maps that each of its snapshots has.
+pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
     let mut rows = Vec::new();
-    for subject in subjects.iter().filter(|subject| !subject.snapshots.is_empty()) {
-        let steps: Vec<u64> = subject.snapshots.keys().copied().collect();
-        for (name, map) in &subject.maps {
-            let failed = |source| SurveyError::Measure { subject: subject.name(), map: name.clone(), source };
-            let updates: Vec<Update> = subject.snapshots.values().filter_map(|maps| maps.get(name)).cloned().collect();
-            if updates.len() != steps.len() {
-                continue;
-            }
-            let moments = match movement::movement(&updates, Side::Input) {
-                Err(SubspaceError::RankZero { .. }) => continue,
-                other => other.map_err(failed)?,
-            };
-            let changes = map.base.as_ref().map(|base| dynamics(base, &updates)).transpose().map_err(failed)?;
-            for (at, (step, moment)) in steps.iter().zip(moments).enumerate() {
-                rows.push(Row {
-                    task: subject.cell.task.clone(),
-                    variant: subject.cell.variant.clone(),
-                    rank: subject.cell.rank,
-                    seed: subject.cell.seed,
-                    map: name.clone(),
-                    step: *step,
-                    delta_magnitude: changes.as_ref().map(|changes| changes.magnitude[at]),
-                    delta_direction: changes.as_ref().map(|changes| changes.direction[at]),
-                    norm: moment.norm,
-                    to_final: moment.to_final,
-                    first_direction: moment.phi_final.filter(|phi| !phi.is_ambiguous(1, 1)).map(|phi| phi.at(1, 1)),
-                });
-            }
+    for run in per_run_and_map(samples.iter().filter(|sample| !sample.snapshots.is_empty())) {
+        let snapshots = &run.sample.snapshots;
+        let updates: Vec<Update> = snapshots.values().filter_map(|maps| maps.get(run.name)).cloned().collect();
+        if updates.len() != snapshots.len() {
+            continue;
+        }
+        let points = match trajectory(&updates, Side::Input) {
+            Err(SubspaceError::RankZero { .. }) => continue,
+            other => other.map_err(|source| run.failed(source))?,
+        };
+        let changes = run.map.base.as_ref().map(|base| dynamics(base, &updates)).transpose();
+        let changes = changes.map_err(|source| run.failed(source))?;
+        let cell = &run.sample.cell;
+        for (at, (step, point)) in snapshots.keys().zip(points).enumerate() {
+            rows.push(Row {
+                task: cell.task.clone(),
+                variant: cell.variant.clone(),
+                rank: cell.rank,
+                seed: cell.seed,
+                map: run.name.to_owned(),
+                step: *step,
+                delta_magnitude: changes.as_ref().map(|changes| changes.magnitude[at]),
+                delta_direction: changes.as_ref().map(|changes| changes.direction[at]),
+                norm: point.norm,
+                to_final: point.to_final,
+                first_direction: point.phi_final.filter(|phi| !phi.is_ambiguous(1, 1)).map(|phi| phi.at(1, 1)),
+            });
         }
     }
     Ok(rows)
