@@ -11,7 +11,7 @@ use std::{
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, module::linear};
 use kernels::{
     bits,
-    ops::{self, Adam, Dropout, Flat, Uses, composed},
+    ops::{self, Adam, Dropout, Flat, SharedInputGrad, composed},
 };
 
 /// A line `rows x seq x d`, and the heads and width of a model's layer.
@@ -101,7 +101,14 @@ fn main() {
                 &format!("residual norm, p {p}"),
                 || {
                     drop_all(gradients([&x, &r], &dy, |[x, r]| {
-                        ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), 1e-5, drop(p))
+                        ops::add_norm(
+                            x,
+                            Some((r, &SharedInputGrad::default())),
+                            gamma.clone(),
+                            beta.clone(),
+                            1e-5,
+                            drop(p),
+                        )
                     }));
                 },
                 || {
@@ -147,7 +154,7 @@ fn main() {
                 || {
                     drop_all(gradients([&x], &dy, |[x]| {
                         let [rows, ..] = x.dims();
-                        ops::affine(x, [0, rows], w.clone(), Some(b.clone()), &Uses::default())
+                        ops::affine(x, [0, rows], w.clone(), Some(b.clone()), &SharedInputGrad::default())
                     }));
                 },
                 || drop_all(gradients([&x], &dy, |[x]| linear(x, w.clone(), Some(b.clone())))),
@@ -161,7 +168,7 @@ fn main() {
             || {
                 drop_all(gradients([&c, &a], &dh, |[x, y]| {
                     let [runs, ..] = x.dims();
-                    ops::thin(x, [0, runs], y, &Uses::default())
+                    ops::low_rank_down(x, [0, runs], y, &SharedInputGrad::default())
                 }));
             },
             || drop_all(gradients([&c, &a], &dh, |[x, y]| x.matmul(y))),

@@ -93,7 +93,7 @@ impl Kernels for Flex {
         (cast(y, dtype), kept)
     }
 
-    fn attend_ragged(
+    fn attend_varlen(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
@@ -104,7 +104,7 @@ impl Kernels for Flex {
         keeps: bool,
     ) -> (FloatTensor<Self>, Option<attention::Attended>) {
         let dtype = q.dtype();
-        let (y, kept) = with_real!(dtype, T => attention::attend_ragged::<T>(q, k, v, starts, heads, scale, keeps));
+        let (y, kept) = with_real!(dtype, T => attention::attend_varlen::<T>(q, k, v, starts, heads, scale, keeps));
         (cast(y, dtype), kept)
     }
 

@@ -19,14 +19,14 @@ use burn::backend::{
 
 use crate::{
     kernel::{Adam, Drop, Kernels, columns_of, rows_of},
-    uses::{Part, Uses, by_run},
+    shared_input_grad::{Contribution, SharedInputGrad, by_run},
 };
 
 /// Where dropout acts, if anywhere.
 #[derive(ExtensionType)]
-pub(crate) enum Falls<B: Backend> {
-    Nowhere,
-    At { keys: IntTensor<B>, site: u64, p: f64 },
+pub(crate) enum MaybeDropout<B: Backend> {
+    Absent,
+    Present { keys: IntTensor<B>, site: u64, p: f64 },
 }
 
 /// A tensor that an operation may do without.
@@ -44,11 +44,11 @@ pub(crate) trait Fused: Backend {
     fn fused_norm(
         x: FloatTensor<Self>,
         #[extension_type] residual: Maybe<Self>,
-        uses: Uses,
+        input_grad: SharedInputGrad,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
-        #[extension_type] drop: Falls<Self>,
+        #[extension_type] drop: MaybeDropout<Self>,
     ) -> FloatTensor<Self>;
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -60,10 +60,10 @@ pub(crate) trait Fused: Backend {
         bias: FloatTensor<Self>,
         heads: usize,
         scale: f64,
-        #[extension_type] drop: Falls<Self>,
+        #[extension_type] drop: MaybeDropout<Self>,
     ) -> FloatTensor<Self>;
 
-    fn fused_ragged_attention(
+    fn fused_varlen_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
@@ -81,22 +81,27 @@ pub(crate) trait Fused: Backend {
         #[extension_type] bias: Maybe<Self>,
         start: usize,
         len: usize,
-        uses: Uses,
+        input_grad: SharedInputGrad,
     ) -> FloatTensor<Self>;
 
-    fn fused_thin(
+    fn fused_low_rank_down(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         start: usize,
         len: usize,
-        uses: Uses,
+        input_grad: SharedInputGrad,
     ) -> FloatTensor<Self>;
 
-    fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self>;
+    fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, input_grad: SharedInputGrad) -> FloatTensor<Self>;
 
-    fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self>;
+    fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, input_grad: SharedInputGrad) -> FloatTensor<Self>;
 
-    fn fused_onto(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_add_low_rank(
+        c: FloatTensor<Self>,
+        start: usize,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 
     fn fused_column_norms(
         base: FloatTensor<Self>,
@@ -133,11 +138,11 @@ pub(crate) trait Fused: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-impl<B: Backend> Falls<B> {
-    fn at(self) -> Option<Drop<B>> {
+impl<B: Backend> MaybeDropout<B> {
+    fn present(self) -> Option<Drop<B>> {
         match self {
-            Self::Nowhere => None,
-            Self::At { keys, site, p } => Some(Drop { keys, site, p }),
+            Self::Absent => None,
+            Self::Present { keys, site, p } => Some(Drop { keys, site, p }),
         }
     }
 }
@@ -161,13 +166,13 @@ macro_rules! direct {
             fn fused_norm(
                 x: FloatTensor<Self>,
                 residual: Maybe<Self>,
-                _uses: Uses,
+                _input_grad: SharedInputGrad,
                 gamma: FloatTensor<Self>,
                 beta: FloatTensor<Self>,
                 epsilon: f64,
-                drop: Falls<Self>,
+                drop: MaybeDropout<Self>,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::norm(x, residual.present(), gamma, beta, epsilon, drop.at()).y
+                <Self as Kernels>::norm(x, residual.present(), gamma, beta, epsilon, drop.present()).y
             }
             fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
                 <Self as Kernels>::exact_gelu(x)
@@ -179,11 +184,11 @@ macro_rules! direct {
                 bias: FloatTensor<Self>,
                 heads: usize,
                 scale: f64,
-                drop: Falls<Self>,
+                drop: MaybeDropout<Self>,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::attend(q, k, v, bias, heads, scale, drop.at(), false).0
+                <Self as Kernels>::attend(q, k, v, bias, heads, scale, drop.present(), false).0
             }
-            fn fused_ragged_attention(
+            fn fused_varlen_attention(
                 q: FloatTensor<Self>,
                 k: FloatTensor<Self>,
                 v: FloatTensor<Self>,
@@ -192,7 +197,7 @@ macro_rules! direct {
                 heads: usize,
                 scale: f64,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::attend_ragged(q, k, v, starts, longest, heads, scale, false).0
+                <Self as Kernels>::attend_varlen(q, k, v, starts, longest, heads, scale, false).0
             }
             fn fused_add_product(
                 c: FloatTensor<Self>,
@@ -207,27 +212,37 @@ macro_rules! direct {
                 bias: Maybe<Self>,
                 start: usize,
                 len: usize,
-                _uses: Uses,
+                _input_grad: SharedInputGrad,
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::affine(rows_of::<Self>(x, start, len), weight, bias.present())
             }
-            fn fused_thin(
+            fn fused_low_rank_down(
                 x: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
                 start: usize,
                 len: usize,
-                _uses: Uses,
+                _input_grad: SharedInputGrad,
             ) -> FloatTensor<Self> {
                 let runs = weight.shape()[0];
                 <Self as Kernels>::product(by_run::<Self>(x, start, len, runs), weight)
             }
-            fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, _uses: Uses) -> FloatTensor<Self> {
+            fn fused_rows(
+                x: FloatTensor<Self>,
+                start: usize,
+                len: usize,
+                _input_grad: SharedInputGrad,
+            ) -> FloatTensor<Self> {
                 rows_of::<Self>(x, start, len)
             }
-            fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, _uses: Uses) -> FloatTensor<Self> {
+            fn fused_columns(
+                x: FloatTensor<Self>,
+                start: usize,
+                len: usize,
+                _input_grad: SharedInputGrad,
+            ) -> FloatTensor<Self> {
                 columns_of::<Self>(x, start, len)
             }
-            fn fused_onto(
+            fn fused_add_low_rank(
                 c: FloatTensor<Self>,
                 start: usize,
                 x: FloatTensor<Self>,
@@ -306,7 +321,7 @@ struct NormState<B: Backend> {
     gamma: FloatTensor<B>,
     drop: Option<Drop<B>>,
     /// Of the residual, where there is a tracked one.
-    residual: Option<Use>,
+    residual: Option<Consumer>,
 }
 
 /// A norm of `dropout(x)` and a residual, or of `x` alone.
@@ -315,7 +330,7 @@ struct NormStep;
 
 impl<B: Kernels> NormState<B> {
     /// `∂/∂z`.
-    fn inner(&self, dy: FloatTensor<B>) -> FloatTensor<B> {
+    fn input_gradient(&self, dy: FloatTensor<B>) -> FloatTensor<B> {
         B::norm_backward(dy, self.z.clone(), self.statistics.clone(), self.gamma.clone())
     }
 }
@@ -325,9 +340,9 @@ impl<B: Kernels> Backward<B, 2> for NormStep {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x, residual] = ops.parents;
-        let dz = ops.state.inner(grads.consume::<B>(&ops.node));
-        if let (Some(node), Some(Use { uses, start, shape })) = (residual, ops.state.residual) {
-            uses.leave::<B>(Part::Rows { dx: dz.clone(), start }, node.id, shape, grads);
+        let dz = ops.state.input_gradient(grads.consume::<B>(&ops.node));
+        if let (Some(node), Some(Consumer { input_grad, start, shape })) = (residual, ops.state.residual) {
+            input_grad.accumulate::<B>(Contribution::Rows { dx: dz.clone(), start }, node.id, shape, grads);
         }
         if let Some(x) = x {
             let dx = match ops.state.drop {
@@ -344,7 +359,7 @@ impl<B: Kernels> Backward<B, 1> for NormStep {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x] = ops.parents;
-        let dz = ops.state.inner(grads.consume::<B>(&ops.node));
+        let dz = ops.state.input_gradient(grads.consume::<B>(&ops.node));
         if let Some(x) = x {
             let dx = match ops.state.drop {
                 Some(drop) => B::dropout(dz, drop),
@@ -405,17 +420,17 @@ fn factors<B: Kernels>(
 
 /// What a use of a shared tensor needs: where its part of the gradient goes.
 #[derive(Clone, Debug)]
-struct Use {
-    uses: Uses,
+struct Consumer {
+    input_grad: SharedInputGrad,
     start: usize,
     /// Of the shared tensor.
     shape: [usize; 3],
 }
 
-impl Use {
-    fn of<B: Kernels>(x: &FloatTensor<B>, start: usize, uses: Uses) -> Self {
+impl Consumer {
+    fn of<B: Kernels>(x: &FloatTensor<B>, start: usize, input_grad: SharedInputGrad) -> Self {
         let shape = x.shape();
-        Self { uses, start, shape: [shape[0], shape[1], shape[2]] }
+        Self { input_grad, start, shape: [shape[0], shape[1], shape[2]] }
     }
 }
 
@@ -424,34 +439,34 @@ impl Use {
 struct AffineStep;
 
 impl<B: Kernels> Backward<B, 1> for AffineStep {
-    type State = (FloatTensor<B>, Use);
+    type State = (FloatTensor<B>, Consumer);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x] = ops.parents;
         let dy = grads.consume::<B>(&ops.node);
-        let (weight, Use { uses, start, shape }) = ops.state;
+        let (weight, Consumer { input_grad, start, shape }) = ops.state;
         if let Some(x) = x {
-            uses.leave::<B>(Part::Shared { dy, weight, start }, x.id, shape, grads);
+            input_grad.accumulate::<B>(Contribution::Shared { dy, weight, start }, x.id, shape, grads);
         }
     }
 }
 
 /// `x·weight` for every run on some rows. `x` is kept where the weight is tracked, and the weight where `x` is.
 #[derive(Debug)]
-struct ThinStep;
+struct LowRankDownStep;
 
-impl<B: Kernels> Backward<B, 2> for ThinStep {
-    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, Use);
+impl<B: Kernels> Backward<B, 2> for LowRankDownStep {
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, Consumer);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, weight_node] = ops.parents;
         let dy = grads.consume::<B>(&ops.node);
-        let (x, weight, Use { uses, start, shape }) = ops.state;
+        let (x, weight, Consumer { input_grad, start, shape }) = ops.state;
         if let (Some(node), Some(x)) = (weight_node, x) {
             grads.register::<B>(node.id, B::product(B::float_swap_dims(x, 1, 2), dy.clone()));
         }
         if let (Some(node), Some(weight)) = (x_node, weight) {
-            uses.leave::<B>(Part::Stacked { dy, weight, start }, node.id, shape, grads);
+            input_grad.accumulate::<B>(Contribution::Stacked { dy, weight, start }, node.id, shape, grads);
         }
     }
 }
@@ -461,14 +476,14 @@ impl<B: Kernels> Backward<B, 2> for ThinStep {
 struct RowsStep;
 
 impl<B: Kernels> Backward<B, 1> for RowsStep {
-    type State = Use;
+    type State = Consumer;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x] = ops.parents;
         let dx = grads.consume::<B>(&ops.node);
-        let Use { uses, start, shape } = ops.state;
+        let Consumer { input_grad, start, shape } = ops.state;
         if let Some(x) = x {
-            uses.leave::<B>(Part::Rows { dx, start }, x.id, shape, grads);
+            input_grad.accumulate::<B>(Contribution::Rows { dx, start }, x.id, shape, grads);
         }
     }
 }
@@ -478,23 +493,23 @@ impl<B: Kernels> Backward<B, 1> for RowsStep {
 struct ColumnsStep;
 
 impl<B: Kernels> Backward<B, 1> for ColumnsStep {
-    type State = Use;
+    type State = Consumer;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x] = ops.parents;
         let dx = grads.consume::<B>(&ops.node);
-        let Use { uses, start, shape } = ops.state;
+        let Consumer { input_grad, start, shape } = ops.state;
         if let Some(x) = x {
-            uses.leave::<B>(Part::Columns { dx, start }, x.id, shape, grads);
+            input_grad.accumulate::<B>(Contribution::Columns { dx, start }, x.id, shape, grads);
         }
     }
 }
 
 /// `c` with `x·y` added to some rows; a factor is kept where the other one is tracked.
 #[derive(Debug)]
-struct OntoStep;
+struct AddLowRankStep;
 
-impl<B: Kernels> Backward<B, 3> for OntoStep {
+impl<B: Kernels> Backward<B, 3> for AddLowRankStep {
     type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, usize, [usize; 2]);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -553,7 +568,7 @@ impl<B: Kernels> Backward<B, 2> for ScaleColumnsStep {
 }
 
 /// What is frozen, without autodiff.
-fn plain<B: Kernels, C: CheckpointStrategy>(tensor: Maybe<Autodiff<B, C>>) -> Option<FloatTensor<B>> {
+fn inner_tensor<B: Kernels, C: CheckpointStrategy>(tensor: Maybe<Autodiff<B, C>>) -> Option<FloatTensor<B>> {
     match tensor {
         Maybe::Absent => None,
         Maybe::Present(tensor) => Some(tensor.into_primitive()),
@@ -561,10 +576,10 @@ fn plain<B: Kernels, C: CheckpointStrategy>(tensor: Maybe<Autodiff<B, C>>) -> Op
 }
 
 /// Keys are integers, the same with and without autodiff.
-fn inner<B: Kernels, C: CheckpointStrategy>(falls: Falls<Autodiff<B, C>>) -> Option<Drop<B>> {
-    match falls {
-        Falls::Nowhere => None,
-        Falls::At { keys, site, p } => Some(Drop { keys, site, p }),
+fn inner_dropout<B: Kernels, C: CheckpointStrategy>(dropout: MaybeDropout<Autodiff<B, C>>) -> Option<Drop<B>> {
+    match dropout {
+        MaybeDropout::Absent => None,
+        MaybeDropout::Present { keys, site, p } => Some(Drop { keys, site, p }),
     }
 }
 
@@ -580,14 +595,14 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
     fn fused_norm(
         x: FloatTensor<Self>,
         residual: Maybe<Self>,
-        uses: Uses,
+        input_grad: SharedInputGrad,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         epsilon: f64,
-        drop: Falls<Self>,
+        drop: MaybeDropout<Self>,
     ) -> FloatTensor<Self> {
         let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
-        let drop: Option<Drop<B>> = inner(drop);
+        let drop: Option<Drop<B>> = inner_dropout(drop);
         let state =
             |z, statistics, residual| NormState { z, statistics, gamma: gamma.clone(), drop: drop.clone(), residual };
         let run = |x, residual| B::norm(x, residual, gamma.clone(), beta.clone(), epsilon, drop.clone());
@@ -605,8 +620,8 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
                     OpsKind::Tracked(prep) => {
                         let residual = residual.into_primitive();
                         let at = tracked.then(|| {
-                            uses.join();
-                            Use::of::<B>(&residual, 0, uses)
+                            input_grad.register();
+                            Consumer::of::<B>(&residual, 0, input_grad)
                         });
                         let normed = run(x.into_primitive(), Some(residual));
                         prep.finish(state(normed.z, normed.statistics, at), normed.y)
@@ -634,9 +649,9 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         bias: FloatTensor<Self>,
         heads: usize,
         scale: f64,
-        drop: Falls<Self>,
+        drop: MaybeDropout<Self>,
     ) -> FloatTensor<Self> {
-        let (bias, drop) = (bias.into_primitive(), inner::<B, C>(drop));
+        let (bias, drop) = (bias.into_primitive(), inner_dropout::<B, C>(drop));
         let prepared = AttentionStep.prepare::<C>([q.node(), k.node(), v.node()]).compute_bound().stateful();
         let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
         match prepared {
@@ -648,7 +663,7 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         }
     }
 
-    fn fused_ragged_attention(
+    fn fused_varlen_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
@@ -661,10 +676,10 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         let (q, k, v) = (q.into_primitive(), k.into_primitive(), v.into_primitive());
         match prepared {
             OpsKind::Tracked(prep) => {
-                let (y, kept) = B::attend_ragged(q, k, v, starts, longest, heads, scale, true);
+                let (y, kept) = B::attend_varlen(q, k, v, starts, longest, heads, scale, true);
                 prep.finish(kept.unwrap_or_else(|| unreachable!("attention was asked to keep its state")), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::attend_ragged(q, k, v, starts, longest, heads, scale, false).0),
+            OpsKind::UnTracked(prep) => prep.finish(B::attend_varlen(q, k, v, starts, longest, heads, scale, false).0),
         }
     }
 
@@ -687,37 +702,37 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         bias: Maybe<Self>,
         start: usize,
         len: usize,
-        uses: Uses,
+        input_grad: SharedInputGrad,
     ) -> FloatTensor<Self> {
-        let (weight, bias) = (weight.into_primitive(), plain(bias));
+        let (weight, bias) = (weight.into_primitive(), inner_tensor(bias));
         let prepared = AffineStep.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
         match prepared {
             OpsKind::Tracked(prep) => {
-                uses.join();
-                let state = (weight.clone(), Use::of::<B>(&x, start, uses));
+                input_grad.register();
+                let state = (weight.clone(), Consumer::of::<B>(&x, start, input_grad));
                 prep.finish(state, B::affine(rows_of::<B>(x, start, len), weight, bias))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::affine(rows_of::<B>(x, start, len), weight, bias)),
         }
     }
 
-    fn fused_thin(
+    fn fused_low_rank_down(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         start: usize,
         len: usize,
-        uses: Uses,
+        input_grad: SharedInputGrad,
     ) -> FloatTensor<Self> {
         let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
-        let prepared = ThinStep.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
+        let prepared = LowRankDownStep.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let at = Use::of::<B>(&x, start, uses);
+        let at = Consumer::of::<B>(&x, start, input_grad);
         let own = by_run::<B>(x, start, len, weight.shape()[0]);
         match prepared {
             OpsKind::Tracked(prep) => {
                 if x_tracked {
-                    at.uses.join();
+                    at.input_grad.register();
                 }
                 let state = (weight_tracked.then(|| own.clone()), x_tracked.then(|| weight.clone()), at);
                 prep.finish(state, B::product(own, weight))
@@ -726,33 +741,38 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         }
     }
 
-    fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self> {
+    fn fused_rows(x: FloatTensor<Self>, start: usize, len: usize, input_grad: SharedInputGrad) -> FloatTensor<Self> {
         let prepared = RowsStep.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
         match prepared {
             OpsKind::Tracked(prep) => {
-                uses.join();
-                prep.finish(Use::of::<B>(&x, start, uses), rows_of::<B>(x, start, len))
+                input_grad.register();
+                prep.finish(Consumer::of::<B>(&x, start, input_grad), rows_of::<B>(x, start, len))
             }
             OpsKind::UnTracked(prep) => prep.finish(rows_of::<B>(x, start, len)),
         }
     }
 
-    fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, uses: Uses) -> FloatTensor<Self> {
+    fn fused_columns(x: FloatTensor<Self>, start: usize, len: usize, input_grad: SharedInputGrad) -> FloatTensor<Self> {
         let prepared = ColumnsStep.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
         match prepared {
             OpsKind::Tracked(prep) => {
-                uses.join();
-                prep.finish(Use::of::<B>(&x, start, uses), columns_of::<B>(x, start, len))
+                input_grad.register();
+                prep.finish(Consumer::of::<B>(&x, start, input_grad), columns_of::<B>(x, start, len))
             }
             OpsKind::UnTracked(prep) => prep.finish(columns_of::<B>(x, start, len)),
         }
     }
 
-    fn fused_onto(c: FloatTensor<Self>, start: usize, x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn fused_add_low_rank(
+        c: FloatTensor<Self>,
+        start: usize,
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         let (x_tracked, y_tracked) = (x.is_tracked(), y.is_tracked());
-        let prepared = OntoStep.prepare::<C>([c.node(), x.node(), y.node()]).compute_bound().stateful();
+        let prepared = AddLowRankStep.prepare::<C>([c.node(), x.node(), y.node()]).compute_bound().stateful();
         let (c, x, y) = (c.into_primitive(), x.into_primitive(), y.into_primitive());
         match prepared {
             OpsKind::Tracked(prep) => {
@@ -781,7 +801,7 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
         norm: FloatTensor<Self>,
         bias: Maybe<Self>,
     ) -> FloatTensor<Self> {
-        let (norm, bias) = (norm.into_primitive(), plain(bias));
+        let (norm, bias) = (norm.into_primitive(), inner_tensor(bias));
         let prepared = ScaleColumnsStep.prepare::<C>([x.node(), magnitude.node()]).compute_bound().stateful();
         let (x, magnitude) = (x.into_primitive(), magnitude.into_primitive());
         match prepared {

@@ -127,9 +127,9 @@ pub trait Kernels: Backend {
     /// `[lines, n, heads·d_head]`; `starts` `[sequences + 1]` has the flat index of every sequence's first token, and the number
     /// of tokens; no sequence is longer than `longest`. Its gradients are [`attend_backward`](Self::attend_backward)'s.
     ///
-    /// Called where [`is_ragged`](crate::ops::is_ragged) says that there is a kernel, and there only.
+    /// Called where [`supports_varlen`](crate::ops::supports_varlen) says that there is a kernel, and there only.
     #[expect(clippy::too_many_arguments, reason = "three operands, where they lie and three settings")]
-    fn attend_ragged(
+    fn attend_varlen(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,

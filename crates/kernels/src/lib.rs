@@ -7,7 +7,7 @@
 //! | [`graph`] | steps that a device records once and replays |
 //! | [`bits`] | dropout bits as a pure function of their place; every backend draws the same |
 //! | [`memory`] | what a device's allocator says |
-//! | [`uses`] | several uses of one tensor, whose gradients are summed in one place |
+//! | [`shared_input_grad`] | several uses of one tensor, whose gradients are summed in one place |
 //! | `fused` | the way from Burn's tensors to a backend's kernels, and their place in automatic differentiation |
 //! | `flex` | kernels for the CPU |
 //! | `libtorch` | kernels for `LibTorch`, behind the feature `tch` |
@@ -30,4 +30,4 @@ pub mod kernel;
 pub mod libtorch;
 pub mod memory;
 pub mod ops;
-pub mod uses;
+pub mod shared_input_grad;

@@ -11,12 +11,12 @@
 //! | `ffi.rs` | those functions in safe Rust, and the only unsafe code of the workspace |
 //! | `device.rs` | versions and cards |
 //! | `cuda.rs` | launches |
-//! | `plain.rs` | the operations without kernels |
+//! | `aten.rs` | the operations without kernels |
 
+mod aten;
 mod cuda;
 mod device;
 mod ffi;
-mod plain;
 
 use std::sync::OnceLock;
 
@@ -156,7 +156,7 @@ pub fn has_flash(device: usize) -> bool {
 pub fn squared_norms(x: &FloatTensor<LibTorch>) -> FloatTensor<LibTorch> {
     fresh(match cuda::device(&x.tensor) {
         Some(device) => cuda::squared_norms(device, &x.tensor),
-        None => plain::squared_norms(&x.tensor),
+        None => aten::squared_norms(&x.tensor),
     })
 }
 
@@ -182,7 +182,7 @@ fn dropped(x: &Tensor, drop: &Dropping) -> Tensor {
             cuda::dropout(device, x, &y, drop);
             y
         }
-        None => plain::dropout(x, drop),
+        None => aten::dropout(x, drop),
     }
 }
 
@@ -205,7 +205,7 @@ fn softmax(
     if let Some(cuda::Dropped(dropped)) = done {
         return (scores, dropped);
     }
-    let p = plain::softmax(&scores, bias, scale);
+    let p = aten::softmax(&scores, bias, scale);
     let dropped = drop.map(|drop| dropped_probabilities(&p, drop));
     (p, dropped)
 }
@@ -221,7 +221,7 @@ fn softmax_backward(dp: Tensor, p: &Tensor, scale: f64, drop: Option<&Dropping>)
         Some(drop) => dropped_probabilities(&dp, drop),
         None => dp,
     };
-    (plain::softmax_backward(&dp, p, scale), dropped)
+    (aten::softmax_backward(&dp, p, scale), dropped)
 }
 
 /// `[rows, seq, heads·d_head]` as `[rows·heads, seq, d_head]`, contiguous.
@@ -381,7 +381,7 @@ impl Kernels for LibTorch {
             Some(drop) => fresh(dropped(&x.tensor, &drop)),
             None => x,
         };
-        let (y, z, statistics) = plain::norm(&x.tensor, residual, gamma, beta, epsilon);
+        let (y, z, statistics) = aten::norm(&x.tensor, residual, gamma, beta, epsilon);
         Normed { y: fresh(y), z: z.map_or(x, fresh), statistics: fresh(statistics) }
     }
 
@@ -393,7 +393,7 @@ impl Kernels for LibTorch {
     ) -> FloatTensor<Self> {
         let (dy, z, statistics, gamma) = (&dy.tensor, &z.tensor, &statistics.tensor, &gamma.tensor);
         let done = cuda::device(z).and_then(|device| cuda::norm_backward(device, dy, z, statistics, gamma));
-        fresh(done.unwrap_or_else(|| plain::norm_backward(dy, z, statistics, gamma)))
+        fresh(done.unwrap_or_else(|| aten::norm_backward(dy, z, statistics, gamma)))
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -516,7 +516,7 @@ impl Kernels for LibTorch {
         }
     }
 
-    fn attend_ragged(
+    fn attend_varlen(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
         v: FloatTensor<Self>,
@@ -664,7 +664,7 @@ impl Kernels for LibTorch {
             return (value, first, second);
         }
         let (value, first, second) = (&value.tensor, &first.tensor, &second.tensor);
-        let (value, first, second) = plain::adamw(value, first, second, gradient, segment, coefficients, clip, adam);
+        let (value, first, second) = aten::adamw(value, first, second, gradient, segment, coefficients, clip, adam);
         (fresh(value), fresh(first), fresh(second))
     }
 }

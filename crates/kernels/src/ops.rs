@@ -9,9 +9,9 @@ use burn::{
 
 use crate::{
     bits,
-    fused::{Falls, Fused, Maybe},
+    fused::{Fused, Maybe, MaybeDropout},
 };
-pub use crate::{kernel::Adam, uses::Uses};
+pub use crate::{kernel::Adam, shared_input_grad::SharedInputGrad};
 
 pub mod composed;
 
@@ -44,10 +44,10 @@ pub fn is_fused(device: &Device) -> bool {
     }
 }
 
-fn falls(drop: Option<Dropout>) -> Falls<Dispatch> {
+fn maybe_dropout(drop: Option<Dropout>) -> MaybeDropout<Dispatch> {
     match drop {
-        Some(Dropout { keys, site, p }) => Falls::At { keys: keys.into_dispatch(), site, p },
-        None => Falls::Nowhere,
+        Some(Dropout { keys, site, p }) => MaybeDropout::Present { keys: keys.into_dispatch(), site, p },
+        None => MaybeDropout::Absent,
     }
 }
 
@@ -61,18 +61,18 @@ pub fn dropout(x: Tensor<3>, drop: Option<Dropout>) -> Tensor<3> {
     Tensor::from_dispatch(y)
 }
 
-/// Layer norm of `residual + dropout(x)` over the last axis, where the residual has the [`Uses`] given, with frozen `gamma`, `beta` `[d]`; `x`, `residual` `[rows, seq, d]`.
+/// Layer norm of `residual + dropout(x)` over the last axis, where the residual has the [`SharedInputGrad`] given, with frozen `gamma`, `beta` `[d]`; `x`, `residual` `[rows, seq, d]`.
 pub fn add_norm(
     x: Tensor<3>,
-    residual: Option<(Tensor<3>, &Uses)>,
+    residual: Option<(Tensor<3>, &SharedInputGrad)>,
     gamma: Tensor<1>,
     beta: Tensor<1>,
     epsilon: f64,
     drop: Option<Dropout>,
 ) -> Tensor<3> {
-    let (residual, uses) = match residual {
-        Some((residual, uses)) => (Some(residual), uses.clone()),
-        None => (None, Uses::default()),
+    let (residual, input_grad) = match residual {
+        Some((residual, input_grad)) => (Some(residual), input_grad.clone()),
+        None => (None, SharedInputGrad::default()),
     };
     if !is_fused(&x.device()) {
         return composed::add_norm(x, residual, gamma, beta, epsilon, drop.as_ref());
@@ -80,11 +80,11 @@ pub fn add_norm(
     Tensor::from_dispatch(<Dispatch as Fused>::fused_norm(
         x.into_dispatch(),
         residual.map_or(Maybe::Absent, |residual| Maybe::Present(residual.into_dispatch())),
-        uses,
+        input_grad,
         gamma.into_dispatch(),
         beta.into_dispatch(),
         epsilon,
-        falls(drop),
+        maybe_dropout(drop),
     ))
 }
 
@@ -119,13 +119,13 @@ pub fn attention(
         bias.into_dispatch(),
         heads,
         scale,
-        falls(drop),
+        maybe_dropout(drop),
     ))
 }
 
-/// Whether [`ragged_attention`] is a kernel for heads of this width and sequences of this length, with the same bits every time: on `flex`
+/// Whether [`varlen_attention`] is a kernel for heads of this width and sequences of this length, with the same bits every time: on `flex`
 /// always, on a card that of LibTorch in bf16.
-pub fn is_ragged(device: &Device, dtype: DType, d_head: usize, longest: usize) -> bool {
+pub fn supports_varlen(device: &Device, dtype: DType, d_head: usize, longest: usize) -> bool {
     if matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_)) {
         return true;
     }
@@ -143,14 +143,14 @@ fn has_flash(device: &Device) -> bool {
     unreachable!("no backend of this build has device {index}")
 }
 
-/// The longest sequence of a [`ragged_attention`] by a card's kernel.
+/// The longest sequence of a [`varlen_attention`] by a card's kernel.
 pub const LONGEST: usize = 128;
 
 /// [`attention`] among the tokens of each sequence where sequences lie side by side, without padding and without dropout.
 ///
 /// `q`, `k`, `v` `[lines, n, heads·d_head]`; `starts` `[sequences + 1]` has the flat index of every sequence's first token, ascending, and
 /// the number of all tokens. A sequence may be empty; none is longer than `longest`.
-pub fn ragged_attention(
+pub fn varlen_attention(
     q: Tensor<3>,
     k: Tensor<3>,
     v: Tensor<3>,
@@ -159,10 +159,10 @@ pub fn ragged_attention(
     heads: usize,
     scale: f64,
 ) -> Tensor<3> {
-    if !is_ragged(&q.device(), q.dtype(), q.dims()[2] / heads, longest) {
-        return composed::ragged_attention(q, k, v, &starts, heads, scale);
+    if !supports_varlen(&q.device(), q.dtype(), q.dims()[2] / heads, longest) {
+        return composed::varlen_attention(q, k, v, &starts, heads, scale);
     }
-    Tensor::from_dispatch(<Dispatch as Fused>::fused_ragged_attention(
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_varlen_attention(
         q.into_dispatch(),
         k.into_dispatch(),
         v.into_dispatch(),
@@ -183,13 +183,13 @@ pub fn add_product(c: Tensor<3>, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
 }
 
 /// `x·weight + bias` on the rows from `start` on, `len` of them, with a frozen `weight` `[d_in, d_out]` and `bias` `[d_out]`; `x`
-/// `[rows, seq, d_in]` has the [`Uses`] given.
+/// `[rows, seq, d_in]` has the [`SharedInputGrad`] given.
 pub fn affine(
     x: Tensor<3>,
     [start, len]: [usize; 2],
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
-    uses: &Uses,
+    input_grad: &SharedInputGrad,
 ) -> Tensor<3> {
     if !is_fused(&x.device()) {
         let own = if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
@@ -201,42 +201,53 @@ pub fn affine(
         bias.map_or(Maybe::Absent, |bias| Maybe::Present(bias.into_dispatch())),
         start,
         len,
-        uses.clone(),
+        input_grad.clone(),
     ))
 }
 
-/// `x·weight` for every run on the rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`Uses`] given, `weight` `[runs, d, k]`.
+/// `x·weight` for every run on the rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`SharedInputGrad`] given, `weight` `[runs, d, k]`.
 /// Gives `[runs, len·seq/runs, k]`.
-pub fn thin(x: Tensor<3>, [start, len]: [usize; 2], weight: Tensor<3>, uses: &Uses) -> Tensor<3> {
+pub fn low_rank_down(
+    x: Tensor<3>,
+    [start, len]: [usize; 2],
+    weight: Tensor<3>,
+    input_grad: &SharedInputGrad,
+) -> Tensor<3> {
     let ([_, seq, d], [runs, ..]) = (x.dims(), weight.dims());
     if !is_fused(&x.device()) {
         let own = if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
         return own.reshape([runs, len * seq / runs, d]).matmul(weight);
     }
-    let y = <Dispatch as Fused>::fused_thin(x.into_dispatch(), weight.into_dispatch(), start, len, uses.clone());
+    let y = <Dispatch as Fused>::fused_low_rank_down(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        start,
+        len,
+        input_grad.clone(),
+    );
     Tensor::from_dispatch(y)
 }
 
-/// The rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`Uses`] given.
-pub fn rows(x: Tensor<3>, [start, len]: [usize; 2], uses: &Uses) -> Tensor<3> {
+/// The rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`SharedInputGrad`] given.
+pub fn rows(x: Tensor<3>, [start, len]: [usize; 2], input_grad: &SharedInputGrad) -> Tensor<3> {
     if !is_fused(&x.device()) {
         return if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
     }
-    Tensor::from_dispatch(<Dispatch as Fused>::fused_rows(x.into_dispatch(), start, len, uses.clone()))
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_rows(x.into_dispatch(), start, len, input_grad.clone()))
 }
 
-/// The columns from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`Uses`] given, each of which is of columns, and every column is
+/// The columns from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`SharedInputGrad`] given, each of which is of columns, and every column is
 /// in one of them.
-pub fn columns(x: Tensor<3>, [start, len]: [usize; 2], uses: &Uses) -> Tensor<3> {
+pub fn columns(x: Tensor<3>, [start, len]: [usize; 2], input_grad: &SharedInputGrad) -> Tensor<3> {
     if !is_fused(&x.device()) {
         let [rows, seq, _] = x.dims();
         return x.slice([0..rows, 0..seq, start..start + len]);
     }
-    Tensor::from_dispatch(<Dispatch as Fused>::fused_columns(x.into_dispatch(), start, len, uses.clone()))
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_columns(x.into_dispatch(), start, len, input_grad.clone()))
 }
 
 /// `c` with `x·y` added to its rows from `start` on, run by run; `c` `[rows, seq, m]`, `x` `[runs, n, k]`, `y` `[runs, k, m]`.
-pub fn onto(c: Tensor<3>, start: usize, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+pub fn add_low_rank(c: Tensor<3>, start: usize, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     if !is_fused(&c.device()) {
         let ([rows, seq, m], [runs, n, _]) = (c.dims(), x.dims());
         let (product, len) = (x.matmul(y).reshape([runs * n / seq, seq, m]), runs * n / seq);
@@ -246,7 +257,7 @@ pub fn onto(c: Tensor<3>, start: usize, x: Tensor<3>, y: Tensor<3>) -> Tensor<3>
         let own = c.clone().slice([start..start + len]) + product;
         return c.slice_assign([start..start + len, 0..seq, 0..m], own);
     }
-    let y = <Dispatch as Fused>::fused_onto(c.into_dispatch(), start, x.into_dispatch(), y.into_dispatch());
+    let y = <Dispatch as Fused>::fused_add_low_rank(c.into_dispatch(), start, x.into_dispatch(), y.into_dispatch());
     Tensor::from_dispatch(y)
 }
 

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use kernels::{
     bits,
     libtorch::{self, Graph},
-    ops::{self, Adam, Dropout, Flat, Uses, composed},
+    ops::{self, Adam, Dropout, Flat, SharedInputGrad, composed},
 };
 
 /// The card's number, if the tests run on one.
@@ -140,8 +140,8 @@ fn norms_are_the_composed_ones() {
             let norm = |fused: bool, x: Tensor<3>, residual: Option<Tensor<3>>, drop: Option<&Dropout>| {
                 let (gamma, beta) = (gamma.clone(), beta.clone());
                 if fused {
-                    let uses = Uses::default();
-                    let residual = residual.map(|residual| (residual, &uses));
+                    let input_grad = SharedInputGrad::default();
+                    let residual = residual.map(|residual| (residual, &input_grad));
                     ops::add_norm(x, residual, gamma, beta, 1e-5, drop.cloned())
                 } else {
                     composed::add_norm(x, residual, gamma, beta, 1e-5, drop)
@@ -262,14 +262,17 @@ fn sequences_side_by_side_are_the_composed_ones() {
         let places = TensorData::new(starts.clone(), [starts.len()]);
         let places = Tensor::<1, Int>::from_data(places, (&device(), DType::I64));
         let x = ["q", "k", "v"].map(|name| tracked(name, [lines, n, heads * d_head], dtype));
-        assert_eq!(ops::is_ragged(&device(), dtype, d_head, 128), card().is_some());
-        assert!(!ops::is_ragged(&device(), dtype, d_head, 129) && !ops::is_ragged(&device(), DType::F32, d_head, 1));
+        assert_eq!(ops::supports_varlen(&device(), dtype, d_head, 128), card().is_some());
+        assert!(
+            !ops::supports_varlen(&device(), dtype, d_head, 129)
+                && !ops::supports_varlen(&device(), DType::F32, d_head, 1)
+        );
         same(
             &format!("{lines} lines of {n}, heads of {d_head}"),
             dtype,
             x,
-            |[q, k, v]| ops::ragged_attention(q, k, v, places.clone(), 128, heads, 0.3),
-            |[q, k, v]| composed::ragged_attention(q, k, v, &places, heads, 0.3),
+            |[q, k, v]| ops::varlen_attention(q, k, v, places.clone(), 128, heads, 0.3),
+            |[q, k, v]| composed::varlen_attention(q, k, v, &places, heads, 0.3),
         );
     }
 }

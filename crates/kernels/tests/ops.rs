@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{
     bits,
-    ops::{self, Adam, Dropout, Flat, Uses, composed},
+    ops::{self, Adam, Dropout, Flat, SharedInputGrad, composed},
 };
 
 /// Numbers in `[-1, 1)`, the same for the same seed.
@@ -39,13 +39,13 @@ fn near<const D: usize>(what: &str, got: &Tensor<D>, expected: &Tensor<D>, toler
 /// `x·y` for every run, by the operation on some of a shared tensor's rows.
 fn stacked(x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
     let [runs, ..] = x.dims();
-    ops::thin(x, [0, runs], y, &Uses::default())
+    ops::low_rank_down(x, [0, runs], y, &SharedInputGrad::default())
 }
 
 /// A frozen linear map of every row.
 fn affine(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     let [rows, ..] = x.dims();
-    ops::affine(x, [0, rows], weight, bias, &Uses::default())
+    ops::affine(x, [0, rows], weight, bias, &SharedInputGrad::default())
 }
 
 /// What is asked of two orders of the same sums, relative to the largest value: a few hundred roundings in a row.
@@ -195,7 +195,7 @@ fn a_norm_agrees_with_its_composed_form() {
                             &|[x, r]| {
                                 ops::add_norm(
                                     x,
-                                    Some((r, &Uses::default())),
+                                    Some((r, &SharedInputGrad::default())),
                                     gamma.clone(),
                                     beta.clone(),
                                     epsilon,
@@ -224,7 +224,14 @@ fn a_norm_agrees_with_its_composed_form() {
 fn a_norm_leaves_its_operands_as_they_were() {
     let (x, r) = (random(1, [2, 3, 8], DType::F32).inner(), random(2, [2, 3, 8], DType::F32).inner());
     let (before, gamma) = (read(&x), Tensor::ones([8], (&Device::flex(), DType::F32)));
-    let y = ops::add_norm(x.clone(), Some((r, &Uses::default())), gamma.clone(), gamma.clone(), 1e-5, drop(&[1], 0.5));
+    let y = ops::add_norm(
+        x.clone(),
+        Some((r, &SharedInputGrad::default())),
+        gamma.clone(),
+        gamma.clone(),
+        1e-5,
+        drop(&[1], 0.5),
+    );
     assert_eq!(read(&x), before);
     // A part of a larger tensor, whose neighbours must stay too.
     let part = x.clone().slice([1..2]);
@@ -391,13 +398,18 @@ fn uses_of_one_tensor_sum_to_its_gradient() {
         let flat = |w: &Tensor<3>| w.clone().squeeze_dim::<2>(0);
         let (weights, bias) = ([&a, &b, &c].map(flat), bias);
         let fused = |[x, down, up, thin, wide]: [Tensor<3>; 5]| {
-            let uses = Uses::default();
-            let of = |weight: &Tensor<2>, bias| ops::affine(x.clone(), [0, rows], weight.clone(), bias, &uses);
+            let input_grad = SharedInputGrad::default();
+            let of = |weight: &Tensor<2>, bias| ops::affine(x.clone(), [0, rows], weight.clone(), bias, &input_grad);
             let mut q = of(&weights[0], Some(bias.clone()));
-            q = ops::onto(q, 0, ops::thin(x.clone(), [0, first], down, &uses), up);
-            let some = ops::affine(x.clone(), [first, second], weights[1].clone(), None, &uses);
-            let v = ops::onto(of(&weights[2], None), first, ops::thin(x.clone(), [first, second], thin, &uses), wide);
-            let own = ops::rows(x.clone(), [first, second], &uses).sum_dim(2);
+            q = ops::add_low_rank(q, 0, ops::low_rank_down(x.clone(), [0, first], down, &input_grad), up);
+            let some = ops::affine(x.clone(), [first, second], weights[1].clone(), None, &input_grad);
+            let v = ops::add_low_rank(
+                of(&weights[2], None),
+                first,
+                ops::low_rank_down(x.clone(), [first, second], thin, &input_grad),
+                wide,
+            );
+            let own = ops::rows(x.clone(), [first, second], &input_grad).sum_dim(2);
             q * v + Tensor::cat(vec![Tensor::zeros([first, seq, m], (&x.device(), dtype)), some * own], 0)
         };
         let composed = |[x, down, up, thin, wide]: [Tensor<3>; 5]| {
@@ -431,7 +443,16 @@ fn halves_agree_with_f32() {
             "norm",
             &[inputs[0].clone(), inputs[1].clone()],
             [true; 2],
-            &|[x, r]| ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), 1e-5, drop(&[1], 0.2)),
+            &|[x, r]| {
+                ops::add_norm(
+                    x,
+                    Some((r, &SharedInputGrad::default())),
+                    gamma.clone(),
+                    beta.clone(),
+                    1e-5,
+                    drop(&[1], 0.2),
+                )
+            },
             &|[x, r]| {
                 let (x, r) = (widen(x), Some(widen(r)));
                 composed::add_norm(x, r, wide_gamma.clone(), wide_beta.clone(), 1e-5, drop(&[1], 0.2).as_ref())
@@ -444,10 +465,10 @@ fn halves_agree_with_f32() {
             "sequences",
             &inputs,
             [true; 3],
-            &|[q, k, v]| ops::ragged_attention(q, k, v, starts.clone(), 13, 2, 0.5),
+            &|[q, k, v]| ops::varlen_attention(q, k, v, starts.clone(), 13, 2, 0.5),
             &|inputs| {
                 let [q, k, v] = inputs.map(widen);
-                composed::ragged_attention(q, k, v, &starts, 2, 0.5).cast(dtype)
+                composed::varlen_attention(q, k, v, &starts, 2, 0.5).cast(dtype)
             },
         );
         agree(
@@ -469,7 +490,7 @@ fn gradients_are_the_slopes() {
     let (gamma, beta) = (random(7, [12], DType::F64), random(8, [12], DType::F64));
     for drop in [None, drop(&[3], 0.3)] {
         differences("norm", &[x.clone(), r.clone()], &|[x, r]| {
-            ops::add_norm(x, Some((r, &Uses::default())), gamma.clone(), beta.clone(), 1e-5, drop.clone())
+            ops::add_norm(x, Some((r, &SharedInputGrad::default())), gamma.clone(), beta.clone(), 1e-5, drop.clone())
         });
         differences("attention", &[x.clone(), r.clone(), v.clone()], &|[q, k, v]| {
             ops::attention(q, k, v, causal(2, 5, DType::F64), 3, 0.5, drop.clone())
@@ -477,7 +498,7 @@ fn gradients_are_the_slopes() {
     }
     let starts = places(&[0, 3, 3, 10]);
     differences("sequences", &[x.clone(), r, v], &|[q, k, v]| {
-        ops::ragged_attention(q, k, v, starts.clone(), 7, 3, 0.5)
+        ops::varlen_attention(q, k, v, starts.clone(), 7, 3, 0.5)
     });
     differences("gelu", &[x], &|[x]| ops::gelu(x));
     let [c, a, b] =
@@ -604,8 +625,8 @@ fn columns_of_a_tensor_put_their_gradients_side_by_side() {
             &inputs,
             [true; 3],
             &|inputs| {
-                let uses = Uses::default();
-                with(&|x, at| ops::columns(x, at, &uses), inputs)
+                let input_grad = SharedInputGrad::default();
+                with(&|x, at| ops::columns(x, at, &input_grad), inputs)
             },
             &|inputs| with(&|x, [start, len]| x.slice([0..2, 0..5, start..start + len]), inputs),
         );
@@ -700,7 +721,7 @@ fn sequences_side_by_side_see_themselves_alone() {
         assert_eq!(starts.last(), Some(&((lines * n) as i64)));
         let (starting, longest) = (places(&starts), lengths.iter().copied().max().unwrap_or(0) as usize);
         for dtype in WIDTHS {
-            assert!(ops::is_ragged(&device(), dtype, d_head, longest));
+            assert!(ops::supports_varlen(&device(), dtype, d_head, longest));
             let shape = [lines, n, heads * d_head];
             let inputs: [Tensor<3>; 3] = std::array::from_fn(|i| random(i as u64, shape, dtype) * 2.0);
             for inputs in [inputs.clone(), inputs.map(turned)] {
@@ -709,7 +730,7 @@ fn sequences_side_by_side_see_themselves_alone() {
                         &format!("{} sequences", lengths.len()),
                         &inputs,
                         tracked,
-                        &|[q, k, v]| ops::ragged_attention(q, k, v, starting.clone(), longest, heads, 0.4),
+                        &|[q, k, v]| ops::varlen_attention(q, k, v, starting.clone(), longest, heads, 0.4),
                         &|inputs| one_by_one(inputs, &starts, heads, 0.4),
                     );
                 }
@@ -730,7 +751,7 @@ fn what_is_not_a_number_stays_in_its_sequence() {
         Tensor::from_data(TensorData::new(values, shape).convert_dtype(DType::F32), (&device(), DType::F32))
     });
     let of = |inputs: &[Tensor<3>; 3]| {
-        let attend = |[q, k, v]: [Tensor<3>; 3]| ops::ragged_attention(q, k, v, places(&starts), 30, 2, 0.4);
+        let attend = |[q, k, v]: [Tensor<3>; 3]| ops::varlen_attention(q, k, v, places(&starts), 30, 2, 0.4);
         let (y, gradients) = differentiate(inputs, [true; 3], &attend);
         gradients.into_iter().flatten().chain([y]).map(|x| read(&x)).collect::<Vec<_>>()
     };

@@ -34,5 +34,5 @@ pub(crate) fn attend_side_by_side(
     heads: usize,
 ) -> Tensor<3> {
     let d_head = query.dims()[2] / heads;
-    ops::ragged_attention(query, key, value, starts, longest, heads, 1.0 / (d_head as f64).sqrt())
+    ops::varlen_attention(query, key, value, starts, longest, heads, 1.0 / (d_head as f64).sqrt())
 }

@@ -81,7 +81,7 @@ impl Backbone {
         let Self::Encoder(model) = self else { return false };
         let (config, place) = (model.config(), model.place());
         let d_head = config.hidden_size / config.num_attention_heads;
-        !model.drops() && ops::is_ragged(&place.device, place.base, d_head, longest)
+        !model.drops() && ops::supports_varlen(&place.device, place.base, d_head, longest)
     }
 
     /// Where its tensors live.

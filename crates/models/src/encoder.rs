@@ -7,7 +7,7 @@
 //! Devlin et al. 2019, arXiv:1810.04805; Liu et al. 2019, arXiv:1907.11692.
 
 use burn::tensor::Tensor;
-use kernels::ops::Uses;
+use kernels::ops::SharedInputGrad;
 use serde::{Deserialize, Serialize};
 use variants::{
     adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Place, norm::AdaptedNorm, pass::Pass, slot::Slot,
@@ -308,29 +308,29 @@ impl Encoder {
     /// One layer, `[rows, seq, d_model]` to the same.
     pub(crate) fn layer(&self, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let layer = &self.layers[index];
-        let uses = Uses::default();
-        let attended = self.attention(layer, index, (x.clone(), &uses), tokens, pass);
+        let input_grad = SharedInputGrad::default();
+        let attended = self.attention(layer, index, (x.clone(), &input_grad), tokens, pass);
         let drop = |site: &str| {
             let site = format!("encoder.layer.{index}.{site}.dropout");
             dropout_at(&site, self.config.hidden_dropout_prob, pass)
         };
-        let x = layer.attention_norm.after(attended, Some((x, &uses)), drop("attention.output"), pass);
-        let uses = Uses::default();
-        let wide = layer.intermediate.forward_among(&x, pass, &uses);
+        let x = layer.attention_norm.after(attended, Some((x, &input_grad)), drop("attention.output"), pass);
+        let input_grad = SharedInputGrad::default();
+        let wide = layer.intermediate.forward_among(&x, pass, &input_grad);
         let wide = self.config.hidden_act.apply(wide); // [rows, seq, d_ffn]
         let narrow = layer.output.forward(wide, pass);
-        layer.output_norm.after(narrow, Some((x, &uses)), drop("output"), pass)
+        layer.output_norm.after(narrow, Some((x, &input_grad)), drop("output"), pass)
     }
 
     fn attention(
         &self,
         layer: &Layer,
         index: usize,
-        (x, uses): (Tensor<3>, &Uses),
+        (x, input_grad): (Tensor<3>, &SharedInputGrad),
         tokens: &Tokens,
         pass: &Pass,
     ) -> Tensor<3> {
-        let each = AdaptedLinear::forward_all([&layer.query, &layer.key, &layer.value], &x, pass, uses);
+        let each = AdaptedLinear::forward_all([&layer.query, &layer.key, &layer.value], &x, pass, input_grad);
         let site = format!("encoder.layer.{index}.attention.self.dropout");
         let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
         let heads = self.config.num_attention_heads;

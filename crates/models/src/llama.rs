@@ -12,7 +12,7 @@ use std::{
 };
 
 use burn::tensor::Tensor;
-use kernels::ops::Uses;
+use kernels::ops::SharedInputGrad;
 use serde::{Deserialize, Serialize};
 use variants::{
     adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Place, norm::AdaptedNorm, pass::Pass, slot::Slot,
@@ -348,7 +348,8 @@ impl Llama {
         let normed = layer.first_norm.forward(x.clone(), pass);
         let x = x + self.attention(layer, index, &normed, &turns, tokens, pass);
         let normed = layer.second_norm.forward(x.clone(), pass);
-        let [gate, up] = AdaptedLinear::forward_all([&layer.gate, &layer.up], &normed, pass, &Uses::default());
+        let [gate, up] =
+            AdaptedLinear::forward_all([&layer.gate, &layer.up], &normed, pass, &SharedInputGrad::default());
         x + layer.down.forward(self.config.hidden_act.apply(gate) * up, pass)
     }
 
@@ -388,7 +389,7 @@ impl Llama {
     ) -> Tensor<3> {
         let (heads, shared) = (self.config.num_attention_heads, self.config.key_value_heads());
         let maps = [&layer.query, &layer.key, &layer.value];
-        let [query, key, value] = AdaptedLinear::forward_all(maps, x, pass, &Uses::default());
+        let [query, key, value] = AdaptedLinear::forward_all(maps, x, pass, &SharedInputGrad::default());
         let query = turn(split_heads(query, heads), turns);
         let key = turn(split_heads(key, shared), turns);
         let value = split_heads(value, shared);

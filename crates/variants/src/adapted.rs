@@ -9,7 +9,7 @@ mod neighbours;
 use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
-use kernels::ops::{self, Dropout, Uses};
+use kernels::ops::{self, Dropout, SharedInputGrad};
 
 use self::neighbours::Neighbours;
 use crate::{
@@ -341,24 +341,29 @@ impl AdaptedLinear {
     /// `[rows, seq, d_in] -> [rows, seq, d_out]`, every stack on its own rows.
     #[expect(clippy::needless_pass_by_value, reason = "as every layer takes its input")]
     pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.forward_among(&x, pass, &Uses::default())
+        self.forward_among(&x, pass, &SharedInputGrad::default())
     }
 
-    /// [`forward`](Self::forward) where `x` has other `uses` too: maps that share an input share the sum of its gradients.
-    pub fn forward_among(&self, x: &Tensor<3>, pass: &Pass, uses: &Uses) -> Tensor<3> {
-        let [y] = Self::forward_all([self], x, pass, uses);
+    /// [`forward`](Self::forward) where `x` has other consumers, which share `input_grad`: maps that share an input share the sum of its gradients.
+    pub fn forward_among(&self, x: &Tensor<3>, pass: &Pass, input_grad: &SharedInputGrad) -> Tensor<3> {
+        let [y] = Self::forward_all([self], x, pass, input_grad);
         y
     }
 
     /// [`forward_among`](Self::forward_among) of maps with the same input, whose thin products with it are one where they can be.
-    pub fn forward_all<const N: usize>(maps: [&Self; N], x: &Tensor<3>, pass: &Pass, uses: &Uses) -> [Tensor<3>; N] {
+    pub fn forward_all<const N: usize>(
+        maps: [&Self; N],
+        x: &Tensor<3>,
+        pass: &Pass,
+        input_grad: &SharedInputGrad,
+    ) -> [Tensor<3>; N] {
         let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
         let mut batches = maps.map(|map| map.batches(pass, per_run));
-        neighbours::share(batches.iter_mut().flatten(), x, uses);
+        neighbours::share(batches.iter_mut().flatten(), x, input_grad);
         let mut index = 0;
         batches.map(|batches| {
             index += 1;
-            maps[index - 1].with(batches, x, pass, uses)
+            maps[index - 1].with(batches, x, pass, input_grad)
         })
     }
 
@@ -381,7 +386,7 @@ impl AdaptedLinear {
     }
 
     /// The output of every stack on its rows, with the updates that are added given.
-    fn with(&self, batches: Vec<Neighbours>, x: &Tensor<3>, pass: &Pass, uses: &Uses) -> Tensor<3> {
+    fn with(&self, batches: Vec<Neighbours>, x: &Tensor<3>, pass: &Pass, input_grad: &SharedInputGrad) -> Tensor<3> {
         let [rows, seq, _] = x.dims();
         let per_run = rows / pass.runs().max(1);
         let mut batches = batches.into_iter().peekable();
@@ -393,19 +398,19 @@ impl AdaptedLinear {
             let several = at..at + adding.max(1);
             let own = [start, pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum()];
             parts.push(if adding > 0 {
-                let mut y = ops::affine(x.clone(), own, self.weight.clone(), self.bias.clone(), uses);
+                let mut y = ops::affine(x.clone(), own, self.weight.clone(), self.bias.clone(), input_grad);
                 while let Some(batch) = batches.next_if(|batch| batch.starts_before(own[0] + own[1])) {
-                    y = batch.onto(y, x, start, uses);
+                    y = batch.onto(y, x, start, input_grad);
                 }
                 y
             } else {
-                self.own(&self.stacks[at], x, own, &pass.stacks[at], uses)
+                self.own(&self.stacks[at], x, own, &pass.stacks[at], input_grad)
             });
             (at, start) = (several.end, own[0] + own[1]);
         }
         debug_assert!(batches.next().is_none());
         if parts.is_empty() {
-            return ops::affine(x.clone(), [0, rows], self.weight.clone(), self.bias.clone(), uses);
+            return ops::affine(x.clone(), [0, rows], self.weight.clone(), self.bias.clone(), input_grad);
         }
         debug_assert_eq!(start, rows);
         debug_assert!(parts.iter().all(|part| part.dims()[1] == seq));
@@ -413,12 +418,19 @@ impl AdaptedLinear {
     }
 
     /// Output of a stack with a weight, a bias or a magnitude of its own on its rows of `x`, `[len, seq, d_out]`.
-    fn own(&self, stack: &LinearStack, x: &Tensor<3>, own: [usize; 2], here: &StackPass, uses: &Uses) -> Tensor<3> {
+    fn own(
+        &self,
+        stack: &LinearStack,
+        x: &Tensor<3>,
+        own: [usize; 2],
+        here: &StackPass,
+        input_grad: &SharedInputGrad,
+    ) -> Tensor<3> {
         let ([_, seq, _], [d_in, d_out]) = (x.dims(), self.shape());
         let frozen = self.bias.clone().filter(|_| stack.bias.is_none());
         let y = match (&stack.weight, &stack.adapter) {
             (Some(weight), _) => {
-                let input = ops::rows(x.clone(), own, uses).reshape([here.runs, own[1] * seq / here.runs, d_in]);
+                let input = ops::rows(x.clone(), own, input_grad).reshape([here.runs, own[1] * seq / here.runs, d_in]);
                 let y = input.matmul(cast(weight, x.dtype()));
                 match frozen {
                     Some(bias) => y + bias.unsqueeze::<3>(),
@@ -428,7 +440,7 @@ impl AdaptedLinear {
             (None, Some(adapter)) => adapter.combine.forward(&Meeting {
                 x,
                 own,
-                uses,
+                input_grad,
                 weight: &self.weight,
                 bias: frozen,
                 thin: adapter.thin(here),
@@ -436,7 +448,7 @@ impl AdaptedLinear {
                 falls: Dropout::at(here.keys.as_ref(), self.site, adapter.dropout),
             }),
             (None, None) => {
-                let y = ops::affine(x.clone(), own, self.weight.clone(), frozen, uses);
+                let y = ops::affine(x.clone(), own, self.weight.clone(), frozen, input_grad);
                 y.reshape([here.runs, own[1] * seq / here.runs, d_out])
             }
         }; // [runs, n, d_out]

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
-use kernels::ops::{self, Dropout, Uses};
+use kernels::ops::{self, Dropout, SharedInputGrad};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -23,7 +23,7 @@ pub struct Meeting<'a> {
     pub(crate) x: &'a Tensor<3>,
     /// The stack's rows of it: the first and their number.
     pub(crate) own: [usize; 2],
-    pub(crate) uses: &'a Uses,
+    pub(crate) input_grad: &'a SharedInputGrad,
     pub(crate) weight: &'a Tensor<2>,
     pub(crate) bias: Option<Tensor<1>>,
     /// Thin factors in the width they train in, the gate folded in.
@@ -61,17 +61,17 @@ impl Meeting<'_> {
 
     /// `x`, `[runs, n, d_in]`.
     pub fn input(&self) -> Tensor<3> {
-        self.by_run(ops::rows(self.x.clone(), self.own, self.uses))
+        self.by_run(ops::rows(self.x.clone(), self.own, self.input_grad))
     }
 
     /// `x̃`, the input after dropout, `[runs, n, d_in]`.
     pub fn dropped_input(&self) -> Tensor<3> {
-        self.by_run(ops::dropout(ops::rows(self.x.clone(), self.own, self.uses), self.falls.clone()))
+        self.by_run(ops::dropout(ops::rows(self.x.clone(), self.own, self.input_grad), self.falls.clone()))
     }
 
     /// `x·W0 + bias` with a bias given, `[rows, seq, d_out]`.
     fn product(&self, bias: Option<Tensor<1>>) -> Tensor<3> {
-        ops::affine(self.x.clone(), self.own, self.weight.clone(), bias, self.uses)
+        ops::affine(self.x.clone(), self.own, self.weight.clone(), bias, self.input_grad)
     }
 
     /// `x·W0`, `[runs, n, d_out]`.
@@ -85,7 +85,7 @@ impl Meeting<'_> {
         let hidden = if self.is_dropped() {
             self.dropped_input().matmul(down)
         } else {
-            ops::thin(self.x.clone(), self.own, down, self.uses)
+            ops::low_rank_down(self.x.clone(), self.own, down, self.input_grad)
         };
         (hidden, up)
     }
@@ -99,13 +99,13 @@ impl Meeting<'_> {
     /// `x·W0 + x̃·ΔW`, `[runs, n, d_out]`.
     pub fn sum(&self) -> Tensor<3> {
         let (hidden, up) = self.hidden();
-        self.by_run(ops::onto(self.product(None), 0, hidden, up))
+        self.by_run(ops::add_low_rank(self.product(None), 0, hidden, up))
     }
 
     /// `x·W0 + x̃·ΔW + bias`, `[runs, n, d_out]`.
     pub fn sum_and_bias(&self) -> Tensor<3> {
         let (hidden, up) = self.hidden();
-        self.by_run(ops::onto(self.product(self.bias()), 0, hidden, up))
+        self.by_run(ops::add_low_rank(self.product(self.bias()), 0, hidden, up))
     }
 }
 

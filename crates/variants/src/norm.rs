@@ -1,7 +1,7 @@
 //! Layer norm and root-mean-square norm whose gain and bias may be per-run copies.
 
 use burn::tensor::{DType, FloatDType, Tensor, module::layer_norm};
-use kernels::ops::{self, Dropout, Uses};
+use kernels::ops::{self, Dropout, SharedInputGrad};
 
 use crate::{
     base::BiasSpec,
@@ -87,7 +87,7 @@ impl AdaptedNorm {
     pub fn after(
         &self,
         x: Tensor<3>,
-        residual: Option<(Tensor<3>, &Uses)>,
+        residual: Option<(Tensor<3>, &SharedInputGrad)>,
         drop: Option<Dropout>,
         pass: &Pass,
     ) -> Tensor<3> {

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     real::Real,
-    storage::{dense, values, whole},
+    storage::{dense, unshared, values},
     tasks::{lines_per_task, run_all},
 };
 use crate::kernel::Adam;
@@ -95,7 +95,7 @@ pub(super) fn adamw<T: Real>(
     adam: Adam,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
     let [runs, n] = value.layout().shape().dims();
-    let (mut value, mut first, mut second) = (whole::<T>(value), whole::<T>(first), whole::<T>(second));
+    let (mut value, mut first, mut second) = (unshared::<T>(value), unshared::<T>(first), unshared::<T>(second));
     let (gradient, coefficients, clip) = (dense::<T>(gradient), dense::<T>(coefficients), dense::<T>(clip));
     let segment = segment.to_contiguous();
     let segment = segment.as_slice::<i64>().unwrap_or_else(|| unreachable!("segments are 64-bit"));

@@ -9,7 +9,7 @@ use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    dropout::{Falls, halves},
+    dropout::{DropoutBits, halves},
     product::{LINE, Left, multiply, transpose},
     real::{Real, fold, larger, sums},
     storage::{cast, dense, fresh, values},
@@ -208,7 +208,7 @@ struct Forward<'a, T> {
     weights: Option<&'a mut [T]>,
     /// Whom nobody sees, where that is anyone.
     bias: Option<Bias<'a, T>>,
-    falls: Option<&'a Falls>,
+    dropout: Option<&'a DropoutBits>,
     stretch: Stretch<'a>,
     scale: T,
 }
@@ -245,14 +245,14 @@ impl<T: Real> WithSimd for Forward<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { mut q, mut k, mut v, mut y, mut weights, bias, falls, stretch, scale } = self;
+        let Self { mut q, mut k, mut v, mut y, mut weights, bias, dropout, stretch, scale } = self;
         let longest = stretch.longest();
         let (wide, d_head) = (longest.wide(), longest.d_head);
         let mut keys = vec![T::ZERO; d_head * longest.long()];
         let mut queries = vec![T::ZERO; longest.seq * wide];
         let mut features = vec![T::ZERO; longest.seq * wide];
         let mut scores = vec![T::ZERO; longest.seq * longest.long()];
-        let mut words = vec![0; if falls.is_some() { longest.seq.div_ceil(2) } else { 0 }];
+        let mut words = vec![0; if dropout.is_some() { longest.seq.div_ceil(2) } else { 0 }];
         let mut mask = vec![T::ZERO; longest.long()];
         for (index, shape) in stretch.splits().enumerate().filter(|(_, shape)| shape.seq > 0) {
             let (row, Split { seq, heads, .. }, long) = (stretch.first + index, shape, shape.long());
@@ -282,14 +282,14 @@ impl<T: Real> WithSimd for Forward<'_, T> {
                         weights.copy_from_slice(scores);
                         weights
                     });
-                    if let Some(falls) = falls {
-                        falls.draw(row, query * heads + head, &mut words);
+                    if let Some(dropout) = dropout {
+                        dropout.draw(row, query * heads + head, &mut words);
                         for (score, half) in scores.iter_mut().zip(halves(&words)) {
-                            *score = if falls.drops(*half) { T::ZERO } else { *score * falls.keep() };
+                            *score = if dropout.drops(*half) { T::ZERO } else { *score * dropout.keep() };
                         }
                         if let Some(weights) = kept {
                             for (weight, half) in weights.iter_mut().zip(halves(&words)) {
-                                *weight = if falls.drops(*half) { -*weight } else { *weight };
+                                *weight = if dropout.drops(*half) { -*weight } else { *weight };
                             }
                         }
                     }
@@ -333,13 +333,13 @@ pub(super) fn attend<T: Real>(
     let [rows, seq, d] = q.layout().shape().dims();
     let starts = (0..=rows).map(|row| row * seq).collect();
     let sequences = Sequences { starts, heads, d_head: d / heads };
-    let falls = drop.map(|drop| Falls::new(&drop, rows));
+    let dropout = drop.map(|drop| DropoutBits::new(&drop, rows));
     let bias = cast(bias, T::dtype());
-    forward::<T>([q, k, v], sequences, scale, Some(Bias::new(&bias)), falls.as_ref(), keeps)
+    forward::<T>([q, k, v], sequences, scale, Some(Bias::new(&bias)), dropout.as_ref(), keeps)
 }
 
-/// See [`Kernels::attend_ragged`](crate::kernel::Kernels::attend_ragged), in the width of `T`.
-pub(super) fn attend_ragged<T: Real>(
+/// See [`Kernels::attend_varlen`](crate::kernel::Kernels::attend_varlen), in the width of `T`.
+pub(super) fn attend_varlen<T: Real>(
     q: FlexTensor,
     k: FlexTensor,
     v: FlexTensor,
@@ -360,7 +360,7 @@ fn forward<T: Real>(
     sequences: Sequences,
     scale: f64,
     bias: Option<Bias<'_, T>>,
-    falls: Option<&Falls>,
+    dropout: Option<&DropoutBits>,
     keeps: bool,
 ) -> (FlexTensor, Option<Attended>) {
     let shape = q.layout().shape().clone();
@@ -378,14 +378,14 @@ fn forward<T: Real>(
             y: first_mut(&mut outs, len),
             weights: kept.as_mut().map(|kept| first_mut(kept, stretch.weights())),
             bias,
-            falls,
+            dropout,
             stretch,
             scale: T::of(scale),
         }
     });
     run_all(tasks.collect());
     let len = weights.len();
-    let keep = falls.map_or(1.0, Falls::keep);
+    let keep = dropout.map_or(1.0, DropoutBits::keep);
     let attended =
         keeps.then(|| Attended { q, k, v, weights: fresh(weights, Shape::new([len])), sequences, scale, keep });
     (fresh(y, shape), attended)

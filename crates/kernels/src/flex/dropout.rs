@@ -5,14 +5,14 @@ use pulp::{Simd, WithSimd, bytemuck};
 
 use super::{
     real::Real,
-    storage::whole,
+    storage::unshared,
     tasks::{lines_per_task, run_all},
 };
 use crate::{bits, kernel::Drop};
 
 /// Where values fall, on the host.
 #[derive(Clone, Debug)]
-pub(super) struct Falls {
+pub(super) struct DropoutBits {
     keys: Vec<u64>,
     rows_per_run: usize,
     site: u64,
@@ -20,7 +20,7 @@ pub(super) struct Falls {
     keep: f64,
 }
 
-impl Falls {
+impl DropoutBits {
     /// What `drop` says of `rows` rows.
     pub(super) fn new(drop: &Drop<burn::backend::Flex>, rows: usize) -> Self {
         let keys = drop.keys.to_contiguous();
@@ -70,7 +70,7 @@ pub(super) fn halves(words: &[u64]) -> &[u32] {
 /// Dropout of lines in place.
 struct Lines<'a, T> {
     x: &'a mut [T],
-    falls: &'a Falls,
+    dropout: &'a DropoutBits,
     /// The first line's number.
     first: usize,
     positions: usize,
@@ -84,10 +84,10 @@ impl<T: Real> WithSimd for Lines<'_, T> {
     fn with_simd<S: Simd>(self, _: S) {
         let mut words = vec![0; self.features.div_ceil(2)];
         for (line, number) in self.x.chunks_exact_mut(self.features).zip(self.first..) {
-            self.falls.draw(number / self.positions, number % self.positions, &mut words);
+            self.dropout.draw(number / self.positions, number % self.positions, &mut words);
             for (x, half) in line.iter_mut().zip(halves(&words)) {
                 // A selection: a dropped value is 0 whatever it was.
-                *x = if self.falls.drops(*half) { T::ZERO } else { *x * self.falls.keep() };
+                *x = if self.dropout.drops(*half) { T::ZERO } else { *x * self.dropout.keep() };
             }
         }
     }
@@ -95,9 +95,9 @@ impl<T: Real> WithSimd for Lines<'_, T> {
 
 /// See [`Kernels::dropout`](crate::kernel::Kernels::dropout).
 pub(super) fn dropout<T: Real>(x: FlexTensor, drop: &Drop<burn::backend::Flex>) -> FlexTensor {
-    let mut x = whole::<T>(x);
+    let mut x = unshared::<T>(x);
     let [rows, positions, features] = x.layout().shape().dims();
-    let falls = Falls::new(drop, rows);
+    let dropout = DropoutBits::new(drop, rows);
     let lines = lines_per_task(rows * positions, 2 * features);
     let values = x.storage_mut::<T>();
     if !values.is_empty() {
@@ -105,7 +105,7 @@ pub(super) fn dropout<T: Real>(x: FlexTensor, drop: &Drop<burn::backend::Flex>) 
             values
                 .chunks_mut(lines * features)
                 .enumerate()
-                .map(|(task, x)| Lines { x, falls: &falls, first: task * lines, positions, features })
+                .map(|(task, x)| Lines { x, dropout: &dropout, first: task * lines, positions, features })
                 .collect(),
         );
     }

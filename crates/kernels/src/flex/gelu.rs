@@ -5,7 +5,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::{
     real::Real,
-    storage::{dense, fresh, is_own, values, whole},
+    storage::{dense, fresh, is_own, unshared, values},
     tasks::{filled, lines_per_task, run_all},
 };
 
@@ -66,7 +66,7 @@ pub(super) fn gelu<T: Real>(x: FlexTensor) -> FlexTensor {
 
 /// See [`Kernels::exact_gelu_backward`](crate::kernel::Kernels::exact_gelu_backward), in the width of `T`.
 pub(super) fn gelu_backward<T: Real>(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
-    let (x, mut dy) = (dense::<T>(x), whole::<T>(dy));
+    let (x, mut dy) = (dense::<T>(x), unshared::<T>(dy));
     let x = values::<T>(&x);
     let part = lines_per_task(x.len(), COST);
     run_all(dy.storage_mut::<T>().chunks_mut(part).zip(x.chunks(part)).map(|(dy, x)| Backward { dy, x }).collect());

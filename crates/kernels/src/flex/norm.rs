@@ -5,9 +5,9 @@ use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    dropout::{Falls, halves},
+    dropout::{DropoutBits, halves},
     real::{Real, sums},
-    storage::{dense, fresh, values, whole},
+    storage::{dense, fresh, unshared, values},
     tasks::{lines_per_task, run_all, zeros},
 };
 use crate::kernel::{Drop, Normed};
@@ -17,7 +17,7 @@ enum Source<'a, T> {
     /// They are there.
     Given(&'a [T]),
     /// `z` holds `x` and becomes the sum.
-    Merged { z: &'a mut [T], residual: Option<&'a [T]>, falls: Option<&'a Falls> },
+    Merged { z: &'a mut [T], residual: Option<&'a [T]>, dropout: Option<&'a DropoutBits> },
 }
 
 /// Some lines' norm.
@@ -35,11 +35,11 @@ struct Lines<'a, T> {
 
 /// `z ← residual + dropout(z)`.
 #[inline(always)]
-fn merge<T: Real>(z: &mut [T], residual: Option<&[T]>, falls: Option<&Falls>, halves: &[u32]) {
-    match (residual, falls) {
-        (Some(residual), Some(falls)) => {
+fn merge<T: Real>(z: &mut [T], residual: Option<&[T]>, dropout: Option<&DropoutBits>, halves: &[u32]) {
+    match (residual, dropout) {
+        (Some(residual), Some(dropout)) => {
             for ((z, residual), half) in z.iter_mut().zip(residual).zip(halves) {
-                *z = if falls.drops(*half) { *residual } else { z.mul_add(falls.keep(), *residual) };
+                *z = if dropout.drops(*half) { *residual } else { z.mul_add(dropout.keep(), *residual) };
             }
         }
         (Some(residual), None) => {
@@ -47,9 +47,9 @@ fn merge<T: Real>(z: &mut [T], residual: Option<&[T]>, falls: Option<&Falls>, ha
                 *z += *residual;
             }
         }
-        (None, Some(falls)) => {
+        (None, Some(dropout)) => {
             for (z, half) in z.iter_mut().zip(halves) {
-                *z = if falls.drops(*half) { T::ZERO } else { *z * falls.keep() };
+                *z = if dropout.drops(*half) { T::ZERO } else { *z * dropout.keep() };
             }
         }
         (None, None) => {}
@@ -66,19 +66,19 @@ impl<T: Real> WithSimd for Lines<'_, T> {
         let beta = &beta[..d];
         let per_line = T::ONE / T::of(d as f64);
         let mut words = match &source {
-            Source::Merged { falls: Some(_), .. } => vec![0; d.div_ceil(2)],
+            Source::Merged { dropout: Some(_), .. } => vec![0; d.div_ceil(2)],
             _ => vec![],
         };
         for (index, (y, statistics)) in y.chunks_exact_mut(d).zip(statistics.chunks_exact_mut(2)).enumerate() {
             let z = match &mut source {
                 Source::Given(z) => &z[index * d..][..d],
-                Source::Merged { z, residual, falls } => {
-                    if let Some(falls) = falls {
+                Source::Merged { z, residual, dropout } => {
+                    if let Some(dropout) = dropout {
                         let line = first + index;
-                        falls.draw(line / positions, line % positions, &mut words);
+                        dropout.draw(line / positions, line % positions, &mut words);
                     }
                     let z = &mut z[index * d..][..d];
-                    merge(z, residual.map(|residual| &residual[index * d..][..d]), *falls, halves(&words));
+                    merge(z, residual.map(|residual| &residual[index * d..][..d]), *dropout, halves(&words));
                     &*z
                 }
             };
@@ -110,7 +110,7 @@ pub(super) fn norm<T: Real>(
     let lines = lines_per_task(count, 4 * d);
     let (gamma, beta) = (dense::<T>(gamma), dense::<T>(beta));
     let (gamma, beta) = (values::<T>(&gamma), values::<T>(&beta));
-    let falls = drop.map(|drop| Falls::new(&drop, rows));
+    let dropout = drop.map(|drop| DropoutBits::new(&drop, rows));
     let mut y = zeros::<T>(count * d);
     let mut statistics = vec![T::ZERO; count * 2];
     let task = |(index, ((source, y), statistics))| {
@@ -118,18 +118,18 @@ pub(super) fn norm<T: Real>(
         Lines { source, y, statistics, gamma, beta, epsilon, first, positions: seq }
     };
     let outputs = y.chunks_mut(lines * d).zip(statistics.chunks_mut(lines * 2));
-    let z = if residual.is_none() && falls.is_none() {
+    let z = if residual.is_none() && dropout.is_none() {
         let z = dense::<T>(x);
         let sources = values::<T>(&z).chunks(lines * d).map(Source::Given);
         run_all(sources.zip(outputs).map(|(z, (y, s))| ((z, y), s)).enumerate().map(task).collect());
         z
     } else {
-        let mut z = whole::<T>(x);
+        let mut z = unshared::<T>(x);
         let residual = residual.map(dense::<T>);
         let residual = residual.as_ref().map(values::<T>);
         let sources = z.storage_mut::<T>().chunks_mut(lines * d).enumerate().map(|(index, z)| {
             let residual = residual.map(|residual| &residual[index * lines * d..][..z.len()]);
-            Source::Merged { z, residual, falls: falls.as_ref() }
+            Source::Merged { z, residual, dropout: dropout.as_ref() }
         });
         run_all(sources.zip(outputs).map(|(z, (y, s))| ((z, y), s)).enumerate().map(task).collect());
         z
@@ -174,7 +174,7 @@ pub(super) fn norm_backward<T: Real>(
     statistics: FlexTensor,
     gamma: FlexTensor,
 ) -> FlexTensor {
-    let mut dy = whole::<T>(dy);
+    let mut dy = unshared::<T>(dy);
     let (z, statistics, gamma) = (dense::<T>(z), dense::<T>(statistics), dense::<T>(gamma));
     let (z, statistics, gamma) = (values::<T>(&z), values::<T>(&statistics), values::<T>(&gamma));
     let d = gamma.len();

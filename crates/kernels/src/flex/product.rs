@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     real::Real,
-    storage::{cast, dense, fresh, values, whole},
+    storage::{cast, dense, fresh, unshared, values},
     tasks::{lines_per_task, run_all, zeros},
 };
 
@@ -430,7 +430,7 @@ pub(super) fn add_product<T: Real>(c: Option<FlexTensor>, x: FlexTensor, y: Flex
         };
     }
     let (start, mut c) = match c {
-        Some(c) => (Start::Out, whole::<T>(c)),
+        Some(c) => (Start::Out, unshared::<T>(c)),
         None => (Start::Zero, fresh(zeros::<T>(runs * n * m), [runs, n, m].into())),
     };
     let (x, y) = (laid_out::<T>(x), laid_out::<T>(y));

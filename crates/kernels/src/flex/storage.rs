@@ -32,7 +32,7 @@ pub(super) fn is_own<T: Real>(tensor: &FlexTensor) -> bool {
 }
 
 /// A tensor in the width of `T` that [is its own](is_own): its [`storage_mut`](FlexTensor::storage_mut) copies nothing.
-pub(super) fn whole<T: Real>(tensor: FlexTensor) -> FlexTensor {
+pub(super) fn unshared<T: Real>(tensor: FlexTensor) -> FlexTensor {
     let tensor = cast(tensor, T::dtype());
     if is_own::<T>(&tensor) {
         tensor

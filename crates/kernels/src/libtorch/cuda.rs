@@ -63,7 +63,7 @@ fn maybe(tensor: Option<&Tensor>) -> Argument<'_> {
 }
 
 /// A dropout's parameters as the kernels take them.
-fn falls(drop: Option<&Dropping>, rows: i64) -> [Argument<'_>; 5] {
+fn dropout_arguments(drop: Option<&Dropping>, rows: i64) -> [Argument<'_>; 5] {
     match drop {
         Some(drop) => [
             Argument::Tensor(&drop.keys),
@@ -118,7 +118,7 @@ pub(super) fn dropout(device: usize, x: &Tensor, y: &Tensor, drop: &Dropping) {
         grid: (div_up(lines, WARPS), shares),
         block: 256,
     };
-    let [keys, site, rows_per_run, limit, keep] = falls(Some(drop), rows);
+    let [keys, site, rows_per_run, limit, keep] = dropout_arguments(Some(drop), rows);
     let (from, to) = (Argument::Tensor(&x), Argument::Tensor(y));
     let sizes = [lines, positions, features].map(Argument::I64);
     run(&launch, [from, to, sizes[0], sizes[1], sizes[2], keys, site, rows_per_run, limit, keep]);
@@ -160,7 +160,7 @@ pub(super) fn norm(
     let statistics = Tensor::empty([count, 2], (wide(x.kind()), x.device()));
     let aligned = [Some(&x), residual.as_ref(), Some(&gamma), Some(&beta)].into_iter().flatten().all(starts_aligned);
     let launch = over_lines("norm", device, x.kind(), aligned, shape)?;
-    let [keys, site, rows_per_run, limit, keep] = falls(drop, rows);
+    let [keys, site, rows_per_run, limit, keep] = dropout_arguments(drop, rows);
     run(
         &launch,
         [
@@ -257,7 +257,7 @@ pub(super) fn softmax(
     let dropped = drop.map(|_| fresh_like(scores));
     let shape @ (count, _) = lines(scores);
     let launch = over_lines("softmax", device, kind, aligned, shape)?;
-    let [keys, site, rows_per_run, limit, keep] = falls(drop, rows);
+    let [keys, site, rows_per_run, limit, keep] = dropout_arguments(drop, rows);
     run(
         &launch,
         [
@@ -299,7 +299,7 @@ pub(super) fn softmax_backward(
     let shape @ (count, _) = lines(&p);
     let aligned = starts_aligned(&p) && starts_aligned(dp);
     let launch = over_lines("softmax_backward", device, p.kind(), aligned, shape)?;
-    let [keys, site, rows_per_run, limit, keep] = falls(drop, rows);
+    let [keys, site, rows_per_run, limit, keep] = dropout_arguments(drop, rows);
     run(
         &launch,
         [

@@ -90,7 +90,7 @@ __device__ inline u64 fold(u64 key, u64 part) { return mix((key + GOLDEN) ^ (par
 __device__ inline u64 word(u64 line_key, u64 pair) { return mix(line_key + (pair + 1) * GOLDEN); }
 
 // Where dropout acts; `keys` [runs] is null where it does not.
-struct Falls {
+struct Dropout {
   const i64* keys;
   u64 site;
   i64 rows_per_run;
@@ -118,8 +118,8 @@ struct Falls {
   }
 };
 
-#define FALLS_PARAMETERS const i64 *keys, u64 site, i64 rows_per_run, u32 limit, double keep
-#define FALLS Falls{keys, site, rows_per_run, limit, (W)keep}
+#define DROPOUT_PARAMETERS const i64 *keys, u64 site, i64 rows_per_run, u32 limit, double keep
+#define DROPOUT Dropout{keys, site, rows_per_run, limit, (W)keep}
 
 // Sums and maxima over the G threads of a line, in an order that never changes. A warp holds 32/G lines, or a block holds one. Every thread
 // of the block takes part, also where its line does not exist.
@@ -160,15 +160,15 @@ template <int G> struct Line {
 };
 
 template <int V>
-__device__ inline void dropout_lines(const T* x, T* y, i64 lines, i64 positions, i64 features, const Falls& falls) {
+__device__ inline void dropout_lines(const T* x, T* y, i64 lines, i64 positions, i64 features, const Dropout& dropout) {
   const i64 line = (i64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
   if (line >= lines) return;
-  const u64 key = falls.line_key(line / positions, line % positions);
+  const u64 key = dropout.line_key(line / positions, line % positions);
   const i64 stride = (i64)gridDim.y * 32 * V;
   for (i64 i = ((i64)blockIdx.y * 32 + threadIdx.x % 32) * V; i < features; i += stride) {
     W at[V];
     load<V>(x + line * features + i, at);
-    falls.drop<V>(key, i, at);
+    dropout.drop<V>(key, i, at);
     store<V>(y + line * features + i, at);
   }
 }
@@ -176,11 +176,11 @@ __device__ inline void dropout_lines(const T* x, T* y, i64 lines, i64 positions,
 // `z` is null where it would be x itself; `statistics` [lines, 2].
 template <int G, int E, int V>
 __device__ inline void norm_lines(const T* x, const T* residual, const void* gamma, const void* beta, int wide, T* y, T* z,
-                                  W* statistics, i64 lines, i64 positions, i64 d, W epsilon, const Falls& falls) {
+                                  W* statistics, i64 lines, i64 positions, i64 d, W epsilon, const Dropout& dropout) {
   const Line<G> line;
   const bool live = line.index < lines;
   const i64 start = line.index * d;
-  const u64 key = live && falls.keys ? falls.line_key(line.index / positions, line.index % positions) : 0;
+  const u64 key = live && dropout.keys ? dropout.line_key(line.index / positions, line.index % positions) : 0;
   W at[E / V][V];
   W sum = 0;
 #pragma unroll
@@ -188,7 +188,7 @@ __device__ inline void norm_lines(const T* x, const T* residual, const void* gam
     const i64 i = line.template at<V>(n);
     if (live && i < d) {
       load<V>(x + start + i, at[n]);
-      if (falls.keys) falls.drop<V>(key, i, at[n]);
+      if (dropout.keys) dropout.drop<V>(key, i, at[n]);
       if (residual) {
         W other[V];
         load<V>(residual + start + i, other);
@@ -276,7 +276,7 @@ __device__ inline void norm_backward_lines(const T* dy, const T* z, const W* sta
 // Lines are [rows, heads, queries], their elements keys. `p` is null where it is not kept, `dropped` where nothing is dropped.
 template <int G, int E, int V>
 __device__ inline void softmax_lines(const T* scores, const void* bias, int wide, i64 bias_row, i64 bias_query, T* p, T* dropped,
-                                     i64 lines, i64 heads, i64 queries, i64 length, W scale, const Falls& falls) {
+                                     i64 lines, i64 heads, i64 queries, i64 length, W scale, const Dropout& dropout) {
   const Line<G> line;
   const bool live = line.index < lines;
   const i64 start = line.index * length;
@@ -311,7 +311,7 @@ __device__ inline void softmax_lines(const T* scores, const void* bias, int wide
     }
   }
   sum = over_line<G, Sum>(sum);
-  const u64 key = live && falls.keys ? falls.line_key(row, query * heads + head) : 0;
+  const u64 key = live && dropout.keys ? dropout.line_key(row, query * heads + head) : 0;
 #pragma unroll
   for (int n = 0; n < E / V; n++) {
     const i64 i = line.template at<V>(n);
@@ -320,7 +320,7 @@ __device__ inline void softmax_lines(const T* scores, const void* bias, int wide
       for (int k = 0; k < V; k++) at[n][k] = widen(narrowed(at[n][k] / sum));
       if (p) store<V>(p + start + i, at[n]);
       if (dropped) {
-        falls.drop<V>(key, i, at[n]);
+        dropout.drop<V>(key, i, at[n]);
         store<V>(dropped + start + i, at[n]);
       }
     }
@@ -331,12 +331,12 @@ __device__ inline void softmax_lines(const T* scores, const void* bias, int wide
 // gradient of the values needs; `dropped` is null where nothing is dropped.
 template <int G, int E, int V>
 __device__ inline void softmax_backward_lines(T* dp, const T* p, T* dropped, i64 lines, i64 heads, i64 queries, i64 length, W scale,
-                                              const Falls& falls) {
+                                              const Dropout& dropout) {
   const Line<G> line;
   const bool live = line.index < lines;
   const i64 start = line.index * length;
   const i64 query = line.index % queries, head = line.index / queries % heads, row = line.index / queries / heads;
-  const u64 key = live && falls.keys ? falls.line_key(row, query * heads + head) : 0;
+  const u64 key = live && dropout.keys ? dropout.line_key(row, query * heads + head) : 0;
   W g[E / V][V], at[E / V][V];
   W product = 0;
 #pragma unroll
@@ -349,9 +349,9 @@ __device__ inline void softmax_backward_lines(T* dp, const T* p, T* dropped, i64
         W kept[V];
 #pragma unroll
         for (int k = 0; k < V; k++) kept[k] = at[n][k];
-        falls.drop<V>(key, i, kept);
+        dropout.drop<V>(key, i, kept);
         store<V>(dropped + start + i, kept);
-        falls.drop<V>(key, i, g[n]);
+        dropout.drop<V>(key, i, g[n]);
       }
 #pragma unroll
       for (int k = 0; k < V; k++) product += g[n][k] * at[n][k];
@@ -499,16 +499,16 @@ constexpr int MOST_COMPONENTS = 32768 / (32 * sizeof(W));
 
 extern "C" {
 
-__global__ void __launch_bounds__(256) dropout(const T* x, T* y, i64 lines, i64 positions, i64 features, FALLS_PARAMETERS) {
-  dropout_lines<VECTOR>(x, y, lines, positions, features, FALLS);
+__global__ void __launch_bounds__(256) dropout(const T* x, T* y, i64 lines, i64 positions, i64 features, DROPOUT_PARAMETERS) {
+  dropout_lines<VECTOR>(x, y, lines, positions, features, DROPOUT);
 }
 
 // Every operation on lines of at most G·E elements.
 #define LINES(SUFFIX, G, E, THREADS)                                                                                           \
   __global__ void __launch_bounds__(THREADS) norm_##SUFFIX(                                                                    \
       const T* x, const T* residual, const void* gamma, const void* beta, int wide, T* y, T* z, W* statistics, i64 lines,      \
-      i64 positions, i64 d, double epsilon, FALLS_PARAMETERS) {                                                                \
-    norm_lines<G, E, VECTOR>(x, residual, gamma, beta, wide, y, z, statistics, lines, positions, d, (W)epsilon, FALLS);        \
+      i64 positions, i64 d, double epsilon, DROPOUT_PARAMETERS) {                                                                \
+    norm_lines<G, E, VECTOR>(x, residual, gamma, beta, wide, y, z, statistics, lines, positions, d, (W)epsilon, DROPOUT);        \
   }                                                                                                                            \
   __global__ void __launch_bounds__(THREADS) norm_backward_##SUFFIX(                                                           \
       const T* dy, const T* z, const W* statistics, const void* gamma, int wide, T* dz, i64 lines, i64 d) {                    \
@@ -516,13 +516,13 @@ __global__ void __launch_bounds__(256) dropout(const T* x, T* y, i64 lines, i64 
   }                                                                                                                            \
   __global__ void __launch_bounds__(THREADS) softmax_##SUFFIX(                                                                 \
       const T* scores, const void* bias, int wide, i64 bias_row, i64 bias_query, T* p, T* dropped, i64 lines, i64 heads,       \
-      i64 queries, i64 length, double scale, FALLS_PARAMETERS) {                                                               \
+      i64 queries, i64 length, double scale, DROPOUT_PARAMETERS) {                                                               \
     softmax_lines<G, E, VECTOR>(scores, bias, wide, bias_row, bias_query, p, dropped, lines, heads, queries, length, (W)scale, \
-                           FALLS);                                                                                             \
+                           DROPOUT);                                                                                             \
   }                                                                                                                            \
   __global__ void __launch_bounds__(THREADS) softmax_backward_##SUFFIX(                                                        \
-      T* dp, const T* p, T* dropped, i64 lines, i64 heads, i64 queries, i64 length, double scale, FALLS_PARAMETERS) {          \
-    softmax_backward_lines<G, E, VECTOR>(dp, p, dropped, lines, heads, queries, length, (W)scale, FALLS);                      \
+      T* dp, const T* p, T* dropped, i64 lines, i64 heads, i64 queries, i64 length, double scale, DROPOUT_PARAMETERS) {          \
+    softmax_backward_lines<G, E, VECTOR>(dp, p, dropped, lines, heads, queries, length, (W)scale, DROPOUT);                      \
   }
 #if ALIGNED
 LINES(64, 8, 8, 128)

@@ -64,8 +64,8 @@ pub fn attention(
     weights.matmul(v).swap_dims(1, 2).reshape([rows, seq, d])
 }
 
-/// See [`ragged_attention`](super::ragged_attention): sequences are padded to the longest one. Their starts are read on the host.
-pub fn ragged_attention(
+/// See [`varlen_attention`](super::varlen_attention): sequences are padded to the longest one. Their starts are read on the host.
+pub fn varlen_attention(
     q: Tensor<3>,
     k: Tensor<3>,
     v: Tensor<3>,

@@ -1,7 +1,7 @@
 //! Updates of stacks side by side, as one batch.
 
 use burn::tensor::{Int, Tensor};
-use kernels::ops::{self, Dropout, Uses};
+use kernels::ops::{self, Dropout, SharedInputGrad};
 
 use super::Adapter;
 use crate::{delta::Factors, host::cast, pass::StackPass};
@@ -57,7 +57,7 @@ impl Neighbours {
     }
 
     /// `y` `[len, seq, d_out]`, which is that of `x` from row `start` on, with these updates added.
-    pub(super) fn onto(self, y: Tensor<3>, x: &Tensor<3>, start: usize, uses: &Uses) -> Tensor<3> {
+    pub(super) fn onto(self, y: Tensor<3>, x: &Tensor<3>, start: usize, input_grad: &SharedInputGrad) -> Tensor<3> {
         let Self { rows, runs, site, dropout, down, hidden, up } = self;
         let [_, seq, d_in] = x.dims();
         // Side by side before they are narrowed: one cast for all.
@@ -67,12 +67,12 @@ impl Neighbours {
             (None, Some((p, keys))) => {
                 let falls =
                     Dropout { keys: if keys.len() == 1 { keys[0].clone() } else { Tensor::cat(keys, 0) }, site, p };
-                let input = ops::dropout(ops::rows(x.clone(), rows, uses), Some(falls));
+                let input = ops::dropout(ops::rows(x.clone(), rows, input_grad), Some(falls));
                 input.reshape([runs, rows[1] * seq / runs, d_in]).matmul(narrow(down))
             }
-            (None, None) => ops::thin(x.clone(), rows, narrow(down), uses),
+            (None, None) => ops::low_rank_down(x.clone(), rows, narrow(down), input_grad),
         }; // [runs, n, k]
-        ops::onto(y, rows[0] - start, hidden, narrow(up))
+        ops::add_low_rank(y, rows[0] - start, hidden, narrow(up))
     }
 }
 
@@ -80,7 +80,11 @@ impl Neighbours {
 const WIDEST: usize = 64;
 
 /// Computes `x·down` of batches on the same rows, those of several maps, as one product: what is slow about it is to read `x`.
-pub(super) fn share<'a>(batches: impl Iterator<Item = &'a mut Neighbours>, x: &Tensor<3>, uses: &Uses) {
+pub(super) fn share<'a>(
+    batches: impl Iterator<Item = &'a mut Neighbours>,
+    x: &Tensor<3>,
+    input_grad: &SharedInputGrad,
+) {
     let mut companies: Vec<Vec<&mut Neighbours>> = Vec::new();
     // Dropout gives every map an input of its own; of wide factors, reading `x` is a small part, and a pair that all runs share would be
     // copied for each.
@@ -94,8 +98,8 @@ pub(super) fn share<'a>(batches: impl Iterator<Item = &'a mut Neighbours>, x: &T
         let down: Vec<Tensor<3>> = company.iter_mut().map(|batch| joined(std::mem::take(&mut batch.down))).collect();
         let widths: Vec<usize> = down.iter().map(|down| down.dims()[2]).collect();
         let down = cast(&Tensor::cat(down, 2), x.dtype());
-        let hidden = ops::thin(x.clone(), company[0].rows, down, uses); // [runs, n, sum of widths]
-        let (own, mut at) = (Uses::default(), 0);
+        let hidden = ops::low_rank_down(x.clone(), company[0].rows, down, input_grad); // [runs, n, sum of widths]
+        let (own, mut at) = (SharedInputGrad::default(), 0);
         for (batch, width) in company.into_iter().zip(widths) {
             batch.hidden = Some(ops::columns(hidden.clone(), [at, width], &own));
             at += width;
