@@ -26,8 +26,8 @@ pub(crate) fn attend(
     ops::attention(query, key, value, bias, heads, 1.0 / (d_head as f64).sqrt(), drop)
 }
 
-/// [`attend`] among the tokens of each row where rows lie side by side, from `starts`; nothing is dropped.
-pub(crate) fn attend_side_by_side(
+/// [`attend`] within each of the packed rows that begin at `starts`, without dropout.
+pub(crate) fn attend_packed(
     [query, key, value]: [Tensor<3>; 3],
     starts: Tensor<1, Int>,
     longest: usize,

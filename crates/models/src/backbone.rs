@@ -5,7 +5,7 @@ use kernels::ops;
 use variants::{
     adapted::AdaptedLinear,
     embedding::AdaptedEmbedding,
-    host::Place,
+    host::Placement,
     pass::{Active, Pass},
     slot::Slot,
 };
@@ -44,7 +44,7 @@ macro_rules! each {
 
 impl Backbone {
     /// The backbone of `config`; all tensors that are missing or have another shape are named at once.
-    pub fn new(config: &Config, weights: &Weights, purpose: Purpose, place: &Place) -> Result<Self, ModelError> {
+    pub fn new(config: &Config, weights: &Weights, purpose: Purpose, place: &Placement) -> Result<Self, ModelError> {
         weights.check(&config.wanted(if purpose == Purpose::FillMasks { Purpose::Classify } else { purpose }))?;
         Ok(match config {
             Config::Encoder(config) => Self::Encoder(Encoder::new(config, weights, purpose, place)),
@@ -75,9 +75,9 @@ impl Backbone {
         }
     }
 
-    /// Whether training batches may lie side by side without padding, rows up to `longest` tokens: an encoder that drops nothing by its
-    /// place in the batch, on a device with a kernel for it.
-    pub(crate) fn takes_side_by_side(&self, longest: usize) -> bool {
+    /// Whether training batches may be packed, with rows of up to `longest` tokens: in an encoder without dropout, whose masks are keyed by
+    /// row and position, on a device with an attention kernel for sequences of any length.
+    pub(crate) fn supports_packing(&self, longest: usize) -> bool {
         let Self::Encoder(model) = self else { return false };
         let (config, place) = (model.config(), model.place());
         let d_head = config.hidden_size / config.num_attention_heads;
@@ -85,7 +85,7 @@ impl Backbone {
     }
 
     /// Where its tensors live.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &Placement {
         each!(self, model => model.place())
     }
 
@@ -136,10 +136,10 @@ impl Backbone {
 
     /// `[rows, seq]` tokens to `[rows, seq, d_model]` hidden states.
     ///
-    /// Where the pass has what the layers gave, only what comes after them is computed.
+    /// Where the pass already holds the last layer's output, only what follows it is computed.
     pub fn forward(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let through = || (0..self.depth()).fold(self.embed(tokens, pass), |x, at| self.layer(at, x, tokens, pass));
-        let x = pass.given.clone().unwrap_or_else(through);
+        let x = pass.last_hidden.clone().unwrap_or_else(through);
         match self {
             Self::Encoder(_) => x,
             Self::Gpt2(model) => model.finish(x, pass),

@@ -10,14 +10,14 @@ use burn::tensor::Tensor;
 use kernels::ops::SharedInputGrad;
 use serde::{Deserialize, Serialize};
 use variants::{
-    adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Place, norm::AdaptedNorm, pass::Pass, slot::Slot,
+    adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Placement, norm::AdaptedNorm, pass::Pass, slot::Slot,
 };
 
 use crate::{
-    attention::{attend, attend_side_by_side, drop_hidden, dropout_at},
+    attention::{attend, attend_packed, drop_hidden, dropout_at},
     config::{Activation, Purpose, divides, parse},
     error::ModelError,
-    tokens::{Scheme, Sight, Tokens},
+    tokens::{AttentionMask, Scheme, Tokens},
     weights::{Start, Wanted, Weights},
 };
 
@@ -173,7 +173,7 @@ struct Layer {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     config: Config,
-    place: Place,
+    place: Placement,
     word: AdaptedEmbedding,
     position: AdaptedEmbedding,
     token_type: AdaptedEmbedding,
@@ -184,7 +184,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// The encoder from weights that were checked against what `purpose` wants of `config`.
-    pub(crate) fn new(config: &Config, weights: &Weights, purpose: Purpose, place: &Place) -> Self {
+    pub(crate) fn new(config: &Config, weights: &Weights, purpose: Purpose, place: &Placement) -> Self {
         let (d, wide) = (config.hidden_size, config.intermediate_size);
         let linear = |name: String, d_in: usize, d_out: usize| weights.linear(name, [d_in, d_out], true, place);
         let norm = |name: String| weights.layer_norm(name, config.layer_norm_eps, place);
@@ -225,7 +225,7 @@ impl Encoder {
         self.config.classifier_dropout = None;
     }
 
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Placement {
         &self.place
     }
 
@@ -284,7 +284,7 @@ impl Encoder {
         drop_hidden(self.norm.forward(x, pass), "embeddings.dropout", p, pass)
     }
 
-    /// Whether training drops anything by its place in a padded batch, for which rows must lie there.
+    /// Whether training uses dropout on hidden states or attention weights. Its masks are keyed by row and position of a padded batch.
     pub(crate) fn drops(&self) -> bool {
         self.config.hidden_dropout_prob > 0.0 || self.config.attention_probs_dropout_prob > 0.0
     }
@@ -292,9 +292,9 @@ impl Encoder {
     /// The vector that a row is classified by, `[rows, 1, d_model]`, from hidden states.
     pub(crate) fn pooled(&self, hidden: &Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let [rows, seq, d] = hidden.dims();
-        let first = match &tokens.sight {
-            Sight::Masked(_) => hidden.clone().slice([0..rows, 0..1, 0..d]),
-            Sight::SideBySide { first, .. } => {
+        let first = match &tokens.attention_mask {
+            AttentionMask::Padded(_) => hidden.clone().slice([0..rows, 0..1, 0..d]),
+            AttentionMask::Packed { first, .. } => {
                 let rows_of_runs = first.dims()[0];
                 hidden.clone().reshape([rows * seq, d]).select(0, first.clone()).reshape([rows_of_runs, 1, d])
             }
@@ -334,9 +334,9 @@ impl Encoder {
         let site = format!("encoder.layer.{index}.attention.self.dropout");
         let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
         let heads = self.config.num_attention_heads;
-        let mixed = match &tokens.sight {
-            Sight::Masked(bias) => attend(each, bias.clone(), heads, drop),
-            Sight::SideBySide { starts, longest, .. } => attend_side_by_side(each, starts.clone(), *longest, heads),
+        let mixed = match &tokens.attention_mask {
+            AttentionMask::Padded(bias) => attend(each, bias.clone(), heads, drop),
+            AttentionMask::Packed { starts, longest, .. } => attend_packed(each, starts.clone(), *longest, heads),
         };
         layer.attention_output.forward(mixed, pass)
     }

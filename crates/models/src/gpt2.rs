@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use variants::{
     adapted::AdaptedLinear,
     embedding::AdaptedEmbedding,
-    host::Place,
+    host::Placement,
     norm::AdaptedNorm,
     pass::{Pass, join, split},
     slot::Slot,
@@ -146,44 +146,44 @@ impl Config {
 /// Query, key and value: the fused map and its thirds.
 #[derive(Clone, Debug)]
 struct Fused {
-    whole: AdaptedLinear,
+    fused: AdaptedLinear,
     parts: Vec<AdaptedLinear>,
 }
 
 impl Fused {
-    fn new(whole: AdaptedLinear) -> Self {
-        let names = parts(whole.name());
-        let width = whole.shape()[1] / 3;
-        let part = |(at, name): (usize, &String)| whole.part(name.clone(), &names, at * width, (at + 1) * width);
-        Self { parts: names.iter().enumerate().map(part).collect(), whole: whole.whole_of(&names) }
+    fn new(fused: AdaptedLinear) -> Self {
+        let names = parts(fused.name());
+        let width = fused.shape()[1] / 3;
+        let part = |(at, name): (usize, &String)| fused.part(name.clone(), &names, at * width, (at + 1) * width);
+        Self { parts: names.iter().enumerate().map(part).collect(), fused: fused.fusing(&names) }
     }
 
-    /// Query, key and value side by side, `[rows, seq, 3d]`.
+    /// Query, key and value concatenated, `[rows, seq, 3d]`.
     fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let divided: Vec<bool> =
-            (0..self.whole.stacks()).map(|stack| self.parts.iter().any(|part| part.is_used(stack))).collect();
+            (0..self.fused.stacks()).map(|stack| self.parts.iter().any(|part| part.is_used(stack))).collect();
         let apart =
             |x: Tensor<3>| Tensor::cat(self.parts.iter().map(|part| part.forward(x.clone(), pass)).collect(), 2);
         if !divided.contains(&true) {
-            return self.whole.forward(x, pass);
+            return self.fused.forward(x, pass);
         }
         if !divided.contains(&false) {
             return apart(x);
         }
         let [rows, seq, _] = x.dims();
-        let (whole, parts) = (split(&self.whole.forward(x.clone(), pass), pass), split(&apart(x), pass));
-        let chosen = whole
+        let (fused, parts) = (split(&self.fused.forward(x.clone(), pass), pass), split(&apart(x), pass));
+        let chosen = fused
             .into_iter()
             .zip(parts)
             .zip(divided)
-            .map(|((whole, part), divided)| if divided { part } else { whole });
+            .map(|((fused, part), divided)| if divided { part } else { fused });
         join(chosen.collect(), rows, seq)
     }
 
     /// After one stack was merged into the slots: the side it used is right, the other follows.
     fn settle(&mut self, divided: bool) {
-        let whole = if divided { self.whole.refused(&self.parts) } else { self.whole.clone() };
-        *self = Self::new(whole);
+        let fused = if divided { self.fused.fused_from(&self.parts) } else { self.fused.clone() };
+        *self = Self::new(fused);
     }
 }
 
@@ -202,7 +202,7 @@ struct Layer {
 #[derive(Clone, Debug)]
 pub struct Gpt2 {
     config: Config,
-    place: Place,
+    place: Placement,
     word: AdaptedEmbedding,
     position: AdaptedEmbedding,
     layers: Vec<Layer>,
@@ -211,7 +211,7 @@ pub struct Gpt2 {
 
 impl Gpt2 {
     /// The decoder from weights that were checked against `config`.
-    pub(crate) fn new(config: &Config, weights: &Weights, place: &Place) -> Self {
+    pub(crate) fn new(config: &Config, weights: &Weights, place: &Placement) -> Self {
         let (d, wide) = (config.n_embd, config.inner());
         let norm = |name: String| weights.layer_norm(name, config.layer_norm_epsilon, place);
         let layer = |index: usize| {
@@ -246,7 +246,7 @@ impl Gpt2 {
         self.config.resid_pdrop = p;
     }
 
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Placement {
         &self.place
     }
 
@@ -254,7 +254,7 @@ impl Gpt2 {
         let mut slots = vec![Slot::Embedding(&mut self.word), Slot::Embedding(&mut self.position)];
         for layer in &mut self.layers {
             slots.push(Slot::Norm(&mut layer.first_norm));
-            slots.push(Slot::Linear(&mut layer.attention.whole));
+            slots.push(Slot::Linear(&mut layer.attention.fused));
             slots.extend(layer.attention.parts.iter_mut().map(Slot::Linear));
             slots.extend([
                 Slot::Linear(&mut layer.projection),
@@ -271,7 +271,7 @@ impl Gpt2 {
         self.layers
             .iter()
             .flat_map(|layer| {
-                std::iter::once(&layer.attention.whole).chain(&layer.attention.parts).chain([
+                std::iter::once(&layer.attention.fused).chain(&layer.attention.parts).chain([
                     &layer.projection,
                     &layer.wide,
                     &layer.narrow,

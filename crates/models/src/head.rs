@@ -4,9 +4,9 @@ use burn::tensor::{Int, Tensor, TensorData, module::layer_norm};
 use kernels::ops;
 use variants::{
     dropout,
-    host::{Place, cast},
+    host::{Placement, cast},
     pass::StackPass,
-    role::{Owned, Role},
+    role::{Param, Role},
     slot::StackPlan,
     stream::{self, Stream},
 };
@@ -148,26 +148,26 @@ impl Classifier {
         }
     }
 
-    fn owned(&mut self) -> Vec<Owned<'_>> {
+    fn parameters(&mut self) -> Vec<Param<'_>> {
         let (out, out_bias) = match self.shape {
             Shape::Deep => ("classifier.out_proj.weight", "classifier.out_proj.bias"),
             Shape::Flat => ("classifier.weight", "classifier.bias"),
             Shape::Score => ("score.weight", "score.bias"),
         };
-        let mut owned = Vec::new();
+        let mut params = Vec::new();
         if let Some((weight, bias)) = &mut self.hidden {
-            owned.push(Owned::new("classifier.dense.weight", Role::Head, weight));
-            owned.push(Owned::undecayed("classifier.dense.bias", Role::Head, bias));
+            params.push(Param::new("classifier.dense.weight", Role::Head, weight));
+            params.push(Param::undecayed("classifier.dense.bias", Role::Head, bias));
         }
-        owned.push(Owned::new(out, Role::Head, &mut self.out));
-        owned.extend(self.out_bias.as_mut().map(|bias| Owned::undecayed(out_bias, Role::Head, bias)));
-        owned
+        params.push(Param::new(out, Role::Head, &mut self.out));
+        params.extend(self.out_bias.as_mut().map(|bias| Param::undecayed(out_bias, Role::Head, bias)));
+        params
     }
 }
 
 impl MaskedLm {
     /// From a checkpoint's tensors, the same for every run.
-    pub fn new(config: &encoder::Config, weights: &Weights, runs: usize, place: &Place) -> Self {
+    pub fn new(config: &encoder::Config, weights: &Weights, runs: usize, place: &Placement) -> Self {
         let d = config.hidden_size;
         let values = |name: &str| -> Vec<f64> { weights.get(name).iter().map(|v| f64::from(*v)).collect() };
         let spread = |one: Vec<f64>, rows: usize, cols: usize| -> Tensor<3> {
@@ -194,30 +194,30 @@ impl MaskedLm {
         hidden.matmul(table.transpose()) + self.bias.clone()
     }
 
-    fn owned(&mut self) -> Vec<Owned<'_>> {
+    fn parameters(&mut self) -> Vec<Param<'_>> {
         vec![
-            Owned::new("lm_head.dense.weight", Role::Head, &mut self.dense),
-            Owned::new("lm_head.dense.bias", Role::Bias, &mut self.dense_bias),
-            Owned::new("lm_head.layer_norm.weight", Role::Norm, &mut self.gamma),
-            Owned::new("lm_head.layer_norm.bias", Role::Bias, &mut self.beta),
-            Owned::new("lm_head.bias", Role::Bias, &mut self.bias),
+            Param::new("lm_head.dense.weight", Role::Head, &mut self.dense),
+            Param::new("lm_head.dense.bias", Role::Bias, &mut self.dense_bias),
+            Param::new("lm_head.layer_norm.weight", Role::Norm, &mut self.gamma),
+            Param::new("lm_head.layer_norm.bias", Role::Bias, &mut self.beta),
+            Param::new("lm_head.bias", Role::Bias, &mut self.bias),
         ]
     }
 }
 
 impl Head {
     /// Its tensors.
-    pub fn owned(&mut self) -> Vec<Owned<'_>> {
+    pub fn parameters(&mut self) -> Vec<Param<'_>> {
         match self {
-            Self::Classifier(head) => head.owned(),
-            Self::MaskedLm(head) => head.owned(),
+            Self::Classifier(head) => head.parameters(),
+            Self::MaskedLm(head) => head.parameters(),
             Self::Causal => Vec::new(),
         }
     }
 }
 
 /// Flat positions as a device index, `[n]`.
-pub fn index(positions: &[u32], place: &Place) -> Tensor<1, Int> {
+pub fn index(positions: &[u32], place: &Placement) -> Tensor<1, Int> {
     let values: Vec<i64> = positions.iter().map(|p| i64::from(*p)).collect();
     let n = values.len();
     Tensor::from_data(TensorData::new(values, [n]), &place.device)

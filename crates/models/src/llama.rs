@@ -15,7 +15,7 @@ use burn::tensor::Tensor;
 use kernels::ops::SharedInputGrad;
 use serde::{Deserialize, Serialize};
 use variants::{
-    adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Place, norm::AdaptedNorm, pass::Pass, slot::Slot,
+    adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Placement, norm::AdaptedNorm, pass::Pass, slot::Slot,
 };
 
 use crate::{
@@ -240,7 +240,7 @@ struct Layer {
 #[derive(Clone, Debug)]
 pub struct Llama {
     config: Config,
-    place: Place,
+    place: Placement,
     word: AdaptedEmbedding,
     layers: Vec<Layer>,
     norm: AdaptedNorm,
@@ -254,7 +254,12 @@ pub struct Llama {
 
 impl Llama {
     /// The decoder from weights that were checked against what `purpose` wants of `config`.
-    pub(crate) fn new(config: &Config, weights: &Weights, purpose: Purpose, place: &Place) -> Result<Self, ModelError> {
+    pub(crate) fn new(
+        config: &Config,
+        weights: &Weights,
+        purpose: Purpose,
+        place: &Placement,
+    ) -> Result<Self, ModelError> {
         let (d, wide) = (config.hidden_size, config.intermediate_size);
         let (queries, keys) =
             (config.num_attention_heads * config.head_dim(), config.key_value_heads() * config.head_dim());
@@ -295,7 +300,7 @@ impl Llama {
         self.config.attention_dropout = p;
     }
 
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Placement {
         &self.place
     }
 

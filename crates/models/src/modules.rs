@@ -60,7 +60,7 @@ pub struct Selected {
     /// Their own ranks and scales, where they have any.
     pub own: BTreeMap<String, MapPlan>,
     /// Slots that train in full.
-    pub whole: BTreeSet<String>,
+    pub fully_trained: BTreeSet<String>,
 }
 
 /// Layers that maps are taken from.
@@ -122,7 +122,7 @@ impl Modules {
     pub const ROLES: &'static [Role] = &[Role::Weight, Role::Bias, Role::Norm];
 
     /// Whether every field has its default.
-    pub fn is_plain(&self) -> bool {
+    pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 
@@ -196,8 +196,8 @@ impl Modules {
         if problems.is_empty() {
             selected.own = self.own(&selected.maps, config, &mut problems);
         }
-        match self.whole(config) {
-            Ok(whole) => selected.whole = whole,
+        match self.fully_trained(config) {
+            Ok(fully_trained) => selected.fully_trained = fully_trained,
             Err(found) => problems.extend(found),
         }
         if problems.is_empty() {
@@ -294,12 +294,12 @@ impl Modules {
     }
 
     /// Slots inside the modules that train in full.
-    fn whole(&self, config: &Config) -> Result<BTreeSet<String>, Vec<SpecProblem>> {
+    fn fully_trained(&self, config: &Config) -> Result<BTreeSet<String>, Vec<SpecProblem>> {
         let slots = slots(config);
         let paths: BTreeSet<String> = slots.iter().flat_map(|slot| around(&config.full(slot))).collect();
         let known: BTreeSet<&str> =
             last_parts(&paths).into_iter().filter(|part| part.parse::<usize>().is_err()).collect();
-        let (mut whole, mut problems) = (BTreeSet::new(), Vec::new());
+        let (mut found_slots, mut problems) = (BTreeSet::new(), Vec::new());
         for module in &self.modules_to_save {
             let dotted = format!(".{module}");
             let means = |path: &String| path == module || path.ends_with(&dotted);
@@ -321,16 +321,16 @@ impl Modules {
                     ),
                 ));
             }
-            whole.extend(found.into_iter().cloned());
+            found_slots.extend(found.into_iter().cloned());
         }
         // Where a fused map and its parts are meant, the map is.
-        let wholes = whole.clone();
+        let all = found_slots.clone();
         let maps = config.maps();
-        whole.retain(|slot| match maps.get(slot).map(|map| &map.kind) {
-            Some(MapKind::Part(fused)) => !wholes.contains(fused),
+        found_slots.retain(|slot| match maps.get(slot).map(|map| &map.kind) {
+            Some(MapKind::Part(fused)) => !all.contains(fused),
             _ => true,
         });
-        if problems.is_empty() { Ok(whole) } else { Err(problems) }
+        if problems.is_empty() { Ok(found_slots) } else { Err(problems) }
     }
 }
 
@@ -352,7 +352,7 @@ fn around(name: &str) -> Vec<String> {
 /// Slots that are adapted and train in full, or that are fused with one that is.
 fn twice(selected: &Selected, config: &Config) -> Option<SpecProblem> {
     let rule = "modules_to_save";
-    if let Some(slot) = selected.whole.iter().find(|slot| selected.maps.contains_key(*slot)) {
+    if let Some(slot) = selected.fully_trained.iter().find(|slot| selected.maps.contains_key(*slot)) {
         return Some(SpecProblem::new(
             rule,
             format!(
@@ -362,7 +362,7 @@ fn twice(selected: &Selected, config: &Config) -> Option<SpecProblem> {
         ));
     }
     let maps = config.maps();
-    let used = || selected.whole.iter().chain(selected.maps.keys());
+    let used = || selected.fully_trained.iter().chain(selected.maps.keys());
     let fused = |slot: &String| match &maps.get(slot)?.kind {
         MapKind::Part(whole) if used().any(|other| other == whole) => Some((slot.clone(), whole.clone())),
         _ => None,

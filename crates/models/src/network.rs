@@ -6,10 +6,10 @@ use burn::tensor::{Int, Tensor};
 use variants::{
     adapted::AdaptedLinear,
     error::AttachError,
-    host::{cast, plain},
+    host::{cast, inner},
     orthogonality::departure,
     pass::{Active, GateKey, Pass, split},
-    role::{Owned, Role},
+    role::{Param, Role},
     slot::{StackPlan, attach},
     spec::Variant,
 };
@@ -18,13 +18,13 @@ use crate::{backbone::Backbone, head::Head, tokens::Tokens};
 
 /// A tensor of a stack with its full name.
 #[derive(Debug)]
-pub struct Named<'a> {
+pub struct NamedParam<'a> {
     /// The slot it sits on; empty for the head.
     pub slot: String,
     /// `<slot>.<tensor>`, unique within a stack.
     pub name: String,
     /// The tensor and its role.
-    pub owned: Owned<'a>,
+    pub param: Param<'a>,
 }
 
 /// A backbone, its stacks and their heads.
@@ -62,20 +62,20 @@ impl Network {
     }
 
     /// The tensors of a stack: adapters and copies in the order of the forward pass, then the head.
-    pub fn owned(&mut self, stack: usize) -> Vec<Named<'_>> {
+    pub fn parameters(&mut self, stack: usize) -> Vec<NamedParam<'_>> {
         let mut all = Vec::new();
         for slot in self.backbone.slots() {
             let name = slot.name().to_owned();
-            all.extend(slot.into_owned(stack).into_iter().map(|owned| Named {
-                name: format!("{name}.{}", owned.name),
+            all.extend(slot.into_parameters(stack).into_iter().map(|param| NamedParam {
+                name: format!("{name}.{}", param.name),
                 slot: name.clone(),
-                owned,
+                param,
             }));
         }
-        all.extend(self.heads[stack].owned().into_iter().map(|owned| Named {
-            name: owned.name.to_owned(),
+        all.extend(self.heads[stack].parameters().into_iter().map(|param| NamedParam {
+            name: param.name.to_owned(),
             slot: String::new(),
-            owned,
+            param,
         }));
         all
     }
@@ -90,9 +90,9 @@ impl Network {
     pub fn track(&mut self) {
         for stack in 0..self.stacks() {
             let plan = self.variants[stack].spec().train.clone();
-            for Named { owned, .. } in self.owned(stack) {
-                let value = plain(owned.tensor);
-                *owned.tensor = if plan.trains(owned.role) { value.autodiff().require_grad() } else { value };
+            for NamedParam { param, .. } in self.parameters(stack) {
+                let value = inner(param.tensor);
+                *param.tensor = if plan.trains(param.role) { value.autodiff().require_grad() } else { value };
             }
         }
     }
@@ -101,8 +101,8 @@ impl Network {
     pub fn frozen(&self) -> Self {
         let mut copy = self.clone();
         for stack in 0..copy.stacks() {
-            for Named { owned, .. } in copy.owned(stack) {
-                *owned.tensor = plain(owned.tensor);
+            for NamedParam { param, .. } in copy.parameters(stack) {
+                *param.tensor = inner(param.tensor);
             }
         }
         copy
@@ -112,11 +112,11 @@ impl Network {
     pub fn trained_parameters(&mut self, stack: usize) -> (usize, usize) {
         let plan = self.variants[stack].spec().train.clone();
         let mut counts = (0, 0);
-        for Named { owned, .. } in self.owned(stack) {
-            let [_, rows, cols] = owned.tensor.dims();
-            if owned.role == Role::Head {
+        for NamedParam { param, .. } in self.parameters(stack) {
+            let [_, rows, cols] = param.tensor.dims();
+            if param.role == Role::Head {
                 counts.1 += rows * cols;
-            } else if plan.trains(owned.role) {
+            } else if plan.trains(param.role) {
                 counts.0 += rows * cols;
             }
         }
@@ -133,15 +133,15 @@ impl Network {
     }
 
     /// A network without adapters whose base is one run's merged model, with the run's head.
-    pub fn merged(&self, stack: usize, run: usize, active: &Active, plain: &StackPlan) -> Result<Self, AttachError> {
+    pub fn merged(&self, stack: usize, run: usize, active: &Active, bare: &StackPlan) -> Result<Self, AttachError> {
         let mut copy = self.frozen();
         copy.backbone.merge(stack, run, active);
         let mut head = copy.heads.swap_remove(stack);
-        for owned in head.owned() {
-            *owned.tensor = owned.tensor.clone().slice([run..run + 1]);
+        for param in head.parameters() {
+            *param.tensor = param.tensor.clone().slice([run..run + 1]);
         }
         let mut merged = Self::new(copy.backbone);
-        merged.attach(plain, head)?;
+        merged.attach(bare, head)?;
         Ok(merged)
     }
 
@@ -171,11 +171,11 @@ impl Network {
         Some(all.mean_dim(1).reshape([runs]))
     }
 
-    /// Whether training batches may lie side by side without padding, rows up to `longest` tokens: see [`Layout::side_by_side`].
+    /// Whether training batches may be packed, with rows of up to `longest` tokens: see [`Layout::packed`].
     ///
-    /// [`Layout::side_by_side`]: crate::tokens::Layout::side_by_side
-    pub fn takes_side_by_side(&self, longest: usize) -> bool {
-        self.backbone.takes_side_by_side(longest) && self.backbone.linears().into_iter().all(|map| !map.drops())
+    /// [`Layout::packed`]: crate::tokens::Layout::packed
+    pub fn supports_packing(&self, longest: usize) -> bool {
+        self.backbone.supports_packing(longest) && self.backbone.linears().into_iter().all(|map| !map.drops())
     }
 
     /// What the gates of a stack's pass hold with `active` components, `[runs, rank]` row-major each, by what they depend on.

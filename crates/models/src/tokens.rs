@@ -1,9 +1,9 @@
-//! A batch of token ids on the device: rows padded to one width, or side by side without padding.
+//! A batch of token ids on the device: rows padded to one length, or packed without padding.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use variants::host::Place;
+use variants::host::Placement;
 
-/// Where the positions of a row start, and who sees whom.
+/// Where the positions of a row start, and in which directions attention goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheme {
     /// Position of a row's first token.
@@ -19,8 +19,8 @@ impl Scheme {
     pub const DECODER: Self = Self { first: 0, padding: None, causal: true };
 }
 
-/// A batch on the host: what the device is given of it. Right-padded; or, where it has [`Sequences`], the rows of each run side by side as
-/// one line.
+/// A batch on the host, as the device will hold it: padded on the right, or packed, the rows of each run concatenated into one line, where
+/// it has [`Sequences`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     /// Rows of all runs, or lines, one per run.
@@ -34,14 +34,14 @@ pub struct Layout {
     /// `[rows, seq]`
     pub positions: Vec<i64>,
     /// 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`; empty without padding.
-    pub closed: Vec<f64>,
+    pub bias: Vec<f64>,
     /// Flat index of each row's last token.
     pub last: Vec<i64>,
-    /// Where rows lie side by side.
+    /// Where rows are packed.
     pub sequences: Option<Sequences>,
 }
 
-/// Rows side by side.
+/// Offsets of packed rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sequences {
     /// Flat index of every sequence's first token, and the number of tokens. Rows come first in each line, and what fills it up is
@@ -69,20 +69,20 @@ impl Layout {
         };
         let wide = |values: &[u32]| values.iter().map(|id| i64::from(*id)).collect::<Vec<_>>();
         // Finite, so that a filler row of padding alone yields numbers and not NaN.
-        let closed = |open: bool| if open { 0.0 } else { -1e9 };
+        let bias = |is_open: bool| if is_open { 0.0 } else { -1e9 };
         Self {
             rows,
             seq,
             ids: wide(ids),
             types: if types.iter().any(|kind| *kind > 0) { wide(types) } else { Vec::new() },
             positions: cells().map(position).collect(),
-            closed: if scheme.causal {
+            bias: if scheme.causal {
                 let of_row = |&length: &usize| {
-                    (0..seq).flat_map(move |query| (0..seq).map(move |key| closed(key <= query && key < length.max(1))))
+                    (0..seq).flat_map(move |query| (0..seq).map(move |key| bias(key <= query && key < length.max(1))))
                 };
                 lengths.iter().flat_map(of_row).collect()
             } else {
-                cells().map(|(length, p)| closed(p < length)).collect()
+                cells().map(|(length, p)| bias(p < length)).collect()
             },
             last: lengths
                 .iter()
@@ -93,13 +93,13 @@ impl Layout {
         }
     }
 
-    /// The same batch of `runs` runs, whose rows lie one after another, without padding: the rows of each run side by side as one line,
-    /// `[runs, n]`. Nobody sees beyond a row, whatever the scheme says of directions: for encoders.
+    /// The same batch of `runs` runs, packed: the rows of each run are concatenated into one line without padding, `[runs, n]`. Attention
+    /// stays inside a row and ignores the scheme's direction, so only encoders take packed batches.
     ///
     /// Lines are as long as the longest and rounded up by a 16th at most, a 32nd mostly: few shapes, each recorded once on a device that
     /// replays steps.
     #[must_use]
-    pub fn side_by_side(&self, runs: usize) -> Self {
+    pub fn packed(&self, runs: usize) -> Self {
         let (seq, per_run) = (self.seq, self.rows / runs);
         let length = |row: usize| self.last[row] as usize + 1 - row * seq;
         let rows_of = |run: usize| run * per_run..(run + 1) * per_run;
@@ -144,18 +144,18 @@ pub struct Tokens {
     pub types: Option<Tensor<2, Int>>,
     /// `[rows, seq]`
     pub positions: Tensor<2, Int>,
-    /// Who sees whom.
-    pub sight: Sight,
+    /// Which keys each query may attend to.
+    pub attention_mask: AttentionMask,
     /// Flat index of each row's last token, `[rows]`.
     pub last: Tensor<1, Int>,
 }
 
-/// Who sees whom.
+/// Which keys each query may attend to.
 #[derive(Clone, Debug)]
-pub enum Sight {
+pub enum AttentionMask {
     /// Rows are padded to one width: 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
     Masked(Tensor<4>),
-    /// Rows lie side by side, those of each run as one line.
+    /// Rows are packed, those of each run into one line.
     SideBySide {
         /// Flat index of every sequence's first token, and the number of tokens.
         starts: Tensor<1, Int>,
@@ -168,8 +168,8 @@ pub enum Sight {
 
 impl Tokens {
     /// On a device.
-    pub fn new(layout: Layout, place: &Place) -> Self {
-        let Layout { rows, seq, ids, types, positions, closed, last, sequences } = layout;
+    pub fn new(layout: Layout, place: &Placement) -> Self {
+        let Layout { rows, seq, ids, types, positions, bias, last, sequences } = layout;
         let int = |values: Vec<i64>| Tensor::from_data(TensorData::new(values, [rows, seq]), &place.device);
         let flat = |values: Vec<i64>| {
             let count = values.len();
@@ -179,12 +179,12 @@ impl Tokens {
             ids: int(ids),
             types: (!types.is_empty()).then(|| int(types)),
             positions: int(positions),
-            sight: if let Some(sequences) = sequences {
+            attention_mask: if let Some(sequences) = sequences {
                 let longest = sequences.longest();
-                Sight::SideBySide { starts: flat(sequences.starts), first: flat(sequences.first), longest }
+                AttentionMask::Packed { starts: flat(sequences.starts), first: flat(sequences.first), longest }
             } else {
-                let queries = closed.len() / (rows * seq);
-                Sight::Masked(place.frozen(closed, [rows, 1, queries, seq]))
+                let queries = bias.len() / (rows * seq);
+                AttentionMask::Padded(place.frozen(bias, [rows, 1, queries, seq]))
             },
             last: flat(last),
         }
@@ -192,9 +192,9 @@ impl Tokens {
 
     /// The mask of a batch with padding, `[rows, 1, 1 or seq, seq]`.
     pub(crate) fn mask(&self) -> Tensor<4> {
-        match &self.sight {
-            Sight::Masked(bias) => bias.clone(),
-            Sight::SideBySide { .. } => unreachable!("only encoders are given rows side by side"),
+        match &self.attention_mask {
+            AttentionMask::Padded(bias) => bias.clone(),
+            AttentionMask::Packed { .. } => unreachable!("only encoders are given packed rows"),
         }
     }
 }
@@ -204,19 +204,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_lie_side_by_side_and_lines_are_filled_up() {
+    fn rows_are_packed_and_lines_are_filled_up() {
         // Two runs of two rows: 3 and 1 tokens, 2 and 4.
         let ids = [1, 2, 3, 0, 0, /**/ 4, 0, 0, 0, 0, /**/ 5, 6, 0, 0, 0, /**/ 7, 8, 9, 10, 0];
         let scheme = Scheme { first: 2, padding: Some(1), causal: false };
-        let beside = Layout::new(&ids, &[], &[3, 1, 2, 4], scheme).side_by_side(2);
-        assert_eq!((beside.rows, beside.seq), (2, 6), "the longest line has six tokens");
-        assert_eq!(beside.ids, [1, 2, 3, 4, 1, 1, /**/ 5, 6, 7, 8, 9, 10]);
-        assert_eq!(beside.positions, [2, 3, 4, 2, 2, 2, /**/ 2, 3, 2, 3, 4, 5]);
-        assert_eq!(beside.last, [2, 3, 7, 11]);
-        let Sequences { starts, first } = beside.sequences.unwrap_or_default();
+        let packed = Layout::new(&ids, &[], &[3, 1, 2, 4], scheme).packed(2);
+        assert_eq!((packed.rows, packed.seq), (2, 6), "the longest line has six tokens");
+        assert_eq!(packed.ids, [1, 2, 3, 4, 1, 1, /**/ 5, 6, 7, 8, 9, 10]);
+        assert_eq!(packed.positions, [2, 3, 4, 2, 2, 2, /**/ 2, 3, 2, 3, 4, 5]);
+        assert_eq!(packed.last, [2, 3, 7, 11]);
+        let Sequences { starts, first } = packed.sequences.unwrap_or_default();
         assert_eq!(first, [0, 3, 6, 8]);
         // Rows, then what fills up, in two pieces of at most five tokens, however little there is to fill.
         assert_eq!(starts, [0, 3, 4, 6, 6, 8, 12, 12, 12]);
-        assert!(beside.closed.is_empty() && beside.types.is_empty());
+        assert!(packed.bias.is_empty() && packed.types.is_empty());
     }
 }

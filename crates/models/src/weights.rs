@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use variants::{
     adapted::AdaptedLinear,
     embedding::AdaptedEmbedding,
-    host::Place,
+    host::Placement,
     norm::AdaptedNorm,
     stream::{self, Stream},
 };
@@ -127,14 +127,14 @@ impl Weights {
         self.get(name).iter().map(|v| f64::from(*v)).collect()
     }
 
-    fn vector(&self, name: &str, place: &Place) -> Tensor<1> {
+    fn vector(&self, name: &str, place: &Placement) -> Tensor<1> {
         let values = self.wide(name);
         let n = values.len();
         place.frozen(values, [n])
     }
 
     /// torch's `Linear`, kept as `[d_out, d_in]`, with its bias where the configuration asks for one.
-    pub(crate) fn linear(&self, name: String, shape: [usize; 2], biased: bool, place: &Place) -> AdaptedLinear {
+    pub(crate) fn linear(&self, name: String, shape: [usize; 2], biased: bool, place: &Placement) -> AdaptedLinear {
         let [d_in, d_out] = shape;
         let weight = place.frozen(transposed(self.get(&format!("{name}.weight")), d_out, d_in), shape);
         let bias = biased.then(|| self.vector(&format!("{name}.bias"), place));
@@ -142,24 +142,24 @@ impl Weights {
     }
 
     /// GPT-2's `Conv1D`, kept as `[d_in, d_out]`.
-    pub(crate) fn linear_as_stored(&self, name: String, shape: [usize; 2], place: &Place) -> AdaptedLinear {
+    pub(crate) fn linear_as_stored(&self, name: String, shape: [usize; 2], place: &Placement) -> AdaptedLinear {
         let weight = place.frozen(self.wide(&format!("{name}.weight")), shape);
         let bias = self.vector(&format!("{name}.bias"), place);
         AdaptedLinear::new(name, weight, Some(bias))
     }
 
-    pub(crate) fn layer_norm(&self, name: String, epsilon: f64, place: &Place) -> AdaptedNorm {
+    pub(crate) fn layer_norm(&self, name: String, epsilon: f64, place: &Placement) -> AdaptedNorm {
         let (gamma, beta) =
             (self.vector(&format!("{name}.weight"), place), self.vector(&format!("{name}.bias"), place));
         AdaptedNorm::new(name, gamma, beta, epsilon)
     }
 
-    pub(crate) fn square_norm(&self, name: String, epsilon: f64, place: &Place) -> AdaptedNorm {
+    pub(crate) fn square_norm(&self, name: String, epsilon: f64, place: &Placement) -> AdaptedNorm {
         let gamma = self.vector(&format!("{name}.weight"), place);
         AdaptedNorm::root_mean_square(name, gamma, epsilon)
     }
 
-    pub(crate) fn table(&self, name: &str, rows: usize, d: usize, place: &Place) -> AdaptedEmbedding {
+    pub(crate) fn table(&self, name: &str, rows: usize, d: usize, place: &Placement) -> AdaptedEmbedding {
         AdaptedEmbedding::new(name, place.frozen(self.wide(&format!("{name}.weight")), [rows, d]))
     }
 

@@ -12,13 +12,13 @@ use models::{
     backbone::Backbone,
     config::{Config, Purpose},
     head::{Classifier, Head},
-    network::{Named, Network},
+    network::{NamedParam, Network},
     tokens::{Layout, Tokens},
     weights::Weights,
 };
 use safetensors::{Dtype, SafeTensors};
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::{Active, Pass},
     preset,
     slot::{RunPlan, StackPlan},
@@ -80,7 +80,7 @@ impl Oracle {
         let config = Config::read(&std::fs::read(folder(arch).join("config.json")).unwrap()).unwrap();
         let weights = weights(arch, &config);
         let purpose = if config.is_causal() { Purpose::Continue } else { Purpose::Classify };
-        let backbone = Backbone::new(&config, &weights, purpose, &Place::new(&Device::flex(), DType::F32)).unwrap();
+        let backbone = Backbone::new(&config, &weights, purpose, &Placement::new(&Device::flex(), DType::F32)).unwrap();
         Self { arch, config, weights, backbone, expected: numbers(arch, "expected.safetensors") }
     }
 
@@ -141,7 +141,7 @@ impl Oracle {
                 let mut spec = (preset::find("lora").unwrap().spec)(RANK);
                 spec.dropout = 0.0;
                 let maps = adapter.keys().filter_map(|name| name.strip_suffix(".lora_A.weight"));
-                (spec, maps.map(|map| self.plain(map)).collect())
+                (spec, maps.map(|map| self.short(map)).collect())
             }
         };
         self.attached(&variant, targets)
@@ -165,7 +165,7 @@ impl Oracle {
     }
 
     /// The name of a map without what PEFT and the architecture put in front.
-    fn plain(&self, map: &str) -> String {
+    fn short(&self, map: &str) -> String {
         let map = map.strip_prefix("base_model.model.").unwrap_or(map);
         self.config.prefixes().iter().find_map(|prefix| map.strip_prefix(prefix)).unwrap_or(map).to_owned()
     }
@@ -178,15 +178,15 @@ impl Oracle {
             .filter(|(name, _)| name.contains("lora_"))
             .map(|(name, tensor)| {
                 let end = if name.ends_with("lora_A.weight") { "a" } else { "b" };
-                (format!("{}.{end}", self.plain(name.split(".lora_").next().unwrap())), tensor)
+                (format!("{}.{end}", self.short(name.split(".lora_").next().unwrap())), tensor)
             })
             .collect();
         let mut met = 0;
-        for Named { name, owned, .. } in network.owned(0) {
+        for NamedParam { name, param, .. } in network.parameters(0) {
             let Some((shape, values)) = by_name.get(&name) else { continue };
             let turned = transposed(values, shape[0], shape[1]);
-            assert_eq!(owned.tensor.dims(), [1, shape[1], shape[0]], "{name}");
-            *owned.tensor = place.tensor(turned, [1, shape[1], shape[0]]);
+            assert_eq!(param.tensor.dims(), [1, shape[1], shape[0]], "{name}");
+            *param.tensor = place.tensor(turned, [1, shape[1], shape[0]]);
             met += 1;
         }
         assert_eq!(met, by_name.len(), "every factor has its place");
@@ -198,7 +198,7 @@ impl Oracle {
     }
 
     fn loss_of(&self, network: &Network, tokens: &Tokens) -> (Tensor<3>, Tensor<1>) {
-        let pass = Pass::plain(1);
+        let pass = Pass::evaluation(1);
         let place = network.backbone.place();
         if !self.config.is_causal() {
             let logits = network.classify(tokens, &pass).remove(0); // [1, rows, 3]
@@ -258,7 +258,7 @@ const WITH_HEAD: [&str; 5] = ["bert", "roberta", "gpt2", "llama", "llama_tied"];
 #[test]
 fn hidden_states_are_those_of_transformers() {
     for oracle in ALL.map(Oracle::new) {
-        let pass = Pass::plain(1);
+        let pass = Pass::evaluation(1);
         let network = oracle.network(None);
         let hidden = network.backbone.forward(&oracle.tokens(0), &pass);
         oracle.real_positions("hidden", &hidden, 0);
@@ -273,7 +273,7 @@ fn hidden_states_are_those_of_transformers() {
 #[test]
 fn padding_changes_nothing() {
     for oracle in ALL.map(Oracle::new) {
-        let hidden = oracle.network(None).backbone.forward(&oracle.tokens(5), &Pass::plain(1));
+        let hidden = oracle.network(None).backbone.forward(&oracle.tokens(5), &Pass::evaluation(1));
         oracle.real_positions("hidden", &hidden, 5);
     }
 }
@@ -299,8 +299,8 @@ fn as_in_peft(oracle: &Oracle, tokens: &Tokens) {
     close("lora.loss", &[(value, oracle.get("lora.loss")[0])], VALUES);
     let mut gradients = loss.backward();
     let mut compared = 0;
-    for Named { name, owned, .. } in network.owned(0) {
-        let found = values(&owned.tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("{name}: no gradient")));
+    for NamedParam { name, param, .. } in network.parameters(0) {
+        let found = values(&param.tensor.grad_remove(&mut gradients).unwrap_or_else(|| panic!("{name}: no gradient")));
         let peft = |name: &str| {
             let (map, end) = name.rsplit_once('.').unwrap();
             match end {
@@ -312,7 +312,7 @@ fn as_in_peft(oracle: &Oracle, tokens: &Tokens) {
         let key = oracle
             .expected
             .keys()
-            .find(|key| key.strip_prefix("grad.").is_some_and(|key| oracle.plain(key) == peft(&name)));
+            .find(|key| key.strip_prefix("grad.").is_some_and(|key| oracle.short(key) == peft(&name)));
         let (shape, wanted) = &oracle.expected[key.unwrap_or_else(|| panic!("{}: no gradient of {name}", oracle.arch))];
         let wanted = if shape.len() == 2 { transposed(wanted, shape[0], shape[1]) } else { wanted.clone() };
         let scale = wanted.iter().map(|v| v.abs()).fold(0.0, f64::max);
@@ -344,12 +344,12 @@ fn merged_is_unmerged_and_is_pefts_merge() {
         let adapter = numbers(oracle.arch, "adapter/adapter_model.safetensors");
         let mut network = oracle.network(Some(&adapter));
         oracle.load(&mut network, &adapter);
-        let plain = StackPlan::new(
+        let bare = StackPlan::new(
             (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
             vec![RunPlan { init_seed: 0, alpha: 1.0 }],
             BTreeSet::new(),
         );
-        let merged = network.merged(0, 0, &Active::All, &plain).unwrap();
+        let merged = network.merged(0, 0, &Active::All, &bare).unwrap();
         oracle.logits("merged.logits", &oracle.loss(&merged).0);
     }
 }
@@ -369,34 +369,34 @@ fn parts_of_a_fused_map_are_adapted_alone() {
         let (shape, values) = &oracle.expected[&format!("qv.{layer}.{part}.{end}")];
         (transposed(values, shape[0], shape[1]), [1, shape[1], shape[0]])
     };
-    for Named { name: full, owned, .. } in network.owned(0) {
+    for NamedParam { name: full, param, .. } in network.parameters(0) {
         let (layer, part) = slots.clone().find(|(layer, part)| full.starts_with(&(name(*layer, part) + "."))).unwrap();
         let end = if full.rsplit('.').next() == Some("a") { "A" } else { "B" };
         let (values, shape) = factor(layer, part, end);
-        *owned.tensor = place.tensor(values, shape);
+        *param.tensor = place.tensor(values, shape);
     }
     network.track();
     let (logits, loss) = oracle.loss(&network);
     oracle.logits("qv.logits", &logits.without_autodiff());
     close("qv.loss", &[(values(&loss.clone().without_autodiff())[0], oracle.get("qv.loss")[0])], VALUES);
     let mut gradients = loss.backward();
-    for Named { name: full, owned, .. } in network.owned(0) {
+    for NamedParam { name: full, param, .. } in network.parameters(0) {
         let (layer, part) = slots.clone().find(|(layer, part)| full.starts_with(&(name(*layer, part) + "."))).unwrap();
         let end = if full.rsplit('.').next() == Some("a") { "A" } else { "B" };
         let (shape, wanted) = &oracle.expected[&format!("qv.grad.{layer}.{part}.{end}")];
         let wanted = transposed(wanted, shape[0], shape[1]);
-        let found = values(&owned.tensor.grad_remove(&mut gradients).unwrap());
+        let found = values(&param.tensor.grad_remove(&mut gradients).unwrap());
         let scale = wanted.iter().map(|v| v.abs()).fold(0.0, f64::max);
         let worst = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(worst <= GRADIENTS * scale, "{full}: off by {worst:e} of {scale:e}");
     }
     // Merging goes into the parts; the whole follows, and another stack may then adapt either.
-    let plain = StackPlan::new(
+    let bare = StackPlan::new(
         (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
         vec![RunPlan { init_seed: 0, alpha: 1.0 }],
         BTreeSet::new(),
     );
-    let merged = network.merged(0, 0, &Active::All, &plain).unwrap();
+    let merged = network.merged(0, 0, &Active::All, &bare).unwrap();
     oracle.logits("qv.logits", &oracle.loss(&merged).0);
 }
 
@@ -415,16 +415,16 @@ fn whole_and_parts_live_in_one_cohort() {
     let (whole, parts) = (targets(&["c_attn"]), targets(&["c_attn.q", "c_attn.v"]));
     let stir = |network: &mut Network, stack: usize| {
         let place = network.backbone.place().clone();
-        for Named { owned, .. } in network.owned(stack) {
-            let dims @ [_, rows, cols] = owned.tensor.dims();
+        for NamedParam { param, .. } in network.parameters(stack) {
+            let dims @ [_, rows, cols] = param.tensor.dims();
             let values = (0..rows * cols).map(|i| (i as f64 * 0.7 + rows as f64).sin() * 0.3).collect();
-            *owned.tensor = owned.tensor.clone() + place.tensor(values, dims);
+            *param.tensor = param.tensor.clone() + place.tensor(values, dims);
         }
     };
     let alone = |targets: &BTreeSet<String>| {
         let mut network = oracle.attached(&spec(), targets.clone());
         stir(&mut network, 0);
-        values(&network.backbone.forward(&oracle.tokens(0), &Pass::plain(1)))
+        values(&network.backbone.forward(&oracle.tokens(0), &Pass::evaluation(1)))
     };
     let mut both = oracle.attached(&spec(), whole.clone());
     let plan = StackPlan::new(spec().check(None).unwrap(), vec![RunPlan { init_seed: 0, alpha: ALPHA }], parts.clone());
@@ -434,7 +434,7 @@ fn whole_and_parts_live_in_one_cohort() {
     let twice = |values: &[f64]| -> Vec<u32> { values.iter().chain(values).map(|v| *v as u32).collect() };
     let lengths = [oracle.lengths(), oracle.lengths()].concat();
     let tokens = both.backbone.tokens(&twice(oracle.get("input_ids")), &[], &lengths);
-    let pass = Pass::of(vec![variants::pass::StackPass::plain(1), variants::pass::StackPass::plain(1)]);
+    let pass = Pass::of(vec![variants::pass::StackPass::evaluation(1), variants::pass::StackPass::evaluation(1)]);
     let found = values(&both.backbone.forward(&tokens, &pass));
     let wanted = [alone(&whole), alone(&parts)].concat();
     let pairs: Vec<_> = found.into_iter().zip(wanted).collect();
@@ -443,7 +443,7 @@ fn whole_and_parts_live_in_one_cohort() {
 
 #[test]
 fn tensors_that_are_missing_or_misshapen_are_all_named() {
-    let place = Place::new(&Device::flex(), DType::F32);
+    let place = Placement::new(&Device::flex(), DType::F32);
     let oracle = Oracle::new("llama");
     let mut weights = Weights::default();
     weights.insert("norm.weight", vec![7], vec![0.0; 7]);

@@ -17,7 +17,7 @@ use serde_json::Value;
 use variants::{
     base::BiasSpec,
     error::SpecProblem,
-    host::Place,
+    host::Placement,
     presets::lora,
     role::Role,
     slot::{RunPlan, StackPlan, attach},
@@ -110,26 +110,26 @@ fn configurations_that_cannot_be_built_say_why() {
 
 /// A model's slots with a stack of one run: every copy of the base's tensors, `<slot>.<tensor>`, and every adapter's rank.
 fn attached(config: &Config, spec: &VariantSpec, selected: &Selected) -> (BTreeSet<String>, BTreeMap<String, usize>) {
-    let place = Place::new(&Device::flex(), DType::F32);
+    let place = Placement::new(&Device::flex(), DType::F32);
     let weights = Weights::random(&config.wanted(Purpose::Classify), 0);
     let mut backbone = Backbone::new(config, &weights, Purpose::Classify, &place).unwrap();
     let runs = vec![RunPlan { init_seed: 0, alpha: spec.alpha }];
     let plan = StackPlan {
         maps: selected.own.clone(),
-        whole: selected.whole.clone(),
+        fully_trained: selected.fully_trained.clone(),
         ..StackPlan::new(spec.check(None).unwrap(), runs, selected.maps.keys().cloned().collect())
     };
     attach(&mut backbone.slots(), &plan, &place).unwrap();
     let (mut copies, mut ranks) = (BTreeSet::new(), BTreeMap::new());
     for slot in backbone.slots() {
         let name = slot.name().to_owned();
-        for owned in slot.into_owned(0) {
-            match (owned.role, owned.name) {
+        for param in slot.into_parameters(0) {
+            match (param.role, param.name) {
                 (Role::Weight | Role::Bias | Role::Norm, _) => {
-                    copies.insert(format!("{name}.{}", owned.name));
+                    copies.insert(format!("{name}.{}", param.name));
                 }
                 (_, "a") => {
-                    ranks.insert(name.clone(), owned.tensor.dims()[2]);
+                    ranks.insert(name.clone(), param.tensor.dims()[2]);
                 }
                 _ => {}
             }
@@ -266,7 +266,7 @@ fn what_trains_in_full_and_what_is_adapted_are_apart() {
     assert_eq!((copies, ranks.len()), (wanted.collect(), 2));
     // Where nothing is adapted, modules train all the same; Llama's `norm` is the last one alone.
     let selected = save(&["norm"]).select(None, &self::config("llama")).unwrap();
-    assert_eq!((selected.maps.len(), selected.whole), (0, BTreeSet::from(["norm".to_owned()])));
+    assert_eq!((selected.maps.len(), selected.fully_trained), (0, BTreeSet::from(["norm".to_owned()])));
 }
 
 #[test]

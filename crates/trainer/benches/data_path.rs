@@ -19,7 +19,7 @@ use trainer::{
     run::Plan,
     study::Setting,
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 /// Steps that are timed after those that warm up.
 const STEPS: u64 = 12;
@@ -44,7 +44,7 @@ fn main() {
          train: {{steps: 1000000, batch: 32}}\nvariants: [lora]\n"
     );
     let experiment = experiment::read(&yaml, "bench", "bench", &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    let library = Library::new(Place::new(&device, DType::F32));
+    let library = Library::new(Placement::new(&device, DType::F32));
     let store = Store::open(std::path::Path::new("target/bench"), "bench").unwrap();
     let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
     let setting = Setting {

@@ -15,7 +15,7 @@ use burn::tensor::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
 use record::{CodeIdentity, Store};
 use trainer::{cohort::Cohort, experiment, lesson::Examples, library::Library, run::Plan, study::Setting};
-use variants::host::Place;
+use variants::host::Placement;
 
 /// Label, entry under `variants:`.
 const VARIANTS: &[(&str, &str)] = &[
@@ -49,7 +49,7 @@ impl Trainee {
              train: {{steps: 1000000, batch: 32}}\nvariants: [{entry}]\n"
         );
         let experiment = experiment::read(&yaml, "bench", "bench", &[]).unwrap_or_else(|errors| panic!("{errors}"));
-        let library = Library::new(Place::new(&Device::flex(), DType::F32));
+        let library = Library::new(Placement::new(&Device::flex(), DType::F32));
         let store = Store::open(std::path::Path::new("target/bench"), "bench").expect("a name");
         let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
         let (versions, stop) = (BTreeMap::new(), AtomicBool::new(false));

@@ -13,12 +13,12 @@ use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::atomic::Atom
 
 use burn::tensor::{DType, Device};
 use data::order::epoch_order;
-use models::network::Named;
+use models::network::NamedParam;
 use record::{CodeIdentity, Store};
 use safetensors::tensor::{Dtype, TensorView};
 use trainer::{experiment, library::Library, run::Plan, study::Setting};
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     stream::{self, Stream},
 };
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let text = std::fs::read_to_string(path)?;
     let experiment = experiment::read(&text, &path.display().to_string(), "match", &[])?;
     let cell = experiment.cells().first().ok_or("the experiment has no cells")?;
-    let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
     let store = Store::open(out, "unused")?;
     let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
     let setting = Setting {
@@ -56,10 +56,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(out)?;
 
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for Named { name, owned, .. } in cohort.network.owned(0) {
-        let [_, rows, cols] = owned.tensor.dims();
+    for NamedParam { name, param, .. } in cohort.network.parameters(0) {
+        let [_, rows, cols] = param.tensor.dims();
         let (name, turned) = theirs(&name);
-        let all = values(owned.tensor);
+        let all = values(param.tensor);
         let (shape, ordered): (Vec<usize>, Vec<f64>) = if name.ends_with("bias") {
             (vec![cols], all)
         } else if turned {

@@ -37,7 +37,7 @@ use trainer::{
     optimizer::Adam,
 };
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::{Active, Pass},
     preset,
     slot::{RunPlan, StackPlan},
@@ -88,7 +88,7 @@ fn config(shape: &str, dropout: f64) -> String {
 }
 
 /// Milliseconds of a batch's logits, read: the base with a head alone, with the adapter beside it, and with the adapter folded in.
-fn infer(network: &Network, lesson: &Given, place: &Place, steps: usize) {
+fn infer(network: &Network, lesson: &Given, place: &Placement, steps: usize) {
     let bare =
         (preset::find("head_only").unwrap().spec)(0).check(None).unwrap_or_else(|problems| panic!("{problems:?}"));
     let plan = StackPlan::new(bare, vec![RunPlan { init_seed: 0, alpha: 1.0 }], std::collections::BTreeSet::new());
@@ -107,7 +107,7 @@ fn infer(network: &Network, lesson: &Given, place: &Place, steps: usize) {
         // In turn, so that a drift of the machine's speed falls on all.
         for (at, (_, network)) in forms.iter().enumerate() {
             let clock = Instant::now();
-            let logits = network.classify(&handout.tokens, &Pass::plain(1)).remove(0);
+            let logits = network.classify(&handout.tokens, &Pass::evaluation(1)).remove(0);
             assert!(values(&logits).iter().all(|value| value.is_finite()));
             if turn >= 3 {
                 times[at].push(clock.elapsed().as_secs_f64() * 1e3);
@@ -157,7 +157,7 @@ fn main() {
     let dropout: f64 = text("dropout", "0").parse().unwrap();
     let clip: f64 = text("clip", "1").parse().unwrap();
     let named = device::parse(&text("device", "flex")).unwrap();
-    let mut place = Place::new(&named.device, DType::F32);
+    let mut place = Placement::new(&named.device, DType::F32);
     if text("base", "f32") == "bf16" {
         place = place.with_base(DType::BF16);
     }

@@ -6,13 +6,13 @@ use burn::tensor::Tensor;
 use kernels::ops::snapshot;
 use models::{
     modules::Selected,
-    network::{Named, Network},
+    network::{NamedParam, Network},
 };
 use record::{CellId, sha256_hex, write_atomic};
 use serde::{Deserialize, Serialize};
 use variants::{
     error::SpecProblem,
-    host::{plain, values},
+    host::{inner, values},
     slot::{RunPlan, StackPlan},
 };
 
@@ -41,8 +41,9 @@ pub struct Card {
 
 /// One run's tensors, `[1, rows, cols]`, by name, as they are now: later steps do not reach them.
 pub fn tensors(network: &mut Network, stack: usize, run: usize) -> BTreeMap<String, Tensor<3>> {
-    let one = |Named { name, owned, .. }: Named<'_>| (name, snapshot(plain(owned.tensor).slice([run..run + 1])));
-    network.owned(stack).into_iter().map(one).collect()
+    let one =
+        |NamedParam { name, param, .. }: NamedParam<'_>| (name, snapshot(inner(param.tensor).slice([run..run + 1])));
+    network.parameters(stack).into_iter().map(one).collect()
 }
 
 /// What [`Card::drawn`] holds for the first stack of a network.
@@ -52,8 +53,8 @@ pub fn drawn(network: &Network) -> Option<String> {
 
 /// The first tensor of a network's first stack that holds a number that is not finite.
 pub fn broken(network: &mut Network) -> Option<String> {
-    let finite = |named: &Named<'_>| values(&plain(named.owned.tensor)).iter().all(|value| value.is_finite());
-    network.owned(0).into_iter().find(|named| !finite(named)).map(|named| named.name)
+    let finite = |named: &NamedParam<'_>| values(&inner(named.param.tensor)).iter().all(|value| value.is_finite());
+    network.parameters(0).into_iter().find(|named| !finite(named)).map(|named| named.name)
 }
 
 /// An adapter as the bytes of its file.
@@ -78,9 +79,10 @@ pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<Sta
     };
     let variant = cell.variant.check_beside(None, cell.modules.roles()).map_err(broken)?;
     let targets = variant.adapts().then_some(&cell.targets);
-    let Selected { maps, own, whole } = cell.modules.select(targets, &base.backbone.config()).map_err(broken)?;
+    let Selected { maps, own, fully_trained } =
+        cell.modules.select(targets, &base.backbone.config()).map_err(broken)?;
     let runs = vec![RunPlan { init_seed: cell.seeds.init, alpha: cell.variant.alpha }];
-    Ok(StackPlan { maps: own, whole, ..StackPlan::new(variant, runs, maps.into_keys().collect()) })
+    Ok(StackPlan { maps: own, fully_trained, ..StackPlan::new(variant, runs, maps.into_keys().collect()) })
 }
 
 /// Reads an adapter onto its base.
@@ -130,16 +132,16 @@ pub fn assemble(
     if card.drawn.is_some() && card.drawn != drawn(&network) {
         return Err(damaged("its frozen random pair is not the one that this build draws from its seed".to_owned()));
     }
-    for Named { name, owned, .. } in network.owned(0) {
+    for NamedParam { name, param, .. } in network.parameters(0) {
         let tensor = tensors.remove(&name).ok_or_else(|| damaged(format!("`{name}` is missing")))?;
-        if tensor.dims() != owned.tensor.dims() {
+        if tensor.dims() != param.tensor.dims() {
             return Err(damaged(format!(
                 "`{name}` is {:?}, but the recipe says {:?}",
                 tensor.dims(),
-                owned.tensor.dims()
+                param.tensor.dims()
             )));
         }
-        *owned.tensor = tensor;
+        *param.tensor = tensor;
     }
     Ok(network)
 }

@@ -41,7 +41,7 @@ pub struct CellPlan {
     /// Adapted maps.
     pub targets: Target,
     /// What narrows them, gives them ranks and scales of their own, and trains in full beside them.
-    #[serde(default, skip_serializing_if = "Modules::is_plain")]
+    #[serde(default, skip_serializing_if = "Modules::is_default")]
     pub modules: Modules,
     /// The preset the variant started from.
     pub preset: String,

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use burn::tensor::{Gradients, Tensor};
 use kernels::{graph::Graph, memory, ops};
 use models::{
-    network::{Named, Network},
+    network::{NamedParam, Network},
     tokens::Tokens,
 };
 use record::{MemoryUse, StepEntry};
 use variants::{
-    host::{Place, cast, plain, values},
+    host::{Placement, cast, inner, values},
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
     rank::{Action, RankPolicy, budget::allocate},
     role::Role,
@@ -224,7 +224,7 @@ impl Stack {
     }
 
     /// What is pruned, for the runs that `due` names; a run's diagonals without an allocation stay.
-    fn mask(&self, due: &[bool], place: &Place) -> Option<Tensor<2>> {
+    fn mask(&self, due: &[bool], place: &Placement) -> Option<Tensor<2>> {
         let diagonals: Vec<&Part> =
             self.optimizer.parts().iter().filter(|part| part.subject.role == Role::Lambda).collect();
         let of_run = |(member, due): (&Member, &bool)| {
@@ -266,7 +266,7 @@ impl Cohort {
         (self.stacks.iter().map(of_stack).sum::<usize>() * self.place().dtype.size()) as u64
     }
 
-    fn place(&self) -> &Place {
+    fn place(&self) -> &Placement {
         self.network.backbone.place()
     }
 
@@ -386,7 +386,7 @@ impl Cohort {
         let of_stack = |(stack, here): (&Stack, &StackEntries)| {
             let runs = stack.members.len();
             let gate = |(key, span): &(GateKey, Span)| (key.clone(), entries.floats(*span, [runs, 1, key.0]));
-            StackPass { gates: here.gates.iter().map(gate).collect(), ..StackPass::plain(runs) }
+            StackPass { gates: here.gates.iter().map(gate).collect(), ..StackPass::evaluation(runs) }
         };
         Pass::of(self.stacks.iter().zip(&plan.stacks).map(of_stack).collect())
             .keyed(entries.ints(plan.micros[micro].keys))
@@ -401,8 +401,8 @@ impl Cohort {
         for (index, gradients) in gradients.iter().enumerate() {
             let stack = &mut self.stacks[index];
             let nested = matches!(stack.draw(self.step), Active::Prefix(_));
-            let owned = self.network.owned(index);
-            let reached = owned.into_iter().filter(|named| gradients.contains_key(&named.name)).collect();
+            let params = self.network.parameters(index);
+            let reached = params.into_iter().filter(|named| gradients.contains_key(&named.name)).collect();
             stack.optimizer.lay_out(reached, nested, &place);
         }
         for index in 0..self.stacks.len() {
@@ -414,9 +414,9 @@ impl Cohort {
     fn show(&mut self, index: usize) {
         let optimizer = &self.stacks[index].optimizer;
         let parts: HashMap<&str, &Part> = optimizer.parts().iter().map(|part| (part.name.as_str(), part)).collect();
-        for Named { name, owned, .. } in self.network.owned(index) {
+        for NamedParam { name, param, .. } in self.network.parameters(index) {
             if let Some(part) = parts.get(name.as_str()) {
-                *owned.tensor = optimizer.value(part);
+                *param.tensor = optimizer.value(part);
             }
         }
     }
@@ -502,7 +502,7 @@ impl Cohort {
             let total = total.unwrap_or_else(|| unreachable!("a cohort has stacks")) * share;
             let mut gradients = total.backward();
             self.collect(&mut gradients, &mut sums);
-            let given = pass.given.take().and_then(|given| given.grad_remove(&mut gradients));
+            let given = pass.last_hidden.take().and_then(|given| given.grad_remove(&mut gradients));
             if let Some(gradient) = given {
                 self.descend(inputs, gradient, &handout.tokens, &pass, &mut sums);
             }
@@ -520,7 +520,7 @@ impl Cohort {
             inputs.push(x.clone());
             x = backbone.layer(layer, x, tokens, pass);
         }
-        pass.given = Some(plain(&x).autodiff().require_grad());
+        pass.last_hidden = Some(inner(&x).autodiff().require_grad());
         inputs
     }
 
@@ -536,7 +536,7 @@ impl Cohort {
         // The gradient of Σ y∘g by y is g.
         let back = |y: Tensor<3>, gradient: Tensor<3>| (y * gradient.autodiff()).sum().backward();
         while let Some(input) = inputs.pop() {
-            let x = plain(&input).autodiff().require_grad();
+            let x = inner(&input).autodiff().require_grad();
             let y = self.network.backbone.layer(inputs.len(), x.clone(), tokens, pass);
             let mut gradients = back(y, gradient);
             self.collect(&mut gradients, sums);
@@ -552,8 +552,8 @@ impl Cohort {
     /// Adds this micro-batch's gradients to the sums of every stack.
     fn collect(&mut self, gradients: &mut Gradients, sums: &mut [BTreeMap<String, Tensor<3>>]) {
         for (index, sums) in sums.iter_mut().enumerate() {
-            for Named { name, owned, .. } in self.network.owned(index) {
-                let Some(gradient) = owned.tensor.grad_remove(gradients) else { continue };
+            for NamedParam { name, param, .. } in self.network.parameters(index) {
+                let Some(gradient) = param.tensor.grad_remove(gradients) else { continue };
                 let sum = match sums.remove(&name) {
                     Some(earlier) => earlier + gradient,
                     None => gradient,
@@ -687,7 +687,7 @@ impl Cohort {
 
 /// Adds `share` of a tensor's values to a sum.
 fn add(sum: &mut Option<Tensor<1>>, tensor: &Tensor<1>, share: f64) {
-    let term = plain(tensor) * share;
+    let term = inner(tensor) * share;
     *sum = Some(match sum.take() {
         Some(sum) => sum + term,
         None => term,

@@ -14,7 +14,7 @@ use std::{
 
 use models::{
     config::{Config as Architecture, MapKind},
-    network::Named,
+    network::NamedParam,
 };
 use safetensors::SafeTensors;
 use variants::{host::values, role::Role};
@@ -310,17 +310,17 @@ fn of_run(file: &Path, card: &adapter::Card, library: &Library) -> Result<Member
     let architecture = network.backbone.config();
     let maps: BTreeSet<String> = network.backbone.linears().iter().map(|map| map.name().to_owned()).collect();
     let (mut head, mut left_out) = (Vec::new(), Vec::new());
-    for Named { slot, name, owned, .. } in network.owned(0) {
-        let [_, rows, cols] = owned.tensor.dims();
+    for NamedParam { slot, name, param, .. } in network.parameters(0) {
+        let [_, rows, cols] = param.tensor.dims();
         if slot.is_empty() {
             let is_bias = name.ends_with("bias");
-            let tensor = owned.tensor.clone();
+            let tensor = param.tensor.clone();
             head.push(Whole {
                 name,
                 shape: if is_bias { vec![cols] } else { vec![cols, rows] },
                 values: values(&if is_bias { tensor } else { tensor.swap_dims(1, 2) }),
             });
-        } else if !maps.contains(&slot) || owned.role == Role::Bias {
+        } else if !maps.contains(&slot) || param.role == Role::Bias {
             left_out.push(format!("`{name}`"));
         }
     }

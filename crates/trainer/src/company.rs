@@ -8,9 +8,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use burn::tensor::Tensor;
-use models::network::{Named, Network};
+use models::network::{NamedParam, Network};
 use record::{Evaluation, Readout};
-use variants::host::plain;
+use variants::host::inner;
 
 use crate::{
     cell::View,
@@ -52,16 +52,16 @@ fn assemble(cohort: &mut Cohort, stack: usize, requests: &[Request<'_>]) -> Netw
     if (0..runs).all(|run| asked(run).is_some_and(|request| request.chosen.is_none())) {
         return network;
     }
-    for Named { name, owned, .. } in network.owned(0) {
+    for NamedParam { name, param, .. } in network.parameters(0) {
         let of_run = |run| {
             let request = asked(run).unwrap_or(&requests[0]);
             match request.chosen {
-                Some(best) => plain(&best.tensors[&name]),
-                None => owned.tensor.clone().slice([request.run..request.run + 1]),
+                Some(best) => inner(&best.tensors[&name]),
+                None => param.tensor.clone().slice([request.run..request.run + 1]),
             }
         };
         let whole = Tensor::cat((0..runs).map(of_run).collect(), 0); // [runs, rows, cols]
-        *owned.tensor = whole;
+        *param.tensor = whole;
     }
     network
 }

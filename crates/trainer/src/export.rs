@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Tensor;
-use models::network::{Named, Network};
+use models::network::{NamedParam, Network};
 use variants::{
     combine::{CombineSpec, additive},
     delta::{DeltaSpec, low_rank},
-    host::plain,
+    host::inner,
     rank::{AnyRankPolicy, RankPolicy, constant::Constant},
     scaling::Scaling,
     spec::VariantSpec,
@@ -83,7 +83,7 @@ pub fn cut_to(
                 scaling: Scaling::Constant { value: 1.0 },
                 rank_policy: AnyRankPolicy::Constant(Constant {}),
                 orthogonality: 0.0,
-                train: variants::role::TrainPlan::default(),
+                train: variants::role::TrainConfig::default(),
                 gradient: variants::gradient::GradientSpec::Plain,
                 ..spec
             };
@@ -107,15 +107,15 @@ pub fn cut_to(
 
 /// Every tensor, those that count components cut to the first `rank`.
 fn prefix(network: &mut Network, rank: usize) -> BTreeMap<String, Tensor<3>> {
-    let cut = |Named { name, owned, .. }: Named<'_>| {
-        let [runs, rows, cols] = owned.tensor.dims();
-        let tensor = plain(owned.tensor);
-        let tensor = match owned.rank_axis {
+    let cut = |NamedParam { name, param, .. }: NamedParam<'_>| {
+        let [runs, rows, cols] = param.tensor.dims();
+        let tensor = inner(param.tensor);
+        let tensor = match param.rank_axis {
             Some(1) => tensor.slice([0..runs, 0..rank, 0..cols]),
             Some(_) => tensor.slice([0..runs, 0..rows, 0..rank]),
             None => tensor,
         };
         (name, tensor)
     };
-    network.owned(0).into_iter().map(cut).collect()
+    network.parameters(0).into_iter().map(cut).collect()
 }

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use data::metric::Metric;
-use models::network::{Named, Network};
+use models::network::{NamedParam, Network};
 use record::{
     Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, Readout, RunRecord, Status, spec_hash,
 };
 use variants::{
-    host::{plain, values},
+    host::{inner, values},
     pass::Active,
     rank::RankPolicy,
 };
@@ -43,10 +43,10 @@ fn alone(
     let plan = adapter::stack_plan(&slot.cell.plan, &slot.cell.id, setting.library)?;
     let mut network =
         setting.library.network(&slot.cell.plan, &[(plan, vec![slot.task.info.objective.n_outputs()])])?;
-    for Named { name, owned, .. } in network.owned(0) {
-        let [_, rows, cols] = owned.tensor.dims();
+    for NamedParam { name, param, .. } in network.parameters(0) {
+        let [_, rows, cols] = param.tensor.dims();
         // A narrow head in a stack of wider ones has spare columns; they stay behind.
-        *owned.tensor = plain(&tensors[&name]).slice([0..1, 0..rows, 0..cols]);
+        *param.tensor = inner(&tensors[&name]).slice([0..1, 0..rows, 0..cols]);
     }
     Ok(network)
 }
@@ -276,14 +276,14 @@ impl<'a> End<'a> {
 
 /// The first of a run's tensors, as they are now or as `chosen`, that holds a number that is not finite.
 fn broken(network: &mut Network, at: (usize, usize), chosen: Option<&BestState>) -> Option<String> {
-    let finite = |named: &Named<'_>| {
+    let finite = |named: &NamedParam<'_>| {
         let tensor = match chosen {
-            Some(best) => plain(&best.tensors[&named.name]),
-            None => plain(named.owned.tensor).slice([at.1..at.1 + 1]),
+            Some(best) => inner(&best.tensors[&named.name]),
+            None => inner(named.param.tensor).slice([at.1..at.1 + 1]),
         };
         values(&tensor).iter().all(|value| value.is_finite())
     };
-    network.owned(at.0).into_iter().find(|named| !finite(named)).map(|named| named.name)
+    network.parameters(at.0).into_iter().find(|named| !finite(named)).map(|named| named.name)
 }
 
 #[expect(clippy::too_many_arguments, reason = "one run's share of what `finish` knows")]

@@ -5,7 +5,7 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use kernels::ops;
-use variants::host::Place;
+use variants::host::Placement;
 
 /// A stretch of one of the arrays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ impl Ledger {
     }
 
     /// On a device; whole numbers in 64 bits, numbers in the width of what trains.
-    pub fn upload(self, place: &Place) -> Entries {
+    pub fn upload(self, place: &Placement) -> Entries {
         let (mut ints, mut floats) = (self.ints, self.floats);
         // A tensor has at least one element.
         ints.resize(ints.len().max(1), 0);

@@ -11,10 +11,10 @@ use data::{
 use kernels::ops;
 use models::{
     network::Network,
-    tokens::{Layout, Sight, Tokens},
+    tokens::{AttentionMask, Layout, Tokens},
 };
 use variants::{
-    host::{Place, cast},
+    host::{Placement, cast},
     pass::Pass,
 };
 
@@ -67,11 +67,11 @@ struct SequencePlan {
 impl Sheet {
     /// Enters it into a ledger.
     pub fn enter(self, ledger: &mut Ledger) -> SheetPlan {
-        let Layout { rows, seq, ids, types, positions, closed, last, sequences } = self.layout;
+        let Layout { rows, seq, ids, types, positions, bias, last, sequences } = self.layout;
         SheetPlan {
             rows,
             seq,
-            queries: closed.len() / (rows * seq).max(1),
+            queries: bias.len() / (rows * seq).max(1),
             ids: ledger.ints(ids),
             types: ledger.ints(types),
             positions: ledger.ints(positions),
@@ -82,14 +82,14 @@ impl Sheet {
                 first: ledger.ints(sequences.first),
             }),
             ints: self.ints.into_iter().map(|values| ledger.ints(values)).collect(),
-            closed: ledger.floats(closed),
+            closed: ledger.floats(bias),
             floats: self.floats.into_iter().map(|values| ledger.floats(values)).collect(),
             marks: self.marks,
         }
     }
 
     /// The same micro-batch on a device by itself.
-    pub fn hand_out(self, place: &Place) -> Handout {
+    pub fn hand_out(self, place: &Placement) -> Handout {
         let mut ledger = Ledger::default();
         let plan = self.enter(&mut ledger);
         plan.hand_out(&ledger.upload(place))
@@ -118,11 +118,11 @@ impl SheetPlan {
                 ids: entries.table(self.ids, shape),
                 types: (!self.types.is_empty()).then(|| entries.table(self.types, shape)),
                 positions: entries.table(self.positions, shape),
-                sight: match self.sequences {
+                attention_mask: match self.sequences {
                     Some(SequencePlan { starts, first, longest }) => {
-                        Sight::SideBySide { starts: entries.ints(starts), first: entries.ints(first), longest }
+                        AttentionMask::Packed { starts: entries.ints(starts), first: entries.ints(first), longest }
                     }
-                    None => Sight::Masked(entries.floats(self.closed, [self.rows, 1, self.queries, self.seq])),
+                    None => AttentionMask::Padded(entries.floats(self.closed, [self.rows, 1, self.queries, self.seq])),
                 },
                 last: entries.ints(self.last),
             },
@@ -268,7 +268,7 @@ pub fn layout(network: &Network, batch: &Batch) -> Layout {
 pub fn row_layout(network: &Network, batch: &Batch, runs: usize) -> Layout {
     let layout = layout(network, batch);
     let longest = batch.lengths.iter().copied().max().unwrap_or(0);
-    if network.takes_side_by_side(longest) { layout.side_by_side(runs) } else { layout }
+    if network.supports_packing(longest) { layout.packed(runs) } else { layout }
 }
 
 /// What [`loss`] reads of a stack: its marks (outputs, whether any run classifies, whether any regresses).
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn losses_are_means_over_each_runs_own_rows_and_classes() {
-        let place = Place::new(&Device::flex(), DType::F64);
+        let place = Placement::new(&Device::flex(), DType::F64);
         let batch = |labels: Vec<f32>, weights: Vec<f32>| Batch {
             rows: 2,
             seq: 1,
@@ -364,14 +364,8 @@ mod tests {
             batch(vec![2.0, 0.0], vec![1.0, 0.0]),
             batch(vec![4.0, 1.5], vec![1.0, 1.0]),
         ];
-        let layout = Layout {
-            rows: 6,
-            seq: 1,
-            ids: vec![0; 6],
-            positions: vec![0; 6],
-            closed: vec![0.0; 6],
-            ..Layout::default()
-        };
+        let layout =
+            Layout { rows: 6, seq: 1, ids: vec![0; 6], positions: vec![0; 6], bias: vec![0.0; 6], ..Layout::default() };
         let mut sheet = Sheet { layout, ..Sheet::default() };
         enter(&batches, &[&two, &three, &score], &mut sheet);
         let got = values(&loss(&place.tensor(logits, [3, 2, 3]), &sheet.hand_out(&place), 0));

@@ -21,7 +21,7 @@ use models::{
     network::Network,
     weights::Weights,
 };
-use variants::{host::Place, slot::StackPlan};
+use variants::{host::Placement, slot::StackPlan};
 
 use crate::{
     cell::{CellPlan, Given},
@@ -77,7 +77,7 @@ pub struct Prepared {
 /// Everything a study's cohorts share.
 #[derive(Debug)]
 pub struct Library {
-    place: Place,
+    place: Placement,
     /// Whether a plan's precision holds.
     trains: bool,
     bases: Mutex<BTreeMap<(String, bool), Arc<Base>>>,
@@ -88,18 +88,18 @@ pub struct Library {
 
 impl Library {
     /// An empty library for tensors at `place`.
-    pub fn new(place: Place) -> Self {
+    pub fn new(place: Placement) -> Self {
         Self { place, trains: false, bases: Mutex::default(), tasks: Mutex::default(), _warming: None }
     }
 
     /// An empty library for training: bases are in their plans' precision.
-    pub fn training(place: Place) -> Self {
+    pub fn training(place: Placement) -> Self {
         let warming = ops::warm_up(&place.device);
         Self { trains: true, _warming: Some(warming), ..Self::new(place) }
     }
 
     /// Where its tensors live.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &Placement {
         &self.place
     }
 
@@ -160,7 +160,7 @@ impl Library {
     }
 }
 
-fn open(name: &str, place: &Place) -> Result<Base, TrainError> {
+fn open(name: &str, place: &Placement) -> Result<Base, TrainError> {
     let files = source::open(name)?;
     // A decoder comes with its output projection, so that it can both classify and continue.
     let purpose = if files.config.is_causal() { Purpose::Continue } else { Purpose::Classify };

@@ -25,12 +25,12 @@ use models::{
     backbone::Backbone,
     config::{Config, Purpose},
     head::{Classifier, Head},
-    network::{Named, Network},
+    network::{NamedParam, Network},
     weights::{Weights, widen},
 };
 use safetensors::{Dtype, tensor::TensorView};
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::Active,
     rank::RankPolicy,
     slot::{RunPlan, Slot, StackPlan},
@@ -301,7 +301,7 @@ fn active(rank: Option<usize>, card: &Card) -> Result<Active, String> {
 fn adapted_tied_table(network: &mut Network, plan: &CellPlan) -> Option<String> {
     let table = network.backbone.word().name().to_owned();
     let factor = format!("{table}.a");
-    let is_adapted = network.owned(0).iter().any(|named| named.name == factor);
+    let is_adapted = network.parameters(0).iter().any(|named| named.name == factor);
     (plan.text().is_some() && is_tied(&network.backbone.config()) && is_adapted).then_some(table)
 }
 
@@ -390,11 +390,11 @@ pub fn backbone_tensors(backbone: &mut Backbone, active: &Active, config: &Confi
 
 /// The trained head under its names in transformers: weights `[outputs, d]`, biases `[outputs]`.
 fn head_tensors(network: &mut Network) -> Vec<Tensor> {
-    let of_head = |named: &Named<'_>| named.slot.is_empty();
-    let one = |named: Named<'_>| {
-        let [_, rows, cols] = named.owned.tensor.dims();
+    let of_head = |named: &NamedParam<'_>| named.slot.is_empty();
+    let one = |named: NamedParam<'_>| {
+        let [_, rows, cols] = named.param.tensor.dims();
         let is_bias = named.name.ends_with("bias");
-        let tensor = named.owned.tensor.clone();
+        let tensor = named.param.tensor.clone();
         let numbers = values(&if is_bias { tensor } else { tensor.swap_dims(1, 2) });
         Tensor {
             name: named.name,
@@ -402,7 +402,7 @@ fn head_tensors(network: &mut Network) -> Vec<Tensor> {
             content: Content::Numbers(numbers.into_iter().map(|value| value as f32).collect()),
         }
     };
-    network.owned(0).into_iter().filter(of_head).map(one).collect()
+    network.parameters(0).into_iter().filter(of_head).map(one).collect()
 }
 
 /// The first tensor with a number that the width cannot hold.
@@ -446,7 +446,7 @@ fn rounded(tensors: &[Tensor], width: Width, config: &Config) -> Weights {
 }
 
 /// A checkpoint without adapters, with its own head.
-fn plain_network(config: &Config, weights: &Weights, card: &Card, place: &Place) -> Result<Network, TrainError> {
+fn plain_network(config: &Config, weights: &Weights, card: &Card, place: &Placement) -> Result<Network, TrainError> {
     let is_text = card.plan.text().is_some();
     let purpose = if is_text { Purpose::Continue } else { Purpose::Classify };
     let mut network = Network::new(Backbone::new(config, weights, purpose, place)?);

@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 pub use kernels::ops::Adam;
 use kernels::ops::{self, Flat};
-use models::network::Named;
+use models::network::NamedParam;
 use variants::{
-    host::{Place, plain},
-    role::{Role, RolePlan, TrainPlan},
+    host::{Placement, inner},
+    role::{Role, RoleConfig, TrainConfig},
 };
 
 /// One run's part in a step.
@@ -139,11 +139,11 @@ struct Laid {
 }
 
 /// Peak-to-step rate and decay of a tensor for one run.
-fn rate_and_decay(plan: &TrainPlan, Subject { role, decays }: Subject, run: &RunStep) -> (f64, f64) {
+fn rate_and_decay(plan: &TrainConfig, Subject { role, decays }: Subject, run: &RunStep) -> (f64, f64) {
     let own = if role == Role::Head { run.head_rate * run.multiple } else { run.rate };
     match plan.of_role(role) {
-        RolePlan::Frozen => (0.0, 0.0),
-        RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } => (
+        RoleConfig::Frozen => (0.0, 0.0),
+        RoleConfig::Trained { lr_multiplier, learning_rate, weight_decay } => (
             learning_rate.map_or(own, |peak| peak * run.multiple) * lr_multiplier,
             weight_decay.unwrap_or(if decays { run.decay } else { 0.0 }),
         ),
@@ -156,20 +156,20 @@ impl StackOptimizer {
         self.laid.is_some()
     }
 
-    /// Lays the trained tensors of a stack out; `owned` has those that receive gradients. With `nested`, tensors with a rank axis have
+    /// Lays the trained tensors of a stack out; `params` has those that receive gradients. With `nested`, tensors with a rank axis have
     /// a segment per component. Diagonals come first, so that pruning touches one stretch, then what else has components, so that their
     /// importance does too.
-    pub fn lay_out(&mut self, mut owned: Vec<Named<'_>>, nested: bool, place: &Place) {
-        owned.sort_by_key(|named| (named.owned.role != Role::Lambda, named.owned.rank_axis.is_none()));
+    pub fn lay_out(&mut self, mut params: Vec<NamedParam<'_>>, nested: bool, place: &Placement) {
+        params.sort_by_key(|named| (named.param.role != Role::Lambda, named.param.rank_axis.is_none()));
         let (mut start, mut segment) = (0, 0);
         self.parts.clear();
         let mut tensors: [Vec<Tensor<2>>; 3] = Default::default();
         let mut counts: Vec<Vec<u64>> = Vec::new();
-        for Named { name, owned, .. } in owned {
-            let value = plain(owned.tensor);
+        for NamedParam { name, param, .. } in params {
+            let value = inner(param.tensor);
             let [runs, rows, cols] = value.dims();
-            let subject = Subject { role: owned.role, decays: owned.decays };
-            let rank_axis = owned.rank_axis;
+            let subject = Subject { role: param.role, decays: param.decays };
+            let rank_axis = param.rank_axis;
             let part = Part {
                 name,
                 subject,
@@ -230,7 +230,7 @@ impl StackOptimizer {
         &mut self,
         runs: &[RunStep],
         touched: &dyn Fn(&Part, usize) -> Option<std::ops::Range<usize>>,
-        plan: &TrainPlan,
+        plan: &TrainConfig,
         adam: Adam,
     ) -> Vec<f64> {
         let mut all = Vec::with_capacity(self.counts.len() * 4);
@@ -356,7 +356,7 @@ pub fn clip_coefficient(norm: f64, limit: Option<f64>) -> f64 {
 mod tests {
     use super::*;
     use burn::tensor::Device;
-    use variants::{host::values, role::Owned};
+    use variants::{host::values, role::Param};
 
     const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     const A: Subject = Subject { role: Role::A, decays: true };
@@ -379,18 +379,18 @@ mod tests {
         p
     }
 
-    fn place() -> Place {
-        Place::new(&Device::flex(), DType::F64)
+    fn place() -> Placement {
+        Placement::new(&Device::flex(), DType::F64)
     }
 
     /// An optimizer over one tensor called `p`.
     fn over(mut value: Tensor<3>, axis: Option<usize>) -> StackOptimizer {
         let mut optimizer = StackOptimizer::default();
-        let owned = match axis {
-            Some(axis) => Owned::ranked("p", Role::A, axis, &mut value),
-            None => Owned::new("p", Role::A, &mut value),
+        let param = match axis {
+            Some(axis) => Param::ranked("p", Role::A, axis, &mut value),
+            None => Param::new("p", Role::A, &mut value),
         };
-        let named = Named { slot: String::new(), name: "p".to_owned(), owned };
+        let named = NamedParam { slot: String::new(), name: "p".to_owned(), param };
         optimizer.lay_out(vec![named], axis.is_some(), &place());
         optimizer
     }
@@ -404,7 +404,7 @@ mod tests {
     ) -> Vec<f64> {
         let place = place();
         let n = gradients.len() / runs.len();
-        let coefficients = optimizer.coefficients(runs, &|_, _| range.cloned(), &TrainPlan::default(), ADAM);
+        let coefficients = optimizer.coefficients(runs, &|_, _| range.cloned(), &TrainConfig::default(), ADAM);
         let segments = coefficients.len() / (4 * runs.len());
         let coefficients = place.tensor(coefficients, [runs.len(), segments, 4]);
         let gradient = optimizer.visible(place.tensor(gradients, [runs.len(), n]), &coefficients);
@@ -477,8 +477,8 @@ mod tests {
         let mut value = optimizer.value(&optimizer.parts()[0].clone());
         let mut other = StackOptimizer::default();
         other.restore("p".to_owned(), optimizer.moments()["p"].clone());
-        let owned = Owned::ranked("p", Role::A, 1, &mut value);
-        other.lay_out(vec![Named { slot: String::new(), name: "p".to_owned(), owned }], true, &place());
+        let param = Param::ranked("p", Role::A, 1, &mut value);
+        other.lay_out(vec![NamedParam { slot: String::new(), name: "p".to_owned(), param }], true, &place());
         assert_eq!(other.moments()["p"].counts, [1, 0]);
         let again = [&mut optimizer, &mut other].map(|it| step(it, vec![0.4, 0.3, 0.2, 0.1], &runs, Some(&(0..2))));
         assert_eq!(again[0], again[1]);
@@ -486,9 +486,9 @@ mod tests {
 
     #[test]
     fn roles_have_their_own_rates() {
-        let trained = RolePlan::Trained { lr_multiplier: 16.0, learning_rate: None, weight_decay: Some(0.0) };
-        let own = RolePlan::Trained { lr_multiplier: 1.0, learning_rate: Some(1e-6), weight_decay: None };
-        let plan = TrainPlan::of([(Role::B, trained), (Role::Embedding, own)]);
+        let trained = RoleConfig::Trained { lr_multiplier: 16.0, learning_rate: None, weight_decay: Some(0.0) };
+        let own = RoleConfig::Trained { lr_multiplier: 1.0, learning_rate: Some(1e-6), weight_decay: None };
+        let plan = TrainConfig::of([(Role::B, trained), (Role::Embedding, own)]);
         let run = RunStep { rate: 5e-4, multiple: 0.5, head_rate: 2e-3, decay: 0.1, limit: None, active: true };
         assert_eq!(rate_and_decay(&plan, Subject { role: Role::A, ..A }, &run), (5e-4, 0.1));
         assert_eq!(rate_and_decay(&plan, Subject { role: Role::B, ..A }, &run), (8e-3, 0.0));

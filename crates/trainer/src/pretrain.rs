@@ -17,12 +17,12 @@ use models::{
     config::{self, Purpose},
     encoder::Config,
     head::{Head, MaskedLm},
-    network::{Named, Network},
+    network::{NamedParam, Network},
     weights::Weights,
 };
 use record::{CellId, StepEntry};
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::Pass,
     preset,
     slot::{RunPlan, StackPlan},
@@ -159,7 +159,7 @@ pub struct Held {
 
 fn held(network: &Network, lesson: &FillMasks<'_>) -> Held {
     let network = network.frozen();
-    let (batches, pass) = (8, Pass::plain(1));
+    let (batches, pass) = (8, Pass::evaluation(1));
     let mut sum = Held { loss: 0.0, accuracy: 0.0 };
     for batch in 0..batches {
         let start = HELD_BACK + batch * lesson.text.recipe.batch as u64;
@@ -177,7 +177,7 @@ pub fn pretrain(
     config: &Config,
     tokenizer: &Tokenizer,
     recipe: Recipe,
-    place: &Place,
+    place: &Placement,
     evaluate_every: u64,
     report: &mut dyn FnMut(StepEntry, Option<(Held, Weights)>) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
@@ -200,7 +200,7 @@ pub fn pretrain(
 }
 
 /// One run of full fine-tuning with a masked-language-modelling head.
-fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> Result<Cohort, TrainError> {
+fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Placement) -> Result<Cohort, TrainError> {
     let full = preset::find("full").unwrap_or_else(|_| unreachable!("the registry has full fine-tuning"));
     let variant = (full.spec)(0).check(None).unwrap_or_else(|_| unreachable!("the preset is valid"));
     let plan = StackPlan::new(
@@ -251,10 +251,10 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Place) -> 
 fn export(network: &mut Network, config: &Config) -> Weights {
     let mut out = Weights::default();
     let wanted = config.wanted(Purpose::FillMasks);
-    for Named { name, owned, .. } in network.owned(0) {
+    for NamedParam { name, param, .. } in network.parameters(0) {
         let Some(tensor) = wanted.iter().find(|wanted| wanted.name == name) else { continue };
-        let [_, rows, cols] = owned.tensor.dims();
-        let numbers = values(&variants::host::plain(owned.tensor));
+        let [_, rows, cols] = param.tensor.dims();
+        let numbers = values(&variants::host::inner(param.tensor));
         let is_linear = tensor.shape.len() == 2 && !name.contains("embeddings");
         let ordered: Vec<f32> = if is_linear {
             (0..cols).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| numbers[r * cols + c] as f32).collect()

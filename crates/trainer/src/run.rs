@@ -88,7 +88,7 @@ impl Plan {
             }
         }
         // Updates of one width side by side are computed as one batch.
-        stacks.sort_by_key(|(plan, _)| plan.variant.spec().kinship());
+        stacks.sort_by_key(|(plan, _)| plan.variant.spec().batch_key());
         let mut plan = Self { id: String::new(), stacks };
         plan.id = cohort_id(&plan.cells(), setting)?;
         Ok(plan)

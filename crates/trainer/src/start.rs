@@ -10,7 +10,7 @@ use std::{
 
 use burn::tensor::Tensor;
 use data::task::Objective;
-use models::network::{Named, Network};
+use models::network::{NamedParam, Network};
 use record::{CellId, Store, sha256_hex};
 use serde::{Deserialize, Serialize};
 use variants::role::Role;
@@ -71,7 +71,7 @@ pub fn check(written: &str, plan: &CellPlan) -> Result<(), TrainError> {
 }
 
 fn card(path: &Path) -> Result<Card, TrainError> {
-    let place = variants::host::Place::new(&burn::tensor::Device::flex(), burn::tensor::DType::F32);
+    let place = variants::host::Placement::new(&burn::tensor::Device::flex(), burn::tensor::DType::F32);
     let (_, text) = state::decode(path, "adapter", &place)?;
     serde_json::from_str(&text).map_err(|error| TrainError::Foreign {
         path: path.to_owned(),
@@ -138,13 +138,13 @@ pub(crate) fn apply(
     let keeps_head = same_classes(&card.plan, &cell.plan);
     let tensors = adapter::tensors(&mut source, 0, 0);
     let mut missing = BTreeSet::new();
-    for Named { name, owned, .. } in network.owned(stack) {
-        if owned.role == Role::Head && !keeps_head {
+    for NamedParam { name, param, .. } in network.parameters(stack) {
+        if param.role == Role::Head && !keeps_head {
             continue;
         }
-        let [runs, rows, cols] = owned.tensor.dims();
+        let [runs, rows, cols] = param.tensor.dims();
         match tensors.get(&name).filter(|tensor| tensor.dims()[1] == rows && tensor.dims()[2] <= cols) {
-            Some(tensor) => *owned.tensor = placed(owned.tensor, tensor, run, runs),
+            Some(tensor) => *param.tensor = placed(param.tensor, tensor, run, runs),
             None => {
                 missing.insert(name);
             }

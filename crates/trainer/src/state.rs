@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Tensor;
-use models::network::Named;
+use models::network::NamedParam;
 use record::{sha256_hex, write_atomic};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use variants::{
-    host::{Place, plain, values},
+    host::{Placement, inner, values},
     sensitivity::Sensitivity,
 };
 
@@ -66,7 +66,7 @@ pub struct Progress {
 
 /// f32 and f64 tensors as they are, so that a resumed run has the same bits.
 fn view_bytes(tensor: &Tensor<3>) -> (Dtype, Vec<usize>, Vec<u8>) {
-    let numbers = values(&plain(tensor));
+    let numbers = values(&inner(tensor));
     let shape = tensor.dims().to_vec();
     if tensor.dtype() == burn::tensor::DType::F64 {
         (Dtype::F64, shape, numbers.iter().flat_map(|v| v.to_le_bytes()).collect())
@@ -110,7 +110,7 @@ fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
 }
 
 /// The inverse of [`encode`].
-pub fn decode(path: &Path, key: &str, place: &Place) -> Result<(BTreeMap<String, Tensor<3>>, String), TrainError> {
+pub fn decode(path: &Path, key: &str, place: &Placement) -> Result<(BTreeMap<String, Tensor<3>>, String), TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let bytes = std::fs::read(path).map_err(|source| TrainError::Io { path: path.to_owned(), source })?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -144,8 +144,8 @@ pub fn save(cohort: &mut Cohort, progress: &[Vec<Progress>], started: u64, path:
     let mut tensors = BTreeMap::new();
     let mut counts = BTreeMap::new();
     for index in 0..cohort.stacks.len() {
-        for Named { name, owned, .. } in cohort.network.owned(index) {
-            tensors.insert(format!("{index}/value/{name}"), plain(owned.tensor));
+        for NamedParam { name, param, .. } in cohort.network.parameters(index) {
+            tensors.insert(format!("{index}/value/{name}"), inner(param.tensor));
         }
         let stack = &cohort.stacks[index];
         for (name, moments) in &stack.optimizer.moments() {
@@ -200,16 +200,16 @@ pub fn load(cohort: &mut Cohort, progress: &mut [Vec<Progress>], path: &Path) ->
     let mut take = |key: String| tensors.remove(&key).ok_or_else(|| damaged(format!("`{key}` is missing")));
     cohort.step = meta.step;
     for index in 0..cohort.stacks.len() {
-        for Named { name, owned, .. } in cohort.network.owned(index) {
+        for NamedParam { name, param, .. } in cohort.network.parameters(index) {
             let value = take(format!("{index}/value/{name}"))?;
-            if value.dims() != owned.tensor.dims() {
+            if value.dims() != param.tensor.dims() {
                 return Err(damaged(format!(
                     "`{name}` is {:?}, but the run's is {:?}",
                     value.dims(),
-                    owned.tensor.dims()
+                    param.tensor.dims()
                 )));
             }
-            *owned.tensor = value;
+            *param.tensor = value;
         }
     }
     for (key, counts) in meta.counts {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use burn::tensor::{DType, Device};
-use models::{modules::Modules, network::Named, target::Target};
+use models::{modules::Modules, network::NamedParam, target::Target};
 use record::CellId;
 use safetensors::SafeTensors;
 use trainer::{
@@ -23,13 +23,13 @@ use trainer::{
     update::Change,
 };
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     preset,
     stream::{self, Seeds, Stream},
 };
 
 fn library() -> Library {
-    Library::new(Place::new(&Device::flex(), DType::F32))
+    Library::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn fixture(name: &str) -> PathBuf {
@@ -196,14 +196,14 @@ fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) ->
     let cell = CellId { task: "sst2".to_owned(), variant: preset.to_owned(), rank, seed: 0 };
     let stack = adapter::stack_plan(&plan, &cell, &library).unwrap();
     let mut network = library.network(&plan, &[(stack, vec![2])]).unwrap();
-    for Named { name, owned, .. } in network.owned(0) {
+    for NamedParam { name, param, .. } in network.parameters(0) {
         let noise = stream::normal(
             &mut stream::generator(1, Stream::Init, &format!("{preset}.{name}")),
-            owned.tensor.shape().num_elements(),
+            param.tensor.shape().num_elements(),
             0.1,
         );
-        let moved = values(owned.tensor).iter().zip(noise).map(|(value, noise)| value + noise).collect();
-        *owned.tensor = library.place().tensor(moved, owned.tensor.dims());
+        let moved = values(param.tensor).iter().zip(noise).map(|(value, noise)| value + noise).collect();
+        *param.tensor = library.place().tensor(moved, param.tensor.dims());
     }
     let card = Card {
         cell,

@@ -11,7 +11,7 @@ use models::{
     config::{Config, Purpose},
     head::{Classifier, Head},
     modules::Modules,
-    network::{Named, Network},
+    network::{NamedParam, Network},
     target::Target,
     weights::Weights,
 };
@@ -25,7 +25,7 @@ use trainer::{
     optimizer::Adam,
 };
 use variants::{
-    host::{Place, plain, values},
+    host::{Placement, inner, values},
     pass::Pass,
     preset,
     rank::AnyRankPolicy,
@@ -37,9 +37,9 @@ const ROWS: usize = 4;
 const SEQ: usize = 16;
 const STEPS: u64 = 12;
 
-fn place() -> Place {
+fn place() -> Placement {
     let name = std::env::var("LORA_LAB_TEST_DEVICE").unwrap_or_else(|_| "flex".to_owned());
-    Place::new(&device::parse(&name).unwrap().device, DType::F32)
+    Placement::new(&device::parse(&name).unwrap().device, DType::F32)
 }
 
 fn config(dropout: f64) -> Config {
@@ -112,12 +112,12 @@ impl Lesson for Own {
 type Outcome = (Vec<f64>, Vec<f64>);
 
 /// Trains stacks of `(preset, seeds)` side by side.
-fn train(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place) -> Vec<Vec<Outcome>> {
+fn train(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement) -> Vec<Vec<Outcome>> {
     train_wide(stacks, dropout, place, &[SEQ])
 }
 
 /// [`train`] on batches of these widths in turn.
-fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place, widths: &[usize]) -> Vec<Vec<Outcome>> {
+fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widths: &[usize]) -> Vec<Vec<Outcome>> {
     let config = config(dropout);
     let weights = Weights::random(&config.wanted(Purpose::Classify), 3);
     let mut network = Network::new(Backbone::new(&config, &weights, Purpose::Classify, place).unwrap());
@@ -172,8 +172,8 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Place, widths: 
             report.runs.iter().find(|report| report.at == (stack, run)).unwrap().entry.task_loss
         };
         let losses = reports.iter().map(of_run).collect();
-        let numbers = |named: Named<'_>| values(&plain(named.owned.tensor).slice([run..run + 1]));
-        (losses, cohort.network.owned(stack).into_iter().flat_map(numbers).collect())
+        let numbers = |named: NamedParam<'_>| values(&inner(named.param.tensor).slice([run..run + 1]));
+        (losses, cohort.network.parameters(stack).into_iter().flat_map(numbers).collect())
     };
     (0..stacks.len())
         .map(|stack| (0..stacks[stack].1.len()).map(|run| outcome(stack, run, &mut cohort)).collect())
@@ -218,7 +218,7 @@ fn a_run_is_what_it_is_alone() {
 fn a_device_trains_what_the_cpu_trains() {
     let _alone = alone();
     let place = place();
-    let cpu = Place::new(&device::parse("flex").unwrap().device, DType::F32);
+    let cpu = Placement::new(&device::parse("flex").unwrap().device, DType::F32);
     for name in
         ["lora", "dora", "dylora", "vera", "adalora", "lora_fa", "lora_plus", "rslora", "pissa", "bitfit", "full"]
     {
@@ -252,7 +252,7 @@ fn widths_take_turns() {
     let _alone = alone();
     let place = place();
     let stacks = [("lora", (0..8).collect()), ("dora", vec![9])];
-    let cpu = Place::new(&device::parse("flex").unwrap().device, DType::F32);
+    let cpu = Placement::new(&device::parse("flex").unwrap().device, DType::F32);
     let widths = [16, 8, 32, 24];
     let [here, there] = [&place, &cpu].map(|place| train_wide(&stacks, 0.1, place, &widths));
     for (here, there) in here.iter().flatten().zip(there.iter().flatten()) {

@@ -19,10 +19,10 @@ use trainer::{
     sink::Silent,
     study::{self, Setting},
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 fn library() -> Library {
-    Library::new(Place::new(&Device::flex(), DType::F32))
+    Library::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn read(yaml: &str) -> Experiment {

@@ -16,7 +16,7 @@ use models::{
     config::{Config, Purpose},
     head::{Classifier, Head},
     modules::Modules,
-    network::{Named, Network},
+    network::{NamedParam, Network},
     target::Target,
     weights::{Weights, widen},
 };
@@ -31,7 +31,7 @@ use trainer::{
     source,
 };
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::{Active, Pass},
     preset,
     slot::{RunPlan, Slot, StackPlan},
@@ -39,8 +39,8 @@ use variants::{
     stream::{self, Seeds, Stream},
 };
 
-fn place() -> Place {
-    Place::new(&Device::flex(), DType::F32)
+fn place() -> Placement {
+    Placement::new(&Device::flex(), DType::F32)
 }
 
 fn fixture(arch: &str) -> PathBuf {
@@ -121,9 +121,9 @@ fn saved(
     let stack = adapter::stack_plan(plan, &id, library).unwrap();
     let outputs = if plan.text().is_some() { 0 } else { 3 };
     let mut network = library.network(plan, &[(stack, vec![outputs])]).unwrap();
-    for Named { name, owned, .. } in network.owned(0) {
-        let shape = owned.tensor.dims();
-        *owned.tensor = library.place().tensor(fill(&name, shape, values(owned.tensor)), shape);
+    for NamedParam { name, param, .. } in network.parameters(0) {
+        let shape = param.tensor.dims();
+        *param.tensor = library.place().tensor(fill(&name, shape, values(param.tensor)), shape);
     }
     let card = Card {
         cell: id,
@@ -179,7 +179,7 @@ fn logits(network: &Network, expected: &Numbers, is_text: bool) -> Vec<f64> {
     };
     let lengths: Vec<usize> = expected["lengths"].1.iter().map(|v| *v as usize).collect();
     let tokens = network.backbone.tokens(&whole("input_ids"), &whole("type_ids"), &lengths);
-    let pass = Pass::plain(1);
+    let pass = Pass::evaluation(1);
     if !is_text {
         return values(&network.classify(&tokens, &pass)[0]);
     }

@@ -14,7 +14,7 @@ use burn::tensor::{DType, Device};
 use safetensors::SafeTensors;
 use trainer::library::Library;
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::Pass,
 };
 
@@ -30,7 +30,7 @@ fn given(name: &str) -> Option<PathBuf> {
 #[test]
 fn hidden_states_of_the_real_model_are_those_of_transformers() {
     let (Some(folder), Some(expected)) = (given("LORA_LAB_MINILM"), given("LORA_LAB_MINILM_EXPECTED")) else { return };
-    let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
     let base = library.base(&folder.display().to_string()).unwrap();
     assert_eq!(base.unused, ["embeddings.position_ids"], "what the file has and nothing uses");
     let sentences: Vec<String> =

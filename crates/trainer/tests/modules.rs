@@ -20,10 +20,10 @@ use trainer::{
     study::{self, Setting},
     update::{self, Change},
 };
-use variants::host::{Place, values};
+use variants::host::{Placement, values};
 
 fn library() -> Library {
-    Library::new(Place::new(&Device::flex(), DType::F64))
+    Library::new(Placement::new(&Device::flex(), DType::F64))
 }
 
 fn read(tasks: &str, variants: &str) -> Result<Vec<Cell>, SpecErrors> {
@@ -63,8 +63,8 @@ fn file(cell: &Cell, root: &Path) -> PathBuf {
 /// Shape and values of every tensor of an adapter.
 fn tensors(path: &Path) -> BTreeMap<String, ([usize; 3], Vec<f64>)> {
     let (_, mut network) = adapter::load(path, &library()).unwrap();
-    let owned = network.owned(0).into_iter();
-    owned.map(|named| (named.name, (named.owned.tensor.dims(), values(named.owned.tensor)))).collect()
+    let params = network.parameters(0).into_iter();
+    params.map(|named| (named.name, (named.params.tensor.dims(), values(named.params.tensor)))).collect()
 }
 
 #[test]

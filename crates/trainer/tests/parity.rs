@@ -28,7 +28,7 @@ use variants::{
     host::values,
     pass::Active,
     rank::{AnyRankPolicy, budget::Budget, nested_sampling::NestedSampling, nested_sampling::Update},
-    role::{Role, RolePlan},
+    role::{Role, RoleConfig},
     slot::{RunPlan, Slot, StackPlan},
     spec::VariantSpec,
 };
@@ -62,7 +62,7 @@ const CASES: &[Case] = &[
     Case { fixture: "olora", variant: |reference| reference.preset("olora") },
     Case { fixture: "pissa", variant: |reference| reference.preset("pissa") },
     Case { fixture: "rslora", variant: |reference| reference.preset("rslora") },
-    Case { fixture: "vera", variant: |reference| vera(reference, shared_random::Keep::Seed) },
+    Case { fixture: "vera", variant: |reference| vera(reference, shared_random::Save::Seed) },
 ];
 
 impl Case {
@@ -107,7 +107,7 @@ fn dylora(reference: &Reference, update: Update) -> VariantSpec {
 /// The preset, whose ratio is the fixture's, with a rate of the embedding's factors that moves them.
 fn lora_plus(reference: &Reference) -> VariantSpec {
     let mut spec = reference.preset("lora_plus");
-    let embedding = RolePlan::Trained {
+    let embedding = RoleConfig::Trained {
         lr_multiplier: 1.0,
         learning_rate: Some(reference.number("embedding_rate")),
         weight_decay: None,
@@ -116,7 +116,7 @@ fn lora_plus(reference: &Reference) -> VariantSpec {
     spec
 }
 
-fn vera(reference: &Reference, pair: shared_random::Keep) -> VariantSpec {
+fn vera(reference: &Reference, pair: shared_random::Save) -> VariantSpec {
     let projection_seed = reference.count("projection_seed") as u64;
     let form = shared_random::Spec { projection_seed, pair, ..shared_random::Spec::default() };
     VariantSpec { delta: Some(DeltaSpec::SharedRandom(form)), ..reference.preset("vera") }
@@ -188,7 +188,7 @@ fn merged_logits(bench: &Bench, active: &Active) -> Vec<f64> {
         std::collections::BTreeSet::new(),
     );
     let network = bench.cohort.network.merged(0, 0, active, &plain).unwrap();
-    values(&bench.lesson.logits(&network, 0, &variants::pass::Pass::plain(1)))
+    values(&bench.lesson.logits(&network, 0, &variants::pass::Pass::evaluation(1)))
 }
 
 #[test]
@@ -364,28 +364,28 @@ fn veras_pair_is_the_one_that_peft_sliced() {
 #[test]
 fn a_kept_pair_of_vera_takes_the_same_steps() {
     let reference = Reference::read("vera");
-    let mut spec = vera(&reference, shared_random::Keep::Kept);
+    let mut spec = vera(&reference, shared_random::Save::Kept);
     let Some(DeltaSpec::SharedRandom(form)) = &mut spec.delta else { unreachable!("vera") };
     form.projection_seed += 1;
     let mut bench = Bench::new(&reference, &spec, DType::F64);
     let (place, rank, widest) = (bench.place(), spec.rank, 12);
     let (a, b) = (reference.all("pair_a"), reference.all("pair_b"));
     let mut given = 0;
-    for named in bench.cohort.network.owned(0) {
-        let [_, rows, cols] = named.owned.tensor.dims();
-        let slice: Vec<f64> = match named.owned.name {
+    for named in bench.cohort.network.parameters(0) {
+        let [_, rows, cols] = named.param.tensor.dims();
+        let slice: Vec<f64> = match named.param.name {
             // `A[:, :d_in]` turned, of `[rank, widest]`.
-            "a" if named.owned.role == Role::Projection => {
+            "a" if named.param.role == Role::Projection => {
                 (0..rows).flat_map(|i| (0..rank).map(move |c| a[c * widest + i])).collect()
             }
             // `B[:d_out]` turned, of `[widest, rank]`.
-            "b" if named.owned.role == Role::Projection => {
+            "b" if named.param.role == Role::Projection => {
                 (0..rank).flat_map(|c| (0..cols).map(move |o| b[o * rank + c])).collect()
             }
             _ => continue,
         };
-        assert_ne!(values(named.owned.tensor), slice, "{}: this seed draws another pair", named.name);
-        *named.owned.tensor = place.tensor(slice, [1, rows, cols]);
+        assert_ne!(values(named.param.tensor), slice, "{}: this seed draws another pair", named.name);
+        *named.param.tensor = place.tensor(slice, [1, rows, cols]);
         given += 1;
     }
     assert_eq!(given, 2 * reference.maps().len());
@@ -405,11 +405,11 @@ fn components(values: &[f64], dims: [usize; 3], axis: usize) -> Vec<Vec<f64>> {
 fn by_component(bench: &mut Bench) -> Vec<(String, Vec<[Vec<f64>; 3]>)> {
     let moments = bench.cohort.stacks[0].optimizer.moments();
     let mut all = Vec::new();
-    for named in bench.cohort.network.owned(0) {
-        let Some(axis) = named.owned.rank_axis else { continue };
-        let dims = named.owned.tensor.dims();
+    for named in bench.cohort.network.parameters(0) {
+        let Some(axis) = named.param.rank_axis else { continue };
+        let dims = named.param.tensor.dims();
         let split = |values: &[f64]| components(values, dims, axis);
-        let value = split(&values(&variants::host::plain(named.owned.tensor)));
+        let value = split(&values(&variants::host::inner(named.param.tensor)));
         let zeros = vec![0.0; dims.iter().product()];
         let of = |moment: Option<Vec<f64>>| split(&moment.unwrap_or_else(|| zeros.clone()));
         let state = moments.get(&named.name);
@@ -459,9 +459,9 @@ fn frozen_rows_of_dylora_depart_from_the_released_code() {
     let dims: Vec<([usize; 3], usize)> = bench
         .cohort
         .network
-        .owned(0)
+        .parameters(0)
         .into_iter()
-        .filter_map(|named| Some((named.owned.tensor.dims(), named.owned.rank_axis?)))
+        .filter_map(|named| Some((named.param.tensor.dims(), named.param.rank_axis?)))
         .collect();
     bench.cohort.advance(&bench.lesson);
     let shrink = 1.0 - reference.number("learning_rate") * reference.number("weight_decay");
@@ -666,7 +666,7 @@ fn lora_pluss_rates_and_decays_are_those_of_pefts_groups() {
     }
     assert!(table("shipped_without_own_decay").iter().all(|(_, [_, decay])| *decay == 0.0));
     // What the preset says where a run says nothing.
-    let RolePlan::Trained { learning_rate, .. } = reference.preset("lora_plus").train.of_role(Role::Embedding) else {
+    let RoleConfig::Trained { learning_rate, .. } = reference.preset("lora_plus").train.of_role(Role::Embedding) else {
         unreachable!("an embedding's factors train")
     };
     assert_eq!(learning_rate, Some(1e-6));

@@ -10,7 +10,7 @@ use std::{
 use burn::tensor::{DType, Device};
 use models::{
     modules::Modules,
-    network::{Named, Network},
+    network::{NamedParam, Network},
     target::Target,
     weights::widen,
 };
@@ -29,7 +29,7 @@ use trainer::{
     },
 };
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::Pass,
     preset,
     role::Role,
@@ -59,7 +59,7 @@ const CASES: [&str; 12] = [
 const TOLERANCE: f64 = 1e-5;
 
 fn library() -> Library {
-    Library::new(Place::new(&Device::flex(), DType::F32))
+    Library::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn fixture(case: &str) -> PathBuf {
@@ -142,7 +142,7 @@ fn logits(network: &Network, asked: &Numbers) -> Vec<f64> {
     };
     let lengths: Vec<usize> = asked["lengths"].1.iter().map(|v| *v as usize).collect();
     let tokens = network.backbone.tokens(&whole("input_ids"), &whole("type_ids"), &lengths);
-    let pass = Pass::plain(1);
+    let pass = Pass::evaluation(1);
     if asked["logits"].0.len() == 2 {
         return values(&network.classify(&tokens, &pass)[0]);
     }
@@ -188,8 +188,8 @@ fn agree(what: &str, found: &[f64], wanted: &[f64]) {
 
 /// Shape and numbers of every tensor of a run's adapter.
 fn tensors(network: &mut Network) -> BTreeMap<String, ([usize; 3], Vec<f64>)> {
-    let owned = network.owned(0).into_iter();
-    owned.map(|named| (named.name, (named.owned.tensor.dims(), values(named.owned.tensor)))).collect()
+    let params = network.parameters(0).into_iter();
+    params.map(|named| (named.name, (named.params.tensor.dims(), values(named.params.tensor)))).collect()
 }
 
 fn plan(model: &str, targets: &[&str], preset: &str, variant: VariantSpec, arch: &str) -> CellPlan {
@@ -223,18 +223,18 @@ fn saved(root: &Path, name: &str, plan: &CellPlan, library: &Library) -> (PathBu
     let outputs = if plan.text().is_some() { 0 } else { 3 };
     let mut network = library.network(plan, &[(stack, vec![outputs])]).unwrap();
     let mut is_first = true;
-    for Named { name, owned, .. } in network.owned(0) {
-        if owned.role == Role::Projection {
+    for NamedParam { name, param, .. } in network.parameters(0) {
+        if param.role == Role::Projection {
             continue;
         }
-        let old = values(owned.tensor);
+        let old = values(param.tensor);
         let noise = stream::normal(&mut stream::generator(5, Stream::Init, &name), old.len(), 0.1);
         let mut new: Vec<f64> = old.iter().zip(noise).map(|(value, noise)| value + noise).collect();
         if name.ends_with(".lambda") {
             new.iter_mut().enumerate().filter(|(at, _)| is_first || *at == 1).for_each(|(_, value)| *value = 0.0);
             is_first = false;
         }
-        *owned.tensor = library.place().tensor(new, owned.tensor.dims());
+        *param.tensor = library.place().tensor(new, param.tensor.dims());
     }
     let card = Card {
         cell,
@@ -373,7 +373,7 @@ fn names_that_match_nothing_are_passed_over() {
     let imported = import(&request, &library()).unwrap();
     let notes = imported.notes.join("; ");
     says(&notes, &["target_modules: `q_proj`", "exclude_modules: `lm_head`", "rank_pattern: `k_proj`"]);
-    assert!(imported.card.plan.modules.is_plain());
+    assert!(imported.card.plan.modules.is_default());
     // A start that PEFT draws at random cannot be repeated.
     let folder = altered("bert_lora", |config, _| config["init_lora_weights"] = json!("pissa_niter_4"));
     let request = import::Request { folder: folder.path(), ..request };

@@ -15,12 +15,12 @@ use trainer::{
     study::{self, Setting},
 };
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     role::Role,
 };
 
 fn library() -> Library {
-    Library::new(Place::new(&Device::flex(), DType::F32))
+    Library::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn yaml(tasks: &str, steps: usize) -> String {
@@ -96,11 +96,11 @@ fn a_run_starts_where_another_ended() {
                 let (_, mut network) = adapter::load(&path, setting.library).unwrap();
                 let ended = adapter::tensors(&mut network, 0, 0);
                 let (mut kept, mut fresh) = (0, 0);
-                for named in cohort.network.owned(0) {
-                    let [_, rows, cols] = named.owned.tensor.dims();
-                    let ours = values(&named.owned.tensor.clone().slice([run..run + 1, 0..rows, 0..cols]));
+                for named in cohort.network.parameters(0) {
+                    let [_, rows, cols] = named.param.tensor.dims();
+                    let ours = values(&named.param.tensor.clone().slice([run..run + 1, 0..rows, 0..cols]));
                     let theirs = values(&ended[&named.name]);
-                    if named.owned.role == Role::Head && !keeps_head {
+                    if named.param.role == Role::Head && !keeps_head {
                         fresh += usize::from(ours != theirs);
                     } else {
                         assert_eq!(ours, theirs, "{}: {}", cell.id, named.name);

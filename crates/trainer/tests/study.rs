@@ -24,7 +24,7 @@ use trainer::{
     update::{self, Change},
 };
 use variants::{
-    host::{Place, values},
+    host::{Placement, values},
     pass::Active,
     preset,
     rank::RankPolicy,
@@ -36,7 +36,7 @@ fn library() -> Library {
 }
 
 fn library_in(dtype: DType) -> Library {
-    Library::new(Place::new(&Device::flex(), dtype))
+    Library::new(Placement::new(&Device::flex(), dtype))
 }
 
 fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
@@ -94,7 +94,7 @@ fn finish(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
 fn tensors(cell: &Cell, root: &Path) -> BTreeMap<String, Vec<f64>> {
     let path = Store::open(root, "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
     let (_, mut network) = adapter::load(&path, &library()).unwrap();
-    network.owned(0).into_iter().map(|named| (named.name, values(named.owned.tensor))).collect()
+    network.parameters(0).into_iter().map(|named| (named.name, values(named.param.tensor))).collect()
 }
 
 /// Stops the study after a number of steps.
@@ -228,9 +228,9 @@ fn a_step_of_dylora_moves_the_drawn_components_alone() {
             .iter()
             .map(|file| {
                 let (_, mut network) = adapter::load(file, &library).unwrap();
-                let ranked = network.owned(0).into_iter().filter_map(|named| {
-                    let axis = named.owned.rank_axis?;
-                    Some((named.name, (axis, named.owned.tensor.dims(), values(named.owned.tensor))))
+                let ranked = network.parameters(0).into_iter().filter_map(|named| {
+                    let axis = named.param.rank_axis?;
+                    Some((named.name, (axis, named.param.tensor.dims(), values(named.param.tensor))))
                 });
                 ranked.collect()
             })
@@ -495,10 +495,10 @@ fn a_step_changes_what_trains_and_nothing_else() {
         for (after, before) in network.backbone.linears().into_iter().zip(fresh.backbone.linears()) {
             assert_eq!(values(&after.base().0), values(&before.base().0), "{}: {}", cell.id, after.name());
         }
-        for named in fresh.owned(0) {
-            let same = values(named.owned.tensor) == trained[&named.name];
+        for named in fresh.parameters(0) {
+            let same = values(named.param.tensor) == trained[&named.name];
             // A word that no example has keeps its row, a table as a whole does not.
-            assert_eq!(same, !train.trains(named.owned.role), "{}: {}", cell.id, named.name);
+            assert_eq!(same, !train.trains(named.param.role), "{}: {}", cell.id, named.name);
         }
     }
 }

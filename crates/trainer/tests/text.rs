@@ -15,7 +15,7 @@ use models::{
 use serde_json::Value;
 use trainer::text::continuations;
 use variants::{
-    host::Place,
+    host::Placement,
     pass::Active,
     preset,
     slot::{RunPlan, StackPlan},
@@ -36,7 +36,7 @@ fn network(arch: &str) -> Network {
     for path in files {
         weights.add(&std::fs::read(path).unwrap(), config.prefixes()).unwrap();
     }
-    let place = Place::new(&Device::flex(), DType::F32);
+    let place = Placement::new(&Device::flex(), DType::F32);
     let mut network = Network::new(Backbone::new(&config, &weights, Purpose::Continue, &place).unwrap());
     let plan = StackPlan::new(
         (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),

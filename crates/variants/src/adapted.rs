@@ -4,26 +4,26 @@
 //! disagree. Laws (checked for every preset): `forward(x) = x·weight() + bias`; merging preserves outputs;
 //! taking the stacks off restores the base bit for bit.
 
-mod neighbours;
+mod batched;
 
 use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
 use kernels::ops::{self, Dropout, SharedInputGrad};
 
-use self::neighbours::Neighbours;
+use self::batched::BatchedAdapters;
 use crate::{
     base::BiasSpec,
-    combine::{AnyCombine, Combine, Meeting},
+    combine::{AnyCombine, Combine, MapForward},
     compress,
     delta::{AnyDelta, Delta, Factors, Shared, Site},
     dropout,
     error::AttachError,
     gradient::GradientSpec,
-    host::{Place, cast},
+    host::{Placement, cast},
     orthogonality::Factor,
     pass::{Active, GateKey, Pass, StackPass, gate, gate_values},
-    role::{Owned, Role},
+    role::{Param, Role},
     scaling::Scaling,
     slot::{StackPlan, copies},
 };
@@ -43,11 +43,11 @@ pub struct AdaptedLinear {
 
 /// How a map that computes several in one (GPT-2's query, key and value) relates to slots for each of them.
 ///
-/// A stack uses the parts where it adapts or trains one of them, and the whole where not: whatever it adapts or copies sits on one side.
+/// A stack uses the parts if it adapts or trains one of them, and the fused map otherwise: all that it adapts or copies is on one side.
 #[derive(Clone, Debug)]
 enum Fusion {
     /// The fused map, with the names of its parts.
-    Whole(Vec<String>),
+    Fused(Vec<String>),
     /// A part, with the names of all parts.
     Part(Vec<String>),
 }
@@ -55,10 +55,10 @@ enum Fusion {
 impl Fusion {
     /// Whether a stack with this plan uses the slot.
     fn is_used(&self, plan: &StackPlan) -> bool {
-        let named = |part: &String| plan.targets.contains(part) || plan.whole.contains(part);
+        let named = |part: &String| plan.targets.contains(part) || plan.fully_trained.contains(part);
         let divided = |parts: &[String]| parts.iter().any(named);
         match self {
-            Self::Whole(parts) => !divided(parts),
+            Self::Fused(parts) => !divided(parts),
             Self::Part(parts) => divided(parts),
         }
     }
@@ -86,12 +86,12 @@ pub struct Adapter {
     alphas: Vec<f64>,
     dropout: f64,
     /// The gate with every component active, `[runs, 1, rank]`.
-    whole: Tensor<3>,
+    full_gate: Tensor<3>,
     gradient: GradientSpec,
     /// Left factor of the gradient of `B`, `[runs, rank, rank]`: made at its first use, when `A` has the value it keeps. A warm start
     /// or an imported adapter replaces the `A` that was drawn.
     preconditioner: OnceLock<Option<Tensor<3>>>,
-    place: Place,
+    place: Placement,
 }
 
 /// The update of one map in the form that leaves this crate.
@@ -113,7 +113,7 @@ impl LinearStack {
 impl Adapter {
     fn gate(&self, active: &Active) -> Tensor<3> {
         match active {
-            Active::All => self.whole.clone(),
+            Active::All => self.full_gate.clone(),
             _ => self.place.tensor(self.gate_values(active), [self.alphas.len(), 1, self.rank]),
         }
     }
@@ -132,21 +132,21 @@ impl Adapter {
     }
 
     /// Thin factors of a pass, in the width they train in.
-    fn thin(&self, pass: &StackPass) -> Factors {
-        self.delta.chain(&self.gate_of(pass)).thin()
+    fn row_factors(&self, pass: &StackPass) -> Factors {
+        self.delta.chain(&self.gate_of(pass)).row_factors()
     }
 
     fn left_factor(&self) -> Option<Tensor<3>> {
         let scales: Vec<f64> = self.alphas.iter().map(|alpha| self.scaling.at(*alpha, self.rank)).collect();
         let mut delta = self.delta.clone();
-        let a = delta.owned().into_iter().find(|owned| owned.role == Role::A)?;
+        let a = delta.parameters().into_iter().find(|param| param.role == Role::A)?;
         self.gradient.preconditioner(a.tensor, &scales, &self.place)
     }
 
-    fn owned(&mut self) -> Vec<Owned<'_>> {
-        let mut owned = self.delta.owned();
-        owned.extend(self.combine.owned());
-        owned
+    fn parameters(&mut self) -> Vec<Param<'_>> {
+        let mut params = self.delta.parameters();
+        params.extend(self.combine.parameters());
+        params
     }
 }
 
@@ -157,10 +157,10 @@ impl AdaptedLinear {
         Self { site: dropout::site(&name), name, weight, bias, fusion: None, stacks: Vec::new() }
     }
 
-    /// The same map as the whole of `parts`, which are slots of their own.
+    /// The same map as the fusion of `parts`, which are slots of their own.
     #[must_use]
-    pub fn whole_of(self, parts: &[String]) -> Self {
-        Self { fusion: Some(Fusion::Whole(parts.to_vec())), ..self }
+    pub fn fusing(self, parts: &[String]) -> Self {
+        Self { fusion: Some(Fusion::Fused(parts.to_vec())), ..self }
     }
 
     /// The part called `name` of this fused map: columns `from..to` of its weight and bias, one of `parts`.
@@ -171,8 +171,8 @@ impl AdaptedLinear {
         Self { fusion: Some(Fusion::Part(parts.to_vec())), ..Self::new(name, weight, bias) }
     }
 
-    /// The fused map of `parts`, in their order, under this one's name: what merging into the parts makes of the whole.
-    pub fn refused(&self, parts: &[Self]) -> Self {
+    /// The fused map of `parts`, in their order, under this one's name: what merging into the parts makes of it.
+    pub fn fused_from(&self, parts: &[Self]) -> Self {
         let weights = parts.iter().map(|part| part.weight.clone()).collect();
         let biases: Option<Vec<Tensor<1>>> = parts.iter().map(|part| part.bias.clone()).collect();
         Self {
@@ -218,7 +218,7 @@ impl AdaptedLinear {
         &mut self,
         plan: &StackPlan,
         widest: [usize; 2],
-        place: &Place,
+        place: &Placement,
         shared: &mut Shared,
     ) -> Result<(), AttachError> {
         let spec = plan.variant.spec();
@@ -232,7 +232,7 @@ impl AdaptedLinear {
             Some(_) if targeted => Some(self.adapter(plan, widest, place, shared)?),
             _ => None,
         };
-        let trained = plan.trains_whole(&self.name);
+        let trained = plan.trains_fully(&self.name);
         let own_bias = trained || spec.bias == BiasSpec::All || (spec.bias == BiasSpec::LoraOnly && targeted);
         self.stacks.push(LinearStack {
             adapter,
@@ -246,7 +246,7 @@ impl AdaptedLinear {
         &self,
         plan: &StackPlan,
         widest: [usize; 2],
-        place: &Place,
+        place: &Placement,
         shared: &mut Shared,
     ) -> Result<Adapter, AttachError> {
         let spec = plan.variant.spec();
@@ -270,8 +270,8 @@ impl AdaptedLinear {
             place,
             shared,
         });
-        let whole = gate(&Active::All, rank, &|run, _| scales[run], alphas.len(), place);
-        let combine = spec.combine.init(&self.weight, delta.factors(&whole), place);
+        let full_gate = gate(&Active::All, rank, &|run, _| scales[run], alphas.len(), place);
+        let combine = spec.combine.init(&self.weight, delta.factors(&full_gate), place);
         Ok(Adapter {
             delta,
             combine,
@@ -280,7 +280,7 @@ impl AdaptedLinear {
             rank,
             alphas,
             dropout: spec.dropout,
-            whole,
+            full_gate,
             gradient: spec.gradient,
             preconditioner: OnceLock::new(),
             place: place.clone(),
@@ -288,12 +288,12 @@ impl AdaptedLinear {
     }
 
     /// The tensors of one stack on this map.
-    pub fn owned(&mut self, stack: usize) -> Vec<Owned<'_>> {
+    pub fn parameters(&mut self, stack: usize) -> Vec<Param<'_>> {
         let LinearStack { adapter, weight, bias } = &mut self.stacks[stack];
-        let mut owned = adapter.as_mut().map(Adapter::owned).unwrap_or_default();
-        owned.extend(weight.as_mut().map(|t| Owned::new("weight", Role::Weight, t)));
-        owned.extend(bias.as_mut().map(|t| Owned::new("bias", Role::Bias, t)));
-        owned
+        let mut params = adapter.as_mut().map(Adapter::parameters).unwrap_or_default();
+        params.extend(weight.as_mut().map(|t| Param::new("weight", Role::Weight, t)));
+        params.extend(bias.as_mut().map(|t| Param::new("bias", Role::Bias, t)));
+        params
     }
 
     /// What the gate of a pass holds here, `[runs, rank]` row-major, and what it depends on.
@@ -359,7 +359,7 @@ impl AdaptedLinear {
     ) -> [Tensor<3>; N] {
         let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
         let mut batches = maps.map(|map| map.batches(pass, per_run));
-        neighbours::share(batches.iter_mut().flatten(), x, input_grad);
+        batched::share_down_products(batches.iter_mut().flatten(), x, input_grad);
         let mut index = 0;
         batches.map(|batches| {
             index += 1;
@@ -367,16 +367,16 @@ impl AdaptedLinear {
         })
     }
 
-    /// The updates that are added to the base's output, like neighbours as one batch.
-    fn batches(&self, pass: &Pass, per_run: usize) -> Vec<Neighbours> {
-        let mut batches: Vec<Neighbours> = Vec::new();
+    /// The updates that are added to the base's output; those of equal key on consecutive rows as one batch.
+    fn batches(&self, pass: &Pass, per_run: usize) -> Vec<BatchedAdapters> {
+        let mut batches: Vec<BatchedAdapters> = Vec::new();
         let mut start = 0;
         for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
             let rows = here.runs * per_run;
             if let Some(adapter) = stack.adapter.as_ref().filter(|_| stack.adds()) {
-                let one = Neighbours::of(adapter, here, self.site, [start, rows]);
-                match batches.last_mut().filter(|batch| batch.takes(&one)) {
-                    Some(batch) => batch.join(one),
+                let one = BatchedAdapters::of(adapter, here, self.site, [start, rows]);
+                match batches.last_mut().filter(|batch| batch.can_join(&one)) {
+                    Some(batch) => batch.extend(one),
                     None => batches.push(one),
                 }
             }
@@ -386,21 +386,27 @@ impl AdaptedLinear {
     }
 
     /// The output of every stack on its rows, with the updates that are added given.
-    fn with(&self, batches: Vec<Neighbours>, x: &Tensor<3>, pass: &Pass, input_grad: &SharedInputGrad) -> Tensor<3> {
+    fn with(
+        &self,
+        batches: Vec<BatchedAdapters>,
+        x: &Tensor<3>,
+        pass: &Pass,
+        input_grad: &SharedInputGrad,
+    ) -> Tensor<3> {
         let [rows, seq, _] = x.dims();
         let per_run = rows / pass.runs().max(1);
         let mut batches = batches.into_iter().peekable();
         let mut parts: Vec<Tensor<3>> = Vec::new();
         let (mut at, mut start) = (0, 0);
         while at < self.stacks.len() {
-            // Neighbours that add to the base's output share one product with it.
+            // Consecutive stacks that add to the base's output share one product with it.
             let adding = self.stacks[at..].iter().take_while(|stack| stack.adds()).count();
             let several = at..at + adding.max(1);
             let own = [start, pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum()];
             parts.push(if adding > 0 {
                 let mut y = ops::affine(x.clone(), own, self.weight.clone(), self.bias.clone(), input_grad);
                 while let Some(batch) = batches.next_if(|batch| batch.starts_before(own[0] + own[1])) {
-                    y = batch.onto(y, x, start, input_grad);
+                    y = batch.add_to(y, x, start, input_grad);
                 }
                 y
             } else {
@@ -437,15 +443,15 @@ impl AdaptedLinear {
                     None => y,
                 }
             }
-            (None, Some(adapter)) => adapter.combine.forward(&Meeting {
+            (None, Some(adapter)) => adapter.combine.forward(&MapForward {
                 x,
                 own,
                 input_grad,
                 weight: &self.weight,
                 bias: frozen,
-                thin: adapter.thin(here),
+                factors: adapter.row_factors(here),
                 here,
-                falls: Dropout::at(here.keys.as_ref(), self.site, adapter.dropout),
+                dropout: Dropout::at(here.keys.as_ref(), self.site, adapter.dropout),
             }),
             (None, None) => {
                 let y = ops::affine(x.clone(), own, self.weight.clone(), frozen, input_grad);
@@ -499,7 +505,7 @@ impl AdaptedLinear {
         }
     }
 
-    /// Weight `[d_in, d_out]` and bias `[d_out]` of one run, as a plain map.
+    /// Weight `[d_in, d_out]` and bias `[d_out]` of one run, as an unadapted map.
     pub fn merged(&self, stack: usize, run: usize, active: &Active) -> (Tensor<2>, Option<Tensor<1>>) {
         let weight = self.weight(stack, active);
         let [runs, d_in, d_out] = weight.dims();
@@ -516,15 +522,16 @@ impl AdaptedLinear {
     pub fn compress(&mut self, stack: usize, rank: usize) {
         let Some(adapter) = &mut self.stacks[stack].adapter else { return };
         let rank = rank.min(adapter.rank);
-        let factors = adapter.delta.factors(&adapter.whole);
+        let factors = adapter.delta.factors(&adapter.full_gate);
         let delta = compress::best_approximation(&factors, rank, &adapter.place);
-        adapter.whole = adapter.whole.ones_like().slice([0..adapter.alphas.len(), 0..1, 0..1]).repeat_dim(2, rank);
+        adapter.full_gate =
+            adapter.full_gate.ones_like().slice([0..adapter.alphas.len(), 0..1, 0..1]).repeat_dim(2, rank);
         adapter.scaling = Scaling::Constant { value: 1.0 };
         adapter.rank = rank;
         adapter.delta = AnyDelta::LowRank(delta);
     }
 
-    /// A plain map with the update of one run folded in and no stacks.
+    /// An unadapted map with the update of one run folded in and no stacks.
     pub fn merge(&self, stack: usize, run: usize, active: &Active) -> Self {
         let (weight, bias) = self.merged(stack, run, active);
         Self { weight, bias, stacks: Vec::new(), ..self.clone() }

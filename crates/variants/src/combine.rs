@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     delta::Factors,
-    host::Place,
+    host::Placement,
     pass::StackPass,
-    role::{Owned, Role},
+    role::{Param, Role},
 };
 
 /// One forward pass of one stack over one map, in the parts that a combination makes its output of.
@@ -18,7 +18,7 @@ use crate::{
 /// Every product with the input is a use of it, whose gradient is summed with those of the others: what is asked for must reach the
 /// output. Rows are the stack's own, `[runs, n, ..]`.
 #[derive(Debug)]
-pub struct Meeting<'a> {
+pub struct MapForward<'a> {
     /// The whole input, which other maps and stacks use too, `[rows, seq, d_in]`.
     pub(crate) x: &'a Tensor<3>,
     /// The stack's rows of it: the first and their number.
@@ -27,12 +27,12 @@ pub struct Meeting<'a> {
     pub(crate) weight: &'a Tensor<2>,
     pub(crate) bias: Option<Tensor<1>>,
     /// Thin factors in the width they train in, the gate folded in.
-    pub(crate) thin: Factors,
+    pub(crate) factors: Factors,
     pub(crate) here: &'a StackPass,
-    pub(crate) falls: Option<Dropout>,
+    pub(crate) dropout: Option<Dropout>,
 }
 
-impl Meeting<'_> {
+impl MapForward<'_> {
     /// `W0`, `[d_in, d_out]`, in the width of the base.
     pub fn base(&self) -> &Tensor<2> {
         self.weight
@@ -45,12 +45,12 @@ impl Meeting<'_> {
 
     /// `ΔW = down·up` with the pass's gate in it, in the width it trains in.
     pub fn factors(&self) -> &Factors {
-        &self.thin
+        &self.factors
     }
 
     /// Whether dropout changes the adapter's input in this pass.
     pub fn is_dropped(&self) -> bool {
-        self.falls.is_some()
+        self.dropout.is_some()
     }
 
     /// Rows `[rows, seq, d]` as `[runs, n, d]`.
@@ -66,7 +66,7 @@ impl Meeting<'_> {
 
     /// `x̃`, the input after dropout, `[runs, n, d_in]`.
     pub fn dropped_input(&self) -> Tensor<3> {
-        self.by_run(ops::dropout(ops::rows(self.x.clone(), self.own, self.input_grad), self.falls.clone()))
+        self.by_run(ops::dropout(ops::rows(self.x.clone(), self.own, self.input_grad), self.dropout.clone()))
     }
 
     /// `x·W0 + bias` with a bias given, `[rows, seq, d_out]`.
@@ -81,7 +81,7 @@ impl Meeting<'_> {
 
     /// `x̃·down`, `[runs, n, k]`, in the input's width, and `up` in it.
     fn hidden(&self) -> (Tensor<3>, Tensor<3>) {
-        let Factors { down, up } = self.thin.cast(self.x.dtype());
+        let Factors { down, up } = self.factors.cast(self.x.dtype());
         let hidden = if self.is_dropped() {
             self.dropped_input().matmul(down)
         } else {
@@ -112,10 +112,10 @@ impl Meeting<'_> {
 /// How `ΔW` meets `W0`.
 pub trait Combine: Clone + Debug + Send {
     /// The tensors this combination owns.
-    fn owned(&mut self) -> Vec<Owned<'_>>;
+    fn parameters(&mut self) -> Vec<Param<'_>>;
 
     /// `x·W' + bias`, `[runs, n, d_out]`.
-    fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3>;
+    fn forward(&self, map: &MapForward<'_>) -> Tensor<3>;
 
     /// `W'`, `[runs, d_in, d_out]`.
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3>;
@@ -133,7 +133,7 @@ pub trait CombineRecipe {
     const ROLES: &'static [Role] = &[];
 
     /// First values; `start` is the delta at the start.
-    fn init(&self, base: &Tensor<2>, start: Factors, place: &Place) -> Self::Combine;
+    fn init(&self, base: &Tensor<2>, start: Factors, place: &Placement) -> Self::Combine;
 }
 
 macro_rules! combines {
@@ -153,7 +153,7 @@ macro_rules! combines {
 
         impl CombineSpec {
             /// First values on one map.
-            pub fn init(&self, base: &Tensor<2>, start: Factors, place: &Place) -> AnyCombine {
+            pub fn init(&self, base: &Tensor<2>, start: Factors, place: &Placement) -> AnyCombine {
                 match self { $(Self::$Combine(spec) => AnyCombine::$Combine(spec.init(base, start, place))),+ }
             }
             /// Whether `W' - W0` is the delta itself.
@@ -171,11 +171,11 @@ macro_rules! combines {
         }
 
         impl Combine for AnyCombine {
-            fn owned(&mut self) -> Vec<Owned<'_>> {
-                match self { $(Self::$Combine(combine) => combine.owned()),+ }
+            fn parameters(&mut self) -> Vec<Param<'_>> {
+                match self { $(Self::$Combine(combine) => combine.parameters()),+ }
             }
-            fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3> {
-                match self { $(Self::$Combine(combine) => combine.forward(meeting)),+ }
+            fn forward(&self, map: &MapForward<'_>) -> Tensor<3> {
+                match self { $(Self::$Combine(combine) => combine.forward(map)),+ }
             }
             fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
                 match self { $(Self::$Combine(combine) => combine.weight(base, factors)),+ }

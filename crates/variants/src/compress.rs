@@ -5,14 +5,14 @@ use nalgebra::DMatrix;
 
 use crate::{
     delta::{Factors, low_rank::LowRank},
-    host::{Place, values},
+    host::{Placement, values},
 };
 
 /// The best rank-`rank` approximation of `down·up` in Frobenius norm (Eckart–Young), per run.
 ///
 /// QR of both factors, then the SVD of a `k × k` core: `O((d_in + d_out)·k²)`, never forming `ΔW`. In f64 on
 /// the host. `A` takes the singular values.
-pub fn best_approximation(factors: &Factors, rank: usize, place: &Place) -> LowRank {
+pub fn best_approximation(factors: &Factors, rank: usize, place: &Placement) -> LowRank {
     let [runs, d_in, k] = factors.down.dims();
     let [_, _, d_out] = factors.up.dims();
     let (downs, ups) = (values(&factors.down), values(&factors.up));

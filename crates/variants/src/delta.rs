@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::SpecProblem,
-    host::{Place, cast},
+    host::{Placement, cast},
     init::{AnyInit, Init},
     orthogonality::Factor,
     preset::Preset,
-    role::{Owned, Role},
+    role::{Param, Role},
     stream::{self, Stream},
 };
 
@@ -55,7 +55,7 @@ pub struct Chain {
 impl Chain {
     /// As thin factors for rows to pass through, the middle folded into the second: `[k, d_out]` has fewer numbers than rows have
     /// components.
-    pub fn thin(self) -> Factors {
+    pub fn row_factors(self) -> Factors {
         Factors { down: self.down, up: self.up * self.middle.swap_dims(1, 2) }
     }
 
@@ -68,7 +68,7 @@ impl Chain {
 /// How `ΔW` is formed.
 pub trait Delta: Clone + Debug + Send {
     /// The tensors this delta owns; frozen ones too, since they are saved.
-    fn owned(&mut self) -> Vec<Owned<'_>>;
+    fn parameters(&mut self) -> Vec<Param<'_>>;
 
     /// `ΔW` as a chain, with the gate `[runs, 1, rank]` in its middle.
     fn chain(&self, gate: &Tensor<3>) -> Chain;
@@ -174,7 +174,7 @@ impl Shared {
 }
 
 macro_rules! deltas {
-    ($($file:ident :: $Delta:ident),+ $(,)?) => {
+    ($($(#[$names:meta])? $file:ident :: $Delta:ident),+ $(,)?) => {
         $(pub mod $file;)+
 
         /// Any delta of the axis.
@@ -186,7 +186,7 @@ macro_rules! deltas {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         #[expect(missing_docs, reason = "each variant is documented in its own file")]
-        pub enum DeltaSpec { $($Delta($file::Spec)),+ }
+        pub enum DeltaSpec { $($(#[$names])? $Delta($file::Spec)),+ }
 
         impl DeltaSpec {
             /// First values on one map.
@@ -224,8 +224,8 @@ macro_rules! deltas {
         }
 
         impl Delta for AnyDelta {
-            fn owned(&mut self) -> Vec<Owned<'_>> {
-                match self { $(Self::$Delta(delta) => delta.owned()),+ }
+            fn parameters(&mut self) -> Vec<Param<'_>> {
+                match self { $(Self::$Delta(delta) => delta.parameters()),+ }
             }
             fn chain(&self, gate: &Tensor<3>) -> Chain {
                 match self { $(Self::$Delta(delta) => delta.chain(gate)),+ }
@@ -245,8 +245,10 @@ macro_rules! deltas {
 
 // Alphabetical. One line per file; the file's module doc is its documentation.
 deltas! {
-    anchored::Anchored,
     low_rank::LowRank,
+    // Records have the old name.
+    #[serde(rename = "anchored", alias = "residual_init")]
+    residual_init::ResidualInit,
     shared_random::SharedRandom,
     svd_form::SvdForm,
 }

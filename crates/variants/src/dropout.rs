@@ -21,15 +21,15 @@ pub fn drop(x: Tensor<3>, pass: &StackPass, site: u64, p: f64, seq: usize) -> (T
 mod tests {
     use super::*;
     use crate::{
-        host::{Place, values},
+        host::{Placement, values},
         pass::{DropoutClock, Pass},
     };
     use burn::tensor::{DType, Device};
 
     fn draw(seeds: &[u64], step: u64, [rows, seq, features]: [usize; 3], p: f64) -> Vec<f64> {
-        let place = Place::new(&Device::flex(), DType::F64);
+        let place = Placement::new(&Device::flex(), DType::F64);
         let clock = DropoutClock { seeds: seeds.to_vec(), step, micro: 0 };
-        let pass = Pass::plain(seeds.len()).dropping(&clock, &place);
+        let pass = Pass::evaluation(seeds.len()).dropping(&clock, &place);
         let ones = place.tensor(vec![1.0; seeds.len() * rows * seq * features], [seeds.len(), rows * seq, features]);
         values(&drop(ones, &pass.stacks[0], site("query"), p, seq).0)
     }

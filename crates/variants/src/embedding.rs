@@ -6,9 +6,9 @@ use crate::{
     compress,
     delta::{Delta, DeltaSpec, Shared, low_rank::LowRank},
     error::AttachError,
-    host::{Place, cast},
+    host::{Placement, cast},
     pass::{Active, GateKey, Pass, StackPass, gate, gate_values},
-    role::{Owned, Role},
+    role::{Param, Role},
     scaling::Scaling,
     slot::{StackPlan, copies},
     stream::{self, Stream},
@@ -38,8 +38,8 @@ struct Lookup {
     scaling: Scaling,
     alphas: Vec<f64>,
     /// The gate with every component active, `[runs, 1, rank]`: made once, because a recorded step uploads nothing.
-    whole: Tensor<3>,
-    place: Place,
+    full_gate: Tensor<3>,
+    place: Placement,
 }
 
 impl Lookup {
@@ -47,7 +47,7 @@ impl Lookup {
     fn gate(&self, active: &Active) -> Tensor<3> {
         let [runs, _, rank] = self.delta.a.dims();
         match active {
-            Active::All => self.whole.clone(),
+            Active::All => self.full_gate.clone(),
             _ => self.place.tensor(self.gate_values(active), [runs, 1, rank]),
         }
     }
@@ -88,7 +88,12 @@ impl AdaptedEmbedding {
         &self.name
     }
 
-    pub(crate) fn attach(&mut self, plan: &StackPlan, place: &Place, _shared: &mut Shared) -> Result<(), AttachError> {
+    pub(crate) fn attach(
+        &mut self,
+        plan: &StackPlan,
+        place: &Placement,
+        _shared: &mut Shared,
+    ) -> Result<(), AttachError> {
         let spec = plan.variant.spec();
         let runs = plan.runs.len();
         let mut adapter = None;
@@ -109,7 +114,7 @@ impl AdaptedEmbedding {
             });
             let alphas = plan.alphas(&self.name);
             adapter = Some(Lookup {
-                whole: gate(&Active::All, rank, &|run, b| spec.scaling.at(alphas[run], b), runs, place),
+                full_gate: gate(&Active::All, rank, &|run, b| spec.scaling.at(alphas[run], b), runs, place),
                 delta: LowRank {
                     a: place.zeros([runs, vocabulary, rank]),
                     b: place.tensor(values.collect(), [runs, rank, d]),
@@ -119,20 +124,20 @@ impl AdaptedEmbedding {
                 place: place.clone(),
             });
         }
-        let weight = plan.trains_whole(&self.name).then(|| copies(&self.weight, runs));
+        let weight = plan.trains_fully(&self.name).then(|| copies(&self.weight, runs));
         self.stacks.push(EmbeddingStack { weight, adapter });
         Ok(())
     }
 
-    pub(crate) fn owned(&mut self, stack: usize) -> Vec<Owned<'_>> {
+    pub(crate) fn parameters(&mut self, stack: usize) -> Vec<Param<'_>> {
         let stack = &mut self.stacks[stack];
-        let mut owned = Vec::new();
+        let mut params = Vec::new();
         if let Some(Lookup { delta, .. }) = &mut stack.adapter {
-            owned.push(Owned::ranked("a", Role::Embedding, 2, &mut delta.a));
-            owned.push(Owned::ranked("b", Role::Embedding, 1, &mut delta.b));
+            params.push(Param::ranked("a", Role::Embedding, 2, &mut delta.a));
+            params.push(Param::ranked("b", Role::Embedding, 1, &mut delta.b));
         }
-        owned.extend(stack.weight.as_mut().map(|t| Owned::new("weight", Role::Weight, t)));
-        owned
+        params.extend(stack.weight.as_mut().map(|t| Param::new("weight", Role::Weight, t)));
+        params
     }
 
     /// `[rows, seq]` ids to `[rows, seq, d]`.
@@ -209,7 +214,7 @@ impl AdaptedEmbedding {
         lookup.delta = compress::best_approximation(&factors, rank, &lookup.place);
         lookup.scaling = Scaling::Constant { value: 1.0 };
         let [runs, ..] = lookup.delta.a.dims();
-        lookup.whole = lookup.place.zeros([runs, 1, rank]) + 1.0;
+        lookup.full_gate = lookup.place.zeros([runs, 1, rank]) + 1.0;
     }
 
     /// The same table with one of its stacks alone.

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Place, values};
+use crate::host::{Placement, values};
 
 /// A rule for the gradient of `B`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ fn ridge() -> f64 {
 impl GradientSpec {
     /// The matrix that multiplies `∇B` from the left, `[runs, rank, rank]`, from `A` `[runs, d_in, rank]`
     /// and the scale of each run.
-    pub fn preconditioner(self, a: &Tensor<3>, scales: &[f64], place: &Place) -> Option<Tensor<3>> {
+    pub fn preconditioner(self, a: &Tensor<3>, scales: &[f64], place: &Placement) -> Option<Tensor<3>> {
         let Self::Preconditioned { ridge } = self else { return None };
         let [runs, d_in, rank] = a.dims();
         let mut out = Vec::with_capacity(runs * rank * rank);

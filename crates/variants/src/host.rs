@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Where and how wide a stack's tensors are.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Placement {
     /// The device; never with autodiff, which a tensor gains when it trains.
     pub device: Device,
     /// Width of what trains, of its gradients and moments, of logits and losses: `F32` in training, `F64` in gradient checks.
@@ -13,7 +13,7 @@ pub struct Place {
     pub base: DType,
 }
 
-impl Place {
+impl Placement {
     /// A place on `device` with floats of width `dtype`.
     pub fn new(device: &Device, dtype: DType) -> Self {
         Self { device: device.clone().without_autodiff(), dtype, base: dtype }
@@ -56,7 +56,7 @@ pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
 }
 
 /// `tensor` without its autodiff wrapper, whether it has one or not.
-pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+pub fn inner<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
     tensor.clone().without_autodiff()
 }
 

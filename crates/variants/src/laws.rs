@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`mod@function`] | start, forward, merge, update, scale, dropout |
 //! | [`training`] | which gradients there are, what they are, where they lead |
-//! | [`company`] | independence of runs and of stacks |
+//! | [`independence`] | independence of runs and of stacks |
 //! | [`slots`] | tables and norms |
 //! | [`writing`] | specs, seeds, saved tensors |
 
@@ -20,7 +20,7 @@ use crate::{
     base::BiasSpec,
     combine::{CombineSpec, weight_decomposed},
     delta::{DeltaSpec, shared_random},
-    host::{Place, plain, values},
+    host::{Placement, inner, values},
     init::{AnyInit, gaussian::Gaussian},
     pass::{Active, Pass, StackPass},
     preset::Preset,
@@ -34,8 +34,8 @@ use crate::{
     stream::{self, Stream},
 };
 
-pub mod company;
 pub mod function;
+pub mod independence;
 pub mod slots;
 pub mod training;
 pub mod writing;
@@ -124,7 +124,7 @@ pub const AXES: &[Axis] = &[
         name: "kept pair",
         change: |mut s| {
             if let Some(DeltaSpec::SharedRandom(spec)) = &mut s.delta {
-                spec.pair = shared_random::Keep::Kept;
+                spec.pair = shared_random::Save::Yes;
             }
             s
         },
@@ -152,8 +152,8 @@ const SEQ: usize = 2;
 const ROWS: usize = 3; // per run
 
 impl Case {
-    fn place(&self) -> Place {
-        Place::new(&Device::flex(), self.dtype)
+    fn place(&self) -> Placement {
+        Placement::new(&Device::flex(), self.dtype)
     }
 
     /// A few dozen operations per number, on numbers of up to a few tens.
@@ -209,10 +209,10 @@ impl Case {
     /// The map with every owned tensor at a random value of its own.
     fn random(&self) -> AdaptedLinear {
         let mut map = self.fresh();
-        for owned in map.owned(0) {
-            let dims @ [runs, rows, cols] = owned.tensor.dims();
-            let rng = &mut stream::generator(2, Stream::Init, owned.name);
-            *owned.tensor = self.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+        for param in map.parameters(0) {
+            let dims @ [runs, rows, cols] = param.tensor.dims();
+            let rng = &mut stream::generator(2, Stream::Init, param.name);
+            *param.tensor = self.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
         }
         map
     }
@@ -246,7 +246,7 @@ impl Case {
     #[track_caller]
     fn near<const D: usize>(&self, law: &str, got: &Tensor<D>, wanted: &Tensor<D>, slack: f64) {
         assert_eq!(got.dims(), wanted.dims(), "{law}: {self:?}");
-        let (got, wanted) = (values(&plain(got)), values(&plain(wanted)));
+        let (got, wanted) = (values(&inner(got)), values(&inner(wanted)));
         let scale = wanted.iter().fold(1.0_f64, |m, v| m.max(v.abs()));
         for (index, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
             assert!(
@@ -275,9 +275,9 @@ pub const LAWS: &[(&str, Law)] = &[
     ("gradients are finite differences", training::gradients_are_finite_differences),
     ("penalties have their gradients", training::penalties_have_their_gradients),
     ("a planted update is recovered", training::a_planted_update_is_recovered),
-    ("runs are independent", company::runs_are_independent),
-    ("stacks are independent", company::stacks_are_independent),
-    ("nan stays in its run", company::nan_stays_in_its_run),
+    ("runs are independent", independence::runs_are_independent),
+    ("stacks are independent", independence::stacks_are_independent),
+    ("nan stays in its run", independence::nan_stays_in_its_run),
     ("tables obey the laws of maps", slots::tables_obey_the_laws_of_maps),
     ("norms obey the laws of maps", slots::norms_obey_the_laws_of_maps),
     ("first values follow the seed", writing::first_values_follow_the_seed),

@@ -7,7 +7,7 @@ use crate::{
     base::BiasSpec,
     host::cast,
     pass::{Pass, join, split},
-    role::{Owned, Role},
+    role::{Param, Role},
     slot::{StackPlan, copies},
 };
 
@@ -62,17 +62,17 @@ impl AdaptedNorm {
     pub(crate) fn attach(&mut self, plan: &StackPlan) {
         let runs = plan.runs.len();
         let spec = plan.variant.spec();
-        let trained = plan.trains_whole(&self.name);
+        let trained = plan.trains_fully(&self.name);
         self.stacks.push(NormStack {
             gamma: trained.then(|| copies(&self.gamma, runs)),
             beta: self.beta.as_ref().filter(|_| trained || spec.bias == BiasSpec::All).map(|beta| copies(beta, runs)),
         });
     }
 
-    pub(crate) fn owned(&mut self, stack: usize) -> Vec<Owned<'_>> {
+    pub(crate) fn parameters(&mut self, stack: usize) -> Vec<Param<'_>> {
         let stack = &mut self.stacks[stack];
-        let gamma = stack.gamma.as_mut().map(|t| Owned::new("weight", Role::Norm, t));
-        let beta = stack.beta.as_mut().map(|t| Owned::new("bias", Role::Bias, t));
+        let gamma = stack.gamma.as_mut().map(|t| Param::new("weight", Role::Norm, t));
+        let beta = stack.beta.as_mut().map(|t| Param::new("bias", Role::Bias, t));
         gamma.into_iter().chain(beta).collect()
     }
 

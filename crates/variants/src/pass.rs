@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Int, Tensor};
 use kernels::{bits, ops};
 
-use crate::host::Place;
+use crate::host::Placement;
 
 /// Where in their runs the dropout masks of a pass are taken from.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub struct StackPass {
 
 impl StackPass {
     /// Evaluation with every component.
-    pub fn plain(runs: usize) -> Self {
+    pub fn evaluation(runs: usize) -> Self {
         Self::with(runs, Active::All)
     }
 
@@ -71,24 +71,24 @@ pub struct Pass {
     pub stacks: Vec<StackPass>,
     /// The dropout keys of all runs, stack by stack, `[runs]`: present in training.
     pub keys: Option<Tensor<1, Int>>,
-    /// What the backbone's layers gave already, `[rows, seq, d]`, where they are computed apart from the rest.
-    pub given: Option<Tensor<3>>,
+    /// The last layer's output, `[rows, seq, d]`, where the layers were computed before: activation checkpointing.
+    pub last_hidden: Option<Tensor<3>>,
 }
 
 impl Pass {
     /// Evaluation of stacks.
     pub fn of(stacks: Vec<StackPass>) -> Self {
-        Self { stacks, keys: None, given: None }
+        Self { stacks, keys: None, last_hidden: None }
     }
 
     /// Evaluation of one stack with every component.
-    pub fn plain(runs: usize) -> Self {
-        Self::of(vec![StackPass::plain(runs)])
+    pub fn evaluation(runs: usize) -> Self {
+        Self::of(vec![StackPass::evaluation(runs)])
     }
 
     /// The same pass in training, at a clock.
     #[must_use]
-    pub fn dropping(self, clock: &DropoutClock, place: &Place) -> Self {
+    pub fn dropping(self, clock: &DropoutClock, place: &Placement) -> Self {
         self.keyed(ops::keys(&clock.keys(), &place.device))
     }
 
@@ -164,7 +164,7 @@ pub fn gate(
     rank: usize,
     scales: &dyn Fn(usize, usize) -> f64,
     runs: usize,
-    place: &Place,
+    place: &Placement,
 ) -> Tensor<3> {
     place.tensor(gate_values(active, rank, scales, runs), [runs, 1, rank])
 }

@@ -36,7 +36,7 @@ pub enum Role {
 /// How a role trains. Frozen is a state, never a multiplier of zero.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
-pub enum RolePlan {
+pub enum RoleConfig {
     /// Keeps its first value; no gradient is formed.
     Frozen,
     /// Trains at a multiple of the run's learning rate, or at a rate of its own.
@@ -57,44 +57,44 @@ fn one() -> f64 {
     1.0
 }
 
-impl RolePlan {
+impl RoleConfig {
     /// Trains at the run's own rate and decay.
-    pub const PLAIN: Self = Self::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: None };
+    pub const DEFAULT: Self = Self::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: None };
 }
 
 /// The plan of every role that departs from its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct TrainPlan(pub BTreeMap<Role, RolePlan>);
+pub struct TrainConfig(pub BTreeMap<Role, RoleConfig>);
 
-impl TrainPlan {
+impl TrainConfig {
     /// A plan from pairs.
-    pub fn of(rules: impl IntoIterator<Item = (Role, RolePlan)>) -> Self {
+    pub fn of(rules: impl IntoIterator<Item = (Role, RoleConfig)>) -> Self {
         Self(rules.into_iter().collect())
     }
 
     /// The plan of `role`; by default it trains, and biases and norms are not decayed, as transformers'
     /// `Trainer.get_decay_parameter_names` has it.
-    pub fn of_role(&self, role: Role) -> RolePlan {
+    pub fn of_role(&self, role: Role) -> RoleConfig {
         match (self.0.get(&role), role) {
             (Some(plan), _) => *plan,
             (None, Role::Bias | Role::Norm) => {
-                RolePlan::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: Some(0.0) }
+                RoleConfig::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: Some(0.0) }
             }
-            (None, Role::Projection) => RolePlan::Frozen,
-            (None, _) => RolePlan::PLAIN,
+            (None, Role::Projection) => RoleConfig::Frozen,
+            (None, _) => RoleConfig::DEFAULT,
         }
     }
 
     /// Whether `role` receives gradients.
     pub fn trains(&self, role: Role) -> bool {
-        self.of_role(role) != RolePlan::Frozen
+        self.of_role(role) != RoleConfig::Frozen
     }
 }
 
 /// One tensor of a stack, borrowed for reading, stepping or loading.
 #[derive(Debug)]
-pub struct Owned<'a> {
+pub struct Param<'a> {
     /// Its name inside the slot, e.g. `a`.
     pub name: &'static str,
     /// Its role.
@@ -107,7 +107,7 @@ pub struct Owned<'a> {
     pub tensor: &'a mut Tensor<3>,
 }
 
-impl<'a> Owned<'a> {
+impl<'a> Param<'a> {
     /// A tensor without a rank axis.
     pub fn new(name: &'static str, role: Role, tensor: &'a mut Tensor<3>) -> Self {
         Self { name, role, rank_axis: None, decays: true, tensor }

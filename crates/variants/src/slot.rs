@@ -10,10 +10,10 @@ use crate::{
     delta::Shared,
     embedding::AdaptedEmbedding,
     error::AttachError,
-    host::Place,
+    host::Placement,
     norm::AdaptedNorm,
     pass::{Active, GateKey},
-    role::Owned,
+    role::Param,
     spec::Variant,
 };
 
@@ -38,7 +38,7 @@ pub struct StackPlan {
     /// Adapted maps that depart from the stack's rank or from the runs' `α`, by full name.
     pub maps: BTreeMap<String, MapPlan>,
     /// Full names of the slots that train in full beside the adapters, as per-run copies.
-    pub whole: BTreeSet<String>,
+    pub fully_trained: BTreeSet<String>,
 }
 
 /// What one adapted map has in place of its stack's rank and its runs' `α`: its scale is `s(α_map, r_map)`, `α_map/r_map` for LoRA.
@@ -54,7 +54,7 @@ impl StackPlan {
     /// A stack whose maps all have the composition's rank and the runs' `α`, and in which no slot trains in full unless the
     /// composition says so.
     pub fn new(variant: Variant, runs: Vec<RunPlan>, targets: BTreeSet<String>) -> Self {
-        Self { variant, runs, targets, maps: BTreeMap::new(), whole: BTreeSet::new() }
+        Self { variant, runs, targets, maps: BTreeMap::new(), fully_trained: BTreeSet::new() }
     }
 
     /// Rank of the update of an adapted map.
@@ -69,8 +69,8 @@ impl StackPlan {
     }
 
     /// Whether every run has its own copy of all tensors of a slot.
-    pub fn trains_whole(&self, slot: &str) -> bool {
-        self.variant.spec().base == BaseSpec::Trained || self.whole.contains(slot)
+    pub fn trains_fully(&self, slot: &str) -> bool {
+        self.variant.spec().base == BaseSpec::Trained || self.fully_trained.contains(slot)
     }
 
     /// Whether the runs of another plan may sit in this one's stack: the same tensors at every slot.
@@ -78,7 +78,7 @@ impl StackPlan {
         self.variant.stack_key() == other.variant.stack_key()
             && self.targets == other.targets
             && self.maps == other.maps
-            && self.whole == other.whole
+            && self.fully_trained == other.fully_trained
     }
 
     /// The runs' `init` seeds.
@@ -100,11 +100,11 @@ pub enum Slot<'a> {
 
 impl<'a> Slot<'a> {
     /// The tensors of stack `stack` here, adapters first.
-    pub fn into_owned(self, stack: usize) -> Vec<Owned<'a>> {
+    pub fn into_parameters(self, stack: usize) -> Vec<Param<'a>> {
         match self {
-            Self::Linear(slot) => slot.owned(stack),
-            Self::Norm(slot) => slot.owned(stack),
-            Self::Embedding(slot) => slot.owned(stack),
+            Self::Linear(slot) => slot.parameters(stack),
+            Self::Norm(slot) => slot.parameters(stack),
+            Self::Embedding(slot) => slot.parameters(stack),
         }
     }
 
@@ -164,7 +164,7 @@ impl<'a> Slot<'a> {
 }
 
 /// Puts a stack on the slots of a backbone, behind the stacks that are there.
-pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Place) -> Result<(), AttachError> {
+pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Placement) -> Result<(), AttachError> {
     let mut widest = [0, 0];
     for slot in slots.iter() {
         if let Slot::Linear(linear) = slot

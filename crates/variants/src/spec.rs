@@ -12,7 +12,7 @@ use crate::{
     gradient::GradientSpec,
     init::{AnyInit, Init},
     rank::{AnyRankPolicy, RankPolicy},
-    role::{Role, RolePlan, TrainPlan},
+    role::{Role, RoleConfig, TrainConfig},
     scaling::Scaling,
 };
 
@@ -35,7 +35,7 @@ pub struct VariantSpec {
     /// The scale as a function of the rank.
     pub scaling: Scaling,
     /// How each role trains.
-    pub train: TrainPlan,
+    pub train: TrainConfig,
     /// Rank over time.
     pub rank_policy: AnyRankPolicy,
     /// What happens to gradients before the optimizer.
@@ -50,6 +50,17 @@ pub struct VariantSpec {
 
 fn role_name(role: Role) -> String {
     serde_yaml::to_string(&role).unwrap_or_default().trim().to_owned()
+}
+
+/// What two stacks must share for their updates to be batched. The order of keys brings equal ones together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchKey {
+    /// Whether the update changes the base's output by more than a sum; such updates are never batched.
+    pub is_multiplicative: bool,
+    /// Rank-one components of the update.
+    pub components: usize,
+    /// Bits of the probability of dropout.
+    pub dropout: u64,
 }
 
 /// A variant that can be built. Made by [`VariantSpec::check`] alone.
@@ -76,11 +87,13 @@ impl Variant {
 }
 
 impl VariantSpec {
-    /// Stacks of equal kinship that lie side by side are computed as one batch where their maps are: whether the update is added to the
-    /// base's output, in which width, after which dropout.
-    pub fn kinship(&self) -> (bool, usize, u64) {
-        let width = self.delta.as_ref().map_or(0, |delta| self.rank * delta.width());
-        (!self.combine.is_additive(), width, self.dropout.to_bits())
+    /// Consecutive stacks of equal key are computed as one batch on the maps that they both adapt.
+    pub fn batch_key(&self) -> BatchKey {
+        BatchKey {
+            is_multiplicative: !self.combine.is_additive(),
+            components: self.delta.as_ref().map_or(0, |delta| self.rank * delta.width()),
+            dropout: self.dropout.to_bits(),
+        }
     }
 
     /// Every broken rule, or the variant. `steps` is the length of the run in optimizer steps, where known.
@@ -113,7 +126,7 @@ impl VariantSpec {
                     format!("this variant has no tensor of role `{}`; it has {}", name.trim(), known.join(", ")),
                 );
             }
-            if let RolePlan::Trained { lr_multiplier, learning_rate, weight_decay } = plan {
+            if let RoleConfig::Trained { lr_multiplier, learning_rate, weight_decay } = plan {
                 if !lr_multiplier.is_finite() || *lr_multiplier <= 0.0 {
                     report(
                         &format!("train.{}.lr_multiplier", name.trim()),
@@ -200,14 +213,14 @@ impl VariantSpec {
                 report("rank", format!("rank is `{}`, but this variant adapts no map; leave it out", self.rank));
             }
             let constant = AnyRankPolicy::Constant(crate::rank::constant::Constant {});
-            for (given, field) in [
+            for (is_set, field) in [
                 (self.rank_policy != constant, "rank_policy"),
                 (self.dropout != 0.0, "dropout"),
                 (self.orthogonality != 0.0, "orthogonality"),
                 (self.gradient != GradientSpec::Plain, "gradient"),
                 (!self.combine.is_additive(), "combine"),
             ] {
-                if given {
+                if is_set {
                     report(field, format!("`{field}` concerns adapters, but `delta` is null; leave it out"));
                 }
             }

@@ -10,7 +10,7 @@ use burn::{
 use nalgebra::DMatrix;
 use variants::{
     adapted::{AdaptedLinear, Canonical},
-    host::{Place, values},
+    host::{Placement, values},
     orthogonality::departure,
     pass::{Active, Pass},
     preset, presets,
@@ -26,8 +26,8 @@ const RANK: usize = 3;
 /// f64, a few dozen operations.
 const EXACT: f64 = 1e-12;
 
-fn place() -> Place {
-    Place::new(&Device::flex(), DType::F64)
+fn place() -> Placement {
+    Placement::new(&Device::flex(), DType::F64)
 }
 
 fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
@@ -41,9 +41,9 @@ fn map(spec: &VariantSpec, alpha: f64) -> AdaptedLinear {
     let variant = spec.check(Some(1000)).unwrap();
     let plan = StackPlan::new(variant, vec![RunPlan { init_seed: 0, alpha }], BTreeSet::from(["map".to_owned()]));
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
-    for owned in map.owned(0) {
-        let dims = owned.tensor.dims();
-        *owned.tensor = random(owned.name, dims);
+    for param in map.parameters(0) {
+        let dims = param.tensor.dims();
+        *param.tensor = random(param.name, dims);
     }
     map
 }
@@ -53,7 +53,7 @@ fn spec(name: &str) -> VariantSpec {
 }
 
 fn forward(map: &AdaptedLinear) -> Vec<f64> {
-    values(&map.forward(random("x", [2, 4, D_IN]), &Pass::plain(1)))
+    values(&map.forward(random("x", [2, 4, D_IN]), &Pass::evaluation(1)))
 }
 
 #[track_caller]
@@ -70,23 +70,23 @@ fn lora_is_burns_own_reparameterisation() {
     let mut ours = map(&spec("lora"), alpha);
     let (base, bias) = ours.base();
     let mut factors = Vec::new();
-    for owned in ours.owned(0) {
-        let [_, rows, cols] = owned.tensor.dims();
-        factors.push(owned.tensor.clone().reshape([rows, cols]).autodiff().require_grad());
-        *owned.tensor = owned.tensor.clone().autodiff().require_grad();
+    for param in ours.parameters(0) {
+        let [_, rows, cols] = param.tensor.dims();
+        factors.push(param.tensor.clone().reshape([rows, cols]).autodiff().require_grad());
+        *param.tensor = param.tensor.clone().autodiff().require_grad();
     }
     let [a, b] = <[Tensor<2>; 2]>::try_from(factors).unwrap();
     let theirs =
         LoraAdapter { a: Param::from_tensor(a.clone()), b: Param::from_tensor(b.clone()), scale: alpha / RANK as f64 };
     let x = random("x", [2, 4, D_IN]);
     let c = random("c", [2, 4, D_OUT]);
-    let y = ours.forward(x.clone(), &Pass::plain(1));
+    let y = ours.forward(x.clone(), &Pass::evaluation(1));
     let z = linear(x, theirs.apply(base), bias);
     close(&values(&y.clone().without_autodiff()), &values(&z.clone().without_autodiff()));
     let (mine, their) = ((y * c.clone()).sum().backward(), (z * c).sum().backward());
     let wanted = [theirs.a.val().grad(&their).unwrap(), theirs.b.val().grad(&their).unwrap()];
-    for (owned, wanted) in ours.owned(0).into_iter().zip(wanted) {
-        close(&values(&owned.tensor.grad(&mine).unwrap()), &values(&wanted));
+    for (param, wanted) in ours.parameters(0).into_iter().zip(wanted) {
+        close(&values(&param.tensor.grad(&mine).unwrap()), &values(&wanted));
     }
 }
 
@@ -101,8 +101,8 @@ fn dora_with_the_norm_as_magnitude_is_lora() {
     let lora = map(&spec("lora"), 6.0);
     let mut dora = map(&spec("dora"), 6.0);
     let norms = values(&lora.weight(0, &Active::All).square().sum_dim(1).sqrt());
-    for owned in dora.owned(0).into_iter().filter(|owned| owned.role == Role::Magnitude) {
-        *owned.tensor = place().tensor(norms.clone(), [1, 1, D_OUT]);
+    for param in dora.parameters(0).into_iter().filter(|param| param.role == Role::Magnitude) {
+        *param.tensor = place().tensor(norms.clone(), [1, 1, D_OUT]);
     }
     close(&forward(&dora), &forward(&lora));
 }
@@ -111,7 +111,7 @@ fn dora_with_the_norm_as_magnitude_is_lora() {
 fn dora_is_the_papers_formula() {
     // Eq. 5 written out on the host: m·(W0 + s·A·B)/‖W0 + s·A·B‖ per column.
     let mut dora = map(&spec("dora"), 6.0);
-    let tensors: Vec<Vec<f64>> = dora.owned(0).iter().map(|owned| values(owned.tensor)).collect();
+    let tensors: Vec<Vec<f64>> = dora.parameters(0).iter().map(|param| values(param.tensor)).collect();
     let base = DMatrix::from_row_slice(D_IN, D_OUT, &values(&dora.base().0));
     let a = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
     let b = DMatrix::from_row_slice(RANK, D_OUT, &tensors[1]);
@@ -144,7 +144,7 @@ fn vera_is_the_papers_formula() {
     let mut vera = map(&spec("vera"), 1.0);
     let [a, b] = variants::delta::shared_random::pair(0, RANK, [D_IN, D_OUT]);
     let (a, b) = (DMatrix::from_row_slice(RANK, D_IN, &a), DMatrix::from_row_slice(D_OUT, RANK, &b));
-    let vectors: Vec<Vec<f64>> = vera.owned(0).iter().map(|owned| values(owned.tensor)).collect();
+    let vectors: Vec<Vec<f64>> = vera.parameters(0).iter().map(|param| values(param.tensor)).collect();
     let d = DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vectors[0].clone()));
     let scale = DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vectors[1].clone()));
     let delta = a.transpose() * d * b.transpose() * scale;
@@ -163,7 +163,7 @@ fn the_preconditioner_is_the_inverse_gram_over_s_squared() {
         BTreeSet::from(["map".to_owned()]),
     );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
-    let a = values(map.owned(0)[0].tensor);
+    let a = values(map.parameters(0)[0].tensor);
     let a = DMatrix::from_row_slice(D_IN, RANK, &a);
     let left = DMatrix::from_row_slice(RANK, RANK, &values(&map.preconditioner(0).unwrap()));
     let gram = (a.transpose() * &a + DMatrix::identity(RANK, RANK) * 1e-8) * 4.0; // s = 2
@@ -218,7 +218,7 @@ fn a_smaller_rank_starts_with_the_same_components() {
             BTreeSet::from(["map".to_owned()]),
         );
         attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
-        values(&map.owned(0)[0].tensor.clone().slice([0..1, 0..D_IN, 0..2]))
+        values(&map.parameters(0)[0].tensor.clone().slice([0..1, 0..D_IN, 0..2]))
     };
     close(&first(2), &first(4));
 }
@@ -226,7 +226,7 @@ fn a_smaller_rank_starts_with_the_same_components() {
 #[test]
 fn adalora_has_the_penalty_of_the_released_code() {
     let mut map = map(&spec("adalora"), 6.0);
-    let tensors: Vec<Vec<f64>> = map.owned(0).iter().map(|owned| values(owned.tensor)).collect();
+    let tensors: Vec<Vec<f64>> = map.parameters(0).iter().map(|param| values(param.tensor)).collect();
     let q = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
     let p = DMatrix::from_row_slice(RANK, D_OUT, &tensors[2]);
     let identity = DMatrix::identity(RANK, RANK);
@@ -240,9 +240,9 @@ fn anchored_start(name: &str, alpha: f64) -> (DMatrix<f64>, DMatrix<f64>) {
     let variant = spec(name).check(Some(1000)).unwrap();
     let plan = StackPlan::new(variant, vec![RunPlan { init_seed: 0, alpha }], BTreeSet::from(["map".to_owned()]));
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
-    let owned = map.owned(0);
+    let params = map.parameters(0);
     let factor = |name: &str, rows, cols| {
-        let tensor = owned.iter().find(|owned| owned.name == name).unwrap().tensor.clone();
+        let tensor = params.iter().find(|params| params.name == name).unwrap().tensor.clone();
         DMatrix::from_row_slice(rows, cols, &values(&tensor))
     };
     assert_eq!(factor("a", D_IN, RANK), factor("start_a", D_IN, RANK));

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use peak_alloc::PeakAlloc;
 use variants::{
     adapted::AdaptedLinear,
-    host::{Place, plain},
+    host::{Placement, inner},
     pass::Pass,
     preset,
     slot::{RunPlan, Slot, StackPlan, attach},
@@ -21,7 +21,7 @@ const ROWS: usize = 4096;
 
 /// Bytes alive after a forward pass whose input came from an earlier tracked operation, output included.
 fn retained(name: &str) -> usize {
-    let place = Place::new(&Device::flex(), DType::F32);
+    let place = Placement::new(&Device::flex(), DType::F32);
     let mut map = AdaptedLinear::new("map", Tensor::ones([D, D], (&place.device, DType::F32)), None);
     let spec = (preset::find(name).unwrap().spec)(8);
     let train = spec.train.clone();
@@ -31,14 +31,14 @@ fn retained(name: &str) -> usize {
         BTreeSet::from(["map".to_owned()]),
     );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place).unwrap();
-    for owned in map.owned(0).into_iter().filter(|owned| train.trains(owned.role)) {
-        *owned.tensor = plain(owned.tensor).autodiff().require_grad();
+    for param in map.parameters(0).into_iter().filter(|param| train.trains(param.role)) {
+        *param.tensor = inner(param.tensor).autodiff().require_grad();
     }
     let leaf = Tensor::<3>::ones([1, 1, D], (&place.device, DType::F32)).autodiff().require_grad();
     let before = MEMORY.current_usage();
     let y = {
         let x = leaf.clone().repeat_dim(1, ROWS); // [1, rows, d]; the operation itself keeps nothing of this size
-        map.forward(x, &Pass::plain(1))
+        map.forward(x, &Pass::evaluation(1))
     };
     let after = MEMORY.current_usage();
     drop(y);

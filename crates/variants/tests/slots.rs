@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use variants::{
     adapted::AdaptedLinear,
     embedding::AdaptedEmbedding,
-    host::{Place, values},
+    host::{Placement, values},
     norm::AdaptedNorm,
     pass::{Active, Pass},
     preset,
@@ -18,8 +18,8 @@ use variants::{
 
 const D: usize = 6;
 
-fn place() -> Place {
-    Place::new(&Device::flex(), DType::F64)
+fn place() -> Placement {
+    Placement::new(&Device::flex(), DType::F64)
 }
 
 fn drawn<const N: usize>(name: &str, shape: [usize; N]) -> Tensor<N> {
@@ -63,18 +63,18 @@ impl Slots {
     }
 
     /// Every tensor: name, role, shape and values.
-    fn owned(&mut self) -> Vec<(String, Role, [usize; 3], Vec<f64>)> {
+    fn parameters(&mut self) -> Vec<(String, Role, [usize; 3], Vec<f64>)> {
         let mut all = Vec::new();
         for slot in self.all() {
             let name = slot.name().to_owned();
-            let owned = slot.into_owned(0).into_iter();
-            all.extend(owned.map(|o| (format!("{name}.{}", o.name), o.role, o.tensor.dims(), values(o.tensor))));
+            let params = slot.into_parameters(0).into_iter();
+            all.extend(params.map(|o| (format!("{name}.{}", o.name), o.role, o.tensor.dims(), values(o.tensor))));
         }
         all
     }
 
     fn forward(&self) -> Vec<f64> {
-        let pass = Pass::plain(2);
+        let pass = Pass::evaluation(2);
         let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![3i64, 0, 8, 8], [4, 1]), &place().device);
         let x = self.table.forward(ids, &pass);
         let x = self.norm.forward(self.first.forward(x, &pass), &pass);
@@ -94,7 +94,8 @@ fn a_map_has_its_own_rank_and_scale_and_the_others_the_stacks() {
     plan.maps.insert("layer.0.query".to_owned(), MapPlan { rank: Some(4), alpha: Some(10.0) });
     plan.maps.insert("words".to_owned(), MapPlan { rank: Some(1), alpha: None });
     let mut slots = Slots::with(&plan);
-    let shapes: Vec<_> = slots.owned().into_iter().map(|(name, _, [_, rows, cols], _)| (name, [rows, cols])).collect();
+    let shapes: Vec<_> =
+        slots.parameters().into_iter().map(|(name, _, [_, rows, cols], _)| (name, [rows, cols])).collect();
     let wanted = [
         ("words.a", [9, 1]),
         ("words.b", [1, D]),
@@ -108,7 +109,8 @@ fn a_map_has_its_own_rank_and_scale_and_the_others_the_stacks() {
     assert_eq!(slots.first.alphas(0).unwrap(), [10.0, 10.0]);
     assert_eq!(slots.second.alphas(0).unwrap(), [6.0, 12.0]);
     // A component's first values depend on neither its map's rank nor the others'.
-    let first = |slots: &mut Slots| slots.owned().into_iter().find(|(name, ..)| name == "layer.0.query.a").unwrap();
+    let first =
+        |slots: &mut Slots| slots.parameters().into_iter().find(|(name, ..)| name == "layer.0.query.a").unwrap();
     let (_, _, _, wide) = first(&mut slots);
     plan.maps.clear();
     let (_, _, _, narrow) = first(&mut Slots::with(&plan));
@@ -125,11 +127,11 @@ fn a_map_at_its_own_rank_is_the_map_of_a_stack_at_that_rank() {
     }
     shared.runs.iter_mut().for_each(|run| run.alpha = 5.0);
     let (mut own, mut shared) = (Slots::with(&own), Slots::with(&shared));
-    assert_eq!(own.owned(), shared.owned());
+    assert_eq!(own.parameters(), shared.parameters());
     // Away from the start, where the scale shows.
     for slots in [&mut own, &mut shared] {
         for slot in slots.all() {
-            slot.into_owned(0).into_iter().for_each(|o| *o.tensor = o.tensor.clone() + 0.3);
+            slot.into_parameters(0).into_iter().for_each(|o| *o.tensor = o.tensor.clone() + 0.3);
         }
     }
     assert_eq!(own.forward(), shared.forward());
@@ -142,7 +144,7 @@ fn a_map_that_is_narrower_than_a_cut_keeps_all_it_has() {
     plan.maps.insert("words".to_owned(), MapPlan { rank: Some(1), alpha: None });
     let mut slots = Slots::with(&plan);
     for slot in slots.all() {
-        slot.into_owned(0).into_iter().for_each(|o| *o.tensor = drawn(o.name, o.tensor.dims()));
+        slot.into_parameters(0).into_iter().for_each(|o| *o.tensor = drawn(o.name, o.tensor.dims()));
     }
     let weights = |slots: &Slots, active: &Active| {
         [values(&slots.first.weight(0, active)), values(&slots.second.weight(0, active))]
@@ -165,24 +167,24 @@ fn what_trains_whole_is_what_full_fine_tuning_copies_there() {
     let mut full = Slots::with(&plan("full", 0, &[]));
     for whole in ["layer.0.query", "layer.0.norm", "words"] {
         let mut plan = plan("lora", 2, &["layer.0.value"]);
-        plan.whole = BTreeSet::from([whole.to_owned()]);
+        plan.fully_trained = BTreeSet::from([whole.to_owned()]);
         let mut slots = Slots::with(&plan);
         let of = |all: Vec<(String, Role, [usize; 3], Vec<f64>)>, prefix: &str| -> Vec<_> {
             all.into_iter().filter(|(name, ..)| name.starts_with(prefix)).collect()
         };
-        let here = of(slots.owned(), whole);
-        assert_eq!(here, of(full.owned(), whole));
+        let here = of(slots.parameters(), whole);
+        assert_eq!(here, of(full.parameters(), whole));
         assert!(!here.is_empty());
-        let roles: Vec<_> = slots.owned().into_iter().filter(|(name, ..)| !name.starts_with(whole)).collect();
+        let roles: Vec<_> = slots.parameters().into_iter().filter(|(name, ..)| !name.starts_with(whole)).collect();
         assert!(roles.iter().all(|(name, role, ..)| name.starts_with("layer.0.value") && *role < Role::Lambda));
         // The copies start as the base and then act, run by run, on what is merged too.
         // A copy's bias is added after the product, the base's within it: the last bits may differ.
         let close = |y: &[f64], z: &[f64]| y.iter().zip(z).all(|(y, z)| (y - z).abs() <= 1e-12 * (1.0 + z.abs()));
         assert!(close(&slots.forward(), &Slots::with(&self::plan("head_only", 0, &[])).forward()));
         for slot in slots.all() {
-            for owned in slot.into_owned(0) {
-                let noise = drawn(owned.name, owned.tensor.dims());
-                *owned.tensor = owned.tensor.clone() + noise;
+            for param in slot.into_parameters(0) {
+                let noise = drawn(param.name, param.tensor.dims());
+                *param.tensor = param.tensor.clone() + noise;
             }
         }
         let y = slots.forward();
@@ -207,6 +209,6 @@ fn stacks_are_shared_by_equal_plans_alone() {
     other.maps.insert("layer.0.query".to_owned(), own);
     assert!(!one.is_like(&other));
     let mut whole = plan("lora", 2, &targets);
-    whole.whole.insert("layer.0.norm".to_owned());
+    other.fully_trained.insert("layer.0.norm".to_owned());
     assert!(!one.is_like(&whole));
 }

@@ -29,7 +29,7 @@ use trainer::{
 };
 use variants::{
     base::BaseSpec,
-    host::{Place, values},
+    host::{Placement, values},
 };
 
 use super::read;
@@ -114,7 +114,7 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
 
 /// Adapters are read on the CPU in f32, the width they are stored in.
 pub(super) fn library() -> Library {
-    Library::new(Place::new(&Device::flex(), DType::F32))
+    Library::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn directions(side: SideName) -> Directions {

@@ -10,7 +10,7 @@ use trainer::{
     },
     library::Library,
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 use crate::{
     args::{Combine, ElectionName, MethodName},
@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn run(args: &Combine) -> Result<(), Failure> {
     let method = method(args).map_err(Failure::Input)?;
     let inputs: Vec<Input> = args.adapters.iter().map(|written| input(written)).collect();
-    let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
     let request = Request { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out };
     let report = combine(&request, &library).map_err(unwritten)?;
     report.notes.iter().for_each(|line| note(line));

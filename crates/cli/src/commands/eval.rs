@@ -3,7 +3,7 @@
 use burn::tensor::DType;
 use record::Readout;
 use trainer::{adapter, cell::View, device, library::Library, readout::Reader};
-use variants::{host::Place, rank::RankPolicy};
+use variants::{host::Placement, rank::RankPolicy};
 
 use crate::{
     args::Eval,
@@ -14,7 +14,7 @@ use crate::{
 pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let path = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
     let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
-    let library = Library::new(Place::new(&named.device, DType::F32));
+    let library = Library::new(Placement::new(&named.device, DType::F32));
     let (card, network) = adapter::load(&path, &library).map_err(|error| Failure::Input(error.to_string()))?;
     let plan = &card.plan;
     let task = library.task(plan)?;

@@ -14,7 +14,7 @@ use trainer::{
     },
     source::hub::SCHEME,
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 use crate::{
     args::{Export, FormatName},
@@ -23,7 +23,7 @@ use crate::{
 
 /// Writes the new adapter.
 pub(super) fn run(args: &Export) -> Result<(), Failure> {
-    let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
     match args.to {
         FormatName::LoraLab => smaller(args, &library),
         FormatName::Peft if args.svd => approximated(args, &library),

@@ -5,7 +5,7 @@ use trainer::{
     library::Library,
     peft::import::{Purpose, Request, import, write},
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 use super::read;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 
 /// Reads the folder and writes the adapter.
 pub(super) fn run(args: &Import) -> Result<(), Failure> {
-    let library = Library::new(Place::new(&Device::flex(), DType::F32));
+    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
     let purpose = purpose(&args.purpose)?;
     let request = Request { folder: &args.folder, model: args.purpose.model.as_deref(), purpose };
     let imported = import(&request, &library).map_err(unwritten)?;

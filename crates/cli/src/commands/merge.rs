@@ -7,7 +7,7 @@ use trainer::{
     library::Library,
     merge::{Report, Request, Rows, Width, merge},
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 use crate::{
     args::{Merge, WidthName},
@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn run(args: &Merge) -> Result<(), Failure> {
     let input = |error: TrainError| Failure::Input(error.to_string());
     let named = device::parse(&args.device).map_err(input)?;
-    let library = Library::new(Place::new(&named.device, DType::F32));
+    let library = Library::new(Placement::new(&named.device, DType::F32));
     let rows = match (&args.data, &args.split) {
         (Some(file), _) => Rows::File(file.clone()),
         (None, Some(split)) => Rows::Split(split.clone()),

@@ -16,7 +16,7 @@ use trainer::{
     predict::{self, Predicted},
     readout::Reader,
 };
-use variants::{host::Place, pass::Active};
+use variants::{host::Placement, pass::Active};
 
 use crate::{
     args::Predict,
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     check(args)?;
     let input = |error: TrainError| Failure::Input(error.to_string());
     let named = device::parse(&args.device).map_err(input)?;
-    let library = Library::new(Place::new(&named.device, DType::F32));
+    let library = Library::new(Placement::new(&named.device, DType::F32));
     // The weights inside a folder of PEFT stand for it.
     let outer =
         |path: &PathBuf| path.parent().filter(|outer| path.is_file() && peft::is_folder(outer)).map(Path::to_owned);

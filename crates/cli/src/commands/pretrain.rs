@@ -10,7 +10,7 @@ use trainer::{
     device,
     pretrain::{Held, Recipe, pretrain},
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 use crate::{
     args::Pretrain,
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
     }
     create_folder(&args.out)?;
     let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
-    let place = Place::new(&named.device, DType::F32);
+    let place = Placement::new(&named.device, DType::F32);
     let tokenizer_json = build_tokenizer_json();
     let tokenizer = Tokenizer::from_bytes(tokenizer_json.as_bytes())?;
     let config = config(tokenizer.vocab_size());

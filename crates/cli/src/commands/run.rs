@@ -19,7 +19,7 @@ use trainer::{
     library::Library,
     study::{self, Forget},
 };
-use variants::host::Place;
+use variants::host::Placement;
 
 use super::{read, table};
 use crate::{
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
 }
 
 fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Named) -> Result<(), Failure> {
-    let library = Library::training(Place::new(&named.device, DType::F32));
+    let library = Library::training(Placement::new(&named.device, DType::F32));
     open(experiment, &library)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {

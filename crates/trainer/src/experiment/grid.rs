@@ -13,7 +13,7 @@ use variants::{
     delta::DeltaSpec,
     error::{AttachError, SpecProblem},
     rank::AnyRankPolicy,
-    role::{Role, TrainPlan},
+    role::{Role, TrainConfig},
     spec::VariantSpec,
 };
 
@@ -220,7 +220,7 @@ fn compose(entry: &Entry, with: &Mapping, rank: usize, at: &Path, report: &mut R
     {
         for role in roles.keys().filter(|role| !plans.contains_key(*role)).cloned().collect::<Vec<_>>() {
             if let Ok(known) = serde_yaml::from_value::<Role>(role.clone()) {
-                let plan = serde_yaml::to_value(TrainPlan::default().of_role(known)).unwrap_or_default();
+                let plan = serde_yaml::to_value(TrainConfig::default().of_role(known)).unwrap_or_default();
                 plans.insert(role, plan);
             }
         }

@@ -33,10 +33,9 @@ use serde_json::{Map, Value, json};
 use variants::{
     base::{BaseSpec, BiasSpec},
     delta::{
-        DeltaSpec,
-        anchored::Start,
-        low_rank,
-        shared_random::{self, Keep},
+        DeltaSpec, low_rank,
+        residual_init::Start,
+        shared_random::{self, Save},
     },
     host::values,
     rank::AnyRankPolicy,
@@ -78,7 +77,7 @@ pub struct Request<'a> {
     pub model: Option<&'a str>,
     /// Components to take, for an adapter of nested ranks.
     pub rank: Option<usize>,
-    /// Write the factors of an anchored method alone, to be taken off the base again.
+    /// Write the factors of a residual-init method alone, to be taken off the base again.
     pub residual: bool,
     /// The folder to write.
     pub out: &'a Path,
@@ -206,13 +205,13 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
     let (mut pair, mut kept) = (None, BTreeMap::new());
     match delta {
         DeltaSpec::LowRank(_) => {}
-        DeltaSpec::Anchored(anchored) if residual => {
-            if decomposed || anchored.start == Start::Minor {
+        DeltaSpec::ResidualInit(own) if residual => {
+            if decomposed || own.start == Start::Minor {
                 return Err(format!(
                     "PEFT has no start that `{label}` could be taken off the base by; leave `--residual` out"
                 ));
             }
-            if anchored.start == Start::Triangular && matches!(architecture, Config::Gpt2(_)) {
+            if own.start == Start::Qr && matches!(architecture, Config::Gpt2(_)) {
                 // PEFT 0.18 decomposes `Conv1D` as if it lay as `[d_out, d_in]`, and then cannot hold the factors.
                 return Err("PEFT cannot take OLoRA's start off GPT-2's maps; leave `--residual` out".to_owned());
             }
@@ -222,7 +221,7 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
                 }
             }
         }
-        DeltaSpec::Anchored(_) => double(&mut card, &mut slots, &mut maps),
+        DeltaSpec::ResidualInit(_) => double(&mut card, &mut slots, &mut maps),
         DeltaSpec::SvdForm(_) if !decomposed => {
             if !card.plan.modules.rank_pattern.is_empty() || !card.plan.modules.alpha_pattern.is_empty() {
                 return Err(format!(
@@ -240,7 +239,7 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
         // Also any form that is added later: it needs nothing here.
         _ => return Err(format!("PEFT has no form for the update of `{label}`; {other}")),
     }
-    if residual && !matches!(delta, DeltaSpec::Anchored(_)) {
+    if residual && !matches!(delta, DeltaSpec::ResidualInit(_)) {
         return Err(format!(
             "`--residual` is for starts that are taken off the base, but `{label}` has none; leave it out"
         ));
@@ -331,7 +330,7 @@ fn vera_pair(
         let slot = shapes.iter().find(|(_, shape)| shape[axis] == widest[axis]).map(|(map, _)| *map)?;
         Some(slots.get(slot)?.get(name)?.transposed())
     };
-    let found = if let (Keep::Kept, Some(a), Some(b)) = (spec.pair, own("a", 0), own("b", 1)) {
+    let found = if let (Save::Yes, Some(a), Some(b)) = (spec.pair, own("a", 0), own("b", 1)) {
         [(a.shape.to_vec(), a.values), (b.shape.to_vec(), b.values)]
     } else {
         let [a, b] = shared_random::pair(spec.projection_seed, rank, widest);
@@ -565,8 +564,8 @@ fn configuration(form: &Form, residual: bool) -> Value {
     });
     let (rank, alpha, ranks, alphas) = patterns(form, matches!(spec.scaling, Scaling::Constant { .. }));
     let start = match &spec.delta {
-        Some(DeltaSpec::Anchored(own)) if residual && own.start == Start::Triangular => json!("olora"),
-        Some(DeltaSpec::Anchored(_)) if residual => json!("pissa"),
+        Some(DeltaSpec::ResidualInit(own)) if residual && own.start == Start::Qr => json!("olora"),
+        Some(DeltaSpec::ResidualInit(_)) if residual => json!("pissa"),
         _ => json!(true),
     };
     let own = match &spec.delta {

@@ -149,7 +149,7 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
     };
     if card.plan.text().is_some()
         && crate::merge::is_tied(&network.backbone.config())
-        && network.owned(0).iter().any(|named| named.owned.role == Role::Weight && named.slot == word)
+        && network.parameters(0).iter().any(|named| named.param.role == Role::Weight && named.slot == word)
     {
         return Err(foreign(format!(
             "modules_to_save has `{word}`, which is also the output projection here, while PEFT trained a copy of it on the way in alone; \

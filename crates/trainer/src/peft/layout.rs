@@ -13,9 +13,9 @@
 
 use std::collections::BTreeMap;
 
-use models::{config::Config, network::Named, network::Network};
+use models::{config::Config, network::NamedParam, network::Network};
 use variants::{
-    host::{plain, values},
+    host::{inner, values},
     role::Role,
 };
 
@@ -85,10 +85,10 @@ pub(super) type Slots = BTreeMap<String, BTreeMap<String, Matrix>>;
 /// The tensors of a network's first stack, which has one run.
 pub(super) fn gather(network: &mut Network) -> Slots {
     let mut slots = Slots::new();
-    for Named { slot, name, owned, .. } in network.owned(0) {
-        let [_, rows, cols] = owned.tensor.dims();
-        let matrix = Matrix { role: owned.role, shape: [rows, cols], values: values(&plain(owned.tensor)) };
-        let name = if slot.is_empty() { name } else { owned.name.to_owned() };
+    for NamedParam { slot, name, param, .. } in network.parameters(0) {
+        let [_, rows, cols] = param.tensor.dims();
+        let matrix = Matrix { role: param.role, shape: [rows, cols], values: values(&inner(param.tensor)) };
+        let name = if slot.is_empty() { name } else { param.name.to_owned() };
         slots.entry(slot).or_default().insert(name, matrix);
     }
     slots

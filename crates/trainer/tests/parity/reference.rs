@@ -9,7 +9,7 @@ use models::{
     config::{Config, Purpose},
     head::{Classifier, Head},
     modules::Modules,
-    network::{Named, Network},
+    network::{NamedParam, Network},
     target::Target,
     weights::Weights,
 };
@@ -24,7 +24,7 @@ use trainer::{
     optimizer::Adam,
 };
 use variants::{
-    host::{Place, plain, values},
+    host::{Placement, inner, values},
     pass::{Active, Pass, StackPass},
     preset,
     rank::RankPolicy,
@@ -190,11 +190,11 @@ impl Reference {
 pub(crate) struct Given {
     batches: Vec<Batch>,
     objective: Objective,
-    place: Place,
+    place: Placement,
 }
 
 impl Given {
-    fn new(place: &Place) -> Self {
+    fn new(place: &Placement) -> Self {
         let all: Vec<Value> = serde_json::from_slice(&file("batches.json")).unwrap();
         let batch = |value: &Value| {
             let rows = |key: &str| -> Vec<Vec<u32>> { serde_json::from_value(value[key].clone()).unwrap() };
@@ -242,7 +242,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// The fixture's run with `spec`.
     pub(crate) fn new(reference: &Reference, spec: &VariantSpec, dtype: DType) -> Self {
-        let place = Place::new(&Device::flex(), dtype);
+        let place = Placement::new(&Device::flex(), dtype);
         let config = Config::read(&file("config.json")).unwrap();
         let mut weights = Weights::default();
         weights.add(&file("model.safetensors"), config.prefixes()).unwrap();
@@ -271,29 +271,29 @@ impl Bench {
         let mut start = reference.packed("start");
         start.extend(reference.frozen());
         let place = self.place();
-        for Named { name, owned, .. } in self.cohort.network.owned(0) {
+        for NamedParam { name, param, .. } in self.cohort.network.parameters(0) {
             let Some(wanted) = start.remove(&name) else {
-                assert_eq!(owned.role, Role::Projection, "{}: no start of `{name}`", reference.name);
+                assert_eq!(param.role, Role::Projection, "{}: no start of `{name}`", reference.name);
                 continue;
             };
-            match owned.role {
+            match param.role {
                 Role::Head | Role::Weight | Role::Bias | Role::Norm => {
-                    assert_eq!(values(owned.tensor), wanted, "{}: {name}", reference.name);
+                    assert_eq!(values(param.tensor), wanted, "{}: {name}", reference.name);
                 }
-                _ => *owned.tensor = place.tensor(wanted, owned.tensor.dims()),
+                _ => *param.tensor = place.tensor(wanted, param.tensor.dims()),
             }
         }
         assert!(start.is_empty(), "{}: no place for {:?}", reference.name, start.keys());
     }
 
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Placement {
         self.cohort.network.backbone.place().clone()
     }
 
     /// Every tensor of the run.
     pub(crate) fn tensors(&mut self) -> Named64 {
-        let one = |Named { name, owned, .. }: Named<'_>| (name, values(&plain(owned.tensor)));
-        self.cohort.network.owned(0).into_iter().map(one).collect()
+        let one = |NamedParam { name, param, .. }: NamedParam<'_>| (name, values(&inner(param.tensor)));
+        self.cohort.network.parameters(0).into_iter().map(one).collect()
     }
 
     /// First and second moments.
@@ -318,7 +318,7 @@ impl Bench {
     /// Logits of the first batch with `active` components.
     pub(crate) fn logits(&self, active: Active) -> Vec<f64> {
         let pass = Pass::of(vec![StackPass::with(1, active)]);
-        values(&plain(&self.lesson.logits(&self.cohort.network, 0, &pass)))
+        values(&inner(&self.lesson.logits(&self.cohort.network, 0, &pass)))
     }
 
     /// Gradients of the first step, before clipping, as the optimizer sees them.
@@ -333,10 +333,10 @@ impl Bench {
         }
         let mut gradients = loss.backward();
         let mut all = Named64::new();
-        for Named { name, owned, .. } in self.cohort.network.owned(0) {
-            let Some(gradient) = owned.tensor.grad_remove(&mut gradients) else { continue };
+        for NamedParam { name, param, .. } in self.cohort.network.parameters(0) {
+            let Some(gradient) = param.tensor.grad_remove(&mut gradients) else { continue };
             let mut numbers = values(&gradient);
-            if let (Active::Prefix(ranks), Some(axis)) = (&active, owned.rank_axis) {
+            if let (Active::Prefix(ranks), Some(axis)) = (&active, param.rank_axis) {
                 let (range, [_, _, cols]) = (spec.rank_policy.touched(ranks[0]), gradient.dims());
                 for (at, number) in numbers.iter_mut().enumerate() {
                     if !range.contains(&(if axis == 1 { at / cols } else { at % cols })) {

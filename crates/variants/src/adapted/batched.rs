@@ -9,7 +9,7 @@ use crate::{delta::Factors, host::cast, pass::StackPass};
 /// Updates of neighbouring stacks as one batch: of one rank, with dropout alike.
 ///
 /// A cohort of many small stacks waits for launches, not for arithmetic: stacks side by side cost as many as one.
-pub(super) struct Neighbours {
+pub(super) struct BatchedAdapters {
     /// Rows of the input: the first, and their number.
     rows: [usize; 2],
     runs: usize,
@@ -24,9 +24,9 @@ pub(super) struct Neighbours {
     up: Vec<Tensor<3>>,
 }
 
-impl Neighbours {
+impl BatchedAdapters {
     pub(super) fn of(adapter: &Adapter, here: &StackPass, site: u64, rows: [usize; 2]) -> Self {
-        let Factors { down, up } = adapter.thin(here);
+        let Factors { down, up } = adapter.row_factors(here);
         let keys = here.keys.clone().filter(|_| adapter.dropout > 0.0);
         let dropout = keys.map(|keys| (adapter.dropout, vec![keys]));
         Self { rows, runs: here.runs, site, dropout, down: vec![down], hidden: None, up: vec![up] }
@@ -37,12 +37,12 @@ impl Neighbours {
         self.up[0].dims()[1]
     }
 
-    pub(super) fn takes(&self, next: &Self) -> bool {
+    pub(super) fn can_join(&self, next: &Self) -> bool {
         let p = |batch: &Self| batch.dropout.as_ref().map(|(p, _)| p.to_bits());
         self.rows[0] + self.rows[1] == next.rows[0] && self.width() == next.width() && p(self) == p(next)
     }
 
-    pub(super) fn join(&mut self, next: Self) {
+    pub(super) fn extend(&mut self, next: Self) {
         self.rows[1] += next.rows[1];
         self.runs += next.runs;
         self.down.extend(next.down);
@@ -57,7 +57,7 @@ impl Neighbours {
     }
 
     /// `y` `[len, seq, d_out]`, which is that of `x` from row `start` on, with these updates added.
-    pub(super) fn onto(self, y: Tensor<3>, x: &Tensor<3>, start: usize, input_grad: &SharedInputGrad) -> Tensor<3> {
+    pub(super) fn add_to(self, y: Tensor<3>, x: &Tensor<3>, start: usize, input_grad: &SharedInputGrad) -> Tensor<3> {
         let Self { rows, runs, site, dropout, down, hidden, up } = self;
         let [_, seq, d_in] = x.dims();
         // Side by side before they are narrowed: one cast for all.
@@ -65,9 +65,9 @@ impl Neighbours {
         let hidden = match (hidden, dropout) {
             (Some(hidden), _) => hidden,
             (None, Some((p, keys))) => {
-                let falls =
+                let dropout =
                     Dropout { keys: if keys.len() == 1 { keys[0].clone() } else { Tensor::cat(keys, 0) }, site, p };
-                let input = ops::dropout(ops::rows(x.clone(), rows, input_grad), Some(falls));
+                let input = ops::dropout(ops::rows(x.clone(), rows, input_grad), Some(dropout));
                 input.reshape([runs, rows[1] * seq / runs, d_in]).matmul(narrow(down))
             }
             (None, None) => ops::low_rank_down(x.clone(), rows, narrow(down), input_grad),
@@ -80,27 +80,27 @@ impl Neighbours {
 const WIDEST: usize = 64;
 
 /// Computes `x·down` of batches on the same rows, those of several maps, as one product: what is slow about it is to read `x`.
-pub(super) fn share<'a>(
-    batches: impl Iterator<Item = &'a mut Neighbours>,
+pub(super) fn share_down_products<'a>(
+    batches: impl Iterator<Item = &'a mut BatchedAdapters>,
     x: &Tensor<3>,
     input_grad: &SharedInputGrad,
 ) {
-    let mut companies: Vec<Vec<&mut Neighbours>> = Vec::new();
+    let mut groups: Vec<Vec<&mut BatchedAdapters>> = Vec::new();
     // Dropout gives every map an input of its own; of wide factors, reading `x` is a small part, and a pair that all runs share would be
     // copied for each.
     for batch in batches.filter(|batch| batch.dropout.is_none() && batch.width() <= WIDEST) {
-        match companies.iter_mut().find(|company| company[0].rows == batch.rows) {
-            Some(company) => company.push(batch),
-            None => companies.push(vec![batch]),
+        match groups.iter_mut().find(|group| group[0].rows == batch.rows) {
+            Some(group) => group.push(batch),
+            None => groups.push(vec![batch]),
         }
     }
-    for mut company in companies.into_iter().filter(|company| company.len() > 1) {
-        let down: Vec<Tensor<3>> = company.iter_mut().map(|batch| joined(std::mem::take(&mut batch.down))).collect();
+    for mut group in groups.into_iter().filter(|group| group.len() > 1) {
+        let down: Vec<Tensor<3>> = group.iter_mut().map(|batch| joined(std::mem::take(&mut batch.down))).collect();
         let widths: Vec<usize> = down.iter().map(|down| down.dims()[2]).collect();
         let down = cast(&Tensor::cat(down, 2), x.dtype());
-        let hidden = ops::low_rank_down(x.clone(), company[0].rows, down, input_grad); // [runs, n, sum of widths]
+        let hidden = ops::low_rank_down(x.clone(), group[0].rows, down, input_grad); // [runs, n, sum of widths]
         let (own, mut at) = (SharedInputGrad::default(), 0);
-        for (batch, width) in company.into_iter().zip(widths) {
+        for (batch, width) in group.into_iter().zip(widths) {
             batch.hidden = Some(ops::columns(hidden.clone(), [at, width], &own));
             at += width;
         }

@@ -3,11 +3,11 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Combine, CombineRecipe, Meeting};
+use super::{Combine, CombineRecipe, MapForward};
 use crate::{
     delta::Factors,
-    host::{Place, cast},
-    role::Owned,
+    host::{Placement, cast},
+    role::Param,
 };
 
 /// No parameters.
@@ -23,18 +23,18 @@ impl CombineRecipe for Spec {
     type Combine = Additive;
     const ADDITIVE: bool = true;
 
-    fn init(&self, _base: &Tensor<2>, _start: Factors, _place: &Place) -> Additive {
+    fn init(&self, _base: &Tensor<2>, _start: Factors, _place: &Placement) -> Additive {
         Additive
     }
 }
 
 impl Combine for Additive {
-    fn owned(&mut self) -> Vec<Owned<'_>> {
+    fn parameters(&mut self) -> Vec<Param<'_>> {
         Vec::new()
     }
 
-    fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3> {
-        meeting.sum_and_bias()
+    fn forward(&self, map: &MapForward<'_>) -> Tensor<3> {
+        map.sum_and_bias()
     }
 
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {

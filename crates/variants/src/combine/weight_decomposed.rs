@@ -18,11 +18,11 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use kernels::ops;
 use serde::{Deserialize, Serialize};
 
-use super::{Combine, CombineRecipe, Meeting};
+use super::{Combine, CombineRecipe, MapForward};
 use crate::{
     delta::Factors,
-    host::{Place, cast, plain},
-    role::{Owned, Role},
+    host::{Placement, cast, inner},
+    role::{Param, Role},
 };
 
 /// Where dropout acts.
@@ -66,7 +66,7 @@ fn column_square(base: &Tensor<2>) -> Tensor<3> {
 
 /// `n` of `W0 + down·up`, `[runs, 1, d_out]`, from values alone.
 fn norm(base: &Tensor<2>, base_square: &Tensor<3>, factors: &Factors) -> Tensor<3> {
-    let (down, up) = (wide(plain(&factors.down)), wide(plain(&factors.up)));
+    let (down, up) = (wide(inner(&factors.down)), wide(inner(&factors.up)));
     ops::column_norms(base.clone(), base_square.clone(), down, up)
 }
 
@@ -84,7 +84,7 @@ impl CombineRecipe for Spec {
     const ADDITIVE: bool = false;
     const ROLES: &'static [Role] = &[Role::Magnitude];
 
-    fn init(&self, base: &Tensor<2>, start: Factors, _place: &Place) -> WeightDecomposed {
+    fn init(&self, base: &Tensor<2>, start: Factors, _place: &Placement) -> WeightDecomposed {
         let base_square = column_square(base);
         let magnitude = norm(base, &base_square, &start);
         WeightDecomposed { magnitude, base_square, dropout_form: self.dropout_form }
@@ -92,22 +92,22 @@ impl CombineRecipe for Spec {
 }
 
 impl Combine for WeightDecomposed {
-    fn owned(&mut self) -> Vec<Owned<'_>> {
-        vec![Owned::new("magnitude", Role::Magnitude, &mut self.magnitude)]
+    fn parameters(&mut self) -> Vec<Param<'_>> {
+        vec![Param::new("magnitude", Role::Magnitude, &mut self.magnitude)]
     }
 
-    fn forward(&self, meeting: &Meeting<'_>) -> Tensor<3> {
-        if meeting.is_dropped() && self.dropout_form == DropoutForm::Peft {
-            let ratio = cast(&self.ratio(meeting.base(), meeting.factors()), meeting.base().dtype());
-            let share = meeting.dropped_input().matmul(meeting.base().clone().unsqueeze::<3>()); // [runs, n, d_out]
-            let y = meeting.base_product() + (ratio.clone() - 1.0) * share + ratio * meeting.change();
-            return match meeting.bias() {
+    fn forward(&self, map: &MapForward<'_>) -> Tensor<3> {
+        if map.is_dropped() && self.dropout_form == DropoutForm::Peft {
+            let ratio = cast(&self.ratio(map.base(), map.factors()), map.base().dtype());
+            let share = map.dropped_input().matmul(map.base().clone().unsqueeze::<3>()); // [runs, n, d_out]
+            let y = map.base_product() + (ratio.clone() - 1.0) * share + ratio * map.change();
+            return match map.bias() {
                 Some(bias) => y + bias.unsqueeze::<3>(),
                 None => y,
             };
         }
-        let n = norm(meeting.base(), &self.base_square, meeting.factors());
-        ops::scale_columns(meeting.sum(), self.magnitude.clone(), n, meeting.bias())
+        let n = norm(map.base(), &self.base_square, map.factors());
+        ops::scale_columns(map.sum(), self.magnitude.clone(), n, map.bias())
     }
 
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
     preset::Preset,
-    role::{Owned, Role},
+    role::{Param, Role},
 };
 
 /// No parameters of its own.
@@ -47,8 +47,8 @@ impl DeltaRecipe for Spec {
 }
 
 impl Delta for LowRank {
-    fn owned(&mut self) -> Vec<Owned<'_>> {
-        vec![Owned::ranked("a", Role::A, 2, &mut self.a), Owned::ranked("b", Role::B, 1, &mut self.b)]
+    fn parameters(&mut self) -> Vec<Param<'_>> {
+        vec![Param::ranked("a", Role::A, 2, &mut self.a), Param::ranked("b", Role::B, 1, &mut self.b)]
     }
 
     fn chain(&self, gate: &Tensor<3>) -> Chain {

@@ -9,14 +9,14 @@
 //!
 //! ```text
 //! principal, minor:   A₀ = U_i·√(S_i/s)   [d_in, rank]      B₀ = √(S_i/s)·V_iᵀ   [rank, d_out]
-//! triangular:         W0ᵀ = Q·R:   A₀ = R_iᵀ,   B₀ = Q_iᵀ
+//! qr:                 W0ᵀ = Q·R:   A₀ = R_iᵀ,   B₀ = Q_iᵀ
 //! ```
 //!
 //! | start | `i` | source |
 //! |---|---|---|
 //! | `principal` | the first `rank` | PiSSA, Meng et al., NeurIPS 2024, arXiv:2404.02948, Eq. 2–4 |
 //! | `minor` | the last `rank` | MiLoRA, Wang et al., NAACL 2025, arXiv:2406.09044, Eq. 4–6 |
-//! | `triangular` | the first `rank` | OLoRA, Büyükakyüz, 2024, arXiv:2406.01775, Algorithm 1 |
+//! | `qr` | the first `rank` | OLoRA, Büyükakyüz, 2024, arXiv:2406.01775, Algorithm 1 |
 //!
 //! Nothing is drawn: every seed starts at the same factors. `A₀` and `B₀` are frozen and saved with the adapter, because a decomposition
 //! made on another machine differs in its last bits and may differ in signs.
@@ -34,7 +34,7 @@ use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
     host::values,
     preset::Preset,
-    role::{Owned, Role},
+    role::{Param, Role},
 };
 
 /// What of the base the factors start at.
@@ -55,12 +55,13 @@ pub enum Start {
     /// The smallest singular values.
     Minor,
     /// The first columns of `Q` and rows of `R`.
-    Triangular,
+    #[serde(rename = "triangular", alias = "qr")]
+    Qr,
 }
 
 /// Two trained factors per run and their frozen start.
 #[derive(Clone, Debug)]
-pub struct Anchored {
+pub struct ResidualInit {
     /// Down-projection, `[runs, d_in, rank]`.
     pub a: Tensor<3>,
     /// Up-projection, `[runs, rank, d_out]`.
@@ -90,7 +91,7 @@ fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Star
     let (a, b) = match start {
         Start::Principal => from_svd(0),
         Start::Minor => from_svd(d_in.min(d_out) - rank),
-        Start::Triangular => {
+        Start::Qr => {
             let qr = weight.transpose().qr();
             let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
             let a = Mat::from_fn(d_in, rank, |row, i| r[(i, row)]);
@@ -104,36 +105,36 @@ fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Star
 }
 
 impl DeltaRecipe for Spec {
-    type Delta = Anchored;
+    type Delta = ResidualInit;
     const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Projection];
     const WIDTH: usize = 2;
     const DRAWN: bool = false;
 
-    fn init(&self, at: &mut Site<'_>) -> Anchored {
+    fn init(&self, at: &mut Site<'_>) -> ResidualInit {
         let ([d_in, d_out], rank) = (at.shape, at.rank);
         let (a, b) = decompose(&values(at.weight), at.shape, rank, self.start);
         let runs = at.scales.len();
         // The product must give W0's part at the run's own scale, a negative one's sign in B. QR's part has no scale in the released
         // code: `W0 − s·B·A`.
-        let root = |scale: &f64| if self.start == Start::Triangular { 1.0 } else { scale.abs().sqrt().recip() };
-        let sign = |scale: &f64| if self.start == Start::Triangular { 1.0 } else { scale.signum() };
+        let root = |scale: &f64| if self.start == Start::Qr { 1.0 } else { scale.abs().sqrt().recip() };
+        let sign = |scale: &f64| if self.start == Start::Qr { 1.0 } else { scale.signum() };
         let stacked = |part: &[f64], shape, share: &dyn Fn(&f64) -> f64| {
             let all = at.scales.iter().flat_map(|scale| part.iter().map(move |value| value * share(scale)));
             at.place.tensor(all.collect(), shape)
         };
         let a = stacked(&a, [runs, d_in, rank], &root);
         let b = stacked(&b, [runs, rank, d_out], &|scale| sign(scale) * root(scale));
-        Anchored { start_a: a.clone(), start_b: b.clone(), a, b }
+        ResidualInit { start_a: a.clone(), start_b: b.clone(), a, b }
     }
 }
 
-impl Delta for Anchored {
-    fn owned(&mut self) -> Vec<Owned<'_>> {
+impl Delta for ResidualInit {
+    fn parameters(&mut self) -> Vec<Param<'_>> {
         vec![
-            Owned::ranked("a", Role::A, 2, &mut self.a),
-            Owned::ranked("b", Role::B, 1, &mut self.b),
-            Owned::ranked("start_a", Role::Projection, 2, &mut self.start_a),
-            Owned::ranked("start_b", Role::Projection, 1, &mut self.start_b),
+            Param::ranked("a", Role::A, 2, &mut self.a),
+            Param::ranked("b", Role::B, 1, &mut self.b),
+            Param::ranked("start_a", Role::Projection, 2, &mut self.start_a),
+            Param::ranked("start_b", Role::Projection, 1, &mut self.start_b),
         ]
     }
 

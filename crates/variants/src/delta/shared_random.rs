@@ -21,7 +21,7 @@ use crate::{
     error::SpecProblem,
     host::values,
     preset::Preset,
-    role::{Owned, Role},
+    role::{Param, Role},
     slot::copies,
     stream::{self, Stream},
 };
@@ -38,18 +38,19 @@ pub struct Spec {
     pub d_initial: f64,
     /// Where the pair lives.
     #[serde(default)]
-    pub pair: Keep,
+    pub pair: Save,
 }
 
 /// Where the frozen pair lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Keep {
+pub enum Save {
     /// Drawn from `projection_seed` wherever it is needed; a saved adapter has its checksum.
     #[default]
     Seed,
     /// In the adapter, as tensors that do not train.
-    Kept,
+    #[serde(rename = "kept", alias = "saved")]
+    Yes,
 }
 
 fn d_initial() -> f64 {
@@ -58,7 +59,7 @@ fn d_initial() -> f64 {
 
 impl Default for Spec {
     fn default() -> Self {
-        Self { projection_seed: 0, d_initial: d_initial(), pair: Keep::Seed }
+        Self { projection_seed: 0, d_initial: d_initial(), pair: Save::Seed }
     }
 }
 
@@ -68,7 +69,7 @@ pub enum Pair {
     /// Slices that every run shares: `A [d_in, rank]` and `B [rank, d_out]`.
     Shared(Tensor<2>, Tensor<2>),
     /// Each run's own: `A [runs, d_in, rank]` and `B [runs, rank, d_out]`.
-    Kept(Tensor<3>, Tensor<3>),
+    Saved(Tensor<3>, Tensor<3>),
 }
 
 /// A frozen pair and two vectors per run.
@@ -133,24 +134,24 @@ impl DeltaRecipe for Spec {
         let b = at.shared.get(&format!("vera.B.{d_out}"), || b.slice([0..rank, 0..d_out]));
         let runs = at.seeds.len();
         let pair = match self.pair {
-            Keep::Seed => Pair::Shared(a, b),
-            Keep::Kept => Pair::Kept(copies(&a, runs), copies(&b, runs)),
+            Save::Seed => Pair::Shared(a, b),
+            Save::Yes => Pair::Saved(copies(&a, runs), copies(&b, runs)),
         };
         SharedRandom { pair, lambda_d: at.zeros(1, rank) + self.d_initial, lambda_b: at.zeros(1, d_out) }
     }
 }
 
 impl Delta for SharedRandom {
-    fn owned(&mut self) -> Vec<Owned<'_>> {
-        let mut owned = vec![
-            Owned::ranked("lambda_d", Role::Vector, 2, &mut self.lambda_d),
-            Owned::new("lambda_b", Role::Vector, &mut self.lambda_b),
+    fn parameters(&mut self) -> Vec<Param<'_>> {
+        let mut params = vec![
+            Param::ranked("lambda_d", Role::Vector, 2, &mut self.lambda_d),
+            Param::new("lambda_b", Role::Vector, &mut self.lambda_b),
         ];
-        if let Pair::Kept(a, b) = &mut self.pair {
-            owned.push(Owned::ranked("a", Role::Projection, 2, a));
-            owned.push(Owned::ranked("b", Role::Projection, 1, b));
+        if let Pair::Saved(a, b) = &mut self.pair {
+            params.push(Param::ranked("a", Role::Projection, 2, a));
+            params.push(Param::ranked("b", Role::Projection, 1, b));
         }
-        owned
+        params
     }
 
     fn chain(&self, gate: &Tensor<3>) -> Chain {
@@ -159,7 +160,7 @@ impl Delta for SharedRandom {
         let (down, up) = match &self.pair {
             // Every run's rows pass the same `A`; a view where the device has views.
             Pair::Shared(a, b) => (spread(a).expand([runs as i64, -1, -1]), spread(b)),
-            Pair::Kept(a, b) => (a.clone(), b.clone()),
+            Pair::Saved(a, b) => (a.clone(), b.clone()),
         };
         Chain { down, middle: self.lambda_d.clone() * gate.clone(), up: up * self.lambda_b.clone() }
     }

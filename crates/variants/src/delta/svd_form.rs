@@ -17,7 +17,7 @@ use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
     orthogonality::Factor,
     preset::Preset,
-    role::{Owned, Role},
+    role::{Param, Role},
 };
 
 /// No parameters of its own.
@@ -55,11 +55,11 @@ impl DeltaRecipe for Spec {
 }
 
 impl Delta for SvdForm {
-    fn owned(&mut self) -> Vec<Owned<'_>> {
+    fn parameters(&mut self) -> Vec<Param<'_>> {
         vec![
-            Owned::ranked("q", Role::A, 2, &mut self.q),
-            Owned::ranked("lambda", Role::Lambda, 2, &mut self.lambda),
-            Owned::ranked("p", Role::B, 1, &mut self.p),
+            Param::ranked("q", Role::A, 2, &mut self.q),
+            Param::ranked("lambda", Role::Lambda, 2, &mut self.lambda),
+            Param::ranked("p", Role::B, 1, &mut self.p),
         ]
     }
 

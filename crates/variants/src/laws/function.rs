@@ -8,7 +8,7 @@ use crate::{
     adapted::{AdaptedLinear, Canonical},
     combine::CombineSpec,
     dropout,
-    host::{plain, values},
+    host::{inner, values},
     pass::{Active, DropoutClock, Pass},
     scaling::Scaling,
     slot::{Slot, attach},
@@ -127,11 +127,11 @@ pub fn parameters_follow_the_formula(case: &Case) {
     let Some(formula) = case.preset.parameters.filter(|_| counts) else { return };
     let (mut map, spec) = (case.fresh(), case.spec());
     let trained: usize = map
-        .owned(0)
+        .parameters(0)
         .iter()
-        .filter(|owned| spec.train.trains(owned.role))
-        .map(|owned| {
-            let [_, rows, cols] = owned.tensor.dims();
+        .filter(|param| spec.train.trains(param.role))
+        .map(|param| {
+            let [_, rows, cols] = param.tensor.dims();
             rows * cols
         })
         .sum();
@@ -154,7 +154,7 @@ pub fn the_update_scales_as_declared(case: &Case) {
         let mut other = case.base();
         attach(&mut [Slot::Linear(&mut other)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
         let mut source = case.random();
-        for (to, from) in other.owned(0).into_iter().zip(source.owned(0)) {
+        for (to, from) in other.parameters(0).into_iter().zip(source.parameters(0)) {
             *to.tensor = from.tensor.clone();
         }
         other
@@ -191,7 +191,7 @@ pub fn dropout_acts_where_declared(case: &Case) {
     plan.variant = spec.check(Some(1000)).unwrap_or_else(|problems| unreachable!("{case:?}: {problems:?}"));
     attach(&mut [Slot::Linear(&mut map)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
     let mut random = case.random();
-    for (to, from) in map.owned(0).into_iter().zip(random.owned(0)) {
+    for (to, from) in map.parameters(0).into_iter().zip(random.parameters(0)) {
         *to.tensor = from.tensor.clone();
     }
     let [d_in, d_out] = case.shape;
@@ -236,6 +236,6 @@ pub fn dropout_acts_where_declared(case: &Case) {
             .collect();
         let wanted = (wanted + Tensor::cat(biases, 0)).reshape([case.runs * ROWS, SEQ, d_out]);
         // Column norms are divided by each other once more than in the code.
-        case.near("dropout acts on the adapter's input", &plain(&y), &wanted, 10.0);
+        case.near("dropout acts on the adapter's input", &inner(&y), &wanted, 10.0);
     }
 }

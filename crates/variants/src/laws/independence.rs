@@ -1,4 +1,4 @@
-//! The law of independence: neither companions in a stack nor stacks beside it change a run.
+//! The law of independence: neither the other runs of a stack nor other stacks change a run.
 
 use burn::tensor::Tensor;
 
@@ -8,14 +8,14 @@ use super::{
 };
 use crate::{
     adapted::AdaptedLinear,
-    host::{Place, values},
+    host::{Placement, values},
     pass::{Active, DropoutClock, Pass, StackPass},
     preset,
     slot::{RunPlan, Slot, StackPlan, attach},
     stream::{self, Stream},
 };
 
-/// The law of independence: a run in company has the first values, outputs and gradients it has alone.
+/// The law of independence: a run among others has the first values, outputs and gradients it has alone.
 pub fn runs_are_independent(case: &Case) {
     let spec = case.spec();
     for active in case.actives() {
@@ -23,7 +23,7 @@ pub fn runs_are_independent(case: &Case) {
         perturb(&mut together, case);
         track(&mut together, &spec);
         let y = together.forward(x.clone(), &case.pass(&active));
-        let trains = together.owned(0).iter().any(|owned| spec.train.trains(owned.role));
+        let trains = together.parameters(0).iter().any(|param| spec.train.trains(param.role));
         let gradients = trains.then(|| (y.clone() * cotangent(case)).sum().backward());
         for (run, seed) in case.seeds().into_iter().enumerate() {
             let rows = run * ROWS..(run + 1) * ROWS;
@@ -32,11 +32,11 @@ pub fn runs_are_independent(case: &Case) {
             let mut alone = case.base();
             attach(&mut [Slot::Linear(&mut alone)], &plan, &case.place())
                 .unwrap_or_else(|error| unreachable!("{error}"));
-            for (mine, all) in alone.owned(0).into_iter().zip(case.fresh().owned(0)) {
+            for (mine, all) in alone.parameters(0).into_iter().zip(case.fresh().parameters(0)) {
                 assert_eq!(
                     values(mine.tensor),
                     values(&all.tensor.clone().slice([run..run + 1])),
-                    "first values alone and in company: {case:?}"
+                    "first values alone and among others: {case:?}"
                 );
             }
             perturb_run(&mut alone, run, &case.place());
@@ -47,12 +47,12 @@ pub fn runs_are_independent(case: &Case) {
             };
             let pass = Pass::of(vec![StackPass::with(1, own)]);
             let z = alone.forward(x.clone().slice([rows.clone()]), &pass);
-            case.close("outputs alone and in company", &z, &y.clone().slice([rows.clone()]));
+            case.close("outputs alone and among others", &z, &y.clone().slice([rows.clone()]));
             let Some(gradients) = &gradients else { continue };
             let mine = (z * cotangent(case).slice([rows])).sum().backward();
-            for (alone, all) in alone.owned(0).into_iter().zip(together.owned(0)) {
+            for (alone, all) in alone.parameters(0).into_iter().zip(together.parameters(0)) {
                 if let (Some(mine), Some(all)) = (alone.tensor.grad(&mine), all.tensor.grad(gradients)) {
-                    case.close("gradients alone and in company", &mine, &all.slice([run..run + 1]));
+                    case.close("gradients alone and among others", &mine, &all.slice([run..run + 1]));
                 }
             }
         }
@@ -61,23 +61,23 @@ pub fn runs_are_independent(case: &Case) {
 
 /// Moves every run off its first values by numbers of its own.
 fn perturb(map: &mut AdaptedLinear, case: &Case) {
-    for owned in map.owned(0) {
-        let [_, rows, cols] = owned.tensor.dims();
+    for param in map.parameters(0) {
+        let [_, rows, cols] = param.tensor.dims();
         let noise = (0..case.runs)
-            .map(|run| noise(&case.place(), owned.name, run, rows * cols).reshape([1, rows, cols]))
+            .map(|run| noise(&case.place(), param.name, run, rows * cols).reshape([1, rows, cols]))
             .collect();
-        *owned.tensor = owned.tensor.clone() + Tensor::cat(noise, 0);
+        *param.tensor = param.tensor.clone() + Tensor::cat(noise, 0);
     }
 }
 
-fn perturb_run(map: &mut AdaptedLinear, run: usize, place: &Place) {
-    for owned in map.owned(0) {
-        let [_, rows, cols] = owned.tensor.dims();
-        *owned.tensor = owned.tensor.clone() + noise(place, owned.name, run, rows * cols).reshape([1, rows, cols]);
+fn perturb_run(map: &mut AdaptedLinear, run: usize, place: &Placement) {
+    for param in map.parameters(0) {
+        let [_, rows, cols] = param.tensor.dims();
+        *param.tensor = param.tensor.clone() + noise(place, param.name, run, rows * cols).reshape([1, rows, cols]);
     }
 }
 
-fn noise(place: &Place, name: &str, run: usize, n: usize) -> Tensor<1> {
+fn noise(place: &Placement, name: &str, run: usize, n: usize) -> Tensor<1> {
     place.tensor(stream::normal(&mut stream::generator(run as u64, Stream::Data, name), n, 0.5), [n])
 }
 
@@ -86,7 +86,7 @@ fn noise(place: &Place, name: &str, run: usize, n: usize) -> Tensor<1> {
 fn crowded(case: &Case) -> AdaptedLinear {
     let (mut map, spec) = (case.base(), case.spec());
     let [d_in, d_out] = map.shape();
-    let (_, width, _) = spec.kinship();
+    let width = spec.batch_key().components;
     let beside = |name: &str, rank: usize, seed: u64| {
         let preset = preset::find(name).unwrap_or_else(|_| unreachable!("`{name}` is in the registry"));
         let mut own = (preset.spec)(rank);
@@ -103,14 +103,14 @@ fn crowded(case: &Case) -> AdaptedLinear {
             .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
     }
     for (stack, seed) in [(1, 79), (3, 80)] {
-        for owned in map.owned(stack) {
-            let [_, rows, cols] = owned.tensor.dims();
-            let noise = noise(&case.place(), owned.name, seed, rows * cols).reshape([1, rows, cols]);
-            *owned.tensor = owned.tensor.clone() + noise;
+        for param in map.parameters(stack) {
+            let [_, rows, cols] = param.tensor.dims();
+            let noise = noise(&case.place(), param.name, seed, rows * cols).reshape([1, rows, cols]);
+            *param.tensor = param.tensor.clone() + noise;
         }
     }
     let mut random = case.random();
-    for (to, from) in map.owned(2).into_iter().zip(random.owned(0)) {
+    for (to, from) in map.parameters(2).into_iter().zip(random.parameters(0)) {
         *to.tensor = from.tensor.clone();
     }
     map
@@ -126,8 +126,8 @@ fn crowded_input(case: &Case) -> Tensor<3> {
 /// The pass of all stacks, and that of the case's alone.
 fn crowded_pass(case: &Case, active: &Active, trains: bool) -> (Pass, Pass) {
     let own = StackPass::with(case.runs, active.clone());
-    let plain = || StackPass::plain(1);
-    let (all, alone) = (Pass::of(vec![plain(), plain(), own.clone(), plain(), plain()]), Pass::of(vec![own]));
+    let bare = || StackPass::evaluation(1);
+    let (all, alone) = (Pass::of(vec![bare(), bare(), own.clone(), bare(), bare()]), Pass::of(vec![own]));
     if !trains {
         return (all, alone);
     }
@@ -143,20 +143,20 @@ pub fn stacks_are_independent(case: &Case) {
     let rows = 2 * ROWS..(case.runs + 2) * ROWS;
     for (active, trains) in case.actives().into_iter().flat_map(|active| [(active.clone(), false), (active, true)]) {
         let (mut map, mut alone) = (crowded(case), case.random());
-        for owned in map.owned(2).into_iter().filter(|owned| spec.train.trains(owned.role)) {
-            *owned.tensor = crate::host::plain(owned.tensor).autodiff().require_grad();
+        for param in map.parameters(2).into_iter().filter(|param| spec.train.trains(param.role)) {
+            *param.tensor = crate::host::inner(param.tensor).autodiff().require_grad();
         }
         track(&mut alone, &spec);
         let (pass, own_pass) = crowded_pass(case, &active, trains);
         let y = map.forward(crowded_input(case), &pass).slice([rows.clone()]);
         let z = alone.forward(case.input(), &own_pass);
         case.close("outputs beside other stacks", &y, &z);
-        if alone.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
+        if alone.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
             continue;
         }
         let (all, own) = ((y * cotangent(case)).sum().backward(), (z * cotangent(case)).sum().backward());
-        for (all_owned, own_owned) in map.owned(2).into_iter().zip(alone.owned(0)) {
-            if let (Some(a), Some(b)) = (all_owned.tensor.grad(&all), own_owned.tensor.grad(&own)) {
+        for (all_param, own_param) in map.parameters(2).into_iter().zip(alone.parameters(0)) {
+            if let (Some(a), Some(b)) = (all_param.tensor.grad(&all), own_param.tensor.grad(&own)) {
                 case.close("gradients beside other stacks", &a, &b);
             }
         }
@@ -170,11 +170,11 @@ pub fn nan_stays_in_its_run(case: &Case) {
     }
     let spec = case.spec();
     let mut sick = case.random();
-    for owned in sick.owned(0).into_iter().filter(|owned| spec.train.trains(owned.role)) {
-        let [runs, rows, cols] = owned.tensor.dims();
-        let healthy = owned.tensor.clone().slice([1..runs]);
+    for param in sick.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
+        let [runs, rows, cols] = param.tensor.dims();
+        let healthy = param.tensor.clone().slice([1..runs]);
         let nan = Tensor::full([1, rows, cols], f64::NAN, (&case.place().device, case.dtype));
-        *owned.tensor = Tensor::cat(vec![nan, healthy], 0);
+        *param.tensor = Tensor::cat(vec![nan, healthy], 0);
     }
     let healthy = case.random();
     let x = case.input();
@@ -188,12 +188,12 @@ pub fn nan_stays_in_its_run(case: &Case) {
         let y = sick.forward(x_sick.clone(), &case.pass(&active)).slice([ROWS..all]);
         let z = tracked.forward(x.clone(), &case.pass(&active)).slice([ROWS..all]);
         case.close("outputs beside a sick run", &y, &z);
-        if tracked.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
+        if tracked.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
             continue;
         }
         let c = cotangent(case).slice([ROWS..all]);
         let (a, b) = ((y * c.clone()).sum().backward(), (z * c).sum().backward());
-        for (one, other) in sick.owned(0).into_iter().zip(tracked.owned(0)) {
+        for (one, other) in sick.parameters(0).into_iter().zip(tracked.parameters(0)) {
             if let (Some(a), Some(b)) = (one.tensor.grad(&a), other.tensor.grad(&b)) {
                 let [runs, ..] = a.dims();
                 case.close("gradients beside a sick run", &a.slice([1..runs]), &b.slice([1..runs]));

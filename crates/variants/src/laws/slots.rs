@@ -7,7 +7,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use super::{Case, ROWS, SEQ, TABLE};
 use crate::{
     embedding::AdaptedEmbedding,
-    host::{plain, values},
+    host::{inner, values},
     norm::AdaptedNorm,
     pass::{Active, Pass},
     slot::{Slot, StackPlan, attach},
@@ -22,10 +22,10 @@ fn table(case: &Case, random: bool) -> Option<AdaptedEmbedding> {
     let mut table = AdaptedEmbedding::new(TABLE, case.place().tensor(stream::normal(rng, rows * d, 0.5), [rows, d]));
     let plan = StackPlan { targets: BTreeSet::from([TABLE.to_owned()]), ..case.plan(&case.seeds()) };
     attach(&mut [Slot::Embedding(&mut table)], &plan, &case.place()).ok()?;
-    for owned in table.owned(0).into_iter().filter(|_| random) {
-        let dims @ [runs, rows, cols] = owned.tensor.dims();
-        let rng = &mut stream::generator(7, Stream::Init, owned.name);
-        *owned.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+    for param in table.parameters(0).into_iter().filter(|_| random) {
+        let dims @ [runs, rows, cols] = param.tensor.dims();
+        let rng = &mut stream::generator(7, Stream::Init, param.name);
+        *param.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
     }
     Some(table)
 }
@@ -63,12 +63,12 @@ pub fn tables_obey_the_laws_of_maps(case: &Case) {
 fn table_gradients(case: &Case, ids: &dyn Fn() -> Tensor<2, Int>) {
     let spec = case.spec();
     let Some(mut tracked) = table(case, true) else { return };
-    let trained = |table: &mut AdaptedEmbedding| table.owned(0).iter().any(|owned| spec.train.trains(owned.role));
+    let trained = |table: &mut AdaptedEmbedding| table.parameters(0).iter().any(|param| spec.train.trains(param.role));
     if !trained(&mut tracked) {
         return;
     }
-    for owned in tracked.owned(0).into_iter().filter(|owned| spec.train.trains(owned.role)) {
-        *owned.tensor = plain(owned.tensor).autodiff().require_grad();
+    for param in tracked.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
+        *param.tensor = inner(param.tensor).autodiff().require_grad();
     }
     let objective = |table: &AdaptedEmbedding| {
         let y = table.forward(ids(), &case.pass(&Active::All));
@@ -76,18 +76,18 @@ fn table_gradients(case: &Case, ids: &dyn Fn() -> Tensor<2, Int>) {
     };
     let gradients = objective(&tracked).backward();
     let analytic: Vec<_> =
-        tracked.owned(0).into_iter().map(|owned| owned.tensor.grad(&gradients).map(|g| values(&g))).collect();
+        tracked.parameters(0).into_iter().map(|param| param.tensor.grad(&gradients).map(|g| values(&g))).collect();
     for (index, analytic) in analytic.into_iter().enumerate() {
         let Some(analytic) = analytic else { continue };
         for element in (0..analytic.len()).step_by((analytic.len() / 6).max(1)) {
             let at = |step: f64| {
                 let mut moved = table(case, true).unwrap_or_else(|| unreachable!("made above"));
                 {
-                    let mut owned = moved.owned(0);
-                    let mut numbers = values(owned[index].tensor);
+                    let mut params = moved.parameters(0);
+                    let mut numbers = values(params[index].tensor);
                     numbers[element] += step;
-                    let dims = owned[index].tensor.dims();
-                    *owned[index].tensor = case.place().tensor(numbers, dims);
+                    let dims = params[index].tensor.dims();
+                    *params[index].tensor = case.place().tensor(numbers, dims);
                 }
                 values(&objective(&moved))[0]
             };
@@ -117,10 +117,10 @@ pub fn norms_obey_the_laws_of_maps(case: &Case) {
         let x = place.tensor(stream::normal(rng, rows * SEQ * d, 1.0), [rows, SEQ, d]);
         let base = norm.merge(0, 0).forward(x.clone(), &Pass::of(vec![]));
         case.close("a norm starts as the base", &norm.forward(x.clone(), &case.pass(&Active::All)), &base);
-        for owned in norm.owned(0) {
-            let dims @ [runs, rows, cols] = owned.tensor.dims();
-            let rng = &mut stream::generator(9, Stream::Init, owned.name);
-            *owned.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+        for param in norm.parameters(0) {
+            let dims @ [runs, rows, cols] = param.tensor.dims();
+            let rng = &mut stream::generator(9, Stream::Init, param.name);
+            *param.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
         }
         let y = norm.forward(x.clone(), &case.pass(&Active::All));
         for run in 0..case.runs {

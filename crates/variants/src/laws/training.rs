@@ -6,7 +6,7 @@ use super::{Case, ROWS, SEQ};
 use crate::{
     adapted::AdaptedLinear,
     combine::CombineSpec,
-    host::{plain, values},
+    host::{inner, values},
     orthogonality::departure,
     pass::Active,
     spec::VariantSpec,
@@ -26,9 +26,9 @@ pub(super) fn cotangent(case: &Case) -> Tensor<3> {
 }
 
 pub(super) fn track(map: &mut AdaptedLinear, spec: &VariantSpec) {
-    for owned in map.owned(0) {
-        if spec.train.trains(owned.role) {
-            *owned.tensor = plain(owned.tensor).autodiff().require_grad();
+    for param in map.parameters(0) {
+        if spec.train.trains(param.role) {
+            *param.tensor = inner(param.tensor).autodiff().require_grad();
         }
     }
 }
@@ -37,17 +37,17 @@ pub(super) fn track(map: &mut AdaptedLinear, spec: &VariantSpec) {
 pub fn gradients_reach_the_declared_roles(case: &Case) {
     let (mut map, spec) = (case.random(), case.spec());
     track(&mut map, &spec);
-    if map.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
+    if map.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
         return;
     }
     let gradients = objective(&map, case, &Active::All).backward();
-    for owned in map.owned(0) {
-        let reached = owned.tensor.grad(&gradients).is_some_and(|g| values(&g).iter().any(|v| *v != 0.0));
+    for param in map.parameters(0) {
+        let reached = param.tensor.grad(&gradients).is_some_and(|g| values(&g).iter().any(|v| *v != 0.0));
         assert_eq!(
             reached,
-            spec.train.trains(owned.role),
+            spec.train.trains(param.role),
             "gradients reach the declared roles: {case:?}: {}",
-            owned.name
+            param.name
         );
     }
 }
@@ -58,7 +58,7 @@ fn held_norms(map: &AdaptedLinear, case: &Case, active: &Active) -> Option<Vec<f
         return None;
     }
     let sum = map.sum(0, active);
-    Some(values(&plain(&sum).square().sum_dim(1).sqrt())) // [runs, 1, d_out]
+    Some(values(&inner(&sum).square().sum_dim(1).sqrt())) // [runs, 1, d_out]
 }
 
 /// Every gradient equals a central difference, with what the backward pass holds constant held constant.
@@ -71,12 +71,12 @@ pub fn gradients_are_finite_differences(case: &Case) {
         let mut tracked = case.random();
         let held = held_norms(&tracked, case, &active);
         track(&mut tracked, &spec);
-        if tracked.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
+        if tracked.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
             return;
         }
         let gradients = objective(&tracked, case, &active).backward();
         let analytic: Vec<_> =
-            tracked.owned(0).into_iter().map(|owned| owned.tensor.grad(&gradients).map(|g| values(&g))).collect();
+            tracked.parameters(0).into_iter().map(|param| param.tensor.grad(&gradients).map(|g| values(&g))).collect();
         for (index, analytic) in analytic.into_iter().enumerate() {
             let Some(analytic) = analytic else { continue };
             // Every element of small tensors, a spread of those of large ones.
@@ -100,8 +100,8 @@ fn difference(case: &Case, active: &Active, tensor: usize, element: usize, held:
     let at = |step: f64| {
         let mut map = case.random();
         {
-            let mut owned = map.owned(0);
-            let target = &mut owned[tensor];
+            let mut params = map.parameters(0);
+            let target = &mut params[tensor];
             let mut moved = values(target.tensor);
             moved[element] += step;
             *target.tensor = case.place().tensor(moved, target.tensor.dims());
@@ -149,22 +149,22 @@ pub fn penalties_have_their_gradients(case: &Case) {
     track(&mut tracked, &spec);
     let gradients = penalty(&tracked).backward();
     // A tensor that the penalty does not reach has gradient zero, and a difference of zero.
-    let zeros = |owned: &crate::role::Owned<'_>| vec![0.0; owned.tensor.dims().iter().product()];
+    let zeros = |param: &crate::role::Param<'_>| vec![0.0; param.tensor.dims().iter().product()];
     let analytic: Vec<Vec<f64>> = tracked
-        .owned(0)
+        .parameters(0)
         .into_iter()
-        .map(|owned| owned.tensor.grad(&gradients).map_or_else(|| zeros(&owned), |gradient| values(&gradient)))
+        .map(|param| param.tensor.grad(&gradients).map_or_else(|| zeros(&param), |gradient| values(&gradient)))
         .collect();
     for (index, analytic) in analytic.into_iter().enumerate() {
         for element in (0..analytic.len()).step_by((analytic.len() / 8).max(1)) {
             let at = |step: f64| {
                 let mut map = case.random();
                 {
-                    let mut owned = map.owned(0);
-                    let mut moved = values(owned[index].tensor);
+                    let mut params = map.parameters(0);
+                    let mut moved = values(params[index].tensor);
                     moved[element] += step;
-                    let dims = owned[index].tensor.dims();
-                    *owned[index].tensor = case.place().tensor(moved, dims);
+                    let dims = params[index].tensor.dims();
+                    *params[index].tensor = case.place().tensor(moved, dims);
                 }
                 values(&penalty(&map))[0]
             };
@@ -183,17 +183,17 @@ pub fn penalties_have_their_gradients(case: &Case) {
 pub fn a_planted_update_is_recovered(case: &Case) {
     let spec = case.spec();
     let mut teacher = case.fresh();
-    if case.dtype != DType::F64 || teacher.owned(0).iter().all(|owned| !spec.train.trains(owned.role)) {
+    if case.dtype != DType::F64 || teacher.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
         return;
     }
-    for owned in teacher.owned(0).into_iter().filter(|owned| spec.train.trains(owned.role)) {
-        let dims @ [runs, rows, cols] = owned.tensor.dims();
-        let rng = &mut stream::generator(5, Stream::Init, owned.name);
+    for param in teacher.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
+        let dims @ [runs, rows, cols] = param.tensor.dims();
+        let rng = &mut stream::generator(5, Stream::Init, param.name);
         let moved = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.3), dims);
-        let start = owned.tensor.clone();
+        let start = param.tensor.clone();
         // What starts at zero moves off it, the rest in proportion: no number of the teacher lies behind a zero that
         // descent would have to cross.
-        *owned.tensor =
+        *param.tensor =
             if values(&start).iter().all(|value| *value == 0.0) { moved } else { start.clone() + start * moved };
     }
     let [d_in, _] = case.shape;
@@ -207,20 +207,20 @@ pub fn a_planted_update_is_recovered(case: &Case) {
     for step in 1..=PLANTED_STEPS {
         track(&mut student, &spec);
         let loss = (student.forward(x.clone(), &pass) - wanted.clone()).square().sum();
-        last = values(&plain(&loss))[0];
+        last = values(&inner(&loss))[0];
         first.get_or_insert(last);
         let gradients = loss.backward();
-        let trained = student.owned(0).into_iter().filter(|owned| spec.train.trains(owned.role));
+        let trained = student.parameters(0).into_iter().filter(|param| spec.train.trains(param.role));
         let rate = 0.05 * (1.0 - f64::from(step) / f64::from(PLANTED_STEPS + 1));
-        for (index, owned) in trained.enumerate() {
-            let gradient = owned.tensor.grad(&gradients).map(|gradient| values(&gradient));
+        for (index, param) in trained.enumerate() {
+            let gradient = param.tensor.grad(&gradients).map(|gradient| values(&gradient));
             let gradient = gradient.unwrap_or_else(|| unreachable!("a trained tensor has a gradient"));
             if moments.len() == index {
                 moments.push([vec![0.0; gradient.len()], vec![0.0; gradient.len()]]);
             }
-            let mut value = values(&plain(owned.tensor));
+            let mut value = values(&inner(param.tensor));
             adam(&mut value, &gradient, &mut moments[index], rate, step);
-            *owned.tensor = case.place().tensor(value, owned.tensor.dims());
+            *param.tensor = case.place().tensor(value, param.tensor.dims());
         }
     }
     let first = first.unwrap_or_default();

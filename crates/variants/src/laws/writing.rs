@@ -14,14 +14,15 @@ use crate::{
 
 /// The same seed gives the same bits; another seed gives others, where anything is drawn per run.
 pub fn first_values_follow_the_seed(case: &Case) {
-    let tensors = |mut map: AdaptedLinear| -> Vec<Vec<f64>> { map.owned(0).iter().map(|o| values(o.tensor)).collect() };
+    let tensors =
+        |mut map: AdaptedLinear| -> Vec<Vec<f64>> { map.parameters(0).iter().map(|o| values(o.tensor)).collect() };
     assert_eq!(tensors(case.fresh()), tensors(case.fresh()), "same seed, same bits: {case:?}");
     let mut other = case.base();
     let seeds: Vec<u64> = case.seeds().iter().map(|seed| seed + 100).collect();
     attach(&mut [Slot::Linear(&mut other)], &case.plan(&seeds), &case.place())
         .unwrap_or_else(|error| unreachable!("{error}"));
     let by_seed = case.spec().delta.is_some_and(|delta| delta.is_drawn());
-    let drawn = by_seed && case.fresh().owned(0).iter().any(|owned| owned.role == Role::A);
+    let drawn = by_seed && case.fresh().parameters(0).iter().any(|param| param.role == Role::A);
     assert_eq!(tensors(other) != tensors(case.fresh()), drawn, "another seed, other bits: {case:?}");
 }
 
@@ -39,7 +40,7 @@ pub fn the_spec_survives_yaml(case: &Case) {
 /// What trains is what the spec says about the base: copies exist exactly where they are declared.
 pub fn the_base_has_the_declared_copies(case: &Case) {
     let (mut map, spec) = (case.fresh(), case.spec());
-    let roles: BTreeSet<Role> = map.owned(0).iter().map(|owned| owned.role).collect();
+    let roles: BTreeSet<Role> = map.parameters(0).iter().map(|param| param.role).collect();
     assert_eq!(roles.contains(&Role::Weight), spec.base == BaseSpec::Trained, "copies of weights: {case:?}");
     let biases = spec.base == BaseSpec::Trained || spec.bias != BiasSpec::None;
     assert_eq!(roles.contains(&Role::Bias), biases, "copies of biases: {case:?}");
@@ -52,12 +53,12 @@ pub fn saved_tensors_are_the_adapter(case: &Case) {
     let seeds: Vec<u64> = case.seeds().iter().map(|seed| seed + 500).collect();
     attach(&mut [Slot::Linear(&mut other)], &case.plan(&seeds), &case.place())
         .unwrap_or_else(|error| unreachable!("{error}"));
-    let names: BTreeSet<&str> = saved.owned(0).iter().map(|owned| owned.name).collect();
-    assert_eq!(names.len(), saved.owned(0).len(), "names are unique: {case:?}");
-    for owned in other.owned(0) {
-        let found = saved.owned(0).into_iter().find(|saved| saved.name == owned.name);
-        let found = found.unwrap_or_else(|| unreachable!("{case:?}: `{}` was not saved", owned.name));
-        *owned.tensor = found.tensor.clone();
+    let names: BTreeSet<&str> = saved.parameters(0).iter().map(|param| param.name).collect();
+    assert_eq!(names.len(), saved.parameters(0).len(), "names are unique: {case:?}");
+    for param in other.parameters(0) {
+        let found = saved.parameters(0).into_iter().find(|saved| saved.name == param.name);
+        let found = found.unwrap_or_else(|| unreachable!("{case:?}: `{}` was not saved", param.name));
+        *param.tensor = found.tensor.clone();
     }
     for active in case.actives() {
         let outputs = |map: &AdaptedLinear| values(&map.forward(case.input(), &case.pass(&active)));

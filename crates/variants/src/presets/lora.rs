@@ -28,7 +28,7 @@ use crate::{
     init::{AnyInit, kaiming::Kaiming},
     preset::Preset,
     rank::{AnyRankPolicy, constant::Constant},
-    role::TrainPlan,
+    role::TrainConfig,
     scaling::Scaling,
     spec::VariantSpec,
 };
@@ -46,7 +46,7 @@ pub fn spec(rank: usize) -> VariantSpec {
         combine: CombineSpec::Additive(additive::Spec {}),
         init: AnyInit::Kaiming(Kaiming {}),
         scaling: Scaling::AlphaOverRank,
-        train: TrainPlan::default(),
+        train: TrainConfig::default(),
         rank_policy: AnyRankPolicy::Constant(Constant {}),
         gradient: GradientSpec::Plain,
         orthogonality: 0.0,

@@ -12,13 +12,13 @@
 use super::lora;
 use crate::{
     preset::Preset,
-    role::{Role, RolePlan, TrainPlan},
+    role::{Role, RoleConfig, TrainConfig},
     spec::VariantSpec,
 };
 
 /// LoRA-FA at `rank`.
 pub fn spec(rank: usize) -> VariantSpec {
-    VariantSpec { train: TrainPlan::of([(Role::A, RolePlan::Frozen)]), ..lora::spec(rank) }
+    VariantSpec { train: TrainConfig::of([(Role::A, RoleConfig::Frozen)]), ..lora::spec(rank) }
 }
 
 /// The registry's entry.

@@ -12,7 +12,7 @@
 use super::lora;
 use crate::{
     preset::Preset,
-    role::{Role, RolePlan, TrainPlan},
+    role::{Role, RoleConfig, TrainConfig},
     spec::VariantSpec,
 };
 
@@ -22,9 +22,13 @@ const RATIO: f64 = 16.0;
 const EMBEDDING_RATE: f64 = 1e-6;
 
 fn spec(rank: usize) -> VariantSpec {
-    let trained = |lr_multiplier, learning_rate| RolePlan::Trained { lr_multiplier, learning_rate, weight_decay: None };
+    let trained =
+        |lr_multiplier, learning_rate| RoleConfig::Trained { lr_multiplier, learning_rate, weight_decay: None };
     VariantSpec {
-        train: TrainPlan::of([(Role::B, trained(RATIO, None)), (Role::Embedding, trained(1.0, Some(EMBEDDING_RATE)))]),
+        train: TrainConfig::of([
+            (Role::B, trained(RATIO, None)),
+            (Role::Embedding, trained(1.0, Some(EMBEDDING_RATE))),
+        ]),
         ..lora::spec(rank)
     }
 }

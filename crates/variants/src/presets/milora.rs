@@ -1,12 +1,12 @@
 //! MiLoRA: LoRA whose factors start at the base's smallest singular values, so that what the base holds most of is kept.
 //!
-//! As [`pissa`](super::pissa) with the last `r` singular triplets (Eq. 4–6); the mechanism is in [`anchored`].
+//! As [`pissa`](super::pissa) with the last `r` singular triplets (Eq. 4–6); the mechanism is in [`residual_init`].
 //!
 //! Wang et al., NAACL 2025, arXiv:2406.09044.
 
 use super::lora;
 use crate::{
-    delta::{DeltaSpec, anchored},
+    delta::{DeltaSpec, residual_init},
     preset::Preset,
     spec::VariantSpec,
 };
@@ -17,7 +17,7 @@ pub const PRESET: Preset = Preset {
     about: "factors start at the base's smallest singular values",
     paper: "arXiv:2406.09044",
     spec: |rank| VariantSpec {
-        delta: Some(DeltaSpec::Anchored(anchored::Spec { start: anchored::Start::Minor })),
+        delta: Some(DeltaSpec::ResidualInit(residual_init::Spec { start: residual_init::Start::Minor })),
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,

@@ -1,12 +1,12 @@
 //! OLoRA: LoRA whose factors start at a QR decomposition of the base.
 //!
-//! `W0ᵀ = Q·R`, `B₀ = Q_rᵀ`, `A₀ = R_rᵀ`, `W' = W0 + s·(A·B − A₀·B₀)` (Algorithm 1); the mechanism is in [`anchored`].
+//! `W0ᵀ = Q·R`, `B₀ = Q_rᵀ`, `A₀ = R_rᵀ`, `W' = W0 + s·(A·B − A₀·B₀)` (Algorithm 1); the mechanism is in [`residual_init`].
 //!
 //! Büyükakyüz, 2024, arXiv:2406.01775.
 
 use super::lora;
 use crate::{
-    delta::{DeltaSpec, anchored},
+    delta::{DeltaSpec, residual_init},
     preset::Preset,
     spec::VariantSpec,
 };
@@ -17,7 +17,7 @@ pub const PRESET: Preset = Preset {
     about: "factors start at an orthonormal basis of the base's outputs",
     paper: "arXiv:2406.01775",
     spec: |rank| VariantSpec {
-        delta: Some(DeltaSpec::Anchored(anchored::Spec { start: anchored::Start::Triangular })),
+        delta: Some(DeltaSpec::ResidualInit(residual_init::Spec { start: residual_init::Start::Qr })),
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,

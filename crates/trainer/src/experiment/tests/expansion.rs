@@ -6,7 +6,7 @@ use models::target::Target;
 use serde_json::json;
 use variants::{
     rank::{AnyRankPolicy, nested_sampling::Update},
-    role::{Role, RolePlan},
+    role::{Role, RoleConfig},
     spec::VariantSpec,
 };
 
@@ -40,12 +40,12 @@ fn overrides_merge_into_a_preset() {
     assert!(plus.train.0.contains_key(&Role::Embedding));
     assert_eq!(
         plus.train.of_role(Role::B),
-        RolePlan::Trained { lr_multiplier: 4.0, learning_rate: None, weight_decay: None }
+        RoleConfig::Trained { lr_multiplier: 4.0, learning_rate: None, weight_decay: None }
     );
     let decayed = spec("{preset: lora, with: {bias: all, train: {a: {state: frozen}, bias: {lr_multiplier: 2}}}}");
     assert_eq!(
         decayed.train.of_role(Role::Bias),
-        RolePlan::Trained { lr_multiplier: 2.0, learning_rate: None, weight_decay: Some(0.0) }
+        RoleConfig::Trained { lr_multiplier: 2.0, learning_rate: None, weight_decay: Some(0.0) }
     );
     assert!(!decayed.train.trains(Role::A));
     // Adapting by override needs a rank, and not adapting has none.

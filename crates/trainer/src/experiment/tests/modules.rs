@@ -20,7 +20,7 @@ fn modules(rest: &str) -> Modules {
 #[test]
 fn a_plan_without_them_says_nothing_of_them() {
     let cell = first("", &[]);
-    assert!(cell.plan.modules.is_plain());
+    assert!(cell.plan.modules.is_default());
     let plan = serde_json::to_value(&cell.plan).unwrap();
     assert!(plan.get("modules").is_none());
     assert_eq!(cell.diff, json!({}));
@@ -65,7 +65,7 @@ fn an_entry_replaces_what_the_experiment_says() {
     assert_eq!((of(1).rank_pattern.clone(), of(1).modules_to_save.len()), (vec![("value".to_owned(), 3)], 0));
     assert_eq!(*of(2), Modules { modules_to_save: norms.clone(), ..Modules::default() });
     assert_eq!(*of(3), Modules { modules_to_save: norms, ..Modules::default() });
-    assert!(of(4).is_plain(), "the whole base trains");
+    assert!(of(4).is_default(), "the whole base trains");
     let diffs: Vec<_> = experiment.cells().iter().map(|cell| cell.diff.clone()).collect();
     let other = json!({"modules": {"rank_pattern": [["value", 3]], "modules_to_save": null}});
     assert_eq!(diffs[..2], [json!({}), other]);

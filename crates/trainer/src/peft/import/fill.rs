@@ -7,7 +7,7 @@ use std::{
 
 use models::{
     config::{Config, MapKind},
-    network::{Named, Network},
+    network::{NamedParam, Network},
     weights::widen,
 };
 use safetensors::{Dtype, SafeTensors};
@@ -227,13 +227,13 @@ pub(super) fn fill(
     let adapted: BTreeMap<String, (usize, f64)> = network.adapted(0).iter().filter_map(own).collect();
     let mut found = Found::default();
     let place_of = network.backbone.place().clone();
-    for Named { slot, name, owned, .. } in network.owned(0) {
-        let short = if slot.is_empty() { name.as_str() } else { owned.name };
-        let [_, rows, cols] = owned.tensor.dims();
-        if owned.role == Role::Projection {
-            // The start of an anchored method is that of the base; VeRA's pair is the file's.
+    for NamedParam { slot, name, param, .. } in network.parameters(0) {
+        let short = if slot.is_empty() { name.as_str() } else { param.name };
+        let [_, rows, cols] = param.tensor.dims();
+        if param.role == Role::Projection {
+            // The start of a residual-init method is that of the base; VeRA's pair is the file's.
             if let Some(part) = pair.and_then(|pair| found.of_pair(pair, short, &slot, [rows, cols])) {
-                *owned.tensor = place_of.tensor(part.values, [1, rows, cols]);
+                *param.tensor = place_of.tensor(part.values, [1, rows, cols]);
             }
             continue;
         }
@@ -260,7 +260,7 @@ pub(super) fn fill(
             }
             continue;
         };
-        let Some(mut matrix) = layout.read(owned.role, &shape, values) else {
+        let Some(mut matrix) = layout.read(param.role, &shape, values) else {
             found.wrong.push(format!("`{key}` is {shape:?}"));
             continue;
         };
@@ -284,7 +284,7 @@ pub(super) fn fill(
             ));
             continue;
         }
-        *owned.tensor = place_of.tensor(matrix.values, [1, rows, cols]);
+        *param.tensor = place_of.tensor(matrix.values, [1, rows, cols]);
     }
     found.check_joined(network, &adapted);
     found.check_tables(network, stored, notes);

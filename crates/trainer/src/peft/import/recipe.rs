@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use variants::{
     base::BiasSpec,
-    delta::{DeltaSpec, anchored, shared_random::Keep},
+    delta::{DeltaSpec, residual_init, shared_random::Save},
     preset,
     rank::{AnyRankPolicy, constant::Constant},
     scaling::Scaling,
@@ -410,11 +410,11 @@ fn variant(said: &Said) -> Result<(&'static str, VariantSpec), String> {
     }
     match &mut spec.delta {
         Some(DeltaSpec::SharedRandom(vera)) => {
-            vera.pair = Keep::Kept;
+            vera.pair = Save::Yes;
             vera.projection_seed = said.projection_prng_key.unwrap_or(0);
             vera.d_initial = said.d_initial.unwrap_or(vera.d_initial);
         }
-        Some(DeltaSpec::Anchored(own)) if name == "olora" => own.start = anchored::Start::Triangular,
+        Some(DeltaSpec::ResidualInit(own)) if name == "olora" => own.start = residual_init::Start::Qr,
         _ => {}
     }
     if let AnyRankPolicy::Budget(budget) = &mut spec.rank_policy {
