@@ -7,7 +7,7 @@
 //! | [`graph`] | steps that a device records once and replays |
 //! | [`bits`] | dropout bits as a pure function of their place; every backend draws the same |
 //! | [`memory`] | what a device's allocator says |
-//! | [`shared_input_grad`] | several uses of one tensor, whose gradients are summed in one place |
+//! | [`shared_input_grad`] | the gradient of an input that several operations share, accumulated in one place, and the check that none is lost |
 //! | `fused` | the way from Burn's tensors to a backend's kernels, and their place in automatic differentiation |
 //! | `flex` | kernels for the CPU |
 //! | `libtorch` | kernels for `LibTorch`, behind the feature `tch` |

@@ -11,7 +11,10 @@ use crate::{
     bits,
     fused::{Fused, Maybe, MaybeDropout},
 };
-pub use crate::{kernel::Adam, shared_input_grad::SharedInputGrad};
+pub use crate::{
+    kernel::Adam,
+    shared_input_grad::{InputGradAudit, LostInputGrad, SharedInputGrad},
+};
 
 pub mod composed;
 

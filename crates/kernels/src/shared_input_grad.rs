@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use burn::backend::{
@@ -21,10 +21,14 @@ use crate::kernel::{Kernels, rows_of};
 
 /// The gradient of one input `[rows, seq, d]` that several operations consume.
 ///
-/// Invariant: either every registered consumer takes contribution in the loss or none does. If one is left out, the others wait for its contribution
-/// and the input gets no gradient at all.
+/// Invariant: either every registered consumer takes part in the loss or none does. If one is left out, the others wait for its contribution
+/// and the input gets no gradient at all. An [`InputGradAudit`] finds that out.
 #[derive(Clone, Default)]
-pub struct SharedInputGrad(Arc<Mutex<State>>);
+pub struct SharedInputGrad {
+    state: Arc<Mutex<State>>,
+    /// Who checks that all contributions arrived, and the site that a report names.
+    audit: Option<(InputGradAudit, Arc<str>)>,
+}
 
 #[derive(Default)]
 struct State {
@@ -32,6 +36,63 @@ struct State {
     members: usize,
     /// What arrived of them, each a [`Contribution`] of the backend.
     contributions: Vec<Box<dyn Any + Send>>,
+}
+
+/// Checks, after the backward passes of a forward pass, that no shared input lost its gradient.
+///
+/// Without it a consumer whose output is left out of the loss is silent: the gradient of everything below its input is simply missing. The
+/// audit costs one entry in a list per shared input, all on the host: where a device replays a recorded step, nothing is left of it.
+#[derive(Clone, Debug, Default)]
+pub struct InputGradAudit(Arc<Mutex<Vec<(Arc<str>, Arc<Mutex<State>>)>>>);
+
+/// A shared input of whose consumers some took part in the loss and some did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostInputGrad {
+    /// Where the input is read.
+    pub site: String,
+    /// Consumers that took part in the loss.
+    pub arrived: usize,
+    /// Consumers in all.
+    pub registered: usize,
+}
+
+impl fmt::Display for LostInputGrad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { site, arrived, registered } = self;
+        write!(
+            f,
+            "the gradient of the input of `{site}` is lost: {arrived} of its {registered} consumers took part in the loss, but all of them \
+             must, or none"
+        )
+    }
+}
+
+impl std::error::Error for LostInputGrad {}
+
+impl InputGradAudit {
+    /// The gradient of an input that is read at `site`, under this audit.
+    pub fn input_grad(&self, site: &str) -> SharedInputGrad {
+        SharedInputGrad { audit: Some((self.clone(), site.into())), ..SharedInputGrad::default() }
+    }
+
+    /// Finds the first shared input that lost its gradient, and forgets all of them. Called once every backward pass is done.
+    pub fn check(&self) -> Result<(), LostInputGrad> {
+        for (site, state) in std::mem::take(&mut *lock(&self.0)) {
+            let State { members, contributions } = &*lock(&state);
+            if !contributions.is_empty() {
+                return Err(LostInputGrad {
+                    site: site.to_string(),
+                    arrived: contributions.len(),
+                    registered: *members,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"))
 }
 
 /// One consumer's share of the gradient.
@@ -47,21 +108,38 @@ pub(crate) enum Contribution<B: Kernels> {
     Columns { dx: FloatTensor<B>, start: usize },
 }
 
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.contributions.len(), self.members)
+    }
+}
+
 impl fmt::Debug for SharedInputGrad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state();
-        write!(f, "SharedInputGrad({} of {})", state.contributions.len(), state.members)
+        write!(f, "SharedInputGrad({:?})", lock(&self.state))
     }
 }
 
 impl SharedInputGrad {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"))
-    }
-
     /// Announces one more consumer whose contribution must be waited for.
     pub(crate) fn register(&self) {
-        self.state().members += 1;
+        let members = {
+            let mut state = lock(&self.state);
+            state.members += 1;
+            state.members
+        };
+        if let (1, Some((audit, site))) = (members, &self.audit) {
+            lock(&audit.0).push((site.clone(), self.state.clone()));
+        }
+    }
+
+    /// The gradient of an input derived from this one, under the same audit.
+    #[must_use]
+    pub fn derived(&self, what: &str) -> Self {
+        match &self.audit {
+            Some((audit, site)) => audit.input_grad(&format!("{site}, {what}")),
+            None => Self::default(),
+        }
     }
 
     /// Takes one consumer's contribution; the last one registers the sum as the gradient of `node`. `shape` is the input's.
@@ -73,7 +151,7 @@ impl SharedInputGrad {
         grads: &mut Gradients,
     ) {
         let contributions = {
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             state.contributions.push(Box::new(contribution));
             if state.contributions.len() < state.members {
                 return;

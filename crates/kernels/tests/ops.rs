@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{
     bits,
-    ops::{self, Adam, Dropout, Flat, SharedInputGrad, composed},
+    ops::{self, Adam, Dropout, Flat, InputGradAudit, LostInputGrad, SharedInputGrad, composed},
 };
 
 /// Numbers in `[-1, 1)`, the same for the same seed.
@@ -386,7 +386,7 @@ fn a_linear_map_agrees_with_burns() {
 /// A cohort's map in small: three maps of one input, whose stacks of two and one runs add their products on their own rows, and one of them
 /// takes its rows for itself as well.
 #[test]
-fn uses_of_one_tensor_sum_to_its_gradient() {
+fn contributions_to_a_shared_input_sum_to_its_gradient() {
     for dtype in WIDTHS {
         let (per_run, seq, d, m, k) = (2, 3, 5, 4, 2);
         let [rows, first, second] = [3, 2, 1].map(|runs| runs * per_run);
@@ -426,7 +426,7 @@ fn uses_of_one_tensor_sum_to_its_gradient() {
         };
         let inputs = [x, down, up, thin, wide];
         for tracked in [[true; 5], [true, false, true, false, true], [false, true, true, true, true]] {
-            agree("uses of one tensor", &inputs, tracked, &fused, &composed);
+            agree("a shared input", &inputs, tracked, &fused, &composed);
         }
     }
 }
@@ -612,8 +612,36 @@ fn what_is_not_a_number_stays_in_its_row() {
     }
 }
 
+/// A consumer that is left out of the loss takes the whole gradient with it, which an audit names; all of them left out is no loss.
 #[test]
-fn columns_of_a_tensor_put_their_gradients_side_by_side() {
+fn a_consumer_that_is_left_out_of_the_loss_is_found() {
+    let (x, weight) = (random::<3>(1, [2, 3, 4], DType::F64), random::<2>(2, [4, 5], DType::F64));
+    let audit = InputGradAudit::default();
+    let consumers = || {
+        let x = x.clone().autodiff().require_grad();
+        let input_grad = audit.input_grad("layer.0");
+        let one = ops::affine(x.clone(), [0, 2], weight.clone(), None, &input_grad);
+        let other = ops::rows(x.clone(), [0, 1], &input_grad);
+        (x, one, other)
+    };
+    let (x, one, other) = consumers();
+    let gradients = (one.sum() + other.sum()).backward();
+    assert!(x.grad(&gradients).is_some() && audit.check().is_ok());
+
+    let (x, one, _left_out) = consumers();
+    let gradients = one.sum().backward();
+    assert!(x.grad(&gradients).is_none(), "if this gradient is there, nothing has to be found");
+    let lost = audit.check().expect_err("one of two consumers took part");
+    assert_eq!(lost, LostInputGrad { site: "layer.0".to_owned(), arrived: 1, registered: 2 });
+    assert!(audit.check().is_ok(), "a check begins anew");
+
+    let (x, ..) = consumers();
+    let _gradients = (x * 2.0).sum().backward();
+    assert!(audit.check().is_ok(), "none of them took part");
+}
+
+#[test]
+fn columns_of_a_tensor_concatenate_their_gradients() {
     for dtype in WIDTHS {
         let inputs = [random(1, [2, 5, 7], dtype), random(2, [2, 3, 4], dtype), random(3, [2, 4, 4], dtype)];
         let with = |columns: &dyn Fn(Tensor<3>, [usize; 2]) -> Tensor<3>, [x, u, v]: [Tensor<3>; 3]| {

@@ -308,14 +308,14 @@ impl Encoder {
     /// One layer, `[rows, seq, d_model]` to the same.
     pub(crate) fn layer(&self, index: usize, x: Tensor<3>, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
         let layer = &self.layers[index];
-        let input_grad = SharedInputGrad::default();
+        let input_grad = pass.input_grad(layer.query.name());
         let attended = self.attention(layer, index, (x.clone(), &input_grad), tokens, pass);
         let drop = |site: &str| {
             let site = format!("encoder.layer.{index}.{site}.dropout");
             dropout_at(&site, self.config.hidden_dropout_prob, pass)
         };
         let x = layer.attention_norm.after(attended, Some((x, &input_grad)), drop("attention.output"), pass);
-        let input_grad = SharedInputGrad::default();
+        let input_grad = pass.input_grad(layer.intermediate.name());
         let wide = layer.intermediate.forward_among(&x, pass, &input_grad);
         let wide = self.config.hidden_act.apply(wide); // [rows, seq, d_ffn]
         let narrow = layer.output.forward(wide, pass);

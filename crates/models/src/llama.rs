@@ -12,7 +12,6 @@ use std::{
 };
 
 use burn::tensor::Tensor;
-use kernels::ops::SharedInputGrad;
 use serde::{Deserialize, Serialize};
 use variants::{
     adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Placement, norm::AdaptedNorm, pass::Pass, slot::Slot,
@@ -354,7 +353,7 @@ impl Llama {
         let x = x + self.attention(layer, index, &normed, &turns, tokens, pass);
         let normed = layer.second_norm.forward(x.clone(), pass);
         let [gate, up] =
-            AdaptedLinear::forward_all([&layer.gate, &layer.up], &normed, pass, &SharedInputGrad::default());
+            AdaptedLinear::forward_all([&layer.gate, &layer.up], &normed, pass, &pass.input_grad(layer.gate.name()));
         x + layer.down.forward(self.config.hidden_act.apply(gate) * up, pass)
     }
 
@@ -394,7 +393,7 @@ impl Llama {
     ) -> Tensor<3> {
         let (heads, shared) = (self.config.num_attention_heads, self.config.key_value_heads());
         let maps = [&layer.query, &layer.key, &layer.value];
-        let [query, key, value] = AdaptedLinear::forward_all(maps, x, pass, &SharedInputGrad::default());
+        let [query, key, value] = AdaptedLinear::forward_all(maps, x, pass, &pass.input_grad(layer.query.name()));
         let query = turn(split_heads(query, heads), turns);
         let key = turn(split_heads(key, shared), turns);
         let value = split_heads(value, shared);

@@ -506,6 +506,7 @@ impl Cohort {
             if let Some(gradient) = given {
                 self.descend(inputs, gradient, &handout.tokens, &pass, &mut sums);
             }
+            pass.audit.check().unwrap_or_else(|lost| unreachable!("{lost}"));
         }
         let task = task.into_iter().map(|task| task.unwrap_or_else(|| unreachable!("every stack has a loss")));
         (sums, task.collect(), penalty)

@@ -341,7 +341,7 @@ impl AdaptedLinear {
     /// `[rows, seq, d_in] -> [rows, seq, d_out]`, every stack on its own rows.
     #[expect(clippy::needless_pass_by_value, reason = "as every layer takes its input")]
     pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.forward_among(&x, pass, &SharedInputGrad::default())
+        self.forward_among(&x, pass, &pass.input_grad(&self.name))
     }
 
     /// [`forward`](Self::forward) where `x` has other consumers, which share `input_grad`: maps that share an input share the sum of its gradients.

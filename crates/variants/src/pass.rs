@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor};
-use kernels::{bits, ops};
+use kernels::{
+    bits,
+    ops::{self, InputGradAudit, SharedInputGrad},
+};
 
 use crate::host::Placement;
 
@@ -73,12 +76,14 @@ pub struct Pass {
     pub keys: Option<Tensor<1, Int>>,
     /// The last layer's output, `[rows, seq, d]`, where the layers were computed before: activation checkpointing.
     pub last_hidden: Option<Tensor<3>>,
+    /// Finds inputs that lost their gradients in this pass; to be checked after its backward passes.
+    pub audit: InputGradAudit,
 }
 
 impl Pass {
     /// Evaluation of stacks.
     pub fn of(stacks: Vec<StackPass>) -> Self {
-        Self { stacks, keys: None, last_hidden: None }
+        Self { stacks, keys: None, last_hidden: None, audit: InputGradAudit::default() }
     }
 
     /// Evaluation of one stack with every component.
@@ -102,6 +107,11 @@ impl Pass {
         }
         self.keys = Some(keys);
         self
+    }
+
+    /// The gradient of an input of this pass that is read at `site`.
+    pub fn input_grad(&self, site: &str) -> SharedInputGrad {
+        self.audit.input_grad(site)
     }
 
     /// Runs in all stacks.

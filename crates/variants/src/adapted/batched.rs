@@ -99,7 +99,7 @@ pub(super) fn share_down_products<'a>(
         let widths: Vec<usize> = down.iter().map(|down| down.dims()[2]).collect();
         let down = cast(&Tensor::cat(down, 2), x.dtype());
         let hidden = ops::low_rank_down(x.clone(), group[0].rows, down, input_grad); // [runs, n, sum of widths]
-        let (own, mut at) = (SharedInputGrad::default(), 0);
+        let (own, mut at) = (input_grad.derived("columns of the low-rank products"), 0);
         for (batch, width) in group.into_iter().zip(widths) {
             batch.hidden = Some(ops::columns(hidden.clone(), [at, width], &own));
             at += width;
