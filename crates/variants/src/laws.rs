@@ -1,13 +1,15 @@
 //! The conformance laws: what every variant must obey, whatever it does. Callable from any crate's tests.
 //!
-//! Each law takes a [`Case`] and panics with the case and the numbers where it does not hold. A new preset gets
-//! all of them by being in the registry. Computation is in the case's width; tolerances are stated at their use.
-
+//! Each law takes a [`Case`] and panics with the case and the numbers where it does not hold; else it says whether it applied, and why not
+//! where it did not. A new preset gets all of them by being in the registry. Computation is in the case's precision; tolerances are stated
+//! where they are used.
+//!
 //! | file | laws |
 //! |---|---|
 //! | [`mod@function`] | start, forward, merge, update, scale, dropout |
 //! | [`training`] | which gradients there are, what they are, where they lead |
 //! | [`independence`] | independence of runs and of stacks |
+//! | [`input_gradient`] | the gradient of a slot's input |
 //! | [`slots`] | tables and norms |
 //! | [`writing`] | specs, seeds, saved tensors |
 
@@ -36,6 +38,7 @@ use crate::{
 
 pub mod function;
 pub mod independence;
+pub mod input_gradient;
 pub mod slots;
 pub mod training;
 pub mod writing;
@@ -257,8 +260,23 @@ impl Case {
     }
 }
 
+/// What a law says of a case that does not break it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds.
+    Applied,
+    /// It says nothing of this case, for a reason.
+    NotApplicable(&'static str),
+}
+
+const UNADAPTED: Outcome = Outcome::NotApplicable("the variant adapts no map");
+
+const FROZEN: Outcome = Outcome::NotApplicable("nothing of the slot trains");
+
+const ROUNDING: Outcome = Outcome::NotApplicable("a difference quotient in f32 is noise");
+
 /// A law: panics where a case breaks it.
-pub type Law = fn(&Case);
+pub type Law = fn(&Case) -> Outcome;
 
 /// Every law, by name.
 pub const LAWS: &[(&str, Law)] = &[
@@ -274,11 +292,17 @@ pub const LAWS: &[(&str, Law)] = &[
     ("gradients reach the declared roles", training::gradients_reach_the_declared_roles),
     ("gradients are finite differences", training::gradients_are_finite_differences),
     ("penalties have their gradients", training::penalties_have_their_gradients),
+    ("input gradients are finite differences", input_gradient::input_gradients_are_finite_differences),
+    ("input gradients hold among stacks", input_gradient::input_gradients_hold_among_stacks),
+    ("maps that share an input sum its gradient", input_gradient::maps_that_share_an_input_sum_its_gradient),
+    ("fused maps and their parts pass gradients on", input_gradient::fused_maps_and_their_parts_pass_gradients_on),
+    ("norms pass gradients on", input_gradient::norms_pass_gradients_on),
     ("a planted update is recovered", training::a_planted_update_is_recovered),
     ("runs are independent", independence::runs_are_independent),
     ("stacks are independent", independence::stacks_are_independent),
     ("nan stays in its run", independence::nan_stays_in_its_run),
     ("tables obey the laws of maps", slots::tables_obey_the_laws_of_maps),
+    ("gradients of tables are finite differences", slots::tables_have_their_gradients),
     ("norms obey the laws of maps", slots::norms_obey_the_laws_of_maps),
     ("first values follow the seed", writing::first_values_follow_the_seed),
     ("the spec survives yaml", writing::the_spec_survives_yaml),

@@ -1,8 +1,10 @@
 //! Every law over every preset of the registry, over shapes, ranks and numbers of runs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use burn::tensor::DType;
 use variants::{
-    laws::{AXES, Case, DEFAULT, LAWS},
+    laws::{AXES, Case, DEFAULT, LAWS, Outcome},
     preset,
 };
 
@@ -42,7 +44,21 @@ fn cases() -> Vec<Case> {
 #[track_caller]
 fn check(law: &str) {
     let (_, holds) = LAWS.iter().find(|(name, _)| *name == law).expect("a law of that name");
-    cases().iter().for_each(holds);
+    let mut applied = BTreeSet::new();
+    let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for case in cases() {
+        match holds(&case) {
+            Outcome::Applied => _ = applied.insert(case.preset.name),
+            Outcome::NotApplicable(reason) => _ = reasons.entry(case.preset.name).or_default().insert(reason),
+        }
+    }
+    assert!(!applied.is_empty(), "the law `{law}` applies to no preset: {reasons:?}");
+    for (preset, reasons) in reasons.iter().filter(|(preset, _)| !applied.contains(**preset)) {
+        println!(
+            "the law `{law}` says nothing of `{preset}`: {}",
+            reasons.iter().copied().collect::<Vec<_>>().join("; ")
+        );
+    }
 }
 
 macro_rules! laws {
@@ -72,11 +88,17 @@ laws! {
     roles = "gradients reach the declared roles",
     differences = "gradients are finite differences",
     penalties = "penalties have their gradients",
+    inputs = "input gradients are finite differences",
+    inputs_among_stacks = "input gradients hold among stacks",
+    shared_inputs = "maps that share an input sum its gradient",
+    fused_inputs = "fused maps and their parts pass gradients on",
+    norm_inputs = "norms pass gradients on",
     planted = "a planted update is recovered",
     independence = "runs are independent",
     stacks = "stacks are independent",
     nan = "nan stays in its run",
     tables = "tables obey the laws of maps",
+    table_differences = "gradients of tables are finite differences",
     norms = "norms obey the laws of maps",
     seeds = "first values follow the seed",
     yaml = "the spec survives yaml",

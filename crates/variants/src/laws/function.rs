@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor};
 use nalgebra::DMatrix;
 
-use super::{Case, ROWS, SEQ};
+use super::{Case, Outcome, ROWS, SEQ, UNADAPTED};
 use crate::{
     adapted::{AdaptedLinear, Canonical},
     combine::CombineSpec,
@@ -33,7 +33,7 @@ fn dense(map: &AdaptedLinear, case: &Case, active: &Active) -> Tensor<3> {
 
 /// At its first values a variant computes what the base computes, and its dense weight is the base's, bit for bit; to rounding where
 /// the update is a difference of two products.
-pub fn the_start_is_the_base(case: &Case) {
+pub fn the_start_is_the_base(case: &Case) -> Outcome {
     let base = case.base().forward(case.input(), &Pass::of(vec![]));
     let map = case.fresh();
     let weight = values(&map.base().0);
@@ -49,19 +49,21 @@ pub fn the_start_is_the_base(case: &Case) {
             assert_eq!(run, weight, "the start is the base, bit for bit: {case:?}, {active:?}");
         }
     }
+    Outcome::Applied
 }
 
 /// `forward(x) = x·weight() + bias`, at random values, in every way the components can be active.
-pub fn forward_is_the_dense_product(case: &Case) {
+pub fn forward_is_the_dense_product(case: &Case) -> Outcome {
     let map = case.random();
     for active in case.actives() {
         let y = map.forward(case.input(), &case.pass(&active));
         case.close("forward = x·weight + bias", &y, &dense(&map, case, &active));
     }
+    Outcome::Applied
 }
 
 /// A merged map, free of stacks, computes what the adapted one computes.
-pub fn merging_preserves_outputs(case: &Case) {
+pub fn merging_preserves_outputs(case: &Case) -> Outcome {
     let map = case.random();
     for active in case.actives() {
         let y = map.forward(case.input(), &case.pass(&active));
@@ -72,10 +74,11 @@ pub fn merging_preserves_outputs(case: &Case) {
             case.close("merge preserves outputs", &got, &y.clone().slice([rows]));
         }
     }
+    Outcome::Applied
 }
 
 /// Taking the stacks off restores the base bit for bit, whatever happened to them.
-pub fn detaching_restores_the_base(case: &Case) {
+pub fn detaching_restores_the_base(case: &Case) -> Outcome {
     let mut map = case.random();
     let _ = map.forward(case.input(), &case.pass(&Active::All));
     let _ = map.merge(0, 0, &Active::All);
@@ -83,12 +86,13 @@ pub fn detaching_restores_the_base(case: &Case) {
     let ((weight, bias), (w0, b0)) = (map.base(), case.base().base());
     assert_eq!(values(&weight), values(&w0), "detaching restores the base: {case:?}");
     assert_eq!(bias.map(|b| values(&b)), b0.map(|b| values(&b)), "detaching restores the base: {case:?}");
+    Outcome::Applied
 }
 
 /// The numerical rank of `ΔW`, before it is combined with the base, is at most the declared one.
-pub fn the_rank_is_bounded(case: &Case) {
+pub fn the_rank_is_bounded(case: &Case) -> Outcome {
     let map = case.random();
-    let Some(delta) = case.spec().delta else { return };
+    let Some(delta) = case.spec().delta else { return UNADAPTED };
     let width = delta.width();
     for active in case.actives() {
         let delta = values(&(map.sum(0, &active) - map.base().0.unsqueeze::<3>()));
@@ -105,10 +109,11 @@ pub fn the_rank_is_bounded(case: &Case) {
             assert!(rank <= bound, "the rank is bounded: {case:?}: {rank} above {bound}");
         }
     }
+    Outcome::Applied
 }
 
 /// `canonical` is `W' − W0`: the low-rank form where there is one, the dense `W'` elsewhere.
-pub fn the_canonical_form_is_the_update(case: &Case) {
+pub fn the_canonical_form_is_the_update(case: &Case) -> Outcome {
     let map = case.random();
     for active in case.actives() {
         let base = map.base().0.unsqueeze::<3>();
@@ -119,12 +124,18 @@ pub fn the_canonical_form_is_the_update(case: &Case) {
             Some(Canonical::Dense(weight)) => case.close("canonical form", &(weight - base), &update),
         }
     }
+    Outcome::Applied
 }
 
 /// Trained parameters are those of the published formula.
-pub fn parameters_follow_the_formula(case: &Case) {
+pub fn parameters_follow_the_formula(case: &Case) -> Outcome {
     let counts = case.axis.name == super::DEFAULT.name || (case.axis.own)(case.rank).rank.is_some();
-    let Some(formula) = case.preset.parameters.filter(|_| counts) else { return };
+    if !counts {
+        return Outcome::NotApplicable("the axis changes what the formula counts");
+    }
+    let Some(formula) = case.preset.parameters else {
+        return Outcome::NotApplicable("what trains is not adapters, so there is no formula");
+    };
     let (mut map, spec) = (case.fresh(), case.spec());
     let trained: usize = map
         .parameters(0)
@@ -137,14 +148,15 @@ pub fn parameters_follow_the_formula(case: &Case) {
         .sum();
     let [d_in, d_out] = case.shape;
     assert_eq!(trained, formula(d_in, d_out, case.rank), "parameters follow the formula: {case:?}");
+    Outcome::Applied
 }
 
 /// `ΔW`, before it is combined with the base, is proportional to `s`, run by run: `α` is per run, and a prefix is scaled at its own rank.
-pub fn the_update_scales_as_declared(case: &Case) {
+pub fn the_update_scales_as_declared(case: &Case) -> Outcome {
     let spec = case.spec();
     let map = case.random();
     if spec.delta.is_none() {
-        return;
+        return UNADAPTED;
     }
     let unit = {
         let unscaled = Case { preset: case.preset, ..*case };
@@ -177,13 +189,14 @@ pub fn the_update_scales_as_declared(case: &Case) {
         let wanted = update(&unit) * case.place().tensor(scales, [case.runs, 1, 1]);
         case.close("the update scales as declared", &update(&map), &wanted);
     }
+    Outcome::Applied
 }
 
 /// Dropout acts on the adapter's input alone, in the form that the combination declares, and not at all in evaluation.
-pub fn dropout_acts_where_declared(case: &Case) {
+pub fn dropout_acts_where_declared(case: &Case) -> Outcome {
     let spec = VariantSpec { dropout: 0.5, ..case.spec() };
     if spec.delta.is_none() {
-        return;
+        return UNADAPTED;
     }
     let dropping = Case { axis: super::DEFAULT, ..*case };
     let mut map = dropping.base();
@@ -238,4 +251,5 @@ pub fn dropout_acts_where_declared(case: &Case) {
         // Column norms are divided by each other once more than in the code.
         case.near("dropout acts on the adapter's input", &inner(&y), &wanted, 10.0);
     }
+    Outcome::Applied
 }

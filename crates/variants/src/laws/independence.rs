@@ -3,28 +3,28 @@
 use burn::tensor::Tensor;
 
 use super::{
-    Case, ROWS,
-    training::{cotangent, track},
+    Case, Outcome, ROWS,
+    training::{cotangent, track, trains},
 };
 use crate::{
     adapted::AdaptedLinear,
     host::{Placement, values},
     pass::{Active, DropoutClock, Pass, StackPass},
     preset,
+    role::Param,
     slot::{RunPlan, Slot, StackPlan, attach},
     stream::{self, Stream},
 };
 
 /// The law of independence: a run among others has the first values, outputs and gradients it has alone.
-pub fn runs_are_independent(case: &Case) {
+pub fn runs_are_independent(case: &Case) -> Outcome {
     let spec = case.spec();
     for active in case.actives() {
         let (mut together, x) = (case.fresh(), case.input());
         perturb(&mut together, case);
         track(&mut together, &spec);
         let y = together.forward(x.clone(), &case.pass(&active));
-        let trains = together.parameters(0).iter().any(|param| spec.train.trains(param.role));
-        let gradients = trains.then(|| (y.clone() * cotangent(case)).sum().backward());
+        let gradients = trains(&mut together, &spec).then(|| (y.clone() * cotangent(case)).sum().backward());
         for (run, seed) in case.seeds().into_iter().enumerate() {
             let rows = run * ROWS..(run + 1) * ROWS;
             let mut plan = case.plan(&[seed]);
@@ -51,11 +51,21 @@ pub fn runs_are_independent(case: &Case) {
             let Some(gradients) = &gradients else { continue };
             let mine = (z * cotangent(case).slice([rows])).sum().backward();
             for (alone, all) in alone.parameters(0).into_iter().zip(together.parameters(0)) {
-                if let (Some(mine), Some(all)) = (alone.tensor.grad(&mine), all.tensor.grad(gradients)) {
-                    case.close("gradients alone and among others", &mine, &all.slice([run..run + 1]));
-                }
+                let all = all.tensor.grad(gradients).map(|all| all.slice([run..run + 1]));
+                same(case, "gradients alone and among others", &alone, [alone.tensor.grad(&mine), all]);
             }
         }
+    }
+    Outcome::Applied
+}
+
+/// Two gradients of one tensor are the same. Both exist where the tensor trains: one that is lost on either side breaks the law.
+#[track_caller]
+fn same(case: &Case, law: &str, param: &Param<'_>, [one, other]: [Option<Tensor<3>>; 2]) {
+    let (name, wanted) = (param.name, case.spec().train.trains(param.role));
+    assert_eq!([one.is_some(), other.is_some()], [wanted; 2], "{law}: {case:?}: a gradient of `{name}` is lost");
+    if let (Some(one), Some(other)) = (one, other) {
+        case.close(law, &one, &other);
     }
 }
 
@@ -83,7 +93,7 @@ fn noise(place: &Placement, name: &str, run: usize, n: usize) -> Tensor<1> {
 
 /// The case's stack between stacks of other variants on one map: next to it two that are computed as one batch with it where it adds to the
 /// base's output, outside two that have products of their own.
-fn crowded(case: &Case) -> AdaptedLinear {
+pub(super) fn crowded(case: &Case) -> AdaptedLinear {
     let (mut map, spec) = (case.base(), case.spec());
     let [d_in, d_out] = map.shape();
     let width = spec.batch_key().components;
@@ -117,18 +127,18 @@ fn crowded(case: &Case) -> AdaptedLinear {
 }
 
 /// Rows of the two stacks before, of the case's own and of the two behind; `[runs + 4] · ROWS` rows in all.
-fn crowded_input(case: &Case) -> Tensor<3> {
+pub(super) fn crowded_input(case: &Case) -> Tensor<3> {
     let own = case.input();
     let other = |factor: f64| own.clone().slice([0..ROWS]) * factor;
     Tensor::cat(vec![other(3.0), other(0.5), own.clone(), other(-0.7), other(-2.0)], 0)
 }
 
 /// The pass of all stacks, and that of the case's alone.
-fn crowded_pass(case: &Case, active: &Active, trains: bool) -> (Pass, Pass) {
+pub(super) fn crowded_pass(case: &Case, active: &Active, drops: bool) -> (Pass, Pass) {
     let own = StackPass::with(case.runs, active.clone());
     let bare = || StackPass::evaluation(1);
     let (all, alone) = (Pass::of(vec![bare(), bare(), own.clone(), bare(), bare()]), Pass::of(vec![own]));
-    if !trains {
+    if !drops {
         return (all, alone);
     }
     let clock = |seeds: Vec<u64>| DropoutClock { seeds, step: 3, micro: 0 };
@@ -138,35 +148,35 @@ fn crowded_pass(case: &Case, active: &Active, trains: bool) -> (Pass, Pass) {
 }
 
 /// A stack computes, and its tensors receive, what they would with no stack beside it.
-pub fn stacks_are_independent(case: &Case) {
+pub fn stacks_are_independent(case: &Case) -> Outcome {
     let spec = case.spec();
     let rows = 2 * ROWS..(case.runs + 2) * ROWS;
-    for (active, trains) in case.actives().into_iter().flat_map(|active| [(active.clone(), false), (active, true)]) {
+    for (active, drops) in case.actives().into_iter().flat_map(|active| [(active.clone(), false), (active, true)]) {
         let (mut map, mut alone) = (crowded(case), case.random());
         for param in map.parameters(2).into_iter().filter(|param| spec.train.trains(param.role)) {
             *param.tensor = crate::host::inner(param.tensor).autodiff().require_grad();
         }
         track(&mut alone, &spec);
-        let (pass, own_pass) = crowded_pass(case, &active, trains);
+        let (pass, own_pass) = crowded_pass(case, &active, drops);
         let y = map.forward(crowded_input(case), &pass).slice([rows.clone()]);
         let z = alone.forward(case.input(), &own_pass);
         case.close("outputs beside other stacks", &y, &z);
-        if alone.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
+        if !trains(&mut alone, &spec) {
             continue;
         }
         let (all, own) = ((y * cotangent(case)).sum().backward(), (z * cotangent(case)).sum().backward());
         for (all_param, own_param) in map.parameters(2).into_iter().zip(alone.parameters(0)) {
-            if let (Some(a), Some(b)) = (all_param.tensor.grad(&all), own_param.tensor.grad(&own)) {
-                case.close("gradients beside other stacks", &a, &b);
-            }
+            let found = [all_param.tensor.grad(&all), own_param.tensor.grad(&own)];
+            same(case, "gradients beside other stacks", &own_param, found);
         }
     }
+    Outcome::Applied
 }
 
 /// What is not a number in one run, in its rows and in its tensors, reaches no other.
-pub fn nan_stays_in_its_run(case: &Case) {
+pub fn nan_stays_in_its_run(case: &Case) -> Outcome {
     if case.runs == 1 {
-        return;
+        return Outcome::NotApplicable("there is no other run");
     }
     let spec = case.spec();
     let mut sick = case.random();
@@ -188,16 +198,16 @@ pub fn nan_stays_in_its_run(case: &Case) {
         let y = sick.forward(x_sick.clone(), &case.pass(&active)).slice([ROWS..all]);
         let z = tracked.forward(x.clone(), &case.pass(&active)).slice([ROWS..all]);
         case.close("outputs beside a sick run", &y, &z);
-        if tracked.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
+        if !trains(&mut tracked, &spec) {
             continue;
         }
         let c = cotangent(case).slice([ROWS..all]);
         let (a, b) = ((y * c.clone()).sum().backward(), (z * c).sum().backward());
         for (one, other) in sick.parameters(0).into_iter().zip(tracked.parameters(0)) {
-            if let (Some(a), Some(b)) = (one.tensor.grad(&a), other.tensor.grad(&b)) {
-                let [runs, ..] = a.dims();
-                case.close("gradients beside a sick run", &a.slice([1..runs]), &b.slice([1..runs]));
-            }
+            let healthy = |gradient: Tensor<3>| gradient.slice([1..case.runs]);
+            let found = [one.tensor.grad(&a).map(healthy), other.tensor.grad(&b).map(healthy)];
+            same(case, "gradients beside a sick run", &one, found);
         }
     }
+    Outcome::Applied
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use super::{Case, ROWS, SEQ, TABLE};
+use super::{Case, FROZEN, Outcome, ROUNDING, ROWS, SEQ, TABLE, training::gradient};
 use crate::{
     embedding::AdaptedEmbedding,
+    error::AttachError,
     host::{inner, values},
     norm::AdaptedNorm,
     pass::{Active, Pass},
@@ -14,39 +15,43 @@ use crate::{
     stream::{self, Stream},
 };
 
-/// An embedding table with the case's stack, every owned tensor at random values; `None` where the variant does not
-/// adapt tables.
-fn table(case: &Case, random: bool) -> Option<AdaptedEmbedding> {
+/// An embedding table with the case's stack, all of its tensors at random values if `random`; or why the variant does not adapt tables.
+fn table(case: &Case, random: bool) -> Result<AdaptedEmbedding, Outcome> {
     let rng = &mut stream::generator(6, Stream::Data, "table");
     let [rows, d] = case.shape;
     let mut table = AdaptedEmbedding::new(TABLE, case.place().tensor(stream::normal(rng, rows * d, 0.5), [rows, d]));
     let plan = StackPlan { targets: BTreeSet::from([TABLE.to_owned()]), ..case.plan(&case.seeds()) };
-    attach(&mut [Slot::Embedding(&mut table)], &plan, &case.place()).ok()?;
+    match attach(&mut [Slot::Embedding(&mut table)], &plan, &case.place()) {
+        Ok(()) => {}
+        Err(AttachError::NotAnEmbeddingDelta { .. }) => {
+            return Err(Outcome::NotApplicable("this composition has no form on an embedding table"));
+        }
+        Err(other) => unreachable!("{case:?}: {other}"),
+    }
     for param in table.parameters(0).into_iter().filter(|_| random) {
         let dims @ [runs, rows, cols] = param.tensor.dims();
         let rng = &mut stream::generator(7, Stream::Init, param.name);
         *param.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
     }
-    Some(table)
+    Ok(table)
 }
 
 /// An adapted embedding table starts as the base's, looks up the rows of its merged table in every way the
-/// components can be active, and its gradients are finite differences.
-pub fn tables_obey_the_laws_of_maps(case: &Case) {
-    let Some(fresh) = table(case, false) else { return };
-    let [vocabulary, d] = case.shape;
-    let n = case.runs * ROWS * SEQ;
-    let ids: Vec<usize> = (0..n).map(|i| (i * 7 + i / 3) % vocabulary).collect();
-    let tensor = || {
-        let ids: Vec<i64> = ids.iter().map(|id| *id as i64).collect();
-        Tensor::<2, Int>::from_data(TensorData::new(ids, [case.runs * ROWS, SEQ]), &case.place().device)
+/// components can be active.
+pub fn tables_obey_the_laws_of_maps(case: &Case) -> Outcome {
+    let fresh = match table(case, false) {
+        Ok(fresh) => fresh,
+        Err(reason) => return reason,
     };
+    let [_, d] = case.shape;
+    let tensor = || looked_up_ids(case).1;
+    let ids = looked_up_ids(case).0;
     let looked_up = |table: &[f64]| ids.iter().flat_map(|id| &table[id * d..(id + 1) * d]).copied().collect::<Vec<_>>();
     let shape = [case.runs * ROWS, SEQ, d];
     let base = looked_up(&values(&fresh.base()));
     let start = fresh.forward(tensor(), &case.pass(&Active::All));
     case.close("a table starts as the base", &start, &case.place().tensor(base, shape));
-    let Some(random) = table(case, true) else { return };
+    let random = table(case, true).unwrap_or_else(|_| unreachable!("it could be attached above"));
     for active in case.actives() {
         let y = random.forward(tensor(), &case.pass(&active));
         for run in 0..case.runs {
@@ -55,33 +60,44 @@ pub fn tables_obey_the_laws_of_maps(case: &Case) {
             case.close("a table is its merged table", &y.clone().slice([rows]), &merged);
         }
     }
-    if case.dtype == DType::F64 {
-        table_gradients(case, &tensor);
-    }
+    Outcome::Applied
 }
 
-fn table_gradients(case: &Case, ids: &dyn Fn() -> Tensor<2, Int>) {
+/// Ids of every run's rows, on the host and on the device.
+fn looked_up_ids(case: &Case) -> (Vec<usize>, Tensor<2, Int>) {
+    let [vocabulary, _] = case.shape;
+    let ids: Vec<usize> = (0..case.runs * ROWS * SEQ).map(|i| (i * 7 + i / 3) % vocabulary).collect();
+    let data = TensorData::new(ids.iter().map(|id| *id as i64).collect::<Vec<_>>(), [case.runs * ROWS, SEQ]);
+    (ids, Tensor::from_data(data, &case.place().device))
+}
+
+/// The gradients of a table's tensors are finite differences.
+pub fn tables_have_their_gradients(case: &Case) -> Outcome {
+    if case.dtype != DType::F64 {
+        return ROUNDING;
+    }
     let spec = case.spec();
-    let Some(mut tracked) = table(case, true) else { return };
-    let trained = |table: &mut AdaptedEmbedding| table.parameters(0).iter().any(|param| spec.train.trains(param.role));
-    if !trained(&mut tracked) {
-        return;
+    let mut tracked = match table(case, true) {
+        Ok(tracked) => tracked,
+        Err(reason) => return reason,
+    };
+    if !tracked.parameters(0).iter().any(|param| spec.train.trains(param.role)) {
+        return FROZEN;
     }
     for param in tracked.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
         *param.tensor = inner(param.tensor).autodiff().require_grad();
     }
     let objective = |table: &AdaptedEmbedding| {
-        let y = table.forward(ids(), &case.pass(&Active::All));
+        let y = table.forward(looked_up_ids(case).1, &case.pass(&Active::All));
         (y.clone() * y).sum()
     };
     let gradients = objective(&tracked).backward();
-    let analytic: Vec<_> =
-        tracked.parameters(0).into_iter().map(|param| param.tensor.grad(&gradients).map(|g| values(&g))).collect();
+    let analytic: Vec<_> = tracked.parameters(0).into_iter().map(|param| gradient(case, &param, &gradients)).collect();
     for (index, analytic) in analytic.into_iter().enumerate() {
-        let Some(analytic) = analytic else { continue };
+        let Some(analytic) = analytic else { continue }; // of a frozen tensor
         for element in (0..analytic.len()).step_by((analytic.len() / 6).max(1)) {
             let at = |step: f64| {
-                let mut moved = table(case, true).unwrap_or_else(|| unreachable!("made above"));
+                let mut moved = table(case, true).unwrap_or_else(|_| unreachable!("made above"));
                 {
                     let mut params = moved.parameters(0);
                     let mut numbers = values(params[index].tensor);
@@ -100,10 +116,11 @@ fn table_gradients(case: &Case, ids: &dyn Fn() -> Tensor<2, Int>) {
             );
         }
     }
+    Outcome::Applied
 }
 
 /// A norm, with mean or without, whose gain and bias are per-run copies is the merged norm of each run.
-pub fn norms_obey_the_laws_of_maps(case: &Case) {
+pub fn norms_obey_the_laws_of_maps(case: &Case) -> Outcome {
     let [_, d] = case.shape;
     let place = case.place();
     let draw = |name: &str| place.tensor(stream::normal(&mut stream::generator(8, Stream::Data, name), d, 0.5), [d]);
@@ -129,4 +146,5 @@ pub fn norms_obey_the_laws_of_maps(case: &Case) {
             case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
         }
     }
+    Outcome::Applied
 }

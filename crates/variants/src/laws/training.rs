@@ -1,14 +1,15 @@
 //! What gradients reach, what they are, and where they lead.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Gradients, Tensor};
 
-use super::{Case, ROWS, SEQ};
+use super::{Case, FROZEN, Outcome, ROUNDING, ROWS, SEQ};
 use crate::{
     adapted::AdaptedLinear,
     combine::CombineSpec,
     host::{inner, values},
     orthogonality::departure,
     pass::Active,
+    role::Param,
     spec::VariantSpec,
     stream::{self, Stream},
 };
@@ -33,12 +34,26 @@ pub(super) fn track(map: &mut AdaptedLinear, spec: &VariantSpec) {
     }
 }
 
+/// Whether anything of a map's first stack trains.
+pub(super) fn trains(map: &mut AdaptedLinear, spec: &VariantSpec) -> bool {
+    map.parameters(0).iter().any(|param| spec.train.trains(param.role))
+}
+
+/// The gradient of a tensor, which is there where its role trains, and there alone.
+#[track_caller]
+pub(super) fn gradient(case: &Case, param: &Param<'_>, gradients: &Gradients) -> Option<Vec<f64>> {
+    let found = param.tensor.grad(gradients).map(|gradient| values(&gradient));
+    let name = param.name;
+    assert_eq!(found.is_some(), case.spec().train.trains(param.role), "a gradient exists: {case:?}: `{name}`");
+    found
+}
+
 /// Gradients reach exactly the tensors whose roles train, and every one of them.
-pub fn gradients_reach_the_declared_roles(case: &Case) {
+pub fn gradients_reach_the_declared_roles(case: &Case) -> Outcome {
     let (mut map, spec) = (case.random(), case.spec());
     track(&mut map, &spec);
-    if map.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
-        return;
+    if !trains(&mut map, &spec) {
+        return FROZEN;
     }
     let gradients = objective(&map, case, &Active::All).backward();
     for param in map.parameters(0) {
@@ -50,6 +65,7 @@ pub fn gradients_reach_the_declared_roles(case: &Case) {
             param.name
         );
     }
+    Outcome::Applied
 }
 
 /// `n` of the weight-decomposed combination from the dense sum: what its backward pass holds constant.
@@ -62,23 +78,23 @@ fn held_norms(map: &AdaptedLinear, case: &Case, active: &Active) -> Option<Vec<f
 }
 
 /// Every gradient equals a central difference, with what the backward pass holds constant held constant.
-pub fn gradients_are_finite_differences(case: &Case) {
+pub fn gradients_are_finite_differences(case: &Case) -> Outcome {
     if case.dtype != DType::F64 {
-        return; // a difference quotient in f32 is noise
+        return ROUNDING;
     }
     let spec = case.spec();
     for active in case.actives() {
         let mut tracked = case.random();
         let held = held_norms(&tracked, case, &active);
         track(&mut tracked, &spec);
-        if tracked.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
-            return;
+        if !trains(&mut tracked, &spec) {
+            return FROZEN;
         }
         let gradients = objective(&tracked, case, &active).backward();
-        let analytic: Vec<_> =
-            tracked.parameters(0).into_iter().map(|param| param.tensor.grad(&gradients).map(|g| values(&g))).collect();
+        let gradient_of = |param: Param<'_>| gradient(case, &param, &gradients);
+        let analytic: Vec<_> = tracked.parameters(0).into_iter().map(gradient_of).collect();
         for (index, analytic) in analytic.into_iter().enumerate() {
-            let Some(analytic) = analytic else { continue };
+            let Some(analytic) = analytic else { continue }; // of a frozen tensor
             // Every element of small tensors, a spread of those of large ones.
             let stride = (analytic.len() / 12).max(1);
             for element in (0..analytic.len()).step_by(stride) {
@@ -93,6 +109,7 @@ pub fn gradients_are_finite_differences(case: &Case) {
             }
         }
     }
+    Outcome::Applied
 }
 
 fn difference(case: &Case, active: &Active, tensor: usize, element: usize, held: Option<&[f64]>) -> f64 {
@@ -137,11 +154,14 @@ fn rescale(case: &Case, y: Tensor<3>, ratio: Vec<f64>) -> Tensor<3> {
 }
 
 /// The gradient of the orthogonality penalty is its central difference, where the delta has one.
-pub fn penalties_have_their_gradients(case: &Case) {
+pub fn penalties_have_their_gradients(case: &Case) -> Outcome {
     let spec = case.spec();
     let mut tracked = case.random();
-    if case.dtype != DType::F64 || tracked.orthonormal(0).is_empty() {
-        return;
+    if tracked.orthonormal(0).is_empty() {
+        return Outcome::NotApplicable("the delta has no factors that are held orthonormal");
+    }
+    if case.dtype != DType::F64 {
+        return ROUNDING;
     }
     let penalty = |map: &AdaptedLinear| {
         departure(map.orthonormal(0)).unwrap_or_else(|| unreachable!("there are factors, as asked above")).sum()
@@ -149,7 +169,7 @@ pub fn penalties_have_their_gradients(case: &Case) {
     track(&mut tracked, &spec);
     let gradients = penalty(&tracked).backward();
     // A tensor that the penalty does not reach has gradient zero, and a difference of zero.
-    let zeros = |param: &crate::role::Param<'_>| vec![0.0; param.tensor.dims().iter().product()];
+    let zeros = |param: &Param<'_>| vec![0.0; param.tensor.dims().iter().product()];
     let analytic: Vec<Vec<f64>> = tracked
         .parameters(0)
         .into_iter()
@@ -174,17 +194,21 @@ pub fn penalties_have_their_gradients(case: &Case) {
             assert!(error <= 1e-6 * (1.0 + numeric.abs()), "penalty: {case:?}: tensor {index}, element {element}");
         }
     }
+    Outcome::Applied
 }
 
 /// Training recovers a planted update of the variant's own family.
 ///
 /// The teacher is the start with every trained tensor moved; frozen tensors are the student's. The student sees
 /// the identity matrix as input, so its outputs are `W' + bias`, and follows Adam down the squared error.
-pub fn a_planted_update_is_recovered(case: &Case) {
+pub fn a_planted_update_is_recovered(case: &Case) -> Outcome {
     let spec = case.spec();
     let mut teacher = case.fresh();
-    if case.dtype != DType::F64 || teacher.parameters(0).iter().all(|param| !spec.train.trains(param.role)) {
-        return;
+    if case.dtype != DType::F64 {
+        return Outcome::NotApplicable("a thousand steps in f32 show no more than in f64");
+    }
+    if !trains(&mut teacher, &spec) {
+        return FROZEN;
     }
     for param in teacher.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
         let dims @ [runs, rows, cols] = param.tensor.dims();
@@ -226,6 +250,7 @@ pub fn a_planted_update_is_recovered(case: &Case) {
     let first = first.unwrap_or_default();
     // Descent on two factors is slow along some directions. A family that cannot reach its teacher keeps several per cent.
     assert!(last <= 5e-3 * first, "a planted update is recovered: {case:?}: squared error {last} of {first}");
+    Outcome::Applied
 }
 
 const PLANTED_STEPS: i32 = 1000;

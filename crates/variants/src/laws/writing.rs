@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Case;
+use super::{Case, Outcome};
 use crate::{
     adapted::AdaptedLinear,
     base::{BaseSpec, BiasSpec},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The same seed gives the same bits; another seed gives others, where anything is drawn per run.
-pub fn first_values_follow_the_seed(case: &Case) {
+pub fn first_values_follow_the_seed(case: &Case) -> Outcome {
     let tensors =
         |mut map: AdaptedLinear| -> Vec<Vec<f64>> { map.parameters(0).iter().map(|o| values(o.tensor)).collect() };
     assert_eq!(tensors(case.fresh()), tensors(case.fresh()), "same seed, same bits: {case:?}");
@@ -24,10 +24,11 @@ pub fn first_values_follow_the_seed(case: &Case) {
     let by_seed = case.spec().delta.is_some_and(|delta| delta.is_drawn());
     let drawn = by_seed && case.fresh().parameters(0).iter().any(|param| param.role == Role::A);
     assert_eq!(tensors(other) != tensors(case.fresh()), drawn, "another seed, other bits: {case:?}");
+    Outcome::Applied
 }
 
 /// A composition survives YAML, and a key that means nothing is refused.
-pub fn the_spec_survives_yaml(case: &Case) {
+pub fn the_spec_survives_yaml(case: &Case) -> Outcome {
     let spec = case.spec();
     let text = serde_yaml::to_string(&spec).unwrap_or_else(|error| unreachable!("{error}"));
     let back: VariantSpec =
@@ -35,19 +36,21 @@ pub fn the_spec_survives_yaml(case: &Case) {
     assert_eq!(back, spec, "the spec survives YAML: {case:?}");
     let extra = format!("{text}colour: blue\n");
     assert!(serde_yaml::from_str::<VariantSpec>(&extra).is_err(), "unknown keys are refused: {case:?}");
+    Outcome::Applied
 }
 
 /// What trains is what the spec says about the base: copies exist exactly where they are declared.
-pub fn the_base_has_the_declared_copies(case: &Case) {
+pub fn the_base_has_the_declared_copies(case: &Case) -> Outcome {
     let (mut map, spec) = (case.fresh(), case.spec());
     let roles: BTreeSet<Role> = map.parameters(0).iter().map(|param| param.role).collect();
     assert_eq!(roles.contains(&Role::Weight), spec.base == BaseSpec::Trained, "copies of weights: {case:?}");
     let biases = spec.base == BaseSpec::Trained || spec.bias != BiasSpec::None;
     assert_eq!(roles.contains(&Role::Bias), biases, "copies of biases: {case:?}");
+    Outcome::Applied
 }
 
 /// The tensors that a variant owns, by name, are all of it: put onto an adapter of other seeds they give the same function.
-pub fn saved_tensors_are_the_adapter(case: &Case) {
+pub fn saved_tensors_are_the_adapter(case: &Case) -> Outcome {
     let mut saved = case.random();
     let mut other = case.base();
     let seeds: Vec<u64> = case.seeds().iter().map(|seed| seed + 500).collect();
@@ -64,4 +67,5 @@ pub fn saved_tensors_are_the_adapter(case: &Case) {
         let outputs = |map: &AdaptedLinear| values(&map.forward(case.input(), &case.pass(&active)));
         assert_eq!(outputs(&other), outputs(&saved), "saved tensors are the adapter: {case:?}, {active:?}");
     }
+    Outcome::Applied
 }
