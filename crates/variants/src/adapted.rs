@@ -4,27 +4,24 @@
 //! disagree. Laws (checked for every preset): `forward(x) = x·weight() + bias`; merging preserves outputs;
 //! taking the stacks off restores the base bit for bit.
 
+pub(crate) mod adapter;
 mod batched;
-
-use std::sync::OnceLock;
+mod forward;
+mod fusion;
 
 use burn::tensor::Tensor;
-use kernels::ops::{self, Dropout, SharedInputGrad};
 
-use self::batched::BatchedAdapters;
+use self::{adapter::Adapter, fusion::Fusion};
 use crate::{
     base::BiasSpec,
-    combine::{AnyCombine, Combine, MapForward},
-    compress,
-    delta::{AnyDelta, Delta, Factors, Shared, Site},
+    combine::Combine,
+    delta::{Delta, Factors, Shared, Site},
     dropout,
     error::AttachError,
-    gradient::GradientSpec,
     host::{Placement, cast},
     orthogonality::Factor,
-    pass::{Active, GateKey, Pass, StackPass, gate, gate_values},
+    pass::{Active, GateKey},
     role::{Param, Role},
-    scaling::Scaling,
     slot::{StackPlan, copies},
 };
 
@@ -41,29 +38,6 @@ pub struct AdaptedLinear {
     stacks: Vec<LinearStack>,
 }
 
-/// How a map that computes several in one (GPT-2's query, key and value) relates to slots for each of them.
-///
-/// A stack uses the parts if it adapts or trains one of them, and the fused map otherwise: all that it adapts or copies is on one side.
-#[derive(Clone, Debug)]
-enum Fusion {
-    /// The fused map, with the names of its parts.
-    Fused(Vec<String>),
-    /// A part, with the names of all parts.
-    Part(Vec<String>),
-}
-
-impl Fusion {
-    /// Whether a stack with this plan uses the slot.
-    fn is_used(&self, plan: &StackPlan) -> bool {
-        let named = |part: &String| plan.targets.contains(part) || plan.fully_trained.contains(part);
-        let divided = |parts: &[String]| parts.iter().any(named);
-        match self {
-            Self::Fused(parts) => !divided(parts),
-            Self::Part(parts) => divided(parts),
-        }
-    }
-}
-
 /// What one stack has on one map.
 #[derive(Clone, Debug)]
 struct LinearStack {
@@ -74,26 +48,6 @@ struct LinearStack {
     bias: Option<Tensor<3>>,
 }
 
-/// A delta, its scale and how it meets the base.
-#[derive(Clone, Debug)]
-pub struct Adapter {
-    delta: AnyDelta,
-    combine: AnyCombine,
-    /// Whether `W' − W0` is the delta itself.
-    additive: bool,
-    scaling: Scaling,
-    rank: usize,
-    alphas: Vec<f64>,
-    dropout: f64,
-    /// The gate with every component active, `[runs, 1, rank]`.
-    full_gate: Tensor<3>,
-    gradient: GradientSpec,
-    /// Left factor of the gradient of `B`, `[runs, rank, rank]`: made at its first use, when `A` has the value it keeps. A warm start
-    /// or an imported adapter replaces the `A` that was drawn.
-    preconditioner: OnceLock<Option<Tensor<3>>>,
-    place: Placement,
-}
-
 /// The update of one map in the form that leaves this crate.
 #[derive(Clone, Debug)]
 pub enum Canonical {
@@ -101,53 +55,6 @@ pub enum Canonical {
     LowRank(Factors),
     /// `W'` itself, `[runs, d_in, d_out]`, where the update is not low-rank.
     Dense(Tensor<3>),
-}
-
-impl LinearStack {
-    /// Whether its output is the base's, bias and all, plus an update: the base's own bias may come with the product.
-    fn adds(&self) -> bool {
-        self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(|adapter| adapter.additive)
-    }
-}
-
-impl Adapter {
-    fn gate(&self, active: &Active) -> Tensor<3> {
-        match active {
-            Active::All => self.full_gate.clone(),
-            _ => self.place.tensor(self.gate_values(active), [self.alphas.len(), 1, self.rank]),
-        }
-    }
-
-    /// The gate of a pass, which may be on the device already.
-    fn gate_of(&self, pass: &StackPass) -> Tensor<3> {
-        pass.gates.get(&self.gate_key()).cloned().unwrap_or_else(|| self.gate(&pass.active))
-    }
-
-    fn gate_key(&self) -> GateKey {
-        (self.rank, self.alphas.iter().map(|alpha| alpha.to_bits()).collect())
-    }
-
-    fn gate_values(&self, active: &Active) -> Vec<f64> {
-        gate_values(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len())
-    }
-
-    /// Thin factors of a pass, in the width they train in.
-    fn row_factors(&self, pass: &StackPass) -> Factors {
-        self.delta.chain(&self.gate_of(pass)).row_factors()
-    }
-
-    fn left_factor(&self) -> Option<Tensor<3>> {
-        let scales: Vec<f64> = self.alphas.iter().map(|alpha| self.scaling.at(*alpha, self.rank)).collect();
-        let mut delta = self.delta.clone();
-        let a = delta.parameters().into_iter().find(|param| param.role == Role::A)?;
-        self.gradient.preconditioner(a.tensor, &scales, &self.place)
-    }
-
-    fn parameters(&mut self) -> Vec<Param<'_>> {
-        let mut params = self.delta.parameters();
-        params.extend(self.combine.parameters());
-        params
-    }
 }
 
 impl AdaptedLinear {
@@ -256,8 +163,7 @@ impl AdaptedLinear {
         if recipe.rank_bounded() && rank > max {
             return Err(AttachError::RankTooLarge { slot: self.name.clone(), d_in, d_out, max, rank });
         }
-        let (seeds, alphas) = (plan.seeds(), plan.alphas(&self.name));
-        let scales: Vec<f64> = alphas.iter().map(|alpha| spec.scaling.at(*alpha, rank)).collect();
+        let scales: Vec<f64> = plan.alphas(&self.name).into_iter().map(|alpha| spec.scaling.at(alpha, rank)).collect();
         let delta = recipe.init(&mut Site {
             slot: &self.name,
             shape,
@@ -265,26 +171,12 @@ impl AdaptedLinear {
             widest,
             rank,
             init: &spec.init,
-            seeds: &seeds,
+            seeds: &plan.seeds(),
             scales: &scales,
             place,
             shared,
         });
-        let full_gate = gate(&Active::All, rank, &|run, _| scales[run], alphas.len(), place);
-        let combine = spec.combine.init(&self.weight, delta.factors(&full_gate), place);
-        Ok(Adapter {
-            delta,
-            combine,
-            additive: spec.combine.is_additive(),
-            scaling: spec.scaling,
-            rank,
-            alphas,
-            dropout: spec.dropout,
-            full_gate,
-            gradient: spec.gradient,
-            preconditioner: OnceLock::new(),
-            place: place.clone(),
-        })
+        Ok(Adapter::new(plan, &self.name, delta, &self.weight, place))
     }
 
     /// The tensors of one stack on this map.
@@ -304,8 +196,7 @@ impl AdaptedLinear {
 
     /// What the gradient of `B` is multiplied by from the left before the optimizer, `[runs, rank, rank]`.
     pub fn preconditioner(&self, stack: usize) -> Option<Tensor<3>> {
-        let adapter = self.stacks[stack].adapter.as_ref()?;
-        adapter.preconditioner.get_or_init(|| adapter.left_factor()).clone()
+        self.stacks[stack].adapter.as_ref()?.preconditioner()
     }
 
     /// The factors of a stack here whose components are to be orthonormal.
@@ -338,142 +229,12 @@ impl AdaptedLinear {
         self.stacks[stack].adapter.is_some()
     }
 
-    /// `[rows, seq, d_in] -> [rows, seq, d_out]`, every stack on its own rows.
-    #[expect(clippy::needless_pass_by_value, reason = "as every layer takes its input")]
-    pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        self.forward_among(&x, pass, &pass.input_grad(&self.name))
-    }
-
-    /// [`forward`](Self::forward) where `x` has other consumers, which share `input_grad`: maps that share an input share the sum of its gradients.
-    pub fn forward_among(&self, x: &Tensor<3>, pass: &Pass, input_grad: &SharedInputGrad) -> Tensor<3> {
-        let [y] = Self::forward_all([self], x, pass, input_grad);
-        y
-    }
-
-    /// [`forward_among`](Self::forward_among) of maps with the same input, whose thin products with it are one where they can be.
-    pub fn forward_all<const N: usize>(
-        maps: [&Self; N],
-        x: &Tensor<3>,
-        pass: &Pass,
-        input_grad: &SharedInputGrad,
-    ) -> [Tensor<3>; N] {
-        let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
-        let mut batches = maps.map(|map| map.batches(pass, per_run));
-        batched::share_down_products(batches.iter_mut().flatten(), x, input_grad);
-        let mut index = 0;
-        batches.map(|batches| {
-            index += 1;
-            maps[index - 1].with(batches, x, pass, input_grad)
-        })
-    }
-
-    /// The updates that are added to the base's output; those of equal key on consecutive rows as one batch.
-    fn batches(&self, pass: &Pass, per_run: usize) -> Vec<BatchedAdapters> {
-        let mut batches: Vec<BatchedAdapters> = Vec::new();
-        let mut start = 0;
-        for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
-            let rows = here.runs * per_run;
-            if let Some(adapter) = stack.adapter.as_ref().filter(|_| stack.adds()) {
-                let one = BatchedAdapters::of(adapter, here, self.site, [start, rows]);
-                match batches.last_mut().filter(|batch| batch.can_join(&one)) {
-                    Some(batch) => batch.extend(one),
-                    None => batches.push(one),
-                }
-            }
-            start += rows;
-        }
-        batches
-    }
-
-    /// The output of every stack on its rows, with the updates that are added given.
-    fn with(
-        &self,
-        batches: Vec<BatchedAdapters>,
-        x: &Tensor<3>,
-        pass: &Pass,
-        input_grad: &SharedInputGrad,
-    ) -> Tensor<3> {
-        let [rows, seq, _] = x.dims();
-        let per_run = rows / pass.runs().max(1);
-        let mut batches = batches.into_iter().peekable();
-        let mut parts: Vec<Tensor<3>> = Vec::new();
-        let (mut at, mut start) = (0, 0);
-        while at < self.stacks.len() {
-            // Consecutive stacks that add to the base's output share one product with it.
-            let adding = self.stacks[at..].iter().take_while(|stack| stack.adds()).count();
-            let several = at..at + adding.max(1);
-            let own = [start, pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum()];
-            parts.push(if adding > 0 {
-                let mut y = ops::affine(x.clone(), own, self.weight.clone(), self.bias.clone(), input_grad);
-                while let Some(batch) = batches.next_if(|batch| batch.starts_before(own[0] + own[1])) {
-                    y = batch.add_to(y, x, start, input_grad);
-                }
-                y
-            } else {
-                self.own(&self.stacks[at], x, own, &pass.stacks[at], input_grad)
-            });
-            (at, start) = (several.end, own[0] + own[1]);
-        }
-        debug_assert!(batches.next().is_none());
-        if parts.is_empty() {
-            return ops::affine(x.clone(), [0, rows], self.weight.clone(), self.bias.clone(), input_grad);
-        }
-        debug_assert_eq!(start, rows);
-        debug_assert!(parts.iter().all(|part| part.dims()[1] == seq));
-        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
-    }
-
-    /// Output of a stack with a weight, a bias or a magnitude of its own on its rows of `x`, `[len, seq, d_out]`.
-    fn own(
-        &self,
-        stack: &LinearStack,
-        x: &Tensor<3>,
-        own: [usize; 2],
-        here: &StackPass,
-        input_grad: &SharedInputGrad,
-    ) -> Tensor<3> {
-        let ([_, seq, _], [d_in, d_out]) = (x.dims(), self.shape());
-        let frozen = self.bias.clone().filter(|_| stack.bias.is_none());
-        let y = match (&stack.weight, &stack.adapter) {
-            (Some(weight), _) => {
-                let input = ops::rows(x.clone(), own, input_grad).reshape([here.runs, own[1] * seq / here.runs, d_in]);
-                let y = input.matmul(cast(weight, x.dtype()));
-                match frozen {
-                    Some(bias) => y + bias.unsqueeze::<3>(),
-                    None => y,
-                }
-            }
-            (None, Some(adapter)) => adapter.combine.forward(&MapForward {
-                x,
-                own,
-                input_grad,
-                weight: &self.weight,
-                bias: frozen,
-                factors: adapter.row_factors(here),
-                here,
-                dropout: Dropout::at(here.keys.as_ref(), self.site, adapter.dropout),
-            }),
-            (None, None) => {
-                let y = ops::affine(x.clone(), own, self.weight.clone(), frozen, input_grad);
-                y.reshape([here.runs, own[1] * seq / here.runs, d_out])
-            }
-        }; // [runs, n, d_out]
-        let y = match &stack.bias {
-            Some(bias) => {
-                let bias = cast(bias, y.dtype());
-                y + bias
-            }
-            None => y,
-        };
-        y.reshape([own[1], seq, d_out])
-    }
-
     /// `W'` of every run of a stack with `active` components, `[runs, d_in, d_out]`.
     pub fn weight(&self, stack: usize, active: &Active) -> Tensor<3> {
         let LinearStack { adapter, weight, .. } = &self.stacks[stack];
         match (weight, adapter) {
             (Some(weight), _) => weight.clone(),
-            (None, Some(adapter)) => adapter.combine.weight(&self.weight, adapter.delta.factors(&adapter.gate(active))),
+            (None, Some(adapter)) => adapter.combine.weight(&self.weight, adapter.factors(active)),
             (None, None) => self.weight.clone().unsqueeze::<3>(),
         }
     }
@@ -483,7 +244,7 @@ impl AdaptedLinear {
     pub(crate) fn sum(&self, stack: usize, active: &Active) -> Tensor<3> {
         let base = self.weight.clone().unsqueeze::<3>();
         match &self.stacks[stack].adapter {
-            Some(adapter) => base + adapter.delta.factors(&adapter.gate(active)).product(),
+            Some(adapter) => base + adapter.factors(active).product(),
             None => base,
         }
     }
@@ -494,7 +255,7 @@ impl AdaptedLinear {
         match (weight, adapter) {
             (Some(weight), _) => Some(Canonical::Dense(weight.clone())),
             (None, Some(adapter)) => {
-                let factors = adapter.delta.factors(&adapter.gate(active));
+                let factors = adapter.factors(active);
                 Some(if adapter.additive {
                     Canonical::LowRank(factors)
                 } else {
@@ -520,15 +281,9 @@ impl AdaptedLinear {
 
     /// Replaces a stack's additive update by its best approximation at `rank`, or at the map's own where that is smaller.
     pub fn compress(&mut self, stack: usize, rank: usize) {
-        let Some(adapter) = &mut self.stacks[stack].adapter else { return };
-        let rank = rank.min(adapter.rank);
-        let factors = adapter.delta.factors(&adapter.full_gate);
-        let delta = compress::best_approximation(&factors, rank, &adapter.place);
-        adapter.full_gate =
-            adapter.full_gate.ones_like().slice([0..adapter.alphas.len(), 0..1, 0..1]).repeat_dim(2, rank);
-        adapter.scaling = Scaling::Constant { value: 1.0 };
-        adapter.rank = rank;
-        adapter.delta = AnyDelta::LowRank(delta);
+        if let Some(adapter) = &mut self.stacks[stack].adapter {
+            adapter.compress(rank);
+        }
     }
 
     /// An unadapted map with the update of one run folded in and no stacks.

@@ -3,13 +3,12 @@
 use burn::tensor::{Int, Tensor};
 
 use crate::{
-    compress,
-    delta::{Delta, DeltaSpec, Shared, low_rank::LowRank},
+    adapted::adapter::Adapter,
+    delta::{AnyDelta, Chain, DeltaSpec, Shared, low_rank::LowRank},
     error::AttachError,
     host::{Placement, cast},
-    pass::{Active, GateKey, Pass, StackPass, gate, gate_values},
+    pass::{Active, GateKey, Pass},
     role::{Param, Role},
-    scaling::Scaling,
     slot::{StackPlan, copies},
     stream::{self, Stream},
 };
@@ -29,42 +28,7 @@ pub struct AdaptedEmbedding {
 struct EmbeddingStack {
     /// A run's own table, `[runs, vocabulary, d]`.
     weight: Option<Tensor<3>>,
-    adapter: Option<Lookup>,
-}
-
-#[derive(Clone, Debug)]
-struct Lookup {
-    delta: LowRank,
-    scaling: Scaling,
-    alphas: Vec<f64>,
-    /// The gate with every component active, `[runs, 1, rank]`: made once, because a recorded step uploads nothing.
-    full_gate: Tensor<3>,
-    place: Placement,
-}
-
-impl Lookup {
-    /// The gate of a pass, `[runs, 1, rank]`.
-    fn gate(&self, active: &Active) -> Tensor<3> {
-        let [runs, _, rank] = self.delta.a.dims();
-        match active {
-            Active::All => self.full_gate.clone(),
-            _ => self.place.tensor(self.gate_values(active), [runs, 1, rank]),
-        }
-    }
-
-    /// The gate of a pass, which may be on the device already.
-    fn gate_of(&self, pass: &StackPass) -> Tensor<3> {
-        pass.gates.get(&self.gate_key()).cloned().unwrap_or_else(|| self.gate(&pass.active))
-    }
-
-    fn gate_key(&self) -> GateKey {
-        (self.delta.a.dims()[2], self.alphas.iter().map(|alpha| alpha.to_bits()).collect())
-    }
-
-    fn gate_values(&self, active: &Active) -> Vec<f64> {
-        let [runs, _, rank] = self.delta.a.dims();
-        gate_values(active, rank, &|run, b| self.scaling.at(self.alphas[run], b), runs)
-    }
+    adapter: Option<Adapter>,
 }
 
 /// Rows `ids + run·vocabulary` of a stacked table, `[runs · n, width]`.
@@ -112,17 +76,11 @@ impl AdaptedEmbedding {
                 let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.b", self.name));
                 stream::normal(rng, rank * d, 1.0)
             });
-            let alphas = plan.alphas(&self.name);
-            adapter = Some(Lookup {
-                full_gate: gate(&Active::All, rank, &|run, b| spec.scaling.at(alphas[run], b), runs, place),
-                delta: LowRank {
-                    a: place.zeros([runs, vocabulary, rank]),
-                    b: place.tensor(values.collect(), [runs, rank, d]),
-                },
-                scaling: spec.scaling,
-                alphas,
-                place: place.clone(),
+            let delta = AnyDelta::LowRank(LowRank {
+                a: place.zeros([runs, vocabulary, rank]),
+                b: place.tensor(values.collect(), [runs, rank, d]),
             });
+            adapter = Some(Adapter::new(plan, &self.name, delta, &self.weight, place));
         }
         let weight = plan.trains_fully(&self.name).then(|| copies(&self.weight, runs));
         self.stacks.push(EmbeddingStack { weight, adapter });
@@ -131,11 +89,8 @@ impl AdaptedEmbedding {
 
     pub(crate) fn parameters(&mut self, stack: usize) -> Vec<Param<'_>> {
         let stack = &mut self.stacks[stack];
-        let mut params = Vec::new();
-        if let Some(Lookup { delta, .. }) = &mut stack.adapter {
-            params.push(Param::ranked("a", Role::Embedding, 2, &mut delta.a));
-            params.push(Param::ranked("b", Role::Embedding, 1, &mut delta.b));
-        }
+        let mut params = stack.adapter.as_mut().map(Adapter::parameters).unwrap_or_default();
+        params.iter_mut().for_each(|param| param.role = Role::Embedding);
         params.extend(stack.weight.as_mut().map(|t| Param::new("weight", Role::Weight, t)));
         params
     }
@@ -158,11 +113,11 @@ impl AdaptedEmbedding {
                 Some(table) => cast(&rows(table.clone(), &ids), self.weight.dtype()),
                 None => self.weight.clone().select(0, ids.clone().reshape([n * seq])),
             }; // [n · seq, d]
-            if let Some(lookup) = &stack.adapter {
-                let LowRank { a, b } = &lookup.delta;
-                let rank = a.dims()[2];
-                let hidden = rows(a.clone(), &ids).reshape([here.runs, per_run * seq, rank]) * lookup.gate_of(here);
-                let change = cast(&hidden.matmul(b.clone()), out.dtype());
+            if let Some(adapter) = &stack.adapter {
+                let Chain { down, middle, up } = adapter.chain(here);
+                let [_, _, rank] = down.dims();
+                let hidden = rows(down, &ids).reshape([here.runs, per_run * seq, rank]) * middle;
+                let change = cast(&hidden.matmul(up), out.dtype());
                 out = out + change.reshape([n * seq, d]);
             }
             parts.push(out.reshape([n, seq, d]));
@@ -172,8 +127,8 @@ impl AdaptedEmbedding {
 
     /// What the gate of a pass holds here, `[runs, rank]` row-major, and what it depends on.
     pub fn gate(&self, stack: usize, active: &Active) -> Option<(GateKey, Vec<f64>)> {
-        let lookup = self.stacks[stack].adapter.as_ref()?;
-        Some((lookup.gate_key(), lookup.gate_values(active)))
+        let adapter = self.stacks[stack].adapter.as_ref()?;
+        Some((adapter.gate_key(), adapter.gate_values(active)))
     }
 
     /// The stacked tables of a stack, or the frozen one as `[1, vocabulary, d]`; for tied output projections.
@@ -194,8 +149,8 @@ impl AdaptedEmbedding {
         let base = stack.weight.clone().map_or_else(|| self.weight.clone(), one);
         match &stack.adapter {
             None => cast(&base, self.weight.dtype()),
-            Some(lookup) => {
-                let change = one(lookup.delta.factors(&lookup.gate(active)).product());
+            Some(adapter) => {
+                let change = one(adapter.factors(active).product());
                 cast(&(cast(&base, change.dtype()) + change), self.weight.dtype())
             }
         }
@@ -208,13 +163,9 @@ impl AdaptedEmbedding {
 
     /// Replaces a stack's update by its best approximation at `rank`, or at the table's own where that is smaller.
     pub fn compress(&mut self, stack: usize, rank: usize) {
-        let Some(lookup) = &mut self.stacks[stack].adapter else { return };
-        let rank = rank.min(lookup.delta.a.dims()[2]);
-        let factors = lookup.delta.factors(&lookup.gate(&Active::All));
-        lookup.delta = compress::best_approximation(&factors, rank, &lookup.place);
-        lookup.scaling = Scaling::Constant { value: 1.0 };
-        let [runs, ..] = lookup.delta.a.dims();
-        lookup.full_gate = lookup.place.zeros([runs, 1, rank]) + 1.0;
+        if let Some(adapter) = &mut self.stacks[stack].adapter {
+            adapter.compress(rank);
+        }
     }
 
     /// The same table with one of its stacks alone.

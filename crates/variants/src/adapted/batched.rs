@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use kernels::ops::{self, Dropout, SharedInputGrad};
 
-use super::Adapter;
+use super::adapter::Adapter;
 use crate::{delta::Factors, host::cast, pass::StackPass};
 
 /// Updates of neighbouring stacks as one batch: of one rank, with dropout alike.

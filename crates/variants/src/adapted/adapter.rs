@@ -1,0 +1,122 @@
+//! An adapter on one map: a delta, its scale, its gate and how it meets the base.
+
+use std::sync::OnceLock;
+
+use burn::tensor::Tensor;
+
+use crate::{
+    combine::{AnyCombine, Combine},
+    compress,
+    delta::{AnyDelta, Chain, Delta, Factors},
+    gradient::GradientSpec,
+    host::Placement,
+    pass::{Active, GateKey, StackPass, gate, gate_values},
+    role::{Param, Role},
+    scaling::Scaling,
+    slot::StackPlan,
+};
+
+/// A delta, its scale and how it meets the base.
+#[derive(Clone, Debug)]
+pub(crate) struct Adapter {
+    pub(super) delta: AnyDelta,
+    pub(super) combine: AnyCombine,
+    /// Whether `W' − W0` is the delta itself.
+    pub(super) additive: bool,
+    scaling: Scaling,
+    pub(super) rank: usize,
+    pub(super) alphas: Vec<f64>,
+    pub(super) dropout: f64,
+    /// The gate with every component active, `[runs, 1, rank]`.
+    full_gate: Tensor<3>,
+    gradient: GradientSpec,
+    /// Left factor of the gradient of `B`, `[runs, rank, rank]`: made at its first use, when `A` has the value it keeps. A warm start
+    /// or an imported adapter replaces the `A` that was drawn.
+    preconditioner: OnceLock<Option<Tensor<3>>>,
+    place: Placement,
+}
+
+impl Adapter {
+    /// The adapter that `plan` puts on the map called `map` with the frozen weight `base` `[d_in, d_out]`.
+    pub(crate) fn new(plan: &StackPlan, map: &str, delta: AnyDelta, base: &Tensor<2>, place: &Placement) -> Self {
+        let (spec, rank, alphas) = (plan.variant.spec(), plan.rank(map), plan.alphas(map));
+        let full_gate = gate(&Active::All, rank, &|run, b| spec.scaling.at(alphas[run], b), alphas.len(), place);
+        let combine = spec.combine.init(base, delta.factors(&full_gate), place);
+        Self {
+            delta,
+            combine,
+            additive: spec.combine.is_additive(),
+            scaling: spec.scaling,
+            rank,
+            alphas,
+            dropout: spec.dropout,
+            full_gate,
+            gradient: spec.gradient,
+            preconditioner: OnceLock::new(),
+            place: place.clone(),
+        }
+    }
+
+    /// `ΔW` with `active` components, as factors with the gate folded in.
+    pub(crate) fn factors(&self, active: &Active) -> Factors {
+        self.delta.factors(&self.gate(active))
+    }
+
+    /// `ΔW` in the order in which rows pass through it, with the gate of a pass in the middle.
+    pub(crate) fn chain(&self, pass: &StackPass) -> Chain {
+        self.delta.chain(&self.gate_of(pass))
+    }
+
+    /// What the gradient of `B` is multiplied by from the left, `[runs, rank, rank]`.
+    pub(super) fn preconditioner(&self) -> Option<Tensor<3>> {
+        self.preconditioner.get_or_init(|| self.left_factor()).clone()
+    }
+
+    /// Replaces an additive update by its best approximation at `rank`, or at the adapter's own where that is smaller.
+    pub(crate) fn compress(&mut self, rank: usize) {
+        let rank = rank.min(self.rank);
+        let delta = compress::best_approximation(&self.delta.factors(&self.full_gate), rank, &self.place);
+        self.full_gate = self.place.zeros([self.alphas.len(), 1, rank]) + 1.0;
+        self.scaling = Scaling::Constant { value: 1.0 };
+        self.rank = rank;
+        self.delta = AnyDelta::LowRank(delta);
+    }
+
+    pub(crate) fn gate(&self, active: &Active) -> Tensor<3> {
+        match active {
+            Active::All => self.full_gate.clone(),
+            _ => self.place.tensor(self.gate_values(active), [self.alphas.len(), 1, self.rank]),
+        }
+    }
+
+    /// The gate of a pass, which may be on the device already.
+    pub(crate) fn gate_of(&self, pass: &StackPass) -> Tensor<3> {
+        pass.gates.get(&self.gate_key()).cloned().unwrap_or_else(|| self.gate(&pass.active))
+    }
+
+    pub(crate) fn gate_key(&self) -> GateKey {
+        (self.rank, self.alphas.iter().map(|alpha| alpha.to_bits()).collect())
+    }
+
+    pub(crate) fn gate_values(&self, active: &Active) -> Vec<f64> {
+        gate_values(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len())
+    }
+
+    /// Thin factors of a pass, in the width they train in.
+    pub(crate) fn row_factors(&self, pass: &StackPass) -> Factors {
+        self.chain(pass).row_factors()
+    }
+
+    fn left_factor(&self) -> Option<Tensor<3>> {
+        let scales: Vec<f64> = self.alphas.iter().map(|alpha| self.scaling.at(*alpha, self.rank)).collect();
+        let mut delta = self.delta.clone();
+        let a = delta.parameters().into_iter().find(|param| param.role == Role::A)?;
+        self.gradient.preconditioner(a.tensor, &scales, &self.place)
+    }
+
+    pub(crate) fn parameters(&mut self) -> Vec<Param<'_>> {
+        let mut params = self.delta.parameters();
+        params.extend(self.combine.parameters());
+        params
+    }
+}

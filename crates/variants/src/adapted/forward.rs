@@ -1,0 +1,153 @@
+//! The forward pass of a map: one product with the frozen weight, and the updates of every stack on the stack's own rows.
+
+use burn::tensor::Tensor;
+use kernels::ops::{self, Dropout, SharedInputGrad};
+
+use super::{
+    AdaptedLinear, LinearStack,
+    batched::{BatchedAdapters, share_down_products},
+};
+use crate::{
+    combine::{Combine, MapForward},
+    host::cast,
+    pass::{Pass, StackPass},
+};
+
+impl LinearStack {
+    /// Whether its output is the base's, bias and all, plus an update: the base's own bias may come with the product.
+    fn adds(&self) -> bool {
+        self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(|adapter| adapter.additive)
+    }
+}
+
+impl AdaptedLinear {
+    /// `[rows, seq, d_in] -> [rows, seq, d_out]`, every stack on its own rows.
+    #[expect(clippy::needless_pass_by_value, reason = "as every layer takes its input")]
+    pub fn forward(&self, x: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        self.forward_among(&x, pass, &pass.input_grad(&self.name))
+    }
+
+    /// [`forward`](Self::forward) where `x` has other consumers, which share `input_grad`: maps that share an input share the sum of its gradients.
+    pub fn forward_among(&self, x: &Tensor<3>, pass: &Pass, input_grad: &SharedInputGrad) -> Tensor<3> {
+        let [y] = Self::forward_all([self], x, pass, input_grad);
+        y
+    }
+
+    /// [`forward_among`](Self::forward_among) of maps with the same input, whose thin products with it are one where they can be.
+    pub fn forward_all<const N: usize>(
+        maps: [&Self; N],
+        x: &Tensor<3>,
+        pass: &Pass,
+        input_grad: &SharedInputGrad,
+    ) -> [Tensor<3>; N] {
+        let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
+        let mut batches = maps.map(|map| map.batches(pass, per_run));
+        share_down_products(batches.iter_mut().flatten(), x, input_grad);
+        let mut index = 0;
+        batches.map(|batches| {
+            index += 1;
+            maps[index - 1].with(batches, x, pass, input_grad)
+        })
+    }
+
+    /// The updates that are added to the base's output; those of equal key on consecutive rows as one batch.
+    fn batches(&self, pass: &Pass, per_run: usize) -> Vec<BatchedAdapters> {
+        let mut batches: Vec<BatchedAdapters> = Vec::new();
+        let mut start = 0;
+        for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
+            let rows = here.runs * per_run;
+            if let Some(adapter) = stack.adapter.as_ref().filter(|_| stack.adds()) {
+                let one = BatchedAdapters::of(adapter, here, self.site, [start, rows]);
+                match batches.last_mut().filter(|batch| batch.can_join(&one)) {
+                    Some(batch) => batch.extend(one),
+                    None => batches.push(one),
+                }
+            }
+            start += rows;
+        }
+        batches
+    }
+
+    /// The output of every stack on its rows, with the updates that are added given.
+    fn with(
+        &self,
+        batches: Vec<BatchedAdapters>,
+        x: &Tensor<3>,
+        pass: &Pass,
+        input_grad: &SharedInputGrad,
+    ) -> Tensor<3> {
+        let [rows, seq, _] = x.dims();
+        let per_run = rows / pass.runs().max(1);
+        let mut batches = batches.into_iter().peekable();
+        let mut parts: Vec<Tensor<3>> = Vec::new();
+        let (mut at, mut start) = (0, 0);
+        while at < self.stacks.len() {
+            // Consecutive stacks that add to the base's output share one product with it.
+            let adding = self.stacks[at..].iter().take_while(|stack| stack.adds()).count();
+            let several = at..at + adding.max(1);
+            let own = [start, pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum()];
+            parts.push(if adding > 0 {
+                let mut y = ops::affine(x.clone(), own, self.weight.clone(), self.bias.clone(), input_grad);
+                while let Some(batch) = batches.next_if(|batch| batch.starts_before(own[0] + own[1])) {
+                    y = batch.add_to(y, x, start, input_grad);
+                }
+                y
+            } else {
+                self.own(&self.stacks[at], x, own, &pass.stacks[at], input_grad)
+            });
+            (at, start) = (several.end, own[0] + own[1]);
+        }
+        debug_assert!(batches.next().is_none());
+        if parts.is_empty() {
+            return ops::affine(x.clone(), [0, rows], self.weight.clone(), self.bias.clone(), input_grad);
+        }
+        debug_assert_eq!(start, rows);
+        debug_assert!(parts.iter().all(|part| part.dims()[1] == seq));
+        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+    }
+
+    /// Output of a stack with a weight, a bias or a magnitude of its own on its rows of `x`, `[len, seq, d_out]`.
+    fn own(
+        &self,
+        stack: &LinearStack,
+        x: &Tensor<3>,
+        own: [usize; 2],
+        here: &StackPass,
+        input_grad: &SharedInputGrad,
+    ) -> Tensor<3> {
+        let ([_, seq, _], [d_in, d_out]) = (x.dims(), self.shape());
+        let frozen = self.bias.clone().filter(|_| stack.bias.is_none());
+        let y = match (&stack.weight, &stack.adapter) {
+            (Some(weight), _) => {
+                let input = ops::rows(x.clone(), own, input_grad).reshape([here.runs, own[1] * seq / here.runs, d_in]);
+                let y = input.matmul(cast(weight, x.dtype()));
+                match frozen {
+                    Some(bias) => y + bias.unsqueeze::<3>(),
+                    None => y,
+                }
+            }
+            (None, Some(adapter)) => adapter.combine.forward(&MapForward {
+                x,
+                own,
+                input_grad,
+                weight: &self.weight,
+                bias: frozen,
+                factors: adapter.row_factors(here),
+                here,
+                dropout: Dropout::at(here.keys.as_ref(), self.site, adapter.dropout),
+            }),
+            (None, None) => {
+                let y = ops::affine(x.clone(), own, self.weight.clone(), frozen, input_grad);
+                y.reshape([here.runs, own[1] * seq / here.runs, d_out])
+            }
+        }; // [runs, n, d_out]
+        let y = match &stack.bias {
+            Some(bias) => {
+                let bias = cast(bias, y.dtype());
+                y + bias
+            }
+            None => y,
+        };
+        y.reshape([own[1], seq, d_out])
+    }
+}
