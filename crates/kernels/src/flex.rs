@@ -1,6 +1,6 @@
-//! Kernels for the CPU: plain loops over slices, compiled for the widest vectors a machine has and shared among its cores.
+//! Kernels for the CPU: loops over slices, compiled for the widest vectors of the machine and shared among its cores.
 //!
-//! f32 and f64 compute in their own width, halves in f32. Where a tensor has no other owner, an operation writes over it.
+//! f32 and f64 compute in their own precision, halves in f32. Where a tensor has no other owner, an operation writes over it.
 
 use burn::{
     backend::{
@@ -22,12 +22,12 @@ mod real;
 mod storage;
 mod tasks;
 
-use storage::{cast, width};
+use storage::{cast, compute_dtype};
 
-/// An expression with `T` the number that an operation on tensors of a width computes with.
+/// An expression with `T` the number that an operation on tensors of a precision computes with.
 macro_rules! with_real {
     ($dtype:expr, $T:ident => $body:expr) => {
-        if width($dtype) == DType::F64 {
+        if compute_dtype($dtype) == DType::F64 {
             type $T = f64;
             $body
         } else {

@@ -1,7 +1,7 @@
-//! From Burn's tensors to a backend's kernels, and their place in automatic differentiation.
+//! From Burn's tensors to a backend's kernels, and the backward pass of each operation.
 //!
-//! Burn calls [`Fused`] through its dispatch; a backend's side goes straight to its [`Kernels`], the autodiff side records what the
-//! backward pass needs and no more: a parent that is not tracked costs nothing.
+//! Burn calls [`Fused`] through its dispatch. On a concrete backend that runs the kernel; under autodiff it also saves what the backward
+//! pass needs for the parents that are tracked, and nothing for the others.
 
 #[cfg(feature = "tch")]
 use burn::backend::LibTorch;
@@ -418,12 +418,12 @@ fn factors<B: Kernels>(
     }
 }
 
-/// What a use of a shared tensor needs: where its part of the gradient goes.
+/// An operation that reads a shared input: where its contribution to the input's gradient goes.
 #[derive(Clone, Debug)]
 struct Consumer {
     input_grad: SharedInputGrad,
     start: usize,
-    /// Of the shared tensor.
+    /// The shared input's.
     shape: [usize; 3],
 }
 

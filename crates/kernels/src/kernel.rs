@@ -1,7 +1,23 @@
 //! What a backend implements: forward and backward of every fused operation, on raw tensors.
 //!
-//! Tensors may come in any layout (views, transposed, broadcast); results are fresh and contiguous. An operation computes in the width of
-//! its first tensor, but sums in f32 at least. Gradients arrive in the width of the output they belong to.
+//! An operation is declared in ten places, since Burn's backend extension, automatic differentiation and LibTorch each need a declaration
+//! of their own. A macro over all of them would hide more than it saves. In the order in which one writes them:
+//!
+//! | place | what it says of the operation |
+//! |---|---|
+//! | [`ops`](crate::ops) | the function that other crates call, and when the composed form is used |
+//! | `ops/composed.rs` | the form out of Burn's differentiable operations, which tests compare with |
+//! | [`Kernels`], here | forward and backward on raw tensors; a default where a backend's own operations do |
+//! | `fused.rs`, trait `Fused` | its signature for Burn's dispatch |
+//! | `fused.rs`, macro `direct!` | on a concrete backend: the forward kernel, nothing saved |
+//! | `fused.rs`, a `..Step` and `Autodiff` | what the backward pass saves, and the gradients it registers |
+//! | `flex.rs` and a file of `flex/` | the kernel for the CPU |
+//! | `libtorch.rs`, `libtorch/aten.rs` | LibTorch's side, and the form out of its own operations where there is no CUDA kernel |
+//! | `libtorch/cuda.rs`, `libtorch/kernels.cu` | the CUDA kernel and its launch |
+//! | `libtorch/ffi.rs`, `libtorch/shim.cpp` | a function of LibTorch that its bindings lack |
+//!
+//! Inputs may have any layout (views, transposed, broadcast); results are newly allocated and contiguous. An operation computes in the
+//! precision of its first tensor but accumulates sums in f32 or wider. A gradient arrives in the precision of the output it belongs to.
 
 use std::fmt::Debug;
 
@@ -40,7 +56,7 @@ pub struct Adam {
 /// What [`Kernels::norm`] gives.
 #[derive(Clone, Debug)]
 pub struct Normed<B: Backend> {
-    /// `γ·(z − mean)·rstd + β`, `[rows, seq, d]`, in the width of `x`.
+    /// `γ·(z − mean)·rstd + β`, `[rows, seq, d]`, in the precision of `x`.
     pub y: FloatTensor<B>,
     /// `residual + dropout(x)`, or `x` itself where there is neither, `[rows, seq, d]`.
     pub z: FloatTensor<B>,
@@ -71,7 +87,7 @@ fn put_rows<B: Backend>(x: FloatTensor<B>, start: usize, rows: FloatTensor<B>) -
 
 /// The fused operations of a backend.
 pub trait Kernels: Backend {
-    /// What attention keeps for its backward pass.
+    /// What attention saves for its backward pass.
     type Attended: Clone + Debug + Send + 'static;
 
     /// `x` with dropped values at 0 and kept ones multiplied by `1/(1 − p)`; `x` `[rows, positions, features]`. Its own adjoint.
@@ -123,12 +139,12 @@ pub trait Kernels: Backend {
         kept: Self::Attended,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// [`attend`](Self::attend) among the tokens of each sequence where sequences lie side by side, without mask and dropout. `q`, `k`, `v`
+    /// [`attend`](Self::attend) within each of several packed sequences, without mask and dropout. `q`, `k`, `v`
     /// `[lines, n, heads·d_head]`; `starts` `[sequences + 1]` has the flat index of every sequence's first token, and the number
     /// of tokens; no sequence is longer than `longest`. Its gradients are [`attend_backward`](Self::attend_backward)'s.
     ///
     /// Called where [`supports_varlen`](crate::ops::supports_varlen) says that there is a kernel, and there only.
-    #[expect(clippy::too_many_arguments, reason = "three operands, where they lie and three settings")]
+    #[expect(clippy::too_many_arguments, reason = "three operands, their offsets and three settings")]
     fn attend_varlen(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -212,7 +228,7 @@ pub trait Kernels: Backend {
     }
 
     /// Gradients of [`scale_columns`](Self::scale_columns): `(magnitude/norm)∘dy`, and `Σ dy∘x / norm` over the rows of every run in the
-    /// width of `norm`, 0 where the norm is.
+    /// precision of `norm`, 0 where the norm is.
     fn scale_columns_backward(
         dy: FloatTensor<Self>,
         x: FloatTensor<Self>,

@@ -1,15 +1,15 @@
 //! Kernels for LibTorch.
 //!
-//! On CUDA the operations are kernels of our own, compiled at run time for the card and launched on LibTorch's stream, beside LibTorch's
+//! On CUDA the operations are kernels of our own, compiled at run time for the GPU and launched on LibTorch's stream, beside LibTorch's
 //! attention and matrix products; elsewhere they are composed of LibTorch's operations. What LibTorch has and its Rust binding does not
-//! (CUDA graphs, memory statistics, the precision of products, facts about cards) is here as well.
+//! (CUDA graphs, memory statistics, the precision of products, facts about GPUs) is here as well.
 //!
 //! | file | job |
 //! |---|---|
 //! | `kernels.cu` | the kernels |
 //! | `shim.cpp` | LibTorch's and the driver's interfaces behind plain functions |
 //! | `ffi.rs` | those functions in safe Rust, and the only unsafe code of the workspace |
-//! | `device.rs` | versions and cards |
+//! | `device.rs` | versions and GPUs |
 //! | `cuda.rs` | launches |
 //! | `aten.rs` | the operations without kernels |
 
@@ -28,7 +28,7 @@ use burn_tch::TchTensor;
 use tch::{Kind, Tensor};
 
 pub use self::{
-    device::{Card, Versions, cards, versions},
+    device::{Gpu, Versions, gpus, versions},
     ffi::{Error, Graph, Memory, Pool, empty_cache, matmul_precision, memory, reset_peak, synchronize},
 };
 use crate::{
@@ -72,7 +72,7 @@ pub enum Attended {
         k: TchTensor,
         /// Like `q`.
         v: TchTensor,
-        /// `[rows, heads, seq, seq]` in the width of `q`, aligned as LibTorch wants it.
+        /// `[rows, heads, seq, seq]` in the precision of `q`, aligned as LibTorch wants it.
         bias: TchTensor,
         /// What came out, like `q`.
         y: TchTensor,
@@ -127,7 +127,7 @@ pub enum Attended {
 
 /// Compiles the kernels for f32 and for `also` on a CUDA device, a few seconds of work that is otherwise done when they are first used.
 ///
-/// A capture of a [`Graph`] cannot do it. `also` names another width, such as bf16.
+/// A capture of a [`Graph`] cannot do it. `also` names another precision, such as bf16.
 pub fn prepare(device: usize, also: Option<burn::tensor::DType>) -> Result<(), Error> {
     use burn::tensor::DType;
     let also = also.and_then(|dtype| match dtype {
@@ -147,9 +147,9 @@ pub fn prepare(device: usize, also: Option<burn::tensor::DType>) -> Result<(), E
 
 /// Whether LibTorch's flash attention runs on a CUDA device: from Ampere on.
 pub fn has_flash(device: usize) -> bool {
-    static KNOWN: OnceLock<Vec<Card>> = OnceLock::new();
-    let cards = KNOWN.get_or_init(|| cards().unwrap_or_default());
-    cards.iter().any(|card| card.index == device && card.capability.0 >= 8)
+    static KNOWN: OnceLock<Vec<Gpu>> = OnceLock::new();
+    let gpus = KNOWN.get_or_init(|| gpus().unwrap_or_default());
+    gpus.iter().any(|gpu| gpu.index == device && gpu.capability.0 >= 8)
 }
 
 /// The sum of squares of every run's values, `[runs]` of `x` `[runs, n]`, f32 at least. The order of the sum depends on `n` alone.
@@ -267,9 +267,9 @@ fn loadable(x: TchTensor) -> TchTensor {
     fresh(cuda::repacked(&x.tensor))
 }
 
-/// The mask in the width of the scores, with lines that start where LibTorch's attention can load them, for every head and query.
+/// The mask in the precision of the scores, with lines that start where LibTorch's attention can load them, for every head and query.
 fn loadable_bias(bias: &TchTensor, kind: Kind, [rows, heads, queries, keys]: [i64; 4]) -> TchTensor {
-    const UNIT: i64 = 8; // LibTorch's own, for every width
+    const UNIT: i64 = 8; // LibTorch's own, for every precision
     let tensor = if bias.tensor.kind() == kind {
         bias.tensor.shallow_clone()
     } else {
@@ -669,7 +669,7 @@ impl Kernels for LibTorch {
     }
 }
 
-/// `x` in another width, or as it is.
+/// `x` in another precision, or as it is.
 fn fresh_or_same(x: TchTensor, kind: Kind) -> TchTensor {
     if x.tensor.kind() == kind { x } else { fresh(x.tensor.to_kind(kind)) }
 }

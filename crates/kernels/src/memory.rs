@@ -9,7 +9,7 @@ pub struct Memory {
     pub now: u64,
     /// At most, since the last [`reset_peak`].
     pub peak: u64,
-    /// Taken from the card: in tensors, or kept for later ones.
+    /// Taken from the GPU: in tensors, or kept for later ones.
     pub reserved: u64,
 }
 
@@ -30,7 +30,7 @@ pub fn usage(device: &Device) -> Option<Memory> {
 pub fn total(device: &Device) -> Option<u64> {
     let index = crate::ops::cuda_index(device)?;
     #[cfg(feature = "tch")]
-    return crate::libtorch::cards().ok()?.into_iter().find(|card| card.index == index).map(|card| card.memory);
+    return crate::libtorch::gpus().ok()?.into_iter().find(|gpu| gpu.index == index).map(|gpu| gpu.memory);
     #[cfg(not(feature = "tch"))]
     unreachable!("no backend of this build has device {index}")
 }
@@ -45,7 +45,7 @@ pub fn reset_peak(device: &Device) {
     let _ = device;
 }
 
-/// Gives back to the card what no tensor holds.
+/// Gives back to the GPU what no tensor holds.
 pub fn release(device: &Device) {
     #[cfg(feature = "tch")]
     if let Some(index) = crate::ops::cuda_index(device) {

@@ -1,6 +1,6 @@
-//! What other crates call.
+//! The interface of this crate: fused operations on Burn tensors.
 //!
-//! Each function takes the backend's kernel where there is one and the [`composed`] form elsewhere; both differentiate.
+//! Each function calls the backend's kernel if it has one and the [`composed`] form otherwise; both are differentiable.
 
 use burn::{
     backend::{Dispatch, DispatchDevice},
@@ -64,7 +64,8 @@ pub fn dropout(x: Tensor<3>, drop: Option<Dropout>) -> Tensor<3> {
     Tensor::from_dispatch(y)
 }
 
-/// Layer norm of `residual + dropout(x)` over the last axis, where the residual has the [`SharedInputGrad`] given, with frozen `gamma`, `beta` `[d]`; `x`, `residual` `[rows, seq, d]`.
+/// Layer norm of `residual + dropout(x)` over the last axis, with frozen `gamma`, `beta` `[d]`; `x`, `residual` `[rows, seq, d]`. The
+/// residual comes with the accumulator of its gradient.
 pub fn add_norm(
     x: Tensor<3>,
     residual: Option<(Tensor<3>, &SharedInputGrad)>,
@@ -126,13 +127,13 @@ pub fn attention(
     ))
 }
 
-/// Whether [`varlen_attention`] is a kernel for heads of this width and sequences of this length, with the same bits every time: on `flex`
-/// always, on a card that of LibTorch in bf16.
+/// Whether [`varlen_attention`] has a deterministic kernel for heads of this width and sequences of this length: on `flex` always, on a GPU
+/// LibTorch's in bf16.
 pub fn supports_varlen(device: &Device, dtype: DType, d_head: usize, longest: usize) -> bool {
     if matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_)) {
         return true;
     }
-    // Beyond, keys are split among blocks, whose sums come in any order.
+    // For longer sequences LibTorch splits the keys among blocks, whose sums are added in any order.
     let fits = d_head <= 64 && d_head.is_multiple_of(8) && longest <= LONGEST;
     fits && dtype == DType::BF16 && has_flash(device)
 }
@@ -146,10 +147,10 @@ fn has_flash(device: &Device) -> bool {
     unreachable!("no backend of this build has device {index}")
 }
 
-/// The longest sequence of a [`varlen_attention`] by a card's kernel.
+/// The longest sequence of a [`varlen_attention`] by a GPU's kernel.
 pub const LONGEST: usize = 128;
 
-/// [`attention`] among the tokens of each sequence where sequences lie side by side, without padding and without dropout.
+/// [`attention`] within each of several packed sequences, without padding and without dropout.
 ///
 /// `q`, `k`, `v` `[lines, n, heads·d_head]`; `starts` `[sequences + 1]` has the flat index of every sequence's first token, ascending, and
 /// the number of all tokens. A sequence may be empty; none is longer than `longest`.
@@ -186,7 +187,7 @@ pub fn add_product(c: Tensor<3>, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
 }
 
 /// `x·weight + bias` on the rows from `start` on, `len` of them, with a frozen `weight` `[d_in, d_out]` and `bias` `[d_out]`; `x`
-/// `[rows, seq, d_in]` has the [`SharedInputGrad`] given.
+/// `[rows, seq, d_in]` comes with the accumulator of its gradient.
 pub fn affine(
     x: Tensor<3>,
     [start, len]: [usize; 2],
@@ -208,7 +209,8 @@ pub fn affine(
     ))
 }
 
-/// `x·weight` for every run on the rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`SharedInputGrad`] given, `weight` `[runs, d, k]`.
+/// `x·weight` for every run on the rows from `start` on, `len` of them; `x` `[rows, seq, d]` comes with the
+/// accumulator of its gradient, `weight` `[runs, d, k]`.
 /// Gives `[runs, len·seq/runs, k]`.
 pub fn low_rank_down(
     x: Tensor<3>,
@@ -231,7 +233,7 @@ pub fn low_rank_down(
     Tensor::from_dispatch(y)
 }
 
-/// The rows from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`SharedInputGrad`] given.
+/// The rows from `start` on, `len` of them; `x` `[rows, seq, d]` comes with the accumulator of its gradient.
 pub fn rows(x: Tensor<3>, [start, len]: [usize; 2], input_grad: &SharedInputGrad) -> Tensor<3> {
     if !is_fused(&x.device()) {
         return if len == x.dims()[0] { x } else { x.slice([start..start + len]) };
@@ -239,8 +241,8 @@ pub fn rows(x: Tensor<3>, [start, len]: [usize; 2], input_grad: &SharedInputGrad
     Tensor::from_dispatch(<Dispatch as Fused>::fused_rows(x.into_dispatch(), start, len, input_grad.clone()))
 }
 
-/// The columns from `start` on, `len` of them; `x` `[rows, seq, d]` has the [`SharedInputGrad`] given, each of which is of columns, and every column is
-/// in one of them.
+/// The columns from `start` on, `len` of them; `x` `[rows, seq, d]` comes with the accumulator of its gradient, all of whose consumers read
+/// columns, every column once.
 pub fn columns(x: Tensor<3>, [start, len]: [usize; 2], input_grad: &SharedInputGrad) -> Tensor<3> {
     if !is_fused(&x.device()) {
         let [rows, seq, _] = x.dims();
@@ -329,18 +331,18 @@ pub(crate) fn cuda_index(device: &Device) -> Option<usize> {
     }
 }
 
-/// What is made beside the thread that asked for it; dropping it waits for the rest, which the end of a process must not cut off.
+/// Work on other threads. Dropping it waits for the rest, which must not be cut off when the process ends.
 #[derive(Debug)]
 pub struct Warming(Option<std::thread::JoinHandle<()>>);
 
 impl Drop for Warming {
     fn drop(&mut self) {
-        // What failed is said by the first operation.
+        // The first operation reports what failed.
         let _ = self.0.take().map(std::thread::JoinHandle::join);
     }
 }
 
-/// Begins what a card's first operations would wait for, its context and the kernels compiled for it, on threads beside this one.
+/// Starts on other threads what a GPU's first operations would wait for: its context, and the kernels compiled for it.
 pub fn warm_up(device: &Device) -> Warming {
     let Some(index) = cuda_index(device) else { return Warming(None) };
     #[cfg(feature = "tch")]

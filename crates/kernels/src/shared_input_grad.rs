@@ -103,8 +103,8 @@ pub(crate) enum Contribution<B: Kernels> {
     Stacked { dy: FloatTensor<B>, weight: FloatTensor<B>, start: usize },
     /// `dx` `[len, seq, d]` itself on rows from `start` on.
     Rows { dx: FloatTensor<B>, start: usize },
-    /// `dx` `[rows, seq, m]` of the columns from `start` on. Where one consumer reads columns, all
-    /// consumers do, and together they read every column once.
+    /// `dx` `[rows, seq, m]` of the columns from `start` on. Where one consumer reads columns, all do, and together they read every
+    /// column once.
     Columns { dx: FloatTensor<B>, start: usize },
 }
 
@@ -165,7 +165,7 @@ impl SharedInputGrad {
                 .unwrap_or_else(|_| unreachable!("all consumers of a tensor are on one backend"))
         };
         let mut contributions: Vec<Contribution<B>> = contributions.into_iter().map(own).collect();
-        // What covers every row first: it is the sum that the others are added to, while they are computed.
+        // Contributions to every row come first: the others are added to their sum while they are computed.
         contributions.sort_by_key(|contribution| order(contribution, shape[0]));
         let gradient = match columns(&contributions) {
             Some(columns) => B::float_cat(columns, 2),

@@ -1,6 +1,6 @@
 //! LibTorch's kernels against the composed operations on the same device, forward and backward.
 //!
-//! `LORA_LAB_TEST_DEVICE` is `tch:cpu`, the default, or a card such as `tch:cuda:0`.
+//! `LORA_LAB_TEST_DEVICE` is `tch:cpu`, the default, or a GPU such as `tch:cuda:0`.
 #![cfg(feature = "tch")]
 #![expect(deprecated, reason = "Burn plans to drop LibTorch")]
 
@@ -13,18 +13,18 @@ use kernels::{
     ops::{self, Adam, Dropout, Flat, SharedInputGrad, composed},
 };
 
-/// The card's number, if the tests run on one.
-fn card() -> Option<usize> {
+/// The GPU's number, if the tests run on one.
+fn gpu() -> Option<usize> {
     let name = std::env::var("LORA_LAB_TEST_DEVICE").unwrap_or_else(|_| "tch:cpu".into());
     if let Some(index) = name.strip_prefix("tch:cuda:") {
-        return Some(index.parse().expect("a card is a number"));
+        return Some(index.parse().expect("a GPU is a number"));
     }
     assert_eq!(name, "tch:cpu", "the device is tch:cpu or tch:cuda:<n>");
     None
 }
 
 fn device() -> Device {
-    card().map_or_else(Device::libtorch, Device::libtorch_cuda)
+    gpu().map_or_else(Device::libtorch, Device::libtorch_cuda)
 }
 
 /// Evenly spread values in `[-1, 1)`, the same for a name everywhere.
@@ -248,7 +248,7 @@ fn attention_takes_a_mask_in_f32_and_slices_of_one_product() {
 
 #[test]
 fn sequences_side_by_side_are_the_composed_ones() {
-    // On a card the kernel is for bf16; elsewhere both forms are one, which shows that it is not asked for there.
+    // On a GPU the kernel is for bf16; elsewhere both forms are one, which shows that it is not asked for there.
     for (lines, n, d_head) in [(1, 300, 64), (2, 160, 32), (3, 128, 8)] {
         let dtype = DType::BF16;
         let heads = 4;
@@ -262,7 +262,7 @@ fn sequences_side_by_side_are_the_composed_ones() {
         let places = TensorData::new(starts.clone(), [starts.len()]);
         let places = Tensor::<1, Int>::from_data(places, (&device(), DType::I64));
         let x = ["q", "k", "v"].map(|name| tracked(name, [lines, n, heads * d_head], dtype));
-        assert_eq!(ops::supports_varlen(&device(), dtype, d_head, 128), card().is_some());
+        assert_eq!(ops::supports_varlen(&device(), dtype, d_head, 128), gpu().is_some());
         assert!(
             !ops::supports_varlen(&device(), dtype, d_head, 129)
                 && !ops::supports_varlen(&device(), DType::F32, d_head, 1)
@@ -286,7 +286,7 @@ fn hollow(x: Tensor<3>) -> Tensor<3> {
     x * kept
 }
 
-/// The width that factors and norms of columns in `dtype` have.
+/// The precision that factors and norms of columns in `dtype` have.
 fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { dtype } else { DType::F32 }
 }
@@ -425,10 +425,10 @@ fn the_optimizer_is_the_composed_one() {
 fn versions_are_told_everywhere() {
     let versions = libtorch::versions().expect("no device is asked");
     assert!(versions.libtorch.starts_with("2."), "{versions:?}");
-    match (card(), libtorch::cards()) {
-        (Some(index), cards) => {
-            let cards = cards.expect("a driver");
-            assert!(cards[index].memory > 1 << 30 && cards[index].capability.0 >= 5, "{cards:?}");
+    match (gpu(), libtorch::gpus()) {
+        (Some(index), gpus) => {
+            let gpus = gpus.expect("a driver");
+            assert!(gpus[index].memory > 1 << 30 && gpus[index].capability.0 >= 5, "{gpus:?}");
         }
         (None, Err(error)) => assert!(!error.to_string().is_empty()),
         (None, Ok(_)) => {}
@@ -437,7 +437,7 @@ fn versions_are_told_everywhere() {
 
 #[test]
 fn memory_is_counted() {
-    let Some(index) = card() else { return };
+    let Some(index) = gpu() else { return };
     let device = device();
     let held = Tensor::<1>::zeros([1 << 20], (&device, DType::F32));
     libtorch::synchronize(index).expect("a device");
@@ -453,7 +453,7 @@ fn memory_is_counted() {
 
 #[test]
 fn a_graph_is_replayed_on_what_its_inputs_hold() {
-    let Some(index) = card() else {
+    let Some(index) = gpu() else {
         assert!(Graph::capture(0, None, || ()).is_err());
         return;
     };

@@ -265,8 +265,8 @@ fn libtorch() -> Result<LibTorch, String> {
 
 #[cfg(feature = "tch")]
 fn cards() -> Result<Vec<(usize, Card)>, String> {
-    let found = kernels::libtorch::cards().map_err(|error| error.to_string())?;
-    let card = |card: kernels::libtorch::Card| {
+    let found = kernels::libtorch::gpus().map_err(|error| error.to_string())?;
+    let card = |card: kernels::libtorch::Gpu| {
         (card.index, Card { name: card.name, memory: card.memory, capability: card.capability })
     };
     Ok(found.into_iter().map(card).collect())

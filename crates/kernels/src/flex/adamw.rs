@@ -31,7 +31,7 @@ fn stretches(segment: &[i64]) -> Vec<Stretch> {
         .collect()
 }
 
-/// Adam's constants in one width.
+/// Adam's constants in one precision.
 #[derive(Clone, Copy)]
 struct Constants<T> {
     beta1: T,
@@ -82,7 +82,7 @@ impl<T: Real> WithSimd for Part<'_, T> {
     }
 }
 
-/// See [`Kernels::adamw`](crate::kernel::Kernels::adamw), in the width of `T`.
+/// See [`Kernels::adamw`](crate::kernel::Kernels::adamw), in the precision of `T`.
 #[expect(clippy::too_many_arguments, reason = "see `Kernels::adamw`")]
 pub(super) fn adamw<T: Real>(
     value: FlexTensor,

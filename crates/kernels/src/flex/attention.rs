@@ -318,7 +318,7 @@ fn first_mut<'a, T>(values: &mut &'a mut [T], len: usize) -> &'a mut [T] {
     first
 }
 
-/// See [`Kernels::attend`](crate::kernel::Kernels::attend), in the width of `T`.
+/// See [`Kernels::attend`](crate::kernel::Kernels::attend), in the precision of `T`.
 #[expect(clippy::too_many_arguments, reason = "see `Kernels::attend`")]
 pub(super) fn attend<T: Real>(
     q: FlexTensor,
@@ -338,7 +338,7 @@ pub(super) fn attend<T: Real>(
     forward::<T>([q, k, v], sequences, scale, Some(Bias::new(&bias)), dropout.as_ref(), keeps)
 }
 
-/// See [`Kernels::attend_varlen`](crate::kernel::Kernels::attend_varlen), in the width of `T`.
+/// See [`Kernels::attend_varlen`](crate::kernel::Kernels::attend_varlen), in the precision of `T`.
 pub(super) fn attend_varlen<T: Real>(
     q: FlexTensor,
     k: FlexTensor,
@@ -458,7 +458,7 @@ impl<T: Real> WithSimd for Backward<'_, T> {
     }
 }
 
-/// See [`Kernels::attend_backward`](crate::kernel::Kernels::attend_backward), in the width of `T`.
+/// See [`Kernels::attend_backward`](crate::kernel::Kernels::attend_backward), in the precision of `T`.
 pub(super) fn attend_backward<T: Real>(dy: FlexTensor, kept: Attended) -> (FlexTensor, FlexTensor, FlexTensor) {
     let Attended { q, k, v, weights, sequences, scale, keep } = kept;
     let shape = q.layout().shape().clone();

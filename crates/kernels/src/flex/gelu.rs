@@ -46,7 +46,7 @@ impl<T: Real> WithSimd for Backward<'_, T> {
 /// What a value costs beside one of a cheap loop.
 const COST: usize = 4;
 
-/// See [`Kernels::exact_gelu`](crate::kernel::Kernels::exact_gelu), in the width of `T`.
+/// See [`Kernels::exact_gelu`](crate::kernel::Kernels::exact_gelu), in the precision of `T`.
 pub(super) fn gelu<T: Real>(x: FlexTensor) -> FlexTensor {
     let mut x = dense::<T>(x);
     if !is_own::<T>(&x) {
@@ -64,7 +64,7 @@ pub(super) fn gelu<T: Real>(x: FlexTensor) -> FlexTensor {
     x
 }
 
-/// See [`Kernels::exact_gelu_backward`](crate::kernel::Kernels::exact_gelu_backward), in the width of `T`.
+/// See [`Kernels::exact_gelu_backward`](crate::kernel::Kernels::exact_gelu_backward), in the precision of `T`.
 pub(super) fn gelu_backward<T: Real>(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
     let (x, mut dy) = (dense::<T>(x), unshared::<T>(dy));
     let x = values::<T>(&x);

@@ -95,7 +95,7 @@ impl<T: Real> WithSimd for Lines<'_, T> {
     }
 }
 
-/// See [`Kernels::norm`](crate::kernel::Kernels::norm), in the width of `T`.
+/// See [`Kernels::norm`](crate::kernel::Kernels::norm), in the precision of `T`.
 pub(super) fn norm<T: Real>(
     x: FlexTensor,
     residual: Option<FlexTensor>,
@@ -167,7 +167,7 @@ impl<T: Real> WithSimd for BackwardLines<'_, T> {
     }
 }
 
-/// See [`Kernels::norm_backward`](crate::kernel::Kernels::norm_backward), in the width of `T`.
+/// See [`Kernels::norm_backward`](crate::kernel::Kernels::norm_backward), in the precision of `T`.
 pub(super) fn norm_backward<T: Real>(
     dy: FlexTensor,
     z: FlexTensor,

@@ -417,7 +417,7 @@ fn tasks<'a, T: Real>(
     })
 }
 
-/// See [`Kernels::add_product`](crate::kernel::Kernels::add_product) and [`product`](crate::kernel::Kernels::product), in the width of `T`.
+/// See [`Kernels::add_product`](crate::kernel::Kernels::add_product) and [`product`](crate::kernel::Kernels::product), in the precision of `T`.
 pub(super) fn add_product<T: Real>(c: Option<FlexTensor>, x: FlexTensor, y: FlexTensor) -> FlexTensor {
     let [runs, n, k] = x.layout().shape().dims();
     let m = y.layout().shape()[2];
@@ -440,7 +440,7 @@ pub(super) fn add_product<T: Real>(c: Option<FlexTensor>, x: FlexTensor, y: Flex
     c
 }
 
-/// See [`Kernels::affine`](crate::kernel::Kernels::affine), in the width of `T`.
+/// See [`Kernels::affine`](crate::kernel::Kernels::affine), in the precision of `T`.
 pub(super) fn affine<T: Real>(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
     let mut shape = x.layout().shape().clone();
     let [d_in, d_out] = weight.layout().shape().dims();

@@ -9,12 +9,12 @@ use burn_flex::{FlexTensor, Layout};
 
 use super::{real::Real, tasks::copied};
 
-/// The width an operation on tensors of `dtype` computes in.
-pub(super) fn width(dtype: DType) -> DType {
+/// The precision an operation on tensors of `dtype` computes in.
+pub(super) fn compute_dtype(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
-/// A tensor in the width of `T`, without gaps.
+/// A tensor in the precision of `T`, without gaps.
 pub(super) fn dense<T: Real>(tensor: FlexTensor) -> FlexTensor {
     let tensor = cast(tensor, T::dtype());
     if tensor.as_slice::<T>().is_some() { tensor } else { tensor.to_contiguous() }
@@ -31,7 +31,7 @@ pub(super) fn is_own<T: Real>(tensor: &FlexTensor) -> bool {
     tensor.is_unique() && tensor.layout().contiguous_offsets() == Some((0, len)) && tensor.storage::<T>().len() == len
 }
 
-/// A tensor in the width of `T` that [is its own](is_own): its [`storage_mut`](FlexTensor::storage_mut) copies nothing.
+/// A tensor in the precision of `T` that [is its own](is_own): its [`storage_mut`](FlexTensor::storage_mut) copies nothing.
 pub(super) fn unshared<T: Real>(tensor: FlexTensor) -> FlexTensor {
     let tensor = cast(tensor, T::dtype());
     if is_own::<T>(&tensor) {
@@ -48,7 +48,7 @@ pub(super) fn fresh<T: Real>(values: Vec<T>, shape: Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), T::dtype())
 }
 
-/// `tensor` in another width, or as it is.
+/// `tensor` in another precision, or as it is.
 pub(super) fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {
     if tensor.dtype() == dtype {
         return tensor;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{bits, kernel::Adam};
 
-/// The width that a kind is computed in.
+/// The precision that a kind is computed in.
 pub(super) fn wide(kind: Kind) -> Kind {
     if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }
@@ -131,7 +131,7 @@ pub(super) struct Normed {
     pub(super) statistics: Tensor,
 }
 
-/// `gamma` and `beta` in the width of `x` or the wider one, whichever they are in.
+/// `gamma` and `beta` in the precision of `x` or the wider one, whichever they are in.
 fn affine(x: Kind, gamma: &Tensor, beta: Option<&Tensor>) -> (Tensor, Option<Tensor>, bool) {
     let same = |kind| gamma.kind() == kind && beta.is_none_or(|beta| beta.kind() == kind);
     let kind = if same(x) { x } else { wide(x) };
@@ -251,7 +251,7 @@ pub(super) fn softmax(
     let kind = scores.kind();
     let (bias, bias_row, bias_query) = bias_strides(bias, kind);
     let [rows, heads, queries, length] = scores.size()[..] else { panic!("scores are [rows, heads, queries, keys]") };
-    let of_bias = vector(kind); // a vector's elements, whichever width the bias has
+    let of_bias = vector(kind); // a vector's elements, whichever precision the bias has
     let aligned =
         starts_aligned(scores) && starts_aligned(&bias) && bias_row % of_bias == 0 && bias_query % of_bias == 0;
     let dropped = drop.map(|_| fresh_like(scores));
@@ -386,7 +386,7 @@ pub(super) fn squared_norms(device: usize, x: &Tensor) -> Tensor {
     total
 }
 
-/// `x` from a multiple of 16 bytes on, contiguous, in a width.
+/// `x` from a multiple of 16 bytes on, contiguous, in a precision.
 fn packed(x: &Tensor, kind: Kind) -> Tensor {
     let x = x.to_kind(kind).contiguous();
     if starts_aligned(&x) { x } else { repacked(&x) }

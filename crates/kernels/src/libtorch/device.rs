@@ -13,9 +13,9 @@ pub struct Versions {
     pub driver: Option<String>,
 }
 
-/// A card.
+/// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
+pub struct Gpu {
     /// The number in `cuda:0`.
     pub index: usize,
     /// As the driver has it.
@@ -37,11 +37,11 @@ pub fn versions() -> Result<Versions, Error> {
 }
 
 /// Every CUDA device the driver shows; an error that says why where there is no driver.
-pub fn cards() -> Result<Vec<Card>, Error> {
+pub fn gpus() -> Result<Vec<Gpu>, Error> {
     (0..ffi::card_count()?)
         .map(|index| {
-            let (name, memory, capability) = ffi::card(index)?;
-            Ok(Card { index, name, memory, capability })
+            let (name, memory, capability) = ffi::gpu(index)?;
+            Ok(Gpu { index, name, memory, capability })
         })
         .collect()
 }

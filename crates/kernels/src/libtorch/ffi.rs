@@ -29,14 +29,14 @@ pub struct Memory {
     pub allocated: i64,
     /// The most in tensors since the last [`reset_peak`].
     pub allocated_peak: i64,
-    /// Taken from the card, in tensors or kept for later ones.
+    /// Taken from the GPU, in tensors or kept for later ones.
     pub reserved: i64,
-    /// The most taken from the card since the last [`reset_peak`].
+    /// The most taken from the GPU since the last [`reset_peak`].
     pub reserved_peak: i64,
 }
 
 #[repr(C)]
-struct RawCard {
+struct RawGpu {
     name: [c_char; 256],
     memory: u64,
     major: i32,
@@ -47,7 +47,7 @@ unsafe extern "C" {
     fn kernels_free(text: *mut c_char);
     fn kernels_versions(torch: *mut c_char, room: usize, runtime: *mut i64, driver: *mut i64) -> *mut c_char;
     fn kernels_card_count(count: *mut i32) -> *mut c_char;
-    fn kernels_card(device: i32, card: *mut RawCard) -> *mut c_char;
+    fn kernels_gpu(device: i32, gpu: *mut RawGpu) -> *mut c_char;
     fn kernels_memory(device: i32, memory: *mut Memory) -> *mut c_char;
     fn kernels_reset_peak(device: i32) -> *mut c_char;
     fn kernels_empty_cache(device: i32) -> *mut c_char;
@@ -112,13 +112,13 @@ pub(super) fn card_count() -> Result<usize, Error> {
 }
 
 /// Name, bytes of memory, and compute capability of a device.
-pub(super) fn card(device: usize) -> Result<(String, u64, (i32, i32)), Error> {
-    let mut card = RawCard { name: [0; 256], memory: 0, major: 0, minor: 0 };
-    // SAFETY: `RawCard` has the layout of the shim's; the driver ends the name within its room.
+pub(super) fn gpu(device: usize) -> Result<(String, u64, (i32, i32)), Error> {
+    let mut gpu = RawGpu { name: [0; 256], memory: 0, major: 0, minor: 0 };
+    // SAFETY: `RawGpu` has the layout of the shim's; the driver ends the name within its room.
     unsafe {
-        result(kernels_card(index(device), &raw mut card))?;
-        let name = CStr::from_ptr(card.name.as_ptr()).to_string_lossy().into_owned();
-        Ok((name, card.memory, (card.major, card.minor)))
+        result(kernels_gpu(index(device), &raw mut gpu))?;
+        let name = CStr::from_ptr(gpu.name.as_ptr()).to_string_lossy().into_owned();
+        Ok((name, gpu.memory, (gpu.major, gpu.minor)))
     }
 }
 
@@ -136,7 +136,7 @@ pub fn reset_peak(device: usize) -> Result<(), Error> {
     result(unsafe { kernels_reset_peak(index(device)) })
 }
 
-/// Gives back to the card what no tensor holds.
+/// Gives back to the GPU what no tensor holds.
 pub fn empty_cache(device: usize) -> Result<(), Error> {
     // SAFETY: plain values.
     result(unsafe { kernels_empty_cache(index(device)) })
@@ -150,7 +150,7 @@ pub fn synchronize(device: usize) -> Result<(), Error> {
 
 /// How exactly matrix products are computed on CUDA.
 ///
-/// `tf32` lets f32 products round their factors to 11 bits of precision; `reduced` lets bf16 and f16 products sum in their own width where
+/// `tf32` lets f32 products round their factors to 11 bits of precision; `reduced` lets bf16 and f16 products sum in their own precision where
 /// that is faster. LibTorch starts without the first and with the second.
 pub fn matmul_precision(tf32: bool, reduced: bool) -> Result<(), Error> {
     // SAFETY: plain values.

@@ -13,11 +13,11 @@ typedef unsigned short u16;
 struct bf16 { u16 bits; };
 struct f16 { u16 bits; };
 
-template <typename E> struct Width { typedef float wide; };
-template <> struct Width<double> { typedef double wide; };
+template <typename E> struct Wide { typedef float wide; };
+template <> struct Wide<double> { typedef double wide; };
 
 typedef ELEMENT T;
-typedef Width<T>::wide W;
+typedef Wide<T>::wide W;
 
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }

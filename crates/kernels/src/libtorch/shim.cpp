@@ -68,12 +68,12 @@ void copy_text(const std::string& text, char* to, size_t room) {
 
 extern "C" {
 
-// In bytes; the allocator's, not the card's.
+// In bytes; the allocator's, not the GPU's.
 struct KernelsMemory {
   int64_t allocated, allocated_peak, reserved, reserved_peak;
 };
 
-struct KernelsCard {
+struct KernelsGpu {
   char name[256];
   uint64_t memory;
   int32_t major, minor;
@@ -84,7 +84,7 @@ void kernels_free(char* text) { std::free(text); }
 // As 1000·major + 10·minor: 0 where LibTorch was built without CUDA, or where there is no driver.
 char* kernels_versions(char* torch, size_t room, int64_t* runtime, int64_t* driver);
 char* kernels_card_count(int32_t* count);
-char* kernels_card(int32_t device, KernelsCard* card);
+char* kernels_gpu(int32_t device, KernelsGpu* gpu);
 char* kernels_memory(int32_t device, KernelsMemory* memory);
 char* kernels_reset_peak(int32_t device);
 char* kernels_empty_cache(int32_t device);
@@ -125,7 +125,7 @@ char* kernels_versions(char* torch, size_t room, int64_t* runtime, int64_t* driv
   return nullptr;
 }
 char* kernels_card_count(int32_t*) { return absent(); }
-char* kernels_card(int32_t, KernelsCard*) { return absent(); }
+char* kernels_gpu(int32_t, KernelsGpu*) { return absent(); }
 char* kernels_memory(int32_t, KernelsMemory*) { return absent(); }
 char* kernels_reset_peak(int32_t) { return absent(); }
 char* kernels_empty_cache(int32_t) { return absent(); }
@@ -287,13 +287,13 @@ struct Compiler {
     if (code != 0) fail(what + ": " + describe(code));
   }
 
-  // `source` for a card of compute capability `capability` (90 for 9.0), ready to load.
+  // `source` for a GPU of compute capability `capability` (90 for 9.0), ready to load.
   std::vector<char> image(const char* source, const std::string& element, bool aligned, int capability) const {
     int count = 0;
     check(arch_count(&count), "asking the compiler what it knows");
     std::vector<int> known(count);
     check(archs(known.data()), "asking the compiler what it knows");
-    // A card newer than the compiler gets an intermediate form, which the driver finishes.
+    // A GPU newer than the compiler gets an intermediate form, which the driver finishes.
     int target = 0;
     for (const int arch : known) {
       if (arch <= capability) target = std::max(target, arch);
@@ -424,15 +424,15 @@ char* kernels_card_count(int32_t* count) {
   });
 }
 
-char* kernels_card(int32_t device, KernelsCard* card) {
+char* kernels_gpu(int32_t device, KernelsGpu* gpu) {
   return guarded([&] {
     int handle = 0;
     size_t bytes = 0;
     driver().check(driver().get(&handle, device), "opening device " + std::to_string(device));
-    driver().check(driver().name(card->name, sizeof(card->name), handle), "reading the name");
+    driver().check(driver().name(gpu->name, sizeof(gpu->name), handle), "reading the name");
     driver().check(driver().memory(&bytes, handle), "reading the memory");
-    card->memory = bytes;
-    capability_of(device, &card->major, &card->minor);
+    gpu->memory = bytes;
+    capability_of(device, &gpu->major, &gpu->minor);
   });
 }
 
