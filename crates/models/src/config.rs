@@ -1,4 +1,4 @@
-//! config.json: which architecture, and what of it the tensors depend on.
+//! config.json: the architecture, and the settings that a model's tensors and computation depend on.
 
 use std::collections::BTreeMap;
 

@@ -4,8 +4,8 @@
 //! keeps linear maps as `[d_in, d_out]` (`Conv1D`), and query, key and value as one map `c_attn: [d, 3d]`.
 //!
 //! `c_attn` is a slot, which PEFT adapts as one map; `c_attn.q`, `c_attn.k` and `c_attn.v` are slots too, its thirds, as in loralib's
-//! `MergedLinear`. A stack uses one or the other. Where all stacks of a cohort agree there is one way through the layer; else both are
-//! computed and every stack keeps the rows of its own.
+//! `MergedLinear`. A stack uses one or the other. If all stacks of a cohort agree, only that side is computed; otherwise both are, and each
+//! stack takes its rows from its own side.
 //!
 //! Radford et al., *Language Models are Unsupervised Multitask Learners*, 2019.
 

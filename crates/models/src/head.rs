@@ -1,4 +1,4 @@
-//! What stands on a backbone: per-run heads, stacked like everything that trains.
+//! Heads: what turns hidden states into a task's outputs, one per run, stacked like everything that trains.
 
 use burn::tensor::{Int, Tensor, TensorData, module::layer_norm};
 use kernels::ops;

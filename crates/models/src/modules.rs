@@ -1,4 +1,4 @@
-//! What of a model is adapted, which maps have a rank and a scale of their own, and what trains in full beside the adapters.
+//! Which maps of a model are adapted, which have a rank and a scale of their own, and what trains in full besides.
 //!
 //! The fields are those of PEFT's `LoraConfig`, with its rules. A name is matched as it stands in a model with a head
 //! (`bert.encoder.layer.0.attention.self.query`); expressions may also match the name without the model's prefix.
@@ -8,11 +8,11 @@
 //! | `exclude_modules` | endings or an expression, as of targets; what they match is taken off the selected maps |
 //! | `layers_to_transform` | keeps the selected maps of these layers, counted from 0; with a list of targets alone, and not for a map that is named in full |
 //! | `layers_pattern` | what the list of layers is called, as an expression: `layer`, `layers`, `h`; by default any name before a number |
-//! | `rank_pattern`, `alpha_pattern` | expressions for the end of a name after a dot, or for the whole; the first that matches gives the map's `r` or `α`, so its scale is `α_map/r_map`, or `α_map/√r_map` |
+//! | `rank_pattern`, `alpha_pattern` | expressions for the end of a name after a dot, or for the complete name; the first that matches gives the map's `r` or `α`, so its scale is `α_map/r_map`, or `α_map/√r_map` |
 //! | `modules_to_save` | dotted endings of modules' names; everything in such a module trains in full, as each run's own copy |
 //!
-//! Where PEFT is silent or warns, an error is raised: a field that selects nothing, a layer that the model has not, a module that is
-//! adapted and trained in full. `modules_to_save` are matched at dots, as targets are; PEFT compares plain ends of strings there, so
+//! Where PEFT is silent or only warns, this is an error: a field that matches no module, a layer that the model does not have, a module that
+//! is both adapted and trained in full. `modules_to_save` are matched at dots, as targets are; PEFT compares the ends of strings there, so
 //! that its `norm` is also Llama's `input_layernorm`. A table that is also the output projection trains as both, as in full
 //! fine-tuning; PEFT leaves the projection at the base's values unless it is told to tie them.
 
@@ -28,7 +28,7 @@ use crate::{
     target::Target,
 };
 
-/// What narrows targets, gives maps their own rank and scale, and names what trains in full.
+/// The fields that narrow targets, give maps their own rank and scale, and name what trains in full.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Modules {

@@ -44,8 +44,8 @@ pub struct Layout {
 /// Offsets of packed rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sequences {
-    /// Flat index of every sequence's first token, and the number of tokens. Rows come first in each line, and what fills it up is
-    /// sequences of its own, so that nothing is left out of attention and undefined.
+    /// Flat index of every sequence's first token, and the number of tokens. Each line has its rows first; filler follows as sequences of
+    /// its own, so that attention computes every position and none is undefined.
     pub starts: Vec<i64>,
     /// Flat index of each row's first token, `[rows]`.
     pub first: Vec<i64>,
@@ -59,7 +59,7 @@ impl Sequences {
 }
 
 impl Layout {
-    /// From `ids` and `types` (empty: all 0), each `[rows, seq]` row-major, with the real length of each row.
+    /// From `ids` and `types` (empty: all 0), each `[rows, seq]` row-major, and the number of tokens of each row.
     pub fn new(ids: &[u32], types: &[u32], lengths: &[usize], scheme: Scheme) -> Self {
         let (rows, seq) = (lengths.len(), ids.len() / lengths.len());
         let cells = || lengths.iter().flat_map(|&length| (0..seq).map(move |p| (length, p)));
@@ -68,7 +68,7 @@ impl Layout {
             _ => (scheme.first + p) as i64,
         };
         let wide = |values: &[u32]| values.iter().map(|id| i64::from(*id)).collect::<Vec<_>>();
-        // Finite, so that a filler row of padding alone yields numbers and not NaN.
+        // Finite, so that a row of padding alone yields numbers and not NaN.
         let bias = |is_open: bool| if is_open { 0.0 } else { -1e9 };
         Self {
             rows,
@@ -96,8 +96,8 @@ impl Layout {
     /// The same batch of `runs` runs, packed: the rows of each run are concatenated into one line without padding, `[runs, n]`. Attention
     /// stays inside a row and ignores the scheme's direction, so only encoders take packed batches.
     ///
-    /// Lines are as long as the longest and rounded up by a 16th at most, a 32nd mostly: few shapes, each recorded once on a device that
-    /// replays steps.
+    /// The line length is that of the longest line, rounded up by a 16th at most, mostly by a 32nd. So there are few shapes, and a device
+    /// that replays recorded steps records each once.
     #[must_use]
     pub fn packed(&self, runs: usize) -> Self {
         let (seq, per_run) = (self.seq, self.rows / runs);
@@ -120,7 +120,7 @@ impl Layout {
             }
             for _ in 0..most {
                 sequences.starts.push((run * n + cells.len()) as i64);
-                // What fills up is the line's first token again.
+                // The filler repeats the line's first token.
                 let filled = (n - cells.len()).min(seq);
                 cells.extend(std::iter::repeat_n(run * per_run * seq, filled));
             }

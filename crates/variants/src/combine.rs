@@ -13,27 +13,27 @@ use crate::{
     role::{Param, Role},
 };
 
-/// One forward pass of one stack over one map, in the parts that a combination makes its output of.
+/// One forward pass of one stack over one map: the terms from which a combination computes its output.
 ///
-/// Every product with the input is a use of it, whose gradient is summed with those of the others: what is asked for must reach the
-/// output. Rows are the stack's own, `[runs, n, ..]`.
+/// Every method that reads the input registers a consumer of it, whose contribution to the input's gradient is waited for. So the result of
+/// each such call must reach the output. Rows are the stack's own, `[runs, n, ..]`.
 #[derive(Debug)]
 pub struct MapForward<'a> {
-    /// The whole input, which other maps and stacks use too, `[rows, seq, d_in]`.
+    /// The complete input, which other maps and stacks read as well, `[rows, seq, d_in]`.
     pub(crate) x: &'a Tensor<3>,
     /// The stack's rows of it: the first and their number.
     pub(crate) own: [usize; 2],
     pub(crate) input_grad: &'a SharedInputGrad,
     pub(crate) weight: &'a Tensor<2>,
     pub(crate) bias: Option<Tensor<1>>,
-    /// Thin factors in the width they train in, the gate folded in.
+    /// Low-rank factors in the precision they train in, the gate folded in.
     pub(crate) factors: Factors,
     pub(crate) here: &'a StackPass,
     pub(crate) dropout: Option<Dropout>,
 }
 
 impl MapForward<'_> {
-    /// `W0`, `[d_in, d_out]`, in the width of the base.
+    /// `W0`, `[d_in, d_out]`, in the precision of the base.
     pub fn base(&self) -> &Tensor<2> {
         self.weight
     }
@@ -43,7 +43,7 @@ impl MapForward<'_> {
         self.bias.clone()
     }
 
-    /// `ΔW = down·up` with the pass's gate in it, in the width it trains in.
+    /// `ΔW = down·up` with the pass's gate in it, in the precision it trains in.
     pub fn factors(&self) -> &Factors {
         &self.factors
     }
@@ -69,7 +69,7 @@ impl MapForward<'_> {
         self.by_run(ops::dropout(ops::rows(self.x.clone(), self.own, self.input_grad), self.dropout.clone()))
     }
 
-    /// `x·W0 + bias` with a bias given, `[rows, seq, d_out]`.
+    /// `x·W0 + bias`, `[rows, seq, d_out]`.
     fn product(&self, bias: Option<Tensor<1>>) -> Tensor<3> {
         ops::affine(self.x.clone(), self.own, self.weight.clone(), bias, self.input_grad)
     }
@@ -79,7 +79,7 @@ impl MapForward<'_> {
         self.by_run(self.product(None))
     }
 
-    /// `x̃·down`, `[runs, n, k]`, in the input's width, and `up` in it.
+    /// `x̃·down`, `[runs, n, k]`, and `up`, both in the input's precision.
     fn hidden(&self) -> (Tensor<3>, Tensor<3>) {
         let Factors { down, up } = self.factors.cast(self.x.dtype());
         let hidden = if self.is_dropped() {

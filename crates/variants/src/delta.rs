@@ -29,7 +29,7 @@ pub struct Factors {
 }
 
 impl Factors {
-    /// The same in another width, by casts that differentiate.
+    /// The same in another precision, by casts that differentiate.
     #[must_use]
     pub fn cast(&self, dtype: DType) -> Self {
         Self { down: cast(&self.down, dtype), up: cast(&self.up, dtype) }
@@ -53,13 +53,12 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// As thin factors for rows to pass through, the middle folded into the second: `[k, d_out]` has fewer numbers than rows have
-    /// components.
+    /// Factors for the forward pass of rows. The middle is folded into `up`, whose `[k, d_out]` has fewer numbers than the rows' `[n, k]`.
     pub fn row_factors(self) -> Factors {
         Factors { down: self.down, up: self.up * self.middle.swap_dims(1, 2) }
     }
 
-    /// As factors, the middle folded into the first.
+    /// Factors with the middle folded into `down`.
     pub fn factors(self) -> Factors {
         Factors { down: self.down * self.middle, up: self.up }
     }
@@ -118,7 +117,7 @@ pub trait DeltaRecipe {
     fn init(&self, at: &mut Site<'_>) -> Self::Delta;
 }
 
-/// What a recipe may see of the map it is put on.
+/// The map that a recipe is attached to, and what its first values may depend on.
 #[derive(Debug)]
 pub struct Site<'a> {
     /// Full name of the map, the key of its random draws.

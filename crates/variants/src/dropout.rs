@@ -1,4 +1,4 @@
-//! Dropout whose every bit is a pure function of where it falls: see [`kernels::bits`].
+//! Dropout whose bits are a pure function of run, site, row and position: see [`kernels::bits`].
 
 use burn::tensor::Tensor;
 use kernels::ops::{self, Dropout};
@@ -9,7 +9,7 @@ use crate::pass::StackPass;
 
 /// Dropout of `x` `[runs, rows·seq, features]` with the bits of one site, and whether anything could be dropped.
 ///
-/// Positions beyond a shorter padding would hold the same bits.
+/// The bits of a position do not depend on how far its batch is padded.
 pub fn drop(x: Tensor<3>, pass: &StackPass, site: u64, p: f64, seq: usize) -> (Tensor<3>, bool) {
     let Some(drop) = Dropout::at(pass.keys.as_ref(), site, p) else { return (x, false) };
     let [runs, n, features] = x.dims();

@@ -1,25 +1,25 @@
-//! Between host numbers and device tensors.
+//! Where tensors are and in which precision, and the way between host numbers and device tensors.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Where and how wide a stack's tensors are.
+/// The device and the precisions of a stack's tensors.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    /// The device; never with autodiff, which a tensor gains when it trains.
+    /// The device, without autodiff: a tensor gains autodiff when it trains.
     pub device: Device,
-    /// Width of what trains, of its gradients and moments, of logits and losses: `F32` in training, `F64` in gradient checks.
+    /// Precision of what trains, of its gradients and moments, of logits and losses: `F32` in training, `F64` in gradient checks.
     pub dtype: DType,
-    /// Width of the frozen base and of activations: that of what trains, or `BF16`.
+    /// Precision of the frozen base and of activations: that of what trains, or `BF16`.
     pub base: DType,
 }
 
 impl Placement {
-    /// A place on `device` with floats of width `dtype`.
+    /// A placement on `device` with every float in `dtype`.
     pub fn new(device: &Device, dtype: DType) -> Self {
         Self { device: device.clone().without_autodiff(), dtype, base: dtype }
     }
 
-    /// The same place with another width of the frozen base and of activations.
+    /// The same placement with another precision of the frozen base and of activations.
     #[must_use]
     pub fn with_base(self, base: DType) -> Self {
         Self { base, ..self }
@@ -60,7 +60,7 @@ pub fn inner<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
     tensor.clone().without_autodiff()
 }
 
-/// `tensor` in a width; a cast that differentiates, and nothing where it has it.
+/// `tensor` in a precision: a cast that differentiates, or the tensor itself if it has that precision.
 pub fn cast<const D: usize>(tensor: &Tensor<D>, dtype: DType) -> Tensor<D> {
     if tensor.dtype() == dtype { tensor.clone() } else { tensor.clone().cast(dtype) }
 }

@@ -6,7 +6,7 @@
 //! only place where `W0` meets an adapter.
 //!
 //! Weights are stored `[d_in, d_out]` and every adapter tensor carries a leading `runs` axis: a *stack* of
-//! runs that share shapes trains side by side over one frozen base.
+//! runs that share shapes trains in parallel over one frozen base.
 //!
 //! This crate reads no file and no clock, and prints nothing.
 #![warn(missing_docs)]

@@ -1,4 +1,4 @@
-//! What one forward pass is told: which components are active and which dropout bits fall.
+//! The context of one forward pass: which components are active, and the keys of its dropout masks.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use kernels::{
 
 use crate::host::Placement;
 
-/// Where in their runs the dropout masks of a pass are taken from.
+/// The point in their training at which runs draw the dropout masks of a pass.
 #[derive(Clone, Debug)]
 pub struct DropoutClock {
     /// One seed per run of the pass, stack by stack.
@@ -35,7 +35,7 @@ pub enum Active {
     All,
     /// The first `b` of each run, at the scale of rank `b` (DyLoRA).
     Prefix(Vec<usize>),
-    /// The first `b`, or all where a map has fewer, at the scale of the full rank (plain truncation).
+    /// The first `b`, or all where a map has fewer, at the scale of the full rank: truncation.
     Truncated(usize),
 }
 
@@ -51,7 +51,7 @@ pub struct StackPass {
     pub active: Active,
     /// One dropout key per run, `[runs]`: present in training, absent in evaluation.
     pub keys: Option<Tensor<1, Int>>,
-    /// Gates that are on the device already, `[runs, 1, rank]` each; others are made where they are needed.
+    /// Gates that were uploaded before the pass, `[runs, 1, rank]` each; others are uploaded where they are needed.
     pub gates: BTreeMap<GateKey, Tensor<3>>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the tensors of a stack sit in a backbone, and how they get there.
+//! The slots of a backbone, and how a stack's tensors are attached to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::{
     spec::Variant,
 };
 
-/// What a stack needs to know of one of its runs to make its tensors.
+/// What the tensors of a stack depend on, for one of its runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RunPlan {
     /// Seed of the `init` stream.
@@ -35,13 +35,14 @@ pub struct StackPlan {
     pub runs: Vec<RunPlan>,
     /// Full names of the adapted maps.
     pub targets: BTreeSet<String>,
-    /// Adapted maps that depart from the stack's rank or from the runs' `α`, by full name.
+    /// Adapted maps with a rank or an `α` of their own, by full name.
     pub maps: BTreeMap<String, MapPlan>,
     /// Full names of the slots that train in full beside the adapters, as per-run copies.
     pub fully_trained: BTreeSet<String>,
 }
 
-/// What one adapted map has in place of its stack's rank and its runs' `α`: its scale is `s(α_map, r_map)`, `α_map/r_map` for LoRA.
+/// One adapted map's own rank and `α`, which replace the stack's rank and the runs' `α`: a map's scale is `s(α_map, r_map)`, `α_map/r_map`
+/// for LoRA.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct MapPlan {
     /// Rank of the map's update.
@@ -187,7 +188,7 @@ pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Placement) -> Re
 
 /// One run's copy of a tensor of the base for each of `runs`, `[runs, rows, cols]`.
 ///
-/// A copy is at least f32, whatever the base's width: it trains.
+/// A copy is f32 or wider, whatever the base's precision, because it trains.
 pub(crate) fn copies<const D: usize>(tensor: &Tensor<D>, runs: usize) -> Tensor<3> {
     let dims = tensor.dims();
     let wide = if matches!(tensor.dtype(), DType::F32 | DType::F64) {

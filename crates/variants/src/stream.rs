@@ -1,7 +1,7 @@
 //! Randomness: four named streams per run, portable across platforms and devices.
 //!
 //! Every draw comes from a `ChaCha` generator keyed by `(seed, stream, name)`, never from a library's global
-//! state: the same seed gives the same numbers on every device, alone or in company.
+//! state: the same seed gives the same numbers on every device and in every cohort.
 
 use rand_chacha::{
     ChaCha20Rng,

@@ -89,7 +89,7 @@ impl Adapter {
         }
     }
 
-    /// The gate of a pass, which may be on the device already.
+    /// The gate of a pass, which may have been uploaded before.
     pub(crate) fn gate_of(&self, pass: &StackPass) -> Tensor<3> {
         pass.gates.get(&self.gate_key()).cloned().unwrap_or_else(|| self.gate(&pass.active))
     }
@@ -102,7 +102,7 @@ impl Adapter {
         gate_values(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len())
     }
 
-    /// Thin factors of a pass, in the width they train in.
+    /// Low-rank factors of a pass, in the precision they train in.
     pub(crate) fn row_factors(&self, pass: &StackPass) -> Factors {
         self.chain(pass).row_factors()
     }

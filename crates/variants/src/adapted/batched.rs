@@ -1,4 +1,4 @@
-//! Updates of stacks side by side, as one batch.
+//! Batched LoRA: the updates of several stacks as one product.
 
 use burn::tensor::{Int, Tensor};
 use kernels::ops::{self, Dropout, SharedInputGrad};
@@ -6,9 +6,9 @@ use kernels::ops::{self, Dropout, SharedInputGrad};
 use super::adapter::Adapter;
 use crate::{delta::Factors, host::cast, pass::StackPass};
 
-/// Updates of neighbouring stacks as one batch: of one rank, with dropout alike.
+/// The updates of consecutive stacks as one batch: they have the same rank and the same dropout.
 ///
-/// A cohort of many small stacks waits for launches, not for arithmetic: stacks side by side cost as many as one.
+/// Many small stacks are bound by kernel launches, not by arithmetic, and a batch takes as many launches as one stack.
 pub(super) struct BatchedAdapters {
     /// Rows of the input: the first, and their number.
     rows: [usize; 2],
@@ -18,7 +18,7 @@ pub(super) struct BatchedAdapters {
     dropout: Option<(f64, Vec<Tensor<1, Int>>)>,
     /// `[runs, d_in, k]` of each stack.
     down: Vec<Tensor<3>>,
-    /// `x·down` of all of them, `[runs, n, k]`, where it is computed already.
+    /// `x·down` of all of them, `[runs, n, k]`, where [`share_down_products`] has computed it.
     hidden: Option<Tensor<3>>,
     /// `[runs, k, d_out]` of each stack.
     up: Vec<Tensor<3>>,
@@ -60,7 +60,7 @@ impl BatchedAdapters {
     pub(super) fn add_to(self, y: Tensor<3>, x: &Tensor<3>, start: usize, input_grad: &SharedInputGrad) -> Tensor<3> {
         let Self { rows, runs, site, dropout, down, hidden, up } = self;
         let [_, seq, d_in] = x.dims();
-        // Side by side before they are narrowed: one cast for all.
+        // Concatenated before the cast to the input's precision: one cast for all.
         let narrow = |tensors| cast(&joined(tensors), x.dtype());
         let hidden = match (hidden, dropout) {
             (Some(hidden), _) => hidden,
@@ -76,18 +76,18 @@ impl BatchedAdapters {
     }
 }
 
-/// Components up to which maps share their products.
+/// The most components with which a batch shares its product `x·down` with other maps.
 const WIDEST: usize = 64;
 
-/// Computes `x·down` of batches on the same rows, those of several maps, as one product: what is slow about it is to read `x`.
+/// Computes `x·down` of batches on the same rows, those of several maps, as one product, because reading `x` is what takes the time.
 pub(super) fn share_down_products<'a>(
     batches: impl Iterator<Item = &'a mut BatchedAdapters>,
     x: &Tensor<3>,
     input_grad: &SharedInputGrad,
 ) {
     let mut groups: Vec<Vec<&mut BatchedAdapters>> = Vec::new();
-    // Dropout gives every map an input of its own; of wide factors, reading `x` is a small part, and a pair that all runs share would be
-    // copied for each.
+    // With dropout every map has another input. With many components reading `x` is a small part of the time, and a pair that all runs share
+    // would be copied for each.
     for batch in batches.filter(|batch| batch.dropout.is_none() && batch.width() <= WIDEST) {
         match groups.iter_mut().find(|group| group[0].rows == batch.rows) {
             Some(group) => group.push(batch),

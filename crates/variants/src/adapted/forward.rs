@@ -27,13 +27,13 @@ impl AdaptedLinear {
         self.forward_among(&x, pass, &pass.input_grad(&self.name))
     }
 
-    /// [`forward`](Self::forward) where `x` has other consumers, which share `input_grad`: maps that share an input share the sum of its gradients.
+    /// [`forward`](Self::forward) where other operations read `x` as well: all of them contribute to `input_grad`.
     pub fn forward_among(&self, x: &Tensor<3>, pass: &Pass, input_grad: &SharedInputGrad) -> Tensor<3> {
         let [y] = Self::forward_all([self], x, pass, input_grad);
         y
     }
 
-    /// [`forward_among`](Self::forward_among) of maps with the same input, whose thin products with it are one where they can be.
+    /// [`forward_among`](Self::forward_among) of maps with the same input, whose low-rank products with it are batched where possible.
     pub fn forward_all<const N: usize>(
         maps: [&Self; N],
         x: &Tensor<3>,
@@ -68,7 +68,7 @@ impl AdaptedLinear {
         batches
     }
 
-    /// The output of every stack on its rows, with the updates that are added given.
+    /// The output of every stack on its rows; `batches` holds the updates that are added.
     fn with(
         &self,
         batches: Vec<BatchedAdapters>,

@@ -1,8 +1,8 @@
-//! Two trained factors minus their own start, taken from `W0`: `ΔW = s·(A·B − A₀·B₀)`.
+//! Residual initialisation: two trained factors minus their start, which is a part of `W0`: `ΔW = s·(A·B − A₀·B₀)`.
 //!
 //! Methods that start from a decomposition of the base train the part they took out and freeze the rest, the residual `W0 − s·A₀·B₀`.
-//! Their codes overwrite the base with the residual. Here the base stays as it is and the start is subtracted instead, which is the same
-//! map: any number of runs share one `W0`, merging is plain addition, and the update is a plain LoRA of twice the rank,
+//! Their codes overwrite the base with the residual. Here the base is never written and the start is subtracted instead, which is the same
+//! map: any number of runs share one `W0`, merging is an addition, and the update is a LoRA of twice the rank,
 //! `s·[A, A₀]·[B; −B₀]`, wherever it goes.
 //!
 //! With `W0 = U·S·Vᵀ` (thin, values descending, `W0: [d_in, d_out]`) and `i` the components taken, the factors start at
@@ -21,7 +21,7 @@
 //! Nothing is drawn: every seed starts at the same factors. `A₀` and `B₀` are frozen and saved with the adapter, because a decomposition
 //! made on another machine differs in its last bits and may differ in signs.
 //!
-//! Dropout acts on the input of the whole update, so that a run starts at the base in expectation. The released codes drop only the
+//! Dropout acts on the input of the complete update, so that a run starts at the base in expectation. The released codes drop only the
 //! input of `A·B` and keep the residual's; at the dropout of 0 that PiSSA's authors use, both are the same.
 
 use std::fmt::Debug;
