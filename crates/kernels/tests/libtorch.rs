@@ -247,7 +247,7 @@ fn attention_takes_a_mask_in_f32_and_slices_of_one_product() {
 }
 
 #[test]
-fn sequences_side_by_side_are_the_composed_ones() {
+fn packed_sequences_are_the_composed_ones() {
     // On a GPU the kernel is for bf16; elsewhere both forms are one, which shows that it is not asked for there.
     for (lines, n, d_head) in [(1, 300, 64), (2, 160, 32), (3, 128, 8)] {
         let dtype = DType::BF16;

@@ -731,7 +731,7 @@ fn one_by_one(inputs: [Tensor<3>; 3], starts: &[i64], heads: usize, scale: f64) 
 }
 
 #[test]
-fn sequences_side_by_side_see_themselves_alone() {
+fn packed_sequences_attend_within_themselves() {
     // Lengths that do and do not fill vectors, the longest neither first nor last; few, and enough for several cores.
     let many: Vec<i64> = [17, 0, 1, 150, 16, 90, 33, 5].into_iter().cycle().take(33).collect();
     for (lengths, [lines, n], heads, d_head) in [

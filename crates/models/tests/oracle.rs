@@ -102,8 +102,8 @@ impl Oracle {
     }
 
     /// Every row as one line's part, without padding.
-    fn side_by_side(&self) -> Tokens {
-        Tokens::new(self.layout(3).side_by_side(1), self.backbone.place())
+    fn packed(&self) -> Tokens {
+        Tokens::new(self.layout(3).packed(1), self.backbone.place())
     }
 
     fn layout(&self, more: usize) -> Layout {
@@ -332,9 +332,9 @@ fn an_adapter_of_peft_computes_what_it_computes_there() {
 }
 
 #[test]
-fn rows_side_by_side_compute_what_padded_ones_do() {
+fn packed_rows_compute_what_padded_ones_do() {
     for oracle in ["bert", "roberta"].map(Oracle::new) {
-        as_in_peft(&oracle, &oracle.side_by_side());
+        as_in_peft(&oracle, &oracle.packed());
     }
 }
 
