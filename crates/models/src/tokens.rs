@@ -154,9 +154,9 @@ pub struct Tokens {
 #[derive(Clone, Debug)]
 pub enum AttentionMask {
     /// Rows are padded to one width: 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
-    Masked(Tensor<4>),
+    Padded(Tensor<4>),
     /// Rows are packed, those of each run into one line.
-    SideBySide {
+    Packed {
         /// Flat index of every sequence's first token, and the number of tokens.
         starts: Tensor<1, Int>,
         /// Flat index of each row's first token, `[rows]`.

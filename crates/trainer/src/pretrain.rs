@@ -108,7 +108,7 @@ impl<'a> Text<'a> {
 struct FillMasks<'a> {
     text: Text<'a>,
     ready: Vec<Receiver<mask::MaskedBatch>>,
-    place: &'a Place,
+    place: &'a Placement,
 }
 
 impl FillMasks<'_> {

@@ -364,7 +364,7 @@ fn veras_pair_is_the_one_that_peft_sliced() {
 #[test]
 fn a_kept_pair_of_vera_takes_the_same_steps() {
     let reference = Reference::read("vera");
-    let mut spec = vera(&reference, shared_random::Save::Kept);
+    let mut spec = vera(&reference, shared_random::Save::Yes);
     let Some(DeltaSpec::SharedRandom(form)) = &mut spec.delta else { unreachable!("vera") };
     form.projection_seed += 1;
     let mut bench = Bench::new(&reference, &spec, DType::F64);

@@ -137,7 +137,7 @@ pub struct Site<'a> {
     /// The runs' scales `s` at this rank.
     pub scales: &'a [f64],
     /// Where tensors live.
-    pub place: &'a Place,
+    pub place: &'a Placement,
     /// Tensors that several maps share.
     pub shared: &'a mut Shared,
 }

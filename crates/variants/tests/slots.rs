@@ -149,33 +149,33 @@ fn a_map_that_is_narrower_than_a_cut_keeps_all_it_has() {
     let weights = |slots: &Slots, active: &Active| {
         [values(&slots.first.weight(0, active)), values(&slots.second.weight(0, active))]
     };
-    let whole = weights(&slots, &Active::All);
+    let full = weights(&slots, &Active::All);
     let cut = weights(&slots, &Active::Truncated(3));
-    assert!(cut[0] != whole[0] && cut[1] == whole[1]);
+    assert!(cut[0] != full[0] && cut[1] == full[1]);
     let words = values(&slots.table.merged(0, 1, &Active::All));
     assert_eq!(values(&slots.table.merged(0, 1, &Active::Truncated(3))), words);
     slots.all().iter_mut().for_each(|slot| slot.compress(0, 3));
     assert_eq!((slots.first.rank(0), slots.second.rank(0)), (Some(3), Some(2)));
     let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12);
     // An approximation at the full rank is the update itself, up to the rounding of an SVD.
-    assert!(close(&weights(&slots, &Active::All)[1], &whole[1]));
+    assert!(close(&weights(&slots, &Active::All)[1], &full[1]));
     assert!(close(&values(&slots.table.merged(0, 1, &Active::All)), &words));
 }
 
 #[test]
-fn what_trains_whole_is_what_full_fine_tuning_copies_there() {
+fn what_trains_fully_is_what_full_fine_tuning_copies_there() {
     let mut full = Slots::with(&plan("full", 0, &[]));
-    for whole in ["layer.0.query", "layer.0.norm", "words"] {
+    for slot_name in ["layer.0.query", "layer.0.norm", "words"] {
         let mut plan = plan("lora", 2, &["layer.0.value"]);
-        plan.fully_trained = BTreeSet::from([whole.to_owned()]);
+        plan.fully_trained = BTreeSet::from([slot_name.to_owned()]);
         let mut slots = Slots::with(&plan);
         let of = |all: Vec<(String, Role, [usize; 3], Vec<f64>)>, prefix: &str| -> Vec<_> {
             all.into_iter().filter(|(name, ..)| name.starts_with(prefix)).collect()
         };
-        let here = of(slots.parameters(), whole);
-        assert_eq!(here, of(full.parameters(), whole));
+        let here = of(slots.parameters(), slot_name);
+        assert_eq!(here, of(full.parameters(), slot_name));
         assert!(!here.is_empty());
-        let roles: Vec<_> = slots.parameters().into_iter().filter(|(name, ..)| !name.starts_with(whole)).collect();
+        let roles: Vec<_> = slots.parameters().into_iter().filter(|(name, ..)| !name.starts_with(slot_name)).collect();
         assert!(roles.iter().all(|(name, role, ..)| name.starts_with("layer.0.value") && *role < Role::Lambda));
         // The copies start as the base and then act, run by run, on what is merged too.
         // A copy's bias is added after the product, the base's within it: the last bits may differ.
@@ -208,7 +208,7 @@ fn stacks_are_shared_by_equal_plans_alone() {
     let own = MapPlan { rank: None, alpha: Some(1.0) };
     other.maps.insert("layer.0.query".to_owned(), own);
     assert!(!one.is_like(&other));
-    let mut whole = plan("lora", 2, &targets);
-    other.fully_trained.insert("layer.0.norm".to_owned());
-    assert!(!one.is_like(&whole));
+    let mut trained = plan("lora", 2, &targets);
+    trained.fully_trained.insert("layer.0.norm".to_owned());
+    assert!(!one.is_like(&trained));
 }
