@@ -16,8 +16,7 @@ use record::{CodeIdentity, Store};
 use trainer::{
     experiment,
     library::{self, Library},
-    run::Plan,
-    study::Setting,
+    study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::host::Placement;
 
@@ -47,7 +46,7 @@ fn main() {
     let library = Library::new(Placement::new(&device, DType::F32));
     let store = Store::open(std::path::Path::new("target/bench"), "bench").unwrap();
     let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
-    let setting = Setting {
+    let context = StudyContext {
         library: &library,
         store: &store,
         code: &code,
@@ -58,7 +57,7 @@ fn main() {
         stop: &AtomicBool::new(false),
     };
     let cell = &experiment.cells()[0];
-    let plan = Plan::new(std::slice::from_ref(cell), &setting).unwrap();
+    let plan = CohortPlan::new(std::slice::from_ref(cell), &context).unwrap();
     let base = library.base(&model).unwrap();
     let loaded = library::load(&cell.plan.suite, &task, cell.plan.data.as_deref(), None).unwrap();
     let examples = &loaded.dataset.train;
@@ -69,8 +68,8 @@ fn main() {
     println!("{model}, {task}: {} examples, {tokens} tokens", examples.len());
     println!("tokenisation: {:.0} tokens per second, {:.2} s once per study", tokens as f64 / seconds, seconds);
 
-    let mut cohort = plan.build(&setting).unwrap();
-    let lesson = plan.lesson(&setting).unwrap();
+    let lesson = plan.lesson(&context).unwrap();
+    let mut cohort = plan.build(&context).unwrap();
     let (mut batches, mut steps) = (Vec::new(), Vec::new());
     for step in 0..STEPS + WARM {
         // A copy of the feed knows the order of its epoch after the first batch, as in training.

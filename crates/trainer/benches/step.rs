@@ -14,7 +14,13 @@ use std::{
 use burn::tensor::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
 use record::{CodeIdentity, Store};
-use trainer::{cohort::Cohort, experiment, lesson::Examples, library::Library, run::Plan, study::Setting};
+use trainer::{
+    cohort::Cohort,
+    experiment,
+    lesson::Examples,
+    library::Library,
+    study::{context::StudyContext, plan::CohortPlan},
+};
 use variants::host::Placement;
 
 /// Label, entry under `variants:`.
@@ -53,7 +59,7 @@ impl Trainee {
         let store = Store::open(std::path::Path::new("target/bench"), "bench").expect("a name");
         let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
         let (versions, stop) = (BTreeMap::new(), AtomicBool::new(false));
-        let setting = Setting {
+        let context = StudyContext {
             library: &library,
             store: &store,
             code: &code,
@@ -63,8 +69,9 @@ impl Trainee {
             workers: 1,
             stop: &stop,
         };
-        let plan = Plan::new(experiment.cells(), &setting).expect("a plan");
-        let (cohort, lesson) = (plan.build(&setting).expect("a cohort"), plan.lesson(&setting).expect("a lesson"));
+        let plan = CohortPlan::new(experiment.cells(), &context).expect("a plan");
+        let lesson = plan.lesson(&context).expect("a lesson");
+        let cohort = plan.build(&context).expect("a cohort");
         Self { cohort, lesson }
     }
 

@@ -16,7 +16,11 @@ use data::order::epoch_order;
 use models::network::NamedParam;
 use record::{CodeIdentity, Store};
 use safetensors::tensor::{Dtype, TensorView};
-use trainer::{experiment, library::Library, run::Plan, study::Setting};
+use trainer::{
+    experiment,
+    library::Library,
+    study::{context::StudyContext, plan::CohortPlan},
+};
 use variants::{
     host::{Placement, values},
     stream::{self, Stream},
@@ -40,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let library = Library::new(Placement::new(&Device::flex(), DType::F32));
     let store = Store::open(out, "unused")?;
     let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
-    let setting = Setting {
+    let context = StudyContext {
         library: &library,
         store: &store,
         code: &code,
@@ -50,9 +54,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         workers: 1,
         stop: &AtomicBool::new(false),
     };
-    let plan = Plan::new(std::slice::from_ref(cell), &setting)?;
-    let mut cohort = plan.build(&setting)?;
-    let lesson = plan.lesson(&setting)?;
+    let plan = CohortPlan::new(std::slice::from_ref(cell), &context)?;
+    let lesson = plan.lesson(&context)?;
+    let mut cohort = plan.build(&context)?;
+    let steps = cohort.total_steps();
     std::fs::create_dir_all(out)?;
 
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
@@ -80,13 +85,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (lengths, rows) = (feed.set.lengths(), cell.plan.train.batch);
     let seed = stream::key(cell.plan.seeds.data, Stream::Data, "order");
     let per_epoch = lengths.len().div_ceil(rows) as u64;
-    let batches: Vec<Vec<usize>> = (0..plan.steps())
+    let batches: Vec<Vec<usize>> = (0..steps)
         .map(|step| epoch_order(&lengths, rows, seed, step / per_epoch).swap_remove((step % per_epoch) as usize))
         .collect();
     std::fs::write(out.join("batches.json"), serde_json::to_string(&batches)?)?;
 
     let mut losses = Vec::new();
-    while cohort.step < plan.steps() {
+    while cohort.step < steps {
         let report = cohort.advance(&lesson);
         losses.push(report.runs[0].entry.task_loss);
         eprintln!("step {}: {}", cohort.step, losses[losses.len() - 1]);

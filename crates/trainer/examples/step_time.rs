@@ -30,11 +30,12 @@ use models::{
 use record::CellId;
 use trainer::{
     cell::{Cell, CellPlan},
-    cohort::{Cohort, Member, Stack},
+    cohort::{Cohort, Stack},
     device,
     hyper::Hyper,
     lesson::{self, Handout, Lesson, Sheet},
     optimizer::Adam,
+    study::run_state::RunState,
 };
 use variants::{
     host::{Placement, values},
@@ -183,7 +184,7 @@ fn main() {
         let plan = StackPlan::new(variant, plans, maps.into_keys().collect());
         let head = Classifier::new(&network.backbone, &plan, &vec![2; runs], &Weights::default());
         network.attach(&plan, Head::Classifier(head)).unwrap();
-        let member = |seed: &u64| {
+        let run = |seed: &u64| {
             let id = CellId { task: "given".into(), variant: name.into(), rank, seed: *seed };
             let plan = CellPlan {
                 suite: "given".into(),
@@ -201,13 +202,13 @@ fn main() {
                 seeds: Seeds::all(*seed),
             };
             let cell = Cell { id, plan, diff: serde_json::Value::Null };
-            Member { cell, steps: 1_000_000, active: true, failure: None, kept: None }
+            RunState::new(cell, 1_000_000)
         };
-        stacks.push(Stack::new(seeds.iter().map(member).collect(), plan));
+        stacks.push(Stack::new(seeds.iter().map(run).collect(), plan));
     }
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
     let recompute = text("recompute", "false") == "true";
-    let sizes = stacks.iter().map(|stack| stack.members.len()).collect();
+    let sizes = stacks.iter().map(|stack| stack.runs.len()).collect();
     let mut cohort = Cohort::new(network, stacks, 1, adam);
     cohort.recomputes = recompute;
     let batch = |number: u64| {

@@ -20,7 +20,8 @@ use crate::{
     cell::{Cell, CellPlan},
     error::TrainError,
     library::Library,
-    state::{self, decode},
+    study::{context::StudyContext, run_state::RunState},
+    tensor_file::{self, decode},
 };
 
 /// What the file says beside its tensors.
@@ -37,6 +38,19 @@ pub struct Card {
     /// SHA-256 over frozen tensors that are drawn from a seed of the recipe and not saved (VeRA's pair), where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawn: Option<String>,
+}
+
+impl Card {
+    /// What a file with a run's tensors says; `network` has the run alone.
+    pub fn of(run: &RunState, network: &Network, context: &StudyContext<'_>) -> Result<Self, TrainError> {
+        Ok(Self {
+            cell: run.cell.id.clone(),
+            plan: run.cell.plan.clone(),
+            outputs: run.task().info.objective.n_outputs(),
+            model_hash: context.library.base_of(&run.cell.plan)?.hash.clone(),
+            drawn: drawn(network),
+        })
+    }
 }
 
 /// One run's tensors, `[1, rows, cols]`, by name, as they are now: later steps do not reach them.
@@ -60,7 +74,7 @@ pub fn broken(network: &mut Network) -> Option<String> {
 /// An adapter as the bytes of its file.
 pub fn encode(card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> Result<Vec<u8>, TrainError> {
     let text = serde_json::to_string(card).unwrap_or_else(|error| unreachable!("a card is JSON: {error}"));
-    state::encode(tensors, "adapter", &text)
+    tensor_file::encode(tensors, "adapter", &text)
 }
 
 /// Writes an adapter, whole or not at all; returns the file's size in bytes.

@@ -24,33 +24,18 @@ use variants::{
 };
 
 use crate::{
-    cell::Cell,
     importance::Importance,
     ledger::{Entries, Ledger, Span},
     lesson::{Lesson, Sheet, SheetPlan},
     optimizer::{Adam, Part, RunStep, StackOptimizer, squared_norm},
+    study::run_state::{RunAt, RunState},
 };
 
-/// One run of a cohort.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// What it runs.
-    pub cell: Cell,
-    /// Its length in optimizer steps.
-    pub steps: u64,
-    /// Whether it still trains.
-    pub active: bool,
-    /// Step and reason of a failure.
-    pub failure: Option<(u64, String)>,
-    /// Components that the last allocation kept, by map.
-    pub kept: Option<BTreeMap<String, Vec<bool>>>,
-}
-
 /// Runs that share a composition, and what trains them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Stack {
     /// Its runs, in the order of their rows.
-    pub members: Vec<Member>,
+    pub runs: Vec<RunState>,
     /// Composition, seeds and targets.
     pub plan: StackPlan,
     /// Trained tensors and moments.
@@ -144,8 +129,8 @@ struct StackEntries {
 /// What one step did to one run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunReport {
-    /// Stack and run.
-    pub at: (usize, usize),
+    /// Which run.
+    pub at: RunAt,
     /// Loss, penalty, rate and norm.
     pub entry: StepEntry,
     /// Real tokens that it saw.
@@ -161,9 +146,9 @@ pub struct StepReport {
 
 impl Stack {
     /// A stack at its start.
-    pub fn new(members: Vec<Member>, plan: StackPlan) -> Self {
+    pub fn new(runs: Vec<RunState>, plan: StackPlan) -> Self {
         let (optimizer, importance) = (StackOptimizer::default(), Importance::default());
-        Self { members, plan, optimizer, importance, pruned: None }
+        Self { runs, plan, optimizer, importance, pruned: None }
     }
 
     fn variant(&self) -> &Variant {
@@ -173,8 +158,8 @@ impl Stack {
     /// Ranks drawn for this step, where the policy draws any.
     fn draw(&self, step: u64) -> Active {
         let spec = self.variant().spec();
-        let draw = |m: &Member| spec.rank_policy.draw(spec.rank, m.cell.plan.seeds.rank, step);
-        match self.members.iter().map(draw).collect::<Option<Vec<_>>>() {
+        let draw = |run: &RunState| spec.rank_policy.draw(spec.rank, run.cell.plan.seeds.rank, step);
+        match self.runs.iter().map(draw).collect::<Option<Vec<_>>>() {
             Some(ranks) => Active::Prefix(ranks),
             None => Active::All,
         }
@@ -187,37 +172,37 @@ impl Stack {
     }
 
     fn steps(&self, step: u64) -> Vec<RunStep> {
-        let of = |member: &Member| {
-            let train = &member.cell.plan.train;
-            let multiple = train.rate(step, member.steps);
+        let of = |run: &RunState| {
+            let train = &run.cell.plan.train;
+            let multiple = train.rate(step, run.steps);
             RunStep {
                 rate: train.learning_rate * multiple,
                 multiple,
                 head_rate: train.head_learning_rate.unwrap_or(train.learning_rate),
                 decay: train.weight_decay,
                 limit: train.clip,
-                active: member.active && step < member.steps,
+                active: run.trains_at(step),
             }
         };
-        self.members.iter().map(of).collect()
+        self.runs.iter().map(of).collect()
     }
 
     /// What the rank policy asks of every run after this step. A run that has ended asks for nothing.
     fn actions(&self, step: u64) -> Vec<Action> {
         let spec = self.variant().spec();
-        let of = |member: &Member| {
-            if member.active && step < member.steps {
-                spec.rank_policy.after_step(spec.rank, self.plan.targets.len(), step, member.steps)
+        let of = |run: &RunState| {
+            if run.trains_at(step) {
+                spec.rank_policy.after_step(spec.rank, self.plan.targets.len(), step, run.steps)
             } else {
                 Action::default()
             }
         };
-        self.members.iter().map(of).collect()
+        self.runs.iter().map(of).collect()
     }
 
     /// Components each map of a run has left: the final ranks of a pruned run.
     pub fn final_ranks(&self, run: usize) -> BTreeMap<String, usize> {
-        match &self.members[run].kept {
+        match &self.runs[run].kept {
             Some(kept) => kept.iter().map(|(map, keep)| (map.clone(), keep.iter().filter(|k| **k).count())).collect(),
             None => self.plan.targets.iter().map(|map| (map.clone(), self.plan.rank(map))).collect(),
         }
@@ -227,8 +212,8 @@ impl Stack {
     fn mask(&self, due: &[bool], place: &Placement) -> Option<Tensor<2>> {
         let diagonals: Vec<&Part> =
             self.optimizer.parts().iter().filter(|part| part.subject.role == Role::Lambda).collect();
-        let of_run = |(member, due): (&Member, &bool)| {
-            let kept = member.kept.as_ref().filter(|_| *due);
+        let of_run = |(run, due): (&RunState, &bool)| {
+            let kept = run.kept.as_ref().filter(|_| *due);
             let of = |part: &&Part| {
                 let map = part.name.rsplit_once('.').map_or("", |(map, _)| map);
                 let keep = kept.and_then(|kept| kept.get(map));
@@ -236,9 +221,9 @@ impl Stack {
             };
             diagonals.iter().flat_map(of).collect::<Vec<_>>()
         };
-        let values: Vec<f64> = self.members.iter().zip(due).flat_map(of_run).collect();
-        let n = values.len() / self.members.len();
-        (n > 0).then(|| place.tensor(values, [self.members.len(), n]))
+        let values: Vec<f64> = self.runs.iter().zip(due).flat_map(of_run).collect();
+        let n = values.len() / self.runs.len();
+        (n > 0).then(|| place.tensor(values, [self.runs.len(), n]))
     }
 }
 
@@ -259,10 +244,35 @@ impl Cohort {
         }
     }
 
+    /// Every run, stack by stack.
+    pub fn runs(&self) -> impl Iterator<Item = &RunState> {
+        self.stacks.iter().flat_map(|stack| &stack.runs)
+    }
+
+    /// Every run, stack by stack, to change it.
+    pub fn runs_mut(&mut self) -> impl Iterator<Item = &mut RunState> {
+        self.stacks.iter_mut().flat_map(|stack| &mut stack.runs)
+    }
+
+    /// Where every run is, in the same order.
+    pub fn addresses(&self) -> Vec<RunAt> {
+        let of_stack = |(stack, of): (usize, &Stack)| (0..of.runs.len()).map(move |run| RunAt { stack, run });
+        self.stacks.iter().enumerate().flat_map(of_stack).collect()
+    }
+
+    /// The run at an address.
+    pub fn at(&self, at: RunAt) -> &RunState {
+        &self.stacks[at.stack].runs[at.run]
+    }
+
+    /// The run at an address, to change it.
+    pub fn at_mut(&mut self, at: RunAt) -> &mut RunState {
+        &mut self.stacks[at.stack].runs[at.run]
+    }
+
     /// Bytes of the gradients of everything that trains, side by side.
     pub fn gradient_bytes(&self) -> u64 {
-        let of_stack =
-            |stack: &Stack| stack.optimizer.parts().iter().map(Part::len).sum::<usize>() * stack.members.len();
+        let of_stack = |stack: &Stack| stack.optimizer.parts().iter().map(Part::len).sum::<usize>() * stack.runs.len();
         (self.stacks.iter().map(of_stack).sum::<usize>() * self.place().dtype.size()) as u64
     }
 
@@ -272,13 +282,12 @@ impl Cohort {
 
     /// Whether any run still trains.
     pub fn is_active(&self) -> bool {
-        let trains = |member: &Member| member.active && self.step < member.steps;
-        self.stacks.iter().flat_map(|stack| &stack.members).any(trains)
+        self.runs().any(|run| run.trains_at(self.step))
     }
 
     /// The longest run's length.
     pub fn total_steps(&self) -> u64 {
-        self.stacks.iter().flat_map(|stack| &stack.members).map(|member| member.steps).max().unwrap_or(0)
+        self.runs().map(|run| run.steps).max().unwrap_or(0)
     }
 
     /// One optimizer step of every active run, and what it did.
@@ -330,7 +339,7 @@ impl Cohort {
         let mut ledger = Ledger::default();
         let step = self.step;
         let active: Vec<Active> = self.stacks.iter().map(|stack| stack.draw(step)).collect();
-        let mut tokens: Vec<Vec<u64>> = self.stacks.iter().map(|s| vec![0; s.members.len()]).collect();
+        let mut tokens: Vec<Vec<u64>> = self.stacks.iter().map(|s| vec![0; s.runs.len()]).collect();
         let mut micros = Vec::new();
         for (micro, sheet) in sheets.into_iter().enumerate() {
             tokens.iter_mut().flatten().zip(sheet.real.iter().flatten()).for_each(|(sum, more)| *sum += more);
@@ -376,15 +385,15 @@ impl Cohort {
     }
 
     fn clock(&self, micro: u64) -> DropoutClock {
-        let key = |m: &Member| stream::key(m.cell.plan.seeds.dropout, Stream::Dropout, "");
-        let seeds = self.stacks.iter().flat_map(|stack| &stack.members).map(key).collect();
+        let key = |run: &RunState| stream::key(run.cell.plan.seeds.dropout, Stream::Dropout, "");
+        let seeds = self.runs().map(key).collect();
         DropoutClock { seeds, step: self.step, micro }
     }
 
     /// The pass of a micro-batch.
     fn pass(&self, plan: &StepPlan, micro: usize, entries: &Entries) -> Pass {
         let of_stack = |(stack, here): (&Stack, &StackEntries)| {
-            let runs = stack.members.len();
+            let runs = stack.runs.len();
             let gate = |(key, span): &(GateKey, Span)| (key.clone(), entries.floats(*span, [runs, 1, key.0]));
             StackPass { gates: here.gates.iter().map(gate).collect(), ..StackPass::evaluation(runs) }
         };
@@ -588,7 +597,7 @@ impl Cohort {
     ) -> Tensor<1> {
         let preconditioners = self.network.preconditioners(index);
         let stack = &mut self.stacks[index];
-        let runs = stack.members.len();
+        let runs = stack.runs.len();
         let coefficients = entries.floats(here.coefficients, [runs, here.coefficients.len() / (4 * runs), 4]);
         let mut gradient = stack.optimizer.gather(gradients);
         if !here.gates.is_empty() {
@@ -629,10 +638,10 @@ impl Cohort {
             let allocates = actions.iter().any(|action| action.allocate.is_some());
             if allocates {
                 let scores = self.stacks[index].importance.scores(&self.stacks[index].optimizer);
-                for (run, (member, action)) in self.stacks[index].members.iter_mut().zip(&actions).enumerate() {
+                for (run, (state, action)) in self.stacks[index].runs.iter_mut().zip(&actions).enumerate() {
                     if let Some(budget) = action.allocate {
                         let of_run: Vec<Vec<f64>> = scores.values().map(|runs| runs[run].clone()).collect();
-                        member.kept = Some(scores.keys().cloned().zip(allocate(&of_run, budget)).collect());
+                        state.kept = Some(scores.keys().cloned().zip(allocate(&of_run, budget)).collect());
                     }
                 }
             }
@@ -653,23 +662,23 @@ impl Cohort {
         let mut reports = Vec::new();
         let mut at = 0;
         for (index, stack) in self.stacks.iter_mut().enumerate() {
-            let runs = stack.members.len();
+            let runs = stack.runs.len();
             let [task, penalty, square] = [0, 1, 2].map(|part| &results[at + part * runs..][..runs]);
             at += 3 * runs;
             let spec = stack.plan.variant.spec().clone();
             for run in 0..runs {
                 let facts = pending.facts[index][run];
-                if !facts.active || stack.members[run].failure.is_some() {
+                if !facts.active || stack.runs[run].failure.is_some() {
                     continue;
                 }
                 let norm = square[run].sqrt();
-                let member = &mut stack.members[run];
+                let state = &mut stack.runs[run];
                 if !(norm.is_finite() && task[run].is_finite()) {
-                    member.active = false;
-                    member.failure = Some((pending.step + 1, format!("loss {} with gradient norm {norm}", task[run])));
+                    state.active = false;
+                    state.failure = Some((pending.step + 1, format!("loss {} with gradient norm {norm}", task[run])));
                 }
                 reports.push(RunReport {
-                    at: (index, run),
+                    at: RunAt { stack: index, run },
                     tokens: facts.tokens,
                     entry: StepEntry {
                         step: pending.step + 1,

@@ -1,5 +1,9 @@
 //! Predictions of trained runs on evaluation splits, and what they are worth.
 
+pub mod batched;
+pub mod early_stop;
+pub mod single;
+
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;

@@ -31,11 +31,12 @@ use variants::{
 
 use crate::{
     cell::{Cell, CellPlan},
-    cohort::{Cohort, Member, Stack},
+    cohort::{Cohort, Stack},
     error::TrainError,
     hyper::{Hyper, Schedule},
     lesson::{Handout, Lesson, Sheet, layout},
     optimizer::Adam,
+    study::run_state::RunState,
 };
 
 /// What a pretraining run is made with.
@@ -188,7 +189,7 @@ pub fn pretrain(
         let lesson = FillMasks { text, ready: text.produce(scope), place };
         while cohort.step < recipe.steps {
             let step = cohort.advance(&lesson);
-            if let Some((at, reason)) = &cohort.stacks[0].members[0].failure {
+            if let Some((at, reason)) = &cohort.stacks[0].runs[0].failure {
                 return Err(TrainError::Diverged { step: *at, reason: reason.clone() });
             }
             let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
@@ -243,8 +244,8 @@ fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Placement)
         },
         diff: serde_json::Value::Null,
     };
-    let member = Member { cell, steps: recipe.steps, active: true, failure: None, kept: None };
-    Ok(Cohort::new(network, vec![Stack::new(vec![member], plan)], 1, adam))
+    let run = RunState::new(cell, recipe.steps);
+    Ok(Cohort::new(network, vec![Stack::new(vec![run], plan)], 1, adam))
 }
 
 /// The trained tensors in the file's layout.

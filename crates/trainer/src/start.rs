@@ -19,8 +19,9 @@ use crate::{
     adapter::{self, Card},
     cell::{Cell, CellPlan},
     error::TrainError,
-    library::{self, Library},
-    state,
+    library,
+    study::{context::StudyContext, run_state::RunAt},
+    tensor_file,
 };
 
 /// Where a run starts.
@@ -72,7 +73,7 @@ pub fn check(written: &str, plan: &CellPlan) -> Result<(), TrainError> {
 
 fn card(path: &Path) -> Result<Card, TrainError> {
     let place = variants::host::Placement::new(&burn::tensor::Device::flex(), burn::tensor::DType::F32);
-    let (_, text) = state::decode(path, "adapter", &place)?;
+    let (_, text) = tensor_file::decode(path, "adapter", &place)?;
     serde_json::from_str(&text).map_err(|error| TrainError::Foreign {
         path: path.to_owned(),
         reason: format!("not an adapter of this program: {error}"),
@@ -115,13 +116,12 @@ fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
 /// Puts the source's tensors on one run of one stack.
 pub(crate) fn apply(
     network: &mut Network,
-    (stack, run): (usize, usize),
+    RunAt { stack, run }: RunAt,
     cell: &Cell,
     from: &StartFrom,
-    store: &Store,
-    library: &Library,
+    context: &StudyContext<'_>,
 ) -> Result<(), TrainError> {
-    let path = from.path(store);
+    let (path, library) = (from.path(context.store), context.library);
     let foreign = |reason: String| TrainError::Foreign { path: path.clone(), reason };
     if !path.is_file() {
         return Err(foreign(format!("`{}` starts from here, but there is no adapter", cell.id)));

@@ -18,11 +18,12 @@ use models::{
 use record::CellId;
 use trainer::{
     cell::{Cell, CellPlan},
-    cohort::{Cohort, Member, Stack},
+    cohort::{Cohort, Stack},
     device,
     hyper::Hyper,
     lesson::{self, Handout, Lesson, Sheet},
     optimizer::Adam,
+    study::run_state::{RunAt, RunState},
 };
 use variants::{
     host::{Placement, inner, values},
@@ -135,7 +136,7 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
         let plan = StackPlan::new(variant, runs, maps.into_keys().collect());
         let head = Classifier::new(&network.backbone, &plan, &vec![2; seeds.len()], &Weights::default());
         network.attach(&plan, Head::Classifier(head)).unwrap();
-        let member = |seed: &u64| {
+        let run = |seed: &u64| {
             let id = CellId { task: "given".into(), variant: (*name).into(), rank: 4, seed: *seed };
             let plan = CellPlan {
                 suite: "given".into(),
@@ -153,9 +154,9 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
                 seeds: Seeds::all(*seed),
             };
             let cell = Cell { id, plan, diff: serde_json::Value::Null };
-            Member { cell, steps: STEPS, active: true, failure: None, kept: None }
+            RunState::new(cell, STEPS)
         };
-        all.push(Stack::new(seeds.iter().map(member).collect(), plan));
+        all.push(Stack::new(seeds.iter().map(run).collect(), plan));
     }
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
     let mut cohort = Cohort::new(network, all, 1, adam);
@@ -169,7 +170,7 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
     assert_eq!(cohort.refused, None, "every step can be recorded");
     let outcome = |stack: usize, run: usize, cohort: &mut Cohort| {
         let of_run = |report: &trainer::cohort::StepReport| {
-            report.runs.iter().find(|report| report.at == (stack, run)).unwrap().entry.task_loss
+            report.runs.iter().find(|report| report.at == RunAt { stack, run }).unwrap().entry.task_loss
         };
         let losses = reports.iter().map(of_run).collect();
         let numbers = |named: NamedParam<'_>| values(&inner(named.param.tensor).slice([run..run + 1]));

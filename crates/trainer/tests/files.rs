@@ -17,7 +17,7 @@ use trainer::{
     library::Library,
     predict,
     sink::Silent,
-    study::{self, Setting},
+    study::{self, context::StudyContext},
 };
 use variants::host::Placement;
 
@@ -41,7 +41,7 @@ fn run(experiment: &Experiment, root: &Path) -> Vec<RunRecord> {
     let store = Store::open(root, experiment.name()).unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     let library = library();
-    let setting = Setting {
+    let context = StudyContext {
         library: &library,
         store: &store,
         code: &code,
@@ -51,7 +51,7 @@ fn run(experiment: &Experiment, root: &Path) -> Vec<RunRecord> {
         workers: 1,
         stop: &AtomicBool::new(false),
     };
-    study::run(experiment.cells(), &setting, &Silent).unwrap_or_else(|error| panic!("{error}"));
+    study::run(experiment.cells(), &context, &Silent).unwrap_or_else(|error| panic!("{error}"));
     study::records(experiment.cells(), &store).unwrap()
 }
 

@@ -17,7 +17,7 @@ use trainer::{
     library::Library,
     matched,
     sink::Silent,
-    study::{self, Setting},
+    study::{self, context::StudyContext},
     update::{self, Change},
 };
 use variants::host::{Placement, values};
@@ -42,7 +42,7 @@ fn run(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
     let store = Store::open(root, "test").unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     let (library, versions, stop) = (library(), BTreeMap::new(), AtomicBool::new(false));
-    let setting = Setting {
+    let context = StudyContext {
         library: &library,
         store: &store,
         code: &code,
@@ -52,7 +52,7 @@ fn run(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
         workers: 1,
         stop: &stop,
     };
-    study::run(cells, &setting, &Silent).unwrap();
+    study::run(cells, &context, &Silent).unwrap();
     study::records(cells, &store).unwrap()
 }
 

@@ -519,7 +519,7 @@ fn adaloras_allocation_is_theirs_at_every_step() {
             allocations += 1;
         }
 
-        let kept = stack.members[0].kept.as_ref();
+        let kept = stack.runs[0].kept.as_ref();
         let pattern = maps.iter().flat_map(|map| kept.map_or_else(|| vec![true; rank], |kept| kept[map].clone()));
         let pattern: Vec<f64> = pattern.map(|kept| f64::from(u8::from(kept))).collect();
         assert_eq!(pattern, row("kept"), "{at}: pattern");
@@ -680,7 +680,7 @@ fn lora_fas_adam_departs_from_pefts_in_eps_and_decay() {
     let (epsilon, decay) = (reference.number("their_epsilon"), reference.number("their_decay"));
     let mut bench = Bench::new(&reference, &spec, DType::F64);
     bench.cohort.adam.epsilon = epsilon;
-    bench.cohort.stacks[0].members[0].cell.plan.train.weight_decay = decay;
+    bench.cohort.stacks[0].runs[0].cell.plan.train.weight_decay = decay;
     bench.cohort.advance(&bench.lesson);
     let [first, second] = bench.moments();
     same("m", &first, &reference.packed("their_m1"));

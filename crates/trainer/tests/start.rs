@@ -10,9 +10,8 @@ use trainer::{
     cell::Cell,
     experiment,
     library::Library,
-    run::Plan,
     sink::Silent,
-    study::{self, Setting},
+    study::{self, context::StudyContext, plan::CohortPlan},
 };
 use variants::{
     host::{Placement, values},
@@ -34,10 +33,10 @@ fn cells(tasks: &str, steps: usize) -> Vec<Cell> {
     experiment::read(&yaml(tasks, steps), "test.yaml", "test", &[]).unwrap_or_else(|e| panic!("{e}")).cells().to_vec()
 }
 
-fn with<T>(root: &Path, act: impl FnOnce(&Setting<'_>) -> T) -> T {
+fn with<T>(root: &Path, act: impl FnOnce(&StudyContext<'_>) -> T) -> T {
     let store = Store::open(root, "test").unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
-    act(&Setting {
+    act(&StudyContext {
         library: &library(),
         store: &store,
         code: &code,
@@ -50,9 +49,9 @@ fn with<T>(root: &Path, act: impl FnOnce(&Setting<'_>) -> T) -> T {
 }
 
 fn run(cells: &[Cell], root: &Path) -> Vec<RunRecord> {
-    with(root, |setting| {
-        study::run(cells, setting, &Silent).unwrap();
-        study::records(cells, setting.store).unwrap()
+    with(root, |context| {
+        study::run(cells, context, &Silent).unwrap();
+        study::records(cells, context.store).unwrap()
     })
 }
 
@@ -82,18 +81,18 @@ fn a_run_starts_where_another_ended() {
         }
     }
     // Before its first step a run has the tensors of its source; the head where the classes are the same.
-    with(root.path(), |setting| {
+    with(root.path(), |context| {
         for (task, source, keeps_head) in [("rte", "mnli", false), ("qnli", "rte", true)] {
             let members: Vec<Cell> = all.iter().filter(|cell| cell.id.task == task).cloned().collect();
-            let plan = Plan::new(&members[..2], setting).unwrap();
-            let mut cohort = plan.build(setting).unwrap();
+            let plan = CohortPlan::new(&members[..2], context).unwrap();
+            let mut cohort = plan.build(context).unwrap();
             for (run, cell) in members[..2].iter().enumerate() {
                 let path = root
                     .path()
                     .join("test/runs")
                     .join(cell.id.slug().replace(task, source))
                     .join("adapter.safetensors");
-                let (_, mut network) = adapter::load(&path, setting.library).unwrap();
+                let (_, mut network) = adapter::load(&path, context.library).unwrap();
                 let ended = adapter::tensors(&mut network, 0, 0);
                 let (mut kept, mut fresh) = (0, 0);
                 for named in cohort.network.parameters(0) {

@@ -20,7 +20,7 @@ use trainer::{
     hyper::Select,
     library::Library,
     sink::{Event, Silent, Sink},
-    study::{self, Setting},
+    study::{self, context::StudyContext},
     update::{self, Change},
 };
 use variants::{
@@ -72,7 +72,7 @@ fn run_in(
 ) -> Result<Vec<RunRecord>, TrainError> {
     let store = Store::open(root, "test").unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
-    let setting = Setting {
+    let context = StudyContext {
         library,
         store: &store,
         code: &code,
@@ -82,7 +82,7 @@ fn run_in(
         workers: 1,
         stop,
     };
-    study::run(cells, &setting, sink)?;
+    study::run(cells, &context, sink)?;
     study::records(cells, &store)
 }
 

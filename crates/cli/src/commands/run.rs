@@ -64,7 +64,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let on_cpu = named.name == "flex";
-    let setting = study::Setting {
+    let context = study::context::StudyContext {
         library: &library,
         store,
         code: &code,
@@ -78,7 +78,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
         stop: &stop,
     };
     let progress = Progress::new();
-    let done = study::run(experiment.cells(), &setting, &progress);
+    let done = study::run(experiment.cells(), &context, &progress);
     progress.close();
     match done {
         Err(TrainError::Interrupted) if stop.load(Ordering::Relaxed) => Err(Failure::Interrupted),

@@ -18,10 +18,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use trainer::{
     cell::{Cell, CellPlan},
-    cohort::{Cohort, Member, Stack},
+    cohort::{Cohort, Stack},
     hyper::{Hyper, Schedule},
     lesson::{self, Handout, Lesson, Sheet},
     optimizer::Adam,
+    study::run_state::RunState,
 };
 use variants::{
     host::{Placement, inner, values},
@@ -258,8 +259,8 @@ impl Bench {
         network.attach(&plan, Head::Classifier(head)).unwrap();
         let train = hyper(reference);
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
-        let member = Member { cell: cell(reference, spec, train), steps, active: true, failure: None, kept: None };
-        let cohort = Cohort::new(network, vec![Stack::new(vec![member], plan)], 1, adam);
+        let run = RunState::new(cell(reference, spec, train), steps);
+        let cohort = Cohort::new(network, vec![Stack::new(vec![run], plan)], 1, adam);
         let mut bench = Self { cohort, lesson: Given::new(&place), fresh: Named64::new() };
         bench.fresh = bench.tensors();
         bench.start(reference);
@@ -311,7 +312,7 @@ impl Bench {
     /// Components in use at a step.
     pub(crate) fn active(&self, step: u64) -> Active {
         let spec = self.spec();
-        let seed = self.cohort.stacks[0].members[0].cell.plan.seeds.rank;
+        let seed = self.cohort.stacks[0].runs[0].cell.plan.seeds.rank;
         spec.rank_policy.draw(spec.rank, seed, step).map_or(Active::All, |b| Active::Prefix(vec![b]))
     }
 

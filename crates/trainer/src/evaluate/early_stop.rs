@@ -1,0 +1,98 @@
+//! Evaluation during training: it keeps a run's best state, and stops a run that no longer improves.
+
+use std::collections::BTreeMap;
+
+use record::Readout;
+use variants::{pass::Active, rank::RankPolicy};
+
+use super::{
+    batched::{self, EvalRequest},
+    single,
+};
+use crate::{
+    adapter,
+    cell::View,
+    cohort::Cohort,
+    error::TrainError,
+    hyper::Select,
+    readout::Answer,
+    sink::{Event, Sink},
+    study::{
+        context::StudyContext,
+        run_state::{BestState, RunAt, RunState},
+    },
+};
+
+/// Evaluates runs whose turn it is, keeps the best state and stops runs that are at their end or no longer improve.
+pub fn evaluate_due(cohort: &mut Cohort, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+    for stack in 0..cohort.stacks.len() {
+        for (at, answer) in evaluate_stack(cohort, stack, context)? {
+            early_stop(cohort, at, &answer);
+            let run = cohort.at_mut(at);
+            for evaluation in answer.evaluations {
+                sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
+                run.log.evaluation(evaluation)?;
+            }
+        }
+        let step = cohort.step;
+        cohort.stacks[stack].runs.iter_mut().for_each(|run| run.active &= step < run.steps);
+    }
+    Ok(())
+}
+
+/// What the runs of a stack that are to be evaluated after this step are worth.
+fn evaluate_stack(
+    cohort: &Cohort,
+    stack: usize,
+    context: &StudyContext<'_>,
+) -> Result<Vec<(RunAt, Answer)>, TrainError> {
+    let step = cohort.step;
+    let due = cohort.stacks[stack].runs.iter().enumerate().filter(|(_, run)| run.active && run.evaluates_at(step));
+    let request = |(index, run)| -> EvalRequest<'_> {
+        let run: &RunState = run;
+        let splits = vec![&run.task().splits[0]];
+        EvalRequest { run: index, step, chosen: None, readouts: vec![full_readout(run)], splits }
+    };
+    let requests: Vec<EvalRequest<'_>> = due.map(request).collect();
+    let addresses = requests.iter().map(|request| RunAt { stack, run: request.run });
+    let answers = match batched::evaluate(cohort, stack, &requests, context)? {
+        Some(answers) => answers,
+        None => {
+            let alone = |(at, request)| single::evaluate(cohort, at, request, context);
+            addresses.clone().zip(&requests).map(alone).collect::<Result<_, _>>()?
+        }
+    };
+    Ok(addresses.zip(answers).collect())
+}
+
+/// The readout that selects checkpoints: every component in use.
+fn full_readout(run: &RunState) -> (Readout, View) {
+    let id = &run.cell.id;
+    (Readout { label: id.variant.clone(), rank: id.rank }, View::Active(Active::All))
+}
+
+/// Keeps a run's state where an evaluation is its best so far, and stops a run that no longer improves.
+fn early_stop(cohort: &mut Cohort, at: RunAt, answer: &Answer) {
+    let step = cohort.step;
+    let run = &mut cohort.stacks[at.stack].runs[at.run];
+    let (train, primary) = (&run.cell.plan.train, run.task().info.primary());
+    let (selects, patience) = (train.select == Select::Best, train.patience);
+    let (name, minimised) = (primary.to_string(), primary.is_minimised());
+    let value = answer.evaluations[0].metrics[&name];
+    run.eval_seconds += answer.seconds;
+    if step < run.cell.plan.variant.rank_policy.settled(run.steps) {
+        // Logged, but neither selected nor counted: its ranks are not the ones asked for.
+    } else if run.best.as_ref().is_none_or(|best| is_better(value, best.value, minimised)) {
+        let tensors = if selects { adapter::tensors(&mut cohort.network, at.stack, at.run) } else { BTreeMap::new() };
+        run.best = Some(BestState { step, value, tensors });
+        run.stale = 0;
+    } else {
+        run.stale += 1;
+        run.active &= patience.is_none_or(|patience| run.stale < patience);
+    }
+}
+
+/// Whether a metric is better; anything beats a value that is undefined, and that beats nothing.
+fn is_better(value: f64, than: f64, minimised: bool) -> bool {
+    (if minimised { value < than } else { value > than }) || (than.is_nan() && !value.is_nan())
+}

@@ -1,0 +1,238 @@
+//! What a cohort's runs leave behind when they end: evaluations, adapters and records.
+
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use data::metric::Metric;
+use models::network::{NamedParam, Network};
+use record::{Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, spec_hash};
+use variants::{
+    host::{inner, values},
+    rank::RankPolicy,
+};
+
+use crate::{
+    adapter::{self, Card},
+    cohort::Cohort,
+    error::TrainError,
+    evaluate::{
+        Split,
+        batched::{self, EvalRequest},
+        single,
+    },
+    hyper::Select,
+    readout::{Answer, Reader, merge_error},
+    sink::{Event, Sink},
+    study::{
+        context::StudyContext,
+        identity::spec_of,
+        run_state::{BestState, RunAt, RunState},
+    },
+};
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// What the records of a cohort have in common.
+struct Closing<'a> {
+    cohort: CohortRecord,
+    started: u64,
+    context: &'a StudyContext<'a>,
+    sink: &'a dyn Sink,
+}
+
+/// How a run ended.
+struct End {
+    /// Its step: that of the last update, or of the state that is kept.
+    step: u64,
+    /// Step and reason, where it failed.
+    failure: Option<(u64, String)>,
+}
+
+/// Evaluates every run in all its readouts, saves its adapter and writes its record. `started` is when the first step was.
+pub fn write(
+    cohort: &mut Cohort,
+    id: String,
+    started: u64,
+    context: &StudyContext<'_>,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
+    let members = cohort.runs().map(|run| run.cell.id.slug()).collect();
+    let memory = cohort.memory;
+    let closing = Closing { cohort: CohortRecord { id, members, changes: Vec::new(), memory }, started, context, sink };
+    for stack in 0..cohort.stacks.len() {
+        let addresses = (0..cohort.stacks[stack].runs.len()).map(|run| RunAt { stack, run });
+        let ends: Vec<End> = addresses.clone().map(|at| End::of(cohort, at)).collect();
+        let mut together = closing.evaluate_together(cohort, stack, &ends)?;
+        for (at, end) in addresses.zip(ends) {
+            let measured = closing.close(cohort, at, &end, together.remove(&at.run))?;
+            let record = closing.record_of(cohort.at_mut(at), end, measured)?;
+            context.store.write(&record)?;
+            sink.event(&Event::Finished { record: &record });
+        }
+    }
+    Ok(())
+}
+
+impl RunState {
+    /// The state that is reported, where it is not the last one.
+    fn chosen(&self) -> Option<&BestState> {
+        self.best.as_ref().filter(|_| self.cell.plan.train.select == Select::Best)
+    }
+}
+
+impl End {
+    fn of(cohort: &mut Cohort, at: RunAt) -> Self {
+        let run = &cohort.stacks[at.stack].runs[at.run];
+        let step = run.chosen().map_or(run.log.steps.step().last().copied().unwrap_or(0), |best| best.step);
+        // No later loss checks the last update.
+        let failure = run.failure.clone().or_else(|| {
+            let name = first_non_finite(&mut cohort.network, at, run.chosen())?;
+            Some((step, format!("`{name}` is not finite after the last update")))
+        });
+        Self { step, failure }
+    }
+
+    /// What is asked of the run at its end.
+    fn request<'a>(&self, run: &'a RunState, index: usize) -> EvalRequest<'a> {
+        let variant = &run.cell.plan.variant;
+        let mut splits: Vec<&Split> = run.task().splits.iter().collect();
+        if run.chosen().is_some() {
+            splits.extend(&run.task().test); // the other splits chose the checkpoint
+        }
+        let readouts = run.cell.readouts(&variant.rank_policy.readouts(variant.rank));
+        EvalRequest { run: index, step: self.step, chosen: run.chosen(), readouts, splits }
+    }
+}
+
+/// The first of a run's tensors, as they are now or as `chosen`, that holds a number that is not finite.
+fn first_non_finite(network: &mut Network, at: RunAt, chosen: Option<&BestState>) -> Option<String> {
+    let is_finite = |named: &NamedParam<'_>| {
+        let tensor = match chosen {
+            Some(best) => inner(&best.tensors[&named.name]),
+            None => inner(named.param.tensor).slice([at.run..at.run + 1]),
+        };
+        values(&tensor).iter().all(|value| value.is_finite())
+    };
+    network.parameters(at.stack).into_iter().find(|named| !is_finite(named)).map(|named| named.name)
+}
+
+impl Closing<'_> {
+    /// Results of a stack's runs by their place in it, where they are evaluated in one pass.
+    fn evaluate_together(
+        &self,
+        cohort: &Cohort,
+        stack: usize,
+        ends: &[End],
+    ) -> Result<BTreeMap<usize, Answer>, TrainError> {
+        let finite = ends.iter().zip(&cohort.stacks[stack].runs).enumerate();
+        let finite = finite.filter(|(_, (end, _))| end.failure.is_none());
+        let requests: Vec<EvalRequest<'_>> = finite.map(|(index, (end, run))| end.request(run, index)).collect();
+        let answers = batched::evaluate(cohort, stack, &requests, self.context)?;
+        Ok(requests.iter().map(|request| request.run).zip(answers.into_iter().flatten()).collect())
+    }
+
+    /// Evaluates a run that did not fail, where `answer` has not done so, saves its adapter, and measures both.
+    fn close(&self, cohort: &mut Cohort, at: RunAt, end: &End, answer: Option<Answer>) -> Result<Measured, TrainError> {
+        let clock = Instant::now();
+        let run = cohort.at(at);
+        let mut network = single::network(cohort, at, run.chosen(), self.context)?;
+        let mut measured = self.measure(cohort, at, &mut network);
+        if end.failure.is_some() {
+            return Ok(measured);
+        }
+        let base = self.context.library.base_of(&run.cell.plan)?;
+        let answer = if let Some(answer) = answer {
+            measured.eval_seconds += answer.seconds;
+            answer
+        } else {
+            let reader = Reader { base: &base, plan: &run.cell.plan, task: run.task(), generates: true };
+            let request = end.request(run, at.run);
+            reader.answer(&network, &request.splits, &request.readouts, request.step)?
+        };
+        let bare = variants::presets::head_only::spec(0)
+            .check(None)
+            .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
+        let run = cohort.at_mut(at);
+        for evaluation in answer.evaluations {
+            self.sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
+            run.log.evaluation(evaluation)?;
+        }
+        measured.merge_error = Some(merge_error(&network, &bare, run.task(), base.pad, answer.whole)?);
+        measured.eval_seconds += clock.elapsed().as_secs_f64();
+        measured.adapter_bytes = self.save_adapter(run, &mut network)?;
+        Ok(measured)
+    }
+
+    /// What training took; `network` has the run alone.
+    fn measure(&self, cohort: &Cohort, at: RunAt, network: &mut Network) -> Measured {
+        let run = cohort.at(at);
+        let (trainable, head) = network.trained_parameters(0);
+        Measured {
+            trainable_params: trainable as u64,
+            head_params: head as u64,
+            train_seconds: run.train_seconds,
+            eval_seconds: run.eval_seconds,
+            seconds_per_step: run.train_seconds / run.log.steps.len().max(1) as f64,
+            tokens_per_second: run.tokens as f64 / run.train_seconds.max(f64::MIN_POSITIVE),
+            peak_memory_bytes: self.cohort.memory.map(|memory| memory.peak),
+            final_ranks: cohort.stacks[at.stack].final_ranks(at.run),
+            ..Measured::default()
+        }
+    }
+
+    /// Saves the adapter of a run; returns the file's size in bytes.
+    fn save_adapter(&self, run: &RunState, network: &mut Network) -> Result<u64, TrainError> {
+        let folder = self.context.store.run_dir(&run.cell.id);
+        std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
+        let card = Card::of(run, network, self.context)?;
+        adapter::save(&folder.join("adapter.safetensors"), &card, &adapter::tensors(network, 0, 0))
+    }
+
+    /// The record of a run, which takes its log.
+    fn record_of(&self, run: &mut RunState, end: End, measured: Measured) -> Result<RunRecord, TrainError> {
+        let log = std::mem::take(&mut run.log);
+        let (cell, task) = (&run.cell, run.task());
+        let primary = task.info.primary();
+        let (spec, seeds) = (spec_of(cell), &cell.plan.seeds);
+        let best = run.chosen().map(|best| Best { step: best.step, metric: primary.to_string(), value: best.value });
+        Ok(RunRecord {
+            format: FORMAT,
+            cell: cell.id.clone(),
+            status: match end.failure {
+                None => Status::Finished,
+                Some((step, reason)) => Status::Failed { step, reason },
+            },
+            spec_hash: spec_hash(&spec),
+            spec,
+            diff: cell.diff.clone(),
+            seeds: [("init", seeds.init), ("data", seeds.data), ("dropout", seeds.dropout), ("rank", seeds.rank)]
+                .map(|(name, seed)| (name.to_owned(), seed))
+                .into(),
+            code: self.context.code.clone(),
+            versions: self.context.versions.clone(),
+            start: run.start.clone(),
+            model_hash: self.context.library.base_of(&cell.plan)?.hash.clone(),
+            data_hash: task.hash.clone(),
+            device: self.context.device.to_owned(),
+            precision: cell.plan.train.precision.name().to_owned(),
+            cohort: self.cohort.clone(),
+            primary_metric: PrimaryMetric { name: primary.to_string(), goal: goal(primary) },
+            best,
+            measured,
+            resumed_at: log.resumed,
+            started: self.started,
+            finished: now(),
+            evaluations: log.evaluations,
+            steps: log.steps,
+        })
+    }
+}
+
+fn goal(metric: Metric) -> Goal {
+    if metric.is_minimised() { Goal::Minimise } else { Goal::Maximise }
+}

@@ -1,0 +1,28 @@
+//! What a study needs beside its cells.
+
+use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+
+use record::{CodeIdentity, Store};
+
+use crate::library::Library;
+
+/// What a study needs beside its cells.
+#[derive(Debug)]
+pub struct StudyContext<'a> {
+    /// Models and tasks.
+    pub library: &'a Library,
+    /// Where records go.
+    pub store: &'a Store,
+    /// The code that runs.
+    pub code: &'a CodeIdentity,
+    /// Versions of the crates that matter.
+    pub versions: &'a BTreeMap<String, String>,
+    /// Name of the device.
+    pub device: &'a str,
+    /// Runs per cohort; `None` fills a device whose memory can be read, and takes one run elsewhere.
+    pub cohort: Option<usize>,
+    /// Cohorts trained at once.
+    pub workers: usize,
+    /// Set by whoever wants the study to stop at the next step.
+    pub stop: &'a AtomicBool,
+}

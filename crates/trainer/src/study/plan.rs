@@ -1,0 +1,119 @@
+//! A cohort before it trains: which runs share a stack, and what the cohort is called.
+
+use kernels::ops;
+use variants::stream::{self, Stream};
+
+use super::{
+    context::StudyContext,
+    identity,
+    run_state::{RunAt, RunState},
+};
+use crate::{
+    adapter,
+    cell::Cell,
+    cohort::{Cohort, Stack},
+    error::TrainError,
+    lesson::{Examples, Feed},
+    optimizer::Adam,
+    start,
+};
+
+/// On a device the length of a batch is a multiple of this, so that few shapes are recorded.
+const BUCKET: usize = 8;
+
+/// A cohort before it trains: its runs at their start, grouped into stacks.
+#[derive(Debug)]
+pub struct CohortPlan {
+    id: String,
+    stacks: Vec<Stack>,
+}
+
+impl CohortPlan {
+    /// Cells of one cohort. Those that may share a stack do, in their order, and stacks whose updates are computed in one batch come one
+    /// after another.
+    pub fn new(cells: &[Cell], context: &StudyContext<'_>) -> Result<Self, TrainError> {
+        let mut stacks: Vec<Stack> = Vec::new();
+        for cell in cells {
+            let one = adapter::stack_plan(&cell.plan, &cell.id, context.library)?;
+            let run = run_at_start(cell, context)?;
+            match stacks.iter_mut().find(|stack| stack.plan.is_like(&one)) {
+                Some(stack) => {
+                    stack.plan.runs.extend(&one.runs);
+                    stack.runs.push(run);
+                }
+                None => stacks.push(Stack::new(vec![run], one)),
+            }
+        }
+        stacks.sort_by_key(|stack| stack.plan.variant.spec().batch_key());
+        let id = identity::cohort_id(stacks.iter().flat_map(|stack| &stack.runs), context)?;
+        Ok(Self { id, stacks })
+    }
+
+    /// Its name, which follows from its runs.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its cells, stack by stack.
+    pub fn cells(&self) -> Vec<&Cell> {
+        self.runs().map(|run| &run.cell).collect()
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &RunState> {
+        self.stacks.iter().flat_map(|stack| &stack.runs)
+    }
+
+    /// The run whose settings stand for what all of them share.
+    fn first(&self) -> &RunState {
+        &self.stacks[0].runs[0]
+    }
+
+    /// The cohort at its first step.
+    pub fn build(self, context: &StudyContext<'_>) -> Result<Cohort, TrainError> {
+        let shared = self.first().cell.plan.clone();
+        let outputs = |stack: &Stack| stack.runs.iter().map(|run| run.task().info.objective.n_outputs()).collect();
+        let parts: Vec<_> = self.stacks.iter().map(|stack| (stack.plan.clone(), outputs(stack))).collect();
+        let network = context.library.network(&shared, &parts)?;
+        let train = &shared.train;
+        let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
+        let mut cohort = Cohort::new(network, self.stacks, train.accumulate, adam);
+        cohort.recomputes = train.recompute;
+        for at in cohort.addresses() {
+            warm_start(&mut cohort, at, context)?;
+        }
+        Ok(cohort)
+    }
+
+    /// Batches of all its runs.
+    pub fn lesson(&self, context: &StudyContext<'_>) -> Result<Examples, TrainError> {
+        let shared = &self.first().cell.plan;
+        let feed = |run: &RunState| {
+            let seed = stream::key(run.cell.plan.seeds.data, Stream::Data, "order");
+            Feed::new(run.task().train.clone(), run.task().info.objective.clone(), seed)
+        };
+        Ok(Examples {
+            feeds: self.stacks.iter().map(|stack| stack.runs.iter().map(feed).collect()).collect(),
+            rows: shared.train.batch,
+            pad: context.library.base_of(shared)?.pad,
+            at_least: 0,
+            bucket: if ops::writes_in_place(&context.library.place().device) { BUCKET } else { 1 },
+        })
+    }
+}
+
+/// A cell's run before its first step.
+fn run_at_start(cell: &Cell, context: &StudyContext<'_>) -> Result<RunState, TrainError> {
+    let task = context.library.task(&cell.plan)?;
+    let steps = cell.plan.train.total_steps(task.train.rows.len());
+    let start = identity::start_of(cell, context)?;
+    Ok(RunState { task: Some(task), start, ..RunState::new(cell.clone(), steps) })
+}
+
+/// Puts the adapter on a run that starts from one.
+fn warm_start(cohort: &mut Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), TrainError> {
+    let cell = &cohort.stacks[at.stack].runs[at.run].cell;
+    match &cell.plan.start_from {
+        Some(from) => start::apply(&mut cohort.network, at, cell, from, context),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,161 @@
+//! One run of a cohort: what it is to do, how far it is, and what it has logged.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use burn::tensor::Tensor;
+use record::{Entry, Evaluation, Journal, Start, StepEntry, StepLog};
+
+use crate::{cell::Cell, error::TrainError, library::Prepared};
+
+/// The address of a run: its stack in the cohort and its row in the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunAt {
+    /// The stack.
+    pub stack: usize,
+    /// The run in it.
+    pub run: usize,
+}
+
+/// A run of a cohort.
+#[derive(Debug)]
+pub struct RunState {
+    /// What it runs.
+    pub cell: Cell,
+    /// Its data; none where whoever made the cohort brings the batches.
+    pub task: Option<Arc<Prepared>>,
+    /// Its length in optimizer steps.
+    pub steps: u64,
+    /// The adapter it starts from, as it lies on disk.
+    pub start: Option<Start>,
+    /// Whether it still trains.
+    pub active: bool,
+    /// Step and reason of a failure.
+    pub failure: Option<(u64, String)>,
+    /// Components that the last allocation kept, by map.
+    pub kept: Option<BTreeMap<String, Vec<bool>>>,
+    /// The best evaluation so far.
+    pub best: Option<BestState>,
+    /// Evaluations since the best one.
+    pub stale: u64,
+    /// Seconds spent in steps.
+    pub train_seconds: f64,
+    /// Seconds spent in evaluation.
+    pub eval_seconds: f64,
+    /// Tokens seen, padding left out.
+    pub tokens: u64,
+    /// Its steps and evaluations.
+    pub log: RunLog,
+}
+
+/// A run's best evaluation so far, and its tensors then.
+#[derive(Clone, Debug)]
+pub struct BestState {
+    /// Step of the evaluation.
+    pub step: u64,
+    /// Its primary metric.
+    pub value: f64,
+    /// The run's tensors, `[1, rows, cols]`, by name.
+    pub tensors: BTreeMap<String, Tensor<3>>,
+}
+
+/// What a run has logged, and the journal that outlives the process.
+#[derive(Debug, Default)]
+pub struct RunLog {
+    /// Every step.
+    pub steps: StepLog,
+    /// Every evaluation.
+    pub evaluations: Vec<Evaluation>,
+    /// Steps at which it was resumed.
+    pub resumed: Vec<u64>,
+    /// Where both are appended as they come; nowhere before training begins.
+    journal: Option<Journal>,
+}
+
+impl RunState {
+    /// A run of `steps` optimizer steps at its start.
+    pub fn new(cell: Cell, steps: u64) -> Self {
+        Self {
+            cell,
+            task: None,
+            steps,
+            start: None,
+            active: true,
+            failure: None,
+            kept: None,
+            best: None,
+            stale: 0,
+            train_seconds: 0.0,
+            eval_seconds: 0.0,
+            tokens: 0,
+            log: RunLog::default(),
+        }
+    }
+
+    /// Its task, which every run of a study has.
+    pub fn task(&self) -> &Arc<Prepared> {
+        self.task.as_ref().unwrap_or_else(|| unreachable!("a run of a study has a task"))
+    }
+
+    /// Whether it trains at a step.
+    pub fn trains_at(&self, step: u64) -> bool {
+        self.active && step < self.steps
+    }
+
+    /// Whether its recipe evaluates after a step.
+    pub fn evaluates_at(&self, step: u64) -> bool {
+        let train = &self.cell.plan.train;
+        let every = train.evaluate_every.map(|every| every.steps(train, self.task().train.rows.len()));
+        every.is_some_and(|every| step.is_multiple_of(every) || step == self.steps)
+    }
+
+    /// Whether its recipe keeps its adapter after a step.
+    pub fn saves_at(&self, step: u64) -> bool {
+        self.cell.plan.train.snapshot_every.is_some_and(|every| step.is_multiple_of(every))
+    }
+}
+
+impl RunLog {
+    /// An empty log whose journal begins at `path`.
+    pub fn create(path: &Path) -> Result<Self, TrainError> {
+        Ok(Self { journal: Some(Journal::create(path)?), ..Self::default() })
+    }
+
+    /// The log at `path`, cut back to a checkpoint's step, at which the run resumes.
+    pub fn resume(path: &Path, step: u64) -> Result<Self, TrainError> {
+        let (mut journal, entries) = Journal::reopen(path, step)?;
+        let mut log = Self::default();
+        for entry in entries {
+            match entry {
+                Entry::Step(entry) => log.steps.push(entry),
+                Entry::Evaluation(evaluation) => log.evaluations.push(evaluation),
+                Entry::Resumed { step } => log.resumed.push(step),
+            }
+        }
+        journal.append(&Entry::Resumed { step })?;
+        log.resumed.push(step);
+        log.journal = Some(journal);
+        Ok(log)
+    }
+
+    /// Logs a step.
+    pub fn step(&mut self, entry: StepEntry) -> Result<(), TrainError> {
+        self.steps.push(entry);
+        self.append(&Entry::Step(entry))
+    }
+
+    /// Logs an evaluation.
+    pub fn evaluation(&mut self, evaluation: Evaluation) -> Result<(), TrainError> {
+        self.append(&Entry::Evaluation(evaluation.clone()))?;
+        self.evaluations.push(evaluation);
+        Ok(())
+    }
+
+    /// Waits until the journal is on the disk.
+    pub fn sync(&self) -> Result<(), TrainError> {
+        Ok(self.journal.as_ref().map_or(Ok(()), Journal::sync)?)
+    }
+
+    fn append(&mut self, entry: &Entry) -> Result<(), TrainError> {
+        Ok(self.journal.as_mut().map_or(Ok(()), |journal| journal.append(entry))?)
+    }
+}

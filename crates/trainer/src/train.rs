@@ -1,0 +1,196 @@
+//! The training loop: a cohort from its first step, or its checkpoint, to its records.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use kernels::ops;
+use record::CellId;
+
+use crate::{
+    checkpoint,
+    cohort::Cohort,
+    error::TrainError,
+    evaluate::early_stop::evaluate_due,
+    footprint::Footprint,
+    records::{self, now},
+    sink::{Event, Sink},
+    snapshot,
+    study::{
+        context::StudyContext,
+        plan::CohortPlan,
+        run_state::{RunLog, RunState},
+    },
+};
+
+/// Steps that may be under way on a device before the host reads their numbers.
+const AHEAD: usize = 32;
+
+/// Trains a cohort to its end and writes its records; stops at a step where `context.stop` or `halt` is set.
+pub fn train(
+    plan: CohortPlan,
+    folder: &Path,
+    context: &StudyContext<'_>,
+    halt: &AtomicBool,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
+    let lesson = plan.lesson(context)?;
+    let mut training = Training::begin(plan, folder, context, sink)?;
+    while training.cohort.is_active() {
+        if context.stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
+            training.flush_reports()?;
+            training.save_checkpoint()?;
+            return Err(TrainError::Interrupted);
+        }
+        training.cohort.enqueue(&lesson);
+        training.measure_first_step()?;
+        if !training.is_due() {
+            continue;
+        }
+        training.flush_reports()?;
+        snapshot::save_due(&training.cohort, context)?;
+        evaluate_due(&mut training.cohort, context, sink)?;
+        if training.is_checkpoint_due() {
+            training.save_checkpoint()?;
+        }
+        training.clock = Instant::now();
+    }
+    training.flush_reports()?;
+    training.finish()
+}
+
+/// A cohort in training, and what the loop knows beside it.
+struct Training<'a> {
+    cohort: Cohort,
+    /// The cohort's name.
+    id: String,
+    /// Seconds since 1970 at the first step.
+    started: u64,
+    /// Length of the longest run.
+    steps: u64,
+    /// Steps between checkpoints.
+    checkpoint_every: u64,
+    /// Steps that may be under way before the host reads their numbers.
+    ahead: usize,
+    /// Memory of the first step. A resumed cohort has its moments on the device already, so its first step tells nothing.
+    footprint: Option<Footprint>,
+    /// Since when steps have been counted into no run's training time.
+    clock: Instant,
+    folder: &'a Path,
+    context: &'a StudyContext<'a>,
+    sink: &'a dyn Sink,
+}
+
+impl<'a> Training<'a> {
+    /// The cohort at its first step, or at that of the checkpoint in its folder.
+    fn begin(
+        plan: CohortPlan,
+        folder: &'a Path,
+        context: &'a StudyContext<'a>,
+        sink: &'a dyn Sink,
+    ) -> Result<Self, TrainError> {
+        let mut started = now();
+        let id = plan.id().to_owned();
+        let mut cohort = plan.build(context)?;
+        let checkpoint = checkpoint::path(folder);
+        let resumes = checkpoint.is_file();
+        if resumes {
+            started = checkpoint::load(&mut cohort, &checkpoint)?;
+        } else {
+            cohort.runs().try_for_each(|run| snapshot::forget(&run.cell.id, context))?;
+        }
+        let step = cohort.step;
+        cohort.runs_mut().try_for_each(|run| open_log(run, folder, resumes.then_some(step)))?;
+        let device = &context.library.place().device;
+        let footprint = if resumes { None } else { Footprint::begin(device) };
+        let steps = cohort.total_steps();
+        let cells: Vec<CellId> = cohort.runs().map(|run| run.cell.id.clone()).collect();
+        sink.event(&Event::Started { cells: &cells, step, steps });
+        Ok(Self {
+            checkpoint_every: cohort.stacks[0].runs[0].cell.plan.train.checkpoint_every,
+            ahead: if ops::writes_in_place(device) { AHEAD } else { 1 },
+            clock: Instant::now(),
+            cohort,
+            id,
+            started,
+            steps,
+            footprint,
+            folder,
+            context,
+            sink,
+        })
+    }
+
+    /// Reads what the first step took of the device's memory.
+    fn measure_first_step(&mut self) -> Result<(), TrainError> {
+        if !self.footprint.as_ref().is_some_and(Footprint::is_new) {
+            return Ok(());
+        }
+        self.flush_reports()?;
+        if let Some(footprint) = &mut self.footprint {
+            footprint.stepped(self.cohort.gradient_bytes());
+        }
+        Ok(())
+    }
+
+    /// Whether the host has anything to do after the step that was just enqueued.
+    fn is_due(&self) -> bool {
+        let step = self.cohort.step;
+        let of_run = |run: &RunState| run.active && step <= run.steps && (run.evaluates_at(step) || run.saves_at(step));
+        step.is_multiple_of(self.checkpoint_every)
+            || step == self.steps
+            || self.cohort.pending() >= self.ahead
+            || self.cohort.runs().any(of_run)
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        self.cohort.step.is_multiple_of(self.checkpoint_every) && self.cohort.step < self.steps
+    }
+
+    /// Logs what the steps since the last time did, and shares the time that they took out among the runs.
+    fn flush_reports(&mut self) -> Result<(), TrainError> {
+        let reports = self.cohort.flush();
+        let taken: usize = reports.iter().map(|report| report.runs.len()).sum();
+        let share = self.clock.elapsed().as_secs_f64() / taken.max(1) as f64;
+        self.clock = Instant::now();
+        for report in reports.iter().flat_map(|report| &report.runs) {
+            let run = self.cohort.at_mut(report.at);
+            run.train_seconds += share;
+            run.tokens += report.tokens;
+            run.log.step(report.entry)?;
+        }
+        if let Some(first) = reports.last().and_then(|report| report.runs.first()) {
+            let cell = &self.cohort.at(first.at).cell.id;
+            self.sink.event(&Event::Steps { taken, cell, steps: self.steps, entry: first.entry });
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint, the journals first: a checkpoint names them valid up to its step.
+    fn save_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.cohort.runs().try_for_each(|run| run.log.sync())?;
+        checkpoint::save(&mut self.cohort, self.started, &checkpoint::path(self.folder))
+    }
+
+    /// Writes the records and removes the folder of the unfinished cohort.
+    fn finish(mut self) -> Result<(), TrainError> {
+        self.cohort.memory = self.footprint.take().and_then(|footprint| footprint.read());
+        records::write(&mut self.cohort, self.id, self.started, self.context, self.sink)?;
+        // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
+        let gone =
+            std::fs::remove_file(self.folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(self.folder));
+        gone.map_err(|source| TrainError::Io { path: self.folder.to_owned(), source })
+    }
+}
+
+/// Opens a run's journal: afresh, or cut back to the checkpoint's step.
+fn open_log(run: &mut RunState, folder: &Path, resumes_at: Option<u64>) -> Result<(), TrainError> {
+    let path = folder.join(format!("{}.jsonl", run.cell.id.slug()));
+    run.log = match resumes_at {
+        Some(step) => RunLog::resume(&path, step)?,
+        None => RunLog::create(&path)?,
+    };
+    Ok(())
+}
