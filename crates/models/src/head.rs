@@ -7,7 +7,7 @@ use variants::{
     host::{Placement, cast},
     pass::StackPass,
     role::{Param, Role},
-    slot::StackPlan,
+    slot::{FirstValues, StackPlan},
     stream::{self, Stream},
 };
 
@@ -85,13 +85,24 @@ pub struct MaskedLm {
 }
 
 impl Classifier {
-    /// Drawn at random, or from `stored` where a checkpoint has a head of this shape with a run's number of outputs.
+    /// Drawn at random, or from `stored` where a checkpoint has a head of this shape with a run's number of outputs; zeros where the plan's
+    /// values are given.
     ///
     /// `outputs` holds each run's own count; a narrower run's spare columns stay zero.
     pub fn new(backbone: &Backbone, plan: &StackPlan, outputs: &[usize], stored: &Weights) -> Self {
         let (config, place) = (backbone.config(), backbone.place());
         let (shape, d, runs) = (Shape::of(&config), config.hidden_size(), plan.runs.len());
         let widest = outputs.iter().copied().max().unwrap_or(1);
+        if plan.first_values == FirstValues::Given {
+            let zeros = |rows, cols| place.zeros([runs, rows, cols]);
+            return Self {
+                shape,
+                hidden: (shape == Shape::Deep).then(|| (zeros(d, d), zeros(1, d))),
+                out: zeros(d, widest),
+                out_bias: (shape != Shape::Score).then(|| zeros(1, widest)),
+                dropout: backbone.head_dropout(),
+            };
+        }
         let (mut hidden, mut hidden_bias, mut out, mut out_bias) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (seed, &width) in plan.seeds().into_iter().zip(outputs) {
             let draw = |name: &str, n| {
@@ -132,6 +143,16 @@ impl Classifier {
             out_bias: (shape != Shape::Score).then(|| place.tensor(out_bias, [runs, 1, widest])),
             dropout: backbone.head_dropout(),
         }
+    }
+
+    /// Leaves the first `outputs` columns: those of a run whose head is narrower than its stack's widest.
+    fn keep_outputs(&mut self, outputs: usize) {
+        let first = |tensor: &Tensor<3>| {
+            let [runs, rows, _] = tensor.dims();
+            tensor.clone().slice([0..runs, 0..rows, 0..outputs])
+        };
+        self.out = first(&self.out);
+        self.out_bias = self.out_bias.as_ref().map(first);
     }
 
     /// `[runs, rows, d]` vectors to `[runs, rows, outputs]`.
@@ -206,6 +227,13 @@ impl MaskedLm {
 }
 
 impl Head {
+    /// Leaves the first `outputs` columns of a classifier.
+    pub(crate) fn keep_outputs(&mut self, outputs: usize) {
+        if let Self::Classifier(head) = self {
+            head.keep_outputs(outputs);
+        }
+    }
+
     /// Its tensors.
     pub fn parameters(&mut self) -> Vec<Param<'_>> {
         match self {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Int, Tensor};
+use kernels::ops::snapshot;
 use variants::{
     adapted::AdaptedLinear,
     error::AttachError,
@@ -129,6 +130,18 @@ impl Network {
         copy.backbone.slots().iter_mut().for_each(|slot| slot.keep_only(stack));
         copy.heads = vec![copy.heads.swap_remove(stack)];
         copy.variants = vec![copy.variants.swap_remove(stack)];
+        copy
+    }
+
+    /// One run of one stack alone, with the first `outputs` outputs of its head, without autodiff. Its tensors are copies: later steps do
+    /// not reach them.
+    pub fn single_run(&self, stack: usize, run: usize, outputs: usize) -> Self {
+        let mut copy = self.only(stack);
+        copy.backbone.slots().iter_mut().for_each(|slot| slot.keep_run(run));
+        for NamedParam { param, .. } in copy.parameters(0) {
+            *param.tensor = snapshot(param.tensor.clone().slice([run..run + 1]));
+        }
+        copy.heads[0].keep_outputs(outputs);
         copy
     }
 

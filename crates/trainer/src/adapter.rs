@@ -62,7 +62,12 @@ pub fn tensors(network: &mut Network, stack: usize, run: usize) -> BTreeMap<Stri
 
 /// What [`Card::drawn`] holds for the first stack of a network.
 pub fn drawn(network: &Network) -> Option<String> {
-    network.checksum(0).map(|all| sha256_hex(all.as_bytes()))
+    drawn_by(network, 0)
+}
+
+/// What [`Card::drawn`] holds for a stack of a network.
+pub fn drawn_by(network: &Network, stack: usize) -> Option<String> {
+    network.checksum(stack).map(|all| sha256_hex(all.as_bytes()))
 }
 
 /// The first tensor of a network's first stack that holds a number that is not finite.
@@ -142,7 +147,7 @@ pub fn assemble(
 ) -> Result<Network, TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: std::path::PathBuf::new(), reason };
     let plan = stack_plan(&card.plan, &card.cell, library)?;
-    let mut network = library.network(&card.plan, &[(plan, vec![card.outputs])])?;
+    let mut network = library.network(&card.plan, &[(plan.with_given_values(), vec![card.outputs])])?;
     if card.drawn.is_some() && card.drawn != drawn(&network) {
         return Err(damaged("its frozen random pair is not the one that this build draws from its seed".to_owned()));
     }

@@ -140,7 +140,7 @@ impl Closing<'_> {
     fn close(&self, cohort: &mut Cohort, at: RunAt, end: &End, answer: Option<Answer>) -> Result<Measured, TrainError> {
         let clock = Instant::now();
         let run = cohort.at(at);
-        let mut network = single::network(cohort, at, run.chosen(), self.context)?;
+        let mut network = single::network(cohort, at, run.chosen());
         let mut measured = self.measure(cohort, at, &mut network);
         if end.failure.is_some() {
             return Ok(measured);

@@ -18,7 +18,7 @@ pub fn save_due(cohort: &Cohort, context: &StudyContext<'_>) -> Result<(), Train
 
 fn save(cohort: &Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), TrainError> {
     let run = cohort.at(at);
-    let mut network = single::network(cohort, at, None, context)?;
+    let mut network = single::network(cohort, at, None);
     let folder = context.store.run_dir(&run.cell.id).join("snapshots");
     std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
     // Zeros in front, so that names sort by step.

@@ -121,15 +121,14 @@ pub(crate) fn apply(
     from: &StartFrom,
     context: &StudyContext<'_>,
 ) -> Result<(), TrainError> {
-    let (path, library) = (from.path(context.store), context.library);
+    let path = from.path(context.store);
     let foreign = |reason: String| TrainError::Foreign { path: path.clone(), reason };
     if !path.is_file() {
         return Err(foreign(format!("`{}` starts from here, but there is no adapter", cell.id)));
     }
-    let (card, mut source) = adapter::load(&path, library)?;
+    let (card, mut source) = adapter::load(&path, context.library)?;
     fits(&card.plan, &cell.plan).map_err(foreign)?;
-    let ours = library.network(&cell.plan, &[(adapter::stack_plan(&cell.plan, &cell.id, library)?, vec![1])])?;
-    if card.drawn != adapter::drawn(&ours) {
+    if card.drawn != adapter::drawn_by(network, stack) {
         return Err(foreign(format!(
             "its frozen random factors are drawn from another seed than those of `{}`; start it with the same `init` seed",
             cell.id

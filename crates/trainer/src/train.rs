@@ -91,14 +91,12 @@ impl<'a> Training<'a> {
         context: &'a StudyContext<'a>,
         sink: &'a dyn Sink,
     ) -> Result<Self, TrainError> {
-        let mut started = now();
-        let id = plan.id().to_owned();
-        let mut cohort = plan.build(context)?;
+        let (begun, id) = (now(), plan.id().to_owned());
         let checkpoint = checkpoint::path(folder);
         let resumes = checkpoint.is_file();
-        if resumes {
-            started = checkpoint::load(&mut cohort, &checkpoint)?;
-        } else {
+        let (mut cohort, started) =
+            if resumes { plan.resume(&checkpoint, context)? } else { (plan.build(context)?, begun) };
+        if !resumes {
             cohort.runs().try_for_each(|run| snapshot::forget(&run.cell.id, context))?;
         }
         let step = cohort.step;

@@ -174,6 +174,7 @@ impl AdaptedLinear {
             seeds: &plan.seeds(),
             scales: &scales,
             place,
+            first_values: plan.first_values,
             shared,
         });
         Ok(Adapter::new(plan, &self.name, delta, &self.weight, place))
@@ -290,6 +291,11 @@ impl AdaptedLinear {
     pub fn merge(&self, stack: usize, run: usize, active: &Active) -> Self {
         let (weight, bias) = self.merged(stack, run, active);
         Self { weight, bias, stacks: Vec::new(), ..self.clone() }
+    }
+
+    /// Leaves one run in the settings of the only stack's adapter.
+    pub(crate) fn keep_run(&mut self, run: usize) {
+        self.stacks.iter_mut().filter_map(|stack| stack.adapter.as_mut()).for_each(|adapter| adapter.keep_run(run));
     }
 
     /// The same map with one of its stacks alone.

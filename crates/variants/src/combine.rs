@@ -134,6 +134,9 @@ pub trait CombineRecipe {
 
     /// First values; `start` is the delta at the start.
     fn init(&self, base: &Tensor<2>, start: Factors, place: &Placement) -> Self::Combine;
+
+    /// Zeros of `runs` runs in place of first values, which the caller puts in.
+    fn given(&self, base: &Tensor<2>, runs: usize, place: &Placement) -> Self::Combine;
 }
 
 macro_rules! combines {
@@ -155,6 +158,10 @@ macro_rules! combines {
             /// First values on one map.
             pub fn init(&self, base: &Tensor<2>, start: Factors, place: &Placement) -> AnyCombine {
                 match self { $(Self::$Combine(spec) => AnyCombine::$Combine(spec.init(base, start, place))),+ }
+            }
+            /// Zeros of `runs` runs in place of first values.
+            pub fn given(&self, base: &Tensor<2>, runs: usize, place: &Placement) -> AnyCombine {
+                match self { $(Self::$Combine(spec) => AnyCombine::$Combine(spec.given(base, runs, place))),+ }
             }
             /// Whether `W' - W0` is the delta itself.
             pub fn is_additive(&self) -> bool {

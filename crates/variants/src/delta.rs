@@ -16,6 +16,7 @@ use crate::{
     orthogonality::Factor,
     preset::Preset,
     role::{Param, Role},
+    slot::FirstValues,
     stream::{self, Stream},
 };
 
@@ -138,6 +139,8 @@ pub struct Site<'a> {
     pub scales: &'a [f64],
     /// Where tensors live.
     pub place: &'a Placement,
+    /// Whether parameters start at first values or are put in later.
+    pub first_values: FirstValues,
     /// Tensors that several maps share.
     pub shared: &'a mut Shared,
 }
@@ -147,12 +150,20 @@ impl Site<'_> {
     ///
     /// Values are drawn component by component, so the first `b` components are the same at every rank.
     pub fn drawn(&self, name: &str, width: usize) -> Tensor<3> {
+        if self.is_given() {
+            return self.zeros(width, self.rank);
+        }
         let mut values = Vec::with_capacity(self.seeds.len() * width * self.rank);
         for &seed in self.seeds {
             let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.{name}", self.slot));
             values.extend(self.init.components(width, self.rank, rng)); // [rank, width]
         }
         self.place.tensor(values, [self.seeds.len(), self.rank, width]).swap_dims(1, 2)
+    }
+
+    /// Whether the caller puts every parameter in, so that zeros will do.
+    pub fn is_given(&self) -> bool {
+        self.first_values == FirstValues::Given
     }
 
     /// Zeros, `[runs, rows, cols]`.

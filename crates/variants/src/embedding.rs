@@ -9,7 +9,7 @@ use crate::{
     host::{Placement, cast},
     pass::{Active, GateKey, Pass},
     role::{Param, Role},
-    slot::{StackPlan, copies},
+    slot::{FirstValues, StackPlan, copies},
     stream::{self, Stream},
 };
 
@@ -72,19 +72,26 @@ impl AdaptedEmbedding {
                 let slot = self.name.clone();
                 return Err(AttachError::RankTooLarge { slot, d_in: vocabulary, d_out: d, max, rank });
             }
-            let values = plan.seeds().into_iter().flat_map(|seed| {
-                let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.b", self.name));
-                stream::normal(rng, rank * d, 1.0)
-            });
-            let delta = AnyDelta::LowRank(LowRank {
-                a: place.zeros([runs, vocabulary, rank]),
-                b: place.tensor(values.collect(), [runs, rank, d]),
-            });
+            let b = match plan.first_values {
+                FirstValues::Init => self.drawn(plan, rank, place),
+                FirstValues::Given => place.zeros([runs, rank, d]),
+            };
+            let delta = AnyDelta::LowRank(LowRank { a: place.zeros([runs, vocabulary, rank]), b });
             adapter = Some(Adapter::new(plan, &self.name, delta, &self.weight, place));
         }
         let weight = plan.trains_fully(&self.name).then(|| copies(&self.weight, runs));
         self.stacks.push(EmbeddingStack { weight, adapter });
         Ok(())
+    }
+
+    /// First values of `B`, `[runs, rank, d]`.
+    fn drawn(&self, plan: &StackPlan, rank: usize, place: &Placement) -> Tensor<3> {
+        let [_, d] = self.weight.dims();
+        let values = plan.seeds().into_iter().flat_map(|seed| {
+            let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.b", self.name));
+            stream::normal(rng, rank * d, 1.0)
+        });
+        place.tensor(values.collect(), [plan.runs.len(), rank, d])
     }
 
     pub(crate) fn parameters(&mut self, stack: usize) -> Vec<Param<'_>> {
@@ -166,6 +173,11 @@ impl AdaptedEmbedding {
         if let Some(adapter) = &mut self.stacks[stack].adapter {
             adapter.compress(rank);
         }
+    }
+
+    /// Leaves one run in the settings of the only stack's adapter.
+    pub(crate) fn keep_run(&mut self, run: usize) {
+        self.stacks.iter_mut().filter_map(|stack| stack.adapter.as_mut()).for_each(|adapter| adapter.keep_run(run));
     }
 
     /// The same table with one of its stacks alone.

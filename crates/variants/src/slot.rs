@@ -26,6 +26,20 @@ pub struct RunPlan {
     pub alpha: f64,
 }
 
+/// Where the first values of a stack's tensors come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstValues {
+    /// From the composition's initialisation.
+    #[default]
+    Init,
+    /// From whoever attaches the stack, who puts every parameter in: they are zeros until then, and nothing is drawn or decomposed.
+    Given,
+}
+
+/// Adapters whose parameters an initialisation has made, in this process.
+#[cfg(feature = "testing")]
+pub static INITIALISED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
 /// Runs that share one composition and one set of stacked tensors.
 #[derive(Clone, Debug)]
 pub struct StackPlan {
@@ -39,6 +53,8 @@ pub struct StackPlan {
     pub maps: BTreeMap<String, MapPlan>,
     /// Full names of the slots that train in full beside the adapters, as per-run copies.
     pub fully_trained: BTreeSet<String>,
+    /// Where the first values come from.
+    pub first_values: FirstValues,
 }
 
 /// One adapted map's own rank and `α`, which replace the stack's rank and the runs' `α`: a map's scale is `s(α_map, r_map)`, `α_map/r_map`
@@ -55,7 +71,20 @@ impl StackPlan {
     /// A stack whose maps all have the composition's rank and the runs' `α`, and in which no slot trains in full unless the
     /// composition says so.
     pub fn new(variant: Variant, runs: Vec<RunPlan>, targets: BTreeSet<String>) -> Self {
-        Self { variant, runs, targets, maps: BTreeMap::new(), fully_trained: BTreeSet::new() }
+        Self {
+            variant,
+            runs,
+            targets,
+            maps: BTreeMap::new(),
+            fully_trained: BTreeSet::new(),
+            first_values: FirstValues::default(),
+        }
+    }
+
+    /// The same stack, whose parameters are put in once it is attached.
+    #[must_use]
+    pub fn with_given_values(self) -> Self {
+        Self { first_values: FirstValues::Given, ..self }
     }
 
     /// Rank of the update of an adapted map.
@@ -124,6 +153,15 @@ impl<'a> Slot<'a> {
             Self::Linear(slot) => **slot = slot.only(stack),
             Self::Norm(slot) => **slot = slot.only(stack),
             Self::Embedding(slot) => **slot = slot.only(stack),
+        }
+    }
+
+    /// Leaves one run in the settings of the only stack; its parameters are for the caller to slice.
+    pub fn keep_run(&mut self, run: usize) {
+        match self {
+            Self::Linear(slot) => slot.keep_run(run),
+            Self::Norm(_) => {}
+            Self::Embedding(slot) => slot.keep_run(run),
         }
     }
 

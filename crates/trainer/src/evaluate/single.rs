@@ -7,7 +7,6 @@ use variants::host::inner;
 
 use super::batched::EvalRequest;
 use crate::{
-    adapter,
     cohort::Cohort,
     error::TrainError,
     readout::{Answer, Reader},
@@ -17,27 +16,17 @@ use crate::{
     },
 };
 
-/// The network with one run alone, its tensors as they are now or as `chosen`.
-pub fn network(
-    cohort: &Cohort,
-    at: RunAt,
-    chosen: Option<&BestState>,
-    context: &StudyContext<'_>,
-) -> Result<Network, TrainError> {
-    let run = cohort.at(at);
-    let tensors = match chosen {
-        Some(best) => best.tensors.clone(),
-        None => adapter::tensors(&mut cohort.network.only(at.stack), 0, at.run),
-    };
-    let plan = adapter::stack_plan(&run.cell.plan, &run.cell.id, context.library)?;
-    let outputs = run.task().info.objective.n_outputs();
-    let mut network = context.library.network(&run.cell.plan, &[(plan, vec![outputs])])?;
+/// The network with one run alone, its tensors as they are now or as `chosen`. Nothing is initialised on the way.
+pub fn network(cohort: &Cohort, at: RunAt, chosen: Option<&BestState>) -> Network {
+    let outputs = cohort.at(at).task().info.objective.n_outputs();
+    let mut network = cohort.network.single_run(at.stack, at.run, outputs);
+    let Some(best) = chosen else { return network };
     for NamedParam { name, param, .. } in network.parameters(0) {
         let [_, rows, cols] = param.tensor.dims();
         // A narrow head in a stack of wider ones has spare columns; they stay behind.
-        *param.tensor = inner(&tensors[&name]).slice([0..1, 0..rows, 0..cols]);
+        *param.tensor = inner(&best.tensors[&name]).slice([0..1, 0..rows, 0..cols]);
     }
-    Ok(network)
+    network
 }
 
 /// Evaluates one run in training.
@@ -49,7 +38,7 @@ pub(super) fn evaluate(
 ) -> Result<Answer, TrainError> {
     let clock = Instant::now();
     let run = cohort.at(at);
-    let network = network(cohort, at, None, context)?;
+    let network = network(cohort, at, None);
     let base = context.library.base_of(&run.cell.plan)?;
     // Generation takes as long as many steps; in training it is done only where it decides.
     let generates = run.task().info.primary().generates();

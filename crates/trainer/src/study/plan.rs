@@ -1,7 +1,12 @@
 //! A cohort before it trains: which runs share a stack, and what the cohort is called.
 
+use std::path::Path;
+
 use kernels::ops;
-use variants::stream::{self, Stream};
+use variants::{
+    slot::{FirstValues, StackPlan},
+    stream::{self, Stream},
+};
 
 use super::{
     context::StudyContext,
@@ -11,6 +16,7 @@ use super::{
 use crate::{
     adapter,
     cell::Cell,
+    checkpoint,
     cohort::{Cohort, Stack},
     error::TrainError,
     lesson::{Examples, Feed},
@@ -70,17 +76,30 @@ impl CohortPlan {
 
     /// The cohort at its first step.
     pub fn build(self, context: &StudyContext<'_>) -> Result<Cohort, TrainError> {
+        let mut cohort = self.assemble(FirstValues::Init, context)?;
+        for at in cohort.addresses() {
+            warm_start(&mut cohort, at, context)?;
+        }
+        Ok(cohort)
+    }
+
+    /// The cohort at the step of a checkpoint, and when its first step was.
+    pub fn resume(self, checkpoint: &Path, context: &StudyContext<'_>) -> Result<(Cohort, u64), TrainError> {
+        let mut cohort = self.assemble(FirstValues::Given, context)?;
+        let started = checkpoint::load(&mut cohort, checkpoint)?;
+        Ok((cohort, started))
+    }
+
+    fn assemble(self, first_values: FirstValues, context: &StudyContext<'_>) -> Result<Cohort, TrainError> {
         let shared = self.first().cell.plan.clone();
         let outputs = |stack: &Stack| stack.runs.iter().map(|run| run.task().info.objective.n_outputs()).collect();
-        let parts: Vec<_> = self.stacks.iter().map(|stack| (stack.plan.clone(), outputs(stack))).collect();
+        let plan = |stack: &Stack| StackPlan { first_values, ..stack.plan.clone() };
+        let parts: Vec<_> = self.stacks.iter().map(|stack| (plan(stack), outputs(stack))).collect();
         let network = context.library.network(&shared, &parts)?;
         let train = &shared.train;
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         let mut cohort = Cohort::new(network, self.stacks, train.accumulate, adam);
         cohort.recomputes = train.recompute;
-        for at in cohort.addresses() {
-            warm_start(&mut cohort, at, context)?;
-        }
         Ok(cohort)
     }
 

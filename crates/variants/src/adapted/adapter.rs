@@ -13,7 +13,7 @@ use crate::{
     pass::{Active, GateKey, StackPass, gate, gate_values},
     role::{Param, Role},
     scaling::Scaling,
-    slot::StackPlan,
+    slot::{FirstValues, StackPlan},
 };
 
 /// A delta, its scale and how it meets the base.
@@ -41,7 +41,14 @@ impl Adapter {
     pub(crate) fn new(plan: &StackPlan, map: &str, delta: AnyDelta, base: &Tensor<2>, place: &Placement) -> Self {
         let (spec, rank, alphas) = (plan.variant.spec(), plan.rank(map), plan.alphas(map));
         let full_gate = gate(&Active::All, rank, &|run, b| spec.scaling.at(alphas[run], b), alphas.len(), place);
-        let combine = spec.combine.init(base, delta.factors(&full_gate), place);
+        #[cfg(feature = "testing")]
+        if plan.first_values == FirstValues::Init {
+            crate::slot::INITIALISED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        let combine = match plan.first_values {
+            FirstValues::Init => spec.combine.init(base, delta.factors(&full_gate), place),
+            FirstValues::Given => spec.combine.given(base, alphas.len(), place),
+        };
         Self {
             delta,
             combine,
@@ -70,6 +77,13 @@ impl Adapter {
     /// What the gradient of `B` is multiplied by from the left, `[runs, rank, rank]`.
     pub(super) fn preconditioner(&self) -> Option<Tensor<3>> {
         self.preconditioner.get_or_init(|| self.left_factor()).clone()
+    }
+
+    /// Leaves one run: its scale, its gate, and a left factor that is made anew from its `A`.
+    pub(crate) fn keep_run(&mut self, run: usize) {
+        self.alphas = vec![self.alphas[run]];
+        self.full_gate = self.full_gate.clone().slice([run..run + 1]);
+        self.preconditioner = OnceLock::new();
     }
 
     /// Replaces an additive update by its best approximation at `rank`, or at the adapter's own where that is smaller.

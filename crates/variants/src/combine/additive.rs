@@ -26,6 +26,10 @@ impl CombineRecipe for Spec {
     fn init(&self, _base: &Tensor<2>, _start: Factors, _place: &Placement) -> Additive {
         Additive
     }
+
+    fn given(&self, _base: &Tensor<2>, _runs: usize, _place: &Placement) -> Additive {
+        Additive
+    }
 }
 
 impl Combine for Additive {

@@ -89,6 +89,15 @@ impl CombineRecipe for Spec {
         let magnitude = norm(base, &base_square, &start);
         WeightDecomposed { magnitude, base_square, dropout_form: self.dropout_form }
     }
+
+    fn given(&self, base: &Tensor<2>, runs: usize, place: &Placement) -> WeightDecomposed {
+        let [_, d_out] = base.dims();
+        WeightDecomposed {
+            magnitude: place.zeros([runs, 1, d_out]),
+            base_square: column_square(base),
+            dropout_form: self.dropout_form,
+        }
+    }
 }
 
 impl Combine for WeightDecomposed {

@@ -112,6 +112,10 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> ResidualInit {
         let ([d_in, d_out], rank) = (at.shape, at.rank);
+        if at.is_given() {
+            let (a, b) = (at.zeros(d_in, rank), at.zeros(rank, d_out));
+            return ResidualInit { start_a: a.clone(), start_b: b.clone(), a, b };
+        }
         let (a, b) = decompose(&values(at.weight), at.shape, rank, self.start);
         let runs = at.scales.len();
         // The product must give W0's part at the run's own scale, a negative one's sign in B. QR's part has no scale in the released

@@ -122,6 +122,26 @@ impl DeltaRecipe for Spec {
     }
 
     fn init(&self, at: &mut Site<'_>) -> SharedRandom {
+        let ([d_in, d_out], rank, runs) = (at.shape, at.rank, at.seeds.len());
+        let pair = match self.pair {
+            Save::Yes if at.is_given() => Pair::Saved(at.zeros(d_in, rank), at.zeros(rank, d_out)),
+            Save::Yes => {
+                let [a, b] = self.slices(at);
+                Pair::Saved(copies(&a, runs), copies(&b, runs))
+            }
+            // No parameters: nobody could put them in.
+            Save::Seed => {
+                let [a, b] = self.slices(at);
+                Pair::Shared(a, b)
+            }
+        };
+        SharedRandom { pair, lambda_d: at.zeros(1, rank) + self.d_initial, lambda_b: at.zeros(1, d_out) }
+    }
+}
+
+impl Spec {
+    /// A map's slices of the pair, `[d_in, rank]` and `[rank, d_out]`.
+    fn slices(&self, at: &mut Site<'_>) -> [Tensor<2>; 2] {
         let (rank, [d_in, d_out], widest, place) = (at.rank, at.shape, at.widest, at.place);
         let a = at.shared.get("vera.A", || {
             place.tensor(draw_a(self.projection_seed, rank, widest[0]), [rank, widest[0]]).transpose()
@@ -132,12 +152,7 @@ impl DeltaRecipe for Spec {
         // Slices are shared too: all maps of one shape hold the same tensor.
         let a = at.shared.get(&format!("vera.A.{d_in}"), || a.slice([0..d_in, 0..rank]));
         let b = at.shared.get(&format!("vera.B.{d_out}"), || b.slice([0..rank, 0..d_out]));
-        let runs = at.seeds.len();
-        let pair = match self.pair {
-            Save::Seed => Pair::Shared(a, b),
-            Save::Yes => Pair::Saved(copies(&a, runs), copies(&b, runs)),
-        };
-        SharedRandom { pair, lambda_d: at.zeros(1, rank) + self.d_initial, lambda_b: at.zeros(1, d_out) }
+        [a, b]
     }
 }
 
