@@ -55,7 +55,7 @@ fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
 }
 
 /// The inverse of [`encode`].
-pub fn decode(path: &Path, key: &str, place: &Placementment) -> Result<(BTreeMap<String, Tensor<3>>, String), TrainError> {
+pub fn decode(path: &Path, key: &str, place: &Placement) -> Result<(BTreeMap<String, Tensor<3>>, String), TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let bytes = std::fs::read(path).map_err(|source| TrainError::Io { path: path.to_owned(), source })?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -77,7 +77,7 @@ pub fn decode(path: &Path, key: &str, place: &Placementment) -> Result<(BTreeMap
     Ok((views.into_iter().map(tensor).collect::<Result<_, TrainError>>()?, text))
 }
 
-fn tensor_of(view: &TensorView<'_>, place: &Placementment) -> Result<Tensor<3>, String> {
+fn tensor_of(view: &TensorView<'_>, place: &Placement) -> Result<Tensor<3>, String> {
     let shape: [usize; 3] = view.shape().try_into().map_err(|_| "has not three axes".to_owned())?;
     let data = view.data();
     let numbers: Vec<f64> = match view.dtype() {
