@@ -1,4 +1,4 @@
-"""Combinations of three adapters of one tiny BERT by PEFT, written to crates/trainer/tests/fixtures/combine.
+"""Combinations of three adapters of one tiny BERT by PEFT, written to crates/interop/tests/fixtures/combine.
 
     first, second, third/   adapters as PEFT's `save_pretrained` writes them: the first with patterns of rank and alpha, the second
                             with rsLoRA, the third on query alone
@@ -21,7 +21,7 @@ from peft.utils.merge_utils import magnitude_prune, random_pruning, task_arithme
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForSequenceClassification
 
-FOLDER = Path(__file__).resolve().parents[2] / "crates/trainer/tests/fixtures/combine"
+FOLDER = Path(__file__).resolve().parents[2] / "crates/interop/tests/fixtures/combine"
 WEIGHTS = {"first": 0.7, "second": -0.4, "third": 1.2}
 DENSITY = 0.3
 RANK = 3  # of the truncated sum

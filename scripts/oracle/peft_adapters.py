@@ -1,4 +1,4 @@
-"""Adapters as PEFT saves them, on the checkpoints of models.py, written to crates/trainer/tests/fixtures/peft.
+"""Adapters as PEFT saves them, on the checkpoints of models.py, written to crates/interop/tests/fixtures/peft.
 
     <case>/adapter_config.json, adapter_model.safetensors   as `save_pretrained` writes them
     <case>/expected.safetensors                             inputs, and PEFT's logits of the folder when it is opened again
@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 ROOT = Path(__file__).resolve().parents[2]
 BASES = ROOT / "crates/models/tests/fixtures"
-FOLDER = ROOT / "crates/trainer/tests/fixtures/peft"
+FOLDER = ROOT / "crates/interop/tests/fixtures/peft"
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]}
 WIDE = ["query", "intermediate.dense", "attention.output.dense"]
 CASES = {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
-use trainer::hyper::Hyper;
+use experiment::hyper::Hyper;
 
 use crate::files::read;
 

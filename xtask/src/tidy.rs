@@ -53,7 +53,7 @@ fn source(root: &Path, path: &Path, problems: &mut Vec<String>) {
 fn experiments(root: &Path, problems: &mut Vec<String>) {
     for path in below(&root.join("experiments"), "yaml") {
         let (text, place) = (read(&path), shown(root, &path));
-        if let Err(errors) = trainer::experiment::read(&text, &place, &stem(&path), &[]) {
+        if let Err(errors) = experiment::read(&text, &place, &stem(&path), &[]) {
             problems.push(errors.to_string());
         }
         for wanted in ["# Expected: ", &format!("# Run: cargo run --release -- run {place}")] {

@@ -18,7 +18,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use trainer::experiment::{self, Experiment};
+use experiment::Experiment;
 
 use crate::{
     args::{Args, Command},

@@ -14,8 +14,7 @@ use burn::tensor::DType;
 use data::batch::EncodedSet;
 use record::{CodeIdentity, Store};
 use trainer::{
-    experiment,
-    library::{self, Library},
+    library::Library,
     study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::host::Placement;
@@ -33,7 +32,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn main() {
     let given: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let name = given.get(3).map_or("flex", String::as_str);
-    let device = trainer::device::parse(name).unwrap_or_else(|error| panic!("{error}")).device;
+    let device = assets::device::parse(name).unwrap_or_else(|error| panic!("{error}")).device;
     let (head, model, task) = match given.as_slice() {
         [model, folder, task, ..] => (format!("suite: glue\ndata: {folder}\n"), model.clone(), task.clone()),
         _ => ("suite: glue_mini\n".to_owned(), "mini_roberta".to_owned(), "mnli".to_owned()),
@@ -59,7 +58,7 @@ fn main() {
     let cell = &experiment.cells()[0];
     let plan = CohortPlan::new(std::slice::from_ref(cell), &context).unwrap();
     let base = library.base(&model).unwrap();
-    let loaded = library::load(&cell.plan.suite, &task, cell.plan.data.as_deref(), None).unwrap();
+    let loaded = experiment::tasks::load(&cell.plan.suite, &task, cell.plan.data.as_deref(), None).unwrap();
     let examples = &loaded.dataset.train;
     let clock = Instant::now();
     let set = EncodedSet::encode_all(&base.tokenizer, examples, 128).unwrap();

@@ -16,7 +16,6 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use record::{CodeIdentity, Store};
 use trainer::{
     cohort::Cohort,
-    experiment,
     lesson::Examples,
     library::Library,
     study::{context::StudyContext, plan::CohortPlan},

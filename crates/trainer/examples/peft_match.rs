@@ -17,7 +17,6 @@ use models::network::NamedParam;
 use record::{CodeIdentity, Store};
 use safetensors::tensor::{Dtype, TensorView};
 use trainer::{
-    experiment,
     library::Library,
     study::{context::StudyContext, plan::CohortPlan},
 };

@@ -16,8 +16,13 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
+use assets::device;
 use burn::tensor::{DType, Tensor};
 use data::{batch::Batch, task::Objective};
+use experiment::{
+    cell::{Cell, CellPlan},
+    hyper::Hyper,
+};
 use models::{
     backbone::Backbone,
     config::{Config, Purpose},
@@ -29,10 +34,7 @@ use models::{
 };
 use record::CellId;
 use trainer::{
-    cell::{Cell, CellPlan},
     cohort::{Cohort, Stack},
-    device,
-    hyper::Hyper,
     lesson::{self, Handout, Lesson, Sheet},
     optimizer::Adam,
     study::run_state::RunState,

@@ -9,7 +9,6 @@ use models::{
     network::{NamedParam, Network},
 };
 use record::{CellId, sha256_hex, write_atomic};
-use serde::{Deserialize, Serialize};
 use variants::{
     error::SpecProblem,
     host::{inner, values},
@@ -17,40 +16,24 @@ use variants::{
 };
 
 use crate::{
-    cell::{Cell, CellPlan},
     error::TrainError,
     library::Library,
     study::{context::StudyContext, run_state::RunState},
     tensor_file::{self, decode},
 };
+use assets::error::AssetError;
+use experiment::cell::{Cell, CellPlan};
+pub use experiment::start::Card;
 
-/// What the file says beside its tensors.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Card {
-    /// Place in the grid.
-    pub cell: CellId,
-    /// Composition, targets, scale, seeds: the whole recipe.
-    pub plan: CellPlan,
-    /// Outputs of the head.
-    pub outputs: usize,
-    /// Hash of the base it was trained on.
-    pub model_hash: String,
-    /// SHA-256 over frozen tensors that are drawn from a seed of the recipe and not saved (VeRA's pair), where there are any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drawn: Option<String>,
-}
-
-impl Card {
-    /// What a file with a run's tensors says; `network` has the run alone.
-    pub fn of(run: &RunState, network: &Network, context: &StudyContext<'_>) -> Result<Self, TrainError> {
-        Ok(Self {
-            cell: run.cell.id.clone(),
-            plan: run.cell.plan.clone(),
-            outputs: run.task().info.objective.n_outputs(),
-            model_hash: context.library.base_of(&run.cell.plan)?.hash.clone(),
-            drawn: drawn(network),
-        })
-    }
+/// What a file with a run's tensors says of itself; `network` has the run alone.
+pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -> Result<Card, TrainError> {
+    Ok(Card {
+        cell: run.cell.id.clone(),
+        plan: run.cell.plan.clone(),
+        outputs: run.task().info.objective.n_outputs(),
+        model_hash: context.library.base_of(&run.cell.plan)?.hash.clone(),
+        drawn: drawn(network),
+    })
 }
 
 /// One run's tensors, `[1, rows, cols]`, by name, as they are now: later steps do not reach them.
@@ -112,10 +95,9 @@ pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainErro
 /// Reads an adapter onto its base, which lies where `model` says and not where it lay in training.
 pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(Card, Network), TrainError> {
     let way_out = "train its run again, or give another adapter";
-    let damaged =
-        |reason: String| TrainError::Foreign { path: path.to_owned(), reason: format!("{reason}; {way_out}") };
+    let damaged = |reason: String| TrainError::foreign(path.to_owned(), format!("{reason}; {way_out}"));
     let (mut tensors, text) = decode(path, "adapter", library.place()).map_err(|error| match error {
-        TrainError::Damaged { reason, .. } => damaged(reason),
+        TrainError::Asset(AssetError::Damaged { reason, .. }) => damaged(reason),
         other => other,
     })?;
     let mut card: Card = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
@@ -130,7 +112,7 @@ pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(C
         )));
     }
     let network = assemble(&card, &mut tensors, library).map_err(|error| match error {
-        TrainError::Damaged { reason, .. } => damaged(reason),
+        TrainError::Asset(AssetError::Damaged { reason, .. }) => damaged(reason),
         other => other,
     })?;
     match tensors.keys().next() {
@@ -139,13 +121,13 @@ pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(C
     }
 }
 
-/// The network of a card with these tensors, which are taken; what is wrong with them comes as [`TrainError::Damaged`] without a path.
+/// The network of a card with these tensors, which are taken; what is wrong with them comes as [`AssetError::Damaged`] without a path.
 pub fn assemble(
     card: &Card,
     tensors: &mut BTreeMap<String, Tensor<3>>,
     library: &Library,
 ) -> Result<Network, TrainError> {
-    let damaged = |reason: String| TrainError::Damaged { path: std::path::PathBuf::new(), reason };
+    let damaged = |reason: String| TrainError::damaged(std::path::PathBuf::new(), reason);
     let plan = stack_plan(&card.plan, &card.cell, library)?;
     let mut network = library.network(&card.plan, &[(plan.with_given_values(), vec![card.outputs])])?;
     if card.drawn.is_some() && card.drawn != drawn(&network) {

@@ -83,7 +83,7 @@ pub fn save(cohort: &mut Cohort, started: u64, path: &Path) -> Result<(), TrainE
 
 /// Puts a checkpoint's state into a freshly built cohort of the same make-up; returns when its first step was.
 pub fn load(cohort: &mut Cohort, path: &Path) -> Result<u64, TrainError> {
-    let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
+    let damaged = |reason: String| TrainError::damaged(path.to_owned(), reason);
     let place = cohort.network.backbone.place().clone();
     let (mut tensors, text) = decode(path, "checkpoint", &place)?;
     let meta: Meta = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;

@@ -9,7 +9,6 @@ use burn::tensor::DType;
 use data::{
     batch::EncodedSet,
     causal::task::{self, TextSplit},
-    glue, own, suite,
     task::{Dataset, Example, Loaded, TaskInfo},
     tokenize::Tokenizer,
 };
@@ -23,20 +22,9 @@ use models::{
 };
 use variants::{host::Placement, slot::StackPlan};
 
-use crate::{
-    cell::{CellPlan, Given},
-    error::TrainError,
-    evaluate::Split,
-    hyper::Precision,
-    source,
-};
-
-/// Suites that can be named in an experiment.
-pub const SUITES: &[&str] = &[suite::GLUE_MINI, glue::GLUE, OWN, TEXT];
-/// Tasks that a user describes.
-pub const OWN: &str = "own";
-/// Texts that a user describes, for causal models.
-pub const TEXT: &str = "text";
+use crate::{error::TrainError, evaluate::Split};
+use assets::source;
+use experiment::{cell::CellPlan, hyper::Precision, tasks::load};
 
 /// A base model on a device.
 #[derive(Debug)]
@@ -192,12 +180,12 @@ fn check_vocabulary(name: &str, tokenizer: &Tokenizer, config: &Config) -> Resul
     if has <= rows {
         return Ok(());
     }
-    Err(TrainError::Foreign {
-        path: name.into(),
-        reason: format!(
+    Err(TrainError::foreign(
+        name,
+        format!(
             "tokenizer.json has {has} tokens, but config.json says vocab_size {rows}; use the tokenizer that was saved with the model"
         ),
-    })
+    ))
 }
 
 fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
@@ -231,26 +219,4 @@ fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
     let is_labelled = !test.is_empty() && test.iter().all(|example| example.label.is_finite());
     let test = is_labelled.then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?))).transpose()?;
     Ok(Prepared { train: encode(&train)?, info, splits, test, hash, notes })
-}
-
-/// The examples of a task.
-pub fn load(suite: &str, task: &str, data: Option<&str>, given: Option<&Given>) -> Result<Loaded, TrainError> {
-    let files = || source::files(data.unwrap_or("."));
-    Ok(match (given, suite) {
-        (Some(Given::Own(task)), _) => own::load(task, &*files()?)?,
-        (Some(Given::Text(task)), _) => {
-            let reason = "is text, which has tokens and no examples";
-            return Err(TrainError::Foreign { path: task.train.clone().into(), reason: reason.to_owned() });
-        }
-        (None, glue::GLUE) => glue::load(task, &*files()?)?,
-        (None, suite) => Loaded { dataset: suite::load(suite, task)?, more_tests: Vec::new(), notes: Vec::new() },
-    })
-}
-
-/// The tasks of a suite that can be named.
-pub fn tasks(suite: &str) -> Vec<TaskInfo> {
-    match suite {
-        glue::GLUE => glue::tasks(),
-        other => suite::tasks(other).unwrap_or_default(),
-    }
 }

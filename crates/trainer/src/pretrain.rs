@@ -30,13 +30,15 @@ use variants::{
 };
 
 use crate::{
-    cell::{Cell, CellPlan},
     cohort::{Cohort, Stack},
     error::TrainError,
-    hyper::{Hyper, Schedule},
     lesson::{Handout, Lesson, Sheet, layout},
     optimizer::Adam,
     study::run_state::RunState,
+};
+use experiment::{
+    cell::{Cell, CellPlan},
+    hyper::{Hyper, Schedule},
 };
 
 /// What a pretraining run is made with.

@@ -16,12 +16,12 @@ use variants::{
 };
 
 use crate::{
-    cell::{CellPlan, View},
     error::TrainError,
     evaluate::{self, Scored, Split, logits, spread},
     library::{Base, Prepared},
     text,
 };
+use experiment::cell::{CellPlan, View};
 
 /// What an evaluation needs to know of a run.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use variants::{
 };
 
 use crate::{
-    adapter::{self, Card},
+    adapter,
     cohort::Cohort,
     error::TrainError,
     evaluate::{
@@ -22,7 +22,6 @@ use crate::{
         batched::{self, EvalRequest},
         single,
     },
-    hyper::Select,
     readout::{Answer, Reader, merge_error},
     sink::{Event, Sink},
     study::{
@@ -31,6 +30,7 @@ use crate::{
         run_state::{BestState, RunAt, RunState},
     },
 };
+use experiment::hyper::Select;
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
@@ -188,8 +188,8 @@ impl Closing<'_> {
     /// Saves the adapter of a run; returns the file's size in bytes.
     fn save_adapter(&self, run: &RunState, network: &mut Network) -> Result<u64, TrainError> {
         let folder = self.context.store.run_dir(&run.cell.id);
-        std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
-        let card = Card::of(run, network, self.context)?;
+        std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
+        let card = adapter::metadata(run, network, self.context)?;
         adapter::save(&folder.join("adapter.safetensors"), &card, &adapter::tensors(network, 0, 0))
     }
 

@@ -3,7 +3,7 @@
 use record::CellId;
 
 use crate::{
-    adapter::{self, Card},
+    adapter,
     cohort::Cohort,
     error::TrainError,
     evaluate::single,
@@ -20,10 +20,10 @@ fn save(cohort: &Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), Tr
     let run = cohort.at(at);
     let mut network = single::network(cohort, at, None);
     let folder = context.store.run_dir(&run.cell.id).join("snapshots");
-    std::fs::create_dir_all(&folder).map_err(|source| TrainError::Io { path: folder.clone(), source })?;
+    std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
     // Zeros in front, so that names sort by step.
     let path = folder.join(format!("{:08}.safetensors", cohort.step));
-    let card = Card::of(run, &network, context)?;
+    let card = adapter::metadata(run, &network, context)?;
     adapter::save(&path, &card, &adapter::tensors(&mut network, 0, 0))?;
     Ok(())
 }
@@ -32,7 +32,7 @@ fn save(cohort: &Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), Tr
 pub fn forget(cell: &CellId, context: &StudyContext<'_>) -> Result<(), TrainError> {
     let path = context.store.run_dir(cell).join("snapshots");
     match std::fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TrainError::Io { path, source }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(path, source)),
         _ => Ok(()),
     }
 }

@@ -3,114 +3,45 @@
 //! As the LoRA paper does for MRPC, RTE and STS-B, which start from MNLI's adapter (appendix D.1). Every tensor that trains is taken
 //! over; the head only where it tells the same classes apart, else it is drawn afresh. Moments, schedule and budget begin anew.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use burn::tensor::Tensor;
 use data::task::Objective;
 use models::network::{NamedParam, Network};
-use record::{CellId, Store, sha256_hex};
-use serde::{Deserialize, Serialize};
+use record::{Store, sha256_hex};
 use variants::role::Role;
 
 use crate::{
-    adapter::{self, Card},
-    cell::{Cell, CellPlan},
+    adapter,
     error::TrainError,
-    library,
     study::{context::StudyContext, run_state::RunAt},
-    tensor_file,
+};
+use experiment::{
+    cell::{Cell, CellPlan},
+    start::{StartFrom, file, fits},
+    tasks,
 };
 
-/// Where a run starts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StartFrom {
-    /// The end of another cell of the grid.
-    Cell(CellId),
-    /// An adapter on disk: a run's folder or its file.
-    Adapter(String),
-}
-
-impl StartFrom {
-    /// The adapter's file.
-    pub fn path(&self, store: &Store) -> PathBuf {
-        match self {
-            Self::Cell(id) => store.run_dir(id).join("adapter.safetensors"),
-            Self::Adapter(written) => file(written),
-        }
-    }
-
-    /// SHA-256 of the adapter's file, and how records call it; none where it is not there yet.
-    pub fn identity(&self, store: &Store) -> Result<Option<record::Start>, TrainError> {
-        let path = self.path(store);
-        let name = match self {
-            Self::Cell(id) => id.slug(),
-            Self::Adapter(written) => written.clone(),
-        };
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(record::Start { name, hash: sha256_hex(&bytes) })),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(TrainError::Io { path, source }),
-        }
+/// The file of the adapter that a run starts from.
+pub fn path(from: &StartFrom, store: &Store) -> PathBuf {
+    match from {
+        StartFrom::Cell(id) => store.run_dir(id).join("adapter.safetensors"),
+        StartFrom::Adapter(written) => file(written),
     }
 }
 
-/// A run's adapter where its folder is named.
-fn file(written: &str) -> PathBuf {
-    let path = PathBuf::from(written);
-    if path.is_dir() { path.join("adapter.safetensors") } else { path }
-}
-
-/// What keeps a run with `plan` from starting at this adapter; nothing is loaded onto a device.
-pub fn check(written: &str, plan: &CellPlan) -> Result<(), TrainError> {
-    let path = file(written);
-    let card = card(&path)?;
-    fits(&card.plan, plan).map_err(|reason| TrainError::Foreign { path, reason })
-}
-
-fn card(path: &Path) -> Result<Card, TrainError> {
-    let place = variants::host::Placement::new(&burn::tensor::Device::flex(), burn::tensor::DType::F32);
-    let (_, text) = tensor_file::decode(path, "adapter", &place)?;
-    serde_json::from_str(&text).map_err(|error| TrainError::Foreign {
-        path: path.to_owned(),
-        reason: format!("not an adapter of this program: {error}"),
-    })
-}
-
-fn said(value: &impl Serialize) -> serde_json::Value {
-    serde_json::to_value(value).unwrap_or_default()
-}
-
-/// Whether the tensors of two plans are the same but for the head.
-fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
-    let rule = |same: bool, what: &str, theirs: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
-        if same {
-            Ok(())
-        } else {
-            Err(format!("its {what} is {theirs:?}, but the run that starts from it has {ours:?}"))
-        }
+/// SHA-256 of the adapter's file, and how records call it; none where it is not there yet.
+pub fn identity(from: &StartFrom, store: &Store) -> Result<Option<record::Start>, TrainError> {
+    let path = path(from, store);
+    let name = match from {
+        StartFrom::Cell(id) => id.slug(),
+        StartFrom::Adapter(written) => written.clone(),
     };
-    rule(source.model == plan.model, "model", &source.model, &plan.model)?;
-    rule(source.targets == plan.targets, "targets", &source.targets, &plan.targets)?;
-    for (what, theirs, ours) in [
-        ("exclude_modules", said(&source.modules.exclude_modules), said(&plan.modules.exclude_modules)),
-        ("layers_to_transform", said(&source.modules.layers_to_transform), said(&plan.modules.layers_to_transform)),
-        ("layers_pattern", said(&source.modules.layers_pattern), said(&plan.modules.layers_pattern)),
-        ("rank_pattern", said(&source.modules.rank_pattern), said(&plan.modules.rank_pattern)),
-        ("modules_to_save", said(&source.modules.modules_to_save), said(&plan.modules.modules_to_save)),
-    ] {
-        if theirs != ours {
-            return Err(format!("its {what} is `{theirs}`, but the run that starts from it has `{ours}`"));
-        }
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(record::Start { name, hash: sha256_hex(&bytes) })),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TrainError::io(path, source)),
     }
-    rule(source.variant.rank == plan.variant.rank, "rank", &source.variant.rank, &plan.variant.rank)?;
-    rule(source.variant.delta == plan.variant.delta, "delta", &source.variant.delta, &plan.variant.delta)?;
-    rule(source.variant.combine == plan.variant.combine, "combine", &source.variant.combine, &plan.variant.combine)?;
-    rule(source.variant.base == plan.variant.base, "base", &source.variant.base, &plan.variant.base)?;
-    rule(source.variant.bias == plan.variant.bias, "bias", &source.variant.bias, &plan.variant.bias)
 }
 
 /// Puts the source's tensors on one run of one stack.
@@ -121,8 +52,8 @@ pub(crate) fn apply(
     from: &StartFrom,
     context: &StudyContext<'_>,
 ) -> Result<(), TrainError> {
-    let path = from.path(context.store);
-    let foreign = |reason: String| TrainError::Foreign { path: path.clone(), reason };
+    let path = path(from, context.store);
+    let foreign = |reason: String| TrainError::foreign(path.clone(), reason);
     if !path.is_file() {
         return Err(foreign(format!("`{}` starts from here, but there is no adapter", cell.id)));
     }
@@ -169,7 +100,7 @@ fn placed(all: &Tensor<3>, one: &Tensor<3>, run: usize, runs: usize) -> Tensor<3
 /// Whether two plans tell the same classes apart; scores are one class of their own.
 fn same_classes(one: &CellPlan, other: &CellPlan) -> bool {
     let objective = |plan: &CellPlan| -> Option<Objective> {
-        library::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task).map(|info| info.objective)
+        tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task).map(|info| info.objective)
     };
     match (objective(one), objective(other)) {
         (Some(one), Some(other)) => one == other,

@@ -22,11 +22,10 @@ use self::{
     plan::CohortPlan,
 };
 use crate::{
-    cell::Cell,
     error::TrainError,
     sink::{Event, Sink},
-    start::StartFrom,
 };
+use experiment::{cell::Cell, start::StartFrom};
 
 /// Trains every cell that has no record yet; cells that start from another after that one.
 ///
@@ -87,9 +86,7 @@ fn open_cells(cells: &[(&Cell, usize)], context: &StudyContext<'_>) -> Result<BT
 /// Removes a folder, if it is there.
 fn remove(path: &Path) -> Result<(), TrainError> {
     match std::fs::remove_dir_all(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(TrainError::Io { path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(path.to_owned(), source)),
         _ => Ok(()),
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn losses(network: &Network, hidden: &Tensor<3>, handout: &Handout, p
 }
 
 /// Logits at every token learnt in a small set, all in one list.
-pub(crate) fn learnt_logits(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> Vec<f64> {
+pub fn learnt_logits(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> Vec<f64> {
     let all: Vec<usize> = (0..set.rows.len()).collect();
     let batch = Batch::gather(set, &all, all.len(), pad);
     let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);

@@ -179,7 +179,7 @@ impl<'a> Training<'a> {
         // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
         let gone =
             std::fs::remove_file(self.folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(self.folder));
-        gone.map_err(|source| TrainError::Io { path: self.folder.to_owned(), source })
+        gone.map_err(|source| TrainError::io(self.folder.to_owned(), source))
     }
 }
 

@@ -3,8 +3,13 @@
 //! Where steps are recorded, the third and later steps here are replays.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use assets::device;
 use burn::tensor::{DType, Tensor};
 use data::{batch::Batch, task::Objective};
+use experiment::{
+    cell::{Cell, CellPlan},
+    hyper::Hyper,
+};
 use kernels::memory;
 use models::{
     backbone::Backbone,
@@ -17,10 +22,7 @@ use models::{
 };
 use record::CellId;
 use trainer::{
-    cell::{Cell, CellPlan},
     cohort::{Cohort, Stack},
-    device,
-    hyper::Hyper,
     lesson::{self, Handout, Lesson, Sheet},
     optimizer::Adam,
     study::run_state::{RunAt, RunState},

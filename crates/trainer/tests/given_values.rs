@@ -8,12 +8,11 @@ use std::{
 };
 
 use burn::tensor::{DType, Device};
+use experiment::cell::Cell;
 use record::{CodeIdentity, Store};
 use trainer::{
     adapter,
-    cell::Cell,
     error::TrainError,
-    experiment,
     library::Library,
     sink::{Event, Silent, Sink},
     study::{self, context::StudyContext, plan::CohortPlan},

@@ -4,11 +4,10 @@
 use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
 
 use burn::tensor::{DType, Device};
+use experiment::cell::Cell;
 use record::{CodeIdentity, RunRecord, Store, sha256_hex};
 use trainer::{
     adapter,
-    cell::Cell,
-    experiment,
     library::Library,
     sink::Silent,
     study::{self, context::StudyContext, plan::CohortPlan},

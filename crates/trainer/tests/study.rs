@@ -11,17 +11,15 @@ use std::{
 };
 
 use burn::tensor::{DType, Device};
+use experiment::{cell::Cell, hyper::Select};
 use record::{CodeIdentity, RunRecord, Status, Store};
 use trainer::{
     adapter,
-    cell::Cell,
     error::TrainError,
-    evaluate, experiment,
-    hyper::Select,
+    evaluate,
     library::Library,
     sink::{Event, Silent, Sink},
     study::{self, context::StudyContext},
-    update::{self, Change},
 };
 use variants::{
     host::{Placement, values},
@@ -501,54 +499,4 @@ fn a_step_changes_what_trains_and_nothing_else() {
             assert_eq!(same, !train.trains(named.param.role), "{}: {}", cell.id, named.name);
         }
     }
-}
-
-#[test]
-fn an_adapters_update_is_the_change_of_its_maps() {
-    let variants = "[{preset: lora, ranks: [3]}, {preset: dora, ranks: [3]}, full, head_only]";
-    let cells = cells(variants, "[0]", "train.snapshot_every=4");
-    let root = tempfile::tempdir().unwrap();
-    finish(&cells, root.path(), 1);
-    let store = Store::open(root.path(), "test").unwrap();
-    for cell in &cells {
-        let folder = store.run_dir(&cell.id);
-        let updates = update::read(&folder, &library()).unwrap();
-        let (_, network) = adapter::load(&folder.join("adapter.safetensors"), &library()).unwrap();
-        let mut changed = 0;
-        for map in network.backbone.linears() {
-            let (before, after) = (values(&map.base().0), values(&map.weight(0, &Active::All)));
-            let Some(update) = updates.maps.get(map.name()) else {
-                assert_eq!(before, after, "{}: {}", cell.id, map.name());
-                continue;
-            };
-            changed += 1;
-            assert_eq!(update.base.as_ref().unwrap(), &before);
-            let [d_in, d_out] = map.shape();
-            for at in [(0, 0), (1, 5), (d_in - 1, d_out - 1)] {
-                let flat = at.0 * d_out + at.1;
-                let told = match &update.change {
-                    Change::Dense(weight) => weight[flat],
-                    Change::LowRank { rank, down, up } => {
-                        before[flat] + (0..*rank).map(|k| down[at.0 * rank + k] * up[k * d_out + at.1]).sum::<f64>()
-                    }
-                };
-                // One rounding of a product and a sum in f32.
-                assert!((told - after[flat]).abs() < 1e-6, "{}: {} {at:?}", cell.id, map.name());
-            }
-        }
-        let expected = match cell.id.variant.as_str() {
-            "head_only" => 0,
-            "full" => network.backbone.linears().len(),
-            _ => 8,
-        };
-        assert_eq!(changed, expected, "{}", cell.id);
-        let snapshots: Vec<_> =
-            std::fs::read_dir(folder.join("snapshots")).unwrap().map(|e| e.unwrap().path()).collect();
-        assert_eq!(snapshots.len(), 2, "{}", cell.id);
-        // The last snapshot is the adapter itself.
-        let last = snapshots.iter().max().unwrap();
-        assert_eq!(std::fs::read(last).unwrap(), std::fs::read(folder.join("adapter.safetensors")).unwrap());
-    }
-    let message = update::read(root.path(), &library()).unwrap_err().to_string();
-    assert!(message.contains("no adapter here") && message.contains("adapter_config.json"), "{message}");
 }

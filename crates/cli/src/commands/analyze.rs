@@ -19,14 +19,12 @@ use analysis::{
     table::projection_table,
 };
 use burn::tensor::{DType, Device};
+use experiment::cell::Cell;
+use interop::update::{self, Change, MapUpdate, Updates};
 use nalgebra::DMatrix;
 use record::{CellId, Store, write_atomic};
 use serde::Serialize;
-use trainer::{
-    cell::Cell,
-    library::Library,
-    update::{self, Change, MapUpdate, Updates},
-};
+use trainer::library::Library;
 use variants::{
     base::BaseSpec,
     host::{Placement, values},

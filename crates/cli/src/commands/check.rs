@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use trainer::{cell::Cell, experiment::Experiment, source};
+use assets::source;
+use experiment::{Experiment, cell::Cell};
 
 use super::read;
 use crate::{

@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
-use trainer::{
-    combine::{
-        Input, Report, Request, combine,
-        kernel::{Election, Method},
-    },
-    library::Library,
+use interop::model_merging::{
+    Input, Report, Request, combine,
+    methods::{Election, Method},
 };
+use trainer::library::Library;
 use variants::host::Placement;
 
 use crate::{

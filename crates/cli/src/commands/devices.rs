@@ -1,6 +1,6 @@
 //! `devices`: what this build has compiled in, what of it is present, and which one `auto` takes.
 
-use trainer::device::{self, Card, Described, Inventory, LibTorch, State};
+use assets::device::{self, Card, Described, Inventory, LibTorch, State};
 
 use super::list::aligned;
 use crate::terminal::{Failure, print};
@@ -42,7 +42,7 @@ fn versions(found: &LibTorch) -> String {
 
 #[cfg(test)]
 mod tests {
-    use trainer::device::Backend;
+    use assets::device::Backend;
 
     use super::*;
 

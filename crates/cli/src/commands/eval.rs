@@ -1,8 +1,10 @@
 //! `eval`: a trained adapter on its task's evaluation splits, at any rank it can be read out at.
 
+use assets::device;
 use burn::tensor::DType;
+use experiment::cell::View;
 use record::Readout;
-use trainer::{adapter, cell::View, device, library::Library, readout::Reader};
+use trainer::{adapter, library::Library, readout::Reader};
 use variants::{host::Placement, rank::RankPolicy};
 
 use crate::{

@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
+use assets::source::hub::SCHEME;
 use burn::tensor::{DType, Device};
-use trainer::{
-    adapter,
-    combine::{Input, Request as Combination, combine, kernel::Method},
+use interop::{
     export::{Cut, at_rank},
-    library::Library,
+    model_merging::{Input, Request as Combination, combine, methods::Method},
     peft::{
         export::{Request, export},
         is_folder,
     },
-    source::hub::SCHEME,
 };
+use trainer::{adapter, library::Library};
 use variants::host::Placement;
 
 use crate::{

@@ -10,8 +10,9 @@ use analysis::{
     figures::{Named, records, subspaces},
     summary::{Selection, summarise},
 };
+use experiment::Experiment;
 use record::{RunRecord, Store, write_atomic};
-use trainer::{experiment::Experiment, library::Library, study};
+use trainer::{library::Library, study};
 use variants::{rank::AnyRankPolicy, spec::VariantSpec};
 
 use super::{analyze, read, table};

@@ -1,10 +1,8 @@
 //! `import`: an adapter that PEFT trained as one of this program.
 
 use burn::tensor::{DType, Device};
-use trainer::{
-    library::Library,
-    peft::import::{Purpose, Request, import, write},
-};
+use interop::peft::import::{Purpose, Request, import, write};
+use trainer::library::Library;
 use variants::host::Placement;
 
 use super::read;

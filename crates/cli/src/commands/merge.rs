@@ -1,12 +1,9 @@
 //! `merge`: a trained adapter folded into its base, as a checkpoint of its own.
 
+use assets::device;
 use burn::tensor::DType;
-use trainer::{
-    device,
-    error::TrainError,
-    library::Library,
-    merge::{Report, Request, Rows, Width, merge},
-};
+use interop::merge::{Report, Request, Rows, Width, merge};
+use trainer::{error::TrainError, library::Library};
 use variants::host::Placement;
 
 use crate::{
@@ -17,7 +14,7 @@ use crate::{
 /// Merges, and prints how far the logits moved.
 pub(super) fn run(args: &Merge) -> Result<(), Failure> {
     let input = |error: TrainError| Failure::Input(error.to_string());
-    let named = device::parse(&args.device).map_err(input)?;
+    let named = device::parse(&args.device).map_err(TrainError::from).map_err(input)?;
     let library = Library::new(Placement::new(&named.device, DType::F32));
     let rows = match (&args.data, &args.split) {
         (Some(file), _) => Rows::File(file.clone()),

@@ -2,20 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use assets::device;
 use burn::tensor::DType;
 use data::{causal::score, glue, task::TaskInfo};
-use record::write_atomic;
-use trainer::{
-    adapter,
-    cell::CellPlan,
-    device,
-    error::TrainError,
-    evaluate::predictions,
-    library::Library,
+use experiment::cell::CellPlan;
+use interop::{
     peft::{self, import::Purpose},
     predict::{self, Predicted},
-    readout::Reader,
 };
+use record::write_atomic;
+use trainer::{adapter, error::TrainError, evaluate::predictions, library::Library, readout::Reader};
 use variants::{host::Placement, pass::Active};
 
 use crate::{
@@ -27,7 +23,7 @@ use crate::{
 pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     check(args)?;
     let input = |error: TrainError| Failure::Input(error.to_string());
-    let named = device::parse(&args.device).map_err(input)?;
+    let named = device::parse(&args.device).map_err(TrainError::from).map_err(input)?;
     let library = Library::new(Placement::new(&named.device, DType::F32));
     // The weights inside a folder of PEFT stand for it.
     let outer =
@@ -93,7 +89,7 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
 
 /// What is predicted and measured: of a user's own task its files say which classes there are.
 fn info(plan: &CellPlan, library: &Library) -> Result<TaskInfo, TrainError> {
-    match trainer::library::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task) {
+    match experiment::tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task) {
         Some(info) => Ok(info),
         None => Ok(library.task(plan)?.info.clone()),
     }

@@ -2,14 +2,12 @@
 
 use std::{fmt::Write, time::Instant};
 
+use assets::device;
 use burn::tensor::DType;
 use data::tokenize::{Tokenizer, build_tokenizer_json};
 use models::encoder::{Config, Kind};
 use record::{sha256_hex, write_atomic};
-use trainer::{
-    device,
-    pretrain::{Held, Recipe, pretrain},
-};
+use trainer::pretrain::{Held, Recipe, pretrain};
 use variants::host::Placement;
 
 use crate::{

@@ -9,13 +9,12 @@ use std::{
     },
 };
 
+use assets::device;
 use burn::tensor::DType;
+use experiment::{CohortSize, Experiment, cell::Cell};
 use record::Store;
 use trainer::{
-    cell::Cell,
-    device,
     error::TrainError,
-    experiment::{CohortSize, Experiment},
     library::Library,
     study::{self, Forget},
 };

@@ -12,8 +12,9 @@ use analysis::{
     summary::{Selection, SummaryTable, summarise},
     table::{Layout, Table, comparison_table, contrast_table, pivot_table, rank_curve_table},
 };
+use experiment::Experiment;
 use record::{RunRecord, Store, write_atomic};
-use trainer::{experiment::Experiment, study};
+use trainer::study;
 
 use super::read;
 use crate::{
@@ -154,7 +155,7 @@ pub(super) fn labels(experiment: &Experiment) -> Vec<String> {
 /// Order, caption, and what was matched between the rows.
 fn layout(experiment: &Experiment, split: &str) -> Layout {
     let variants = labels(experiment);
-    let notes = vec![trainer::matched::sentence(experiment.cells())];
+    let notes = vec![experiment::controls::sentence(experiment.cells())];
     Layout {
         split: split.to_owned(),
         tasks: experiment.tasks().to_vec(),

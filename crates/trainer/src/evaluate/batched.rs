@@ -14,7 +14,6 @@ use variants::host::inner;
 
 use super::{Split, logits};
 use crate::{
-    cell::View,
     cohort::Cohort,
     error::TrainError,
     readout::{Answer, entry, seen},
@@ -23,6 +22,7 @@ use crate::{
         run_state::{BestState, RunState},
     },
 };
+use experiment::cell::View;
 
 /// What is asked of one run of a stack.
 #[derive(Debug)]

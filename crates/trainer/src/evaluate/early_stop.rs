@@ -11,10 +11,8 @@ use super::{
 };
 use crate::{
     adapter,
-    cell::View,
     cohort::Cohort,
     error::TrainError,
-    hyper::Select,
     readout::Answer,
     sink::{Event, Sink},
     study::{
@@ -22,6 +20,7 @@ use crate::{
         run_state::{BestState, RunAt, RunState},
     },
 };
+use experiment::{cell::View, hyper::Select};
 
 /// Evaluates runs whose turn it is, keeps the best state and stops runs that are at their end or no longer improve.
 pub fn evaluate_due(cohort: &mut Cohort, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {

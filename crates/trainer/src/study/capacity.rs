@@ -6,7 +6,9 @@ use kernels::memory;
 use variants::slot::StackPlan;
 
 use super::{context::StudyContext, plan::CohortPlan};
-use crate::{adapter, cell::Cell, error::TrainError};
+use crate::{adapter, error::TrainError};
+use assets::error::AssetError;
+use experiment::cell::Cell;
 
 /// Share of a device's memory that cohorts may fill: the allocator needs room between its blocks.
 const FILLED: f64 = 0.8;
@@ -64,13 +66,14 @@ pub(super) fn or_out_of_memory(
         if !is_out_of_memory(panic.as_ref()) {
             std::panic::resume_unwind(panic);
         }
-        Err(TrainError::Device {
+        Err(AssetError::Device {
             name: context.device.to_owned(),
             reason: format!(
                 "its memory does not take a cohort of {runs} runs; give a smaller `cohort: N`, or free the device. What was \
                  saved is kept"
             ),
-        })
+        }
+        .into())
     })
 }
 

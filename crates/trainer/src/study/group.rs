@@ -3,7 +3,8 @@
 use kernels::memory;
 
 use super::{capacity::capacity, context::StudyContext, plan::CohortPlan};
-use crate::{cell::Cell, error::TrainError};
+use crate::error::TrainError;
+use experiment::cell::Cell;
 
 /// New cohorts, in the order of their cells.
 pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {

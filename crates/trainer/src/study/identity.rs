@@ -3,7 +3,8 @@
 use record::{sha256_hex, spec_hash};
 
 use super::{context::StudyContext, run_state::RunState};
-use crate::{cell::Cell, error::TrainError};
+use crate::{error::TrainError, start};
+use experiment::cell::Cell;
 
 /// The resolved plan of a cell as recorded; its hash identifies the run.
 pub fn spec_of(cell: &Cell) -> serde_json::Value {
@@ -23,7 +24,7 @@ pub fn is_done(cell: &Cell, context: &StudyContext<'_>) -> Result<bool, TrainErr
 
 /// The adapter that a cell starts from, where it starts from one that is there.
 pub fn start_of(cell: &Cell, context: &StudyContext<'_>) -> Result<Option<record::Start>, TrainError> {
-    Ok(cell.plan.start_from.as_ref().map(|from| from.identity(context.store)).transpose()?.flatten())
+    Ok(cell.plan.start_from.as_ref().map(|from| start::identity(from, context.store)).transpose()?.flatten())
 }
 
 /// A name for a cohort: a hash of its runs' plans, bases, data and starts, in order, and of the code.

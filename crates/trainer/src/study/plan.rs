@@ -14,15 +14,14 @@ use super::{
     run_state::{RunAt, RunState},
 };
 use crate::{
-    adapter,
-    cell::Cell,
-    checkpoint,
+    adapter, checkpoint,
     cohort::{Cohort, Stack},
     error::TrainError,
     lesson::{Examples, Feed},
     optimizer::Adam,
     start,
 };
+use experiment::cell::Cell;
 
 /// On a device the length of a batch is a multiple of this, so that few shapes are recorded.
 const BUCKET: usize = 8;

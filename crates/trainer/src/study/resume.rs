@@ -8,7 +8,8 @@ use std::{
 use record::{Store, write_atomic};
 
 use super::{context::StudyContext, plan::CohortPlan};
-use crate::{cell::Cell, error::TrainError};
+use crate::error::TrainError;
+use experiment::cell::Cell;
 
 /// Where the cohort of this name lies while it is unfinished.
 pub(super) fn folder_of(id: &str, store: &Store) -> PathBuf {
@@ -21,7 +22,7 @@ fn partial_root(store: &Store) -> PathBuf {
 
 /// Makes a cohort's folder and writes there which runs it has.
 pub(super) fn open_folder(folder: &Path, plan: &CohortPlan) -> Result<(), TrainError> {
-    std::fs::create_dir_all(folder).map_err(|source| TrainError::Io { path: folder.to_owned(), source })?;
+    std::fs::create_dir_all(folder).map_err(|source| TrainError::io(folder.to_owned(), source))?;
     let slugs: Vec<String> = plan.cells().iter().map(|cell| cell.id.slug()).collect();
     let json = serde_json::to_vec(&slugs).unwrap_or_else(|error| unreachable!("strings are JSON: {error}"));
     Ok(write_atomic(&folder.join("members.json"), &json)?)
@@ -33,7 +34,7 @@ pub(super) fn unfinished(store: &Store) -> Result<Vec<(PathBuf, Vec<String>)>, T
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(&root) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        entries => entries.map_err(|source| TrainError::Io { path: root.clone(), source })?,
+        entries => entries.map_err(|source| TrainError::io(root.clone(), source))?,
     };
     for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
         // A folder whose list of runs is missing or torn names nobody, so it fits no experiment and begins again.

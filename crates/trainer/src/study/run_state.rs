@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use burn::tensor::Tensor;
 use record::{Entry, Evaluation, Journal, Start, StepEntry, StepLog};
 
-use crate::{cell::Cell, error::TrainError, library::Prepared};
+use crate::{error::TrainError, library::Prepared};
+use experiment::cell::Cell;
 
 /// The address of a run: its stack in the cohort and its row in the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

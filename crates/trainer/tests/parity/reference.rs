@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Tensor};
 use data::{batch::Batch, batch::Encoded, batch::EncodedSet, task::Objective};
+use experiment::{
+    cell::{Cell, CellPlan},
+    hyper::{Hyper, Schedule},
+};
 use models::{
     backbone::Backbone,
     config::{Config, Purpose},
@@ -17,9 +21,7 @@ use record::CellId;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use trainer::{
-    cell::{Cell, CellPlan},
     cohort::{Cohort, Stack},
-    hyper::{Hyper, Schedule},
     lesson::{self, Handout, Lesson, Sheet},
     optimizer::Adam,
     study::run_state::RunState,

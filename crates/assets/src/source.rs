@@ -1,0 +1,295 @@
+//! Where models and data come from: what is built in, a folder, or the Hugging Face hub.
+//!
+//! | written | meaning |
+//! |---|---|
+//! | `mini_roberta` | an embedded model, see `lora-lab list models` |
+//! | `path/to/folder` | a folder with config.json, tokenizer.json and model.safetensors, or its shards with their index |
+//! | `hf://org/name@revision` | the same files of a repository on the hub; `@revision` may be left out |
+//!
+//! The hub's files lie in its own cache (`HF_HOME`), which other programs share. What lies there is used as it is; the rest is
+//! downloaded, with the token in `HF_TOKEN` where one is set. `HF_HUB_OFFLINE=1` downloads nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+};
+
+use data::source::Files;
+use models::{catalog, config::Config, error::ModelError, weights::Weights};
+use serde::Deserialize;
+
+use crate::error::AssetError;
+
+pub mod hub;
+pub mod raw;
+
+use hub::Repository;
+
+/// What a model or dataset is called in YAML.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Comes with the build.
+    Embedded(&'static str),
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A repository on the hub.
+    Hub(Repository),
+}
+
+/// Reads a model's name. A name that is no folder is one of the embedded.
+pub fn model(name: &str) -> Result<Origin, AssetError> {
+    if name.starts_with(hub::SCHEME) {
+        return Ok(Origin::Hub(Repository::model(name)?));
+    }
+    if let Some(found) = catalog::MODELS.iter().find(|model| model.name == name) {
+        return Ok(Origin::Embedded(found.name));
+    }
+    let path = PathBuf::from(name);
+    if path.is_dir() || name.contains('/') || name.starts_with('.') {
+        return Ok(Origin::Folder(path));
+    }
+    Ok(catalog::find(name).map(|found| Origin::Embedded(found.name))?)
+}
+
+/// What keeps a model or its data from being read: a folder that is not there. The hub is asked when a run starts.
+pub fn absent(name: &str, data: Option<&str>) -> Option<AssetError> {
+    if let Ok(Origin::Folder(path)) = model(name)
+        && !path.is_dir()
+    {
+        return Some(foreign(
+            &path,
+            "no such folder; a model is a folder with config.json, tokenizer.json and model.safetensors, `hf://org/name`, or a \
+             name from `lora-lab list models`",
+        ));
+    }
+    files(data?).err()
+}
+
+fn foreign(path: &Path, reason: impl Into<String>) -> AssetError {
+    AssetError::Foreign { path: path.to_owned(), reason: reason.into() }
+}
+
+/// The configuration of a model, without its weights and without a download; none where its files are not at hand, as those of a
+/// study whose results somebody else looks at.
+pub fn config(name: &str) -> Result<Option<Config>, AssetError> {
+    match model(name)? {
+        Origin::Embedded(name) => Ok(Some(catalog::find(name)?.config()?)),
+        Origin::Folder(folder) if !folder.is_dir() => Ok(None),
+        Origin::Folder(folder) => Ok(Some(read_config(&folder.join(CONFIG))?)),
+        Origin::Hub(repository) => match repository.cached(CONFIG) {
+            Some(path) => Ok(Some(read_config(&path)?)),
+            None => Ok(catalog::known(&repository.name).map(Config::read).transpose()?),
+        },
+    }
+}
+
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+fn read_config(path: &Path) -> Result<Config, AssetError> {
+    Config::read(&bytes(path)?).map_err(|error| foreign(path, error.to_string()))
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, AssetError> {
+    std::fs::read(path).map_err(|source| AssetError::Io { path: path.to_owned(), source })
+}
+
+/// A model's files, read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The configuration.
+    pub config: Config,
+    /// tokenizer.json
+    pub tokenizer: Vec<u8>,
+    /// `tokenizer_config.json`, where there is one.
+    pub tokenizer_config: Option<Vec<u8>>,
+    /// Every tensor of the file or files.
+    pub weights: Weights,
+    /// SHA-256 of configuration, tokenizer and weights.
+    pub hash: String,
+}
+
+/// Where a file of a model lies; none where it has no such file.
+type Find = dyn Fn(&str) -> Result<Option<PathBuf>, AssetError>;
+
+/// Reads a model, downloading what is missing.
+pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
+    if let Some(absent) = absent(name, None) {
+        return Err(absent);
+    }
+    let folder: Box<Find> = match model(name)? {
+        Origin::Embedded(name) => return embedded(name),
+        Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| path.is_file()))),
+        Origin::Hub(repository) => Box::new(move |file| repository.fetch(file)),
+    };
+    let need = |file: &str| {
+        folder(file)?.ok_or_else(|| {
+            foreign(
+                Path::new(name),
+                format!("`{file}` is missing; it lies beside the weights of every model on the hub"),
+            )
+        })
+    };
+    let config_path = need(CONFIG)?;
+    let config_bytes = bytes(&config_path)?;
+    let config = Config::read(&config_bytes).map_err(|error| foreign(&config_path, error.to_string()))?;
+    let tokenizer = bytes(&need(TOKENIZER)?)?;
+    let mut parts = vec![config_bytes, tokenizer.clone()];
+    let mut weights = Weights::default();
+    for path in shards(&need, &folder)? {
+        let content = tensors(&path)?;
+        weights.add(&content, config.prefixes()).map_err(|error| foreign(&path, error.to_string()))?;
+        parts.push(content);
+    }
+    let hash = record::sha256_hex(&parts.concat());
+    let tokenizer_config = folder(TOKENIZER_CONFIG)?.map(|path| bytes(&path)).transpose()?;
+    Ok(Checkpoint { config, tokenizer, tokenizer_config, weights, hash })
+}
+
+fn embedded(name: &str) -> Result<Checkpoint, AssetError> {
+    let files = catalog::find(name)?;
+    let mut bytes = [files.config, files.tokenizer].concat();
+    bytes.extend(files.weights.unwrap_or(b"random 0"));
+    Ok(Checkpoint {
+        config: files.config()?,
+        tokenizer: files.tokenizer.to_vec(),
+        tokenizer_config: None,
+        weights: files.weights()?,
+        hash: record::sha256_hex(&bytes),
+    })
+}
+
+/// model.safetensors.index.json
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files of the weights, in the order of their names.
+fn shards(need: &dyn Fn(&str) -> Result<PathBuf, AssetError>, find: &Find) -> Result<Vec<PathBuf>, AssetError> {
+    if let Some(path) = find(WEIGHTS)? {
+        return Ok(vec![path]);
+    }
+    let Some(path) = find(INDEX)? else { return Ok(vec![need(WEIGHTS)?]) };
+    let index: Index = serde_json::from_slice(&bytes(&path)?)
+        .map_err(|error| foreign(&path, format!("not an index of shards: {error}")))?;
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
+    let outside = |name: &String| name.contains('/') || name.contains('\\') || name.contains("..");
+    if let Some(name) = names.iter().find(|name| outside(name)) {
+        return Err(foreign(&path, format!("names the shard `{name}`, but shards lie beside the index")));
+    }
+    names.iter().map(|name| need(name)).collect()
+}
+
+/// Most bytes of a safetensors header; the format's own limit.
+const LARGEST_HEADER: u64 = 100_000_000;
+
+/// A safetensors file, whose header is compared with its length before its content is read.
+fn tensors(path: &Path) -> Result<Vec<u8>, AssetError> {
+    use std::io::Read as _;
+    let failed = |source: io::Error| AssetError::Io { path: path.to_owned(), source };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut start = [0; 8];
+    let too_short = || {
+        foreign(
+            path,
+            format!(
+                "it has {length} bytes, but its header says more; the download broke off, or it is no safetensors file"
+            ),
+        )
+    };
+    if length < 8 {
+        return Err(too_short());
+    }
+    file.read_exact(&mut start).map_err(failed)?;
+    let header = u64::from_le_bytes(start);
+    if header > LARGEST_HEADER.min(length - 8) {
+        return Err(too_short());
+    }
+    let mut content = start.to_vec();
+    content.resize(8 + header as usize, 0);
+    file.read_exact(&mut content[8..]).map_err(failed)?;
+    let described: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&content[8..])
+        .map_err(|error| foreign(path, format!("not a safetensors file: its header is not JSON: {error}")))?;
+    let end = described.values().filter_map(|tensor| tensor["data_offsets"][1].as_u64()).max().unwrap_or(0);
+    if (8 + header).checked_add(end) != Some(length) {
+        return Err(foreign(
+            path,
+            format!(
+                "its header describes {} bytes, but it has {length}; download it again",
+                (8 + header).saturating_add(end)
+            ),
+        ));
+    }
+    content.reserve_exact((length - 8 - header) as usize);
+    file.read_to_end(&mut content).map_err(failed)?;
+    Ok(content)
+}
+
+/// A folder of this machine as data.
+#[derive(Clone, Debug)]
+pub struct Folder(pub PathBuf);
+
+impl Files for Folder {
+    fn read(&self, relative: &str) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.0.join(relative)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        walk(&self.0, "", &mut found)?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn place(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+/// Depth of a dataset's folders that is looked into.
+const DEEPEST: usize = 4;
+
+fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if !entry.path().is_dir() {
+            found.push(name);
+        } else if name.split('/').count() < DEEPEST {
+            walk(&entry.path(), &format!("{name}/"), found)?;
+        }
+    }
+    Ok(())
+}
+
+/// The files that a `data:` names.
+pub fn files(written: &str) -> Result<Box<dyn Files>, AssetError> {
+    if written.starts_with(hub::SCHEME) {
+        return Ok(Box::new(Repository::dataset(written)?));
+    }
+    let path = PathBuf::from(written);
+    if path.is_dir() {
+        return Ok(Box::new(Folder(path)));
+    }
+    Err(foreign(&path, "no such folder; `data` is a folder of this machine or `hf://org/name`"))
+}
+
+/// Why a model's tensors do not fit it, with the file.
+pub fn named(name: &str, error: ModelError) -> AssetError {
+    match error {
+        ModelError::Tensors(_) | ModelError::Config(_) => foreign(Path::new(name), error.to_string()),
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! A checked experiment as cells.
+
+use record::CellId;
+use serde_json::json;
+use serde_yaml::{Mapping, Value};
+use variants::stream::Seeds;
+
+use super::{
+    document::{Document, Entry, MODULE_KEYS, Task},
+    grid::Row,
+    overrides::Set,
+    path::{Part, Path},
+    train_fields,
+};
+use crate::cell::{Cell, CellPlan};
+use crate::start::StartFrom;
+
+/// Every cell: by task, variant, rank, seed. Each of the four differs within its list, so no id is there twice.
+pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (n, task) in document.tasks.iter().enumerate() {
+        for row in rows {
+            let entry = &document.variants[row.entry];
+            let diff = diff(task, entry, sets);
+            let largest = row.specs.iter().map(|spec| spec.rank).max().unwrap_or_default();
+            for spec in &row.specs {
+                let readouts = if spec.rank == largest { entry.readouts.clone() } else { Vec::new() };
+                for &seed in &document.seeds {
+                    let id = CellId { task: task.name.clone(), variant: entry.label.clone(), rank: spec.rank, seed };
+                    let plan = CellPlan {
+                        suite: document.suite.clone(),
+                        data: document.data.as_ref().map(|data| data.value.clone()),
+                        task: task.name.clone(),
+                        given: task.given.clone(),
+                        model: row.model.clone(),
+                        start_from: task.start_from.as_ref().map(|from| start(document, &from.value, &id)),
+                        targets: row.targets.clone(),
+                        modules: row.modules.clone(),
+                        preset: entry.preset.name.to_owned(),
+                        variant: spec.clone(),
+                        train: row.hypers[n].clone(),
+                        readouts: readouts.clone(),
+                        seeds: seeds(document, seed),
+                    };
+                    cells.push(Cell { id, plan, diff: diff.clone() });
+                }
+            }
+        }
+    }
+    cells
+}
+
+/// The cell of another task with the same variant, rank and seed, or an adapter on disk.
+fn start(document: &Document, from: &str, id: &CellId) -> StartFrom {
+    if document.tasks.iter().any(|task| task.name == from) {
+        StartFrom::Cell(CellId { task: from.to_owned(), ..id.clone() })
+    } else {
+        StartFrom::Adapter(from.to_owned())
+    }
+}
+
+/// The run's seed for every stream that is not pinned.
+fn seeds(document: &Document, seed: u64) -> Seeds {
+    let pinned = |stream: &str| document.streams.get(stream).copied().unwrap_or(seed);
+    Seeds { init: pinned("init"), data: pinned("data"), dropout: pinned("dropout"), rank: pinned("rank") }
+}
+
+/// What differs from the experiment's defaults: `model`, `targets`, `modules` (the fields beside targets), `train` (the task's and the variant's together), `with`,
+/// and under `set` the overrides of the command line that concern this task and variant.
+fn diff(task: &Task, entry: &Entry, sets: &[Set]) -> serde_json::Value {
+    let mut train = Mapping::new();
+    for layer in [&task.train, &entry.train].into_iter().flatten() {
+        train_fields::over(&mut train, &layer.map);
+    }
+    let mut diff = serde_json::Map::new();
+    let mut put = |key: &str, value: serde_json::Value| {
+        if !value.as_object().is_some_and(serde_json::Map::is_empty) {
+            diff.insert(key.to_owned(), value);
+        }
+    };
+    if let Some(model) = &entry.model {
+        put("model", json!(model.value));
+    }
+    if let Some(targets) = &entry.targets {
+        put("targets", json!(targets.value));
+    }
+    let own = json!(entry.modules);
+    let given = MODULE_KEYS.iter().filter(|key| entry.gave.contains(**key));
+    put("modules", given.map(|key| ((*key).to_owned(), own[*key].clone())).collect::<serde_json::Map<_, _>>().into());
+    put("train", json!(train));
+    put("with", json!(entry.with));
+    let set = sets.iter().filter(|set| concerns(&set.path, task, entry));
+    put("set", set.map(|set| (set.path.to_string(), json(&set.value))).collect::<serde_json::Map<_, _>>().into());
+    diff.into()
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    json!(value)
+}
+
+/// Whether an override at `path` may change cells of this task and entry.
+fn concerns(path: &Path, task: &Task, entry: &Entry) -> bool {
+    match path.parts() {
+        [Part::Key(list), Part::Index(_), ..] if list == "tasks" => path.starts_with(&task.at),
+        [Part::Key(list), Part::Index(_), ..] if list == "variants" => path.starts_with(&entry.at),
+        _ => true,
+    }
+}

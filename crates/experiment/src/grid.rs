@@ -1,0 +1,357 @@
+//! What spans fields: every variant at every rank on every task, against the model's widths and the run's length.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::{
+    config::{Config, Map, MapKind},
+    modules::{Modules, Selected},
+    target::Target,
+};
+use serde_yaml::{Mapping, Value};
+use variants::{
+    base::BaseSpec,
+    delta::DeltaSpec,
+    error::{AttachError, SpecProblem},
+    rank::AnyRankPolicy,
+    role::{Role, TrainConfig},
+    spec::VariantSpec,
+};
+
+use super::{
+    document::{At, Document, Entry, MODULE_KEYS, Ranks, Task},
+    error::Report,
+    overlay::overlay,
+    path::Path,
+    train_fields,
+};
+use crate::hyper::Hyper;
+use crate::tasks;
+use assets::source;
+
+/// One entry of `variants`, resolved.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Index into the document's variants.
+    pub(super) entry: usize,
+    pub(super) model: String,
+    /// Empty where nothing is adapted.
+    pub(super) targets: Target,
+    /// What narrows them and trains beside them.
+    pub(super) modules: Modules,
+    /// The composition at every rank.
+    pub(super) specs: Vec<VariantSpec>,
+    /// The recipe on every task.
+    pub(super) hypers: Vec<Hyper>,
+}
+
+/// Resolves every entry. Rows are complete where nothing is reported.
+pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
+    let mut examples = Examples::default();
+    let rows = document.variants.iter().enumerate().filter_map(|(index, entry)| {
+        let model = model(document, entry, report);
+        let config = model.and_then(|model| config(model, report));
+        let specs = specs(document, entry, report);
+        let layers = |task: &'_ Task| {
+            [document.train.clone(), task.train.clone(), entry.train.clone()].into_iter().flatten().collect::<Vec<_>>()
+        };
+        let longest = config.as_ref().map(Config::longest);
+        if let (Some(config), Some(model)) = (&config, model)
+            && document.suite == tasks::TEXT
+            && !config.is_causal()
+        {
+            report.add(
+                &model.at,
+                format!(
+                    "model `{}` is an encoder, but text is continued by a decoder such as GPT-2 or Llama",
+                    model.value
+                ),
+            );
+        }
+        let mut lengths = Vec::new();
+        let mut hypers = Vec::new();
+        for task in &document.tasks {
+            let layers = layers(task);
+            let hyper = train_fields::resolve(&layers.iter().collect::<Vec<_>>(), longest, report);
+            let steps = hyper.as_ref().and_then(|hyper| examples.steps(hyper, document, task));
+            lengths.push((task.name.as_str(), steps));
+            hypers.extend(hyper);
+        }
+        if lengths.is_empty() {
+            lengths.push(("", None)); // no readable task: the rules that need none
+        }
+        let specs = specs?;
+        let modules = modules(document, entry, specs.first()?, report);
+        check_specs(entry, document.ranks.as_ref(), &specs, modules.roles(), &lengths, report);
+        check_readouts(entry, &specs, &modules, report);
+        let targets = targets(document, entry, &specs, &modules, config.as_ref(), report);
+        Some(Row { entry: index, model: model?.value.clone(), targets: targets?, modules, specs, hypers })
+    });
+    rows.collect()
+}
+
+/// Sizes of training sets, made once each.
+#[derive(Default)]
+struct Examples(BTreeMap<String, Option<usize>>);
+
+impl Examples {
+    fn steps(&mut self, hyper: &Hyper, document: &Document, task: &Task) -> Option<u64> {
+        if hyper.steps.is_some() {
+            return hyper.steps;
+        }
+        let data = document.data.as_ref().map(|data| data.value.as_str());
+        // Checking downloads nothing.
+        if data.is_some_and(|data| data.starts_with(source::hub::SCHEME)) {
+            return None;
+        }
+        let load = || {
+            let loaded = tasks::load(&document.suite, &task.name, data, task.given.as_ref());
+            loaded.ok().map(|loaded| loaded.dataset.train.len())
+        };
+        self.0.entry(task.name.clone()).or_insert_with(load).map(|examples| hyper.total_steps(examples))
+    }
+}
+
+/// Says that a field without which the entry cannot run is neither in it nor in the experiment. One that was given and refused
+/// has its own problem.
+fn require(document: &Document, entry: &Entry, key: &str, why: &str, report: &mut Report) {
+    if !document.gave.contains(key) && !entry.gave.contains(key) {
+        report.add(&entry.at, format!("`{}` {why}; give `{key}` here or for the whole experiment", entry.label));
+    }
+}
+
+fn model<'a>(document: &'a Document, entry: &'a Entry, report: &mut Report) -> Option<&'a At<String>> {
+    require(document, entry, "model", "has no model", report);
+    if entry.gave.contains("model") { entry.model.as_ref() } else { document.model.as_ref() }
+}
+
+fn config(model: &At<String>, report: &mut Report) -> Option<Config> {
+    match source::config(&model.value) {
+        Ok(config) => config,
+        Err(error) => {
+            report.add(&model.at, format!("model `{}` cannot be used: {error}", model.value));
+            None
+        }
+    }
+}
+
+/// The entry's composition at each of its ranks.
+fn specs(document: &Document, entry: &Entry, report: &mut Report) -> Option<Vec<VariantSpec>> {
+    let at = entry.at.key("with");
+    let mut with = entry.with.clone();
+    if with.remove("rank").is_some() {
+        report.add(&at.key("rank"), "the rank is not an override; write `ranks: [..]` beside `with`");
+    }
+    // Types do not depend on the rank, so any will do to find what is wrong with them.
+    let probe = compose(entry, &with, 8, &at, report)?;
+    if probe.delta.is_none() {
+        let unused = [("ranks", "has no rank"), ("targets", "has no targets")].into_iter();
+        let narrowing =
+            MODULE_KEYS.iter().filter(|key| **key != "modules_to_save").map(|key| (*key, "has no use for it"));
+        for (key, why) in unused.chain(narrowing).filter(|(key, _)| entry.gave.contains(*key)) {
+            report.add(&entry.at.key(key), format!("`{}` adapts no map, so it {why}; leave `{key}` out", entry.label));
+        }
+        return Some(vec![VariantSpec { rank: 0, ..probe }]);
+    }
+    require(document, entry, "ranks", "adapts maps, so it needs a rank", report);
+    let ranks = ranks(entry, document.ranks.as_ref())?;
+    ranks.value.iter().map(|(_, rank)| compose(entry, &with, *rank, &at, report)).collect()
+}
+
+/// Where a field of [`Modules`] that concerns an entry was given.
+fn place(document: &Document, entry: &Entry, key: &str) -> Path {
+    let own = entry.gave.contains(key) || !document.gave.contains(key);
+    if own { entry.at.key(key) } else { Path::default().key(key) }
+}
+
+/// The entry's fields beside targets, each the experiment's where it has none of its own.
+///
+/// A composition that adapts nothing has nothing to narrow, and one that trains the whole base nothing to add to.
+fn modules(document: &Document, entry: &Entry, spec: &VariantSpec, report: &mut Report) -> Modules {
+    let own = |key: &str| if entry.gave.contains(key) { &entry.modules } else { &document.modules };
+    let mut modules = Modules {
+        exclude_modules: own("exclude_modules").exclude_modules.clone(),
+        layers_to_transform: own("layers_to_transform").layers_to_transform.clone(),
+        layers_pattern: own("layers_pattern").layers_pattern.clone(),
+        rank_pattern: own("rank_pattern").rank_pattern.clone(),
+        alpha_pattern: own("alpha_pattern").alpha_pattern.clone(),
+        modules_to_save: own("modules_to_save").modules_to_save.clone(),
+    };
+    if spec.base == BaseSpec::Trained {
+        if entry.gave.contains("modules_to_save") {
+            let rule = format!("`{}` trains the whole base; leave `modules_to_save` out", entry.label);
+            report.add(&entry.at.key("modules_to_save"), rule);
+        }
+        return Modules::default();
+    }
+    if spec.delta.is_none() {
+        return Modules { modules_to_save: modules.modules_to_save, ..Modules::default() };
+    }
+    let mut refuse = |key: &str, given: bool, reason: Option<String>| {
+        if let (true, Some(reason)) = (given, reason) {
+            let way_out = if entry.gave.contains(key) {
+                format!("leave `{key}` out")
+            } else {
+                format!("write `{key}: {{}}` in its entry, or the pattern in the entries that it is for")
+            };
+            report.add(&place(document, entry, key), format!("`{}` takes no {key}: {reason}; {way_out}", entry.label));
+        }
+    };
+    refuse("rank_pattern", !modules.rank_pattern.is_empty(), spec.refuses_own_ranks());
+    refuse("alpha_pattern", !modules.alpha_pattern.is_empty(), spec.refuses_own_alphas());
+    // What was refused has its own problem and is looked at no further.
+    if spec.refuses_own_ranks().is_some() {
+        modules.rank_pattern.clear();
+    }
+    if spec.refuses_own_alphas().is_some() {
+        modules.alpha_pattern.clear();
+    }
+    modules
+}
+
+fn ranks<'a>(entry: &'a Entry, shared: Option<&'a Ranks>) -> Option<&'a Ranks> {
+    if entry.gave.contains("ranks") { entry.ranks.as_ref() } else { shared }
+}
+
+/// The preset at `rank` with the entry's overrides.
+fn compose(entry: &Entry, with: &Mapping, rank: usize, at: &Path, report: &mut Report) -> Option<VariantSpec> {
+    let preset = (entry.preset.spec)(rank);
+    let mut base = serde_yaml::to_value(&preset).unwrap_or_else(|error| unreachable!("a preset serialises: {error}"));
+    // A role that the preset leaves alone has a plan all the same: overrides change single fields of it.
+    if let (Some(Value::Mapping(roles)), Some(plans)) =
+        (with.get("train"), base.get_mut("train").and_then(Value::as_mapping_mut))
+    {
+        for role in roles.keys().filter(|role| !plans.contains_key(*role)).cloned().collect::<Vec<_>>() {
+            if let Ok(known) = serde_yaml::from_value::<Role>(role.clone()) {
+                let plan = serde_yaml::to_value(TrainConfig::default().of_role(known)).unwrap_or_default();
+                plans.insert(role, plan);
+            }
+        }
+    }
+    let spec = overlay::<VariantSpec>(&base, with, at, report)?;
+    Some(VariantSpec { rank: if spec.delta.is_some() { rank } else { 0 }, ..spec })
+}
+
+/// The rules of the compositions themselves; each broken one is reported once, with the ranks and tasks that break it.
+fn check_specs(
+    entry: &Entry,
+    shared: Option<&Ranks>,
+    specs: &[VariantSpec],
+    more: &[Role],
+    tasks: &[(&str, Option<u64>)],
+    report: &mut Report,
+) {
+    #[expect(clippy::type_complexity, reason = "a local grouping: problem, ranks, tasks")]
+    let mut broken: Vec<((String, String), BTreeSet<usize>, BTreeSet<&str>)> = Vec::new();
+    for spec in specs {
+        for (task, steps) in tasks {
+            for problem in spec.check_beside(*steps, more).err().unwrap_or_default() {
+                let key = (problem.field, problem.rule);
+                let index = broken.iter().position(|(other, ..)| *other == key).unwrap_or_else(|| {
+                    broken.push((key, BTreeSet::new(), BTreeSet::new()));
+                    broken.len() - 1
+                });
+                broken[index].1.insert(spec.rank);
+                broken[index].2.insert(task);
+            }
+        }
+    }
+    for ((field, rule), at_ranks, on_tasks) in broken {
+        let mut places = Vec::new();
+        if at_ranks.len() < specs.len() {
+            places.push(format!("at rank {}", joined(at_ranks.iter().map(usize::to_string))));
+        }
+        if on_tasks.len() < tasks.len() {
+            places.push(format!("on {}", joined(on_tasks.iter().map(|task| format!("`{task}`")))));
+        }
+        let place = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+        let path = match ranks(entry, shared) {
+            Some(ranks) if field == "rank" => ranks.at.clone(),
+            _ => entry.at.key("with").keys(field.split('.')),
+        };
+        report.add(&path, format!("{rule}{place}"));
+    }
+}
+
+fn joined(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
+/// Derived readouts cut a trained update down, so it must be one low-rank product of one fixed rank.
+fn check_readouts(entry: &Entry, specs: &[VariantSpec], modules: &Modules, report: &mut Report) {
+    let Some(spec) = specs.iter().max_by_key(|spec| spec.rank).filter(|_| !entry.readouts.is_empty()) else { return };
+    let reason = match &spec.delta {
+        None => Some("which adapts no map".to_owned()),
+        Some(DeltaSpec::LowRank(_)) if !spec.combine.is_additive() => {
+            Some(format!("whose combine is `{}`, not additive", spec.combine.kind()))
+        }
+        Some(DeltaSpec::LowRank(_)) if !matches!(spec.rank_policy, AnyRankPolicy::Constant(_)) => {
+            Some("whose rank policy is not `constant`".to_owned())
+        }
+        Some(DeltaSpec::LowRank(_)) if modules.largest_rank(spec.rank) == 1 => {
+            Some("whose largest rank is 1, below which there is nothing".to_owned())
+        }
+        Some(DeltaSpec::LowRank(_)) => None,
+        Some(delta) => Some(format!("whose delta is `{}`", delta.kind())),
+    };
+    if let Some(reason) = reason {
+        report.add(&entry.at.key("readouts"), format!(
+            "readouts cut down an additive `low_rank` update of constant rank, but this is `{}`, {reason}; leave `readouts` out", entry.label));
+    }
+}
+
+/// The entry's targets, if they select maps of the model that are wide enough for every rank.
+fn targets(
+    document: &Document,
+    entry: &Entry,
+    specs: &[VariantSpec],
+    modules: &Modules,
+    config: Option<&Config>,
+    report: &mut Report,
+) -> Option<Target> {
+    let refuse = |problems: Vec<SpecProblem>, report: &mut Report| {
+        for SpecProblem { field, rule } in problems {
+            report.add(&place(document, entry, &field), rule);
+        }
+    };
+    let Some(delta) = &specs.first()?.delta else {
+        let found = config.map_or_else(|| Ok(Selected::default()), |config| modules.select(None, config));
+        found.map_err(|problems| refuse(problems, report)).ok()?;
+        return Some(Target::Endings(Vec::new()));
+    };
+    require(document, entry, "targets", "adapts maps, so it needs targets", report);
+    let targets = if entry.gave.contains("targets") { entry.targets.as_ref() } else { document.targets.as_ref() }?;
+    // Of a model that is still to be downloaded nothing is known; its targets are looked at when the run starts.
+    let Some(config) = config else {
+        let problems = modules.check(Some(&targets.value));
+        let holds = problems.is_empty();
+        refuse(problems, report);
+        return holds.then(|| targets.value.clone());
+    };
+    let Selected { maps, own, .. } =
+        modules.select(Some(&targets.value), config).map_err(|problems| refuse(problems, report)).ok()?;
+    let lookup =
+        matches!(delta, DeltaSpec::LowRank(_)) && specs[0].combine.is_additive() && specs[0].train.trains(Role::A);
+    if let Some((table, _)) = maps.iter().find(|(_, map)| map.kind == MapKind::Table && !lookup) {
+        let error = AttachError::NotAnEmbeddingDelta { slot: table.clone(), delta: delta.kind() };
+        report.add(&targets.at, format!("{error} (`{}`)", entry.label));
+    }
+    let own_rank = |slot: &String| own.get(slot).and_then(|own| own.rank);
+    let too_large = |slot: &String, map: &Map, rank: usize| {
+        let ([d_in, d_out], max) = (map.shape, map.max_rank());
+        let error = AttachError::RankTooLarge { slot: slot.clone(), d_in, d_out, max, rank };
+        format!("{error} (`{}`)", entry.label)
+    };
+    let shared = maps.iter().filter(|(slot, _)| own_rank(slot).is_none());
+    let narrowest = shared.min_by_key(|(_, map)| map.max_rank()).filter(|_| delta.rank_bounded());
+    if let (Some((slot, map)), Some(ranks)) = (narrowest, ranks(entry, document.ranks.as_ref())) {
+        for &(index, rank) in ranks.value.iter().filter(|(_, rank)| *rank > map.max_rank()) {
+            report.add(&ranks.at.index(index), too_large(slot, map, rank));
+        }
+    }
+    let wider =
+        maps.iter().find_map(|(slot, map)| Some((slot, map, own_rank(slot).filter(|rank| *rank > map.max_rank())?)));
+    if let Some((slot, map, rank)) = wider {
+        report.add(&place(document, entry, "rank_pattern"), too_large(slot, map, rank));
+    }
+    Some(targets.value.clone())
+}

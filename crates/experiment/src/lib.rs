@@ -1,0 +1,166 @@
+//! From the YAML a researcher writes to the cells of a grid; every problem is found at once, before a device is touched.
+//!
+//! `text → Value → --set → document → checked rows → cells`. A variant is a preset with overrides, resolved at every rank; the
+//! training recipe is the experiment's, with the task's and then the variant's overrides on top. Types and ranges, names, ranks
+//! against the widths of the targeted maps, and policies against the length of each run are all checked here.
+//!
+//! ```
+//! let yaml = "suite: glue_mini\nmodel: mini_roberta\ntasks: [sst]\nseeds: [0]\nvariants: [head_only]\n";
+//! let errors = experiment::read(yaml, "experiments/x.yaml", "x", &[]).unwrap_err();
+//! assert!(errors.to_string().contains("tasks[0] (line 3): unknown task `sst`, did you mean `sst2`?"));
+//! ```
+
+use serde_yaml::Value;
+
+use cell::Cell;
+use start::StartFrom;
+
+pub mod cell;
+mod contrast;
+pub mod controls;
+mod document;
+mod error;
+mod expand;
+mod fields;
+mod grid;
+pub mod hyper;
+mod overlay;
+mod overrides;
+mod path;
+pub mod start;
+pub mod tasks;
+#[cfg(test)]
+mod tests;
+mod train_fields;
+
+pub use contrast::Contrast;
+pub use error::{Problem, SpecErrors};
+
+use error::Report;
+use path::Path;
+
+/// How many runs share a base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CohortSize {
+    /// What fits in memory.
+    Auto,
+    /// This many.
+    Runs(usize),
+}
+
+/// An experiment that can be run. Made by [`read`] alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experiment {
+    name: String,
+    suite: String,
+    tasks: Vec<String>,
+    cohort: CohortSize,
+    cells: Vec<Cell>,
+    baseline: Option<String>,
+    contrasts: Vec<Contrast>,
+    text: String,
+    overrides: Vec<String>,
+}
+
+impl Experiment {
+    /// The name of its folder under `results/`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The data suite.
+    pub fn suite(&self) -> &str {
+        &self.suite
+    }
+
+    /// The tasks, in the file's order.
+    pub fn tasks(&self) -> &[String] {
+        &self.tasks
+    }
+
+    /// How many runs share a base.
+    pub fn cohort(&self) -> CohortSize {
+        self.cohort
+    }
+
+    /// Every run: by task, then variant, then rank, then seed, each in the file's order. Their ids differ.
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    /// The label that paired comparisons are made against.
+    pub fn baseline(&self) -> Option<&str> {
+        self.baseline.as_deref()
+    }
+
+    /// The questions that the file asks of its rows.
+    pub fn contrasts(&self) -> &[Contrast] {
+        &self.contrasts
+    }
+
+    /// The file, as written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The `--set` arguments, as given.
+    pub fn overrides(&self) -> &[String] {
+        &self.overrides
+    }
+
+    /// The first line of the comment that opens the file; empty where there is none.
+    pub fn title(&self) -> &str {
+        self.text.lines().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default().trim()
+    }
+}
+
+/// An adapter that runs start from must have their tensors.
+fn check_adapters(document: &document::Document, cells: &[Cell], report: &mut Report) {
+    for task in &document.tasks {
+        let Some(from) = &task.start_from else { continue };
+        for cell in cells.iter().filter(|cell| cell.id.task == task.name) {
+            if let Some(StartFrom::Adapter(written)) = &cell.plan.start_from
+                && let Err(error) = start::check(written, &cell.plan)
+            {
+                report.add(&from.at, format!("`{}` cannot start there: {error}", cell.id.variant));
+                break;
+            }
+        }
+    }
+}
+
+/// Reads an experiment. `origin` is the path that messages show, `default_name` the file's stem, and `overrides` are
+/// `key=value` with a dotted key, such as `variants.lora.train.learning_rate=1e-3`.
+pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) -> Result<Experiment, SpecErrors> {
+    let mut report = Report::default();
+    let mut root = match serde_yaml::from_str::<Value>(text) {
+        Ok(root) => root,
+        Err(error) => {
+            report.add(&Path::default(), format!("not valid YAML: {error}"));
+            return Err(report.into_errors(origin, text, &[]));
+        }
+    };
+    let sets = overrides::apply(&mut root, overrides, &mut report);
+    let document = document::read(&root, default_name, &mut report);
+    let rows = document.as_ref().map(|document| grid::check(document, &mut report)).unwrap_or_default();
+    let (Some(document), true) = (document, report.is_empty()) else {
+        return Err(report.into_errors(origin, text, &sets));
+    };
+    let cells = expand::cells(&document, &rows, &sets);
+    check_adapters(&document, &cells, &mut report);
+    let contrasts = contrast::resolve(&document.contrasts, &cells, &mut report);
+    if !report.is_empty() {
+        return Err(report.into_errors(origin, text, &sets));
+    }
+    Ok(Experiment {
+        cells,
+        contrasts,
+        tasks: document.tasks.iter().map(|task| task.name.clone()).collect(),
+        name: document.name,
+        suite: document.suite,
+        cohort: document.cohort,
+        baseline: document.baseline,
+        text: text.to_owned(),
+        overrides: overrides.to_vec(),
+    })
+}

@@ -1,0 +1,121 @@
+//! A trained adapter as a smaller plain one.
+
+use std::{collections::BTreeMap, path::Path};
+
+use burn::tensor::Tensor;
+use models::network::{NamedParam, Network};
+use variants::{
+    combine::{CombineSpec, additive},
+    delta::{DeltaSpec, low_rank},
+    host::inner,
+    rank::{AnyRankPolicy, RankPolicy, constant::Constant},
+    scaling::Scaling,
+    spec::VariantSpec,
+};
+
+use trainer::{
+    adapter::{self, Card},
+    error::TrainError,
+    library::Library,
+};
+
+/// How a smaller adapter is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The first `b` components at the scale of rank `b`: what an adapter of nested ranks was trained for.
+    Prefix,
+    /// The best rank-`b` approximation of an additive update, as a plain LoRA of scale 1.
+    Svd,
+}
+
+/// Reads the adapter in `path` and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
+/// computes what the trained one computes when it is read out there.
+pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library) -> Result<u64, TrainError> {
+    let (card, tensors) = cut_to(path, None, rank, cut, library)?;
+    std::fs::create_dir_all(out).map_err(|source| TrainError::io(out.to_owned(), source))?;
+    adapter::save(&out.join("adapter.safetensors"), &card, &tensors)
+}
+
+/// The card and the tensors of [`at_rank`]; the base lies where `model` says, if not where it lay in training.
+pub fn cut_to(
+    path: &Path,
+    model: Option<&str>,
+    rank: usize,
+    cut: Cut,
+    library: &Library,
+) -> Result<(Card, BTreeMap<String, Tensor<3>>), TrainError> {
+    let (card, mut network) = adapter::load_on(path, model, library)?;
+    let refused = |reason: String| TrainError::foreign(path.to_owned(), reason);
+    let spec = card.plan.variant.clone();
+    let (variant, tensors) = match cut {
+        Cut::Prefix => {
+            let mut ranks = spec.rank_policy.readouts(spec.rank);
+            if ranks.is_empty() {
+                ranks.push(spec.rank);
+            }
+            if !ranks.contains(&rank) {
+                let known: Vec<String> = ranks.iter().map(usize::to_string).collect();
+                return Err(refused(format!(
+                    "rank is `{rank}`, but `{}` was trained to be used at {}; `--svd` approximates it at any rank",
+                    card.cell.variant,
+                    known.join(", ")
+                )));
+            }
+            let smaller = rank < spec.rank;
+            let policy = if smaller { AnyRankPolicy::Constant(Constant {}) } else { spec.rank_policy.clone() };
+            // At the full rank nothing is cut, whatever rank a map has of its own.
+            let tensors = if smaller { prefix(&mut network, rank) } else { adapter::tensors(&mut network, 0, 0) };
+            (VariantSpec { rank, rank_policy: policy, ..spec }, tensors)
+        }
+        Cut::Svd => {
+            if !spec.combine.is_additive() || spec.delta.is_none() || rank == 0 || rank > card.plan.largest_rank() {
+                return Err(refused(format!(
+                    "`--svd` cuts an additive update down to a rank in 1..={}, but this is `{}` and rank is `{rank}`",
+                    card.plan.largest_rank(),
+                    card.cell.variant
+                )));
+            }
+            network.compress(0, rank);
+            let plain_lora = VariantSpec {
+                rank: rank.min(spec.rank),
+                delta: Some(DeltaSpec::LowRank(low_rank::Spec {})),
+                combine: CombineSpec::Additive(additive::Spec {}),
+                scaling: Scaling::Constant { value: 1.0 },
+                rank_policy: AnyRankPolicy::Constant(Constant {}),
+                orthogonality: 0.0,
+                train: variants::role::TrainConfig::default(),
+                gradient: variants::gradient::GradientSpec::Plain,
+                ..spec
+            };
+            (plain_lora, adapter::tensors(&mut network, 0, 0))
+        }
+    };
+    let mut card = Card { drawn: None, ..card };
+    card.cell.rank = rank;
+    card.plan.variant = variant;
+    if cut == Cut::Svd {
+        // Its scale is 1 everywhere, and a map that was narrower stays so.
+        card.plan.modules.alpha_pattern.clear();
+        card.plan.modules.rank_pattern.iter_mut().for_each(|(_, own)| *own = rank.min(*own));
+    }
+    card.plan.readouts.clear();
+    if cut == Cut::Prefix {
+        card.drawn = adapter::drawn(&network).filter(|_| rank == card.plan.variant.rank);
+    }
+    Ok((card, tensors))
+}
+
+/// Every tensor, those that count components cut to the first `rank`.
+fn prefix(network: &mut Network, rank: usize) -> BTreeMap<String, Tensor<3>> {
+    let cut = |NamedParam { name, param, .. }: NamedParam<'_>| {
+        let [runs, rows, cols] = param.tensor.dims();
+        let tensor = inner(param.tensor);
+        let tensor = match param.rank_axis {
+            Some(1) => tensor.slice([0..runs, 0..rank, 0..cols]),
+            Some(_) => tensor.slice([0..runs, 0..rows, 0..rank]),
+            None => tensor,
+        };
+        (name, tensor)
+    };
+    network.parameters(0).into_iter().map(cut).collect()
+}

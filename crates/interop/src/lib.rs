@@ -1,0 +1,19 @@
+//! Adapters that leave the study: to PEFT and back, into their base, into one another, onto new rows.
+//!
+//! | module | one sentence |
+//! |---|---|
+//! | [`update`] | what an adapter does to each linear map, as plain numbers |
+//! | [`peft`] | adapters in PEFT's format: import and export |
+//! | [`export`] | a trained adapter as a plain one of a smaller rank |
+//! | [`mod@merge`] | a trained adapter folded into its base, as a checkpoint of its own |
+//! | [`model_merging`] | several adapters as one, in the space of `ΔW` |
+//! | [`predict`] | logits of a trained adapter on given rows |
+//! | [`output_dir`] | folders that are complete or absent |
+
+pub mod export;
+pub mod merge;
+pub mod model_merging;
+pub mod output_dir;
+pub mod peft;
+pub mod predict;
+pub mod update;

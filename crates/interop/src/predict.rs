@@ -1,0 +1,143 @@
+//! Logits of a trained run, or of a fine-tuned checkpoint, on rows that somebody asks about.
+
+use std::path::Path;
+
+use data::{
+    batch::EncodedSet,
+    glue, own,
+    task::{Example, Objective},
+};
+use models::network::Network;
+use safetensors::tensor::{Dtype, TensorView};
+use variants::pass::Active;
+
+use assets::source::Folder;
+use experiment::{
+    cell::{CellPlan, Given},
+    hyper::Hyper,
+    tasks::load,
+};
+use trainer::{
+    error::TrainError,
+    evaluate::logits,
+    library::{Base, Library},
+};
+
+/// What was predicted.
+#[derive(Clone, Debug)]
+pub struct Predicted {
+    /// `[rows][outputs]`
+    pub logits: Vec<Vec<f64>>,
+    /// `[rows]`; NaN where unknown.
+    pub labels: Vec<f32>,
+}
+
+impl Predicted {
+    /// `logits` `[rows, outputs]` and `labels` `[rows]`, f32, with the task's name.
+    pub fn to_safetensors(&self, task: &str) -> Result<Vec<u8>, TrainError> {
+        let outputs = self.logits.first().map_or(0, Vec::len);
+        let bytes: Vec<u8> = self.logits.iter().flatten().flat_map(|v| (*v as f32).to_le_bytes()).collect();
+        let labels: Vec<u8> = self.labels.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let build = || -> Result<Vec<u8>, safetensors::SafeTensorError> {
+            let view = |shape, bytes| TensorView::new(Dtype::F32, shape, bytes);
+            let views = vec![
+                ("labels", view(vec![self.labels.len()], &labels)?),
+                ("logits", view(vec![self.logits.len(), outputs], &bytes)?),
+            ];
+            safetensors::serialize(views, Some([("task".to_owned(), task.to_owned())].into()))
+        };
+        build().map_err(|error| models::error::ModelError::from(error).into())
+    }
+}
+
+/// The rows of a file in the form of a plan's task.
+pub fn rows(plan: &CellPlan, objective: &Objective, file: &Path) -> Result<Vec<Example>, TrainError> {
+    let failed = |source| TrainError::io(file.to_owned(), source);
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(match &plan.given {
+        Some(Given::Own(task)) => {
+            let folder = Folder(file.parent().map(Path::to_owned).unwrap_or_default());
+            own::examples(task, objective, &folder, &name)?
+        }
+        Some(Given::Text(_)) => {
+            let reason =
+                "is asked about, but a run on text continues the prompts of its own splits; use `--split`".to_owned();
+            return Err(TrainError::foreign(file.to_owned(), reason));
+        }
+        None => glue::examples(&plan.task, &file.display().to_string(), std::fs::read(file).map_err(failed)?)?,
+    })
+}
+
+/// The rows of a split of a plan's own data.
+pub fn split(plan: &CellPlan, wanted: &str) -> Result<Vec<Example>, TrainError> {
+    let loaded = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
+    let mut all = vec![("train".to_owned(), loaded.dataset.train)];
+    all.extend(loaded.dataset.evaluation);
+    all.push(("test".to_owned(), loaded.dataset.test));
+    all.extend(loaded.more_tests);
+    all.retain(|(_, rows)| !rows.is_empty());
+    let names: Vec<String> = all.iter().map(|(name, _)| format!("`{name}`")).collect();
+    // The first test split has the benchmark's longer name as well.
+    let found = all.into_iter().find(|(name, _)| name == wanted || (name == "test" && wanted == "test_matched"));
+    found.map(|(_, rows)| rows).ok_or_else(|| {
+        TrainError::foreign(
+            plan.task.clone(),
+            format!("has no split `{wanted}` with rows; it has {}", names.join(", ")),
+        )
+    })
+}
+
+/// Logits of every row; `network` has one run.
+pub fn predict(network: &Network, base: &Base, rows: &[Example], max_length: usize) -> Result<Predicted, TrainError> {
+    let set = EncodedSet::encode_all(&base.tokenizer, rows, max_length)?;
+    let logits = logits(network, &[&set], &Active::All, base.pad).swap_remove(0);
+    Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect() })
+}
+
+/// A checkpoint with its own classification head, for a task of GLUE.
+pub fn checkpoint(model: &str, task: &str, library: &Library) -> Result<(CellPlan, Network), TrainError> {
+    let base = library.base(model)?;
+    let info = glue::tasks().into_iter().find(|info| info.name == task);
+    let Some(info) = info else {
+        let names: Vec<String> = glue::tasks().into_iter().map(|info| info.name).collect();
+        return Err(TrainError::foreign(model, format!("task is `{task}`, but must be one of {}", names.join(", "))));
+    };
+    let outputs = info.objective.n_outputs();
+    let last = base.backbone.config().head_names().iter().rev().find_map(|name| {
+        base.head.find(name).filter(|(shape, _)| shape.len() == 2).map(|(shape, _)| (*name, shape[0]))
+    });
+    match last {
+        Some((_, found)) if found == outputs => {}
+        Some((name, found)) => {
+            let reason = format!(
+                "`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`"
+            );
+            return Err(TrainError::foreign(model, reason));
+        }
+        None => {
+            let reason =
+                "the checkpoint has no classification head; give the adapter of a run with `--adapter`".to_owned();
+            return Err(TrainError::foreign(model, reason));
+        }
+    }
+    let longest = base.backbone.config().longest();
+    let plan = CellPlan {
+        suite: glue::GLUE.to_owned(),
+        data: None,
+        task: task.to_owned(),
+        given: None,
+        model: model.to_owned(),
+        start_from: None,
+        targets: models::target::Target::Endings(Vec::new()),
+        modules: models::modules::Modules::default(),
+        preset: "head_only".to_owned(),
+        variant: variants::presets::head_only::spec(0),
+        train: Hyper { max_length: Hyper::default().max_length.min(longest), ..Hyper::default() },
+        readouts: Vec::new(),
+        seeds: variants::stream::Seeds::all(0),
+    };
+    let id = record::CellId { task: task.to_owned(), variant: "head_only".to_owned(), rank: 0, seed: 0 };
+    let stack = trainer::adapter::stack_plan(&plan, &id, library)?;
+    let network = library.network(&plan, &[(stack, vec![outputs])])?;
+    Ok((plan, network))
+}

@@ -1,0 +1,338 @@
+//! Combinations of adapters: against PEFT's functions (`scripts/oracle/combine.py`), of this program's own runs, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::{DType, Device};
+use experiment::{cell::CellPlan, hyper::Hyper};
+use interop::{
+    model_merging::{
+        Input, Report, Request, combine,
+        methods::{Election, Method},
+    },
+    peft, update,
+    update::Change,
+};
+use models::{modules::Modules, network::NamedParam, target::Target};
+use record::CellId;
+use safetensors::SafeTensors;
+use trainer::{
+    adapter::{self, Card},
+    library::Library,
+};
+use variants::{
+    host::{Placement, values},
+    preset,
+    stream::{self, Seeds, Stream},
+};
+
+fn library() -> Library {
+    Library::new(Placement::new(&Device::flex(), DType::F32))
+}
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/combine").join(name)
+}
+
+fn inputs(weighted: &[(PathBuf, f64)]) -> Vec<Input> {
+    weighted.iter().map(|(path, weight)| Input { path: path.clone(), weight: *weight }).collect()
+}
+
+fn run(inputs: &[Input], method: Method, out: &Path, head: Option<&Path>) -> Result<Report, String> {
+    combine(&Request { inputs, method, head, out }, &library()).map_err(|error| error.to_string())
+}
+
+/// `ΔW` of every map, `[d_in, d_out]` row-major.
+fn deltas(path: &Path) -> BTreeMap<String, (usize, Vec<f64>)> {
+    let one = |(name, map): (String, update::MapUpdate)| {
+        let delta: Vec<f64> = match &map.change {
+            Change::LowRank { rank, down, up } => (0..map.d_in)
+                .flat_map(|i| (0..map.d_out).map(move |o| (i, o)))
+                .map(|(i, o)| (0..*rank).map(|k| down[i * rank + k] * up[k * map.d_out + o]).sum())
+                .collect(),
+            Change::Dense(weight) => weight.iter().zip(map.base.as_ref().unwrap()).map(|(w, b)| w - b).collect(),
+        };
+        (name, (map.d_out, delta))
+    };
+    update::read(path, &library()).unwrap().maps.into_iter().map(one).collect()
+}
+
+#[track_caller]
+fn close(found: &[f64], wanted: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let largest = wanted.iter().map(|v| v.abs()).fold(0.0, f64::max);
+    let gap = found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(gap <= tolerance * largest, "{what}: {gap:e} of {largest}");
+}
+
+const ADAPTERS: [(&str, f64); 3] = [("first", 0.7), ("second", -0.4), ("third", 1.2)];
+
+fn of_peft() -> Vec<Input> {
+    inputs(&ADAPTERS.map(|(name, weight)| (fixture(name), weight)))
+}
+
+/// Tolerance 1e-6 of the largest: the written factors are f32, whose products err by 2^-23 and a few times that.
+#[test]
+fn combinations_are_those_of_peft_with_rslora_patterns_and_negative_weights() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(fixture("expected.safetensors")).unwrap();
+    let expected = SafeTensors::deserialize(&bytes).unwrap();
+    let (rank, density) = (24, 0.3);
+    for (name, method) in [
+        ("linear", Method::Linear),
+        ("linear", Method::Cat),
+        ("svd", Method::Svd { rank: 3 }),
+        ("ties_total", Method::Ties { rank, density, election: Election::Total }),
+        ("ties_frequency", Method::Ties { rank, density, election: Election::Frequency }),
+        ("magnitude_prune", Method::MagnitudePrune { rank, density }),
+    ] {
+        let out = root.path().join("out");
+        let report = run(&of_peft(), method, &out, None).unwrap();
+        assert!(
+            report
+                .notes
+                .iter()
+                .any(|note| note.contains("third: counts as zero on `encoder.layer.0.attention.self.value`"))
+        );
+        let found = deltas(&out);
+        assert_eq!(found.len(), 2);
+        for (map, (d_out, delta)) in found {
+            let tensor = expected.tensor(&format!("{name}.{map}")).unwrap();
+            let stored: Vec<f64> = tensor.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+            let d_in = delta.len() / d_out;
+            let wanted: Vec<f64> =
+                (0..d_in).flat_map(|i| (0..d_out).map(move |o| (i, o))).map(|(i, o)| stored[o * d_in + i]).collect();
+            close(&delta, &wanted, 1e-6, &format!("{name}.{map}"));
+            let told = report.maps.iter().find(|told| told.map == map).unwrap();
+            let exact = name != "svd";
+            assert!((told.lost < 1e-9 * told.norm) == exact, "{name}: {told:?}");
+        }
+    }
+}
+
+/// One adapter of weight 1 comes back whatever the method, and twice the weight is twice the update, rsLoRA and patterns included.
+#[test]
+fn one_adapter_comes_back_and_weights_scale_it() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    for (name, _) in ADAPTERS {
+        let own = deltas(&fixture(name));
+        for method in [
+            Method::Linear,
+            Method::Cat,
+            Method::Svd { rank: 4 },
+            Method::Ties { rank: 4, density: 1.0, election: Election::Total },
+            Method::Dare { rank: 4, density: 1.0, seed: 5 },
+            Method::MagnitudePrune { rank: 4, density: 1.0 },
+        ] {
+            for weight in [1.0, -2.0] {
+                run(&inputs(&[(fixture(name), weight)]), method, &out, None).unwrap();
+                let found = deltas(&out);
+                assert_eq!(found.keys().collect::<Vec<_>>(), own.keys().collect::<Vec<_>>());
+                for (map, (_, delta)) in &own {
+                    let wanted: Vec<f64> = delta.iter().map(|v| weight * v).collect();
+                    close(&found[map].1, &wanted, 1e-6, &format!("{name} {method:?} {weight}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dare_is_a_function_of_its_seed() {
+    let root = tempfile::tempdir().unwrap();
+    let written = |seed| {
+        let out = root.path().join("out");
+        run(&of_peft(), Method::Dare { rank: 6, density: 0.5, seed }, &out, None).unwrap();
+        std::fs::read(out.join("adapter_model.safetensors")).unwrap()
+    };
+    let first = written(1);
+    assert!(first == written(1) && first != written(2));
+}
+
+#[test]
+fn a_head_is_taken_along_where_it_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let report = run(&of_peft(), Method::Linear, &out, None).unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("`--head ADAPTER`")), "{:?}", report.notes);
+    let config = |out: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(out.join("adapter_config.json")).unwrap()).unwrap()
+    };
+    assert!(config(&out)["modules_to_save"].is_null() && config(&out)["task_type"].is_null());
+    run(&of_peft(), Method::Linear, &out, Some(&fixture("second"))).unwrap();
+    assert_eq!(config(&out)["modules_to_save"], serde_json::json!(["classifier"]));
+    assert_eq!(config(&out)["task_type"], "SEQ_CLS");
+    let tensor = |folder: &Path| {
+        let bytes = std::fs::read(folder.join("adapter_model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        file.tensor("base_model.model.classifier.weight").unwrap().data().to_vec()
+    };
+    assert_eq!(tensor(&out), tensor(&fixture("second")));
+    let error = run(&of_peft(), Method::Linear, &out, Some(Path::new("elsewhere"))).unwrap_err();
+    assert!(error.contains("`elsewhere`") && error.contains("none of the adapters"), "{error}");
+}
+
+/// An adapter of this program, everything in it a little away from its start.
+fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) -> PathBuf {
+    let library = library();
+    let plan = CellPlan {
+        suite: "glue_mini".to_owned(),
+        data: None,
+        task: "sst2".to_owned(),
+        given: None,
+        model: model.to_owned(),
+        start_from: None,
+        targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
+        modules: Modules::default(),
+        preset: preset.to_owned(),
+        variant: (preset::find(preset).unwrap().spec)(rank),
+        train: Hyper::default(),
+        readouts: Vec::new(),
+        seeds: Seeds::all(0),
+    };
+    let cell = CellId { task: "sst2".to_owned(), variant: preset.to_owned(), rank, seed: 0 };
+    let stack = adapter::stack_plan(&plan, &cell, &library).unwrap();
+    let mut network = library.network(&plan, &[(stack, vec![2])]).unwrap();
+    for NamedParam { name, param, .. } in network.parameters(0) {
+        let noise = stream::normal(
+            &mut stream::generator(1, Stream::Init, &format!("{preset}.{name}")),
+            param.tensor.shape().num_elements(),
+            0.1,
+        );
+        let moved = values(param.tensor).iter().zip(noise).map(|(value, noise)| value + noise).collect();
+        *param.tensor = library.place().tensor(moved, param.tensor.dims());
+    }
+    let card = Card {
+        cell,
+        outputs: 2,
+        model_hash: library.base(model).unwrap().hash.clone(),
+        drawn: adapter::drawn(&network),
+        plan,
+    };
+    let folder = root.join(format!("{}-{preset}-r{rank}", Path::new(model).file_name().unwrap().to_string_lossy()));
+    std::fs::create_dir_all(&folder).unwrap();
+    adapter::save(&folder.join("adapter.safetensors"), &card, &adapter::tensors(&mut network, 0, 0)).unwrap();
+    folder
+}
+
+/// LoRA, DoRA, VeRA and full fine-tuning of one base: the dense updates are added, whatever they are made of.
+#[test]
+fn runs_of_any_method_are_added_as_what_they_do_to_the_weights() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let of = |preset, rank| own(root.path(), "mini_roberta", preset, &["query", "value"], rank);
+    let all = [(of("lora", 4), 1.0), (of("dora", 2), 0.5), (of("vera", 8), -1.0), (of("rslora", 3), 2.0)];
+    let summed = |all: &[(PathBuf, f64)]| {
+        let mut sum: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (path, weight) in all {
+            for (map, (_, delta)) in deltas(path) {
+                let entry = sum.entry(map).or_insert_with(|| vec![0.0; delta.len()]);
+                entry.iter_mut().zip(delta).for_each(|(sum, value)| *sum += weight * value);
+            }
+        }
+        sum
+    };
+    run(&inputs(&all), Method::Linear, &out, Some(&all[0].0)).unwrap();
+    let found = deltas(&out);
+    assert_eq!(found.len(), 8);
+    for (map, wanted) in summed(&all) {
+        close(&found[&map].1, &wanted, 1e-6, &map);
+    }
+    // DoRA's update has no factors to put beside others.
+    let error = run(&inputs(&all), Method::Cat, &out, None).unwrap_err();
+    assert!(error.contains("without factors"), "{error}");
+    run(&inputs(&[all[0].clone(), all[2].clone()]), Method::Cat, &out, None).unwrap();
+    assert!(peft::is_folder(&out));
+
+    // All maps, norms, biases and tables of full fine-tuning: the maps are combined, the rest is named.
+    let full = [(of("full", 0), 1.0), (all[0].0.clone(), 1.0)];
+    let report = run(&inputs(&full), Method::Svd { rank: 8 }, &out, None).unwrap();
+    assert!(
+        report.notes.iter().any(|note| note.contains("no place for them") && note.contains("LayerNorm")),
+        "{:?}",
+        report.notes
+    );
+    assert!(report.notes.iter().any(|note| note.contains("counts as zero on")));
+    let (norm, lost) = report.total();
+    let wanted = summed(&full);
+    let found = deltas(&out);
+    let residual: f64 =
+        wanted.iter().flat_map(|(map, delta)| delta.iter().zip(&found[map].1)).map(|(a, b)| (a - b).powi(2)).sum();
+    assert!((residual.sqrt() - lost).abs() < 1e-5 * norm && lost < norm, "{lost} {norm}");
+}
+
+fn gpt2(root: &Path) -> String {
+    let folder = root.join("gpt2");
+    std::fs::create_dir_all(&folder).unwrap();
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures/gpt2");
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(source.join(name), folder.join(name)).unwrap();
+    }
+    let json = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null, "model": {"type": "WordLevel", "vocab": {"a": 0, "<unk>": 1}, "unk_token": "<unk>"}}"#;
+    std::fs::write(folder.join("tokenizer.json"), json).unwrap();
+    folder.display().to_string()
+}
+
+/// Query and value apart become columns of the fused map, which PEFT knows.
+#[test]
+fn parts_of_a_fused_map_go_to_their_columns() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let model = gpt2(root.path());
+    let apart = own(root.path(), &model, "lora", &["c_attn.q", "c_attn.v"], 2);
+    run(&inputs(&[(apart.clone(), 0.5)]), Method::Linear, &out, None).unwrap();
+    let (found, parts) = (deltas(&out), deltas(&apart));
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["h.0.attn.c_attn", "h.1.attn.c_attn"]);
+    for (map, (width, delta)) in found {
+        assert_eq!(width, 72);
+        let wanted: Vec<f64> = (0..24)
+            .flat_map(|i| (0..72).map(move |o| (i, o)))
+            .map(|(i, o)| match o / 24 {
+                0 => 0.5 * parts[&format!("{map}.q")].1[i * 24 + o],
+                1 => 0.0,
+                _ => 0.5 * parts[&format!("{map}.v")].1[i * 24 + o - 48],
+            })
+            .collect();
+        close(&delta, &wanted, 1e-6, &map);
+    }
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["fan_in_fan_out"], &config["r"]), (&serde_json::json!(true), &serde_json::json!(4)));
+    assert_eq!(config["target_modules"][0], "transformer.h.0.attn.c_attn");
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_and_nothing_is_written() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let lora = own(root.path(), "mini_roberta", "lora", &["query"], 2);
+    let other = own(root.path(), "mini_roberta_random", "lora", &["query"], 2);
+    let refused = |weighted: &[(PathBuf, f64)], method: Method, parts: &[&str]| {
+        let error = run(&inputs(weighted), method, &out, None).unwrap_err();
+        for part in parts {
+            assert!(error.contains(part), "`{error}` lacks `{part}`");
+        }
+        assert!(!out.exists());
+    };
+    refused(&[(lora.clone(), 1.0), (other, 1.0)], Method::Linear, &["base with hash", "cannot be added"]);
+    refused(
+        &[(lora.clone(), 1.0), (fixture("first"), 1.0)],
+        Method::Linear,
+        &["attention.self.query`", "different models"],
+    );
+    let gpt2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft/gpt2_lora");
+    refused(&[(lora.clone(), 1.0), (gpt2, 1.0)], Method::Linear, &["h.0.attn.c_attn`", "does not have"]);
+    refused(&[(fixture("first"), 1e60)], Method::Cat, &["beyond f32", "smaller weights"]);
+    refused(&[(lora.clone(), f64::NAN)], Method::Svd { rank: 0 }, &["`NaN`", "rank is `0`"]);
+    let ties = Method::Ties { rank: 2, density: 1.5, election: Election::Total };
+    refused(&[(lora.clone(), 1.0)], ties, &["density is `1.5`", "at most 1"]);
+    refused(&[(lora, 1.0), (root.path().join("nowhere"), 1.0)], Method::Linear, &["nowhere", "no adapter here"]);
+    let bitfit = own(root.path(), "mini_roberta", "bitfit", &[], 0);
+    refused(&[(bitfit, 1.0)], Method::Linear, &["changes no linear map"]);
+    refused(&[], Method::Linear, &["no adapter is given"]);
+}

@@ -1,0 +1,805 @@
+//! Adapters of PEFT as runs of this program and back: against PEFT's logits on the folders of `scripts/oracle/peft_adapters.py`, every
+//! preset that PEFT can express, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::{DType, Device};
+use experiment::{
+    cell::{CellPlan, Given},
+    hyper::Hyper,
+};
+use interop::{
+    export::{Cut, at_rank},
+    peft::{
+        export::{self, Report, export},
+        import::{self, Imported, Purpose, import},
+    },
+};
+use models::{
+    modules::Modules,
+    network::{NamedParam, Network},
+    target::Target,
+    weights::widen,
+};
+use record::CellId;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::{Value, json};
+use trainer::{
+    adapter::{self, Card},
+    library::Library,
+};
+use variants::{
+    host::{Placement, values},
+    pass::Pass,
+    preset,
+    role::Role,
+    spec::VariantSpec,
+    stream::{self, Seeds, Stream},
+};
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+const CASES: [&str; 12] = [
+    "bert_lora",
+    "bert_rslora",
+    "bert_dora",
+    "bert_vera",
+    "bert_adalora",
+    "bert_pissa",
+    "bert_everywhere",
+    "bert_saved",
+    "bert_table",
+    "roberta_dora",
+    "gpt2_lora",
+    "llama_lora",
+];
+
+/// Of the largest logit. f32 here and in PEFT, over sums of at most a hundred terms in another order, two layers deep: a few times
+/// 1e-6 at worst, as in `models/tests/oracle.rs`. Every adapter moves its logits by more than 0.1.
+const TOLERANCE: f64 = 1e-5;
+
+fn library() -> Library {
+    Library::new(Placement::new(&Device::flex(), DType::F32))
+}
+
+fn fixture(case: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft").join(case)
+}
+
+fn base_fixture(arch: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures").join(arch)
+}
+
+type Numbers = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
+
+fn numbers(path: &Path) -> Numbers {
+    let bytes = std::fs::read(path).unwrap();
+    let one = |(name, view): (String, TensorView<'_>)| {
+        let numbers = match view.dtype() {
+            Dtype::I64 => view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+            _ => widen(&view).unwrap().into_iter().map(f64::from).collect(),
+        };
+        (name, (view.shape().to_vec(), numbers))
+    };
+    SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter().map(one).collect()
+}
+
+fn write_numbers(path: &Path, tensors: &Numbers) {
+    let narrow = |values: &[f64]| values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect::<Vec<u8>>();
+    let raw: Vec<_> = tensors.iter().map(|(name, (shape, values))| (name, shape.clone(), narrow(values))).collect();
+    let views =
+        raw.iter().map(|(name, shape, bytes)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// A folder's configuration.
+fn said(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join(CONFIG)).unwrap()).unwrap()
+}
+
+/// A checkpoint of the fixtures with a tokenizer of whole words, which they lack.
+fn checkpoint(root: &Path, arch: &str) -> String {
+    let folder = root.join("base").join(arch);
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(base_fixture(arch).join(file), folder.join(file)).unwrap();
+    }
+    let words: Vec<String> = (0..60)
+        .map(|id| match id {
+            0 => "\"<|endoftext|>\": 0".to_owned(),
+            1 => "\"<unk>\": 1".to_owned(),
+            id => format!("\"w{id}\": {id}"),
+        })
+        .collect();
+    let json = format!(
+        r#"{{"version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [{{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true}}],
+        "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
+        "model": {{"type": "WordLevel", "vocab": {{{}}}, "unk_token": "<unk>"}}}}"#,
+        words.join(", ")
+    );
+    std::fs::write(folder.join("tokenizer.json"), json).unwrap();
+    folder.display().to_string()
+}
+
+fn is_text(arch: &str) -> bool {
+    ["gpt2", "llama"].contains(&arch)
+}
+
+/// MNLI has three classes, as the heads of the fixtures; a causal model continues text.
+fn purpose(arch: &str) -> Purpose {
+    let task = r#"{"name": "e2e", "form": "pairs", "train": "train.txt", "dev": "dev.txt"}"#;
+    let given = is_text(arch).then(|| Given::Text(serde_json::from_str(task).unwrap()));
+    let (suite, task) = if is_text(arch) { ("text", "e2e") } else { ("glue", "mnli") };
+    Purpose { suite: suite.to_owned(), data: Some("/nowhere".to_owned()), task: task.to_owned(), given }
+}
+
+/// Logits of a fixture's rows: `[rows][outputs]`, or of every real position of a text.
+fn logits(network: &Network, asked: &Numbers) -> Vec<f64> {
+    let whole = |name: &str| -> Vec<u32> {
+        asked.get(name).map(|(_, v)| v.iter().map(|v| *v as u32).collect()).unwrap_or_default()
+    };
+    let lengths: Vec<usize> = asked["lengths"].1.iter().map(|v| *v as usize).collect();
+    let tokens = network.backbone.tokens(&whole("input_ids"), &whole("type_ids"), &lengths);
+    let pass = Pass::evaluation(1);
+    if asked["logits"].0.len() == 2 {
+        return values(&network.classify(&tokens, &pass)[0]);
+    }
+    let seq = asked["input_ids"].0[1];
+    let real: Vec<u32> =
+        lengths.iter().enumerate().flat_map(|(row, n)| (0..*n).map(move |at| (row * seq + at) as u32)).collect();
+    values(
+        &network.continue_at(
+            &network.backbone.forward(&tokens, &pass),
+            &[models::head::index(&real, network.backbone.place())],
+            &pass,
+        )[0],
+    )
+}
+
+/// PEFT's logits at the same places.
+fn wanted(asked: &Numbers) -> Vec<f64> {
+    let (shape, all) = &asked["logits"];
+    if shape.len() == 2 {
+        return all.clone();
+    }
+    let (seq, width) = (shape[1], shape[2]);
+    let lengths = asked["lengths"].1.iter().map(|v| *v as usize);
+    lengths.enumerate().flat_map(|(row, n)| all[row * seq * width..][..n * width].to_vec()).collect()
+}
+
+/// The inputs of an architecture's fixture.
+fn inputs(arch: &str) -> Numbers {
+    numbers(&base_fixture(arch).join("expected.safetensors"))
+}
+
+fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().map(f64::abs).fold(0.0, f64::max)
+}
+
+#[track_caller]
+fn agree(what: &str, found: &[f64], wanted: &[f64]) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let far = largest(found.iter().zip(wanted).map(|(a, b)| a - b));
+    let size = largest(wanted.iter().copied());
+    assert!(far <= TOLERANCE * size, "{what}: {far:e} of {size}");
+}
+
+/// Shape and numbers of every tensor of a run's adapter.
+fn tensors(network: &mut Network) -> BTreeMap<String, ([usize; 3], Vec<f64>)> {
+    let params = network.parameters(0).into_iter();
+    params.map(|named| (named.name, (named.param.tensor.dims(), values(named.param.tensor)))).collect()
+}
+
+fn plan(model: &str, targets: &[&str], preset: &str, variant: VariantSpec, arch: &str) -> CellPlan {
+    let Purpose { suite, data, task, given } = purpose(arch);
+    CellPlan {
+        suite,
+        data,
+        task,
+        given,
+        model: model.to_owned(),
+        start_from: None,
+        targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
+        modules: Modules::default(),
+        preset: preset.to_owned(),
+        variant,
+        train: Hyper { max_length: 20, ..Hyper::default() },
+        readouts: Vec::new(),
+        seeds: Seeds::all(0),
+    }
+}
+
+fn spec(preset: &str, rank: usize) -> VariantSpec {
+    (preset::find(preset).unwrap().spec)(rank)
+}
+
+/// A run's adapter with everything that trains a little away from its start; AdaLoRA's first map has no component left, its others
+/// lack the second.
+fn saved(root: &Path, name: &str, plan: &CellPlan, library: &Library) -> (PathBuf, Network) {
+    let cell = CellId { task: plan.task.clone(), variant: name.to_owned(), rank: plan.variant.rank, seed: 0 };
+    let stack = adapter::stack_plan(plan, &cell, library).unwrap();
+    let outputs = if plan.text().is_some() { 0 } else { 3 };
+    let mut network = library.network(plan, &[(stack, vec![outputs])]).unwrap();
+    let mut is_first = true;
+    for NamedParam { name, param, .. } in network.parameters(0) {
+        if param.role == Role::Projection {
+            continue;
+        }
+        let old = values(param.tensor);
+        let noise = stream::normal(&mut stream::generator(5, Stream::Init, &name), old.len(), 0.1);
+        let mut new: Vec<f64> = old.iter().zip(noise).map(|(value, noise)| value + noise).collect();
+        if name.ends_with(".lambda") {
+            new.iter_mut().enumerate().filter(|(at, _)| is_first || *at == 1).for_each(|(_, value)| *value = 0.0);
+            is_first = false;
+        }
+        *param.tensor = library.place().tensor(new, param.tensor.dims());
+    }
+    let card = Card {
+        cell,
+        plan: plan.clone(),
+        outputs,
+        model_hash: library.base(&plan.model).unwrap().hash.clone(),
+        drawn: adapter::drawn(&network),
+    };
+    let folder = root.join("runs").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let tensors = adapter::tensors(&mut network, 0, 0);
+    adapter::save(&folder.join("adapter.safetensors"), &card, &tensors).unwrap();
+    // As it lies in the file, in f32.
+    let network = adapter::load(&folder.join("adapter.safetensors"), library).unwrap().1;
+    (folder, network)
+}
+
+fn out(adapter: &Path, residual: bool, out: &Path, library: &Library) -> Result<Report, String> {
+    let request = export::Request { adapter, model: None, rank: None, residual, out };
+    export(&request, library).map_err(|error| error.to_string())
+}
+
+/// An export of this program, taken back by its own account.
+fn back(folder: &Path, library: &Library) -> Result<Imported, String> {
+    import(&import::Request { folder, model: None, purpose: None }, library).map_err(|error| error.to_string())
+}
+
+/// Without what PEFT saves twice or of the base.
+fn of_adapter(mut tensors: Numbers) -> Numbers {
+    tensors.retain(|name, _| {
+        let parts = [".original_module.", ".modules_to_save."];
+        !name.ends_with(".default")
+            && !name.ends_with(".base_layer.weight")
+            && !parts.iter().any(|part| name.contains(part))
+    });
+    tensors
+}
+
+#[test]
+fn folders_of_peft_give_its_logits_and_come_back() {
+    let root = tempfile::tempdir().unwrap();
+    for case in CASES {
+        let library = library();
+        let arch = case.split('_').next().unwrap();
+        let model = checkpoint(root.path(), arch);
+        let folder = fixture(case);
+        let request = import::Request { folder: &folder, model: Some(&model), purpose: Some(purpose(arch)) };
+        let imported = import(&request, &library).unwrap();
+        let asked = numbers(&folder.join("expected.safetensors"));
+        agree(case, &logits(&imported.network, &asked), &wanted(&asked));
+
+        let (taken, again) = (root.path().join("taken").join(case), root.path().join("again").join(case));
+        let bytes = import::write(imported, &folder, &taken).unwrap();
+        assert_eq!(bytes, std::fs::metadata(taken.join("adapter.safetensors")).unwrap().len());
+        out(&taken, case == "bert_pissa", &again, &library).unwrap();
+        let [theirs, ours] = [&folder, &again].map(|folder| of_adapter(numbers(&folder.join(WEIGHTS))));
+        assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "{case}");
+        for (name, tensor) in &theirs {
+            assert!(ours[name] == *tensor, "{case}: {name} is not the same to the bit");
+        }
+        let [theirs, ours] = [&folder, &again].map(|folder| said(folder));
+        // AdaLoRA's rank is `init_r`; its `r` is LoRA's default.
+        let rank = if case == "bert_adalora" { "init_r" } else { "r" };
+        for field in
+            ["peft_type", "task_type", rank, "lora_alpha", "use_rslora", "use_dora", "bias", "init_lora_weights"]
+        {
+            let one = |said: &Value| if said[field] == json!(false) { Value::Null } else { said[field].clone() };
+            assert_eq!(one(&ours), one(&theirs), "{case}: {field}");
+        }
+    }
+}
+
+/// A folder of PEFT with something changed.
+fn altered(case: &str, edit: impl FnOnce(&mut Value, &mut Numbers)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut config, mut tensors) = (said(&fixture(case)), numbers(&fixture(case).join(WEIGHTS)));
+    edit(&mut config, &mut tensors);
+    std::fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
+    write_numbers(&folder.path().join(WEIGHTS), &tensors);
+    folder
+}
+
+#[track_caller]
+fn says(error: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(error.contains(part), "no `{part}` in: {error}");
+    }
+}
+
+#[test]
+fn every_tensor_of_a_folder_is_needed_in_its_shape() {
+    let root = tempfile::tempdir().unwrap();
+    for arch in ["bert", "roberta", "gpt2", "llama"] {
+        let library = library();
+        let model = checkpoint(root.path(), arch);
+        let refused = |folder: &Path| {
+            let request = import::Request { folder, model: Some(&model), purpose: Some(purpose(arch)) };
+            import(&request, &library).map(|_| ()).unwrap_err().to_string()
+        };
+        for case in CASES.iter().filter(|case| case.starts_with(arch)) {
+            for name in of_adapter(numbers(&fixture(case).join(WEIGHTS))).keys() {
+                let folder = altered(case, |_, tensors| drop(tensors.remove(name)));
+                says(&refused(folder.path()), &[&folder.path().join(WEIGHTS).display().to_string(), name, "missing"]);
+                let folder = altered(case, |_, tensors| {
+                    let (shape, values) = tensors.get_mut(name).unwrap();
+                    values.extend(vec![0.5; values.len() / shape[0]]);
+                    shape[0] += 1;
+                });
+                let error = refused(folder.path());
+                if name.ends_with("classifier.weight") || name.ends_with("out_proj.weight") {
+                    says(&error, &["its head has 4 outputs, but `mnli` has 3"]);
+                } else {
+                    says(&error, &[&folder.path().join(WEIGHTS).display().to_string(), name]);
+                }
+                let folder = altered(case, |_, tensors| tensors.get_mut(name).unwrap().1[0] = f64::NAN);
+                says(&refused(folder.path()), &[WEIGHTS, name, "`NaN`", "save the adapter again"]);
+            }
+            let extra = "base_model.model.encoder.layer.7.query.lora_A.weight";
+            let folder = altered(case, |_, tensors| drop(tensors.insert(extra.to_owned(), (vec![1], vec![1.0]))));
+            says(&refused(folder.path()), &[WEIGHTS, extra, "belongs to nothing", "check that base and folder"]);
+        }
+    }
+}
+
+/// PEFT opens a folder with names that match nothing; so does an import, and says so.
+#[test]
+fn names_that_match_nothing_are_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let model = checkpoint(root.path(), "bert");
+    let folder = altered("bert_lora", |config, _| {
+        config["target_modules"] = json!(["query", "value", "q_proj"]);
+        config["exclude_modules"] = json!(["lm_head"]);
+        config["rank_pattern"] = json!({"k_proj": 2});
+    });
+    let request = import::Request { folder: folder.path(), model: Some(&model), purpose: Some(purpose("bert")) };
+    let imported = import(&request, &library()).unwrap();
+    let notes = imported.notes.join("; ");
+    says(&notes, &["target_modules: `q_proj`", "exclude_modules: `lm_head`", "rank_pattern: `k_proj`"]);
+    assert!(imported.card.plan.modules.is_default());
+    // A start that PEFT draws at random cannot be repeated.
+    let folder = altered("bert_lora", |config, _| config["init_lora_weights"] = json!("pissa_niter_4"));
+    let request = import::Request { folder: folder.path(), ..request };
+    says(
+        &import(&request, &library()).map(|_| ()).unwrap_err().to_string(),
+        &["pissa_niter_4", "conversion to plain LoRA"],
+    );
+}
+
+#[test]
+fn heads_come_whole_from_the_folder_or_from_the_base() {
+    let root = tempfile::tempdir().unwrap();
+    let without = altered("bert_lora", |_, tensors| tensors.retain(|name, _| !name.contains("classifier")));
+    let model = checkpoint(root.path(), "bert");
+    let request = import::Request { folder: without.path(), model: Some(&model), purpose: Some(purpose("bert")) };
+    let mut imported = import(&request, &library()).unwrap();
+    says(&imported.notes.join("; "), &["the base's own: the head"]);
+    let of_base = numbers(&base_fixture("bert").join("model.safetensors"));
+    assert_eq!(tensors(&mut imported.network)["classifier.bias"].1, of_base["classifier.bias"].1);
+    // A base without one.
+    let weights = Path::new(&model).join("model.safetensors");
+    write_numbers(&weights, &of_base.into_iter().filter(|(name, _)| !name.contains("classifier")).collect());
+    let error = import(&request, &library()).map(|_| ()).unwrap_err().to_string();
+    says(&error, &["neither the folder nor its base has a head for `mnli`", "save the adapter with its head"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_one_clear_error() {
+    let root = tempfile::tempdir().unwrap();
+    let model = checkpoint(root.path(), "bert");
+    let library = library();
+    let refused = |folder: &Path, task: Option<&str>, model: Option<&str>| {
+        let purpose = task.map(|task| Purpose { task: task.to_owned(), ..purpose("bert") });
+        let request = import::Request { folder, model, purpose };
+        import(&request, &library).map(|_| ()).unwrap_err().to_string()
+    };
+    let fields: &[(&str, Value, &[&str])] = &[
+        ("peft_type", json!("LOHA"), &["peft_type is `LOHA`", "LORA, ADALORA and VERA", "convert it to LoRA"]),
+        ("lora_bias", json!(true), &["`lora_bias` is `true`", "no counterpart", "convert it with PEFT"]),
+        ("layer_replication", json!([[0, 2]]), &["`layer_replication` is `[[0,2]]`", "convert it with PEFT"]),
+        ("init_lora_weights", json!("corda"), &["init_lora_weights is `corda`", "path_initial_model_for_weight"]),
+        ("bias", json!("some"), &["bias is `some`", "none, all or lora_only"]),
+        ("r", json!(0), &["r is missing or 0", "save the adapter again"]),
+        ("target_modules", Value::Null, &["target_modules is missing", "current PEFT"]),
+        ("target_modules", json!(["qurey"]), &["`qurey`", "did you mean `query`?"]),
+        ("layers_to_transform", json!([5]), &["layers_to_transform", "5"]),
+        ("rank_pattern", json!({"(": 2}), &["rank_pattern", "`(`", "regular expression"]),
+        ("rank_pattern", json!(3), &["rank_pattern"]),
+        ("modules_to_save", json!(["poller"]), &["modules_to_save", "`poller`", "`pooler`"]),
+    ];
+    for (field, value, parts) in fields {
+        let folder = altered("bert_lora", |config, _| config[field] = value.clone());
+        let error = refused(folder.path(), Some("mnli"), Some(&model));
+        says(&error, parts);
+        says(&error, &[&folder.path().join(CONFIG).display().to_string()]);
+    }
+    let both = altered("bert_pissa", |config, _| config["use_dora"] = json!(true));
+    says(&refused(both.path(), Some("mnli"), Some(&model)), &["`pissa` beside use_dora"]);
+
+    let good = fixture("bert_lora");
+    says(&refused(&good, None, Some(&model)), &[CONFIG, "which task", "--task NAME"]);
+    says(&refused(&good, Some("cola"), Some(&model)), &["its head has 3 outputs, but `cola` has 2"]);
+    says(&refused(&good, Some("mnly"), Some(&model)), &["task is `mnly`", "mnli", "experiment"]);
+    let nowhere = altered("bert_lora", |config, _| config["base_model_name_or_path"] = Value::Null);
+    says(&refused(nowhere.path(), Some("mnli"), None), &["base_model_name_or_path is missing", "--model DIR"]);
+    let other = checkpoint(root.path(), "roberta");
+    says(&refused(&good, Some("mnli"), Some(&other)), &[WEIGHTS, "missing", "check that base and folder"]);
+
+    let folder = altered("bert_lora", |_, _| {});
+    let weights = folder.path().join(WEIGHTS);
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() - 5]).unwrap();
+    says(&refused(folder.path(), Some("mnli"), Some(&model)), &[WEIGHTS, "not safetensors"]);
+    std::fs::remove_file(&weights).unwrap();
+    says(&refused(folder.path(), Some("mnli"), Some(&model)), &[WEIGHTS]);
+    std::fs::write(folder.path().join(CONFIG), "{").unwrap();
+    says(&refused(folder.path(), Some("mnli"), Some(&model)), &[CONFIG, "not JSON"]);
+}
+
+#[test]
+fn every_preset_is_exported_and_taken_back_or_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let library = library();
+    let model = checkpoint(root.path(), "bert");
+    let asked = inputs("bert");
+    let (mut exact, mut doubled) = (0, 0);
+    for preset in preset::all() {
+        let name = preset.name;
+        let plan = plan(&model, &["query", "value", "intermediate.dense"], name, (preset.spec)(4), "bert");
+        let (run, mut network) = saved(root.path(), name, &plan, &library);
+        let [folder, other] = ["exports", "residual"].map(|what| root.path().join(what).join(name));
+        let result = out(&run, false, &folder, &library);
+        if ["bitfit", "full", "head_only"].contains(&name) {
+            says(&result.unwrap_err(), &["adapter.safetensors", name, "`lora-lab merge` writes a whole checkpoint"]);
+            assert!(!folder.exists());
+            continue;
+        }
+        let report = result.unwrap();
+        assert_eq!((report.maps, report.outputs), (6, Some(3)), "{name}");
+        let mut imported = back(&folder, &library).unwrap();
+        let before = logits(&network, &asked);
+        agree(name, &logits(&imported.network, &asked), &before);
+        let (old, new) = (tensors(&mut network), tensors(&mut imported.network));
+        let residual = out(&run, true, &other, &library);
+        match name {
+            "pissa" | "milora" | "olora" => {
+                doubled += 1;
+                let config = said(&folder);
+                assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(8), &json!(true)), "{name}");
+                for (key, ([_, rows, _], a)) in new.iter().filter(|(key, _)| key.rsplit('.').next() == Some("a")) {
+                    let trained = &old[key].1;
+                    let left = a.chunks(8).flat_map(|row| &row[..4]).copied();
+                    assert!(left.eq(trained.iter().copied()) && a.len() == rows * 8, "{name}: {key}");
+                }
+                if name == "milora" {
+                    says(&residual.unwrap_err(), &["no start that `milora`", "leave `--residual` out"]);
+                    continue;
+                }
+                residual.unwrap();
+                let config = said(&other);
+                assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(4), &json!(name)));
+                let mut imported = back(&other, &library).unwrap();
+                assert!(tensors(&mut imported.network) == old, "{name}: not the same to the bit");
+                continue;
+            }
+            "adalora" => {
+                assert_eq!(report.kind, "ADALORA");
+                let file = numbers(&folder.join(WEIGHTS));
+                let mut left: Vec<usize> =
+                    file.iter().filter(|(key, _)| key.ends_with("lora_E")).map(|(_, (shape, _))| shape[0]).collect();
+                left.sort_unstable();
+                // PEFT opens no map without a component.
+                assert_eq!(left, [1, 3, 3, 3, 3, 3]);
+                for (key, (shape, values)) in &old {
+                    let Some(lambda) = key.rsplit_once('.').and_then(|(map, _)| old.get(&format!("{map}.lambda")))
+                    else {
+                        assert_eq!(new[key].1, *values);
+                        continue;
+                    };
+                    let is_p = key.rsplit('.').next() == Some("p");
+                    let width = shape[2];
+                    for (at, value) in values.iter().enumerate() {
+                        let component = if is_p { at / width } else { at % width };
+                        let wanted = if lambda.1[component] == 0.0 { 0.0 } else { *value };
+                        let is_first = lambda.1.iter().all(|value| *value == 0.0) && component == 0;
+                        assert!(is_first || new[key].1[at] == wanted, "{key} at {at}");
+                    }
+                }
+            }
+            _ => {
+                exact += 1;
+                assert!(new == old, "{name}: not the same to the bit");
+                assert_eq!(logits(&imported.network, &asked), before, "{name}");
+            }
+        }
+        says(&residual.unwrap_err(), &["`--residual` is for starts", name, "leave it out"]);
+        assert!(!other.exists());
+    }
+    assert_eq!((exact, doubled), (8, 3));
+    // Another base than the one that it was trained on is found by its hash.
+    let folder = root.path().join("exports/lora");
+    let roberta = checkpoint(root.path(), "roberta");
+    let request = import::Request { folder: &folder, model: Some(&roberta), purpose: None };
+    let error = import(&request, &library).map(|_| ()).unwrap_err().to_string();
+    says(&error, &[CONFIG, "hash", "give the right base with `--model`"]);
+    // Nor is a configuration that was changed read by the recipe of the old one.
+    let mut config = said(&folder);
+    config["lora_alpha"] = json!(config["lora_alpha"].as_f64());
+    std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
+    back(&folder, &library).unwrap();
+    config["lora_alpha"] = json!(32);
+    std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
+    let error = back(&folder, &library).map(|_| ()).unwrap_err();
+    says(&error, &[CONFIG, "`lora_alpha` is `32`", "`lora-lab export` wrote", "lora_lab.json", "`--task`"]);
+    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    assert_eq!(import(&request, &library).unwrap().card.plan.variant.alpha, 32.0);
+    // Nothing is left of what was refused.
+    for folder in ["exports", "residual"] {
+        let hidden =
+            |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().starts_with('.');
+        assert!(!std::fs::read_dir(root.path().join(folder)).unwrap().any(hidden));
+    }
+}
+
+/// VeRA's pair is as wide as the widest map, and lies there twice: PEFT saves it under one name and reads it under the other.
+#[test]
+fn veras_pair_lies_in_the_file_under_both_names() {
+    let root = tempfile::tempdir().unwrap();
+    let (library, model) = (library(), checkpoint(root.path(), "bert"));
+    let plan = plan(&model, &["query", "output.dense", "intermediate.dense"], "vera", spec("vera", 5), "bert");
+    let (run, network) = saved(root.path(), "vera", &plan, &library);
+    let folder = root.path().join("out");
+    out(&run, false, &folder, &library).unwrap();
+    let file = numbers(&folder.join(WEIGHTS));
+    for (name, shape) in [("vera_A", [5, 40]), ("vera_B", [40, 5])] {
+        let name = format!("base_model.{name}");
+        assert_eq!(file[&name].0, shape, "{name}");
+        assert!(file[&name].1.iter().all(|value| *value != 0.0));
+        assert!(file[&name] == file[&format!("{name}.default")], "{name}");
+    }
+    // Read as PEFT's own, it has the pair of the file.
+    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    let imported = import(&request, &library).unwrap();
+    let asked = inputs("bert");
+    agree("vera", &logits(&imported.network, &asked), &logits(&network, &asked));
+}
+
+#[test]
+fn parts_of_gpt2_are_joined_and_parted_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (library, model, asked) = (library(), checkpoint(root.path(), "gpt2"), inputs("gpt2"));
+    let parts = ["c_attn.q", "c_attn.v"];
+    let plain = Modules::default();
+    let ranks = Modules { rank_pattern: vec![("c_attn.v".to_owned(), 2)], ..Modules::default() };
+    let alphas = Modules { alpha_pattern: vec![("c_attn.v".to_owned(), 3.0)], ..ranks.clone() };
+    for (label, preset, modules) in [
+        ("plain", "lora", &plain),
+        ("root", "rslora", &plain),
+        ("magnitudes", "dora", &plain),
+        ("start", "pissa", &plain),
+        ("ranks", "lora", &ranks),
+        ("alphas", "lora", &alphas),
+    ] {
+        let mut plan = plan(&model, &parts, preset, spec(preset, 4), "gpt2");
+        plan.modules = modules.clone();
+        let (run, mut network) = saved(root.path(), label, &plan, &library);
+        let folder = root.path().join(label);
+        out(&run, false, &folder, &library).unwrap();
+        let before = logits(&network, &asked);
+        let mut imported = back(&folder, &library).unwrap();
+        agree(label, &logits(&imported.network, &asked), &before);
+        // As one map, which is what PEFT sees.
+        let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("gpt2")) };
+        agree(label, &logits(&import(&request, &library).unwrap().network, &asked), &before);
+
+        let config = said(&folder);
+        assert_eq!(config["target_modules"], json!(["transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"]));
+        let (rank, alpha) = (config["r"].as_f64().unwrap(), config["lora_alpha"].as_f64().unwrap());
+        let scale = plan.variant.scaling.at(plan.variant.alpha, 4);
+        let found = if preset == "rslora" { alpha / rank.sqrt() } else { alpha / rank };
+        assert!((found - scale).abs() < 1e-12 * scale, "{label}: {found} is not {scale}");
+        let query_rank = if preset == "pissa" { 8 } else { 4 };
+        let (shape, b) = &numbers(&folder.join(WEIGHTS))["base_model.model.transformer.h.1.attn.c_attn.lora_B.weight"];
+        assert_eq!((shape[0], shape[1] as f64), (72, rank));
+        for (at, value) in b.iter().enumerate() {
+            let (row, component) = (at / shape[1], at % shape[1]);
+            let is_own = if component < query_rank { row < 24 } else { row >= 48 };
+            assert!(is_own == (*value != 0.0), "{label}: row {row}, component {component}: {value}");
+        }
+        if preset == "pissa" {
+            continue;
+        }
+        let (old, new) = (tensors(&mut network), tensors(&mut imported.network));
+        if label == "alphas" {
+            // The scale of v lies in B and is taken out again: a rounding to f32 each, of half a unit in 2^-23.
+            for (name, (_, values)) in &old {
+                let far = values.iter().zip(&new[name].1).any(|(a, b)| (a - b).abs() > a.abs() * 2.0_f64.powi(-22));
+                assert!(!far, "{name}");
+            }
+        } else {
+            assert!(new == old, "{label}: not the same to the bit");
+        }
+    }
+    // What PEFT may have trained there is not dropped.
+    let folder = root.path().join("plain");
+    let path = folder.join(WEIGHTS);
+    let mut file = numbers(&path);
+    let name = "base_model.model.transformer.h.0.attn.c_attn.lora_B.weight";
+    *file.get_mut(name).unwrap().1.last_mut().unwrap() = 1.0; // v's rows, v's component: in its place
+    write_numbers(&path, &file);
+    back(&folder, &library).unwrap();
+    file.get_mut(name).unwrap().1[7] = 1.0; // q's rows, v's component
+    write_numbers(&path, &file);
+    says(&back(&folder, &library).map(|_| ()).unwrap_err(), &[WEIGHTS, name, "mixes its parts", "`--task`"]);
+
+    let folder = root.path().join("magnitudes");
+    let path = folder.join(WEIGHTS);
+    let mut file = numbers(&path);
+    let name = "base_model.model.transformer.h.0.attn.c_attn.lora_magnitude_vector";
+    for (at, is_read) in [(0, true), (30, false)] {
+        file.get_mut(name).unwrap().1[at] += 0.1; // first of q, then of k, which has no adapter
+        write_numbers(&path, &file);
+        let found = back(&folder, &library).map(|_| ());
+        assert_eq!(found.is_ok(), is_read);
+        if let Err(error) = found {
+            says(&error, &[WEIGHTS, name, "`h.0.attn.c_attn.k`", "`--task`"]);
+        }
+    }
+
+    for preset in ["vera", "adalora"] {
+        let plan = plan(&model, &parts, preset, spec(preset, 4), "gpt2");
+        let (run, _) = saved(root.path(), preset, &plan, &library);
+        let folder = root.path().join(format!("{preset}.out"));
+        let error = out(&run, false, &folder, &library).unwrap_err();
+        says(&error, &[preset, "no form in PEFT", "adapt `c_attn`", "`--svd --rank R`"]);
+        assert!(!folder.exists());
+    }
+}
+
+#[test]
+fn dylora_is_exported_at_a_rank() {
+    let root = tempfile::tempdir().unwrap();
+    let (library, model, asked) = (library(), checkpoint(root.path(), "bert"), inputs("bert"));
+    let plan = plan(&model, &["query", "value"], "dylora", spec("dylora", 4), "bert");
+    let (run, _) = saved(root.path(), "dylora", &plan, &library);
+    let [folder, cut] = ["at_2", "cut"].map(|name| root.path().join(name));
+    let request = export::Request { adapter: &run, model: None, rank: Some(2), residual: false, out: &folder };
+    export(&request, &library).unwrap();
+    at_rank(&run.join("adapter.safetensors"), 2, Cut::Prefix, &cut, &library).unwrap();
+    let (_, mut smaller) = adapter::load(&cut.join("adapter.safetensors"), &library).unwrap();
+    let mut imported = back(&folder, &library).unwrap();
+    assert!(tensors(&mut smaller) == tensors(&mut imported.network));
+    assert_eq!(logits(&smaller, &asked), logits(&imported.network, &asked));
+    let config = said(&folder);
+    assert_eq!((&config["r"], config["lora_alpha"].as_f64()), (&json!(2), Some(plan.variant.alpha)));
+    let out = root.path().join("at_9");
+    let error = export(&export::Request { rank: Some(9), out: &out, ..request }, &library).unwrap_err().to_string();
+    says(&error, &["rank is `9`", "1, 2, 3, 4"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn whole_numbers_are_written_whole() {
+    let root = tempfile::tempdir().unwrap();
+    let (library, model) = (library(), checkpoint(root.path(), "bert"));
+    for (label, preset, alphas) in [
+        ("one", "lora", vec![("value", 5.0)]),
+        ("several", "lora", vec![("query", 7.0), ("value", 2.5)]),
+        ("adalora", "adalora", vec![]),
+    ] {
+        let mut plan = plan(&model, &["query", "value", "key"], preset, spec(preset, 4), "bert");
+        plan.variant.alpha = 16.0;
+        plan.modules.alpha_pattern = alphas.iter().map(|(name, alpha)| ((*name).to_owned(), *alpha)).collect();
+        let (run, _) = saved(root.path(), label, &plan, &library);
+        let folder = root.path().join(label);
+        out(&run, false, &folder, &library).unwrap();
+        let config = said(&folder);
+        assert!(config["lora_alpha"].is_u64(), "{label}: {}", config["lora_alpha"]);
+        let found: Vec<&Value> =
+            config["alpha_pattern"].as_object().into_iter().flatten().map(|(_, alpha)| alpha).collect();
+        assert!(found.iter().all(|alpha| alpha.is_u64() || alpha.as_f64() == Some(2.5)), "{label}: {found:?}");
+        assert_eq!(found.is_empty(), alphas.is_empty(), "{label}");
+    }
+}
+
+#[test]
+fn a_tables_scale_is_found_by_its_full_name() {
+    let root = tempfile::tempdir().unwrap();
+    let (library, model, asked) = (library(), checkpoint(root.path(), "bert"), inputs("bert"));
+    let table = "bert.embeddings.word_embeddings";
+    let mut plan = plan(&model, &["word_embeddings", "value"], "lora", spec("lora", 4), "bert");
+    plan.modules.alpha_pattern = vec![(table.to_owned(), 3.0), ("value".to_owned(), 5.0)];
+    let (run, network) = saved(root.path(), "table", &plan, &library);
+    let folder = root.path().join("out");
+    out(&run, false, &folder, &library).unwrap();
+    let config = said(&folder);
+    assert_eq!((&config["lora_alpha"], &config["alpha_pattern"]), (&json!(5), &json!({table: 3})));
+    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    agree("table", &logits(&import(&request, &library).unwrap().network, &asked), &logits(&network, &asked));
+}
+
+#[test]
+fn a_folder_is_replaced_only_by_what_wrote_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (library, model) = (library(), checkpoint(root.path(), "bert"));
+    let plan = plan(&model, &["query"], "lora", spec("lora", 2), "bert");
+    let (run, _) = saved(root.path(), "lora", &plan, &library);
+    let taken = root.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("mine.txt"), "mine").unwrap();
+    let refused = out(&run, false, &taken, &library).unwrap_err();
+    says(&refused, &["taken", "not an earlier output of `lora-lab export`", "`--out`"]);
+
+    let folder = root.path().join("out");
+    out(&run, false, &folder, &library).unwrap();
+    let first = std::fs::read(folder.join(WEIGHTS)).unwrap();
+    std::fs::write(folder.join(WEIGHTS), "torn").unwrap();
+    out(&run, false, &folder, &library).unwrap();
+    assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), first);
+
+    let write = |to: &Path| import::write(back(&folder, &library).unwrap(), &folder, to).map_err(|e| e.to_string());
+    let again = root.path().join("again");
+    write(&again).unwrap();
+    write(&again).unwrap();
+    for other in [&taken, &folder] {
+        says(&write(other).unwrap_err(), &["not an earlier output of `lora-lab import`", "`--out`"]);
+    }
+    assert_eq!(std::fs::read_dir(&taken).unwrap().count(), 1);
+    assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), first);
+    let new = root.path().join("new");
+    says(&out(&folder, false, &new, &library).unwrap_err(), &["is a PEFT folder already", "lora-lab import"]);
+}
+
+/// Modules that are saved whole lie in the file as torch has them: a `Linear` as `[d_out, d_in]`, GPT-2's `Conv1D` as here.
+#[test]
+fn whole_modules_lie_as_torch_has_them() {
+    let root = tempfile::tempdir().unwrap();
+    let library = library();
+    for (arch, targets, module, map, shape) in [
+        ("gpt2", ["c_attn"], "mlp.c_fc", "transformer.h.1.mlp.c_fc", [24, 44]),
+        ("bert", ["query"], "intermediate.dense", "bert.encoder.layer.1.intermediate.dense", [40, 24]),
+    ] {
+        let model = checkpoint(root.path(), arch);
+        let mut plan = plan(&model, &targets, "lora", spec("lora", 2), arch);
+        plan.modules.modules_to_save = vec![module.to_owned()];
+        let (run, mut network) = saved(root.path(), &format!("{arch}_whole"), &plan, &library);
+        let folder = root.path().join(format!("{arch}_folder"));
+        out(&run, false, &folder, &library).unwrap();
+        let file = numbers(&folder.join(WEIGHTS));
+        let (found, values) = &file[&format!("base_model.model.{map}.weight")];
+        assert_eq!(found, &shape, "{arch}");
+        let slot = map.split_once('.').unwrap().1;
+        let (_, own) = &tensors(&mut network)[&format!("{slot}.weight")]; // [d_in, d_out]
+        let at = |i: usize, o: usize| if arch == "gpt2" { values[i * shape[1] + o] } else { values[o * shape[1] + i] };
+        let d_out = if arch == "gpt2" { shape[1] } else { shape[0] };
+        assert_eq!((at(1, 2), at(20, 30)), (own[d_out + 2], own[20 * d_out + 30]), "{arch}");
+        let saved: Vec<String> = serde_json::from_value(said(&folder)["modules_to_save"].clone()).unwrap();
+        assert!(saved.contains(&map.to_owned()), "{saved:?}");
+        assert_eq!(
+            tensors(&mut back(&folder, &library).unwrap().network)[&format!("{slot}.weight")].1,
+            *own,
+            "{arch}: it comes back as it was"
+        );
+    }
+}
