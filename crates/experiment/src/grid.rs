@@ -10,9 +10,9 @@ use models::{
 use serde_yaml::{Mapping, Value};
 use variants::{
     base::BaseSpec,
-    delta::DeltaSpec,
+    capability::{Capability, Lack},
+    embedding,
     error::{AttachError, SpecProblem},
-    rank::AnyRankPolicy,
     role::{Role, TrainConfig},
     spec::VariantSpec,
 };
@@ -186,8 +186,10 @@ fn modules(document: &Document, entry: &Entry, spec: &VariantSpec, report: &mut 
     if spec.delta.is_none() {
         return Modules { modules_to_save: modules.modules_to_save, ..Modules::default() };
     }
-    let mut refuse = |key: &str, given: bool, reason: Option<String>| {
-        if let (true, Some(reason)) = (given, reason) {
+    let ranks = spec.lacks(&[Capability::OwnRanks]);
+    let alphas = spec.lacks(&[Capability::UsesAlpha]);
+    let mut refuse = |key: &str, given: bool, lack: Option<&Lack>| {
+        if let (true, Some(reason)) = (given, lack) {
             let way_out = if entry.gave.contains(key) {
                 format!("leave `{key}` out")
             } else {
@@ -196,13 +198,13 @@ fn modules(document: &Document, entry: &Entry, spec: &VariantSpec, report: &mut 
             report.add(&place(document, entry, key), format!("`{}` takes no {key}: {reason}; {way_out}", entry.label));
         }
     };
-    refuse("rank_pattern", !modules.rank_pattern.is_empty(), spec.refuses_own_ranks());
-    refuse("alpha_pattern", !modules.alpha_pattern.is_empty(), spec.refuses_own_alphas());
+    refuse("rank_pattern", !modules.rank_pattern.is_empty(), ranks.as_ref());
+    refuse("alpha_pattern", !modules.alpha_pattern.is_empty(), alphas.as_ref());
     // What was refused has its own problem and is looked at no further.
-    if spec.refuses_own_ranks().is_some() {
+    if ranks.is_some() {
         modules.rank_pattern.clear();
     }
-    if spec.refuses_own_alphas().is_some() {
+    if alphas.is_some() {
         modules.alpha_pattern.clear();
     }
     modules
@@ -276,27 +278,26 @@ fn joined(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
+/// What derived readouts need of a composition.
+const READOUTS: &[Capability] = &[Capability::TwoFactors, Capability::Additive, Capability::ConstantRank];
+
 /// Derived readouts cut a trained update down, so it must be one low-rank product of one fixed rank.
 fn check_readouts(entry: &Entry, specs: &[VariantSpec], modules: &Modules, report: &mut Report) {
     let Some(spec) = specs.iter().max_by_key(|spec| spec.rank).filter(|_| !entry.readouts.is_empty()) else { return };
-    let reason = match &spec.delta {
-        None => Some("which adapts no map".to_owned()),
-        Some(DeltaSpec::LowRank(_)) if !spec.combine.is_additive() => {
-            Some(format!("whose combine is `{}`, not additive", spec.combine.kind()))
+    let reason = match spec.lacks(READOUTS) {
+        Some(lack) => lack.to_string(),
+        None if modules.largest_rank(spec.rank) == 1 => {
+            "its largest rank is 1, below which there is nothing".to_owned()
         }
-        Some(DeltaSpec::LowRank(_)) if !matches!(spec.rank_policy, AnyRankPolicy::Constant(_)) => {
-            Some("whose rank policy is not `constant`".to_owned())
-        }
-        Some(DeltaSpec::LowRank(_)) if modules.largest_rank(spec.rank) == 1 => {
-            Some("whose largest rank is 1, below which there is nothing".to_owned())
-        }
-        Some(DeltaSpec::LowRank(_)) => None,
-        Some(delta) => Some(format!("whose delta is `{}`", delta.kind())),
+        None => return,
     };
-    if let Some(reason) = reason {
-        report.add(&entry.at.key("readouts"), format!(
-            "readouts cut down an additive `low_rank` update of constant rank, but this is `{}`, {reason}; leave `readouts` out", entry.label));
-    }
+    report.add(
+        &entry.at.key("readouts"),
+        format!(
+            "readouts cut down an additive `low_rank` update of constant rank, but this is `{}`: {reason}; leave `readouts` out",
+            entry.label
+        ),
+    );
 }
 
 /// The entry's targets, if they select maps of the model that are wide enough for every rank.
@@ -329,9 +330,8 @@ fn targets(
     };
     let Selected { maps, own, .. } =
         modules.select(Some(&targets.value), config).map_err(|problems| refuse(problems, report)).ok()?;
-    let lookup =
-        matches!(delta, DeltaSpec::LowRank(_)) && specs[0].combine.is_additive() && specs[0].train.trains(Role::A);
-    if let Some((table, _)) = maps.iter().find(|(_, map)| map.kind == MapKind::Table && !lookup) {
+    let refuses_tables = specs[0].lacks(embedding::REQUIRES).is_some();
+    if let Some((table, _)) = maps.iter().find(|(_, map)| map.kind == MapKind::Table && refuses_tables) {
         let error = AttachError::NotAnEmbeddingDelta { slot: table.clone(), delta: delta.kind() };
         report.add(&targets.at, format!("{error} (`{}`)", entry.label));
     }

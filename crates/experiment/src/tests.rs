@@ -352,11 +352,11 @@ fn a_variants_own_rules_name_rank_and_task() {
 fn readouts_need_an_additive_low_rank_update_of_constant_rank() {
     let with = |entry: &str| format!("ranks: [6]\nvariants: [{{readouts: [svd], {entry}}}]\n");
     for (entry, reason) in [
-        ("preset: dylora", "whose rank policy is not `constant`"),
-        ("preset: dora", "whose combine is `weight_decomposed`, not additive"),
-        ("preset: adalora", "whose delta is `svd_form`"),
-        ("preset: full", "which adapts no map"),
-        ("preset: lora, ranks: [1]", "whose largest rank is 1"),
+        ("preset: dylora", "its rank policy is `nested_sampling`, under which the rank changes"),
+        ("preset: dora", "its combine is `weight_decomposed`, not additive"),
+        ("preset: adalora", "its delta is `svd_form`"),
+        ("preset: full", "it adapts no map"),
+        ("preset: lora, ranks: [1]", "its largest rank is 1"),
     ] {
         check(&with(entry), &[reason]);
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
 use variants::{
+    capability::Capability,
     combine::{CombineSpec, additive},
     delta::{DeltaSpec, low_rank},
     host::inner,
@@ -68,7 +69,7 @@ pub fn cut_to(
             (VariantSpec { rank, rank_policy: policy, ..spec }, tensors)
         }
         Cut::Svd => {
-            if !spec.combine.is_additive() || spec.delta.is_none() || rank == 0 || rank > card.plan.largest_rank() {
+            if spec.lacks(&[Capability::Additive]).is_some() || rank == 0 || rank > card.plan.largest_rank() {
                 return Err(refused(format!(
                     "`--svd` cuts an additive update down to a rank in 1..={}, but this is `{}` and rank is `{rank}`",
                     card.plan.largest_rank(),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -35,6 +35,7 @@ use trainer::{
 use variants::{
     host::{Placement, values},
     pass::Pass,
+    peft::{NoPeftForm, PeftForm},
     preset,
     role::Role,
     spec::VariantSpec,
@@ -191,7 +192,7 @@ fn agree(what: &str, found: &[f64], wanted: &[f64]) {
 }
 
 /// Shape and numbers of every tensor of a run's adapter.
-fn tensors(network: &mut Network) -> BTreeMap<String, ([usize; 3], Vec<f64>)> {
+fn tensors(network: &mut Network) -> Tensors {
     let params = network.parameters(0).into_iter();
     params.map(|named| (named.name, (named.param.tensor.dims(), values(named.param.tensor)))).collect()
 }
@@ -457,78 +458,93 @@ fn what_cannot_be_read_is_one_clear_error() {
     says(&refused(folder.path(), Some("mnli"), Some(&model)), &[CONFIG, "not JSON"]);
 }
 
+type Tensors = BTreeMap<String, ([usize; 3], Vec<f64>)>;
+
+/// A LoRA of rank 4 minus its start, exported as one of rank 8 whose first components are the trained ones.
+#[track_caller]
+fn is_doubled(name: &str, config: &Value, old: &Tensors, new: &Tensors) {
+    assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(8), &json!(true)), "{name}");
+    for (key, ([_, rows, _], a)) in new.iter().filter(|(key, _)| key.rsplit('.').next() == Some("a")) {
+        let trained = &old[key].1;
+        let left = a.chunks(8).flat_map(|row| &row[..4]).copied();
+        assert!(left.eq(trained.iter().copied()) && a.len() == rows * 8, "{name}: {key}");
+    }
+}
+
+/// Components whose diagonal is 0 are not in the file, and 0 in what is taken back.
+#[track_caller]
+fn is_pruned(file: &Numbers, old: &Tensors, new: &Tensors) {
+    let mut left: Vec<usize> =
+        file.iter().filter(|(key, _)| key.ends_with("lora_E")).map(|(_, (shape, _))| shape[0]).collect();
+    left.sort_unstable();
+    // PEFT opens no map without a component.
+    assert_eq!(left, [1, 3, 3, 3, 3, 3]);
+    for (key, (shape, values)) in old {
+        let Some(lambda) = key.rsplit_once('.').and_then(|(map, _)| old.get(&format!("{map}.lambda"))) else {
+            assert_eq!(new[key].1, *values);
+            continue;
+        };
+        let is_p = key.rsplit('.').next() == Some("p");
+        let width = shape[2];
+        for (at, value) in values.iter().enumerate() {
+            let component = if is_p { at / width } else { at % width };
+            let wanted = if lambda.1[component] == 0.0 { 0.0 } else { *value };
+            let is_first = lambda.1.iter().all(|value| *value == 0.0) && component == 0;
+            assert!(is_first || new[key].1[at] == wanted, "{key} at {at}");
+        }
+    }
+}
+
 #[test]
 fn every_preset_is_exported_and_taken_back_or_refused() {
     let root = tempfile::tempdir().unwrap();
     let library = library();
     let model = checkpoint(root.path(), "bert");
     let asked = inputs("bert");
-    let (mut exact, mut doubled) = (0, 0);
+    let mut met = BTreeSet::new();
     for preset in preset::all() {
-        let name = preset.name;
-        let plan = plan(&model, &["query", "value", "intermediate.dense"], name, (preset.spec)(4), "bert");
+        let (name, spec) = (preset.name, (preset.spec)(4));
+        let plan = plan(&model, &["query", "value", "intermediate.dense"], name, spec.clone(), "bert");
         let (run, mut network) = saved(root.path(), name, &plan, &library);
         let [folder, other] = ["exports", "residual"].map(|what| root.path().join(what).join(name));
         let result = out(&run, false, &folder, &library);
-        if ["bitfit", "full", "head_only"].contains(&name) {
-            says(&result.unwrap_err(), &["adapter.safetensors", name, "`lora-lab merge` writes a whole checkpoint"]);
-            assert!(!folder.exists());
-            continue;
-        }
+        let form = match spec.peft_form() {
+            Ok(form) => form,
+            Err(why) => {
+                let way_out = match why {
+                    NoPeftForm::NoAdapter => "`lora-lab merge` writes a whole checkpoint",
+                    NoPeftForm::NoCounterpart => "`--svd --rank R`",
+                };
+                says(&result.unwrap_err(), &["adapter.safetensors", name, way_out]);
+                assert!(!folder.exists());
+                met.insert("refused");
+                continue;
+            }
+        };
+        met.insert(if matches!(form, PeftForm::DoubledLora { .. }) { "doubled" } else { form.peft_type() });
         let report = result.unwrap();
-        assert_eq!((report.maps, report.outputs), (6, Some(3)), "{name}");
+        assert_eq!((report.kind, report.maps, report.outputs), (form.peft_type(), 6, Some(3)), "{name}");
         let mut imported = back(&folder, &library).unwrap();
         let before = logits(&network, &asked);
         agree(name, &logits(&imported.network, &asked), &before);
         let (old, new) = (tensors(&mut network), tensors(&mut imported.network));
         let residual = out(&run, true, &other, &library);
-        match name {
-            "pissa" | "milora" | "olora" => {
-                doubled += 1;
-                let config = said(&folder);
-                assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(8), &json!(true)), "{name}");
-                for (key, ([_, rows, _], a)) in new.iter().filter(|(key, _)| key.rsplit('.').next() == Some("a")) {
-                    let trained = &old[key].1;
-                    let left = a.chunks(8).flat_map(|row| &row[..4]).copied();
-                    assert!(left.eq(trained.iter().copied()) && a.len() == rows * 8, "{name}: {key}");
-                }
-                if name == "milora" {
-                    says(&residual.unwrap_err(), &["no start that `milora`", "leave `--residual` out"]);
+        match form {
+            PeftForm::DoubledLora { start } => {
+                is_doubled(name, &said(&folder), &old, &new);
+                let Some(start) = start else {
+                    says(&residual.unwrap_err(), &[&format!("no start that `{name}`"), "leave `--residual` out"]);
                     continue;
-                }
+                };
                 residual.unwrap();
                 let config = said(&other);
-                assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(4), &json!(name)));
+                assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(4), &json!(start)));
                 let mut imported = back(&other, &library).unwrap();
                 assert!(tensors(&mut imported.network) == old, "{name}: not the same to the bit");
                 continue;
             }
-            "adalora" => {
-                assert_eq!(report.kind, "ADALORA");
-                let file = numbers(&folder.join(WEIGHTS));
-                let mut left: Vec<usize> =
-                    file.iter().filter(|(key, _)| key.ends_with("lora_E")).map(|(_, (shape, _))| shape[0]).collect();
-                left.sort_unstable();
-                // PEFT opens no map without a component.
-                assert_eq!(left, [1, 3, 3, 3, 3, 3]);
-                for (key, (shape, values)) in &old {
-                    let Some(lambda) = key.rsplit_once('.').and_then(|(map, _)| old.get(&format!("{map}.lambda")))
-                    else {
-                        assert_eq!(new[key].1, *values);
-                        continue;
-                    };
-                    let is_p = key.rsplit('.').next() == Some("p");
-                    let width = shape[2];
-                    for (at, value) in values.iter().enumerate() {
-                        let component = if is_p { at / width } else { at % width };
-                        let wanted = if lambda.1[component] == 0.0 { 0.0 } else { *value };
-                        let is_first = lambda.1.iter().all(|value| *value == 0.0) && component == 0;
-                        assert!(is_first || new[key].1[at] == wanted, "{key} at {at}");
-                    }
-                }
-            }
-            _ => {
-                exact += 1;
+            PeftForm::AdaLora => is_pruned(&numbers(&folder.join(WEIGHTS)), &old, &new),
+            PeftForm::Lora | PeftForm::Vera(_) => {
                 assert!(new == old, "{name}: not the same to the bit");
                 assert_eq!(logits(&imported.network, &asked), before, "{name}");
             }
@@ -536,7 +552,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
         says(&residual.unwrap_err(), &["`--residual` is for starts", name, "leave it out"]);
         assert!(!other.exists());
     }
-    assert_eq!((exact, doubled), (8, 3));
+    assert_eq!(met, BTreeSet::from(["ADALORA", "LORA", "VERA", "doubled", "refused"]), "a form that no preset has");
     // Another base than the one that it was trained on is found by its hash.
     let folder = root.path().join("exports/lora");
     let roberta = checkpoint(root.path(), "roberta");

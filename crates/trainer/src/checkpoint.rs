@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
 use record::write_atomic;
 use serde::{Deserialize, Serialize};
-use variants::{host::inner, sensitivity::Sensitivity};
+use variants::{host::inner, rank::RankPolicy};
 
 use crate::{
     cohort::{Cohort, Stack},
@@ -65,9 +65,9 @@ pub fn save(cohort: &mut Cohort, started: u64, path: &Path) -> Result<(), TrainE
             tensors.insert(format!("{index}/second/{name}"), moments.second.clone());
             counts.insert(format!("{index}/{name}"), moments.counts.clone());
         }
-        for (name, averages) in &stack.importance.averages(&stack.optimizer) {
-            tensors.insert(format!("{index}/mean/{name}"), averages.mean.clone());
-            tensors.insert(format!("{index}/uncertainty/{name}"), averages.uncertainty.clone());
+        let kept = stack.plan.variant.spec().rank_policy.averages();
+        for (name, averages) in stack.importance.averages(&stack.optimizer) {
+            tensors.extend(kept.iter().zip(averages).map(|(of, average)| (format!("{index}/{of}/{name}"), average)));
         }
         for (run, state) in stack.runs.iter().enumerate() {
             for (name, tensor) in state.best.iter().flat_map(|best| &best.tensors) {
@@ -172,15 +172,18 @@ fn put_moments(stacks: &mut [Stack], tensors: &mut Tensors, counts: BTreeMap<Str
     Ok(())
 }
 
-/// Importance averages, where the rank policy keeps them.
+/// The averages that rank policies keep.
 fn put_averages(stacks: &mut [Stack], tensors: &mut Tensors) -> Result<(), String> {
-    let keys: Vec<String> = tensors.keys().filter(|key| key.contains("/mean/")).cloned().collect();
-    for key in keys {
-        let Some((index, name)) = key.split_once("/mean/") else { continue };
-        let mean = take(tensors, &key)?;
-        let uncertainty = take(tensors, &format!("{index}/uncertainty/{name}"))?;
-        let stack = stack_of(stacks, index, &key)?;
-        stack.importance.restore(name.to_owned(), Sensitivity { mean, uncertainty });
+    for (index, stack) in stacks.iter_mut().enumerate() {
+        let kept = stack.plan.variant.spec().rank_policy.averages();
+        let Some(first) = kept.first() else { continue };
+        let prefix = format!("{index}/{first}/");
+        let names: Vec<String> = tensors.keys().filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())).collect();
+        for name in names {
+            let averages = kept.iter().map(|of| take(tensors, &format!("{index}/{of}/{name}")));
+            let averages = averages.collect::<Result<_, _>>()?;
+            stack.importance.restore(name, averages);
+        }
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use record::{MemoryUse, StepEntry};
 use variants::{
     host::{Placement, cast, inner, values},
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
-    rank::{Action, RankPolicy, budget::allocate},
+    rank::{Action, RankPolicy},
     role::Role,
     slot::StackPlan,
     spec::Variant,
@@ -309,7 +309,7 @@ impl Cohort {
         let results = self.run(lesson, plan, entries);
         self.prune();
         for (stack, facts) in self.stacks.iter().zip(&mut facts) {
-            if stack.variant().spec().rank_policy.smoothing().is_some() {
+            if stack.variant().spec().rank_policy.prunes() {
                 let left = |run| stack.final_ranks(run).values().sum::<usize>() as u64;
                 facts.iter_mut().enumerate().for_each(|(run, facts)| facts.components = Some(left(run)));
             }
@@ -361,7 +361,7 @@ impl Cohort {
             let runs = stack.steps(step);
             let observing: Vec<bool> =
                 stack.actions(step).iter().zip(&runs).map(|(action, run)| action.observe && run.active).collect();
-            let smooths = stack.variant().spec().rank_policy.smoothing().is_some() && observing.contains(&true);
+            let keeps = !stack.variant().spec().rank_policy.averages().is_empty() && observing.contains(&true);
             let ranges: Vec<_> = (0..runs.len()).map(|run| stack.touched(active, run)).collect();
             let plan = stack.variant().spec().train.clone();
             let coefficients = stack.optimizer.coefficients(&runs, &|_, run| ranges[run].clone(), &plan, self.adam);
@@ -371,7 +371,7 @@ impl Cohort {
                 coefficients: ledger.floats(coefficients),
                 limits: ledger.floats(runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY))),
                 running: ledger.floats(runs.iter().map(|run| one(run.active))),
-                observing: smooths.then(|| ledger.floats(observing.into_iter().map(one))),
+                observing: keeps.then(|| ledger.floats(observing.into_iter().map(one))),
             });
             let of_run = |(run, tokens): (&RunStep, &u64)| RunFacts {
                 rate: run.rate,
@@ -616,12 +616,13 @@ impl Cohort {
             gradient = stack.optimizer.gather(&gradients.iter().map(of).collect());
         }
         stack.optimizer.update(gradient, coefficients, clip.clone(), self.adam);
-        if let (Some(span), Some(beta)) = (here.observing, stack.plan.variant.spec().rank_policy.smoothing()) {
+        if let Some(span) = here.observing {
             // As the released codes read it: this step's clipped gradient beside the value that it made.
             let clip = clip.reshape([runs, 1]);
             let observing = entries.floats(span, [runs, 1]).greater_elem(0.5);
             let observing = observing.bool_and(clip.clone().greater_equal_elem(0.0));
-            stack.importance.observe(&stack.optimizer, raw * clip, beta, &observing);
+            let policy = &stack.plan.variant.spec().rank_policy;
+            stack.importance.observe(policy, &stack.optimizer, raw * clip, &observing);
         }
         self.show(index);
         square
@@ -637,11 +638,13 @@ impl Cohort {
             let place = self.place().clone();
             let allocates = actions.iter().any(|action| action.allocate.is_some());
             if allocates {
-                let scores = self.stacks[index].importance.scores(&self.stacks[index].optimizer);
-                for (run, (state, action)) in self.stacks[index].runs.iter_mut().zip(&actions).enumerate() {
+                let Stack { importance, plan, optimizer, runs, .. } = &mut self.stacks[index];
+                let policy = &plan.variant.spec().rank_policy;
+                let scores = importance.scores(policy, optimizer);
+                for (run, (state, action)) in runs.iter_mut().zip(&actions).enumerate() {
                     if let Some(budget) = action.allocate {
                         let of_run: Vec<Vec<f64>> = scores.values().map(|runs| runs[run].clone()).collect();
-                        state.kept = Some(scores.keys().cloned().zip(allocate(&of_run, budget)).collect());
+                        state.kept = Some(scores.keys().cloned().zip(policy.allocate(&of_run, budget)).collect());
                     }
                 }
             }

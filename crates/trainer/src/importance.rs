@@ -4,17 +4,21 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Tensor};
-use variants::{host::values, rank::Smoothing, sensitivity::Sensitivity};
+use kernels::ops::assign;
+use variants::{
+    host::values,
+    rank::{AnyRankPolicy, RankPolicy},
+};
 
 use crate::optimizer::{Part, StackOptimizer};
 
-/// The averages of everything in a stack that has components.
+/// The averages that a rank policy keeps of everything in a stack that has components, in the order of their names.
 #[derive(Clone, Debug, Default)]
 pub struct Importance {
-    /// `[runs, m]`, the optimizer's first `m` columns; none before the first observation.
-    laid: Option<Sensitivity<2>>,
+    /// `[runs, m]` each, the optimizer's first `m` columns; none before the first observation.
+    laid: Option<Vec<Tensor<2>>>,
     /// Averages of a checkpoint that are not laid out yet, by tensor.
-    waiting: BTreeMap<String, Sensitivity<3>>,
+    waiting: BTreeMap<String, Vec<Tensor<3>>>,
 }
 
 /// The tensors that have components, in the order of the averages.
@@ -23,64 +27,65 @@ fn ranked(optimizer: &StackOptimizer) -> impl Iterator<Item = &Part> {
 }
 
 impl Importance {
-    /// Takes in a step: `gradient` `[runs, n]` is the clipped gradient that made the values which the optimizer now has. Runs outside
-    /// `observing` `[runs, 1]` keep their averages.
+    /// Lets the policy take in a step: `gradient` `[runs, n]` is the clipped gradient that made the values which the optimizer now has.
+    /// Runs outside `observing` `[runs, 1]` keep their averages.
     pub fn observe(
         &mut self,
+        policy: &AnyRankPolicy,
         optimizer: &StackOptimizer,
         gradient: Tensor<2>,
-        beta: Smoothing,
         observing: &Tensor<2, Bool>,
     ) {
         let value = optimizer.ranked();
         let [runs, m] = value.dims();
-        let mut laid = self.laid.take().unwrap_or_else(|| self.side_by_side(optimizer));
+        let before = self.laid.take().unwrap_or_else(|| self.side_by_side(policy, optimizer));
         self.waiting.clear();
-        laid.observe(value, gradient.slice([0..runs, 0..m]), beta, Some(observing));
-        self.laid = Some(laid);
+        let after = policy.observe(&before, value, gradient.slice([0..runs, 0..m]));
+        let select =
+            |(old, new): (&Tensor<2>, Tensor<2>)| old.clone().mask_where(observing.clone().expand(old.shape()), new);
+        let after: Vec<Tensor<2>> = before.iter().zip(after).map(select).collect();
+        self.laid = Some(before.into_iter().zip(after).map(|(old, new)| assign(old, new)).collect());
     }
 
     /// What is waiting, laid out; zeros for what is not there.
-    fn side_by_side(&self, optimizer: &StackOptimizer) -> Sensitivity<2> {
+    fn side_by_side(&self, policy: &AnyRankPolicy, optimizer: &StackOptimizer) -> Vec<Tensor<2>> {
         let value = optimizer.ranked();
         let [runs, _] = value.dims();
-        let of = |which: fn(Sensitivity<3>) -> Tensor<3>| {
+        let of = |which: usize| {
             let flat = |part: &Part| {
                 let zeros = || value.zeros_like().slice([0..runs, 0..part.len()]);
-                let held = self.waiting.get(&part.name).cloned();
-                held.map_or_else(zeros, |held| which(held).reshape([runs, part.len()]))
+                let held = self.waiting.get(&part.name).map(|held| held[which].clone());
+                held.map_or_else(zeros, |held| held.reshape([runs, part.len()]))
             };
             Tensor::cat(ranked(optimizer).map(flat).collect(), 1)
         };
-        Sensitivity { mean: of(|one| one.mean), uncertainty: of(|one| one.uncertainty) }
+        (0..policy.averages().len()).map(of).collect()
     }
 
     /// The averages by tensor, `[runs, rows, cols]` each.
-    pub fn averages(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Sensitivity<3>> {
+    pub fn averages(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Tensor<3>>> {
         let Some(laid) = &self.laid else { return self.waiting.clone() };
-        let of = |part: &Part| {
-            let [mean, uncertainty] = [&laid.mean, &laid.uncertainty].map(|flat| part.of(flat));
-            (part.name.clone(), Sensitivity { mean, uncertainty })
-        };
+        let of = |part: &Part| (part.name.clone(), laid.iter().map(|flat| part.of(flat)).collect());
         ranked(optimizer).map(of).collect()
     }
 
     /// Averages of a checkpoint.
-    pub fn restore(&mut self, name: String, averages: Sensitivity<3>) {
+    pub fn restore(&mut self, name: String, averages: Vec<Tensor<3>>) {
         self.waiting.insert(name, averages);
     }
 
     /// Importance of every component, by map, then run: over the tensors of the map, the sum of the component's mean score. Read in one
     /// transfer.
-    pub fn scores(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Vec<f64>>> {
+    pub fn scores(&self, policy: &AnyRankPolicy, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Vec<f64>>> {
         let mut sums: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
-        if self.laid.is_none() && self.waiting.is_empty() {
+        if !policy.averages().is_empty() && self.laid.is_none() && self.waiting.is_empty() {
             return sums;
         }
         // A resumed run may allocate before it observes again.
-        let laid = self.laid.clone().unwrap_or_else(|| self.side_by_side(optimizer));
-        let [runs, m] = laid.mean.dims();
-        let all = values(&laid.scores());
+        let laid = self.laid.clone().unwrap_or_else(|| self.side_by_side(policy, optimizer));
+        let value = optimizer.ranked();
+        let [runs, m] = value.dims();
+        let all = values(&policy.scores(&laid, &value));
         for part in ranked(optimizer) {
             let map = part.name.rsplit_once('.').map_or("", |(map, _)| map);
             let ([rows, cols], along_rows) = (part.shape, part.rank_axis == Some(1));

@@ -27,6 +27,7 @@ use variants::{
     delta::{DeltaSpec, shared_random},
     host::values,
     pass::Active,
+    preset::{self, Parity},
     rank::{AnyRankPolicy, budget::Budget, nested_sampling::NestedSampling, nested_sampling::Update},
     role::{Role, RoleConfig},
     slot::{RunPlan, Slot, StackPlan},
@@ -40,29 +41,35 @@ const MOVEMENT: f64 = 1e-3;
 /// Three roundings to eight bits, and their products.
 const ROUNDINGS: f64 = 3.1 / 256.0;
 
-/// A fixture and the variant that must repeat it.
+/// A fixture and the preset that must repeat it.
 struct Case {
     fixture: &'static str,
-    variant: fn(&Reference) -> VariantSpec,
+    preset: &'static str,
+    /// What the fixture's run sets otherwise than the preset.
+    change: fn(&Reference, VariantSpec) -> VariantSpec,
 }
 
-/// One line per variant.
+/// At least one line per preset that says that it is tested.
 const CASES: &[Case] = &[
-    Case { fixture: "adalora", variant: adalora },
-    Case { fixture: "bitfit", variant: |reference| reference.preset("bitfit") },
-    Case { fixture: "dora", variant: |reference| reference.preset("dora") },
-    Case { fixture: "dylora", variant: |reference| dylora(reference, Update::Nested) },
-    Case { fixture: "dylora_frozen", variant: |reference| dylora(reference, Update::Frozen) },
-    Case { fixture: "full", variant: |reference| reference.preset("full") },
-    Case { fixture: "lora", variant: |reference| reference.preset("lora") },
-    Case { fixture: "lora_fa", variant: |reference| reference.preset("lora_fa") },
-    Case { fixture: "lora_fa_preconditioned", variant: |reference| reference.preset("lora_fa_preconditioned") },
-    Case { fixture: "lora_plus", variant: lora_plus },
-    Case { fixture: "milora", variant: |reference| reference.preset("milora") },
-    Case { fixture: "olora", variant: |reference| reference.preset("olora") },
-    Case { fixture: "pissa", variant: |reference| reference.preset("pissa") },
-    Case { fixture: "rslora", variant: |reference| reference.preset("rslora") },
-    Case { fixture: "vera", variant: |reference| vera(reference, shared_random::Save::Seed) },
+    Case { fixture: "adalora", preset: "adalora", change: adalora },
+    Case { fixture: "bitfit", preset: "bitfit", change: as_published },
+    Case { fixture: "dora", preset: "dora", change: as_published },
+    Case { fixture: "dylora", preset: "dylora", change: |_, published| dylora(published, Update::Nested) },
+    Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| dylora(published, Update::Frozen) },
+    Case { fixture: "full", preset: "full", change: as_published },
+    Case { fixture: "lora", preset: "lora", change: as_published },
+    Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
+    Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },
+    Case { fixture: "lora_plus", preset: "lora_plus", change: lora_plus },
+    Case { fixture: "milora", preset: "milora", change: as_published },
+    Case { fixture: "olora", preset: "olora", change: as_published },
+    Case { fixture: "pissa", preset: "pissa", change: as_published },
+    Case { fixture: "rslora", preset: "rslora", change: as_published },
+    Case {
+        fixture: "vera",
+        preset: "vera",
+        change: |reference, published| vera(reference, published, shared_random::Save::Seed),
+    },
 ];
 
 impl Case {
@@ -72,19 +79,33 @@ impl Case {
 
     fn open(&self) -> (Reference, VariantSpec) {
         let reference = Reference::read(self.fixture);
-        let spec = (self.variant)(&reference);
+        let spec = (self.change)(&reference, reference.preset(self.preset));
         (reference, spec)
     }
 }
 
+fn as_published(_: &Reference, published: VariantSpec) -> VariantSpec {
+    published
+}
+
+#[test]
+fn every_preset_has_a_reference_or_says_why_not() {
+    for preset in preset::all() {
+        let cases = CASES.iter().filter(|case| case.preset == preset.name).count();
+        match preset.parity {
+            Parity::Tested => assert!(cases > 0, "`{}` says that it is tested, but has no case", preset.name),
+            Parity::Untested(why) => assert!(cases == 0 && !why.is_empty(), "`{}` has a case", preset.name),
+        }
+    }
+}
+
 /// PEFT divides by `r + 1e-5` (see [`adaloras_scale_departs_from_pefts_by_its_epsilon`]); this alpha makes the scales equal.
-fn adalora(reference: &Reference) -> VariantSpec {
-    let plain = reference.preset("adalora");
+fn adalora(reference: &Reference, published: VariantSpec) -> VariantSpec {
     VariantSpec {
-        alpha: reference.number("scale") * plain.rank as f64,
+        alpha: reference.number("scale") * published.rank as f64,
         orthogonality: reference.number("orthogonality"),
         rank_policy: AnyRankPolicy::Budget(budget(reference)),
-        ..plain
+        ..published
     }
 }
 
@@ -99,14 +120,13 @@ fn budget(reference: &Reference) -> Budget {
     }
 }
 
-fn dylora(reference: &Reference, update: Update) -> VariantSpec {
+fn dylora(published: VariantSpec, update: Update) -> VariantSpec {
     let sampling = NestedSampling { update, ..NestedSampling::default() };
-    VariantSpec { rank_policy: AnyRankPolicy::NestedSampling(sampling), ..reference.preset("dylora") }
+    VariantSpec { rank_policy: AnyRankPolicy::NestedSampling(sampling), ..published }
 }
 
 /// The preset, whose ratio is the fixture's, with a rate of the embedding's factors that moves them.
-fn lora_plus(reference: &Reference) -> VariantSpec {
-    let mut spec = reference.preset("lora_plus");
+fn lora_plus(reference: &Reference, mut spec: VariantSpec) -> VariantSpec {
     let embedding = RoleConfig::Trained {
         lr_multiplier: 1.0,
         learning_rate: Some(reference.number("embedding_rate")),
@@ -116,10 +136,10 @@ fn lora_plus(reference: &Reference) -> VariantSpec {
     spec
 }
 
-fn vera(reference: &Reference, pair: shared_random::Save) -> VariantSpec {
+fn vera(reference: &Reference, published: VariantSpec, pair: shared_random::Save) -> VariantSpec {
     let projection_seed = reference.count("projection_seed") as u64;
     let form = shared_random::Spec { projection_seed, pair, ..shared_random::Spec::default() };
-    VariantSpec { delta: Some(DeltaSpec::SharedRandom(form)), ..reference.preset("vera") }
+    VariantSpec { delta: Some(DeltaSpec::SharedRandom(form)), ..published }
 }
 
 fn largest<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
@@ -364,7 +384,7 @@ fn veras_pair_is_the_one_that_peft_sliced() {
 #[test]
 fn a_kept_pair_of_vera_takes_the_same_steps() {
     let reference = Reference::read("vera");
-    let mut spec = vera(&reference, shared_random::Save::Yes);
+    let mut spec = vera(&reference, reference.preset("vera"), shared_random::Save::Yes);
     let Some(DeltaSpec::SharedRandom(form)) = &mut spec.delta else { unreachable!("vera") };
     form.projection_seed += 1;
     let mut bench = Bench::new(&reference, &spec, DType::F64);
@@ -508,7 +528,7 @@ fn adaloras_allocation_is_theirs_at_every_step() {
         assert_eq!(left as f64, reference.all("budgets")[step], "{at}: budget");
 
         let stack = &bench.cohort.stacks[0];
-        let found = stack.importance.scores(&stack.optimizer);
+        let found = stack.importance.scores(&spec.rank_policy, &stack.optimizer);
         let scores: Vec<f64> = maps.iter().flat_map(|map| found[map][0].clone()).collect();
         close(&format!("{at}: scores"), &scores, row("scores"), 0.0);
         let threshold = reference.all("thresholds")[step];
@@ -535,13 +555,10 @@ fn adaloras_allocation_is_theirs_at_every_step() {
         assert_eq!(zeros(&diagonal), zeros(row("lambda")), "{at}: a pruned component is 0, not small");
 
         if step == last_observed {
-            for (key, uncertain) in [("ipt_mean", false), ("ipt_spread", true)] {
+            for (key, which) in [("ipt_mean", 0), ("ipt_spread", 1)] {
                 let stack = &bench.cohort.stacks[0];
                 let averages = stack.importance.averages(&stack.optimizer);
-                let of = |one: &variants::sensitivity::Sensitivity<3>| {
-                    values(if uncertain { &one.uncertainty } else { &one.mean })
-                };
-                let found: Named64 = averages.iter().map(|(name, one)| (name.clone(), of(one))).collect();
+                let found: Named64 = averages.iter().map(|(name, of)| (name.clone(), values(&of[which]))).collect();
                 assert_eq!(found.len(), 3 * maps.len());
                 let mut wanted = reference.packed(key);
                 wanted.retain(|name, _| found.contains_key(name));
@@ -602,7 +619,7 @@ fn adaloras_sensitivity_sees_the_stepped_value() {
             let each = value[name].iter().zip(&grad[name]);
             each.map(|(p, g)| (1.0 - spec_beta(&spec)) * (p * g * clip).abs()).collect()
         };
-        let found = values(&found.mean);
+        let found = values(&found[0]);
         close(name, &found, &with(&new), 0.0);
         assert!(apart(&found, &with(&old)) > 1e-3 * largest(&found), "{name}");
     }

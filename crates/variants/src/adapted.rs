@@ -250,6 +250,15 @@ impl AdaptedLinear {
         }
     }
 
+    /// The part of `W'` that meets the input as it is where dropout changes the input of the rest, `[runs or 1, d_in, d_out]`.
+    #[cfg(feature = "testing")]
+    pub(crate) fn undropped(&self, stack: usize, active: &Active) -> Tensor<3> {
+        match &self.stacks[stack].adapter {
+            Some(adapter) => adapter.combine.undropped(&self.weight, &adapter.delta.factors(&adapter.gate(active))),
+            None => self.weight.clone().unsqueeze::<3>(),
+        }
+    }
+
     /// The update of a stack in canonical form; `None` where it leaves the map as it is.
     pub fn canonical(&self, stack: usize, active: &Active) -> Option<Canonical> {
         let LinearStack { adapter, weight, .. } = &self.stacks[stack];

@@ -7,8 +7,9 @@ use kernels::ops::{self, Dropout, SharedInputGrad};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capability::{Capability, Declaration, Requirement},
     delta::Factors,
-    host::Placement,
+    host::{Placement, cast},
     pass::StackPass,
     role::{Param, Role},
 };
@@ -119,6 +120,12 @@ pub trait Combine: Clone + Debug + Send {
 
     /// `W'`, `[runs, d_in, d_out]`.
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3>;
+
+    /// The part of `W'` that meets the input as it is where dropout changes the input of the rest, `[runs or 1, d_in, d_out]`: the base
+    /// unless it says otherwise.
+    fn undropped(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
+        cast(base, factors.down.dtype()).unsqueeze::<3>()
+    }
 }
 
 /// As written in YAML: builds the combination on one map.
@@ -126,8 +133,18 @@ pub trait CombineRecipe {
     /// The combination this recipe builds.
     type Combine: Combine;
 
-    /// Whether `W' - W0` is the delta itself.
-    const ADDITIVE: bool;
+    /// What it offers to the other parts.
+    const PROVIDES: &'static [Capability] = &[];
+
+    /// What it needs of the other parts.
+    const REQUIRES: &'static [Requirement] = &[];
+
+    /// Whether it divides by the column norms of `W0 + ΔW` and its backward pass takes these as constants, as the law of gradients has to
+    /// know. What else a backward pass would hold constant breaks that law.
+    const HOLDS_NORMS: bool = false;
+
+    /// `use_dora` of PEFT's LoRA; `None` where PEFT has no such combination. PEFT's other methods have the sum alone, `Some(false)`.
+    const PEFT_USE_DORA: Option<bool> = None;
 
     /// Roles of the tensors that it owns.
     const ROLES: &'static [Role] = &[];
@@ -165,7 +182,24 @@ macro_rules! combines {
             }
             /// Whether `W' - W0` is the delta itself.
             pub fn is_additive(&self) -> bool {
-                match self { $(Self::$Combine(_) => <$file::Spec as CombineRecipe>::ADDITIVE),+ }
+                self.declaration().provides.contains(&Capability::Additive)
+            }
+            /// What it says of itself to the other parts.
+            pub fn declaration(&self) -> Declaration {
+                match self { $(Self::$Combine(_) => Declaration {
+                    kind: stringify!($file),
+                    provides: <$file::Spec as CombineRecipe>::PROVIDES,
+                    lacks: &[(Capability::Additive, "not additive")],
+                    requires: <$file::Spec as CombineRecipe>::REQUIRES,
+                }),+ }
+            }
+            /// Whether its backward pass takes the column norms of `W0 + ΔW` as constants.
+            pub fn holds_norms(&self) -> bool {
+                match self { $(Self::$Combine(_) => <$file::Spec as CombineRecipe>::HOLDS_NORMS),+ }
+            }
+            /// `use_dora` of PEFT's LoRA; `None` where PEFT has no such combination.
+            pub fn peft_use_dora(&self) -> Option<bool> {
+                match self { $(Self::$Combine(_) => <$file::Spec as CombineRecipe>::PEFT_USE_DORA),+ }
             }
             /// Roles of the tensors that it owns.
             pub fn roles(&self) -> &'static [Role] {
@@ -177,6 +211,11 @@ macro_rules! combines {
             }
         }
 
+        /// Every kind at its defaults.
+        pub fn defaults() -> Vec<CombineSpec> {
+            vec![$(CombineSpec::$Combine($file::Spec::default())),+]
+        }
+
         impl Combine for AnyCombine {
             fn parameters(&mut self) -> Vec<Param<'_>> {
                 match self { $(Self::$Combine(combine) => combine.parameters()),+ }
@@ -186,6 +225,9 @@ macro_rules! combines {
             }
             fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
                 match self { $(Self::$Combine(combine) => combine.weight(base, factors)),+ }
+            }
+            fn undropped(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
+                match self { $(Self::$Combine(combine) => combine.undropped(base, factors)),+ }
             }
         }
     };

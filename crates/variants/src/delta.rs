@@ -10,11 +10,12 @@ use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    capability::{Capability, Declaration, Requirement},
     error::SpecProblem,
     host::{Placement, cast},
     init::{AnyInit, Init},
     orthogonality::Factor,
-    preset::Preset,
+    peft::PeftForm,
     role::{Param, Role},
     slot::FirstValues,
     stream::{self, Stream},
@@ -97,13 +98,19 @@ pub trait DeltaRecipe {
     /// Whether the rank is bounded by the map's widths. A shared random pair's is not.
     const RANK_BOUNDED: bool = true;
 
-    /// Whether components can be pruned by zeroing a diagonal.
-    const HAS_DIAGONAL: bool = false;
+    /// What it offers to the other parts.
+    const PROVIDES: &'static [Capability];
+
+    /// Why it lacks what it does not offer, where its kind alone does not tell: the words that follow the kind in a message.
+    const LACKS: &'static [(Capability, &'static str)] = &[];
+
+    /// What it needs of the other parts.
+    const REQUIRES: &'static [Requirement] = &[];
 
     /// Width of the factors in ranks: the rank of `ΔW` is at most `WIDTH·rank`.
     const WIDTH: usize = 1;
 
-    /// Whether first values depend on the run's seed, where a factor is drawn at all.
+    /// Whether first values depend on the run's seed.
     const DRAWN: bool = true;
 
     /// Roles of the tensors that it owns; what trains of them is the train plan's to say.
@@ -114,9 +121,20 @@ pub trait DeltaRecipe {
         Vec::new()
     }
 
+    /// The form in which PEFT has it; `None` where PEFT has no such update.
+    fn peft(&self) -> Option<PeftForm> {
+        None
+    }
+
     /// First values on one map.
     fn init(&self, at: &mut Site<'_>) -> Self::Delta;
 }
+
+/// What every delta needs of the rest of its composition.
+pub(crate) const REQUIRES: &[Requirement] = &[Requirement {
+    needs: Capability::FrozenBase,
+    rule: "base is `{kind}` beside an adapter; train the base (`delta: null`) or the adapter",
+}];
 
 /// The map that a recipe is attached to, and what its first values may depend on.
 #[derive(Debug)]
@@ -227,9 +245,18 @@ macro_rules! deltas {
             pub fn check(&self) -> Vec<SpecProblem> {
                 match self { $(Self::$Delta(spec) => spec.check()),+ }
             }
-            /// Whether components can be pruned by zeroing a diagonal.
-            pub fn has_diagonal(&self) -> bool {
-                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::HAS_DIAGONAL),+ }
+            /// What it says of itself to the other parts.
+            pub fn declaration(&self) -> Declaration {
+                match self { $(Self::$Delta(_) => Declaration {
+                    kind: stringify!($file),
+                    provides: <$file::Spec as DeltaRecipe>::PROVIDES,
+                    lacks: <$file::Spec as DeltaRecipe>::LACKS,
+                    requires: <$file::Spec as DeltaRecipe>::REQUIRES,
+                }),+ }
+            }
+            /// The form in which PEFT has it.
+            pub fn peft(&self) -> Option<PeftForm> {
+                match self { $(Self::$Delta(spec) => spec.peft()),+ }
             }
         }
 
@@ -248,8 +275,10 @@ macro_rules! deltas {
             }
         }
 
-        /// The presets that come with the mechanisms of this axis.
-        pub const PRESETS: &[&[Preset]] = &[$($file::PRESETS),+];
+        /// Every kind at its defaults.
+        pub fn defaults() -> Vec<DeltaSpec> {
+            vec![$(DeltaSpec::$Delta($file::Spec::default())),+]
+        }
     };
 }
 

@@ -4,7 +4,8 @@ use burn::tensor::{Int, Tensor};
 
 use crate::{
     adapted::adapter::Adapter,
-    delta::{AnyDelta, Chain, DeltaSpec, Shared, low_rank::LowRank},
+    capability::Capability,
+    delta::{AnyDelta, Chain, Shared, low_rank::LowRank},
     error::AttachError,
     host::{Placement, cast},
     pass::{Active, GateKey, Pass},
@@ -12,6 +13,9 @@ use crate::{
     slot::{FirstValues, StackPlan, copies},
     stream::{self, Stream},
 };
+
+/// What an adapter on a table needs of the composition: the lookup is `A`'s rows times `B`.
+pub const REQUIRES: &[Capability] = &[Capability::TwoFactors, Capability::Additive, Capability::TrainedA];
 
 /// `y = E[ids]`, plus `s·A[ids]·B` where adapted.
 ///
@@ -62,7 +66,7 @@ impl AdaptedEmbedding {
         let runs = plan.runs.len();
         let mut adapter = None;
         if let Some(delta) = spec.delta.as_ref().filter(|_| plan.targets.contains(&self.name)) {
-            if !matches!(delta, DeltaSpec::LowRank(_)) || !spec.combine.is_additive() || !spec.train.trains(Role::A) {
+            if spec.lacks(REQUIRES).is_some() {
                 return Err(AttachError::NotAnEmbeddingDelta { slot: self.name.clone(), delta: delta.kind() });
             }
             let [vocabulary, d] = self.weight.dims();

@@ -4,7 +4,11 @@ use burn::tensor::Tensor;
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Placement, values};
+use crate::{
+    capability::{Capability, Requirement},
+    error::SpecProblem,
+    host::{Placement, values},
+};
 
 /// A rule for the gradient of `B`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,7 +29,40 @@ fn ridge() -> f64 {
     1e-8
 }
 
+const PRECONDITIONED: &[Requirement] = &[
+    Requirement {
+        needs: Capability::ConstantRank,
+        rule: "`preconditioned` is defined at one rank and scale; use it with `rank_policy: {kind: constant}`",
+    },
+    Requirement {
+        needs: Capability::TwoFactors,
+        rule: "`preconditioned` multiplies the gradient of B by a function of A, which `{kind}` lacks; use {others}",
+    },
+    Requirement {
+        needs: Capability::FixedA,
+        rule: "`preconditioned` is defined for a fixed A; write `train: {a: {state: frozen}}`",
+    },
+];
+
 impl GradientSpec {
+    /// What it needs of the other parts.
+    pub fn requires(self) -> &'static [Requirement] {
+        match self {
+            Self::Plain => &[],
+            Self::Preconditioned { .. } => PRECONDITIONED,
+        }
+    }
+
+    /// Rules that its own numbers break, with the field.
+    pub fn check(self) -> Vec<SpecProblem> {
+        match self {
+            Self::Preconditioned { ridge } if !ridge.is_finite() || ridge < 0.0 => {
+                vec![SpecProblem::new("ridge", format!("ridge is `{ridge}`, but must be finite and not negative"))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The matrix that multiplies `∇B` from the left, `[runs, rank, rank]`, from `A` `[runs, d_in, rank]`
     /// and the scale of each run.
     pub fn preconditioner(self, a: &Tensor<3>, scales: &[f64], place: &Placement) -> Option<Tensor<3>> {

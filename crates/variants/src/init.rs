@@ -37,8 +37,17 @@ macro_rules! inits {
             }
         }
 
-        /// YAML names of the axis.
-        pub const KINDS: &[&str] = &[$(stringify!($file)),+];
+        impl AnyInit {
+            /// The YAML name of the kind.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$Init(_) => stringify!($file)),+ }
+            }
+        }
+
+        /// Every kind at its defaults.
+        pub fn defaults() -> Vec<AnyInit> {
+            vec![$(AnyInit::$Init($file::$Init::default())),+]
+        }
     };
 }
 

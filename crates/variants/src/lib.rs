@@ -1,9 +1,8 @@
 //! What is trained: the parameterisations of low-rank adaptation, as pure tensor code.
 //!
-//! A method is a choice on orthogonal axes (how `ΔW` is formed, how it meets `W0`, its first values, its
-//! scale, which roles train, its rank over time, what happens to the base); a published method is a
-//! [`Preset`](preset::Preset), a named point in that space. [`AdaptedLinear`](adapted::AdaptedLinear) is the
-//! only place where `W0` meets an adapter.
+//! A method is a point in a space of orthogonal axes, the fields of a [`VariantSpec`](spec::VariantSpec); a published method is a
+//! [`Preset`](preset::Preset), a named point in that space. What the parts of a composition declare about each other, and so which
+//! compositions are legal, is in [`capability`]. [`AdaptedLinear`](adapted::AdaptedLinear) is the only place where `W0` meets an adapter.
 //!
 //! Weights are stored `[d_in, d_out]` and every adapter tensor carries a leading `runs` axis: a *stack* of
 //! runs that share shapes trains in parallel over one frozen base.
@@ -13,6 +12,7 @@
 
 pub mod adapted;
 pub mod base;
+pub mod capability;
 pub mod combine;
 pub mod compress;
 pub mod delta;
@@ -27,6 +27,7 @@ pub mod laws;
 pub mod norm;
 pub mod orthogonality;
 pub mod pass;
+pub mod peft;
 pub mod preset;
 pub mod presets;
 pub mod rank;

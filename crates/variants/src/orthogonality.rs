@@ -6,6 +6,14 @@
 
 use burn::tensor::Tensor;
 
+use crate::capability::{Capability, Requirement};
+
+/// What a weight of the penalty above 0 needs of the composition.
+pub(crate) const REQUIRES: &[Requirement] = &[Requirement {
+    needs: Capability::Orthonormal,
+    rule: "`{kind}` has no orthogonality penalty; use {others} or set 0",
+}];
+
 /// A factor whose components are to be orthonormal.
 #[derive(Clone, Debug)]
 pub struct Factor {

@@ -1,35 +1,51 @@
-//! Axis 5: rank over time. A policy decides, from step numbers alone; the trainer acts.
+//! Axis 5: rank over time. A policy decides; the trainer acts.
+//!
+//! A policy that draws ranks or leaves them alone decides from step numbers. One that prunes also keeps averages of what it sees of
+//! every component's numbers, scores the components by them, and chooses which stay. The trainer lays the numbers out, keeps the averages
+//! with its checkpoints, and zeroes what is pruned; it does not know how a policy scores.
 
 use std::{fmt::Debug, ops::Range};
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::error::SpecProblem;
+use crate::{
+    capability::{Capability, Declaration, Requirement},
+    error::SpecProblem,
+};
 
-/// What the trainer does with a stack's importance scores after a step.
+/// What the trainer does for a run after a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Action {
-    /// Update the importance averages from this step's gradients.
+    /// Update the policy's averages from this step.
     pub observe: bool,
-    /// Keep this many components over all maps, by importance, and prune the rest.
+    /// Keep this many components over all maps, by score, and prune the rest.
     pub allocate: Option<usize>,
     /// Prune again what the last allocation pruned.
     pub hold: bool,
 }
 
-/// Smoothing of the importance scores.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Smoothing {
-    /// Of the sensitivity.
-    pub beta1: f64,
-    /// Of its uncertainty.
-    pub beta2: f64,
-}
-
-/// Rank over time. Pure: a function of the step, the seed and the written parameters.
+/// Rank over time.
 pub trait RankPolicy: Clone + Debug {
-    /// Every broken rule. `has_diagonal`: the delta can be pruned; `steps`: length of the run, where known.
-    fn check(&self, rank: usize, has_diagonal: bool, steps: Option<u64>) -> Vec<SpecProblem>;
+    /// What it offers to the other parts.
+    fn provides(&self) -> &'static [Capability] {
+        &[]
+    }
+
+    /// Why it lacks what it does not offer, where its kind alone does not tell: the words that follow the kind in a message.
+    fn lacks(&self) -> &'static [(Capability, &'static str)] {
+        &[]
+    }
+
+    /// What it needs of the other parts. A policy that prunes needs [`Capability::Prunable`].
+    fn requires(&self) -> &'static [Requirement] {
+        &[]
+    }
+
+    /// Every rule that its own numbers break at `rank`. `steps`: length of the run, where known.
+    fn check(&self, _rank: usize, _steps: Option<u64>) -> Vec<SpecProblem> {
+        Vec::new()
+    }
 
     /// Components in use at `step`: the first `b`. `None` means all.
     fn draw(&self, _rank: usize, _seed: u64, _step: u64) -> Option<usize> {
@@ -52,9 +68,32 @@ pub trait RankPolicy: Clone + Debug {
         0
     }
 
-    /// Smoothing, where the policy keeps importance scores.
-    fn smoothing(&self) -> Option<Smoothing> {
-        None
+    /// Names of the averages that it keeps of every number of a component, as checkpoints name them. All start at 0.
+    fn averages(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The averages after a step, `[runs, n]` each, in the order of their names: from those before it, and from the step's values (after
+    /// the optimizer) with the clipped gradients that made them, `[runs, n]`.
+    fn observe(&self, averages: &[Tensor<2>], _value: Tensor<2>, _gradient: Tensor<2>) -> Vec<Tensor<2>> {
+        averages.to_vec()
+    }
+
+    /// The score of every number of a component, `[runs, n]`; `value` is what it is now. A component's score is the sum over the tensors
+    /// of its map of its mean there.
+    fn scores(&self, _averages: &[Tensor<2>], value: &Tensor<2>) -> Tensor<2> {
+        value.clone().abs()
+    }
+
+    /// Which components stay where `budget` of them may, from the scores of every map of one run.
+    ///
+    /// The `budget` largest stay, minus ties with the largest score that must go (AdaLoRA's `kthvalue` and `<=`).
+    fn allocate(&self, scores: &[Vec<f64>], budget: usize) -> Vec<Vec<bool>> {
+        let mut sorted: Vec<f64> = scores.iter().flatten().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let pruned = sorted.len().saturating_sub(budget);
+        let keeps = |score: &f64| pruned == 0 || *score > sorted[pruned - 1];
+        scores.iter().map(|map| map.iter().map(keeps).collect()).collect()
     }
 
     /// Ranks at which one checkpoint is evaluated; empty where only the full rank means anything.
@@ -74,8 +113,17 @@ macro_rules! rank_policies {
         pub enum AnyRankPolicy { $($Policy($file::$Policy)),+ }
 
         impl RankPolicy for AnyRankPolicy {
-            fn check(&self, rank: usize, has_diagonal: bool, steps: Option<u64>) -> Vec<SpecProblem> {
-                match self { $(Self::$Policy(policy) => policy.check(rank, has_diagonal, steps)),+ }
+            fn provides(&self) -> &'static [Capability] {
+                match self { $(Self::$Policy(policy) => policy.provides()),+ }
+            }
+            fn lacks(&self) -> &'static [(Capability, &'static str)] {
+                match self { $(Self::$Policy(policy) => policy.lacks()),+ }
+            }
+            fn requires(&self) -> &'static [Requirement] {
+                match self { $(Self::$Policy(policy) => policy.requires()),+ }
+            }
+            fn check(&self, rank: usize, steps: Option<u64>) -> Vec<SpecProblem> {
+                match self { $(Self::$Policy(policy) => policy.check(rank, steps)),+ }
             }
             fn draw(&self, rank: usize, seed: u64, step: u64) -> Option<usize> {
                 match self { $(Self::$Policy(policy) => policy.draw(rank, seed, step)),+ }
@@ -89,16 +137,40 @@ macro_rules! rank_policies {
             fn settled(&self, steps: u64) -> u64 {
                 match self { $(Self::$Policy(policy) => policy.settled(steps)),+ }
             }
-            fn smoothing(&self) -> Option<Smoothing> {
-                match self { $(Self::$Policy(policy) => policy.smoothing()),+ }
+            fn averages(&self) -> &'static [&'static str] {
+                match self { $(Self::$Policy(policy) => policy.averages()),+ }
+            }
+            fn observe(&self, averages: &[Tensor<2>], value: Tensor<2>, gradient: Tensor<2>) -> Vec<Tensor<2>> {
+                match self { $(Self::$Policy(policy) => policy.observe(averages, value, gradient)),+ }
+            }
+            fn scores(&self, averages: &[Tensor<2>], value: &Tensor<2>) -> Tensor<2> {
+                match self { $(Self::$Policy(policy) => policy.scores(averages, value)),+ }
+            }
+            fn allocate(&self, scores: &[Vec<f64>], budget: usize) -> Vec<Vec<bool>> {
+                match self { $(Self::$Policy(policy) => policy.allocate(scores, budget)),+ }
             }
             fn readouts(&self, rank: usize) -> Vec<usize> {
                 match self { $(Self::$Policy(policy) => policy.readouts(rank)),+ }
             }
         }
 
-        /// YAML names of the axis.
-        pub const KINDS: &[&str] = &[$(stringify!($file)),+];
+        /// Every kind at its defaults.
+        pub fn defaults() -> Vec<AnyRankPolicy> {
+            vec![$(AnyRankPolicy::$Policy($file::$Policy::default())),+]
+        }
+
+        impl AnyRankPolicy {
+            /// What it says of itself to the other parts.
+            pub fn declaration(&self) -> Declaration {
+                let kind = match self { $(Self::$Policy(_) => stringify!($file)),+ };
+                Declaration { kind, provides: self.provides(), lacks: self.lacks(), requires: self.requires() }
+            }
+
+            /// Whether components are pruned over the run.
+            pub fn prunes(&self) -> bool {
+                self.requires().iter().any(|requirement| requirement.needs == Capability::Prunable)
+            }
+        }
     };
 }
 

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    capability::{Capability, Declaration},
+    error::SpecProblem,
+};
+
 /// What a trainable tensor is for. Learning rates, decay and freezing are set per role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,6 +65,28 @@ fn one() -> f64 {
 impl RoleConfig {
     /// Trains at the run's own rate and decay.
     pub const DEFAULT: Self = Self::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: None };
+
+    /// Rules that its own numbers break, with the field.
+    pub fn check(&self) -> Vec<SpecProblem> {
+        let Self::Trained { lr_multiplier, learning_rate, weight_decay } = *self else { return Vec::new() };
+        let mut problems = Vec::new();
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+        if !lr_multiplier.is_finite() || lr_multiplier <= 0.0 {
+            report(
+                "lr_multiplier",
+                format!(
+                    "lr_multiplier is `{lr_multiplier}`, but must be positive; to keep a role fixed write `state: frozen`"
+                ),
+            );
+        }
+        if learning_rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+            report("learning_rate", format!("learning_rate is `{learning_rate:?}`, but must be positive"));
+        }
+        if weight_decay.is_some_and(|decay| !decay.is_finite() || decay < 0.0) {
+            report("weight_decay", format!("weight_decay is `{weight_decay:?}`, but must be finite and not negative"));
+        }
+        problems
+    }
 }
 
 /// The plan of every role that departs from its default.
@@ -84,6 +111,13 @@ impl TrainConfig {
             (None, Role::Projection) => RoleConfig::Frozen,
             (None, _) => RoleConfig::DEFAULT,
         }
+    }
+
+    /// What it says of itself to the other parts.
+    pub fn declaration(&self) -> Declaration {
+        let (kind, provides): (_, &[_]) =
+            if self.trains(Role::A) { ("trained", &[Capability::TrainedA]) } else { ("frozen", &[Capability::FixedA]) };
+        Declaration { kind, provides, lacks: &[], requires: &[] }
     }
 
     /// Whether `role` receives gradients.

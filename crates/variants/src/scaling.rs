@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    capability::{Capability, Declaration},
+    error::SpecProblem,
+};
+
 /// The rule for `s`. DyLoRA evaluates it at the sampled rank, everything else at the full one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -25,5 +30,25 @@ impl Scaling {
             Self::AlphaOverSqrtRank => alpha / (rank as f64).sqrt(),
             Self::Constant { value } => value,
         }
+    }
+
+    /// Rules that its own numbers break, with the field.
+    pub fn check(self) -> Vec<SpecProblem> {
+        match self {
+            Self::Constant { value } if !value.is_finite() || value == 0.0 => {
+                vec![SpecProblem::new("value", format!("value is `{value}`, but must be finite and not 0"))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What it says of itself to the other parts.
+    pub fn declaration(self) -> Declaration {
+        let (kind, provides): (_, &[_]) = match self {
+            Self::AlphaOverRank => ("alpha_over_rank", &[Capability::UsesAlpha]),
+            Self::AlphaOverSqrtRank => ("alpha_over_sqrt_rank", &[Capability::UsesAlpha]),
+            Self::Constant { .. } => ("constant", &[]),
+        };
+        Declaration { kind, provides, lacks: &[(Capability::UsesAlpha, "which has no alpha")], requires: &[] }
     }
 }

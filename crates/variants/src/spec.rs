@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{BaseSpec, BiasSpec},
+    capability::{Capability, Declaration},
     combine::CombineSpec,
     delta::DeltaSpec,
     error::SpecProblem,
     gradient::GradientSpec,
     init::{AnyInit, Init},
     rank::{AnyRankPolicy, RankPolicy},
-    role::{Role, RoleConfig, TrainConfig},
+    role::{Role, TrainConfig},
     scaling::Scaling,
 };
 
@@ -118,71 +119,24 @@ impl VariantSpec {
         let mut roles = self.roles();
         roles.extend(more);
         for (role, plan) in &self.train.0 {
-            let name = serde_yaml::to_string(role).unwrap_or_default();
+            let field = format!("train.{}", role_name(*role));
             if !roles.contains(role) {
                 let known: Vec<String> = roles.iter().map(|role| format!("`{}`", role_name(*role))).collect();
-                report(
-                    &format!("train.{}", name.trim()),
-                    format!("this variant has no tensor of role `{}`; it has {}", name.trim(), known.join(", ")),
-                );
+                let rule =
+                    format!("this variant has no tensor of role `{}`; it has {}", role_name(*role), known.join(", "));
+                report(&field, rule);
             }
-            if let RoleConfig::Trained { lr_multiplier, learning_rate, weight_decay } = plan {
-                if !lr_multiplier.is_finite() || *lr_multiplier <= 0.0 {
-                    report(
-                        &format!("train.{}.lr_multiplier", name.trim()),
-                        format!(
-                            "lr_multiplier is `{lr_multiplier}`, but must be positive; to keep a role fixed write `state: frozen`"
-                        ),
-                    );
-                }
-                if learning_rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
-                    report(
-                        &format!("train.{}.learning_rate", name.trim()),
-                        format!("learning_rate is `{learning_rate:?}`, but must be positive"),
-                    );
-                }
-                if weight_decay.is_some_and(|decay| !decay.is_finite() || decay < 0.0) {
-                    report(
-                        &format!("train.{}.weight_decay", name.trim()),
-                        format!("weight_decay is `{weight_decay:?}`, but must be finite and not negative"),
-                    );
-                }
+            for problem in plan.check() {
+                report(&format!("{field}.{}", problem.field), problem.rule);
             }
         }
         if !roles.iter().any(|role| self.train.trains(*role)) {
             report("train", "nothing trains: every role is frozen; leave one of them trained".to_owned());
         }
-        if let Scaling::Constant { value } = self.scaling
-            && (!value.is_finite() || value == 0.0)
-        {
-            report("scaling.value", format!("value is `{value}`, but must be finite and not 0"));
-        }
+        problems.extend(self.scaling.check().into_iter().map(|problem| problem.inside("scaling")));
         problems.extend(self.init.check().into_iter().map(|problem| problem.inside("init")));
         self.check_adapter(steps, &mut problems);
         if problems.is_empty() { Ok(Variant { spec: self.clone() }) } else { Err(problems) }
-    }
-
-    /// Why maps cannot have ranks of their own; `None` where they can.
-    pub fn refuses_own_ranks(&self) -> Option<String> {
-        let policy = match (&self.delta, &self.rank_policy) {
-            (None, _) => return Some("it adapts no map".to_owned()),
-            (Some(DeltaSpec::SharedRandom(_)), _) => {
-                return Some("its random pair has one rank and is shared by all maps".to_owned());
-            }
-            (_, AnyRankPolicy::Constant(_)) => return None,
-            (_, AnyRankPolicy::NestedSampling(_)) => "`nested_sampling`, which draws one rank for all maps",
-            (_, AnyRankPolicy::Budget(_)) => "`budget`, which gives every map its rank",
-        };
-        Some(format!("its rank policy is {policy}"))
-    }
-
-    /// Why maps cannot have an `α` of their own; `None` where they can.
-    pub fn refuses_own_alphas(&self) -> Option<String> {
-        match (&self.delta, self.scaling) {
-            (None, _) => Some("it adapts no map".to_owned()),
-            (_, Scaling::Constant { .. }) => Some("its scaling is `constant`, which has no alpha".to_owned()),
-            _ => None,
-        }
     }
 
     /// Whether the factor on the inputs trains, where there is one.
@@ -212,13 +166,13 @@ impl VariantSpec {
             if self.rank != 0 {
                 report("rank", format!("rank is `{}`, but this variant adapts no map; leave it out", self.rank));
             }
-            let constant = AnyRankPolicy::Constant(crate::rank::constant::Constant {});
+            let offers = |declared: Declaration, capability| declared.provides.contains(&capability);
             for (is_set, field) in [
-                (self.rank_policy != constant, "rank_policy"),
+                (!offers(self.rank_policy.declaration(), Capability::ConstantRank), "rank_policy"),
                 (self.dropout != 0.0, "dropout"),
                 (self.orthogonality != 0.0, "orthogonality"),
                 (self.gradient != GradientSpec::Plain, "gradient"),
-                (!self.combine.is_additive(), "combine"),
+                (!offers(self.combine.declaration(), Capability::Additive), "combine"),
             ] {
                 if is_set {
                     report(field, format!("`{field}` concerns adapters, but `delta` is null; leave it out"));
@@ -236,49 +190,10 @@ impl VariantSpec {
                 format!("alpha is `{}`, but must be finite and not 0, or the adapter has no effect", self.alpha),
             );
         }
-        if self.base == BaseSpec::Trained {
-            report(
-                "base",
-                "base is `trained` beside an adapter; train the base (`delta: null`) or the adapter".to_owned(),
-            );
-        }
-        if self.orthogonality > 0.0 && !delta.has_diagonal() {
-            report(
-                "orthogonality",
-                format!("`{}` has no orthogonality penalty; use `svd_form` or set 0", delta.kind()),
-            );
-        }
         problems.extend(delta.check().into_iter().map(|problem| problem.inside("delta")));
-        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
-        if let GradientSpec::Preconditioned { ridge } = self.gradient {
-            if !ridge.is_finite() || ridge < 0.0 {
-                report("gradient.ridge", format!("ridge is `{ridge}`, but must be finite and not negative"));
-            }
-            if !matches!(self.rank_policy, AnyRankPolicy::Constant(_)) {
-                report(
-                    "gradient",
-                    "`preconditioned` is defined at one rank and scale; use it with `rank_policy: {kind: constant}`"
-                        .to_owned(),
-                );
-            }
-            if !matches!(delta, DeltaSpec::LowRank(_)) {
-                report(
-                    "gradient",
-                    format!(
-                        "`preconditioned` multiplies the gradient of B by a function of A, which `{}` lacks; use `low_rank`",
-                        delta.kind()
-                    ),
-                );
-            } else if self.train.trains(Role::A) {
-                report(
-                    "gradient",
-                    "`preconditioned` is defined for a fixed A; write `train: {a: {state: frozen}}`".to_owned(),
-                );
-            }
-        }
-        let policy = self.rank_policy.check(self.rank, delta.has_diagonal(), steps);
-        problems.extend(
-            policy.into_iter().map(|problem| SpecProblem::new(format!("rank_policy.{}", problem.field), problem.rule)),
-        );
+        problems.extend(self.gradient.check().into_iter().map(|problem| problem.inside("gradient")));
+        problems.extend(self.unmet());
+        let policy = self.rank_policy.check(self.rank, steps);
+        problems.extend(policy.into_iter().map(|problem| problem.inside("rank_policy")));
     }
 }

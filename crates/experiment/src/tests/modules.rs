@@ -173,7 +173,11 @@ fn ranks_that_another_mechanism_owns_are_refused() {
     for (preset, field, reason) in [
         ("dylora", "rank_pattern", "its rank policy is `nested_sampling`, which draws one rank for all maps"),
         ("adalora", "rank_pattern", "its rank policy is `budget`, which gives every map its rank"),
-        ("vera", "rank_pattern", "its random pair has one rank and is shared by all maps"),
+        (
+            "vera",
+            "rank_pattern",
+            "its delta is `shared_random`, whose random pair has one rank and is shared by all maps",
+        ),
         ("vera", "alpha_pattern", "its scaling is `constant`, which has no alpha"),
         ("head_only", "rank_pattern", "`head_only` adapts no map"),
     ] {
@@ -183,7 +187,7 @@ fn ranks_that_another_mechanism_owns_are_refused() {
     check(
         "rank_pattern: {query: 2}\nvariants: [lora, vera]\n",
         &[
-            "rank_pattern (line 8): `vera` takes no rank_pattern: its random pair has one rank and is shared by all maps; write `rank_pattern: {}` in its entry",
+            "rank_pattern (line 8): `vera` takes no rank_pattern: its delta is `shared_random`, whose random pair has one rank and is shared by all maps; write `rank_pattern: {}` in its entry",
         ],
     );
     for preset in ["lora", "dora", "lora_fa", "lora_plus", "rslora", "lora_fa_preconditioned"] {

@@ -31,13 +31,14 @@ use models::{
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Map, Value, json};
 use variants::{
-    base::{BaseSpec, BiasSpec},
+    base::BiasSpec,
+    capability::Capability,
     delta::{
         DeltaSpec, low_rank,
-        residual_init::Start,
         shared_random::{self, Save},
     },
     host::values,
+    peft::{NoPeftForm, PeftForm},
     rank::AnyRankPolicy,
     role::Role,
     scaling::Scaling,
@@ -103,6 +104,8 @@ pub struct Report {
 /// An adapter in the form in which it is written.
 struct Form {
     card: Card,
+    /// [`PeftForm::DoubledLora`] where the factors are written without their start, for PEFT to take it off the base.
+    peft: PeftForm,
     slots: Slots,
     /// Rank and `α` of every adapted map, as PEFT names maps.
     maps: BTreeMap<String, (usize, f64)>,
@@ -125,8 +128,7 @@ pub fn export(request: &Request<'_>, library: &Library) -> Result<Report, TrainE
         return Err(refused(format!("`{name}` holds numbers that are not finite; train its run again")));
     }
     let form = form(card, &mut network, request.residual).map_err(refused)?;
-    let (bytes, config) =
-        (weights(&form).map_err(|error| refused(error.to_string()))?, configuration(&form, request.residual));
+    let (bytes, config) = (weights(&form).map_err(|error| refused(error.to_string()))?, configuration(&form));
     let text = serde_json::to_string_pretty(&config).unwrap_or_else(|error| unreachable!("plain data: {error}"));
     let mut draft = free.begin()?;
     draft.write(CONFIG, (text + "\n").as_bytes())?;
@@ -135,7 +137,7 @@ pub fn export(request: &Request<'_>, library: &Library) -> Result<Report, TrainE
         DECISIVE.iter().filter_map(|field| Some(((*field).to_owned(), config.get(*field)?.clone()))).collect();
     draft.finish(json!({ "card": form.card, "configuration": decisive }))?;
     Ok(Report {
-        kind: kind(&form.card),
+        kind: form.peft.peft_type(),
         base: form.card.plan.model.clone(),
         maps: form.maps.len(),
         bytes: bytes.len() as u64,
@@ -159,28 +161,17 @@ fn read(path: &Path, request: &Request<'_>, library: &Library) -> Result<(Card, 
     Ok((card, network))
 }
 
-/// PEFT's name of a method.
-fn kind(card: &Card) -> &'static str {
-    match (&card.plan.variant.delta, card.plan.variant.combine.is_additive()) {
-        (Some(DeltaSpec::SvdForm(_)), true) => "ADALORA",
-        (Some(DeltaSpec::SharedRandom(_)), true) => "VERA",
-        _ => "LORA",
-    }
-}
-
 /// Brings an adapter into a form that PEFT has, or says why there is none and what to do.
 fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, String> {
     let spec = card.plan.variant.clone();
     let label = card.cell.variant.clone();
     let other = "`--svd --rank R` approximates its update by a LoRA";
-    let Some(delta) = &spec.delta else {
-        return Err(format!(
-            "`{label}` adapts no map, so PEFT has no form for it; `lora-lab merge` writes a whole checkpoint"
-        ));
-    };
-    if spec.base == BaseSpec::Trained {
-        return Err(format!("`{label}` trains the base; `lora-lab merge` writes a whole checkpoint"));
-    }
+    let mut peft = spec.peft_form().map_err(|why| match why {
+        NoPeftForm::NoAdapter => {
+            format!("`{label}` adapts no map, so PEFT has no form for it; `lora-lab merge` writes a whole checkpoint")
+        }
+        NoPeftForm::NoCounterpart => format!("PEFT has no form for the update of `{label}`; {other}"),
+    })?;
     let architecture = network.backbone.config();
     let mut maps = BTreeMap::new();
     for map in network.adapted(0) {
@@ -203,17 +194,16 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
     for (table, (rank, alpha)) in plan {
         maps.entry(table).or_insert((rank, alpha));
     }
-    let decomposed = !spec.combine.is_additive();
     let (mut pair, mut kept) = (None, BTreeMap::new());
-    match delta {
-        DeltaSpec::LowRank(_) => {}
-        DeltaSpec::ResidualInit(own) if residual => {
-            if decomposed || own.start == Start::Minor {
+    match peft {
+        PeftForm::DoubledLora { start } if residual => {
+            let decomposed = spec.lacks(&[Capability::Additive]).is_some();
+            let Some(start) = start.filter(|_| !decomposed) else {
                 return Err(format!(
                     "PEFT has no start that `{label}` could be taken off the base by; leave `--residual` out"
                 ));
-            }
-            if own.start == Start::Qr && matches!(architecture, Config::Gpt2(_)) {
+            };
+            if start == "olora" && matches!(architecture, Config::Gpt2(_)) {
                 // PEFT 0.18 decomposes `Conv1D` as if it lay as `[d_out, d_in]`, and then cannot hold the factors.
                 return Err("PEFT cannot take OLoRA's start off GPT-2's maps; leave `--residual` out".to_owned());
             }
@@ -223,8 +213,17 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
                 }
             }
         }
-        DeltaSpec::ResidualInit(_) => double(&mut card, &mut slots, &mut maps),
-        DeltaSpec::SvdForm(_) if !decomposed => {
+        _ if residual => {
+            return Err(format!(
+                "`--residual` is for starts that are taken off the base, but `{label}` has none; leave it out"
+            ));
+        }
+        PeftForm::Lora => {}
+        PeftForm::DoubledLora { .. } => {
+            double(&mut card, &mut slots, &mut maps);
+            peft = PeftForm::Lora;
+        }
+        PeftForm::AdaLora => {
             if !card.plan.modules.rank_pattern.is_empty() || !card.plan.modules.alpha_pattern.is_empty() {
                 return Err(format!(
                     "PEFT's AdaLoRA has one rank and alpha for all maps, but `{label}` has patterns; {other}"
@@ -232,21 +231,14 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
             }
             kept = prune(&maps, &mut slots);
         }
-        DeltaSpec::SharedRandom(own) if !decomposed => {
+        PeftForm::Vera(own) => {
             if spec.scaling != (Scaling::Constant { value: 1.0 }) {
                 return Err(format!("PEFT's VeRA has no scale, but `{label}` has one; {other}"));
             }
-            pair = Some(vera_pair(own, spec.rank, &maps, &architecture, &mut slots));
+            pair = Some(vera_pair(&own, spec.rank, &maps, &architecture, &mut slots));
         }
-        // Also any form that is added later: it needs nothing here.
-        _ => return Err(format!("PEFT has no form for the update of `{label}`; {other}")),
     }
-    if residual && !matches!(delta, DeltaSpec::ResidualInit(_)) {
-        return Err(format!(
-            "`--residual` is for starts that are taken off the base, but `{label}` has none; leave it out"
-        ));
-    }
-    let mut form = Form { card, slots, maps, architecture, joined: false, pair, kept };
+    let mut form = Form { card, peft, slots, maps, architecture, joined: false, pair, kept };
     join(&mut form, network)?;
     if residual && form.joined {
         return Err(format!(
@@ -360,7 +352,7 @@ fn join(form: &mut Form, network: &Network) -> Result<(), String> {
         let found: Vec<_> = parts.iter().map(|part| form.slots.remove(part)).collect();
         let plain =
             |own: &BTreeMap<String, Matrix>| own.keys().all(|name| ["a", "b", "magnitude"].contains(&name.as_str()));
-        if kind(&form.card) != "LORA" || !found.iter().flatten().all(plain) {
+        if form.peft.peft_type() != "LORA" || !found.iter().flatten().all(plain) {
             return Err(format!(
                 "`{label}` on parts of `{whole}` has no form in PEFT, which has one map there; adapt `c_attn`, or let `--svd --rank R` \
                  approximate its update by a LoRA"
@@ -532,7 +524,7 @@ fn number(value: f64) -> Value {
 }
 
 /// `adapter_config.json`
-fn configuration(form: &Form, residual: bool) -> Value {
+fn configuration(form: &Form) -> Value {
     let plan = &form.card.plan;
     let spec = &plan.variant;
     let (base, revision) = match Repository::model(&plan.model) {
@@ -550,7 +542,7 @@ fn configuration(form: &Form, residual: bool) -> Value {
     let list = |items: &[String]| if items.is_empty() { Value::Null } else { json!(items) };
     let layers = &plan.modules.layers_to_transform;
     let common = json!({
-        "peft_type": kind(&form.card),
+        "peft_type": form.peft.peft_type(),
         "task_type": if is_text { "CAUSAL_LM" } else { "SEQ_CLS" },
         "auto_mapping": null,
         "base_model_name_or_path": base,
@@ -561,17 +553,16 @@ fn configuration(form: &Form, residual: bool) -> Value {
         "layers_to_transform": if layers.is_empty() || form.joined { Value::Null } else { json!(layers) },
         "layers_pattern": if form.joined { Value::Null } else { list(&plan.modules.layers_pattern) },
         "modules_to_save": if whole.is_empty() { Value::Null } else { json!(whole) },
-        "bias": if kind(&form.card) == "VERA" && bias == "lora_only" { "vera_only" } else { bias },
+        "bias": if matches!(form.peft, PeftForm::Vera(_)) && bias == "lora_only" { "vera_only" } else { bias },
         "fan_in_fan_out": matches!(form.architecture, Config::Gpt2(_)),
     });
     let (rank, alpha, ranks, alphas) = patterns(form, matches!(spec.scaling, Scaling::Constant { .. }));
-    let start = match &spec.delta {
-        Some(DeltaSpec::ResidualInit(own)) if residual && own.start == Start::Qr => json!("olora"),
-        Some(DeltaSpec::ResidualInit(_)) if residual => json!("pissa"),
+    let start = match form.peft {
+        PeftForm::DoubledLora { start: Some(start) } => json!(start),
         _ => json!(true),
     };
-    let own = match &spec.delta {
-        Some(DeltaSpec::SharedRandom(vera)) if kind(&form.card) == "VERA" => json!({
+    let own = match form.peft {
+        PeftForm::Vera(vera) => json!({
             "r": spec.rank,
             "vera_dropout": spec.dropout,
             "d_initial": vera.d_initial,
@@ -579,18 +570,16 @@ fn configuration(form: &Form, residual: bool) -> Value {
             "save_projection": true,
             "init_weights": true,
         }),
-        Some(DeltaSpec::SvdForm(_)) if kind(&form.card) == "ADALORA" => {
-            let AnyRankPolicy::Budget(budget) = &spec.rank_policy else {
-                return adalora(&common, form, None);
-            };
-            return adalora(&common, form, Some(budget));
+        PeftForm::AdaLora => {
+            let budget = if let AnyRankPolicy::Budget(budget) = &spec.rank_policy { Some(budget) } else { None };
+            return adalora(&common, form, budget);
         }
-        _ => json!({
+        PeftForm::Lora | PeftForm::DoubledLora { .. } => json!({
             "r": rank,
             "lora_alpha": number(alpha),
             "lora_dropout": spec.dropout,
             "use_rslora": spec.scaling == Scaling::AlphaOverSqrtRank,
-            "use_dora": !spec.combine.is_additive(),
+            "use_dora": spec.combine.peft_use_dora() == Some(true),
             "init_lora_weights": start,
             "rank_pattern": ranks,
             "alpha_pattern": alphas,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Combine, CombineRecipe, MapForward};
 use crate::{
+    capability::Capability,
     delta::Factors,
     host::{Placement, cast},
     role::Param,
@@ -21,7 +22,8 @@ pub struct Additive;
 
 impl CombineRecipe for Spec {
     type Combine = Additive;
-    const ADDITIVE: bool = true;
+    const PROVIDES: &'static [Capability] = &[Capability::Additive];
+    const PEFT_USE_DORA: Option<bool> = Some(false);
 
     fn init(&self, _base: &Tensor<2>, _start: Factors, _place: &Placement) -> Additive {
         Additive

@@ -81,7 +81,8 @@ impl WeightDecomposed {
 
 impl CombineRecipe for Spec {
     type Combine = WeightDecomposed;
-    const ADDITIVE: bool = false;
+    const HOLDS_NORMS: bool = true;
+    const PEFT_USE_DORA: Option<bool> = Some(true);
     const ROLES: &'static [Role] = &[Role::Magnitude];
 
     fn init(&self, base: &Tensor<2>, start: Factors, _place: &Placement) -> WeightDecomposed {
@@ -121,5 +122,48 @@ impl Combine for WeightDecomposed {
 
     fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
         self.ratio(base, &factors) * (wide(base.clone()).unsqueeze::<3>() + factors.product())
+    }
+
+    fn undropped(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
+        let base_3d = wide(base.clone()).unsqueeze::<3>();
+        match self.dropout_form {
+            DropoutForm::Adapter => self.ratio(base, factors) * base_3d,
+            DropoutForm::Peft => base_3d,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::{
+        host::values,
+        stream::{self, Stream},
+    };
+
+    /// `y = (m/n) ∘ (x·W0 + x̃·ΔW)`, against the norms of the dense sum; magnitudes may be negative.
+    #[test]
+    fn the_share_of_the_base_is_rescaled_with_the_sum_unless_peft_drops_it() {
+        let place = Placement::new(&Device::flex(), DType::F64);
+        let drawn = |name: &str, n: usize| stream::normal(&mut stream::generator(1, Stream::Data, name), n, 1.0);
+        let base = place.tensor(drawn("base", 12), [4, 3]);
+        let factors =
+            Factors { down: place.tensor(drawn("down", 16), [2, 4, 2]), up: place.tensor(drawn("up", 12), [2, 2, 3]) };
+        let of = |dropout_form| {
+            let start = Factors { down: factors.down.clone(), up: factors.up.zeros_like() };
+            let mut combine = Spec { dropout_form }.init(&base, start, &place);
+            combine.magnitude = place.tensor(drawn("magnitude", 6), [2, 1, 3]);
+            combine
+        };
+        let combine = of(DropoutForm::Adapter);
+        let sum = base.clone().unsqueeze::<3>() + factors.clone().product();
+        let ratio = combine.magnitude.clone() / sum.square().sum_dim(1).sqrt();
+        let wanted = values(&(ratio * base.clone().unsqueeze::<3>()));
+        for (found, wanted) in values(&combine.undropped(&base, &factors)).iter().zip(&wanted) {
+            assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
+        }
+        assert_eq!(values(&of(DropoutForm::Peft).undropped(&base, &factors)), values(&base));
     }
 }

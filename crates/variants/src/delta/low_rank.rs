@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
-    preset::Preset,
+    capability::Capability,
+    peft::PeftForm,
     role::{Param, Role},
 };
 
@@ -32,13 +33,15 @@ pub struct LowRank {
     pub b: Tensor<3>,
 }
 
-/// The presets of this form live in `presets/`, since they only recombine it with other axes.
-pub const PRESETS: &[Preset] = &[];
-
 impl DeltaRecipe for Spec {
     type Delta = LowRank;
+    const PROVIDES: &'static [Capability] = &[Capability::TwoFactors, Capability::OwnRanks];
     // On an embedding table both factors have the role `embedding`.
     const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Embedding];
+
+    fn peft(&self) -> Option<PeftForm> {
+        Some(PeftForm::Lora)
+    }
 
     fn init(&self, at: &mut Site<'_>) -> LowRank {
         let [d_in, d_out] = at.shape;

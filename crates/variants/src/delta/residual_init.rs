@@ -32,8 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
+    capability::Capability,
     host::values,
-    preset::Preset,
+    peft::PeftForm,
     role::{Param, Role},
 };
 
@@ -72,9 +73,6 @@ pub struct ResidualInit {
     pub start_b: Tensor<3>,
 }
 
-/// The methods over this form are in `presets/`.
-pub const PRESETS: &[Preset] = &[];
-
 /// `A₀ [d_in, rank]` and `B₀ [rank, d_out]` at `s = 1`, row-major, in f64 on the host.
 fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Start) -> (Vec<f64>, Vec<f64>) {
     let weight = MatRef::from_row_major_slice(weight, d_in, d_out);
@@ -106,9 +104,19 @@ fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Star
 
 impl DeltaRecipe for Spec {
     type Delta = ResidualInit;
+    const PROVIDES: &'static [Capability] = &[Capability::OwnRanks];
     const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Projection];
     const WIDTH: usize = 2;
     const DRAWN: bool = false;
+
+    fn peft(&self) -> Option<PeftForm> {
+        let start = match self.start {
+            Start::Principal => Some("pissa"),
+            Start::Minor => None,
+            Start::Qr => Some("olora"),
+        };
+        Some(PeftForm::DoubledLora { start })
+    }
 
     fn init(&self, at: &mut Site<'_>) -> ResidualInit {
         let ([d_in, d_out], rank) = (at.shape, at.rank);

@@ -18,9 +18,10 @@ use sha2::{Digest, Sha256};
 
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
+    capability::Capability,
     error::SpecProblem,
     host::values,
-    preset::Preset,
+    peft::PeftForm,
     role::{Param, Role},
     slot::copies,
     stream::{self, Stream},
@@ -83,9 +84,6 @@ pub struct SharedRandom {
     pub lambda_b: Tensor<3>,
 }
 
-/// VeRA is a preset over this form: see `presets/vera.rs`.
-pub const PRESETS: &[Preset] = &[];
-
 fn draw(seed: u64, name: &str, n: usize, fan_in: usize) -> Vec<f64> {
     stream::uniform(&mut stream::generator(seed, Stream::Init, name), n, (6.0 / fan_in as f64).sqrt())
 }
@@ -108,6 +106,11 @@ pub fn pair(seed: u64, rank: usize, [d_in, d_out]: [usize; 2]) -> [Vec<f64>; 2] 
 impl DeltaRecipe for Spec {
     type Delta = SharedRandom;
     const RANK_BOUNDED: bool = false;
+    // From a seed of its own.
+    const DRAWN: bool = false;
+    const PROVIDES: &'static [Capability] = &[];
+    const LACKS: &'static [(Capability, &'static str)] =
+        &[(Capability::OwnRanks, "whose random pair has one rank and is shared by all maps")];
     const ROLES: &'static [Role] = &[Role::Vector, Role::Projection];
 
     fn check(&self) -> Vec<SpecProblem> {
@@ -119,6 +122,10 @@ impl DeltaRecipe for Spec {
             self.d_initial
         );
         vec![SpecProblem::new("d_initial", rule)]
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        Some(PeftForm::Vera(*self))
     }
 
     fn init(&self, at: &mut Site<'_>) -> SharedRandom {

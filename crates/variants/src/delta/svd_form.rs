@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
+    capability::Capability,
     orthogonality::Factor,
-    preset::Preset,
+    peft::PeftForm,
     role::{Param, Role},
 };
 
@@ -36,13 +37,14 @@ pub struct SvdForm {
     pub p: Tensor<3>,
 }
 
-/// AdaLoRA adds a budget to this form: see `presets/adalora.rs`.
-pub const PRESETS: &[Preset] = &[];
-
 impl DeltaRecipe for Spec {
     type Delta = SvdForm;
-    const HAS_DIAGONAL: bool = true;
+    const PROVIDES: &'static [Capability] = &[Capability::Prunable, Capability::Orthonormal, Capability::OwnRanks];
     const ROLES: &'static [Role] = &[Role::A, Role::Lambda, Role::B];
+
+    fn peft(&self) -> Option<PeftForm> {
+        Some(PeftForm::AdaLora)
+    }
 
     fn init(&self, at: &mut Site<'_>) -> SvdForm {
         let [d_in, d_out] = at.shape;

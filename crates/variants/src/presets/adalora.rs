@@ -16,7 +16,7 @@ use super::lora;
 use crate::{
     delta::{DeltaSpec, svd_form},
     init::{AnyInit, gaussian::Gaussian},
-    preset::Preset,
+    preset::{Parity, Preset},
     rank::{AnyRankPolicy, budget::Budget},
     spec::VariantSpec,
 };
@@ -25,14 +25,7 @@ fn spec(rank: usize) -> VariantSpec {
     VariantSpec {
         delta: Some(DeltaSpec::SvdForm(svd_form::Spec {})),
         init: AnyInit::Gaussian(Gaussian { std: Some(0.02) }),
-        rank_policy: AnyRankPolicy::Budget(Budget {
-            target_rank: (rank * 2 / 3).max(1),
-            initial_steps: 0.1,
-            final_steps: 0.3,
-            interval: 10,
-            beta1: 0.85,
-            beta2: 0.85,
-        }),
+        rank_policy: AnyRankPolicy::Budget(Budget { target_rank: (rank * 2 / 3).max(1), ..Budget::default() }),
         orthogonality: 0.1,
         ..lora::spec(rank)
     }
@@ -45,4 +38,5 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2303.10512",
     spec,
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out + 1)),
+    parity: Parity::Tested,
 };

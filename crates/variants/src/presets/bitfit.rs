@@ -6,7 +6,11 @@
 //! Masked Language-models*, ACL 2022, arXiv:2106.10199.
 
 use super::head_only;
-use crate::{base::BiasSpec, preset::Preset, spec::VariantSpec};
+use crate::{
+    base::BiasSpec,
+    preset::{Parity, Preset},
+    spec::VariantSpec,
+};
 
 /// The registry's entry.
 pub const PRESET: Preset = Preset {
@@ -15,4 +19,5 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2106.10199",
     spec: |rank| VariantSpec { bias: BiasSpec::All, ..head_only::spec(rank) },
     parameters: None,
+    parity: Parity::Tested,
 };

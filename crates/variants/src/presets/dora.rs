@@ -11,7 +11,7 @@
 use super::lora;
 use crate::{
     combine::{CombineSpec, weight_decomposed},
-    preset::Preset,
+    preset::{Parity, Preset},
     spec::VariantSpec,
 };
 
@@ -25,4 +25,5 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out) + d_out),
+    parity: Parity::Tested,
 };

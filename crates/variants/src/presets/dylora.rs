@@ -10,7 +10,7 @@
 
 use super::lora;
 use crate::{
-    preset::Preset,
+    preset::{Parity, Preset},
     rank::{AnyRankPolicy, nested_sampling::NestedSampling},
     spec::VariantSpec,
 };
@@ -25,4 +25,5 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,
+    parity: Parity::Tested,
 };

@@ -1,7 +1,11 @@
 //! Full fine-tuning: every tensor of the base trains, as a per-run copy.
 
 use super::head_only;
-use crate::{base::BaseSpec, preset::Preset, spec::VariantSpec};
+use crate::{
+    base::BaseSpec,
+    preset::{Parity, Preset},
+    spec::VariantSpec,
+};
 
 /// The registry's entry.
 pub const PRESET: Preset = Preset {
@@ -10,4 +14,5 @@ pub const PRESET: Preset = Preset {
     paper: "reference point",
     spec: |rank| VariantSpec { base: BaseSpec::Trained, ..head_only::spec(rank) },
     parameters: None,
+    parity: Parity::Tested,
 };

@@ -1,7 +1,10 @@
 //! The head alone, over the frozen base: the floor of every comparison.
 
 use super::lora;
-use crate::{preset::Preset, spec::VariantSpec};
+use crate::{
+    preset::{Parity, Preset},
+    spec::VariantSpec,
+};
 
 /// Nothing adapted.
 pub fn spec(_rank: usize) -> VariantSpec {
@@ -15,4 +18,5 @@ pub const PRESET: Preset = Preset {
     paper: "reference point",
     spec,
     parameters: None,
+    parity: Parity::Untested("it trains what every other reference trains too, the head"),
 };

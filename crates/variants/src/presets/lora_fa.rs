@@ -11,7 +11,7 @@
 
 use super::lora;
 use crate::{
-    preset::Preset,
+    preset::{Parity, Preset},
     role::{Role, RoleConfig, TrainConfig},
     spec::VariantSpec,
 };
@@ -28,4 +28,5 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2308.03303",
     spec,
     parameters: Some(|_, d_out, rank| rank * d_out),
+    parity: Parity::Tested,
 };

@@ -7,7 +7,11 @@
 //! Source: huggingface/peft, src/peft/optimizers/lorafa.py. All else is [`lora_fa`].
 
 use super::lora_fa;
-use crate::{gradient::GradientSpec, preset::Preset, spec::VariantSpec};
+use crate::{
+    gradient::GradientSpec,
+    preset::{Parity, Preset},
+    spec::VariantSpec,
+};
 
 /// The registry's entry.
 pub const PRESET: Preset = Preset {
@@ -16,4 +20,5 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2308.03303",
     spec: |rank| VariantSpec { gradient: GradientSpec::Preconditioned { ridge: 1e-8 }, ..lora_fa::spec(rank) },
     parameters: lora_fa::PRESET.parameters,
+    parity: Parity::Tested,
 };

@@ -11,7 +11,7 @@
 
 use super::lora;
 use crate::{
-    preset::Preset,
+    preset::{Parity, Preset},
     role::{Role, RoleConfig, TrainConfig},
     spec::VariantSpec,
 };
@@ -40,4 +40,5 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2402.12354",
     spec,
     parameters: lora::PRESET.parameters,
+    parity: Parity::Tested,
 };

@@ -7,7 +7,7 @@
 use super::lora;
 use crate::{
     delta::{DeltaSpec, residual_init},
-    preset::Preset,
+    preset::{Parity, Preset},
     spec::VariantSpec,
 };
 
@@ -21,4 +21,5 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,
+    parity: Parity::Tested,
 };

@@ -8,7 +8,7 @@
 use super::lora;
 use crate::{
     delta::{DeltaSpec, residual_init},
-    preset::Preset,
+    preset::{Parity, Preset},
     spec::VariantSpec,
 };
 
@@ -22,4 +22,5 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,
+    parity: Parity::Tested,
 };

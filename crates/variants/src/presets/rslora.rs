@@ -5,7 +5,11 @@
 //! Kalajdzievski, *A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA*, 2023, arXiv:2312.03732.
 
 use super::lora;
-use crate::{preset::Preset, scaling::Scaling, spec::VariantSpec};
+use crate::{
+    preset::{Parity, Preset},
+    scaling::Scaling,
+    spec::VariantSpec,
+};
 
 /// The registry's entry.
 pub const PRESET: Preset = Preset {
@@ -14,4 +18,5 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2312.03732",
     spec: |rank| VariantSpec { scaling: Scaling::AlphaOverSqrtRank, ..lora::spec(rank) },
     parameters: lora::PRESET.parameters,
+    parity: Parity::Tested,
 };

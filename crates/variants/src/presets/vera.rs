@@ -10,7 +10,7 @@
 use super::lora;
 use crate::{
     delta::{DeltaSpec, shared_random},
-    preset::Preset,
+    preset::{Parity, Preset},
     scaling::Scaling,
     spec::VariantSpec,
 };
@@ -26,4 +26,5 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: Some(|_, d_out, rank| rank + d_out),
+    parity: Parity::Tested,
 };

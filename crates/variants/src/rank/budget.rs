@@ -27,10 +27,15 @@
 //! Zhang et al., *Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning*, ICLR 2023,
 //! arXiv:2303.10512.
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, RankPolicy, Smoothing};
-use crate::error::SpecProblem;
+use super::{Action, RankPolicy};
+use crate::{
+    capability::{Capability, Requirement},
+    error::SpecProblem,
+    sensitivity,
+};
 
 /// A falling budget.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +72,13 @@ fn resolve(written: f64, steps: u64) -> u64 {
     if written > 0.0 && written < 1.0 { (written * steps as f64).round() as u64 } else { written as u64 }
 }
 
+/// The schedule of the preset `adalora`, at the smallest target there is.
+impl Default for Budget {
+    fn default() -> Self {
+        Self { target_rank: 1, initial_steps: 0.1, final_steps: 0.3, interval: 10, beta1: beta(), beta2: beta() }
+    }
+}
+
 impl Budget {
     /// Components that `maps` maps of `rank` may keep after step `step` of a run of `steps` steps, `b(t)`.
     pub fn components(&self, rank: usize, maps: usize, step: u64, steps: u64) -> usize {
@@ -91,12 +103,23 @@ impl Budget {
 }
 
 impl RankPolicy for Budget {
-    fn check(&self, rank: usize, has_diagonal: bool, steps: Option<u64>) -> Vec<SpecProblem> {
+    fn lacks(&self) -> &'static [(Capability, &'static str)] {
+        &[
+            (Capability::ConstantRank, "under which the rank changes"),
+            (Capability::OwnRanks, "which gives every map its rank"),
+        ]
+    }
+
+    fn requires(&self) -> &'static [Requirement] {
+        &[Requirement {
+            needs: Capability::Prunable,
+            rule: "a budget prunes a diagonal, which `{kind}` lacks; use {others}",
+        }]
+    }
+
+    fn check(&self, rank: usize, steps: Option<u64>) -> Vec<SpecProblem> {
         let mut problems = Vec::new();
         let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
-        if !has_diagonal {
-            report("kind", "a budget prunes a diagonal, which this delta lacks; use `svd_form`".to_owned());
-        }
         if self.target_rank == 0 || self.target_rank >= rank {
             report(
                 "target_rank",
@@ -162,19 +185,19 @@ impl RankPolicy for Budget {
         steps.saturating_sub(resolve(self.final_steps, steps)) + 1
     }
 
-    fn smoothing(&self) -> Option<Smoothing> {
-        Some(Smoothing { beta1: self.beta1, beta2: self.beta2 })
+    fn averages(&self) -> &'static [&'static str] {
+        &["mean", "uncertainty"]
     }
-}
 
-/// Which components stay, for the scores of every map of one run: the `budget` largest, minus ties with the
-/// largest score that must go (the authors' `kthvalue` and `<=`).
-pub fn allocate(scores: &[Vec<f64>], budget: usize) -> Vec<Vec<bool>> {
-    let mut sorted: Vec<f64> = scores.iter().flatten().copied().collect();
-    sorted.sort_by(f64::total_cmp);
-    let pruned = sorted.len().saturating_sub(budget);
-    let keeps = |score: &f64| pruned == 0 || *score > sorted[pruned - 1];
-    scores.iter().map(|map| map.iter().map(keeps).collect()).collect()
+    fn observe(&self, averages: &[Tensor<2>], value: Tensor<2>, gradient: Tensor<2>) -> Vec<Tensor<2>> {
+        let [mean, uncertainty] = averages else { unreachable!("as many as there are names") };
+        sensitivity::observe([mean, uncertainty], value, gradient, [self.beta1, self.beta2]).into()
+    }
+
+    fn scores(&self, averages: &[Tensor<2>], _value: &Tensor<2>) -> Tensor<2> {
+        let [mean, uncertainty] = averages else { unreachable!("as many as there are names") };
+        sensitivity::scores(mean, uncertainty)
+    }
 }
 
 #[cfg(test)]
@@ -207,19 +230,19 @@ mod tests {
     #[test]
     fn allocation_is_global_and_drops_ties() {
         let scores = [vec![5.0, 1.0, 3.0], vec![2.0, 2.0, 4.0]];
-        assert_eq!(allocate(&scores, 3), [vec![true, false, true], vec![false, false, true]]);
+        assert_eq!(policy().allocate(&scores, 3), [vec![true, false, true], vec![false, false, true]]);
         // The threshold is the third smallest, 2.0, and both twos go with it.
-        assert_eq!(allocate(&scores, 4), [vec![true, false, true], vec![false, false, true]]);
-        assert_eq!(allocate(&scores, 6), [vec![true; 3], vec![true; 3]]);
+        assert_eq!(policy().allocate(&scores, 4), [vec![true, false, true], vec![false, false, true]]);
+        assert_eq!(policy().allocate(&scores, 6), [vec![true; 3], vec![true; 3]]);
     }
 
     #[test]
     fn schedules_that_cannot_work_are_refused() {
         let refuse = |policy: Budget, field: &str| {
-            let problems = policy.check(6, true, Some(100));
+            let problems = policy.check(6, Some(100));
             assert!(problems.iter().any(|p| p.field == field), "{field}: {problems:?}");
         };
-        assert!(policy().check(6, true, Some(100)).is_empty());
+        assert!(policy().check(6, Some(100)).is_empty());
         refuse(Budget { target_rank: 6, ..policy() }, "target_rank");
         refuse(Budget { target_rank: 0, ..policy() }, "target_rank");
         refuse(Budget { initial_steps: 90.0, ..policy() }, "initial_steps");
@@ -228,6 +251,5 @@ mod tests {
         refuse(Budget { interval: 0, ..policy() }, "interval");
         refuse(Budget { interval: 200, ..policy() }, "interval");
         refuse(Budget { beta1: 1.0, ..policy() }, "beta1");
-        assert!(!policy().check(6, false, None).is_empty(), "needs a diagonal");
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RankPolicy;
-use crate::error::SpecProblem;
+use crate::capability::Capability;
 
 /// No parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,7 +11,7 @@ use crate::error::SpecProblem;
 pub struct Constant {}
 
 impl RankPolicy for Constant {
-    fn check(&self, _rank: usize, _has_diagonal: bool, _steps: Option<u64>) -> Vec<SpecProblem> {
-        Vec::new()
+    fn provides(&self) -> &'static [Capability] {
+        &[Capability::ConstantRank, Capability::OwnRanks]
     }
 }

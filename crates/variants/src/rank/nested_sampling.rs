@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RankPolicy;
 use crate::{
+    capability::Capability,
     error::SpecProblem,
     stream::{self, Stream},
 };
@@ -99,7 +100,14 @@ impl NestedSampling {
 }
 
 impl RankPolicy for NestedSampling {
-    fn check(&self, rank: usize, _has_diagonal: bool, _steps: Option<u64>) -> Vec<SpecProblem> {
+    fn lacks(&self) -> &'static [(Capability, &'static str)] {
+        &[
+            (Capability::ConstantRank, "under which the rank changes"),
+            (Capability::OwnRanks, "which draws one rank for all maps"),
+        ]
+    }
+
+    fn check(&self, rank: usize, _steps: Option<u64>) -> Vec<SpecProblem> {
         let mut problems = Vec::new();
         let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
         if !(1..=rank).contains(&self.r_min) {
@@ -195,7 +203,7 @@ mod tests {
     #[test]
     fn impossible_parameters_are_refused() {
         let refuse = |policy: NestedSampling, field: &str| {
-            let problems = policy.check(4, false, None);
+            let problems = policy.check(4, None);
             assert!(problems.iter().any(|p| p.field == field), "{field}: {problems:?}");
         };
         refuse(NestedSampling { r_min: 0, ..Default::default() }, "r_min");
