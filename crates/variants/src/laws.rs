@@ -19,29 +19,24 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::{
     adapted::AdaptedLinear,
-    base::BiasSpec,
-    combine::{CombineSpec, weight_decomposed},
-    delta::{DeltaSpec, shared_random},
     host::{Placement, inner, values},
-    init::{AnyInit, gaussian::Gaussian},
     pass::{Active, Pass, StackPass},
-    preset::Preset,
-    rank::{
-        AnyRankPolicy, RankPolicy,
-        nested_sampling::{Distribution, Update},
-    },
-    scaling::Scaling,
+    preset::{self, Preset},
+    rank::RankPolicy,
     slot::{MapPlan, RunPlan, Slot, StackPlan, attach},
     spec::{Variant, VariantSpec},
     stream::{self, Stream},
 };
 
+mod axes;
 pub mod function;
 pub mod independence;
 pub mod input_gradient;
 pub mod slots;
 pub mod training;
 pub mod writing;
+
+pub use self::axes::{Axis, Change, DEFAULT, axes};
 
 /// One preset on one map.
 #[derive(Clone, Copy, Debug)]
@@ -59,92 +54,6 @@ pub struct Case {
     /// The value of an axis that the preset is changed by.
     pub axis: Axis,
 }
-
-/// A named change of a composition.
-#[derive(Clone, Copy, Debug)]
-pub struct Axis {
-    /// What it changes.
-    pub name: &'static str,
-    /// Gives the composition as it is where the change does not concern it.
-    pub change: fn(VariantSpec) -> VariantSpec,
-    /// What the case's map has instead of the stack's rank and the runs' `α`, at the case's rank.
-    pub own: fn(usize) -> MapPlan,
-}
-
-/// Nothing of its own.
-const SHARED: fn(usize) -> MapPlan = |_| MapPlan { rank: None, alpha: None };
-
-/// The preset as published.
-pub const DEFAULT: Axis = Axis { name: "default", change: |spec| spec, own: SHARED };
-
-/// Values of every axis that no preset has by default; a preset meets those that concern it.
-pub const AXES: &[Axis] = &[
-    Axis {
-        name: "gaussian init",
-        change: |s| VariantSpec { init: AnyInit::Gaussian(Gaussian { std: None }), ..s },
-        own: SHARED,
-    },
-    Axis {
-        name: "scale by root of rank",
-        change: |s| VariantSpec { scaling: Scaling::AlphaOverSqrtRank, ..s },
-        own: SHARED,
-    },
-    Axis { name: "every bias", change: |s| VariantSpec { bias: BiasSpec::All, ..s }, own: SHARED },
-    Axis { name: "adapted biases", change: |s| VariantSpec { bias: BiasSpec::LoraOnly, ..s }, own: SHARED },
-    Axis {
-        name: "weight decomposed",
-        change: |s| VariantSpec { combine: CombineSpec::WeightDecomposed(weight_decomposed::Spec::default()), ..s },
-        own: SHARED,
-    },
-    Axis {
-        name: "dropout as PEFT decomposes",
-        change: |s| VariantSpec {
-            combine: CombineSpec::WeightDecomposed(weight_decomposed::Spec {
-                dropout_form: weight_decomposed::DropoutForm::Peft,
-            }),
-            ..s
-        },
-        own: SHARED,
-    },
-    Axis {
-        name: "dropout",
-        change: |s| if s.delta.is_some() { VariantSpec { dropout: 0.3, ..s } } else { s },
-        own: SHARED,
-    },
-    Axis {
-        name: "frozen update, geometric draws from 2",
-        change: |mut s| {
-            if let AnyRankPolicy::NestedSampling(policy) = &mut s.rank_policy {
-                policy.update = Update::Frozen;
-                policy.distribution = Distribution::Geometric { p: 0.15 };
-                policy.r_min = 2;
-            }
-            s
-        },
-        own: SHARED,
-    },
-    Axis {
-        name: "kept pair",
-        change: |mut s| {
-            if let Some(DeltaSpec::SharedRandom(spec)) = &mut s.delta {
-                spec.pair = shared_random::Save::Yes;
-            }
-            s
-        },
-        own: SHARED,
-    },
-    Axis {
-        name: "a map's own rank and alpha",
-        // The stack's rank is another than the map's, which is the case's.
-        change: |s| if s.refuses_own_ranks().is_none() { VariantSpec { rank: s.rank + 3, ..s } } else { s },
-        own: |rank| MapPlan { rank: Some(rank), alpha: Some(5.0) },
-    },
-    Axis {
-        name: "a map's own alpha",
-        change: |s| if s.refuses_own_alphas().is_none() { VariantSpec { alpha: s.alpha + 1.0, ..s } } else { s },
-        own: |_| MapPlan { rank: None, alpha: Some(-3.0) },
-    },
-];
 
 const NAME: &str = "encoder.layer.0.attention.self.query";
 
@@ -165,7 +74,7 @@ impl Case {
     }
 
     fn spec(&self) -> VariantSpec {
-        (self.axis.change)((self.preset.spec)(self.rank))
+        self.axis.change.of((self.preset.spec)(self.rank))
     }
 
     /// Whether the composition is valid, and the axis changes it.
@@ -260,6 +169,40 @@ impl Case {
     }
 }
 
+/// Maps of the cases: square, wide, tall and prime.
+const SHAPES: [[usize; 2]; 4] = [[6, 6], [4, 9], [9, 4], [7, 11]];
+
+/// Every preset of the registry, over shapes, ranks, numbers of runs and the values of every axis.
+pub fn cases() -> Vec<Case> {
+    let axes = axes();
+    let mut cases = Vec::new();
+    for preset in preset::all() {
+        for shape in SHAPES {
+            let full = shape[0].min(shape[1]);
+            let spec = (preset.spec)(4);
+            let mut ranks = match &spec.delta {
+                None => vec![0],
+                Some(delta) if delta.rank_bounded() => vec![1, 4, full],
+                Some(_) => vec![1, 4, full, 3 * full],
+            };
+            ranks.dedup();
+            let case = |rank, runs, dtype, axis| Case { preset, shape, rank, runs, dtype, axis };
+            for &rank in &ranks {
+                let widths = [(1, DType::F64), (3, DType::F64), (3, DType::F32)];
+                cases.extend(widths.map(|(runs, dtype)| case(rank, runs, dtype, DEFAULT)));
+            }
+            // The values that no preset has by default, on two shapes.
+            if shape[0] != shape[1] && full >= 4 {
+                let rank = if spec.delta.is_some() { 4 } else { 0 };
+                cases.extend(axes.iter().map(|axis| case(rank, 3, DType::F64, *axis)));
+            }
+        }
+    }
+    // A preset whose policy cannot work at a rank (a budget needs something to prune) is not a case.
+    cases.retain(Case::is_meant);
+    cases
+}
+
 /// What a law says of a case that does not break it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -308,4 +251,5 @@ pub const LAWS: &[(&str, Law)] = &[
     ("the spec survives yaml", writing::the_spec_survives_yaml),
     ("the base has the declared copies", writing::the_base_has_the_declared_copies),
     ("saved tensors are the adapter", writing::saved_tensors_are_the_adapter),
+    ("parts are what they declare", writing::parts_are_what_they_declare),
 ];

@@ -2,44 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::tensor::DType;
 use variants::{
-    laws::{AXES, Case, DEFAULT, LAWS, Outcome},
+    laws::{LAWS, Outcome, axes, cases},
     preset,
 };
-
-/// Square, wide, tall and prime.
-const SHAPES: [[usize; 2]; 4] = [[6, 6], [4, 9], [9, 4], [7, 11]];
-
-fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for preset in preset::all() {
-        for shape in SHAPES {
-            let full = shape[0].min(shape[1]);
-            let spec = (preset.spec)(4);
-            let bounded = spec.delta.as_ref().is_some_and(variants::delta::DeltaSpec::rank_bounded);
-            let mut ranks = match &spec.delta {
-                None => vec![0],
-                Some(_) if bounded => vec![1, 4, full],
-                Some(_) => vec![1, 4, full, 3 * full],
-            };
-            ranks.dedup();
-            let case = |rank, runs, dtype, axis| Case { preset, shape, rank, runs, dtype, axis };
-            for &rank in &ranks {
-                let widths = [(1, DType::F64), (3, DType::F64), (3, DType::F32)];
-                cases.extend(widths.map(|(runs, dtype)| case(rank, runs, dtype, DEFAULT)));
-            }
-            // The values that no preset has by default, on two shapes.
-            if shape[0] != shape[1] && full >= 4 {
-                let rank = if spec.delta.is_some() { 4 } else { 0 };
-                cases.extend(AXES.iter().map(|axis| case(rank, 3, DType::F64, *axis)));
-            }
-        }
-    }
-    // A preset whose policy cannot work at a rank (a budget needs something to prune) is not a case.
-    cases.retain(Case::is_meant);
-    cases
-}
 
 #[track_caller]
 fn check(law: &str) {
@@ -104,6 +70,7 @@ laws! {
     yaml = "the spec survives yaml",
     copies = "the base has the declared copies",
     saved = "saved tensors are the adapter",
+    declarations = "parts are what they declare",
 }
 
 #[test]
@@ -115,7 +82,7 @@ fn every_preset_has_cases() {
 
 #[test]
 fn every_axis_value_has_cases() {
-    for axis in AXES {
+    for axis in axes() {
         assert!(cases().iter().any(|case| case.axis.name == axis.name), "{}", axis.name);
     }
 }

@@ -6,7 +6,6 @@ use nalgebra::DMatrix;
 use super::{Case, Outcome, ROWS, SEQ, UNADAPTED};
 use crate::{
     adapted::{AdaptedLinear, Canonical},
-    combine::CombineSpec,
     dropout,
     host::{inner, values},
     pass::{Active, DropoutClock, Pass},
@@ -214,30 +213,13 @@ pub fn dropout_acts_where_declared(case: &Case) -> Outcome {
         let clock = DropoutClock { seeds: (40..40 + case.runs as u64).collect(), step: 3, micro: 1 };
         let training = case.pass(&active).dropping(&clock, &case.place());
         let y = map.forward(case.input(), &training);
-        // Written out on dense matrices: V = W0 + ΔW, W' = ratio∘V.
+        // Written out on dense matrices: what is declared to see the input as it is, and the rest of W' after dropout.
         let x = case.input().reshape([case.runs, ROWS * SEQ, d_in]);
-        let (base, bias) = map.base();
-        let base = base.unsqueeze::<3>(); // [1, d_in, d_out]
-        let delta = map.sum(0, &active) - base.clone();
-        let norms = |w: Tensor<3>| w.square().sum_dim(1).sqrt(); // [runs, 1, d_out]
-        let ratio = match spec.combine {
-            CombineSpec::Additive(_) => norms(delta.clone()).ones_like(),
-            CombineSpec::WeightDecomposed(_) => norms(map.weight(0, &active)) / norms(map.sum(0, &active)),
-        };
-        // Magnitudes may be negative; the sign is that of the combined column.
-        let sign = (map.weight(0, &active) * map.sum(0, &active)).sum_dim(1).sign();
-        let ratio = ratio * sign;
+        let (_, bias) = map.base();
+        let as_it_is = map.undropped(0, &active); // [runs or 1, d_in, d_out]
+        let rest = map.weight(0, &active) - as_it_is.clone();
         let (dropped, _) = dropout::drop(x.clone(), &training.stacks[0], dropout::site(super::NAME), 0.5, SEQ);
-        let peft = matches!(
-            spec.combine,
-            CombineSpec::WeightDecomposed(form) if form.dropout_form == crate::combine::weight_decomposed::DropoutForm::Peft
-        );
-        let product = x.matmul(base.clone());
-        let wanted = if peft {
-            product + (ratio.clone() - 1.0) * dropped.clone().matmul(base) + ratio * dropped.matmul(delta)
-        } else {
-            ratio * (product + dropped.matmul(delta))
-        };
+        let wanted = x.matmul(as_it_is) + dropped.matmul(rest);
         // Each run adds its own bias where it has one.
         let biases: Vec<Tensor<3>> = (0..case.runs)
             .map(|run| {

@@ -5,7 +5,6 @@ use burn::tensor::{DType, Gradients, Tensor};
 use super::{Case, FROZEN, Outcome, ROUNDING, ROWS, SEQ};
 use crate::{
     adapted::AdaptedLinear,
-    combine::CombineSpec,
     host::{inner, values},
     orthogonality::departure,
     pass::Active,
@@ -68,9 +67,9 @@ pub fn gradients_reach_the_declared_roles(case: &Case) -> Outcome {
     Outcome::Applied
 }
 
-/// `n` of the weight-decomposed combination from the dense sum: what its backward pass holds constant.
+/// The column norms of the dense sum, where the combination's backward pass holds them constant.
 fn held_norms(map: &AdaptedLinear, case: &Case, active: &Active) -> Option<Vec<f64>> {
-    if !matches!(case.spec().combine, CombineSpec::WeightDecomposed(_)) {
+    if !case.spec().combine.holds_norms() {
         return None;
     }
     let sum = map.sum(0, active);

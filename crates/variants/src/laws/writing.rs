@@ -1,12 +1,17 @@
 //! Specs, seeds and names: what a variant is on paper and on disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Case, Outcome};
+use burn::tensor::Tensor;
+
+use super::{Case, Outcome, UNADAPTED};
 use crate::{
     adapted::AdaptedLinear,
     base::{BaseSpec, BiasSpec},
+    capability::Capability,
     host::values,
+    pass::Active,
+    peft::PeftForm,
     role::Role,
     slot::{Slot, attach},
     spec::VariantSpec,
@@ -21,8 +26,7 @@ pub fn first_values_follow_the_seed(case: &Case) -> Outcome {
     let seeds: Vec<u64> = case.seeds().iter().map(|seed| seed + 100).collect();
     attach(&mut [Slot::Linear(&mut other)], &case.plan(&seeds), &case.place())
         .unwrap_or_else(|error| unreachable!("{error}"));
-    let by_seed = case.spec().delta.is_some_and(|delta| delta.is_drawn());
-    let drawn = by_seed && case.fresh().parameters(0).iter().any(|param| param.role == Role::A);
+    let drawn = case.spec().delta.is_some_and(|delta| delta.is_drawn());
     assert_eq!(tensors(other) != tensors(case.fresh()), drawn, "another seed, other bits: {case:?}");
     Outcome::Applied
 }
@@ -66,6 +70,54 @@ pub fn saved_tensors_are_the_adapter(case: &Case) -> Outcome {
     for active in case.actives() {
         let outputs = |map: &AdaptedLinear| values(&map.forward(case.input(), &case.pass(&active)));
         assert_eq!(outputs(&other), outputs(&saved), "saved tensors are the adapter: {case:?}, {active:?}");
+    }
+    Outcome::Applied
+}
+
+/// What the parts declare to each other is what they do: capabilities, roles, and the tensors that PEFT's form is written from.
+pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
+    let (mut map, spec) = (case.random(), case.spec());
+    let Some(delta) = &spec.delta else { return UNADAPTED };
+    let offers = |capability| delta.declaration().provides.contains(&capability);
+    let base = map.base().0.unsqueeze::<3>();
+    let update = map.sum(0, &Active::All) - base.clone();
+    let tensors: BTreeMap<&str, (Role, Tensor<3>)> =
+        map.parameters(0).into_iter().map(|param| (param.name, (param.role, param.tensor.clone()))).collect();
+    let declared: Vec<Role> = delta.roles().iter().chain(spec.combine.roles()).copied().collect();
+    let more = [Role::Weight, Role::Bias];
+    for (name, (role, _)) in &tensors {
+        assert!(declared.contains(role) || more.contains(role), "declared roles: {case:?}: `{name}` is {role:?}");
+    }
+    let of_delta = |role: &Role| delta.roles().contains(role);
+    let names: BTreeSet<&str> = tensors.iter().filter(|(_, (role, _))| of_delta(role)).map(|(name, _)| *name).collect();
+    if offers(Capability::TwoFactors) {
+        assert_eq!(names, BTreeSet::from(["a", "b"]), "two factors: {case:?}");
+        let alphas = case.plan(&case.seeds()).alphas(super::NAME);
+        let scales = alphas.into_iter().map(|alpha| spec.scaling.at(alpha, case.rank)).collect();
+        let product = tensors["a"].1.clone().matmul(tensors["b"].1.clone());
+        case.close("two factors", &update, &(product * case.place().tensor(scales, [case.runs, 1, 1])));
+    }
+    let has_diagonal = tensors.values().any(|(role, _)| *role == Role::Lambda);
+    assert_eq!(has_diagonal, offers(Capability::Prunable), "prunable: {case:?}");
+    assert_eq!(!map.orthonormal(0).is_empty(), offers(Capability::Orthonormal), "orthonormal: {case:?}");
+    if spec.lacks(&[Capability::Additive]).is_none() {
+        case.close("additive", &(map.weight(0, &Active::All) - base.clone()), &update);
+    }
+    for param in map.parameters(0).into_iter().filter(|param| param.role == Role::Lambda) {
+        *param.tensor = param.tensor.zeros_like();
+    }
+    if has_diagonal {
+        case.close("prunable", &map.sum(0, &Active::All), &base.repeat_dim(0, case.runs));
+    }
+    let written: &[&str] = match delta.peft() {
+        None => return Outcome::Applied,
+        Some(PeftForm::Lora) => &["a", "b"],
+        Some(PeftForm::DoubledLora { .. }) => &["a", "b", "start_a", "start_b"],
+        Some(PeftForm::AdaLora) => &["lambda", "p", "q"],
+        Some(PeftForm::Vera(_)) => &["lambda_b", "lambda_d"],
+    };
+    for name in written {
+        assert!(names.contains(name), "PEFT's form is written from `{name}`: {case:?}");
     }
     Outcome::Applied
 }
