@@ -1,5 +1,7 @@
 //! Published methods as named points in the space of compositions.
 
+pub mod table;
+
 use crate::spec::VariantSpec;
 
 /// A published method.

@@ -1,0 +1,124 @@
+//! The axes and the presets as tables in Markdown, from the registries: what the documents show.
+
+use serde_yaml::{Mapping, Value};
+
+use crate::{combine, delta, init, presets::lora, rank, spec::VariantSpec};
+
+/// An axis as the table of axes has it.
+struct Row {
+    /// The field of [`VariantSpec`].
+    field: &'static str,
+    /// Where its mechanisms are, from the crate's `src`.
+    place: &'static str,
+    what: &'static str,
+    /// Its kinds, where it has a registry or an enum.
+    kinds: Vec<&'static str>,
+}
+
+/// Every field of [`VariantSpec`], in its order.
+fn rows() -> Vec<Row> {
+    let row = |field, place, what, kinds: &[&'static str]| Row { field, place, what, kinds: kinds.to_vec() };
+    let deltas: Vec<_> = delta::defaults().iter().map(delta::DeltaSpec::kind).collect();
+    let combines: Vec<_> = combine::defaults().iter().map(combine::CombineSpec::kind).collect();
+    let inits: Vec<_> = init::defaults().iter().map(init::AnyInit::kind).collect();
+    let policies: Vec<_> = rank::defaults().iter().map(|policy| policy.declaration().kind).collect();
+    let scalings = ["alpha_over_rank", "alpha_over_sqrt_rank", "constant"];
+    vec![
+        row("rank", "spec.rs", "rank of `ΔW`; a map may have its own", &[]),
+        row("alpha", "spec.rs", "`α` of the scale; a run and a map may have their own", &[]),
+        row("dropout", "dropout.rs", "share of the adapter's input that a training step drops", &[]),
+        row("delta", "delta/", "how `ΔW` is formed; `null` adapts nothing", &deltas),
+        row("combine", "combine/", "how `ΔW` meets `W0`", &combines),
+        row("init", "init/", "first values of the drawn factors", &inits),
+        row("scaling", "scaling.rs", "the scale `s` as a function of the rank in use", &scalings),
+        row("train", "role.rs", "which roles train, at which rate and decay", &[]),
+        row("rank_policy", "rank/", "rank over time", &policies),
+        row("gradient", "gradient.rs", "what the optimizer sees of the gradient of `B`", &["plain", "preconditioned"]),
+        row("orthogonality", "orthogonality.rs", "weight of the penalty on factors that are not orthonormal", &[]),
+        row("base", "base.rs", "whether the base trains", &["frozen", "trained"]),
+        row("bias", "base.rs", "which biases of the base train", &["none", "all", "lora_only"]),
+    ]
+}
+
+/// One line per field of [`VariantSpec`], with the kinds that the registries have.
+pub fn axes() -> String {
+    let mut out = "| axis | file or folder | what varies | kinds |\n|---|---|---|---|\n".to_owned();
+    for Row { field, place, what, kinds } in rows() {
+        let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
+        out += &format!("| `{field}` | `{place}` | {what} | {} |\n", kinds.join(", "));
+    }
+    out
+}
+
+/// One line per preset: its values on every axis but the rank, which is the user's to choose. An empty cell is LoRA's value.
+pub fn presets() -> String {
+    let all: Vec<_> = super::all().into_iter().map(|preset| (preset.name, fields((preset.spec)(RANK)))).collect();
+    let lora = fields(lora::spec(RANK));
+    let keys: Vec<&str> = lora.keys().filter_map(Value::as_str).filter(|key| *key != "rank").collect();
+    let mut out = format!("| preset | {} |\n|---|{}\n", keys.join(" | "), "---|".repeat(keys.len()));
+    for (name, fields) in &all {
+        let is_lora = *name == lora::PRESET.name;
+        let cell = |key: &&str| {
+            let own = fields.get(*key).filter(|own| is_lora || Some(*own) != lora.get(*key));
+            own.map(shown).unwrap_or_default()
+        };
+        out += &format!("| `{name}` | {} |\n", keys.iter().map(cell).collect::<Vec<_>>().join(" | "));
+    }
+    out
+}
+
+/// A rank at which every preset is valid; values that follow from it are not shown.
+const RANK: usize = 8;
+
+fn fields(spec: VariantSpec) -> Mapping {
+    match serde_yaml::to_value(spec) {
+        Ok(Value::Mapping(fields)) => fields,
+        other => unreachable!("a composition is a mapping of its fields: {other:?}"),
+    }
+}
+
+/// A value in few words: of a mechanism its kind, and its parameter where it has just one.
+fn shown(value: &Value) -> String {
+    let Value::Mapping(fields) = value else { return scalar(value) };
+    let is_tag = |key: &Value| matches!(key.as_str(), Some("kind" | "state"));
+    let (tag, rest): (Vec<_>, Vec<_>) = fields.iter().partition(|(key, _)| is_tag(key));
+    let pair = |(key, value): &(&Value, &Value)| format!("{} {}", scalar(key), shown(value));
+    let mut words: Vec<String> = tag.into_iter().map(|(_, value)| scalar(value)).collect();
+    // Several parameters of a kind are its file's to explain.
+    if words.is_empty() || rest.len() == 1 {
+        words.extend(rest.iter().map(pair));
+    }
+    if words.is_empty() { "all".to_owned() } else { words.join(", ") }
+}
+
+fn scalar(value: &Value) -> String {
+    let written = serde_yaml::to_string(value).unwrap_or_default();
+    let word = written.trim();
+    NEWER.iter().find(|(recorded, _)| *recorded == word).map_or(word, |(_, newer)| newer).to_owned()
+}
+
+/// Words of records that have a clearer one, which YAML takes too.
+const NEWER: [(&str, &str); 2] = [("anchored", "residual_init"), ("triangular", "qr")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_axes_has_every_field_in_its_order() {
+        let named: Vec<&str> = rows().iter().map(|row| row.field).collect();
+        let fields = fields(lora::spec(RANK));
+        assert_eq!(named, fields.keys().filter_map(Value::as_str).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_preset_shows_what_it_sets_otherwise_than_lora() {
+        let table = presets();
+        let row =
+            |name: &str| table.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_default();
+        let set = |name: &str| row(name).split('|').skip(2).map(str::trim).filter(|cell| !cell.is_empty()).count();
+        assert_eq!((set("dora"), set("rslora"), set("head_only")), (1, 1, 1), "{table}");
+        assert!(row("lora_fa").contains("| a frozen |"), "{table}");
+        assert!(row("olora").contains("| residual_init, start qr |"), "{table}");
+    }
+}
