@@ -64,8 +64,8 @@ mod tests {
 
     #[test]
     fn a_word_is_not_found_inside_another() {
-        assert!(has("pub struct Sheet {", "Sheet") && has("rows lie side by side.", "side by side"));
-        assert!(!has("Spreadsheet, SheetLike, sheet_of", "Sheet"));
+        assert!(has("pub struct Word {", "Word") && has("as two words.", "two words"));
+        assert!(!has("Keyword, WordLike, word_of", "Word"));
     }
 
     #[test]
