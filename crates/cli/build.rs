@@ -1,5 +1,5 @@
 //! Takes the code identity when the binary is built: a hash of `crates/`, `Cargo.toml` and `Cargo.lock`, the
-//! commit, and whether the two differ.
+//! commit, and whether the two differ. Sets `cfg(git_history)` where the sources are a full clone, for the tests that need one.
 
 use std::{path::Path, process::Command};
 
@@ -20,6 +20,11 @@ fn main() {
     let commit = git(&root, &["rev-parse", "HEAD"]).map_or("unknown".to_owned(), |c| c.trim().to_owned());
     let status = git(&root, &[&["status", "--porcelain", "--"][..], &sources].concat());
     let dirty = status.is_none_or(|status| !status.trim().is_empty());
+    println!("cargo:rustc-check-cfg=cfg(git_history)");
+    let shallow = git(&root, &["rev-parse", "--is-shallow-repository"]);
+    if shallow.is_some_and(|answer| answer.trim() == "false") {
+        println!("cargo:rustc-cfg=git_history");
+    }
     println!("cargo:rustc-env=LORA_LAB_CODE_HASH={}", hash.unwrap_or_else(|_| "unknown".to_owned()));
     println!("cargo:rustc-env=LORA_LAB_COMMIT={commit}");
     println!("cargo:rustc-env=LORA_LAB_DIRTY={dirty}");

@@ -1,4 +1,4 @@
-//! The papers' claims against what the studies of this repository found.
+//! Claims of the papers, each judged against what this repository's studies found.
 //!
 //! `assets/paper_targets.json` states each claim, the paper's number where it has one, and how it is judged here. A claim holds,
 //! does not hold, is undecided (too few runs, or the interval covers both), or cannot be tested at this scale. A claim that does not
@@ -191,30 +191,61 @@ fn kept_more(record: &RunRecord, more: Kept) -> Option<f64> {
 
 /// The claims with target, found, difference and verdict, one block per paper.
 pub fn table(judged: &[(Target, Finding)]) -> Table {
-    let number = |value: Option<f64>| value.map_or(Entry::Missing, |value| Entry::Text(short(value)));
-    let pair = |ends: Option<[f64; 2]>, join: &str| {
-        ends.map_or(Entry::Missing, |[low, high]| Entry::Text(format!("{}{join}{}", short(low), short(high))))
-    };
     let mut blocks: Vec<Block> = Vec::new();
     for (target, finding) in judged {
         let paper = target.paper.split(',').next().unwrap_or_default().to_owned();
-        let rest = target.paper.split_once(", ").map_or("", |(_, rest)| rest);
-        let difference = target.value.zip(finding.got).map(|(value, got)| got - value);
-        let row = vec![
-            Entry::Text(format!("{}: {}", rest, target.claim)),
-            number(target.value),
-            number(finding.got),
-            pair(finding.interval, " to "),
-            pair(finding.random, ", below "),
-            number(difference),
-            if finding.n == 0 { Entry::Missing } else { Entry::Text(finding.n.to_string()) },
-            Entry::Text(finding.verdict.to_string()),
-        ];
+        let row = row(target, finding);
         match blocks.iter_mut().find(|block| block.title.as_ref() == Some(&paper)) {
             Some(block) => block.rows.push(row),
             None => blocks.push(Block { title: Some(paper), rows: vec![row] }),
         }
     }
+    let header = ["claim", "target", "got", "95% interval", "random", "difference", "n", "verdict"];
+    Table {
+        caption: "The papers' claims on the miniature.".to_owned(),
+        header: header.map(str::to_owned).to_vec(),
+        names: 1,
+        blocks,
+        notes: notes(judged),
+    }
+}
+
+fn row(target: &Target, finding: &Finding) -> Vec<Entry> {
+    let number = |value: Option<f64>| value.map_or(Entry::Missing, |value| Entry::Text(short(value)));
+    let pair = |ends: Option<[f64; 2]>, join: &str| {
+        ends.map_or(Entry::Missing, |[low, high]| Entry::Text(format!("{}{join}{}", short(low), short(high))))
+    };
+    let place = target.paper.split_once(", ").map_or("", |(_, rest)| rest);
+    let difference = target.value.zip(finding.got).map(|(value, got)| got - value);
+    vec![
+        Entry::Text(format!("{place}: {}", target.claim)),
+        number(target.value),
+        number(finding.got),
+        pair(finding.interval, " to "),
+        pair(finding.random, ", below "),
+        number(difference),
+        if finding.n == 0 { Entry::Missing } else { Entry::Text(finding.n.to_string()) },
+        Entry::Text(finding.verdict.to_string()),
+    ]
+}
+
+/// How many claims hold, what the columns mean, and why some claims cannot be tested.
+fn notes(judged: &[(Target, Finding)]) -> Vec<String> {
+    let count =
+        |wanted: &dyn Fn(&Verdict) -> bool| judged.iter().filter(|(_, finding)| wanted(&finding.verdict)).count();
+    let mut notes = vec![
+        format!(
+            "{} hold, {} do not, {} undecided, {} not testable here.",
+            count(&|v| *v == Verdict::Holds),
+            count(&|v| *v == Verdict::DoesNotHold),
+            count(&|v| *v == Verdict::Undecided),
+            count(&|v| matches!(v, Verdict::NotTestable(_)))
+        ),
+        "Intervals are 95% Student intervals over n seeds (jackknife over seeds for overlaps of seeds). Random: the mean over \
+         random subspaces, and what 97.5% of random pairs stay below. A claim about a size or a sign holds where its interval does; a miss is a \
+         finding about this model and suite."
+            .to_owned(),
+    ];
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, finding) in judged {
         if let Verdict::NotTestable(reason) = &finding.verdict {
@@ -225,31 +256,10 @@ pub fn table(judged: &[(Target, Finding)]) -> Table {
         .into_iter()
         .map(|(reason, n)| if n > 1 { format!("{reason} ({n} claims)") } else { reason.to_owned() })
         .collect();
-    let untestable = (!reasons.is_empty()).then(|| format!("Not testable here: {}.", reasons.join("; ")));
-    let count =
-        |wanted: &dyn Fn(&Verdict) -> bool| judged.iter().filter(|(_, finding)| wanted(&finding.verdict)).count();
-    Table {
-        caption: "The papers' claims on the miniature.".to_owned(),
-        header: ["claim", "target", "got", "95% interval", "random", "difference", "n", "verdict"].map(str::to_owned).to_vec(),
-        names: 1,
-        blocks,
-        notes: [
-            format!(
-                "{} hold, {} do not, {} undecided, {} not testable here.",
-                count(&|v| *v == Verdict::Holds),
-                count(&|v| *v == Verdict::DoesNotHold),
-                count(&|v| *v == Verdict::Undecided),
-                count(&|v| matches!(v, Verdict::NotTestable(_)))
-            ),
-            "Intervals are 95% Student intervals over n seeds (jackknife over seeds for overlaps of seeds). Random: the mean over \
-             random subspaces, and what 97.5% of random pairs stay below. A claim about a size or a sign holds where its interval does; a miss is a \
-             finding about this model and suite."
-                .to_owned(),
-        ]
-        .into_iter()
-        .chain(untestable)
-        .collect(),
+    if !reasons.is_empty() {
+        notes.push(format!("Not testable here: {}.", reasons.join("; ")));
     }
+    notes
 }
 
 /// Three significant digits.

@@ -1,4 +1,4 @@
-//! Every row of a summary against a named baseline, paired by seed.
+//! Paired comparisons on shared seeds: every row against a baseline, or the two rows of a contrast.
 //!
 //! Two runs that share a seed share data order and, where shapes agree, initial values; their difference therefore varies less than
 //! either. All p-values of one call form one family for Holm's correction, so the question must be settled before looking.
@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use record::Goal;
+use record::{Contrast, Goal, Readout};
 
 use crate::AnalysisError;
 use crate::stats::{self, LARGEST_EXACT, StatsError};
@@ -26,21 +26,6 @@ pub struct Baseline {
     /// Its rank; `None` compares each row with the baseline at that row's own rank, or at the baseline's largest where it
     /// has no row of that rank.
     pub rank: Option<usize>,
-}
-
-/// One question settled before looking: is this row better than that one?
-#[derive(Clone, Debug, PartialEq)]
-pub struct Contrast {
-    /// The row's label.
-    pub variant: String,
-    /// The row's rank.
-    pub rank: usize,
-    /// The label of the row it is compared with.
-    pub against: String,
-    /// That row's rank.
-    pub against_rank: usize,
-    /// A difference, in the metric's unit, that the claim asks for.
-    pub margin: Option<f64>,
 }
 
 /// One row minus the baseline.
@@ -139,21 +124,18 @@ pub fn contrast(table: &SummaryTable, split: &str, contrasts: &[Contrast]) -> Re
     let rows = table.primary(split)?;
     let mut pairs = Vec::new();
     for contrast in contrasts {
-        let find = |task: &str, variant: &str, rank: usize| {
-            rows.iter().find(|row| row.task == task && row.variant == variant && row.rank == rank)
-        };
-        let own = rows.iter().filter(|row| row.variant == contrast.variant && row.rank == contrast.rank);
+        let is = |row: &SummaryRow, readout: &Readout| row.variant == readout.label && row.rank == readout.rank;
+        let partner = |task: &str| rows.iter().find(|row| row.task == task && is(row, &contrast.against));
+        let own = rows.iter().filter(|row| is(row, &contrast.row));
         let before = pairs.len();
-        pairs.extend(
-            own.filter_map(|row| Some(Pair::new(row, find(&row.task, &contrast.against, contrast.against_rank)?))),
-        );
+        pairs.extend(own.filter_map(|row| Some(Pair::new(row, partner(&row.task)?))));
         if pairs.len() == before {
             let task = rows.first().map(|row| row.task.clone()).unwrap_or_default();
             return Err(AnalysisError::NoBaseline {
                 task,
-                variant: contrast.against.clone(),
-                rank: contrast.against_rank,
-                known: format!("no task has it beside `{}` at rank {}", contrast.variant, contrast.rank),
+                variant: contrast.against.label.clone(),
+                rank: contrast.against.rank,
+                known: format!("no task has it beside `{}` at rank {}", contrast.row.label, contrast.row.rank),
             });
         }
     }

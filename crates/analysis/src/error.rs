@@ -104,4 +104,7 @@ pub enum AnalysisError {
     /// The data frame library refused an operation.
     #[error("cannot tabulate the records: {0}")]
     Frame(#[from] polars::error::PolarsError),
+    /// Rows cannot be written as JSON.
+    #[error("cannot write the rows as JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }

@@ -1,6 +1,6 @@
-//! The figures of a study: which ones its records and adapters allow, drawn from numbers alone.
+//! The figures of a study: which ones its records and adapters allow. [`crate::figure`] draws them.
 //!
-//! [`records`] needs `record.json` files; [`subspaces`] needs the adapters as well.
+//! [`records::all`] needs the records alone, [`subspaces::all`] the adapters as well.
 
 use crate::{figure::Measured, stats::Summary};
 

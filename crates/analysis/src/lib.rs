@@ -4,6 +4,7 @@
 //! records --summary--> SummaryTable --table--> Table --render--> text, Markdown, LaTeX
 //!                           |------compare--> Comparison             |
 //!                           `-----------------------------------> summary.csv
+//! an experiment's records --tables--> its tables, --figures--> its figures
 //! arrays --figure--> SVG, PNG and the plotted numbers as CSV
 //! records and tables --claims--> the papers' claims, judged
 //! adapters --subspace--> numbers --measures--> tables of a study --figures--> figures
@@ -22,8 +23,10 @@ pub mod figures;
 pub mod measures;
 pub mod render;
 pub mod stats;
+pub mod study;
 pub mod subspace;
 pub mod summary;
 pub mod table;
+pub mod tables;
 
 pub use error::AnalysisError;

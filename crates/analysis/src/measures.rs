@@ -3,11 +3,12 @@
 //!
 //! | table | one row per | measures |
 //! |---|---|---|
+//! | [`pair::phi_rows`], [`pair::angle_rows`] | map of two adapters, and cut or angle | `φ(i, j)`; principal angles, projection distance |
 //! | [`overlap::rows`] | pair of runs, map, side and cut | `φ(i, j)` beside its random mean and band |
 //! | [`across::rows`] | pair of layers, tasks, variants or checkpoints, map, side and cut | `φ(k, k)` beside its random mean and band |
 //! | [`heatmap::rows`] | map and cut | `W` against `ΔW`, appendix H.3 |
 //! | [`projection::rows`] | run and map | LoRA's table 7 |
-//! | [`overlap::seeds`] | map and cut | overlap of seeds with its interval, difference of kinds |
+//! | [`seeds::rows`] | map and cut | overlap of seeds with its interval, difference of kinds |
 //! | [`random_column::rows`] | map and number of directions | table 7's random column against its closed form |
 //! | [`magnitude_direction::correlations`] | run | correlation of `ΔM` and `ΔD` |
 //! | [`spectrum::rows`] | run and map | spectrum of `ΔW`, intruder dimensions |
@@ -30,14 +31,18 @@ use crate::subspace::{
 };
 
 pub mod across;
+mod bases;
 pub mod captured_energy;
 pub mod frame;
 pub mod heatmap;
 pub mod magnitude_direction;
 pub mod overlap;
+pub mod pair;
 pub mod projection;
 pub mod random_column;
+pub mod seeds;
 pub mod spectrum;
+pub mod study;
 
 /// The adapter of one run: its updates, and what the tables need to know of the run.
 #[derive(Clone, Debug)]
@@ -179,10 +184,6 @@ impl Directions {
 }
 
 impl AdapterSample {
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
     /// Whether every map's update is a product of factors.
     pub fn is_factored(&self) -> bool {
         self.maps.values().all(|map| matches!(map.update, Update::Factored(_)))

@@ -1,4 +1,4 @@
-//! Tables as text. Rendering decides on nothing but looks.
+//! Rendering: a table as text, Markdown or LaTeX. Only the looks are decided here.
 
 mod csv;
 mod grid;

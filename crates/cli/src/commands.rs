@@ -1,31 +1,32 @@
-//! One file per command.
+//! One file per command: its arguments, its help, and what it does. What they share is here.
 
-mod analyze;
-mod check;
-mod claims;
-mod combine;
+pub(crate) mod analyze;
+pub(crate) mod check;
+pub(crate) mod claims;
+pub(crate) mod combine;
 mod devices;
-mod eval;
-mod export;
-mod figures;
-mod import;
-mod list;
-mod merge;
-mod predict;
-mod pretrain;
-mod run;
-mod table;
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod figures;
+pub(crate) mod import;
+pub(crate) mod list;
+pub(crate) mod merge;
+pub(crate) mod predict;
+pub(crate) mod pretrain;
+pub(crate) mod run;
+pub(crate) mod table;
 
 use std::path::{Path, PathBuf};
 
+use analysis::study::Study;
 use experiment::Experiment;
 
 use crate::{
     args::{Args, Command},
-    terminal::Failure,
+    failure::Failure,
 };
 
-/// Runs what was asked for.
+/// Runs the command that was asked for.
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run(what) => run::run(&what, &args.results),
@@ -46,7 +47,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// The file an experiment is written in: `exp/x.yaml` and a bare name stand for `experiments/x.yaml`.
+/// The file of an experiment: `exp/x.yaml` and a bare name stand for `experiments/x.yaml`.
 fn locate(written: &Path) -> PathBuf {
     if written.is_file() {
         return written.to_owned();
@@ -61,9 +62,22 @@ fn locate(written: &Path) -> PathBuf {
 fn read(written: &Path, overrides: &[String]) -> Result<Experiment, Failure> {
     let path = locate(written);
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::Input(format!("{}: {error}\n\nhint: `lora-lab list experiments` shows what there is", path.display()))
+        let path = path.display();
+        Failure::Input(format!("{path}: {error}\n\nhint: `lora-lab list experiments` shows what there is"))
     })?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    experiment::read(&text, &path.display().to_string(), &name, overrides)
-        .map_err(|errors| Failure::Input(errors.to_string()))
+    Ok(experiment::read(&text, &path.display().to_string(), &name, overrides)?)
+}
+
+/// What the tables and figures of an experiment need to know of it.
+fn study(experiment: &Experiment) -> Study {
+    Study {
+        name: experiment.name().to_owned(),
+        title: experiment.title().to_owned(),
+        tasks: experiment.tasks().to_vec(),
+        variants: experiment.labels(),
+        baseline: experiment.baseline().map(str::to_owned),
+        contrasts: experiment.contrasts().to_vec(),
+        matched: experiment::controls::sentence(experiment.cells()),
+    }
 }

@@ -2,7 +2,10 @@
 
 mod args;
 mod commands;
+mod failure;
 mod identity;
+mod output;
+mod progress;
 mod terminal;
 
 use std::process::ExitCode;
@@ -13,6 +16,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match commands::run(args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => terminal::report(&failure),
+        Err(failure) => failure.report(),
     }
 }

@@ -79,6 +79,27 @@ baseline: none
 }
 
 #[test]
+fn every_command_teaches_by_an_example_and_keeps_its_old_name() {
+    let commands = |arguments: &[&str]| {
+        let output = lora_lab(&[arguments, &["--help"]].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let listed = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names: Vec<String> = listed.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
+        names.into_iter().filter(|name| name != "help").collect::<Vec<_>>()
+    };
+    let mut lines: Vec<Vec<String>> = commands(&[]).into_iter().map(|name| vec![name]).collect();
+    lines.extend(commands(&["analyze"]).into_iter().map(|name| vec!["analyze".to_owned(), name]));
+    assert!(lines.len() > 20, "{lines:?}");
+    for line in lines {
+        let line: Vec<&str> = line.iter().map(String::as_str).chain(["--help"]).collect();
+        check(&line, 0, &["Example", &format!("lora-lab {}", line[0])], &[]);
+    }
+    for old in [["paper"].as_slice(), &["analyze", "reach"], &["analyze", "heat"], &["analyze", "movement"]] {
+        check(&[old, &["--help"]].concat(), 0, &["Example"], &[]);
+    }
+}
+
+#[test]
 fn lists_come_from_the_registries() {
     check(&["list", "variants"], 0, &variants::preset::all().iter().map(|p| p.name).collect::<Vec<_>>(), &[]);
     check(&["list", "tasks"], 0, &["glue_mini cola", "matthews"], &[]);
@@ -172,9 +193,9 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     );
     check(&["analyze", "layers", &lora, "--maps", "layer.0"], 2, &[], &["no two layers"]);
     check(&["analyze", "spectrum", &lora, "--directions"], 0, &["map,k,value,energy,cumulative,ambiguous"], &[]);
-    let reach = check(&["analyze", "reach", &lora, &lora], 0, &["module,rank,reach,random_mean"], &[]);
+    let captured = check(&["analyze", "captured-energy", &lora, &lora], 0, &["module,rank,reach,random_mean"], &[]);
     // Its own update lies in the span of its own A.
-    let own = String::from_utf8(reach.stdout).unwrap();
+    let own = String::from_utf8(captured.stdout).unwrap();
     assert!(own.lines().skip(1).all(|line| line.split(',').nth(2).unwrap().parse::<f64>().unwrap() > 0.999), "{own}");
     // Logits of a split; what cannot be predicted says why.
     let logits = folder.path().join("logits.safetensors");
@@ -262,6 +283,13 @@ fn a_run_is_merged_and_combined() {
         2,
         &[],
         &["`dare` needs `--rank`", "`--density`"],
+    );
+    // The option's old name.
+    check(
+        &["combine", &lora, "--method", "svd", "--rank", "2", "--election", "total", "--out", &combined],
+        2,
+        &[],
+        &["`--majority-sign-method` has no part"],
     );
     assert!(!Path::new(&new).exists());
 }

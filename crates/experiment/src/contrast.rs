@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use record::{Contrast, Readout};
 use serde_yaml::Value;
 use variants::rank::RankPolicy;
 
@@ -21,17 +22,6 @@ pub(super) struct Written {
     against: String,
     against_rank: Option<usize>,
     margin: Option<f64>,
-}
-
-/// Whether one row of the tables is better than another, and by how much the claim asks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Contrast {
-    /// Label and rank of the row.
-    pub row: (String, usize),
-    /// Label and rank of the row it is compared with.
-    pub against: (String, usize),
-    /// A difference in points (hundredths of the metric) that the claim asks for.
-    pub margin: Option<f64>,
 }
 
 /// Where it was written is no part of a question.
@@ -107,8 +97,8 @@ pub(super) fn resolve(written: &[Written], cells: &[Cell], report: &mut Report) 
                 itself.push(at);
             }
             contrasts.push(Contrast {
-                row: (variant.clone(), own),
-                against: (against.clone(), other),
+                row: Readout { label: variant.clone(), rank: own },
+                against: Readout { label: against.clone(), rank: other },
                 margin: *margin,
             });
         }

@@ -10,6 +10,7 @@
 //! assert!(errors.to_string().contains("tasks[0] (line 3): unknown task `sst`, did you mean `sst2`?"));
 //! ```
 
+use record::Contrast;
 use serde_yaml::Value;
 
 use cell::Cell;
@@ -33,7 +34,6 @@ pub mod tasks;
 mod tests;
 mod train_fields;
 
-pub use contrast::Contrast;
 pub use error::{Problem, SpecErrors};
 
 use error::Report;
@@ -96,6 +96,17 @@ impl Experiment {
     /// The questions that the file asks of its rows.
     pub fn contrasts(&self) -> &[Contrast] {
         &self.contrasts
+    }
+
+    /// The label of every row that the tables can have, in the file's order.
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels = Vec::new();
+        for (readout, _) in self.cells.iter().flat_map(|cell| cell.readouts(&[])) {
+            if !labels.contains(&readout.label) {
+                labels.push(readout.label);
+            }
+        }
+        labels
     }
 
     /// The file, as written.

@@ -444,7 +444,7 @@ fn contrasts_name_rows_that_there_will_be() {
         ),
         &[],
     );
-    let found: Vec<_> = experiment.contrasts().iter().map(|c| (c.row.1, c.against.1, c.margin)).collect();
+    let found: Vec<_> = experiment.contrasts().iter().map(|c| (c.row.rank, c.against.rank, c.margin)).collect();
     // The same rank where the other row has it, else its largest.
     assert_eq!(found, [(1, 1, Some(5.0)), (4, 4, None), (3, 4, None)]);
     check(&ask("{variant: dylora, rank: 5, against: lora}"), &["rank is `5`, but `dylora` has rows at 1, 2, 3, 4"]);

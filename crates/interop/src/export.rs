@@ -29,10 +29,10 @@ pub enum Cut {
     Svd,
 }
 
-/// Reads the adapter in `path` and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
+/// Reads an adapter, a run's folder or its file, and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
 /// computes what the trained one computes when it is read out there.
 pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library) -> Result<u64, TrainError> {
-    let (card, tensors) = cut_to(path, None, rank, cut, library)?;
+    let (card, tensors) = cut_to(&adapter::resolve(path)?, None, rank, cut, library)?;
     std::fs::create_dir_all(out).map_err(|source| TrainError::io(out.to_owned(), source))?;
     adapter::save(&out.join("adapter.safetensors"), &card, &tensors)
 }

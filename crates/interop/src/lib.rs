@@ -7,13 +7,19 @@
 //! | [`export`] | a trained adapter as a plain one of a smaller rank |
 //! | [`mod@merge`] | a trained adapter folded into its base, as a checkpoint of its own |
 //! | [`model_merging`] | several adapters as one, in the space of `ΔW` |
+//! | [`approximate`] | any update as a plain LoRA in PEFT's format |
+//! | [`mod@evaluate`] | a trained adapter on its task's evaluation splits, at any of its ranks |
+//! | [`run_updates`] | the updates of a run with its snapshots, or of all runs of an experiment |
 //! | [`predict`] | logits of a trained adapter on given rows |
 //! | [`output_dir`] | folders that are complete or absent |
 
+pub mod approximate;
+pub mod evaluate;
 pub mod export;
 pub mod merge;
 pub mod model_merging;
 pub mod output_dir;
 pub mod peft;
 pub mod predict;
+pub mod run_updates;
 pub mod update;

@@ -1,4 +1,6 @@
-//! Logits of a trained run, or of a fine-tuned checkpoint, on rows that somebody asks about.
+//! Logits of a trained run, or of a fine-tuned checkpoint, on given rows. [`run`] makes one prediction from beginning to end.
+
+pub mod run;
 
 use std::path::Path;
 

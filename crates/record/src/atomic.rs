@@ -1,4 +1,4 @@
-//! Writing a file so that readers see the old one or the new one, never a part.
+//! Atomic writes: readers see the old file or the new one, never a part of it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::RecordError;
 
-/// Writes `bytes` to `path` by way of a temporary file in the same directory, which must exist.
+/// Writes `bytes` to a temporary file and renames it to `path`. The directory must exist.
 ///
-/// The bytes reach the disk before the name does. On any failure (no space left, no permission) the file that was there before is
-/// untouched and the temporary one is removed.
+/// The bytes are on the disk before the rename. On any failure (no space left, no permission) an older file at `path` stays as it
+/// was, and the temporary file is removed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     let temporary = temporary_beside(path);
     let written = write_and_rename(&temporary, path, bytes);

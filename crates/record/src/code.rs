@@ -23,10 +23,10 @@ fn is_code_part(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name != "target"
 }
 
-/// The code hash of files given as `(path, bytes)` in any order; those that are no [code](is_code_path) are passed over.
+/// The code hash of files given as `(path, bytes)` in any order; files that are not [code](is_code_path) are skipped.
 ///
-/// SHA-256 over `path \0 length \0 bytes` of each file in the order of their paths, so that no two listings share an input. A whole
-/// `git ls-tree -r` of a commit can be passed in.
+/// SHA-256 over `path \0 length \0 bytes` of each file in the order of their paths, so that no two listings share an input. The
+/// complete `git ls-tree -r` of a commit can be passed in.
 pub fn code_hash_of_listing<P: AsRef<str>, B: AsRef<[u8]>>(files: impl IntoIterator<Item = (P, B)>) -> String {
     let mut files: Vec<(P, B)> = files.into_iter().filter(|(path, _)| is_code_path(path.as_ref())).collect();
     files.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
@@ -43,7 +43,7 @@ pub fn code_hash_of_listing<P: AsRef<str>, B: AsRef<[u8]>>(files: impl IntoItera
 
 /// The code hash of the files on disk that a list names, such as the output of `git ls-files`.
 ///
-/// A listed file that was deleted is passed over, so a tree with a deleted file differs from its commit.
+/// A listed file that was deleted is skipped, so a tree with a deleted file differs from its commit.
 pub fn code_hash_of_files<P: AsRef<str>>(root: &Path, paths: impl IntoIterator<Item = P>) -> io::Result<String> {
     let mut files = Vec::new();
     for path in paths {

@@ -59,7 +59,7 @@ pub enum RecordError {
     },
     /// A line of a journal other than the last cannot be parsed.
     #[error(
-        "{path}:{line}: {reason}; the journal is damaged beyond a torn last line, delete the folder it lies in and run again: its runs begin afresh"
+        "{path}:{line}: {reason}; the journal is damaged beyond a torn last line, delete its folder and run again: its runs restart from step 0"
     )]
     Journal {
         /// The journal's file.

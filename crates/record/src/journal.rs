@@ -1,4 +1,4 @@
-//! The append-only log of a run that is still going.
+//! The append-only log of an unfinished run.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -41,21 +41,21 @@ impl Entry {
 pub struct Journal {
     path: PathBuf,
     file: File,
-    /// Bytes of whole lines; what lies behind was torn by a failed append.
+    /// Bytes of complete lines; a failed append may leave a torn line after them.
     length: u64,
 }
 
 impl Journal {
-    /// Starts an empty journal, replacing one that is there. The directory must exist.
+    /// Starts an empty journal and replaces an older one. The directory must exist.
     pub fn create(path: &Path) -> Result<Self, RecordError> {
         let file = File::create(path).map_err(RecordError::io("create the journal", path))?;
         Ok(Self { path: path.to_owned(), file, length: 0 })
     }
 
-    /// Opens a journal to go on from a checkpoint taken after `step`, and returns what it holds up to there.
+    /// Opens a journal to resume from a checkpoint taken after `step`, and returns its entries up to that step.
     ///
-    /// Lines of later steps are cut off, since the run will take those steps again; so is a last line that was torn by a crash.
-    /// A line in the middle that cannot be read is an error.
+    /// Lines of later steps are cut off, because the run takes those steps again; so is a last line that a crash tore. Any other line
+    /// that cannot be read is an error.
     pub fn reopen(path: &Path, step: u64) -> Result<(Self, Vec<Entry>), RecordError> {
         let io = |action| RecordError::io(action, path);
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io("open the journal"))?;
@@ -67,7 +67,7 @@ impl Journal {
         Ok((Self { path: path.to_owned(), file, length }, entries))
     }
 
-    /// Appends one line. After a failure, such as no space left, the journal still ends in a whole line.
+    /// Appends one line. After a failure, such as no space left, the journal still ends with a complete line.
     pub fn append(&mut self, entry: &Entry) -> Result<(), RecordError> {
         let encode = |source| RecordError::Encode { path: self.path.display().to_string(), source };
         let mut line = serde_json::to_vec(entry).map_err(encode)?;

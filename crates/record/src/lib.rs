@@ -1,11 +1,12 @@
-//! What a finished run leaves behind, and where it lies on disk.
+//! Records of finished runs: their types, and where they are on disk.
 //!
 //! A [`RunRecord`] holds everything a table, a figure or a sceptical reader needs: the resolved spec and its hash, seeds, code
 //! identity, every step's loss, every evaluation and what was measured. A [`Store`] keeps the records of one experiment under
-//! `results/<experiment>/runs/<slug>/record.json`; a [`Journal`] keeps what a run has logged while it is still going.
+//! `results/<experiment>/runs/<slug>/record.json`; a [`Journal`] keeps the log of an unfinished run. A [`Contrast`] is a
+//! comparison that an experiment asks for.
 //!
 //! **Architecture invariant.** This crate links no tensor library and knows no method: a record is data, so that whatever reads
-//! records compiles in seconds. A file under `runs/` is either absent or whole; a torn file can only lie under `.partial/`.
+//! records compiles in seconds. A file under `runs/` is either absent or complete; a torn file can only be under `.partial/`.
 //!
 //! ```
 //! use record::{CellId, spec_hash};
@@ -20,6 +21,7 @@
 mod atomic;
 mod cell;
 mod code;
+mod contrast;
 mod error;
 mod evaluation;
 mod hash;
@@ -33,6 +35,7 @@ mod store;
 pub use atomic::write_atomic;
 pub use cell::{CellId, Readout};
 pub use code::{code_hash, code_hash_of_files, code_hash_of_listing, is_code_path};
+pub use contrast::Contrast;
 pub use error::{BadFile, RecordError};
 pub use evaluation::Evaluation;
 pub use hash::{canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
@@ -42,4 +45,4 @@ pub use run::{
     Status,
 };
 pub use steps::{StepEntry, StepLog};
-pub use store::Store;
+pub use store::{ADAPTER, Store, adapter_file};

@@ -35,7 +35,7 @@ pub struct RunRecord {
     pub code: CodeIdentity,
     /// Crate names to versions.
     pub versions: BTreeMap<String, String>,
-    /// The adapter that the run started from, where it did not start afresh.
+    /// The adapter that the run started from; none where it started from fresh values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
     /// Hash of the base model's weights.
@@ -52,7 +52,7 @@ pub struct RunRecord {
     pub primary_metric: PrimaryMetric,
     /// The best checkpoint, where the experiment selects one.
     pub best: Option<Best>,
-    /// What was measured on the way.
+    /// What was measured during the run.
     pub measured: Measured,
     /// Steps at which the run was resumed after an interruption.
     pub resumed_at: Vec<u64>,
@@ -84,9 +84,9 @@ impl RunRecord {
 pub enum Status {
     /// All steps were taken.
     Finished,
-    /// The run was cut off; its companions in the cohort went on.
+    /// The run was stopped; the other runs of its cohort continued.
     Failed {
-        /// The step at which it was cut off.
+        /// The step at which it was stopped.
         step: u64,
         /// Why, such as `loss is NaN`.
         reason: String,
@@ -123,7 +123,7 @@ pub struct Cohort {
     pub id: String,
     /// Slugs of its cells, in the order in which they were stacked.
     pub members: Vec<String>,
-    /// Where the make-up had to change; empty means that a repetition gives equal bits.
+    /// Changes of its members during the run; empty means that a repetition gives equal bits.
     #[serde(default)]
     pub changes: Vec<CohortChange>,
     /// What it took of its device's memory, where the device tells.

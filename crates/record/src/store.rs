@@ -13,7 +13,15 @@ use crate::run::{FORMAT, RunRecord};
 /// File name of a record in its run's directory.
 const RECORD: &str = "record.json";
 
-/// The directory `results/<experiment>` and what is known about its layout.
+/// File name of an adapter in its run's directory.
+pub const ADAPTER: &str = "adapter.safetensors";
+
+/// The file of an adapter that is named by its run's folder or by the file itself.
+pub fn adapter_file(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(ADAPTER) } else { path.to_owned() }
+}
+
+/// The directory `results/<experiment>`. This type alone knows its layout.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
@@ -31,9 +39,9 @@ impl Store {
         Ok(Self { directory: root.join(name) })
     }
 
-    /// Creates the directories, so that a path that cannot be written to is found before a long run and not after it.
+    /// Creates the directories and writes a probe into each, so that a path that cannot be written to is found before a long run.
     pub fn prepare(&self) -> Result<(), RecordError> {
-        for directory in [self.runs_dir(), self.directory.join(".partial")] {
+        for directory in [self.runs_dir(), self.partial_dir()] {
             fs::create_dir_all(&directory).map_err(RecordError::io("create the directory", &directory))?;
             let probe = directory.join(".probe");
             write_atomic(&probe, b"")?;
@@ -67,9 +75,9 @@ impl Store {
         self.runs_dir().join(cell.slug())
     }
 
-    /// Where the journal and the checkpoints of an unfinished cell lie.
-    pub fn partial_dir(&self, cell: &CellId) -> PathBuf {
-        self.directory.join(".partial").join(cell.slug())
+    /// `results/<experiment>/.partial`, which holds the journals and checkpoints of unfinished cohorts, one folder each.
+    pub fn partial_dir(&self) -> PathBuf {
+        self.directory.join(".partial")
     }
 
     /// The file of a cell's record, whether it exists or not.
@@ -77,10 +85,15 @@ impl Store {
         self.run_dir(cell).join(RECORD)
     }
 
-    /// Keeps other processes out of this experiment until the result is dropped; the system lets go when a process dies.
+    /// The file of a cell's adapter, whether it exists or not.
+    pub fn adapter_path(&self, cell: &CellId) -> PathBuf {
+        self.run_dir(cell).join(ADAPTER)
+    }
+
+    /// Locks the experiment against other processes until the returned file is dropped; the system unlocks it when a process dies.
     pub fn lock(&self) -> Result<File, RecordError> {
         // The folder itself, so that no file of its own is left behind.
-        let path = self.directory.join(".partial");
+        let path = self.partial_dir();
         let file = File::open(&path).map_err(RecordError::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
@@ -91,7 +104,7 @@ impl Store {
 
     /// The cell's record, if it has one that was made from the spec with this hash; a record of another spec is stale.
     ///
-    /// A failed run has come to an end too, and its record is returned: the same spec would fail again.
+    /// A failed run has a record too, and it is returned: the same spec would fail again.
     pub fn finished(&self, cell: &CellId, spec_hash: &str) -> Result<Option<RunRecord>, RecordError> {
         Ok(self.record(cell)?.filter(|record| record.spec_hash == spec_hash))
     }
@@ -120,15 +133,6 @@ impl Store {
         let path = directory.join(RECORD);
         let encode = |source| RecordError::Encode { path: path.display().to_string(), source };
         write_atomic(&path, &layout::to_bytes(record).map_err(encode)?)
-    }
-
-    /// Removes the partial work of a cell, after its record was written.
-    pub fn clear_partial(&self, cell: &CellId) -> Result<(), RecordError> {
-        let directory = self.partial_dir(cell);
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RecordError::io("remove", &directory)(error)),
-            _ => Ok(()),
-        }
     }
 
     /// Every record of the experiment in the order of their slugs; none if it was never run.
@@ -278,15 +282,5 @@ mod tests {
         assert!(store.lock().unwrap_err().to_string().contains("another process"));
         drop(held);
         assert!(store.lock().is_ok());
-    }
-
-    #[test]
-    fn partial_work_is_cleared_once() {
-        let (_directory, store) = store();
-        let partial = store.partial_dir(&example(1).cell);
-        fs::create_dir_all(&partial).unwrap();
-        store.clear_partial(&example(1).cell).unwrap();
-        store.clear_partial(&example(1).cell).unwrap();
-        assert!(!partial.exists());
     }
 }

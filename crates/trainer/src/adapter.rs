@@ -1,6 +1,9 @@
 //! A trained adapter on disk: its tensors, head included, and everything needed to use them.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use burn::tensor::Tensor;
 use kernels::ops::snapshot;
@@ -8,7 +11,7 @@ use models::{
     modules::Selected,
     network::{NamedParam, Network},
 };
-use record::{CellId, sha256_hex, write_atomic};
+use record::{CellId, adapter_file, sha256_hex, write_atomic};
 use variants::{
     error::SpecProblem,
     host::{inner, values},
@@ -34,6 +37,12 @@ pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -
         model_hash: context.library.base_of(&run.cell.plan)?.hash.clone(),
         drawn: drawn(network),
     })
+}
+
+/// The file of an adapter, which is named by its run's folder or by the file; refused where there is none.
+pub fn resolve(path: &Path) -> Result<PathBuf, TrainError> {
+    let file = adapter_file(path);
+    if file.is_file() { Ok(file) } else { Err(TrainError::NoAdapter { path: path.to_owned() }) }
 }
 
 /// One run's tensors, `[1, rows, cols]`, by name, as they are now: later steps do not reach them.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Device};
 use data::{
     batch::EncodedSet,
     causal::task::{self, TextSplit},
@@ -23,7 +23,7 @@ use models::{
 use variants::{host::Placement, slot::StackPlan};
 
 use crate::{error::TrainError, evaluate::Split};
-use assets::source;
+use assets::{device, source};
 use experiment::{cell::CellPlan, hyper::Precision, tasks::load};
 
 /// A base model on a device.
@@ -84,6 +84,21 @@ impl Library {
     pub fn training(place: Placement) -> Self {
         let warming = ops::warm_up(&place.device);
         Self { trains: true, _warming: Some(warming), ..Self::new(place) }
+    }
+
+    /// An empty library for adapters that are read on the CPU, in f32 as they are stored.
+    pub fn on_cpu() -> Self {
+        Self::new(Placement::new(&Device::flex(), DType::F32))
+    }
+
+    /// An empty library for trained models on a device, in f32.
+    pub fn on(device: &device::Named) -> Self {
+        Self::new(Placement::new(&device.device, DType::F32))
+    }
+
+    /// An empty library for training on a device.
+    pub fn training_on(device: &device::Named) -> Self {
+        Self::training(Placement::new(&device.device, DType::F32))
     }
 
     /// Where its tensors live.

@@ -1,5 +1,7 @@
 //! Masked-language-model pretraining of a small base, by the loop that trains everything else.
 
+pub mod miniature;
+
 use std::{
     sync::mpsc::{Receiver, sync_channel},
     thread,

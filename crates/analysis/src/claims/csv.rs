@@ -1,4 +1,4 @@
-//! Tables of a study, read back from CSV.
+//! The CSV tables of a study's adapters, read back.
 
 use std::io::Cursor;
 

@@ -1,13 +1,13 @@
-//! What the studies left, and what a claim finds in it. A claim that finds nothing is answered by the reason.
+//! The evidence for a claim: the records of the studies and the tables of their adapters. Where a study has none, the finding says why.
 
 use std::collections::BTreeMap;
 
-use record::RunRecord;
+use record::{Contrast, Readout, RunRecord};
 
 use super::{Finding, Rows, Verdict, decide};
 use crate::{
     AnalysisError,
-    compare::{ALL_TASKS, Contrast, contrast},
+    compare::{ALL_TASKS, contrast},
     summary::{Selection, summarise},
 };
 
@@ -106,13 +106,8 @@ impl Evidence {
         let Some(split) = summary.splits().first().map(|split| (*split).to_owned()) else {
             return Ok(Finding::none(format!("no run of `{experiment}` finished")));
         };
-        let asked = Contrast {
-            variant: row.0.clone(),
-            rank: row.1,
-            against: against.0.clone(),
-            against_rank: against.1,
-            margin: None,
-        };
+        let readout = |(label, rank): &(String, usize)| Readout { label: label.clone(), rank: *rank };
+        let asked = Contrast { row: readout(row), against: readout(against), margin: None };
         let found = match contrast(&summary, &split, &[asked]) {
             Err(AnalysisError::NoBaseline { .. }) => return Ok(Finding::none("no task has both rows")),
             found => found?,

@@ -1,6 +1,6 @@
 //! Comparisons of made-up records.
 
-use record::RunRecord;
+use record::{Contrast, Readout, RunRecord};
 
 use super::*;
 use crate::summary::tests::{failed, run};
@@ -113,11 +113,9 @@ fn a_contrast_is_one_question_in_a_family_of_its_own() {
     ];
     let table = summarise(&records.concat(), Selection::Last).unwrap();
     let ask = |variant: &str, against: &str| Contrast {
-        variant: variant.into(),
-        rank: 8,
-        against: against.into(),
-        against_rank: 8,
-        margin: Some(0.04),
+        row: Readout { label: variant.into(), rank: 8 },
+        against: Readout { label: against.into(), rank: 8 },
+        margin: Some(4.0),
     };
     let found = contrast(&table, "validation", &[ask("dora", "lora"), ask("vera", "dora")]).unwrap();
     let rows: Vec<_> = found.iter().map(|c| (c.task.as_str(), c.variant.as_str(), c.baseline.as_str())).collect();

@@ -1,4 +1,4 @@
-//! Whether a description can be drawn.
+//! Validation: whether the description of a figure can be drawn.
 
 use super::font::Fonts;
 use super::panel::values;

@@ -1,4 +1,4 @@
-//! Colours that survive printing in grey and colour-blind eyes.
+//! Colour scales that stay readable in grey print and for colour-blind readers.
 
 /// Red, green, blue.
 pub(super) type Colour = [u8; 3];

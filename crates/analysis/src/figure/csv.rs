@@ -1,4 +1,4 @@
-//! The plotted numbers, for other programs.
+//! CSV of the plotted numbers, for other programs.
 
 use super::{Chart, Content, Figure, Heatmap, Panel, Point, Scale};
 

@@ -1,4 +1,4 @@
-//! Letters as polygons, from a font that is part of the build.
+//! Text as polygons: the outlines of a font that is part of the build.
 
 use ttf_parser::{Face, GlyphId, OutlineBuilder};
 

@@ -1,4 +1,4 @@
-//! Where everything stands.
+//! Layout: where the panels, axes, legends, colour bars and notes of a figure go.
 //!
 //! From top to bottom: title, legend, rows of panels, `n` and notes. What surrounds a panel (title, ticks, labels, colour bar) is measured
 //! first; the data areas of all panels get the same size from what is left of the width. Panels whose axes agree share ticks and

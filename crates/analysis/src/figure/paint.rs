@@ -1,4 +1,4 @@
-//! A scene on any plotters backend.
+//! Painting: draws a scene on any plotters backend.
 
 use plotters::drawing::IntoDrawingArea;
 use plotters::element::{PathElement, Polygon, Rectangle};

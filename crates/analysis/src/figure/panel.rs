@@ -1,4 +1,4 @@
-//! What stands inside one pair of axes.
+//! Panels: draws the data inside one pair of axes.
 
 use super::colour::{Colour, GREY, INK, SERIES, UNDEFINED, WHITE, viridis};
 use super::font::{Fonts, Ring, Weight};

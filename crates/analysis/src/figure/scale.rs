@@ -1,4 +1,4 @@
-//! From values to places on an axis, and where its ticks stand.
+//! Scales: turn values into positions on an axis, and choose its ticks.
 
 use super::{Axis, Scale};
 

@@ -1,4 +1,4 @@
-//! Shapes on a canvas, in points from the upper left corner.
+//! The scene: shapes on a canvas, in points from the upper left corner.
 
 use super::colour::{Colour, INK, WHITE};
 use super::font::{Fonts, Ring, Weight};

@@ -11,26 +11,14 @@ use crate::{
         Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, rank_allocation, rank_curves, training_curves,
     },
     measures::place,
-    summary::{SummaryRow, SummaryTable},
+    study::Study,
+    summary::{Selection, SummaryRow, SummaryTable, summarise},
 };
 
 /// Series that can be told apart in one panel.
 const MOST_SERIES: usize = 8;
 /// Steps that one point of a training curve averages: a batch's loss is noise.
 const WINDOW: usize = 10;
-
-/// What a study is called, and its variants and tasks in the order of the experiment.
-#[derive(Clone, Copy, Debug)]
-pub struct Study<'a> {
-    /// Name.
-    pub name: &'a str,
-    /// Labels, derived readouts included.
-    pub variants: &'a [String],
-    /// Tasks.
-    pub tasks: &'a [String],
-    /// The variant that the others are compared with.
-    pub baseline: Option<&'a str>,
-}
 
 /// A metric as a figure shows it: percent of a count, hundredths of a coefficient.
 fn unit(metric: &str) -> &'static str {
@@ -45,8 +33,25 @@ fn hundredfold(row: &SummaryRow) -> crate::figure::Measured {
     }
 }
 
-/// Every figure that the summary of a split allows.
-pub fn from_summary(study: &Study<'_>, summary: &SummaryTable, split: &str) -> Result<Vec<Named>, AnalysisError> {
+/// Every figure that a study's records allow. `planned` gives the components that a pruned run's budget plans to keep after every
+/// step, `(step, components)`.
+pub fn all(
+    study: &Study,
+    records: &[RunRecord],
+    planned: &dyn Fn(&RunRecord) -> Vec<(u64, usize)>,
+) -> Result<Vec<Named>, AnalysisError> {
+    let summary = summarise(records, Selection::Reported)?;
+    let mut figures = Vec::new();
+    for split in summary.splits() {
+        figures.extend(from_summary(study, &summary, split)?);
+    }
+    figures.extend(training(study, records));
+    figures.extend(allocation(study, records, planned));
+    Ok(figures)
+}
+
+/// Quality over ranks, or variants against each other, for one split.
+pub(super) fn from_summary(study: &Study, summary: &SummaryTable, split: &str) -> Result<Vec<Named>, AnalysisError> {
     let rows: Vec<&SummaryRow> =
         summary.primary(split)?.into_iter().filter(|row| row.summary.mean.is_finite()).collect();
     let suffix = if summary.splits().len() > 1 { format!("-{split}") } else { String::new() };
@@ -66,7 +71,7 @@ pub fn from_summary(study: &Study<'_>, summary: &SummaryTable, split: &str) -> R
     })
 }
 
-fn curves(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {
+fn curves(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {
     let of_task = |task: &String| {
         let of_variant = |variant: &String| {
             let points: Vec<_> = rows
@@ -93,7 +98,7 @@ fn curves(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure
     rank_curves(caption, &tasks)
 }
 
-fn dots(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {
+fn dots(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {
     let variants: Vec<String> =
         study.variants.iter().filter(|variant| rows.iter().any(|row| row.variant == **variant)).cloned().collect();
     let means = |task: &String| {
@@ -119,12 +124,12 @@ fn dots(study: &Study<'_>, rows: &[&SummaryRow], split: &str) -> crate::figure::
         n: seeds(rows.iter().map(|row| row.summary.n), "bars"),
         notes: if swept { vec!["A method with several ranks stands at its largest.".to_owned()] } else { Vec::new() },
     };
-    let baseline = study.baseline.and_then(|label| variants.iter().position(|variant| variant == label));
+    let baseline = study.baseline.as_ref().and_then(|label| variants.iter().position(|variant| variant == label));
     comparison(caption, &variants, &tasks, baseline)
 }
 
 /// Training losses with bands over seeds, at most eight series in a figure.
-pub fn training(study: &Study<'_>, records: &[RunRecord]) -> Vec<Named> {
+pub(super) fn training(study: &Study, records: &[RunRecord]) -> Vec<Named> {
     let finished: Vec<&RunRecord> = records.iter().filter(|record| record.is_finished()).collect();
     let mut groups: BTreeMap<(&str, &str, usize), Vec<&RunRecord>> = BTreeMap::new();
     for record in &finished {
@@ -133,7 +138,7 @@ pub fn training(study: &Study<'_>, records: &[RunRecord]) -> Vec<Named> {
     }
     let ranks = |variant: &str| groups.keys().filter(|key| key.1 == variant).map(|key| key.2).collect::<BTreeSet<_>>();
     let mut names: Vec<(&str, usize)> = Vec::new();
-    for variant in study.variants {
+    for variant in &study.variants {
         names.extend(ranks(variant).into_iter().map(|rank| (variant.as_str(), rank)));
     }
     let series = |(variant, rank): (&str, usize), task: &str| {
@@ -180,11 +185,11 @@ fn averaged(record: &RunRecord) -> Vec<(u64, f64)> {
         .collect()
 }
 
-/// Final ranks of the variants that were pruned, one figure per variant and task. `schedule` gives a record's planned budget.
-pub fn allocation(
-    study: &Study<'_>,
+/// Final ranks of the variants that were pruned, one figure per variant and task.
+pub(super) fn allocation(
+    study: &Study,
     records: &[RunRecord],
-    schedule: &dyn Fn(&RunRecord) -> Vec<(f64, f64)>,
+    planned: &dyn Fn(&RunRecord) -> Vec<(u64, usize)>,
 ) -> Vec<Named> {
     let pruned = |record: &&RunRecord| record.measured.final_ranks.values().any(|rank| *rank != record.cell.rank);
     let mut groups: BTreeMap<(&str, &str, usize), Vec<&RunRecord>> = BTreeMap::new();
@@ -204,13 +209,15 @@ pub fn allocation(
             } else {
                 "ranks".to_owned()
             };
-            Named::new(name, allocated(study, task, variant, &runs, &schedule(runs[0])))
+            let schedule: Vec<(f64, f64)> =
+                planned(runs[0]).into_iter().map(|(step, kept)| (step as f64, kept as f64)).collect();
+            Named::new(name, allocated(study, task, variant, &runs, &schedule))
         })
         .collect()
 }
 
 fn allocated(
-    study: &Study<'_>,
+    study: &Study,
     task: &str,
     variant: &str,
     runs: &[&RunRecord],

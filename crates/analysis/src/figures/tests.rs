@@ -6,11 +6,18 @@ use super::*;
 use crate::{
     figure::{Content, Figure, render},
     measures::tests::{MAPS, dense, sample},
+    study::Study,
     summary::{Selection, summarise, tests::run},
 };
 
-fn study<'a>(variants: &'a [String], tasks: &'a [String]) -> records::Study<'a> {
-    records::Study { name: "probe", variants, tasks, baseline: Some("lora") }
+fn study(variants: &[String], tasks: &[String]) -> Study {
+    Study {
+        name: "probe".to_owned(),
+        variants: variants.to_vec(),
+        tasks: tasks.to_vec(),
+        baseline: Some("lora".to_owned()),
+        ..Study::default()
+    }
 }
 
 fn names(figures: &[Named]) -> Vec<&str> {
@@ -97,7 +104,7 @@ fn only_pruned_runs_have_an_allocation() {
         record.measured.final_ranks.insert(MAPS[0].to_owned(), 1 + 2 * seed);
         record.measured.final_ranks.insert(MAPS[3].to_owned(), 3 - 2 * seed);
     }
-    let figures = records::allocation(&about, &records, &|_| vec![(0.0, 16.0), (25.0, 12.0)]);
+    let figures = records::allocation(&about, &records, &|_| vec![(0, 16), (25, 12)]);
     assert_eq!(names(&figures), ["ranks"]);
     let Content::Heatmap(heat) = &figures[0].figure.panels[0].content else { panic!("ranks are a heat map") };
     assert_eq!(heat.matrix.values, [Some(2.0), Some(4.0), Some(4.0), Some(2.0)]);
@@ -122,7 +129,7 @@ fn measured_budgets_stand_beside_the_schedule() {
                 .collect();
         }
         let (variants, tasks) = (["adalora".to_owned()], ["cola".to_owned()]);
-        let figures = records::allocation(&study(&variants, &tasks), &records, &|_| vec![(0.0, 16.0), (24.0, 8.0)]);
+        let figures = records::allocation(&study(&variants, &tasks), &records, &|_| vec![(0, 16), (24, 8)]);
         draws(&figures[0].figure);
         let Some(Content::Chart(chart)) = figures[0].figure.panels.last().map(|panel| &panel.content) else {
             panic!("a budget is a chart")

@@ -1,5 +1,4 @@
-//! Overlap across layers, tasks, variants and checkpoints, at square cuts: what the comparison of ranks and seeds ([`super::overlap`])
-//! leaves out.
+//! Overlap across layers, tasks, variants and checkpoints, at square cuts. [`super::overlap`] compares ranks and seeds.
 //!
 //! | between | first | second |
 //! |---|---|---|
@@ -18,7 +17,8 @@ use serde::Serialize;
 
 use super::{
     AdapterSample, Directions, MeasureError,
-    overlap::{Bands, CUTS, bases},
+    bases::{all_bases, bases},
+    overlap::{Bands, CUTS},
     place,
 };
 use crate::subspace::{
@@ -126,71 +126,94 @@ fn between(sample: &AdapterSample, first: (&str, &Basis), second: (&str, &Basis)
 
 /// Rows of every pair of a study, for the factor on the inputs and for `ΔW` in their space.
 pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
-    let mut bands = Bands::default();
-    let mut rows = Vec::new();
+    let mut table = Table::default();
     let pairs = partners(samples);
     for side in [Directions::A, Directions::DeltaInput] {
-        let of = |sample: &AdapterSample| {
-            if sample.is_factored() { bases_owned(sample, side) } else { Ok(BTreeMap::new()) }
-        };
-        let all: Vec<BTreeMap<String, Basis>> = samples.iter().map(of).collect::<Result<_, _>>()?;
-        let mut push = |what: (&'static str, &AdapterSample, String, bool),
-                        one: (&str, &Basis),
-                        other: (&str, &Basis)| {
-            let (kind, sample, second, shared_start) = what;
-            let found = between(sample, one, other)?;
-            let failed = |source| MeasureError::Measure { sample: sample.name.clone(), map: one.0.to_owned(), source };
-            let band = bands.of(&found).map_err(failed)?;
-            let (most_i, most_j) = found.values().shape();
-            for k in CUTS.into_iter().filter(|k| *k <= most_i.min(most_j)) {
-                rows.push(Row {
-                    between: kind,
-                    first: sample.cell.slug(),
-                    second: second.clone(),
-                    first_map: one.0.to_owned(),
-                    second_map: other.0.to_owned(),
-                    side: side.name(),
-                    k,
-                    phi: found.at(k, k),
-                    random_mean: random::mean_phi(found.dimension(), k, k),
-                    random_high: band.high[(k - 1, k - 1)],
-                    ambiguous: found.is_ambiguous(k, k),
-                    shared_start,
-                });
-            }
-            Ok::<(), MeasureError>(())
-        };
+        let all = all_bases(samples, side)?;
         for (sample, bases) in samples.iter().zip(&all) {
-            let frozen = side == Directions::A && sample.frozen_inputs;
-            let borrowed: BTreeMap<&str, Basis> =
-                bases.iter().map(|(name, basis)| (name.as_str(), basis.clone())).collect();
-            for (first, second) in layer_pairs(&borrowed) {
-                let what = ("layers", sample, sample.cell.slug(), frozen);
-                push(what, (first, &bases[first]), (second, &bases[second]))?;
-            }
-            for (step, maps) in &sample.snapshots {
-                for (map, update) in maps {
-                    let Some(end) = bases.get(map) else { continue };
-                    let Some(then) = side.of(update, &sample.name, map)? else { continue };
-                    push(("checkpoints", sample, format!("step {step}"), true), (map, end), (map, &then))?;
-                }
-            }
+            table.within(sample, bases, side)?;
         }
-        for &(kind, one, other) in &pairs {
+        for &(between, one, other) in &pairs {
             let (first, second) = (&samples[one], &samples[other]);
             let frozen = side == Directions::A && (first.frozen_inputs || second.frozen_inputs);
-            let shared = first.cell.seed == second.cell.seed || frozen;
+            let shared_start = first.cell.seed == second.cell.seed || frozen;
+            let pair = Compared { between, first, second: second.cell.slug(), side, shared_start };
             for (map, basis) in &all[one] {
                 let Some(partner) = all[other].get(map) else { continue };
-                push((kind, first, second.cell.slug(), shared), (map, basis), (map, partner))?;
+                table.add(&pair, (map, basis), (map, partner))?;
             }
         }
     }
-    Ok(rows)
+    Ok(table.rows)
 }
 
-fn bases_owned(sample: &AdapterSample, side: Directions) -> Result<BTreeMap<String, Basis>, MeasureError> {
-    Ok(bases(sample, side)?.into_iter().map(|(name, basis)| (name.to_owned(), basis)).collect())
+/// Two runs, or a run and its snapshot.
+struct Compared<'a> {
+    between: &'static str,
+    first: &'a AdapterSample,
+    second: String,
+    side: Directions,
+    shared_start: bool,
+}
+
+/// The rows so far, and the random bands that they share.
+#[derive(Default)]
+struct Table {
+    bands: Bands,
+    rows: Vec<Row>,
+}
+
+impl Table {
+    /// The layers of one run, and its snapshots against its end.
+    fn within(
+        &mut self,
+        sample: &AdapterSample,
+        bases: &BTreeMap<&str, Basis>,
+        side: Directions,
+    ) -> Result<(), MeasureError> {
+        let frozen = side == Directions::A && sample.frozen_inputs;
+        let second = sample.cell.slug();
+        let layers = Compared { between: "layers", first: sample, second, side, shared_start: frozen };
+        for (first, second) in layer_pairs(bases) {
+            self.add(&layers, (first, &bases[first]), (second, &bases[second]))?;
+        }
+        for (step, maps) in &sample.snapshots {
+            let second = format!("step {step}");
+            let snapshot = Compared { between: "checkpoints", first: sample, second, side, shared_start: true };
+            for (map, update) in maps {
+                let Some(end) = bases.get(map.as_str()) else { continue };
+                let Some(then) = side.of(update, &sample.name, map)? else { continue };
+                self.add(&snapshot, (map, end), (map, &then))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The square cuts of two maps.
+    fn add(&mut self, pair: &Compared<'_>, one: (&str, &Basis), other: (&str, &Basis)) -> Result<(), MeasureError> {
+        let sample = pair.first;
+        let found = between(sample, one, other)?;
+        let failed = |source| MeasureError::Measure { sample: sample.name.clone(), map: one.0.to_owned(), source };
+        let band = self.bands.of(&found).map_err(failed)?;
+        let (most_i, most_j) = found.values().shape();
+        for k in CUTS.into_iter().filter(|k| *k <= most_i.min(most_j)) {
+            self.rows.push(Row {
+                between: pair.between,
+                first: sample.cell.slug(),
+                second: pair.second.clone(),
+                first_map: one.0.to_owned(),
+                second_map: other.0.to_owned(),
+                side: pair.side.name(),
+                k,
+                phi: found.at(k, k),
+                random_mean: random::mean_phi(found.dimension(), k, k),
+                random_high: band.high[(k - 1, k - 1)],
+                ambiguous: found.is_ambiguous(k, k),
+                shared_start: pair.shared_start,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Pairs of runs that differ in the task alone or in the variant alone, each run with the next seed of the other side in turn.

@@ -49,7 +49,7 @@ crate::tabular!(PairRow: module, rank, captured as "reach", random_mean);
 
 /// How much of `full`'s update lies in the span of the first adapter's factor on the inputs, for every map that both have.
 pub fn between(factor: &AdapterSample, full: &AdapterSample) -> Result<Vec<PairRow>, MeasureError> {
-    super::overlap::same_base(factor, full)?;
+    super::pair::same_base(factor, full)?;
     let mut rows = Vec::new();
     for (name, map) in &factor.maps {
         let Some(partner) = full.maps.get(name) else { continue };
@@ -68,7 +68,7 @@ pub fn between(factor: &AdapterSample, full: &AdapterSample) -> Result<Vec<PairR
         rows.push(PairRow { module: name.clone(), rank, captured, random_mean: mean_captured_energy(d_in, rank) });
     }
     if rows.is_empty() {
-        return Err(super::overlap::nothing_shared(factor, full));
+        return Err(super::pair::nothing_shared(factor, full));
     }
     Ok(rows)
 }

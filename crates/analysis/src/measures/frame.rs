@@ -1,9 +1,11 @@
-//! Rows of a table of measures as data frames, and from there as CSV.
+//! Rows of a table of measures as data frames, and from there as CSV; or as JSON.
+
+use serde::Serialize;
 
 use crate::{AnalysisError, render::frame_csv};
 
 /// A row whose columns have names.
-pub trait Tabular: Sized {
+pub trait Tabular: Serialize + Sized {
     /// The rows, one column per field.
     fn frame(rows: &[Self]) -> Result<DataFrame, AnalysisError>;
 }
@@ -62,4 +64,9 @@ pub use polars::prelude::{Column, DataFrame};
 /// Rows as CSV with a header.
 pub fn csv<T: Tabular>(rows: &[T]) -> Result<String, AnalysisError> {
     frame_csv(T::frame(rows)?)
+}
+
+/// Rows as a JSON array of objects.
+pub fn json<T: Tabular>(rows: &[T]) -> Result<String, AnalysisError> {
+    Ok(serde_json::to_string_pretty(rows)? + "\n")
 }

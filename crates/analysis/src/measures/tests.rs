@@ -150,24 +150,24 @@ fn a_full_update_within_the_frozen_factors_span_is_reached_whole() {
 fn what_cannot_be_compared_is_said_by_name() {
     let (one, mut other) = (sample("lora", 2, 0), sample("lora", 2, 1));
     other.maps = other.maps.into_iter().map(|(name, map)| (format!("other.{name}"), map)).collect();
-    let message = overlap::between(&one, &other, Directions::A).unwrap_err().to_string();
+    let message = pair::between(&one, &other, Directions::A).unwrap_err().to_string();
     assert!(
         message.contains("share no map") && message.contains("other.encoder") && message.contains("1 more"),
         "{message}"
     );
-    let message = overlap::between(&one, &dense(0), Directions::B).unwrap_err().to_string();
+    let message = pair::between(&one, &dense(0), Directions::B).unwrap_err().to_string();
     assert!(message.contains("has no factors") && message.contains("delta-input"), "{message}");
     let mut untrained = sample("lora", 2, 2);
     let map = untrained.maps.get_mut(MAPS[0]).unwrap();
     map.update = Update::Factored(LowRank::new(DMatrix::identity(40, 2), DMatrix::zeros(2, 40), 1.0).unwrap());
-    let message = overlap::between(&one, &untrained, Directions::DeltaInput).unwrap_err().to_string();
+    let message = pair::between(&one, &untrained, Directions::DeltaInput).unwrap_err().to_string();
     assert!(message.contains(MAPS[0]), "{message}");
 }
 
 #[test]
 fn overlaps_of_seeds_have_intervals_and_differences() {
     let samples: Vec<AdapterSample> = (0..4).map(|seed| sample("lora", 8, seed)).collect();
-    let rows = overlap::seeds(&samples).unwrap();
+    let rows = seeds::rows(&samples).unwrap();
     let of = |side: &str, kind: &str, k: usize| {
         rows.iter().filter(|r| (r.side, r.kind.as_str(), r.k) == (side, kind, k)).collect::<Vec<_>>()
     };

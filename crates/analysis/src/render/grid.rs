@@ -1,4 +1,4 @@
-//! What the formats share: the words of a cell.
+//! The text of one cell, which all formats share.
 
 use crate::table::{Entry, Estimate};
 

@@ -1,9 +1,9 @@
 //! Tables as text, pinned by snapshots.
 
-use record::RunRecord;
+use record::{Contrast, Readout, RunRecord};
 
 use super::{latex, markdown, text};
-use crate::compare::{Baseline, Contrast, compare, contrast};
+use crate::compare::{Baseline, compare, contrast};
 use crate::summary::tests::{failed, run};
 use crate::summary::{Selection, SummaryTable, summarise};
 use crate::table::{Layout, comparison_table, contrast_table, pivot_table, rank_curve_table};
@@ -149,11 +149,9 @@ fn contrasts_say_whether_their_margin_is_reached() {
     }
     let summary = summarise(&records, Selection::Last).unwrap();
     let contrasts = [Contrast {
-        variant: "dora".into(),
-        rank: 8,
-        against: "lora_plus".into(),
-        against_rank: 8,
-        margin: Some(0.05),
+        row: Readout { label: "dora".into(), rank: 8 },
+        against: Readout { label: "lora_plus".into(), rank: 8 },
+        margin: Some(5.0),
     }];
     let comparisons = contrast(&summary, "validation", &contrasts).unwrap();
     let table = contrast_table(&comparisons, &contrasts, &Layout { caption: String::new(), ..layout() });

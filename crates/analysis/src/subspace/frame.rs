@@ -1,4 +1,4 @@
-//! A growing set of orthonormal columns.
+//! An orthonormal basis that grows block by block, for the iteration in [`super::top`].
 
 use faer::MatRef;
 use nalgebra::DMatrix;

@@ -1,4 +1,4 @@
-//! What random subspaces give: closed forms, simulated bands, Gaussian samples.
+//! Random subspaces: closed forms, simulated bands, Gaussian samples.
 //!
 //! Singular vectors of a Gaussian matrix are uniformly distributed over orthonormal frames, left and right ones independently. For a
 //! uniform `U: [d, i]` and any fixed `V: [d, j]`, `E ‖UᵀV‖_F² = i·j/d`, hence `E φ(i, j) = max(i, j)/d`.

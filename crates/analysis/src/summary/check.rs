@@ -1,4 +1,4 @@
-//! What must hold before records may be averaged.
+//! Checks before records are averaged over seeds.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Records to a data frame in long form.
+//! Records as a data frame in long form.
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,18 @@
 //! Comparisons as a table.
 
+use record::{Contrast, Readout};
+
 use super::{Block, Entry, Estimate, Layout, Table};
-use crate::compare::{Baseline, Comparison, Contrast};
+use crate::compare::{Baseline, Comparison};
+
+/// Points per unit of a metric: a point is a hundredth.
+const POINTS: f64 = 100.0;
 
 /// One row per comparison: difference with its interval, p-values and the verdict. `layout.split` must be the one compared on.
 ///
 /// Differences are shown in the metric's own unit times 100 unless `as_points` is false.
 pub fn comparison_table(comparisons: &[Comparison], baseline: &Baseline, as_points: bool, layout: &Layout) -> Table {
-    let scale = if as_points { 100.0 } else { 1.0 };
+    let scale = if as_points { POINTS } else { 1.0 };
     let tasks = Layout::order(comparisons.iter().map(|comparison| comparison.task.as_str()), &layout.tasks);
     let variants = Layout::order(comparisons.iter().map(|comparison| comparison.variant.as_str()), &layout.variants);
     let place = |names: &[&str], name: &str| names.iter().position(|other| *other == name);
@@ -37,48 +42,17 @@ pub fn comparison_table(comparisons: &[Comparison], baseline: &Baseline, as_poin
 /// A margin is reached where the mean difference is at least as large, in the better direction; the interval says how
 /// sure that is. Differences are shown times 100, as margins are written.
 pub fn contrast_table(comparisons: &[Comparison], contrasts: &[Contrast], layout: &Layout) -> Table {
-    let scale = 100.0;
     let margins = contrasts.iter().any(|contrast| contrast.margin.is_some());
     let tasks = Layout::order(comparisons.iter().map(|comparison| comparison.task.as_str()), &layout.tasks);
-    let name = |label: &str, rank: usize| if rank == 0 { label.to_owned() } else { format!("{label} r={rank}") };
     let block = |contrast: &Contrast| {
         let of = |c: &&Comparison| {
             (&c.variant, c.rank, &c.baseline, c.baseline_rank)
-                == (&contrast.variant, contrast.rank, &contrast.against, contrast.against_rank)
+                == (&contrast.row.label, contrast.row.rank, &contrast.against.label, contrast.against.rank)
         };
         let mut own: Vec<&Comparison> = comparisons.iter().filter(of).collect();
         own.sort_by_key(|comparison| tasks.iter().position(|task| *task == comparison.task));
-        let mut reached = (0, 0);
-        let mut rows = Vec::new();
-        for comparison in own {
-            let mut row = vec![Entry::Text(comparison.task.clone()), Entry::Text(comparison.n.to_string())];
-            row.extend(tested(comparison, scale));
-            if margins {
-                row.push(contrast.margin.map_or(Entry::Missing, |margin| {
-                    let yes = comparison.gain() >= margin;
-                    if comparison.task != crate::compare::ALL_TASKS {
-                        reached = (reached.0 + usize::from(yes), reached.1 + 1);
-                    }
-                    Entry::Text(if yes { "yes" } else { "no" }.to_owned())
-                }));
-            }
-            rows.push(row);
-        }
-        let pair = [name(&contrast.variant, contrast.rank), name(&contrast.against, contrast.against_rank)];
-        let title = match contrast.margin {
-            Some(margin) => format!(
-                "{} minus {}, at least {:+}: {} of {} tasks",
-                pair[0],
-                pair[1],
-                (margin * scale * 1e6).round() / 1e6,
-                reached.0,
-                reached.1
-            ),
-            None => pair.join(" minus "),
-        };
-        Block { title: Some(title), rows }
+        contrast_block(contrast, &own, margins)
     };
-    let blocks = contrasts.iter().map(block).collect();
     let mut header =
         ["task", "n", "difference", "p t-test", "p sign-flip", "p Holm", "verdict"].map(str::to_owned).to_vec();
     if margins {
@@ -89,7 +63,43 @@ pub fn contrast_table(comparisons: &[Comparison], contrasts: &[Contrast], layout
         "Split {}; differences on shared seeds, ± half-width of the 95% Student interval; p of the paired t-test, of the exact sign-flip test, and of the t-test after Holm's correction over this table, whose questions stand in the experiment's file. Undecided is no evidence of equality.",
         layout.split
     ));
-    Table { caption: layout.caption.clone(), header, names: 1, blocks, notes }
+    Table { caption: layout.caption.clone(), header, names: 1, blocks: contrasts.iter().map(block).collect(), notes }
+}
+
+/// One contrast: a row per comparison, with a last column where some contrast of the table asks for a margin.
+fn contrast_block(contrast: &Contrast, comparisons: &[&Comparison], margins: bool) -> Block {
+    let name = |Readout { label, rank }: &Readout| if *rank == 0 { label.clone() } else { format!("{label} r={rank}") };
+    // In the metric's unit, as the differences are.
+    let margin = contrast.margin.map(|points| points / POINTS);
+    let mut reached = (0, 0);
+    let mut rows = Vec::new();
+    for comparison in comparisons {
+        let mut row = vec![Entry::Text(comparison.task.clone()), Entry::Text(comparison.n.to_string())];
+        row.extend(tested(comparison, POINTS));
+        if margins {
+            row.push(margin.map_or(Entry::Missing, |margin| {
+                let yes = comparison.gain() >= margin;
+                if comparison.task != crate::compare::ALL_TASKS {
+                    reached = (reached.0 + usize::from(yes), reached.1 + 1);
+                }
+                Entry::Text(if yes { "yes" } else { "no" }.to_owned())
+            }));
+        }
+        rows.push(row);
+    }
+    let pair = [name(&contrast.row), name(&contrast.against)];
+    let title = match margin {
+        Some(margin) => format!(
+            "{} minus {}, at least {:+}: {} of {} tasks",
+            pair[0],
+            pair[1],
+            (margin * POINTS * 1e6).round() / 1e6,
+            reached.0,
+            reached.1
+        ),
+        None => pair.join(" minus "),
+    };
+    Block { title: Some(title), rows }
 }
 
 fn row(comparison: &Comparison, scale: f64) -> Vec<Entry> {

@@ -1,15 +1,27 @@
-//! `check`: every problem of every file, before a device is touched.
+//! `check`: every problem of every experiment, before a device is touched.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use assets::source;
 use experiment::{Experiment, cell::Cell};
 
 use super::read;
-use crate::{
-    args::Check,
-    terminal::{Failure, print},
-};
+use crate::{failure::Failure, terminal::print};
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab check experiments/*.yaml
+  lora-lab check my.yaml --set train.learning_rate=1e-3")]
+pub(crate) struct Check {
+    /// Experiments: YAML files, or their names under `experiments/`.
+    #[arg(required = true)]
+    pub experiments: Vec<PathBuf>,
+    /// Override a field, as in `run`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
 
 /// Checks all files, and that their results can be written; fails if one has a problem.
 pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
@@ -27,7 +39,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
 }
 
-/// Whether the folders of models and data are there.
+/// Whether the folders of models and data are present.
 fn present(experiment: &Experiment) -> Result<(), String> {
     let absent = |cell: &Cell| source::absent(&cell.plan.model, cell.plan.data.as_deref());
     match experiment.cells().iter().find_map(absent) {
@@ -36,16 +48,17 @@ fn present(experiment: &Experiment) -> Result<(), String> {
     }
 }
 
-/// Whether a folder can be made and written; looks at the nearest part of the path that exists, and makes nothing.
+/// Whether a folder can be made and written to; looks at the nearest part of the path that exists, and makes nothing.
 fn writable(folder: &Path) -> Result<(), String> {
-    let there = folder.ancestors().find(|part| part.exists()).unwrap_or(Path::new("."));
-    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-    let meta = std::fs::metadata(there).map_err(|error| format!("{}: {error}", there.display()))?;
+    let nearest = folder.ancestors().find(|part| part.exists()).unwrap_or(Path::new("."));
+    let nearest = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
+    let shown = nearest.display();
+    let meta = std::fs::metadata(nearest).map_err(|error| format!("{shown}: {error}"))?;
     if !meta.is_dir() {
-        return Err(format!("{}: results go into this folder, but it is a file; use `--results DIR`", there.display()));
+        return Err(format!("{shown}: results go into this folder, but it is a file; use `--results DIR`"));
     }
     if meta.permissions().readonly() {
-        return Err(format!("{}: cannot be written; use `--results DIR`", there.display()));
+        return Err(format!("{shown}: cannot be written to; use `--results DIR`"));
     }
     Ok(())
 }

@@ -1,58 +1,76 @@
-//! `claims`: the papers' claims against the studies under the results.
+//! `claims`: the papers' reported numbers against the studies under the results.
 
 use std::path::Path;
 
-use analysis::{
-    claims::{Evidence, Rows, experiments, judge, table, targets},
-    render,
-};
-use record::{Store, write_atomic};
+use analysis::claims::{Evidence, Rows, experiments, judge, table, targets};
+use record::Store;
 use trainer::study;
 
 use super::read;
 use crate::{
-    args::{Claims, Format},
-    terminal::{Failure, create_folder, note, print},
+    args::Format,
+    failure::Failure,
+    output::{create_folder, rendered, write_table},
+    terminal::{note, print},
 };
+
+/// Arguments of `claims`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab claims
+  lora-lab claims --format markdown                for a README
+
+The command also writes the table to results/paper: claims.txt, claims.md and claims.tex. A claim that fails here is a finding
+about this model and these tasks, and no error: the exit status stays 0.")]
+pub(crate) struct Claims {
+    /// Format in which the table is printed.
+    #[arg(long, default_value = "text")]
+    pub format: Format,
+}
 
 /// Judges every claim, writes the table and prints it.
 pub(super) fn run(args: &Claims, results: &Path) -> Result<(), Failure> {
     let targets = targets();
     let mut evidence = Evidence::default();
     for name in experiments(&targets) {
-        let experiment = read(Path::new(name), &[])?;
-        let store = Store::open(results, name)?;
-        let records = study::records(experiment.cells(), &store)?;
-        if records.is_empty() {
-            note(&format!("note: no records of {name}; `lora-lab run {name}` makes them"));
-            continue;
-        }
-        evidence.records.insert(name.to_owned(), records);
-        let folder = store.directory().join("analysis");
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if let (Some(stem), true) = (path.file_stem(), path.extension().is_some_and(|end| end == "csv")) {
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
-                let rows = Rows::read(&text).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))?;
-                evidence.tables.insert((name.to_owned(), stem.to_string_lossy().into_owned()), rows);
-            }
-        }
+        gather(name, results, &mut evidence)?;
     }
-    let judged = targets
-        .into_iter()
-        .map(|target| Ok((target.clone(), judge(&target, &evidence)?)))
-        .collect::<Result<Vec<_>, analysis::AnalysisError>>()?;
+    let mut judged = Vec::new();
+    for target in targets {
+        let finding = judge(&target, &evidence)?;
+        judged.push((target, finding));
+    }
     let table = table(&judged);
     let folder = results.join("paper");
     create_folder(&folder)?;
-    let texts = [("txt", render::text(&table)), ("md", render::markdown(&table)), ("tex", render::latex(&table))];
-    for (end, text) in &texts {
-        write_atomic(&folder.join(format!("claims.{end}")), text.as_bytes())?;
+    write_table(&folder, "claims", &table)?;
+    print(&rendered(&table, if args.format == Format::Csv { Format::Text } else { args.format }))
+}
+
+/// Adds the records of a study and the tables of its adapters.
+fn gather(name: &str, results: &Path, evidence: &mut Evidence) -> Result<(), Failure> {
+    let experiment = read(Path::new(name), &[])?;
+    let store = Store::open(results, name)?;
+    let records = study::records(experiment.cells(), &store)?;
+    if records.is_empty() {
+        note(&format!("note: no records of {name}; `lora-lab run {name}` makes them"));
+        return Ok(());
     }
-    print(match args.format {
-        Format::Markdown => &texts[1].1,
-        Format::Latex => &texts[2].1,
-        Format::Text | Format::Csv => &texts[0].1,
-    })
+    evidence.records.insert(name.to_owned(), records);
+    let folder = store.directory().join("analysis");
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if let (Some(stem), true) = (path.file_stem(), path.extension().is_some_and(|end| end == "csv")) {
+            let rows = rows(&path)?;
+            evidence.tables.insert((name.to_owned(), stem.to_string_lossy().into_owned()), rows);
+        }
+    }
+    Ok(())
+}
+
+fn rows(path: &Path) -> Result<Rows, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let rows = text.and_then(|text| Rows::read(&text).map_err(|error| error.to_string()));
+    rows.map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
 }

@@ -1,54 +1,145 @@
-//! `combine`: several adapters as one LoRA in PEFT's format.
+//! `combine`: several adapters merged into one LoRA in PEFT's format (model merging).
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Device};
+use clap::ValueEnum;
 use interop::model_merging::{
     Input, Report, Request, combine,
     methods::{Election, Method},
 };
 use trainer::library::Library;
-use variants::host::Placement;
 
 use crate::{
-    args::{Combine, ElectionName, MethodName},
-    terminal::{Failure, note, print, unwritten},
+    failure::Failure,
+    terminal::{note, print},
 };
 
-/// Combines, and prints what a rank has cost.
+/// Arguments of `combine`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab combine RUN_A=0.5 RUN_B=0.5 --method linear --out mean                 the exact mean of two updates
+  lora-lab combine RUN_A RUN_B=-0.4 --method svd --rank 8 --out difference        the best LoRA of rank 8 of A - 0.4*B
+  lora-lab combine RUN_A RUN_B PEFT_C --method ties --density 0.2 --rank 16 --out ties
+  lora-lab combine RUN_A RUN_B --method dare --density 0.1 --seed 1 --rank 16 --head RUN_A --out dare
+
+Every method merges the updates ΔW, scale included, and never A and B separately, so there are no cross terms. The adapters may
+differ in rank, method and adapted maps; a map that an adapter does not have counts as zero. The folder has adapter_config.json and
+adapter_model.safetensors with scale 1; PEFT and `analyze` read it. stdout has one line per map and one for all: the rank, the
+Frobenius norm of the merged update, and what the reduction to that rank lost. Results of ties, dare and magnitude_prune are not of
+low rank, so reducing them to a rank can lose much.")]
+pub(crate) struct Combine {
+    /// Runs' folders, their adapter.safetensors, or folders that PEFT wrote, each with its weight after `=` (1 by default).
+    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]")]
+    pub adapters: Vec<String>,
+    /// Merging method.
+    #[arg(long)]
+    pub method: MethodName,
+    /// Largest rank of a map; linear and cat are exact and take none.
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// TIES, DARE, pruning: share of every update's entries that is kept, above 0 and at most 1.
+    #[arg(long, value_name = "SHARE")]
+    pub density: Option<f64>,
+    /// DARE: seed of the random masks; 0 by default.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// TIES: how the sign of each entry is elected, `total` by default.
+    #[arg(long, alias = "election", value_name = "METHOD")]
+    pub majority_sign_method: Option<SignMethod>,
+    /// Copy the classification head of this adapter, named by its path as above.
+    #[arg(long, value_name = "ADAPTER")]
+    pub head: Option<PathBuf>,
+    /// Folder for the new adapter; it must be new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Merging methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodName {
+    /// The weighted sum, exact, at its own rank. Task arithmetic (arXiv:2212.04089); a negative weight forgets.
+    #[value(alias = "task_arithmetic")]
+    Linear,
+    /// The same sum with the factors concatenated, at the sum of the ranks.
+    Cat,
+    /// The best approximation of the sum at a rank (truncated SVD).
+    Svd,
+    /// Keep the largest entries of each update, elect a sign per entry, average those that agree (arXiv:2306.01708).
+    Ties,
+    /// Drop entries at random, rescale the rest, sum (arXiv:2311.03099).
+    Dare,
+    /// Keep the largest entries of each update, sum.
+    #[value(name = "magnitude_prune")]
+    MagnitudePrune,
+}
+
+impl MethodName {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Cat => "cat",
+            Self::Svd => "svd",
+            Self::Ties => "ties",
+            Self::Dare => "dare",
+            Self::MagnitudePrune => "magnitude_prune",
+        }
+    }
+}
+
+/// How TIES elects a sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SignMethod {
+    /// The sign of the larger summed magnitude.
+    Total,
+    /// The sign that more adapters have.
+    Frequency,
+}
+
+/// Merges, and prints what the rank cost.
 pub(super) fn run(args: &Combine) -> Result<(), Failure> {
     let method = method(args).map_err(Failure::Input)?;
     let inputs: Vec<Input> = args.adapters.iter().map(|written| input(written)).collect();
-    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
     let request = Request { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out };
-    let report = combine(&request, &library).map_err(unwritten)?;
+    let report = combine(&request, &Library::on_cpu())?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote {} maps to {}", report.maps.len(), args.out.display()));
     print(&table(&report))
 }
 
-/// `ADAPTER` or `ADAPTER=WEIGHT`; a path that is there is one, whatever it is called.
+/// `ADAPTER` or `ADAPTER=WEIGHT`; a path that exists is an adapter, whatever its name.
 fn input(written: &str) -> Input {
-    let whole = Input { path: PathBuf::from(written), weight: 1.0 };
+    let unweighted = Input { path: PathBuf::from(written), weight: 1.0 };
     if Path::new(written).exists() {
-        return whole;
+        return unweighted;
     }
     match written.rsplit_once('=').and_then(|(path, weight)| Some((path, weight.parse().ok()?))) {
         Some((path, weight)) => Input { path: PathBuf::from(path), weight },
-        None => whole,
+        None => unweighted,
     }
 }
 
-/// The method with its numbers; every number that is missing or has no part in it is named at once.
+/// The method with its numbers.
 fn method(args: &Combine) -> Result<Method, String> {
-    let name = match args.method {
-        MethodName::Linear => "linear",
-        MethodName::Cat => "cat",
-        MethodName::Svd => "svd",
-        MethodName::Ties => "ties",
-        MethodName::Dare => "dare",
-        MethodName::MagnitudePrune => "magnitude_prune",
+    check(args)?;
+    let (rank, density) = (args.rank.unwrap_or_default(), args.density.unwrap_or_default());
+    let election = match args.majority_sign_method {
+        Some(SignMethod::Frequency) => Election::Frequency,
+        Some(SignMethod::Total) | None => Election::Total,
     };
+    Ok(match args.method {
+        MethodName::Linear => Method::Linear,
+        MethodName::Cat => Method::Cat,
+        MethodName::Svd => Method::Svd { rank },
+        MethodName::Ties => Method::Ties { rank, density, election },
+        MethodName::Dare => Method::Dare { rank, density, seed: args.seed.unwrap_or(0) },
+        MethodName::MagnitudePrune => Method::MagnitudePrune { rank, density },
+    })
+}
+
+/// Names every number that is missing or has no part in the method, at once.
+fn check(args: &Combine) -> Result<(), String> {
+    let name = args.method.text();
     let exact = matches!(args.method, MethodName::Linear | MethodName::Cat);
     let sparse = !exact && args.method != MethodName::Svd;
     let mut problems = Vec::new();
@@ -61,25 +152,11 @@ fn method(args: &Combine) -> Result<Method, String> {
     };
     let rank = if exact { ", or approximate the sum with `--method svd`" } else { ", the largest rank of a map" };
     part("--rank", args.rank.is_some(), !exact, !exact, rank);
-    part("--density", args.density.is_some(), sparse, sparse, if sparse { ", the share that stays" } else { "" });
+    part("--density", args.density.is_some(), sparse, sparse, if sparse { ", the share that is kept" } else { "" });
     part("--seed", args.seed.is_some(), args.method == MethodName::Dare, false, "");
-    part("--election", args.election.is_some(), args.method == MethodName::Ties, false, "");
-    if !problems.is_empty() {
-        return Err(problems.join("; "));
-    }
-    let (rank, density) = (args.rank.unwrap_or_default(), args.density.unwrap_or_default());
-    let election = match args.election {
-        Some(ElectionName::Frequency) => Election::Frequency,
-        Some(ElectionName::Total) | None => Election::Total,
-    };
-    Ok(match args.method {
-        MethodName::Linear => Method::Linear,
-        MethodName::Cat => Method::Cat,
-        MethodName::Svd => Method::Svd { rank },
-        MethodName::Ties => Method::Ties { rank, density, election },
-        MethodName::Dare => Method::Dare { rank, density, seed: args.seed.unwrap_or(0) },
-        MethodName::MagnitudePrune => Method::MagnitudePrune { rank, density },
-    })
+    let ties = args.method == MethodName::Ties;
+    part("--majority-sign-method", args.majority_sign_method.is_some(), ties, false, "");
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }
 
 /// One line per map, and one for all together.

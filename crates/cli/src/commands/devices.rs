@@ -1,11 +1,10 @@
-//! `devices`: what this build has compiled in, what of it is present, and which one `auto` takes.
+//! `devices`: which devices this build supports, which are present, and which one `auto` takes.
 
 use assets::device::{self, Card, Described, Inventory, LibTorch, State};
 
-use super::list::aligned;
-use crate::terminal::{Failure, print};
+use crate::{failure::Failure, output::aligned, terminal::print};
 
-/// Prints the table; a driver or card that is missing is a line of it.
+/// Prints the table. A missing driver or card is a line of it.
 pub(super) fn run() -> Result<(), Failure> {
     print(&render(&device::inventory()))
 }
@@ -21,7 +20,7 @@ fn row(device: &Described) -> [String; 4] {
     let (state, about) = match &device.state {
         State::Present => ("present", device.card.as_ref().map(card).unwrap_or_default()),
         State::Absent(reason) => ("absent", reason.clone()),
-        State::NotBuilt(way_in) => ("not built", format!("{way_in} puts it in")),
+        State::NotBuilt(way_in) => ("not built", format!("enable with {way_in}")),
     };
     [device.name.clone(), device.backend.about().to_owned(), state.to_owned(), about]
 }
@@ -71,7 +70,7 @@ mod tests {
         flex        pure Rust, strict f32  present
         tch:cpu     LibTorch               present
         tch:cuda:0  LibTorch               present    NVIDIA H100 80GB HBM3, 79.2 GiB, compute capability 9.0
-        cuda:N      CubeCL on CUDA         not built  `cargo build --release --features cuda` puts it in
+        cuda:N      CubeCL on CUDA         not built  enable with `cargo build --release --features cuda`
         vulkan      CubeCL on Vulkan       absent     Vulkan shows no device
 
         LibTorch 2.11.0, built for CUDA 13.0; the driver knows CUDA 13.0

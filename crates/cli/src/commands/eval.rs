@@ -1,62 +1,42 @@
 //! `eval`: a trained adapter on its task's evaluation splits, at any rank it can be read out at.
 
+use std::path::PathBuf;
+
 use assets::device;
-use burn::tensor::DType;
-use experiment::cell::View;
-use record::Readout;
-use trainer::{adapter, library::Library, readout::Reader};
-use variants::{host::Placement, rank::RankPolicy};
+use interop::evaluate::evaluate;
+use trainer::library::Library;
 
-use crate::{
-    args::Eval,
-    terminal::{Failure, print},
-};
+use crate::{failure::Failure, terminal::print};
 
-/// Evaluates and prints one line per rank, split and metric as CSV.
+/// Arguments of `eval`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab eval results/dylora_glue/runs/sst2-dylora-r8-s0                 every rank from one checkpoint
+  lora-lab eval results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 1,8
+
+stdout has one line per rank, split and metric: `task,variant,rank,split,metric,value,examples`.")]
+pub(crate) struct Eval {
+    /// A run's folder, or its adapter.safetensors.
+    pub adapter: PathBuf,
+    /// Ranks to evaluate at, e.g. `1,2,8`; by default every rank of a DyLoRA adapter, and the full rank of any other.
+    #[arg(long, value_delimiter = ',')]
+    pub rank: Vec<usize>,
+    /// Device, by its name in `lora-lab devices`.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// Evaluates, and prints the scores as CSV.
 pub(super) fn run(args: &Eval) -> Result<(), Failure> {
-    let path = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
-    let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
-    let library = Library::new(Placement::new(&named.device, DType::F32));
-    let (card, network) = adapter::load(&path, &library).map_err(|error| Failure::Input(error.to_string()))?;
-    let plan = &card.plan;
-    let task = library.task(plan)?;
-    let base = library.base(&plan.model)?;
-    let reader = Reader { base: &base, plan, task: &task, generates: true };
+    let library = Library::on(&device::parse(&args.device)?);
+    let (task, evaluations) = evaluate(&args.adapter, &args.rank, &library)?;
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
-    for (readout, view) in views(args, &card)? {
-        let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
-        for evaluation in reader.evaluate(&network, &splits, &readout, &view, 0)? {
-            for (metric, value) in &evaluation.metrics {
-                out += &format!(
-                    "{},{},{},{},{metric},{value:.6},{}\n",
-                    plan.task, readout.label, readout.rank, evaluation.split, evaluation.examples
-                );
-            }
+    for evaluation in evaluations {
+        for (metric, value) in &evaluation.metrics {
+            let record::Readout { label, rank } = &evaluation.readout;
+            out += &format!("{task},{label},{rank},{},{metric},{value:.6},{}\n", evaluation.split, evaluation.examples);
         }
     }
     print(&out)
-}
-
-/// The readouts asked for, or all the adapter has.
-fn views(args: &Eval, card: &adapter::Card) -> Result<Vec<(Readout, View)>, Failure> {
-    let nested = card.plan.variant.rank_policy.readouts(card.plan.variant.rank);
-    let all = adapter::cell(card).readouts(&nested);
-    if args.rank.is_empty() {
-        return Ok(all);
-    }
-    let mut wanted = Vec::new();
-    for &rank in &args.rank {
-        let before = wanted.len();
-        wanted.extend(all.iter().filter(|(readout, _)| readout.rank == rank).cloned());
-        if wanted.len() == before {
-            let known: Vec<String> = all.iter().map(|(readout, _)| readout.rank.to_string()).collect();
-            return Err(Failure::Input(format!(
-                "{}: rank is `{rank}`, but `{}` can be read out at {}",
-                args.adapter.display(),
-                card.cell.variant,
-                known.join(", ")
-            )));
-        }
-    }
-    Ok(wanted)
 }

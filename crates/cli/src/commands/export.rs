@@ -1,53 +1,92 @@
-//! `export`: a trained adapter as a smaller one, or in PEFT's format.
+//! `export`: a trained adapter as a smaller one, or as a folder for PEFT.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use assets::source::hub::SCHEME;
-use burn::tensor::{DType, Device};
+use clap::ValueEnum;
 use interop::{
+    approximate::as_lora,
     export::{Cut, at_rank},
-    model_merging::{Input, Request as Combination, combine, methods::Method},
-    peft::{
-        export::{Request, export},
-        is_folder,
-    },
+    peft::export::{Request, export},
 };
-use trainer::{adapter, library::Library};
-use variants::host::Placement;
+use trainer::library::Library;
 
+use super::combine::table;
 use crate::{
-    args::{Export, FormatName},
-    terminal::{Failure, note, print, unwritten},
+    failure::Failure,
+    terminal::{note, print},
 };
+
+/// Arguments of `export`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab export results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 3 --out my_adapter
+  lora-lab eval my_adapter                         the same numbers as `eval RUN --rank 3`
+  lora-lab export results/glue/runs/cola-lora-r8-s0 --to peft --out for_peft
+  lora-lab export results/glue/runs/cola-vera-r256-s0 --to peft --svd --rank 16 --out as_lora
+
+`--to lora-lab` keeps the first R components of a DyLoRA adapter, or with `--svd` the best approximation of rank R of any additive
+update. `--to peft` writes adapter_config.json and adapter_model.safetensors, which `PeftModel.from_pretrained(base, FOLDER)` opens.
+LoRA, rsLoRA, LoRA+, LoRA-FA, DyLoRA, DoRA, VeRA and AdaLoRA keep their numbers. PiSSA, MiLoRA and OLoRA become LoRA of twice the rank,
+or keep their factors with `--residual`. With `--svd --rank R` any update becomes a plain LoRA, and stdout says what each map lost.")]
+pub(crate) struct Export {
+    /// A run's folder, or its adapter.safetensors.
+    pub adapter: PathBuf,
+    /// Format of the new adapter.
+    #[arg(long, value_name = "FORMAT", default_value = "lora-lab")]
+    pub to: AdapterFormat,
+    /// Rank of the new adapter; `--to peft` keeps the rank by default.
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// Folder for the new adapter; for PEFT it must be new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Take the best approximation of the update (truncated SVD) instead of its first components.
+    #[arg(long, requires = "rank")]
+    pub svd: bool,
+    /// For PEFT: write the trained factors of PiSSA or OLoRA; PEFT subtracts their start from the base when it opens them.
+    #[arg(long, conflicts_with = "svd")]
+    pub residual: bool,
+    /// Folder of the base, if it has moved since training.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+}
+
+/// Formats of adapters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AdapterFormat {
+    /// adapter.safetensors of this program.
+    LoraLab,
+    /// The folder of Hugging Face PEFT: configuration and weights.
+    Peft,
+}
 
 /// Writes the new adapter.
 pub(super) fn run(args: &Export) -> Result<(), Failure> {
-    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
+    let library = Library::on_cpu();
     match args.to {
-        FormatName::LoraLab => smaller(args, &library),
-        FormatName::Peft if args.svd => approximated(args, &library),
-        FormatName::Peft => {
-            let Export { adapter, model, rank, residual, out, .. } = args;
-            let request = Request { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out };
-            let report = export(&request, &library).map_err(unwritten)?;
-            let labels =
-                report.outputs.map(|outputs| format!("; open its base with num_labels={outputs}")).unwrap_or_default();
-            if !report.base.starts_with(SCHEME) && !Path::new(&report.base).exists() {
-                note(&format!(
-                    "PEFT needs the base as a folder, but `{}` is built in: `lora-lab merge` of a `head_only` run writes it as one",
-                    report.base
-                ));
-            }
-            note(&format!(
-                "wrote {} with {} maps to {} ({} bytes){labels}",
-                report.kind,
-                report.maps,
-                out.display(),
-                report.bytes
-            ));
-            Ok(())
-        }
+        AdapterFormat::LoraLab => smaller(args, &library),
+        AdapterFormat::Peft if args.svd => approximated(args, &library),
+        AdapterFormat::Peft => for_peft(args, &library),
     }
+}
+
+/// A folder for PEFT that computes the same function.
+fn for_peft(args: &Export, library: &Library) -> Result<(), Failure> {
+    let Export { adapter, model, rank, residual, out, .. } = args;
+    let request = Request { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out };
+    let report = export(&request, library)?;
+    if !report.base.starts_with(SCHEME) && !Path::new(&report.base).exists() {
+        note(&format!(
+            "PEFT needs the base as a folder, but `{}` is built in: `lora-lab merge` of a `head_only` run writes it as one",
+            report.base
+        ));
+    }
+    let (kind, maps, bytes) = (report.kind, report.maps, report.bytes);
+    let labels = report.outputs.map(|n| format!("; open its base with num_labels={n}")).unwrap_or_default();
+    note(&format!("wrote {kind} with {maps} maps to {} ({bytes} bytes){labels}", out.display()));
+    Ok(())
 }
 
 /// An adapter of this program at a rank.
@@ -58,33 +97,21 @@ fn smaller(args: &Export, library: &Library) -> Result<(), Failure> {
     if args.residual || args.model.is_some() {
         return Err(Failure::Input("`--residual` and `--model` are for `--to peft`; leave them out".to_owned()));
     }
-    let path = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
     let cut = if args.svd { Cut::Svd } else { Cut::Prefix };
-    let bytes = at_rank(&path, rank, cut, &args.out, library).map_err(|error| Failure::Input(error.to_string()))?;
+    let bytes = at_rank(&args.adapter, rank, cut, &args.out, library)?;
     note(&format!("wrote {} ({bytes} bytes)", args.out.join("adapter.safetensors").display()));
     Ok(())
 }
 
-/// A plain LoRA of any update, with what it costs.
+/// A plain LoRA that approximates any update, with what each map lost.
 fn approximated(args: &Export, library: &Library) -> Result<(), Failure> {
     if args.model.is_some() {
         return Err(Failure::Input(
-            "`--model` does not go with `--svd`; make its base lie where it lay in training".to_owned(),
+            "`--model` does not go with `--svd`; put the base where it was in training".to_owned(),
         ));
     }
-    if is_folder(&args.adapter) {
-        return Err(Failure::Input(format!(
-            "{}: is a PEFT folder already; `lora-lab combine FOLDER --method svd --rank R` approximates its update",
-            args.adapter.display()
-        )));
-    }
-    let file = if args.adapter.is_dir() { args.adapter.join("adapter.safetensors") } else { args.adapter.clone() };
-    let (card, _) = adapter::load(&file, library).map_err(|error| Failure::Input(error.to_string()))?;
-    let inputs = [Input { path: args.adapter.clone(), weight: 1.0 }];
-    let head = card.plan.text().is_none().then_some(args.adapter.as_path());
-    let method = Method::Svd { rank: args.rank.unwrap_or_default() };
-    let report = combine(&Combination { inputs: &inputs, method, head, out: &args.out }, library).map_err(unwritten)?;
+    let report = as_lora(&args.adapter, args.rank.unwrap_or_default(), &args.out, library)?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote LORA with {} maps to {}", report.maps.len(), args.out.display()));
-    print(&super::combine::table(&report))
+    print(&table(&report))
 }

@@ -1,27 +1,41 @@
-//! `figures`: everything that an experiment's records and adapters let one see.
+//! `figures`: the figures that an experiment's records and adapters allow.
 //!
-//! Figures from adapters are described in `figures/<name>.json`; where the adapters are not at hand, as in a fresh clone, they are
-//! drawn from that description.
+//! Figures from adapters are described in `figures/<name>.json`. Where the adapters are not present, as in a fresh clone, the command
+//! draws these figures from their descriptions.
 
 use std::path::{Path, PathBuf};
 
 use analysis::{
     figure::{Figure, render},
     figures::{Named, records, subspaces},
-    summary::{Selection, summarise},
+    measures::study::StudyError,
 };
 use experiment::Experiment;
 use record::{RunRecord, Store, write_atomic};
 use trainer::{library::Library, study};
-use variants::{rank::AnyRankPolicy, spec::VariantSpec};
 
-use super::{analyze, read, table};
-use crate::{
-    args::Figures,
-    terminal::{Failure, create_folder, note},
+use super::{
+    analyze::{samples, write_tables},
+    read,
+    table::no_records,
 };
+use crate::{failure::Failure, output::create_folder, terminal::note};
 
-/// Draws the figures of the experiments named, or of all with results.
+/// Arguments of `figures`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab figures dylora_glue                     under results/dylora_glue/figures, as .svg, .png and .csv
+  lora-lab figures                                 every experiment that has results")]
+pub(crate) struct Figures {
+    /// Experiments; by default all that have results.
+    pub experiments: Vec<PathBuf>,
+    /// The overrides that the experiment was run with.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "experiments")]
+    pub set: Vec<String>,
+}
+
+/// Draws the figures of the named experiments, or of all with results.
 pub(super) fn run(args: &Figures, results: &Path) -> Result<(), Failure> {
     let named = if args.experiments.is_empty() { with_results(results)? } else { args.experiments.clone() };
     if named.is_empty() {
@@ -30,17 +44,13 @@ pub(super) fn run(args: &Figures, results: &Path) -> Result<(), Failure> {
             results.display()
         )));
     }
-    let library = analyze::library();
+    let library = Library::on_cpu();
     for name in named {
         let experiment = read(&name, &args.set)?;
         let store = Store::open(results, experiment.name())?;
         let found = study::records(experiment.cells(), &store)?;
         if found.is_empty() {
-            return Err(Failure::Input(format!(
-                "{}: no records yet\n\nhint: `lora-lab run {}` makes them",
-                store.runs_dir().display(),
-                name.display()
-            )));
+            return Err(no_records(&store, &name));
         }
         draw(&experiment, &store, &found, &library)?;
     }
@@ -65,31 +75,16 @@ fn with_results(results: &Path) -> Result<Vec<PathBuf>, Failure> {
 fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], library: &Library) -> Result<(), Failure> {
     let folder = store.figures_dir();
     create_folder(&folder)?;
-    let (variants, tasks) = (table::labels(experiment), experiment.tasks().to_vec());
-    let about =
-        records::Study { name: experiment.name(), variants: &variants, tasks: &tasks, baseline: experiment.baseline() };
-    let summary = summarise(found, Selection::Reported)?;
-    let mut all = Vec::new();
-    for split in summary.splits() {
-        all.extend(records::from_summary(&about, &summary, split)?);
-    }
-    all.extend(records::training(&about, found));
-    all.extend(records::allocation(&about, found, &schedule));
-    let described = match analyze::of_study(experiment.cells(), store, library)? {
+    let planned = |record: &RunRecord| planned_components(experiment, record);
+    let mut figures = records::all(&super::study(experiment), found, &planned)?;
+    figures.extend(match samples::of_study(experiment, store, library)? {
         Some(samples) => {
-            analyze::tables(&samples, store)?;
-            let figures =
-                subspaces::all(experiment.name(), &samples).map_err(|error| Failure::Input(error.to_string()))?;
-            for Named { name, figure } in &figures {
-                let text = serde_json::to_string(figure)? + "\n";
-                write_atomic(&folder.join(format!("{name}.json")), text.as_bytes())?;
-            }
-            figures
+            write_tables(&samples, store)?;
+            described(subspaces::all(experiment.name(), &samples).map_err(StudyError::from)?, &folder)?
         }
         None => descriptions(&folder)?,
-    };
-    all.extend(described);
-    for Named { name, figure } in &all {
+    });
+    for Named { name, figure } in &figures {
         let drawn = render(figure).map_err(|error| Failure::Run(anyhow::anyhow!("figure `{name}`: {error}")))?;
         write_atomic(&folder.join(format!("{name}.svg")), drawn.svg.as_bytes())?;
         write_atomic(&folder.join(format!("{name}.png")), &drawn.png)?;
@@ -99,7 +94,23 @@ fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], library: &L
     Ok(())
 }
 
-/// Figures whose adapters are elsewhere, from their descriptions.
+/// What the rank policy of a record's cell plans to keep after every step.
+fn planned_components(experiment: &Experiment, record: &RunRecord) -> Vec<(u64, usize)> {
+    let cell = experiment.cells().iter().find(|cell| cell.id == record.cell);
+    let maps = record.measured.final_ranks.len();
+    cell.map(|cell| cell.planned_components(maps, record.steps.len() as u64)).unwrap_or_default()
+}
+
+/// Writes the descriptions of figures whose adapters are present.
+fn described(figures: Vec<Named>, folder: &Path) -> Result<Vec<Named>, Failure> {
+    for Named { name, figure } in &figures {
+        let text = serde_json::to_string(figure)? + "\n";
+        write_atomic(&folder.join(format!("{name}.json")), text.as_bytes())?;
+    }
+    Ok(figures)
+}
+
+/// Figures whose adapters are not present, from their descriptions.
 fn descriptions(folder: &Path) -> Result<Vec<Named>, Failure> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -113,23 +124,10 @@ fn descriptions(folder: &Path) -> Result<Vec<Named>, Failure> {
         .into_iter()
         .map(|path| {
             let figure: Figure = serde_json::from_slice(&std::fs::read(&path)?).map_err(|error| {
-                Failure::Input(format!("{}: not a figure's description: {error}; delete it", path.display()))
+                Failure::Input(format!("{}: not the description of a figure: {error}; delete it", path.display()))
             })?;
             let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             Ok(Named { name, figure })
         })
         .collect()
-}
-
-/// The planned budget of a pruned run, as `(step, components)`.
-fn schedule(record: &RunRecord) -> Vec<(f64, f64)> {
-    let Some(spec) = record.spec.get("variant").and_then(|v| serde_json::from_value::<VariantSpec>(v.clone()).ok())
-    else {
-        return Vec::new();
-    };
-    let AnyRankPolicy::Budget(budget) = &spec.rank_policy else { return Vec::new() };
-    // The planned length: a run that stopped early planned for all of it.
-    let planned = record.spec.get("train").and_then(|train| train.get("steps")).and_then(serde_json::Value::as_u64);
-    let (maps, steps) = (record.measured.final_ranks.len(), planned.unwrap_or(record.steps.len() as u64));
-    (0..=steps).map(|step| (step as f64, budget.components(spec.rank, maps, step, steps) as f64)).collect()
 }

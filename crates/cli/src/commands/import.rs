@@ -1,31 +1,56 @@
 //! `import`: an adapter that PEFT trained as one of this program.
 
-use burn::tensor::{DType, Device};
+use std::path::PathBuf;
+
 use interop::peft::import::{Purpose, Request, import, write};
 use trainer::library::Library;
-use variants::host::Placement;
 
 use super::read;
-use crate::{
-    args::{Import, PurposeArgs},
-    terminal::{Failure, note, unwritten},
-};
+use crate::{failure::Failure, terminal::note};
+
+/// Arguments of `import`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab import peft_folder --model models/all-MiniLM-L6-v2 --task cola --out cola_adapter
+  lora-lab predict --adapter cola_adapter --data CoLA/dev.tsv --out logits.safetensors
+  lora-lab import e2e_folder --experiment experiments/lora_e2e_gpt2.yaml --task e2e --out e2e_adapter
+
+The PEFT types LORA (with rsLoRA, DoRA, PiSSA, OLoRA), ADALORA and VERA are supported. A PEFT folder does not say which task it was
+trained for: name it with `--task`, a GLUE task or one of an experiment. A folder that `export --to peft` wrote knows its task.")]
+pub(crate) struct Import {
+    /// A folder that PEFT wrote.
+    pub folder: PathBuf,
+    /// Folder for the adapter; it must be new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Folder of the base, if not where adapter_config.json says.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// The task that the adapter was trained for.
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+    /// The task's suite.
+    #[arg(long, default_value = "glue", conflicts_with = "experiment")]
+    pub suite: String,
+    /// An experiment that describes the task and its data.
+    #[arg(long, value_name = "FILE", requires = "task")]
+    pub experiment: Option<PathBuf>,
+}
 
 /// Reads the folder and writes the adapter.
 pub(super) fn run(args: &Import) -> Result<(), Failure> {
-    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
-    let purpose = purpose(&args.purpose)?;
-    let request = Request { folder: &args.folder, model: args.purpose.model.as_deref(), purpose };
-    let imported = import(&request, &library).map_err(unwritten)?;
+    let request = Request { folder: &args.folder, model: args.model.as_deref(), purpose: purpose(args)? };
+    let imported = import(&request, &Library::on_cpu())?;
     imported.notes.iter().for_each(|line| note(line));
     let label = imported.card.cell.to_string();
-    let bytes = write(imported, &args.folder, &args.out).map_err(unwritten)?;
+    let bytes = write(imported, &args.folder, &args.out)?;
     note(&format!("wrote {label} to {} ({bytes} bytes)", args.out.join("adapter.safetensors").display()));
     Ok(())
 }
 
-/// The task, by its name in GLUE or in an experiment; none where the folder must know it.
-pub(super) fn purpose(args: &PurposeArgs) -> Result<Option<Purpose>, Failure> {
+/// The task, by its name in a suite or in an experiment; none where the folder must know it.
+fn purpose(args: &Import) -> Result<Option<Purpose>, Failure> {
     let Some(task) = &args.task else { return Ok(None) };
     let Some(file) = &args.experiment else {
         return Ok(Some(Purpose { suite: args.suite.clone(), data: None, task: task.clone(), given: None }));

@@ -1,15 +1,28 @@
-//! `list`: what can be named in an experiment, straight from the registries.
+//! `list`: what an experiment can name, from the registries.
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use data::suite;
 use models::catalog::MODELS;
 
 use super::read;
-use crate::{
-    args::What,
-    terminal::{Failure, print},
-};
+use crate::{failure::Failure, output::aligned, terminal::print};
+
+/// What `list` lists.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum What {
+    /// Presets that can stand under `variants:`.
+    Variants,
+    /// Tasks of every suite.
+    Tasks,
+    /// Base models.
+    Models,
+    /// Experiments under `experiments/`.
+    Experiments,
+    /// The same as `lora-lab devices`.
+    Devices,
+}
 
 /// Lists one kind of thing.
 pub(super) fn run(what: What) -> Result<(), Failure> {
@@ -58,15 +71,4 @@ fn experiments(folder: &Path) -> Vec<[String; 3]> {
             [name, title.unwrap_or_default(), cells]
         })
         .collect()
-}
-
-/// Columns padded to their widest entry, two spaces apart.
-pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |row: &[String; N]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
 }

@@ -1,21 +1,82 @@
-//! `merge`: a trained adapter folded into its base, as a checkpoint of its own.
+//! `merge`: a trained adapter merged into its base, as a checkpoint of its own.
+
+use std::path::PathBuf;
 
 use assets::device;
-use burn::tensor::DType;
+use clap::ValueEnum;
 use interop::merge::{Report, Request, Rows, Width, merge};
-use trainer::{error::TrainError, library::Library};
-use variants::host::Placement;
+use trainer::library::Library;
 
 use crate::{
-    args::{Merge, WidthName},
-    terminal::{Failure, note, print, unwritten},
+    failure::Failure,
+    terminal::{note, print},
 };
+
+/// Arguments of `merge`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab merge results/glue/runs/cola-lora-r8-s0 --out cola_merged
+  lora-lab merge results/glue/runs/cola-lora-r8-s0 --out cola_half --dtype f16
+  lora-lab merge results/dylora_glue/runs/sst2-dylora-r8-s0 --rank 2 --out sst2_rank2
+
+The folder has config.json, model.safetensors and the tokenizer's files. `AutoModelForSequenceClassification.from_pretrained` opens
+it, or `AutoModelForCausalLM` for a run on text. stdout has one line per dtype: the largest difference between the logits of the
+merged model in that dtype and those of base and adapter in f32, and the number of rows whose largest logit changes.
+The adapter and its base stay as they are: delete the folder to undo the merge.")]
+pub(crate) struct Merge {
+    /// A run's folder, or its adapter.safetensors.
+    pub adapter: PathBuf,
+    /// Folder for the checkpoint; it must be new, empty, or an earlier output of this command.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Dtype of the written weights. f32 writes the merged weights as they are; f16 and bf16 round them and halve the file.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: DtypeName,
+    /// Number of components to merge, for a DyLoRA adapter; all by default.
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// Folder of the base, if it has moved since training.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<String>,
+    /// Compare logits on the rows of this file, in the layout of the run's task.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Compare logits on this split of the run's own data; by default its first evaluation split.
+    #[arg(long, value_name = "NAME", conflicts_with = "data")]
+    pub split: Option<String>,
+    /// Largest number of rows to compare on (of texts at most 16).
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows: u32,
+    /// Device, by its name in `lora-lab devices`.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// Dtypes of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeName {
+    /// 32 bits.
+    F32,
+    /// 16 bits, of which 11 are the significand.
+    F16,
+    /// 16 bits, of which 8 are the significand.
+    Bf16,
+}
+
+impl From<DtypeName> for Width {
+    fn from(name: DtypeName) -> Self {
+        match name {
+            DtypeName::F32 => Self::F32,
+            DtypeName::F16 => Self::F16,
+            DtypeName::Bf16 => Self::Bf16,
+        }
+    }
+}
 
 /// Merges, and prints how far the logits moved.
 pub(super) fn run(args: &Merge) -> Result<(), Failure> {
-    let input = |error: TrainError| Failure::Input(error.to_string());
-    let named = device::parse(&args.device).map_err(TrainError::from).map_err(input)?;
-    let library = Library::new(Placement::new(&named.device, DType::F32));
+    let library = Library::on(&device::parse(&args.device)?);
     let rows = match (&args.data, &args.split) {
         (Some(file), _) => Rows::File(file.clone()),
         (None, Some(split)) => Rows::Split(split.clone()),
@@ -25,29 +86,22 @@ pub(super) fn run(args: &Merge) -> Result<(), Failure> {
         adapter: &args.adapter,
         model: args.model.as_deref(),
         rank: args.rank,
-        width: width(args.dtype),
+        width: args.dtype.into(),
         out: &args.out,
         rows,
         most: args.rows as usize,
     };
-    let report = merge(&request, &library).map_err(unwritten)?;
+    let report = merge(&request, &library)?;
     note(&format!("wrote {} tensors ({} bytes) to {}", report.tensors, report.bytes, args.out.display()));
     if !report.left_out.is_empty() {
-        note(&format!("left out, as the checkpoint's class has no place for them: {}", report.left_out.join(", ")));
+        let names = report.left_out.join(", ");
+        note(&format!("left out, because the target architecture has no such tensors: {names}"));
     }
     note(&format!("compared on {}; the largest logit is {:.3}", report.compared_on, report.largest_logit));
     print(&table(&report))
 }
 
-fn width(name: WidthName) -> Width {
-    match name {
-        WidthName::F32 => Width::F32,
-        WidthName::F16 => Width::F16,
-        WidthName::Bf16 => Width::Bf16,
-    }
-}
-
-/// One line per type.
+/// One line per dtype.
 fn table(report: &Report) -> String {
     let mut out = String::from("dtype,largest_difference,changed,rows\n");
     for check in &report.checks {

@@ -1,77 +1,61 @@
 //! `pretrain`: makes the embedded base model again, with a card that says how.
 
-use std::{fmt::Write, time::Instant};
+use std::{fmt::Write, path::PathBuf, time::Instant};
 
 use assets::device;
-use burn::tensor::DType;
-use data::tokenize::{Tokenizer, build_tokenizer_json};
-use models::encoder::{Config, Kind};
 use record::{sha256_hex, write_atomic};
-use trainer::pretrain::{Held, Recipe, pretrain};
-use variants::host::Placement;
-
-use crate::{
-    args::Pretrain,
-    identity,
-    terminal::{Failure, create_folder, note, step_bar},
+use trainer::pretrain::{
+    Held, Recipe,
+    miniature::{self, Miniature},
 };
 
-/// Longest document in tokens; two positions are RoBERTa's offset.
-const MAX_LENGTH: usize = 64;
+use crate::{failure::Failure, identity, output::create_folder, progress::step_bar, terminal::note};
 
-/// The shape of the miniature: between 1 and 2 million parameters.
-fn config(vocabulary: usize) -> Config {
-    Config {
-        kind: Kind::Roberta,
-        hidden_act: models::config::Activation::Gelu,
-        classifier_dropout: None,
-        position_embedding_type: None,
-        hidden_size: 128,
-        num_hidden_layers: 4,
-        num_attention_heads: 4,
-        intermediate_size: 512,
-        vocab_size: vocabulary,
-        max_position_embeddings: MAX_LENGTH + 2,
-        type_vocab_size: 1,
-        layer_norm_eps: 1e-5,
-        pad_token_id: 1,
-        initializer_range: 0.02,
-        // Text is generated without end, so there is nothing to overfit; fine-tuning uses the adapters' dropout.
-        hidden_dropout_prob: 0.0,
-        attention_probs_dropout_prob: 0.0,
-    }
+/// Arguments of `pretrain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab pretrain --out my_base --steps 200 --batch 32                    minutes on a CPU, for a look
+  lora-lab pretrain --device tch:cuda:0                                     replace the embedded base; rebuild afterwards")]
+pub(crate) struct Pretrain {
+    /// Folder for config.json, tokenizer.json, model.safetensors and CARD.md.
+    #[arg(long, default_value = "crates/models/assets/mini_roberta")]
+    pub out: PathBuf,
+    /// Seed of weights, text and masks.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Number of optimizer steps.
+    #[arg(long, default_value_t = 7407)]
+    pub steps: u64,
+    /// Documents per step.
+    #[arg(long, default_value_t = 512)]
+    pub batch: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 2e-3)]
+    pub learning_rate: f64,
+    /// Device, by its name in `lora-lab devices`.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
 }
 
 /// Pretrains and writes the model's files.
 pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
-    for (flag, ok, rule) in [
-        ("--steps", args.steps >= 1, "at least 1"),
-        ("--batch", args.batch >= 1, "at least 1"),
-        ("--learning-rate", args.learning_rate.is_finite() && args.learning_rate > 0.0, "finite and above 0"),
-    ] {
-        if !ok {
-            return Err(Failure::Input(format!("{flag} must be {rule}")));
-        }
-    }
+    check(args)?;
     create_folder(&args.out)?;
-    let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
-    let place = Placement::new(&named.device, DType::F32);
-    let tokenizer_json = build_tokenizer_json();
-    let tokenizer = Tokenizer::from_bytes(tokenizer_json.as_bytes())?;
-    let config = config(tokenizer.vocab_size());
-    let config_json = config_json(&config)?;
+    let named = device::parse(&args.device)?;
     let recipe = Recipe {
         seed: args.seed,
         steps: args.steps,
         batch: args.batch,
         learning_rate: args.learning_rate,
-        max_length: MAX_LENGTH,
+        max_length: miniature::MAX_LENGTH,
     };
+    let miniature = Miniature::new()?;
     let mut curve = Vec::new();
     let begun = Instant::now();
     let every = (args.steps / 20).max(1);
     let bar = step_bar(args.steps);
-    let trained = pretrain(&config, &tokenizer, recipe, &place, every, &mut |entry, news| {
+    let trained = miniature.pretrain(recipe, &named, every, &mut |entry, news| {
         bar.set_position(entry.step);
         bar.set_message(format!("loss {:.3}", entry.task_loss));
         let Some((held, weights)) = news else { return Ok(()) };
@@ -87,45 +71,32 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
             ));
         });
         curve.push((entry.step, held));
-        // Every time, so that an interrupted run leaves a whole model of a stated step.
-        let bytes = weights.write_f16(published)?;
-        let write = |name: &str, bytes: &[u8]| write_atomic(&args.out.join(name), bytes);
-        write("config.json", &config_json)?;
-        write("tokenizer.json", tokenizer_json.as_bytes())?;
-        write("model.safetensors", &bytes)?;
-        write("CARD.md", card(args, &named.name, &bytes, &curve, seconds).as_bytes())?;
-        Ok(())
+        // Every time, so that an interrupted run leaves a complete model of a stated step.
+        let files = miniature.files(&weights)?;
+        for (name, bytes) in &files {
+            write_atomic(&args.out.join(name), bytes)?;
+        }
+        let card = card(args, &named.name, &files["model.safetensors"], &curve, seconds);
+        Ok(write_atomic(&args.out.join("CARD.md"), card.as_bytes())?)
     });
     bar.finish_and_clear();
-    trained?;
+    trained.map_err(|error| Failure::Run(error.into()))?;
     note(&format!("wrote {}", args.out.display()));
     Ok(())
 }
 
-/// A tensor's name in Hugging Face's `RobertaForMaskedLM`.
-fn published(name: &str) -> String {
-    if name.starts_with("lm_head") { name.to_owned() } else { format!("roberta.{name}") }
-}
-
-/// config.json as transformers reads it.
-fn config_json(config: &Config) -> Result<Vec<u8>, Failure> {
-    let mut json = serde_json::to_value(config)?;
-    let extra = serde_json::json!({
-        "architectures": ["RobertaForMaskedLM"],
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-        "hidden_act": "gelu",
-        "model_type": "roberta",
-        "position_embedding_type": "absolute",
-        "tie_word_embeddings": true,
-        "torch_dtype": "float16",
-    });
-    if let (Some(json), Some(extra)) = (json.as_object_mut(), extra.as_object()) {
-        json.extend(extra.clone());
+fn check(args: &Pretrain) -> Result<(), Failure> {
+    for (flag, ok, rule) in [
+        ("--steps", args.steps >= 1, "at least 1"),
+        ("--batch", args.batch >= 1, "at least 1"),
+        ("--learning-rate", args.learning_rate.is_finite() && args.learning_rate > 0.0, "finite and above 0"),
+    ] {
+        if !ok {
+            return Err(Failure::Input(format!("{flag} must be {rule}")));
+        }
     }
-    Ok(serde_json::to_vec_pretty(&json)?)
+    Ok(())
 }
-
 fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, Held)], seconds: f64) -> String {
     let Pretrain { seed, steps, batch, learning_rate, .. } = args;
     let done = curve.last().map_or(0, |(step, _)| *step);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +10,6 @@ use std::{
 };
 
 use assets::device;
-use burn::tensor::DType;
 use experiment::{CohortSize, Experiment, cell::Cell};
 use record::Store;
 use trainer::{
@@ -18,19 +17,50 @@ use trainer::{
     library::Library,
     study::{self, Forget},
 };
-use variants::host::Placement;
 
 use super::{read, table};
 use crate::{
-    args::{Format, Run},
+    args::Format,
+    failure::Failure,
     identity,
-    terminal::{Failure, Progress, note, print},
+    progress::Progress,
+    terminal::{note, print},
 };
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lora-lab run experiments/dylora_glue.yaml
+  lora-lab run exp/quick.yaml --set train.steps=20 --set name=shorter     another recipe, kept under another name
+  lora-lab run exp/quick.yaml --force                                     restart from step 0
+
+Stop it at any time and run it again: it continues where it stopped. Ctrl-C saves first; a kill loses at most the steps since the
+last checkpoint.")]
+pub(crate) struct Run {
+    /// The experiment: a YAML file, or its name under `experiments/` (`exp/NAME.yaml` means `experiments/NAME.yaml`).
+    pub experiment: PathBuf,
+    /// Override a field, e.g. `--set train.steps=50`; the records keep it.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Device: cpu, or a name that `lora-lab devices` lists.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Number of cohorts trained at once; by default one per core on a CPU, else one.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Delete this experiment's records and unfinished work, and train every run again.
+    #[arg(long)]
+    pub force: bool,
+    /// Train the failed runs again.
+    #[arg(long)]
+    pub retry_failed: bool,
+}
 
 /// Runs an experiment to its tables.
 pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let experiment = read(&args.experiment, &args.set)?;
-    let named = device::parse(&args.device).map_err(|error| Failure::Input(error.to_string()))?;
+    let named = device::parse(&args.device)?;
     let store = Store::open(results, experiment.name())?;
     let cells = experiment.cells();
     prepare(args, cells, &store)?;
@@ -49,7 +79,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
 }
 
 fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Named) -> Result<(), Failure> {
-    let library = Library::training(Placement::new(&named.device, DType::F32));
+    let library = Library::training_on(named);
     open(experiment, &library)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -62,7 +92,6 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
         note("note: this binary was built from uncommitted code; its records are marked dirty");
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let on_cpu = named.name == "flex";
     let context = study::context::StudyContext {
         library: &library,
         store,
@@ -73,7 +102,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
             CohortSize::Runs(runs) => Some(runs),
             CohortSize::Auto => None,
         },
-        workers: args.workers.unwrap_or(if on_cpu { cores } else { 1 }),
+        workers: args.workers.unwrap_or(if named.name == "flex" { cores } else { 1 }),
         stop: &stop,
     };
     let progress = Progress::new();
@@ -81,22 +110,23 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     progress.close();
     match done {
         Err(TrainError::Interrupted) if stop.load(Ordering::Relaxed) => Err(Failure::Interrupted),
-        other => Ok(other?),
+        // The input was checked before: whatever stops the study now is a failed run.
+        Err(error) => Err(Failure::Run(error.into())),
+        Ok(()) => Ok(()),
     }
 }
 
-/// Opens every model and task before anything is trained, and says what of their files is left out.
+/// Opens every model and task before anything is trained, and says which tensors of their files are not used.
 fn open(experiment: &Experiment, library: &Library) -> Result<(), Failure> {
-    let input = |error: TrainError| Failure::Input(error.to_string());
     let (mut models, mut tasks) = (BTreeSet::new(), BTreeSet::new());
     for Cell { plan, .. } in experiment.cells() {
-        let base = library.base_of(plan).map_err(input)?;
+        let base = library.base_of(plan)?;
         if models.insert(&plan.model) && !base.unused.is_empty() {
             let shown: Vec<&str> = base.unused.iter().take(SHOWN).map(String::as_str).collect();
             let more = if base.unused.len() > SHOWN { ", .." } else { "" };
             note(&format!("{}: {} tensors are not used: {}{more}", plan.model, base.unused.len(), shown.join(", ")));
         }
-        let task = library.task(plan).map_err(input)?;
+        let task = library.task(plan)?;
         if tasks.insert(&plan.task) {
             task.notes.iter().for_each(|text| note(text));
         }
@@ -104,19 +134,18 @@ fn open(experiment: &Experiment, library: &Library) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tensors that are named one by one.
+/// Number of unused tensors that are named.
 const SHOWN: usize = 8;
 
-/// Throws away what was asked to go, and refuses to replace finished runs of another recipe without being asked.
+/// Deletes what was asked to go, and refuses to replace finished runs of another recipe without being asked.
 fn prepare(args: &Run, cells: &[Cell], store: &Store) -> Result<(), Failure> {
-    let input = |error: TrainError| Failure::Input(error.to_string());
     if args.force {
-        return study::forget(cells, store, Forget::All).map_err(input);
+        return Ok(study::forget(cells, store, Forget::All)?);
     }
     if args.retry_failed {
-        study::forget(cells, store, Forget::Failed).map_err(input)?;
+        study::forget(cells, store, Forget::Failed)?;
     }
-    let replaced = study::replaced(cells, store).map_err(input)?;
+    let replaced = study::replaced(cells, store)?;
     let Some(first) = replaced.first() else { return Ok(()) };
     Err(Failure::Input(format!(
         "{}: {} of {} cells have records of another recipe (first {first}), which this run would replace\n\nhint: \

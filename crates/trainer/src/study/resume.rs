@@ -17,7 +17,7 @@ pub(super) fn folder_of(id: &str, store: &Store) -> PathBuf {
 }
 
 fn partial_root(store: &Store) -> PathBuf {
-    store.directory().join(".partial")
+    store.partial_dir()
 }
 
 /// Makes a cohort's folder and writes there which runs it has.

@@ -1,4 +1,4 @@
-//! Ticks with their labels, as many as fit.
+//! Axis ticks and their labels, as many as fit.
 
 use super::super::font::{Fonts, Weight, pieces};
 use super::super::panel::SMALL;

@@ -1,0 +1,121 @@
+//! The tables of a study: which ones its records allow, and which of them a reader is shown first.
+//!
+//! | table | where |
+//! |---|---|
+//! | `main` | always: tasks as columns, variants and ranks as rows |
+//! | `ranks` | some row is read out at several ranks |
+//! | `comparison` | the experiment names a baseline |
+//! | `contrasts` | the experiment asks for comparisons, and both of their rows have records |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use record::{Contrast, Readout, RunRecord};
+
+use crate::{
+    AnalysisError,
+    compare::{Baseline, compare, contrast},
+    study::Study,
+    summary::{Selection, SummaryTable, summarise},
+    table::{Layout, Table, comparison_table, contrast_table, pivot_table, rank_curve_table},
+};
+
+/// A table and its file name without ending.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTable {
+    /// Such as `main`, or `main-test` where a study has several splits.
+    pub name: String,
+    /// The table.
+    pub table: Table,
+    /// Whether it answers what a reader asks first; the others are for the files.
+    pub is_shown: bool,
+}
+
+/// Everything that the records of a study say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StudyTables {
+    /// One row per task, row, metric and split.
+    pub summary: SummaryTable,
+    /// The tables, split by split.
+    pub tables: Vec<NamedTable>,
+    /// What is left out, and why.
+    pub notes: Vec<String>,
+}
+
+/// Every table that the records allow. `is_complete`: every run of the study has a record.
+pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result<StudyTables, AnalysisError> {
+    let summary = summarise(records, Selection::Reported)?;
+    let (mut tables, mut notes) = (Vec::new(), Vec::new());
+    let ranks = ranks(records);
+    let swept = ranks.values().filter(|ranks| ranks.len() > 1).count();
+    let splits = summary.splits();
+    for (at, split) in splits.iter().enumerate() {
+        let layout = layout(study, &summary, split);
+        let mut of_split = vec![("main", pivot_table(&summary, &layout)?)];
+        if swept > 0 {
+            of_split.push(("ranks", rank_curve_table(&summary, &layout)?));
+        }
+        match compared(study, &summary, &layout) {
+            Ok(table) => of_split.extend(table.map(|table| ("comparison", table))),
+            // The rows of an unfinished study may not be there yet.
+            Err(AnalysisError::NoBaseline { .. }) if !is_complete => {
+                let label = study.baseline.as_deref().unwrap_or_default();
+                notes.push(format!("no comparison on {split} yet: `{label}` has not run on every task"));
+            }
+            Err(error) => return Err(error),
+        }
+        let contrasts = answerable(study, &summary, split)?;
+        if !contrasts.is_empty() {
+            let comparisons = contrast(&summary, split, &contrasts)?;
+            of_split.push(("contrasts", contrast_table(&comparisons, &contrasts, &layout)));
+        }
+        // Ranks as columns read well where several rows have several of them. The long family of comparisons is for its file.
+        let hidden = ["comparison", if swept > 1 { "main" } else { "ranks" }];
+        tables.extend(of_split.into_iter().map(|(name, table)| NamedTable {
+            name: if splits.len() > 1 { format!("{name}-{split}") } else { name.to_owned() },
+            table,
+            is_shown: at == 0 && !hidden.contains(&name),
+        }));
+    }
+    Ok(StudyTables { tables, notes, summary })
+}
+
+/// The study's layout, with a note where a task's split has another name than the table's.
+fn layout(study: &Study, summary: &SummaryTable, split: &str) -> Layout {
+    let mut layout = study.layout(split);
+    let renamed = summary.renamed(split);
+    if !renamed.is_empty() {
+        layout.notes.push(format!("Where a task has several splits, its first stands here ({}).", renamed.join(", ")));
+    }
+    layout
+}
+
+/// Every row against the baseline, where the experiment names one.
+fn compared(study: &Study, summary: &SummaryTable, layout: &Layout) -> Result<Option<Table>, AnalysisError> {
+    let Some(label) = &study.baseline else { return Ok(None) };
+    let baseline = Baseline { variant: label.clone(), rank: None };
+    let comparisons = compare(summary, &layout.split, &baseline)?;
+    Ok(Some(comparison_table(&comparisons, &baseline, true, layout)))
+}
+
+/// The contrasts of which some task has both rows on this split.
+fn answerable(study: &Study, summary: &SummaryTable, split: &str) -> Result<Vec<Contrast>, AnalysisError> {
+    let rows = summary.primary(split)?;
+    let has = |task: &str, wanted: &Readout| {
+        rows.iter().any(|row| row.task == task && row.variant == wanted.label && row.rank == wanted.rank)
+    };
+    let has_both =
+        |contrast: &&Contrast| study.tasks.iter().any(|task| has(task, &contrast.row) && has(task, &contrast.against));
+    Ok(study.contrasts.iter().filter(has_both).cloned().collect())
+}
+
+/// Ranks at which each row is read out.
+fn ranks(records: &[RunRecord]) -> BTreeMap<&str, BTreeSet<usize>> {
+    let mut ranks: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for readout in records.iter().flat_map(|record| &record.evaluations).map(|evaluation| &evaluation.readout) {
+        ranks.entry(&readout.label).or_default().insert(readout.rank);
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Which tables made-up records give.
+
+use super::*;
+use crate::summary::tests::run;
+
+fn readout(label: &str, rank: usize) -> Readout {
+    Readout { label: label.to_owned(), rank }
+}
+
+fn study() -> Study {
+    Study {
+        name: "probe".to_owned(),
+        tasks: vec!["cola".to_owned()],
+        variants: ["lora", "dora"].map(str::to_owned).to_vec(),
+        baseline: Some("lora".to_owned()),
+        contrasts: vec![
+            Contrast { row: readout("dora", 8), against: readout("lora", 8), margin: Some(5.0) },
+            Contrast { row: readout("vera", 8), against: readout("lora", 8), margin: None },
+        ],
+        ..Study::default()
+    }
+}
+
+fn runs(variant: &str, ranks: &[usize]) -> Vec<RunRecord> {
+    let seeds = |rank: usize| [1, 2, 3].map(|seed| run("cola", variant, rank, seed, 0.5 + 0.01 * seed as f64));
+    ranks.iter().flat_map(|rank| seeds(*rank)).collect()
+}
+
+fn shown(tables: &StudyTables) -> Vec<(&str, bool)> {
+    tables.tables.iter().map(|named| (named.name.as_str(), named.is_shown)).collect()
+}
+
+#[test]
+fn a_study_of_one_rank_shows_its_main_table_and_its_contrasts() {
+    let found = tables(&study(), &[runs("lora", &[8]), runs("dora", &[8])].concat(), true).unwrap();
+    assert_eq!(shown(&found), [("main", true), ("comparison", false), ("contrasts", true)]);
+    // The row that nobody ran is no question yet; the margin is written in points.
+    let contrasts = crate::render::text(&found.tables[2].table);
+    assert!(contrasts.contains("at least +5: 0 of 1 tasks") && !contrasts.contains("vera"), "{contrasts}");
+}
+
+#[test]
+fn ranks_are_shown_where_several_rows_have_several() {
+    let one = tables(&study(), &[runs("lora", &[4, 8]), runs("dora", &[8])].concat(), true).unwrap();
+    assert_eq!(shown(&one)[..2], [("main", true), ("ranks", false)]);
+    let two = tables(&study(), &[runs("lora", &[4, 8]), runs("dora", &[4, 8])].concat(), true).unwrap();
+    assert_eq!(shown(&two)[..2], [("main", false), ("ranks", true)]);
+}
+
+#[test]
+fn an_unfinished_study_says_that_its_baseline_is_missing() {
+    let found = tables(&study(), &runs("dora", &[8]), false).unwrap();
+    assert_eq!(shown(&found), [("main", true)]);
+    assert_eq!(found.notes, ["no comparison on validation yet: `lora` has not run on every task"]);
+    assert!(matches!(tables(&study(), &runs("dora", &[8]), true), Err(AnalysisError::NoBaseline { .. })));
+}

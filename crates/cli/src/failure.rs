@@ -1,0 +1,86 @@
+//! How a command fails, and with which exit status.
+
+use std::process::ExitCode;
+
+use analysis::{AnalysisError, measures::MeasureError};
+use assets::error::AssetError;
+use data::error::DataError;
+use experiment::SpecErrors;
+use record::RecordError;
+use trainer::error::TrainError;
+
+use crate::terminal::note;
+
+/// Why a command does not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The input is wrong; exit status 2.
+    Input(String),
+    /// A run failed, or a result cannot be written; exit status 1.
+    Run(anyhow::Error),
+    /// The user stopped it; exit status 130.
+    Interrupted,
+}
+
+/// Errors that the user's input causes, and errors that it does not.
+macro_rules! failures {
+    (input: $($Input:ty),+; run: $($Run:ty),+ $(,)?) => {
+        $(impl From<$Input> for Failure {
+            fn from(error: $Input) -> Self {
+                Self::Input(error.to_string())
+            }
+        })+
+        $(impl From<$Run> for Failure {
+            fn from(error: $Run) -> Self {
+                Self::Run(error.into())
+            }
+        })+
+    };
+}
+
+failures! {
+    input: AssetError, DataError, MeasureError, SpecErrors;
+    run: AnalysisError, RecordError, std::io::Error, serde_json::Error,
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            // A full disk is not the input's fault.
+            TrainError::Record(error) => Self::Run(error.into()),
+            error @ TrainError::Diverged { .. } => Self::Run(error.into()),
+            TrainError::Interrupted => Self::Interrupted,
+            other => Self::Input(other.to_string()),
+        }
+    }
+}
+
+impl From<analysis::measures::study::StudyError> for Failure {
+    fn from(error: analysis::measures::study::StudyError) -> Self {
+        use analysis::measures::study::StudyError;
+        match error {
+            StudyError::Measure(error) => error.into(),
+            StudyError::Analysis(error) => error.into(),
+        }
+    }
+}
+
+impl Failure {
+    /// Prints what went wrong; returns the status with which the process ends.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            Self::Input(message) => {
+                note(&format!("error: {message}"));
+                ExitCode::from(2)
+            }
+            Self::Run(error) => {
+                note(&format!("error: {error:#}"));
+                ExitCode::from(1)
+            }
+            Self::Interrupted => {
+                note("interrupted; everything is saved, and the same command continues where it stopped");
+                ExitCode::from(130)
+            }
+        }
+    }
+}

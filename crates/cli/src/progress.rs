@@ -1,0 +1,142 @@
+//! Progress on stderr: bars on a terminal, plain lines elsewhere.
+
+use std::{
+    io::IsTerminal,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use record::{CellId, Evaluation, RunRecord, Status, StepEntry};
+use trainer::sink::{Event, Sink};
+
+use crate::terminal::note;
+
+/// A bar of optimizer steps with the time left; hidden where stderr is no terminal.
+pub(crate) fn step_bar(steps: u64) -> ProgressBar {
+    let plain = !std::io::stderr().is_terminal();
+    let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(steps), target);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {msg}, about {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Shows a study's progress.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    plain: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    begun: Instant,
+    printed: Instant,
+    steps: u64,
+    done: u64,
+    /// Of `done`, steps of an earlier call; they say nothing of this one's speed.
+    before: u64,
+    cells: usize,
+    finished: usize,
+}
+
+/// Pause between plain progress lines.
+const PAUSE: Duration = Duration::from_secs(15);
+
+impl Progress {
+    /// A progress display on stderr.
+    pub(crate) fn new() -> Self {
+        let plain = !std::io::stderr().is_terminal();
+        let bar = step_bar(0);
+        let now = Instant::now();
+        let state = State { begun: now, printed: now, steps: 0, done: 0, before: 0, cells: 0, finished: 0 };
+        Self { bar, plain, state: Mutex::new(state) }
+    }
+
+    /// Clears the bar.
+    pub(crate) fn close(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn line(&self, text: &str) {
+        if self.plain { note(text) } else { self.bar.println(text) }
+    }
+}
+
+impl State {
+    fn left(&self) -> String {
+        let rate = self.begun.elapsed().as_secs_f64() / (self.done - self.before).max(1) as f64;
+        HumanDuration(Duration::from_secs_f64(rate * self.steps.saturating_sub(self.done) as f64)).to_string()
+    }
+}
+
+impl Sink for Progress {
+    fn event(&self, event: &Event<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match event {
+            Event::Planned { cells, finished, discarded, steps } => {
+                (state.cells, state.finished, state.steps) = (*cells, *finished, *steps);
+                state.begun = Instant::now();
+                self.bar.set_length(*steps);
+                self.line(&format!("{cells} cells, {finished} finished before, {steps} steps to do"));
+                if *discarded > 0 {
+                    self.line(&format!(
+                        "restarting {discarded} unfinished cohorts: their recipe, base, code or device has changed"
+                    ));
+                }
+            }
+            Event::Started { cells, step, .. } if *step > 0 => {
+                state.done += step * cells.len() as u64;
+                state.before += step * cells.len() as u64;
+                self.bar.set_position(state.done);
+                self.line(&format!("{}: resuming at step {step}", cells[0]));
+            }
+            Event::Started { .. } | Event::Evaluated { .. } => {}
+            Event::Steps { taken, cell, entry, .. } => {
+                state.done += *taken as u64;
+                self.bar.set_position(state.done);
+                self.bar.set_message(format!("{cell}: loss {:.3}", entry.task_loss));
+                if self.plain && state.printed.elapsed() > PAUSE {
+                    state.printed = Instant::now();
+                    note(&state.line(cell, entry));
+                }
+            }
+            Event::Finished { record } => {
+                state.finished += 1;
+                self.line(&state.finished(record));
+            }
+        }
+    }
+}
+
+impl State {
+    /// Where a study stands after a step of one of its cells.
+    fn line(&self, cell: &CellId, entry: &StepEntry) -> String {
+        format!(
+            "{}/{} steps, {}/{} cells, {cell}: step {} loss {:.3}, about {} left",
+            self.done,
+            self.steps,
+            self.finished,
+            self.cells,
+            entry.step,
+            entry.task_loss,
+            self.left()
+        )
+    }
+
+    /// What a finished run came to.
+    fn finished(&self, record: &RunRecord) -> String {
+        let name = &record.primary_metric.name;
+        let of_cell = |evaluation: &&Evaluation| evaluation.readout.rank == record.cell.rank;
+        let result = match (&record.status, record.evaluations.iter().rev().find(of_cell)) {
+            (Status::Failed { step, reason }, _) => format!("failed at step {step}: {reason}"),
+            (_, Some(evaluation)) => format!("{name} {:.3} on {}", evaluation.metrics[name], evaluation.split),
+            (_, None) => "finished".to_owned(),
+        };
+        let seconds = record.measured.train_seconds + record.measured.eval_seconds;
+        format!("[{}/{}] {}: {result} ({seconds:.0} s)", self.finished, self.cells, record.cell)
+    }
+}

@@ -1,0 +1,24 @@
+//! Any trained update as a plain LoRA in PEFT's format, approximated at a rank.
+
+use std::path::Path;
+
+use trainer::{adapter, error::TrainError, library::Library};
+
+use crate::{
+    model_merging::{Input, Report, Request, combine, methods::Method},
+    peft,
+};
+
+/// Writes the best approximation of rank `rank` of the adapter at `path`, with its classification head; the report says what each map
+/// lost.
+pub fn as_lora(path: &Path, rank: usize, out: &Path, library: &Library) -> Result<Report, TrainError> {
+    if peft::is_folder(path) {
+        let reason =
+            "is a PEFT folder already; `lora-lab combine FOLDER --method svd --rank R` approximates its update";
+        return Err(TrainError::foreign(path, reason.to_owned()));
+    }
+    let (card, _) = adapter::load(&adapter::resolve(path)?, library)?;
+    let inputs = [Input { path: path.to_owned(), weight: 1.0 }];
+    let head = card.plan.text().is_none().then_some(path);
+    combine(&Request { inputs: &inputs, method: Method::Svd { rank }, head, out }, library)
+}

@@ -1,0 +1,50 @@
+//! A trained adapter on its task's evaluation splits, at the ranks it can be read out at.
+
+use std::path::Path;
+
+use experiment::cell::View;
+use record::{Evaluation, Readout};
+use trainer::{
+    adapter::{self, Card},
+    error::TrainError,
+    library::Library,
+    readout::Reader,
+};
+use variants::rank::RankPolicy;
+
+/// Evaluates the adapter at `path` on every split of its task; returns the task's name and one evaluation per rank and split. No
+/// `ranks` stand for all that the adapter has.
+pub fn evaluate(path: &Path, ranks: &[usize], library: &Library) -> Result<(String, Vec<Evaluation>), TrainError> {
+    let (card, network) = adapter::load(&adapter::resolve(path)?, library)?;
+    let plan = &card.plan;
+    let (task, base) = (library.task(plan)?, library.base(&plan.model)?);
+    let reader = Reader { base: &base, plan, task: &task, generates: true };
+    let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
+    let mut evaluations = Vec::new();
+    for (readout, view) in views(path, ranks, &card)? {
+        evaluations.extend(reader.evaluate(&network, &splits, &readout, &view, 0)?);
+    }
+    Ok((plan.task.clone(), evaluations))
+}
+
+/// The readouts at the ranks asked for, or all the adapter has.
+fn views(path: &Path, ranks: &[usize], card: &Card) -> Result<Vec<(Readout, View)>, TrainError> {
+    let nested = card.plan.variant.rank_policy.readouts(card.plan.variant.rank);
+    let all = adapter::cell(card).readouts(&nested);
+    if ranks.is_empty() {
+        return Ok(all);
+    }
+    let mut wanted = Vec::new();
+    for &rank in ranks {
+        let before = wanted.len();
+        wanted.extend(all.iter().filter(|(readout, _)| readout.rank == rank).cloned());
+        if wanted.len() == before {
+            let known: Vec<String> = all.iter().map(|(readout, _)| readout.rank.to_string()).collect();
+            return Err(TrainError::foreign(
+                path,
+                format!("rank is `{rank}`, but `{}` can be read out at {}", card.cell.variant, known.join(", ")),
+            ));
+        }
+    }
+    Ok(wanted)
+}

@@ -1,0 +1,211 @@
+//! One prediction from beginning to end: opens what predicts, finds the rows, predicts, scores.
+
+use std::path::Path;
+
+use data::{causal::score, glue, task::TaskInfo};
+use models::network::Network;
+use variants::pass::Active;
+
+use super::{Predicted, checkpoint, predict, split};
+use crate::peft::{self, import::Purpose};
+use experiment::{cell::CellPlan, tasks};
+use trainer::{adapter, error::TrainError, evaluate::predictions, library::Library, readout::Reader};
+
+/// What predicts, and what it predicts.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The adapter or checkpoint.
+    pub source: Source<'a>,
+    /// The rows.
+    pub rows: Rows<'a>,
+}
+
+/// What predicts.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// A trained adapter.
+    Adapter {
+        /// A run's folder or file, or a folder that PEFT wrote (or the weights inside one).
+        path: &'a Path,
+        /// The base, if not where it was in training.
+        model: Option<&'a str>,
+        /// The GLUE task of a folder that PEFT wrote and that does not know it.
+        task: Option<&'a str>,
+    },
+    /// A checkpoint with its own classification head.
+    Checkpoint {
+        /// Its folder or name.
+        model: &'a str,
+        /// A task of GLUE.
+        task: &'a str,
+    },
+}
+
+/// Which rows are predicted.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'a> {
+    /// Those of a file in the layout of the task.
+    File(&'a Path),
+    /// A split of the run's own data.
+    Split(&'a str),
+    /// The dev split of a run on text; a classifier has no default.
+    Default,
+}
+
+/// What was predicted.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// Remarks on the adapter.
+    pub notes: Vec<String>,
+    /// Metrics of the task by name; none where a label is unknown.
+    pub scores: Option<Vec<(String, f64)>>,
+    task: TaskInfo,
+    output: Output,
+}
+
+/// Logits of a classifier or texts of a causal model.
+#[derive(Clone, Debug)]
+enum Output {
+    Logits(Predicted),
+    Texts { texts: Vec<String>, references: Vec<Vec<String>> },
+}
+
+impl Prediction {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        match &self.output {
+            Output::Logits(found) => found.labels.len(),
+            Output::Texts { texts, .. } => texts.len(),
+        }
+    }
+
+    /// What a row has: `logits` or `texts`.
+    pub fn what(&self) -> &'static str {
+        match &self.output {
+            Output::Logits(_) => "logits",
+            Output::Texts { .. } => "texts",
+        }
+    }
+
+    /// Logits as safetensors, or texts with their references as JSON lines.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, TrainError> {
+        match &self.output {
+            Output::Logits(found) => found.to_safetensors(&self.task.name),
+            Output::Texts { texts, references } => {
+                let line = |(text, references): (&String, &Vec<String>)| {
+                    format!("{}\n", serde_json::json!({"text": text, "references": references}))
+                };
+                Ok(texts.iter().zip(references).map(line).collect::<String>().into_bytes())
+            }
+        }
+    }
+
+    /// The benchmark's submission file for a split: its name and its content.
+    pub fn submission(&self, split: &str) -> Result<(String, Vec<u8>), TrainError> {
+        match &self.output {
+            Output::Logits(found) => {
+                Ok(glue::submission(&self.task.name, split, &predictions(&found.logits, &self.task.objective))?)
+            }
+            Output::Texts { .. } => Err(TrainError::foreign(
+                &self.task.name,
+                "has no submission file: it is a task on text; write the texts with `--out`".to_owned(),
+            )),
+        }
+    }
+}
+
+/// The task's metrics; none where a label is withheld.
+fn scores(found: &Predicted, task: &TaskInfo) -> Option<Vec<(String, f64)>> {
+    if found.labels.iter().any(|label| label.is_nan()) {
+        return None;
+    }
+    let labels: Vec<f64> = found.labels.iter().map(|label| f64::from(*label)).collect();
+    let predicted = predictions(&found.logits, &task.objective);
+    Some(task.metrics.iter().map(|metric| (metric.to_string(), metric.evaluate(&predicted, &labels))).collect())
+}
+
+/// Predicts the rows, and scores them where every label is known.
+pub fn run(request: &Request<'_>, library: &Library) -> Result<Prediction, TrainError> {
+    let (plan, network, notes) = open(&request.source, library)?;
+    let (task, output, scores) = if plan.text().is_some() {
+        texts(&plan, &network, request.rows, library)?
+    } else {
+        classify(&plan, &network, request.rows, library)?
+    };
+    Ok(Prediction { notes, scores, task, output })
+}
+
+type Found = (TaskInfo, Output, Option<Vec<(String, f64)>>);
+
+/// The recipe and the network of what predicts, with remarks.
+fn open(source: &Source<'_>, library: &Library) -> Result<(CellPlan, Network, Vec<String>), TrainError> {
+    let (path, model, task) = match *source {
+        Source::Checkpoint { model, task } => {
+            let (plan, network) = checkpoint(model, task, library)?;
+            return Ok((plan, network, Vec::new()));
+        }
+        Source::Adapter { path, model, task } => (path, model, task),
+    };
+    // The weights inside a folder of PEFT stand for it.
+    let outer = path.parent().filter(|outer| path.is_file() && peft::is_folder(outer));
+    let path = outer.unwrap_or(path);
+    if peft::is_folder(path) {
+        let purpose =
+            task.map(|task| Purpose { suite: glue::GLUE.to_owned(), data: None, task: task.to_owned(), given: None });
+        let imported = peft::import::import(&peft::import::Request { folder: path, model, purpose }, library)?;
+        return Ok((imported.card.plan, imported.network, imported.notes));
+    }
+    if task.is_some() {
+        let reason = "knows its task; leave out `--task`".to_owned();
+        return Err(TrainError::foreign(path, reason));
+    }
+    let (card, network) = adapter::load_on(&adapter::resolve(path)?, model, library)?;
+    Ok((card.plan, network, Vec::new()))
+}
+
+/// Logits of a classifier.
+fn classify(plan: &CellPlan, network: &Network, rows: Rows<'_>, library: &Library) -> Result<Found, TrainError> {
+    // A user's own task says in its files which classes there are.
+    let known = tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task);
+    let info = known.map_or_else(|| Ok::<_, TrainError>(library.task(plan)?.info.clone()), Ok)?;
+    let rows = match rows {
+        Rows::File(file) => super::rows(plan, &info.objective, file)?,
+        Rows::Split(name) => split(plan, name)?,
+        Rows::Default => {
+            let reason = "needs rows: give `--data FILE`, or `--split NAME` of the run's own data".to_owned();
+            return Err(TrainError::foreign(&plan.task, reason));
+        }
+    };
+    let base = library.base(&plan.model)?;
+    let found = predict(network, &base, &rows, plan.train.max_length)?;
+    let scores = scores(&found, &info);
+    Ok((info, Output::Logits(found), scores))
+}
+
+/// Texts for the prompts of a split, and what they are worth.
+fn texts(plan: &CellPlan, network: &Network, rows: Rows<'_>, library: &Library) -> Result<Found, TrainError> {
+    let wanted = match rows {
+        Rows::Split(name) => name,
+        Rows::Default => "dev",
+        Rows::File(file) => {
+            let reason = "cannot be continued: a run on text continues the prompts of its own splits; use `--split`";
+            return Err(TrainError::foreign(file, reason.to_owned()));
+        }
+    };
+    let (task, base) = (library.task(plan)?, library.base(&plan.model)?);
+    let Some(split) = task.splits.iter().chain(&task.test).find(|split| split.name == wanted) else {
+        return Err(TrainError::foreign(&plan.task, format!("has no split `{wanted}`")));
+    };
+    if split.prompts.is_empty() {
+        let metrics: Vec<String> = task.info.metrics.iter().map(ToString::to_string).collect();
+        let reason =
+            format!("generates nothing: its metrics are {}; give it `bleu` or `exact_match`", metrics.join(", "));
+        return Err(TrainError::foreign(&plan.task, reason));
+    }
+    let reader = Reader { base: &base, plan, task: &task, generates: true };
+    let texts = reader.generate(network, split, &Active::All)?;
+    let answer = plan.text().and_then(|task| task.answer.as_deref());
+    let scores = score::of_texts(&task.info.metrics, answer, &texts, &split.references)?;
+    let output = Output::Texts { texts, references: split.references.clone() };
+    Ok((task.info.clone(), output, Some(scores.into_iter().collect())))
+}

@@ -1,0 +1,123 @@
+//! The updates of a run with its snapshots, and what a measure needs to know of the run.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use experiment::cell::Cell;
+use record::{CellId, Store};
+use trainer::{error::TrainError, library::Library};
+use variants::{base::BaseSpec, host::values};
+
+use crate::update::{self, MapUpdate, Updates};
+
+/// One run's adapter on the host.
+#[derive(Clone, Debug)]
+pub struct RunUpdates {
+    /// Name in messages.
+    pub name: String,
+    /// Its place in the grid; a foreign adapter has its name alone.
+    pub cell: CellId,
+    /// Whether the factor on the inputs never trains, as LoRA-FA's and VeRA's.
+    pub frozen_inputs: bool,
+    /// Whether the base itself trains, as in full fine-tuning.
+    pub trains_base: bool,
+    /// Hash of the base; empty where it is not known.
+    pub base_hash: String,
+    /// The change of every map, by name.
+    pub maps: BTreeMap<String, MapUpdate>,
+    /// The same at the steps of its snapshots.
+    pub snapshots: BTreeMap<u64, BTreeMap<String, MapUpdate>>,
+}
+
+/// Reads an adapter with the snapshots in its folder. `base` names the base model of an adapter that does not say it.
+pub fn read(path: &Path, base: Option<&str>, library: &Library) -> Result<RunUpdates, TrainError> {
+    let mut run = RunUpdates::from(update::read(path, library)?);
+    for (step, file) in snapshots(path)? {
+        run.snapshots.insert(step, update::read(&file, library)?.maps);
+    }
+    if let Some(name) = base {
+        attach_base(&mut run, name, library)?;
+    }
+    Ok(run)
+}
+
+/// Every adapted run of an experiment that finished; none where an adapter is missing.
+pub fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Result<Option<Vec<RunUpdates>>, TrainError> {
+    let mut finished: Vec<&CellId> = Vec::new();
+    for Cell { id, .. } in cells {
+        if store.record(id)?.is_none_or(|record| record.is_finished()) {
+            finished.push(id);
+        }
+    }
+    if !finished.iter().all(|id| store.adapter_path(id).is_file()) {
+        return Ok(None);
+    }
+    let mut runs = Vec::new();
+    for id in finished {
+        let run = read(&store.run_dir(id), None, library)?;
+        if !run.maps.is_empty() {
+            runs.push(run);
+        }
+    }
+    Ok(Some(runs))
+}
+
+impl From<Updates> for RunUpdates {
+    fn from(updates: Updates) -> Self {
+        let Updates { name, card, maps } = updates;
+        let variant = card.as_ref().map(|card| &card.plan.variant);
+        Self {
+            frozen_inputs: variant.is_some_and(|variant| variant.delta.is_some() && !variant.trains_inputs()),
+            trains_base: variant.is_some_and(|variant| variant.base == BaseSpec::Trained),
+            base_hash: card.as_ref().map(|card| card.model_hash.clone()).unwrap_or_default(),
+            cell: card.map_or_else(
+                || CellId { task: String::new(), variant: name.clone(), rank: 0, seed: 0 },
+                |card| card.cell,
+            ),
+            name,
+            maps,
+            snapshots: BTreeMap::new(),
+        }
+    }
+}
+
+/// Steps and files of a run's snapshots.
+fn snapshots(run: &Path) -> Result<BTreeMap<u64, PathBuf>, TrainError> {
+    let folder = run.join("snapshots");
+    let mut found = BTreeMap::new();
+    if folder.is_dir() {
+        let failed = |source| TrainError::io(&folder, source);
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let step = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+            if let Some(step) = step.filter(|_| path.extension().is_some_and(|end| end == "safetensors")) {
+                found.insert(step, path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Gives the maps that came without their base the weights of the model called `name`.
+fn attach_base(run: &mut RunUpdates, name: &str, library: &Library) -> Result<(), TrainError> {
+    let base = library.base(name)?;
+    let weights: BTreeMap<&str, _> =
+        base.backbone.linears().into_iter().map(|map| (map.name(), (map.shape(), map.base().0))).collect();
+    let mut wrong = Vec::new();
+    for (module, map) in run.maps.iter_mut().filter(|(_, map)| map.base.is_none()) {
+        let shape = [map.d_in, map.d_out];
+        match weights.get(module.as_str()) {
+            Some((found, weight)) if *found == shape => map.base = Some(values(weight)),
+            Some((found, _)) => {
+                wrong.push(format!("`{module}` is {shape:?} in the adapter and {found:?} in the model"));
+            }
+            None => wrong.push(format!("the model has no `{module}`")),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(TrainError::foreign(&run.name, format!("`{name}` is not its base: {}", wrong.join("; "))))
+}

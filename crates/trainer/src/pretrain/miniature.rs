@@ -1,0 +1,105 @@
+//! The embedded base model: its shape, and its files as transformers reads them.
+
+use std::collections::BTreeMap;
+
+use assets::device;
+use burn::tensor::DType;
+use data::tokenize::{Tokenizer, build_tokenizer_json};
+use models::{
+    config::Activation,
+    encoder::{Config, Kind},
+    weights::Weights,
+};
+use record::StepEntry;
+use serde_json::{Value, json};
+use variants::host::Placement;
+
+use super::{Held, Recipe, pretrain};
+use crate::error::TrainError;
+
+/// Longest document in tokens; two positions are RoBERTa's offset.
+pub const MAX_LENGTH: usize = 64;
+
+/// A RoBERTa encoder of between 1 and 2 million parameters, and its tokenizer.
+#[derive(Debug)]
+pub struct Miniature {
+    config: Config,
+    tokenizer: Tokenizer,
+    tokenizer_json: String,
+}
+
+impl Miniature {
+    /// The model without weights, with the language's tokenizer.
+    pub fn new() -> Result<Self, TrainError> {
+        let tokenizer_json = build_tokenizer_json();
+        let tokenizer = Tokenizer::from_bytes(tokenizer_json.as_bytes())?;
+        Ok(Self { config: config(tokenizer.vocab_size()), tokenizer, tokenizer_json })
+    }
+
+    /// [`pretrain`]s it on a device, in f32.
+    pub fn pretrain(
+        &self,
+        recipe: Recipe,
+        device: &device::Named,
+        evaluate_every: u64,
+        report: &mut dyn FnMut(StepEntry, Option<(Held, Weights)>) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        let place = Placement::new(&device.device, DType::F32);
+        pretrain(&self.config, &self.tokenizer, recipe, &place, evaluate_every, report)
+    }
+
+    /// config.json, tokenizer.json and model.safetensors (f16).
+    pub fn files(&self, weights: &Weights) -> Result<BTreeMap<&'static str, Vec<u8>>, TrainError> {
+        Ok(BTreeMap::from([
+            ("config.json", self.config_json()),
+            ("tokenizer.json", self.tokenizer_json.clone().into_bytes()),
+            ("model.safetensors", weights.write_f16(published)?),
+        ]))
+    }
+
+    /// config.json as transformers reads it.
+    fn config_json(&self) -> Vec<u8> {
+        let mut fields = json!(self.config);
+        let extra = json!({
+            "architectures": ["RobertaForMaskedLM"],
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "hidden_act": "gelu",
+            "model_type": "roberta",
+            "position_embedding_type": "absolute",
+            "tie_word_embeddings": true,
+            "torch_dtype": "float16",
+        });
+        if let (Value::Object(fields), Value::Object(extra)) = (&mut fields, extra) {
+            fields.extend(extra);
+        }
+        serde_json::to_vec_pretty(&fields).unwrap_or_else(|error| unreachable!("a configuration is JSON: {error}"))
+    }
+}
+
+fn config(vocabulary: usize) -> Config {
+    Config {
+        kind: Kind::Roberta,
+        hidden_act: Activation::Gelu,
+        classifier_dropout: None,
+        position_embedding_type: None,
+        hidden_size: 128,
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        intermediate_size: 512,
+        vocab_size: vocabulary,
+        max_position_embeddings: MAX_LENGTH + 2,
+        type_vocab_size: 1,
+        layer_norm_eps: 1e-5,
+        pad_token_id: 1,
+        initializer_range: 0.02,
+        // Text is generated without end, so there is nothing to overfit; fine-tuning uses the adapters' dropout.
+        hidden_dropout_prob: 0.0,
+        attention_probs_dropout_prob: 0.0,
+    }
+}
+
+/// A tensor's name in Hugging Face's `RobertaForMaskedLM`.
+fn published(name: &str) -> String {
+    if name.starts_with("lm_head") { name.to_owned() } else { format!("roberta.{name}") }
+}
