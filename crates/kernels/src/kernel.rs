@@ -10,7 +10,7 @@
 //! | [`Kernels`], here | forward and backward on raw tensors; a default where a backend's own operations do |
 //! | `fused.rs`, trait `Fused` | its signature for Burn's dispatch |
 //! | `fused.rs`, macro `direct!` | on a concrete backend: the forward kernel, nothing saved |
-//! | `fused.rs`, a `..Step` and `Autodiff` | what the backward pass saves, and the gradients it registers |
+//! | `fused/autodiff.rs`, `fused/backward.rs` | what is saved for the backward pass, and the gradients that it registers |
 //! | `flex.rs` and a file of `flex/` | the kernel for the CPU |
 //! | `libtorch.rs`, `libtorch/aten.rs` | LibTorch's side, and the form out of its own operations where there is no CUDA kernel |
 //! | `libtorch/cuda.rs`, `libtorch/kernels.cu` | the CUDA kernel and its launch |

@@ -87,7 +87,7 @@ pub enum Attended {
         /// Of the scores.
         scale: f64,
     },
-    /// Of LibTorch's flash attention over sequences side by side.
+    /// Of LibTorch's flash attention over packed sequences.
     Flash {
         /// `[tokens, heads, d_head]`.
         q: TchTensor,

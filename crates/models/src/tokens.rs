@@ -153,7 +153,7 @@ pub struct Tokens {
 /// Which keys each query may attend to.
 #[derive(Clone, Debug)]
 pub enum AttentionMask {
-    /// Rows are padded to one width: 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
+    /// Rows are padded to one length: 0 where a key may be attended to and a large negative number where not, `[rows, 1, 1 or seq, seq]`.
     Padded(Tensor<4>),
     /// Rows are packed, those of each run into one line.
     Packed {

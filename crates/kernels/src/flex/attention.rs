@@ -1,5 +1,5 @@
-//! Attention, one head of one sequence at a time: its scores fit into the nearest caches. A padded row is a sequence as long as the batch is
-//! wide; side by side, sequences have the lengths that they have.
+//! Attention, one head of one sequence at a time: its scores fit into the nearest caches. A row of a padded batch is a
+//! sequence of the batch's length; packed sequences have their own lengths.
 
 use burn::{
     backend::{Flex, ops::IntTensorOps},

@@ -261,7 +261,7 @@ pub(super) fn launch<const N: usize>(launch: &Launch, arguments: [Argument<'_>; 
     })
 }
 
-/// LibTorch's flash attention over sequences side by side: its output `[tokens, heads, d_head]`, the logarithms of the sums, and what its
+/// LibTorch's flash attention over packed sequences: its output `[tokens, heads, d_head]`, the logarithms of the sums, and what its
 /// generator leaves, without dropout. `starts` is 32-bit.
 pub(super) fn flash(
     q: &Tensor,

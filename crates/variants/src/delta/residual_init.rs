@@ -151,7 +151,7 @@ impl Delta for ResidualInit {
     }
 
     fn chain(&self, gate: &Tensor<3>) -> Chain {
-        // One product of both terms, so that equal ones cancel before they are rounded to a narrow width.
+        // One product of both terms, so that equal ones cancel before they are rounded to a lower precision.
         Chain {
             down: Tensor::cat(vec![self.a.clone(), self.start_a.clone()], 2),
             middle: Tensor::cat(vec![gate.clone(), gate.clone()], 2),

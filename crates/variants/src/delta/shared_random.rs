@@ -191,7 +191,7 @@ impl Delta for SharedRandom {
         let Pair::Shared(a, b) = &self.pair else { return None };
         let mut hasher = Sha256::new();
         for number in values(a).into_iter().chain(values(b)) {
-            // As f32, so that the checksum does not depend on the width of the run.
+            // As f32, so that the checksum does not depend on the precision of the run.
             hasher.update((number as f32).to_le_bytes());
         }
         Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
