@@ -32,7 +32,7 @@ pub struct CellPlan {
     pub task: String,
     /// The task itself, where the experiment describes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub given: Option<Given>,
+    pub given: Option<TaskSource>,
     /// Base model.
     pub model: String,
     /// The adapter it starts from, where it does not start afresh.
@@ -58,9 +58,10 @@ pub struct CellPlan {
 /// A task that an experiment describes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Given {
+pub enum TaskSource {
     /// Texts with labels, in the user's files.
-    Own(OwnTask),
+    #[serde(rename = "own", alias = "custom")]
+    Custom(OwnTask),
     /// Text that a causal model continues.
     Text(TextTask),
 }
@@ -74,17 +75,17 @@ impl CellPlan {
     /// The task, where it is text that a causal model continues.
     pub fn text(&self) -> Option<&TextTask> {
         match &self.given {
-            Some(Given::Text(task)) => Some(task),
+            Some(TaskSource::Text(task)) => Some(task),
             _ => None,
         }
     }
 }
 
-impl Given {
+impl TaskSource {
     /// What the task is called.
     pub fn name(&self) -> &str {
         match self {
-            Self::Own(task) => &task.name,
+            Self::Custom(task) => &task.name,
             Self::Text(task) => &task.name,
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt};
 
 use thiserror::Error;
 
-use super::{overrides::Set, path::Path};
+use super::{path::Path, set::Set};
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use variants::stream::Seeds;
 use super::{
     document::{Document, Entry, MODULE_KEYS, Task},
     grid::Row,
-    overrides::Set,
     path::{Part, Path},
+    set::Set,
     train_fields,
 };
 use crate::cell::{Cell, CellPlan};

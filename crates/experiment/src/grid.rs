@@ -25,7 +25,7 @@ use super::{
     train_fields,
 };
 use crate::hyper::Hyper;
-use crate::tasks;
+use crate::{suites, tasks};
 use assets::source;
 
 /// One entry of `variants`, resolved.
@@ -56,7 +56,7 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
         };
         let longest = config.as_ref().map(Config::longest);
         if let (Some(config), Some(model)) = (&config, model)
-            && document.suite == tasks::TEXT
+            && document.suite == suites::TEXT
             && !config.is_causal()
         {
             report.add(

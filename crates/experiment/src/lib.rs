@@ -28,7 +28,9 @@ pub mod hyper;
 mod overlay;
 mod overrides;
 mod path;
+mod set;
 pub mod start;
+pub mod suites;
 pub mod tasks;
 #[cfg(test)]
 mod tests;

@@ -6,18 +6,8 @@ use super::{
     error::Report,
     fields::shown,
     path::{Part, Path},
+    set::Set,
 };
-
-/// One applied override.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Set {
-    /// Where it went, labels replaced by indices.
-    pub(super) path: Path,
-    /// As given.
-    pub(super) text: String,
-    /// What was put there.
-    pub(super) value: Value,
-}
 
 /// Lists whose items may be named by a key of theirs, and the key that a bare name stands for.
 const NAMED: [(&str, &[&str], &str); 2] = [("variants", &["label", "preset"], "preset"), ("tasks", &["task"], "task")];

@@ -6,21 +6,14 @@ use data::{
     task::{Loaded, TaskInfo},
 };
 
-use crate::cell::Given;
-
-/// Suites that can be named in an experiment.
-pub const SUITES: &[&str] = &[suite::GLUE_MINI, glue::GLUE, OWN, TEXT];
-/// Tasks that a user describes.
-pub const OWN: &str = "own";
-/// Texts that a user describes, for causal models.
-pub const TEXT: &str = "text";
+use crate::cell::TaskSource;
 
 /// The examples of a task.
-pub fn load(suite: &str, task: &str, data: Option<&str>, given: Option<&Given>) -> Result<Loaded, AssetError> {
+pub fn load(suite: &str, task: &str, data: Option<&str>, given: Option<&TaskSource>) -> Result<Loaded, AssetError> {
     let files = || source::files(data.unwrap_or("."));
     Ok(match (given, suite) {
-        (Some(Given::Own(task)), _) => own::load(task, &*files()?)?,
-        (Some(Given::Text(task)), _) => {
+        (Some(TaskSource::Custom(task)), _) => own::load(task, &*files()?)?,
+        (Some(TaskSource::Text(task)), _) => {
             let reason = "is text, which has tokens and no examples";
             return Err(AssetError::Foreign { path: task.train.clone().into(), reason: reason.to_owned() });
         }

@@ -15,7 +15,7 @@ use variants::pass::Active;
 
 use assets::source::Folder;
 use experiment::{
-    cell::{CellPlan, Given},
+    cell::{CellPlan, TaskSource},
     hyper::Hyper,
     tasks::load,
 };
@@ -57,11 +57,11 @@ pub fn rows(plan: &CellPlan, objective: &Objective, file: &Path) -> Result<Vec<E
     let failed = |source| TrainError::io(file.to_owned(), source);
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(match &plan.given {
-        Some(Given::Own(task)) => {
+        Some(TaskSource::Custom(task)) => {
             let folder = Folder(file.parent().map(Path::to_owned).unwrap_or_default());
             own::examples(task, objective, &folder, &name)?
         }
-        Some(Given::Text(_)) => {
+        Some(TaskSource::Text(_)) => {
             let reason =
                 "is asked about, but a run on text continues the prompts of its own splits; use `--split`".to_owned();
             return Err(TrainError::foreign(file.to_owned(), reason));

@@ -122,7 +122,7 @@ fn a_task_of_the_benchmark_is_trained_predicted_and_handed_in() {
 }
 
 #[test]
-fn a_table_of_ones_own_is_a_task() {
+fn a_table_of_the_user_is_a_task() {
     let root = tempfile::tempdir().unwrap();
     let rows: String =
         (0..30).map(|i| format!("\"the {} slept .\",{}\n", ["dog", "cat"][i % 2], ["calm", "wild"][i % 2])).collect();
@@ -130,12 +130,20 @@ fn a_table_of_ones_own_is_a_task() {
     write(root.path(), "mood/dev.csv", &format!("text,mood\n{rows}"));
     let yaml = |task: &str| {
         format!(
-            "suite: own\ndata: {}\nmodel: mini_roberta\ntasks:\n  - task: {task}\n    train: {{steps: 40}}\nseeds: [0]\ntargets: [query, value]\n\
+            "suite: custom\ndata: {}\nmodel: mini_roberta\ntasks:\n  - task: {task}\n    train: {{steps: 40}}\nseeds: [0]\ntargets: [query, value]\n\
              ranks: [2]\ntrain: {{batch: 8, max_length: 16, learning_rate: 2e-3, warmup: 0.0}}\nvariants: [lora]\n",
             root.path().display()
         )
     };
     let experiment = read(&yaml("{name: mood, train: mood/train.csv, dev: mood/dev.csv, text: text, label: mood}"));
+    // Before it was called custom, the suite was called own: either word is the same recipe, and records keep theirs.
+    let former = read(
+        &yaml("{name: mood, train: mood/train.csv, dev: mood/dev.csv, text: text, label: mood}")
+            .replace("custom", "own"),
+    );
+    assert_eq!(former.cells(), experiment.cells());
+    let recorded = serde_json::to_value(&experiment.cells()[0].plan).unwrap();
+    assert_eq!((&recorded["suite"], recorded["given"].get("own").is_some()), (&"own".into(), true));
     let records = run(&experiment, &root.path().join("results"));
     let accuracy = records[0].evaluations.last().unwrap().metrics["accuracy"];
     assert!(accuracy > 0.95, "one word tells the two apart: {accuracy}");

@@ -13,7 +13,7 @@ use std::{
 use assets::source;
 use burn::tensor::{DType, Device};
 use experiment::{
-    cell::{CellPlan, Given},
+    cell::{CellPlan, TaskSource},
     hyper::Hyper,
 };
 use interop::merge::{Report, Request, Rows, Width, backbone_tensors, merge};
@@ -98,7 +98,7 @@ fn plan(model: &str, targets: &[&str], variant: VariantSpec, is_text: bool) -> C
         suite: if is_text { "text" } else { "glue" }.to_owned(),
         data: Some("/nowhere".to_owned()),
         task: if is_text { "e2e" } else { "mnli" }.to_owned(),
-        given: is_text.then(|| Given::Text(serde_json::from_str(task).unwrap())),
+        given: is_text.then(|| TaskSource::Text(serde_json::from_str(task).unwrap())),
         model: model.to_owned(),
         start_from: None,
         targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),

@@ -9,7 +9,7 @@ use std::{
 
 use burn::tensor::{DType, Device};
 use experiment::{
-    cell::{CellPlan, Given},
+    cell::{CellPlan, TaskSource},
     hyper::Hyper,
 };
 use interop::{
@@ -135,7 +135,7 @@ fn is_text(arch: &str) -> bool {
 /// MNLI has three classes, as the heads of the fixtures; a causal model continues text.
 fn purpose(arch: &str) -> Purpose {
     let task = r#"{"name": "e2e", "form": "pairs", "train": "train.txt", "dev": "dev.txt"}"#;
-    let given = is_text(arch).then(|| Given::Text(serde_json::from_str(task).unwrap()));
+    let given = is_text(arch).then(|| TaskSource::Text(serde_json::from_str(task).unwrap()));
     let (suite, task) = if is_text(arch) { ("text", "e2e") } else { ("glue", "mnli") };
     Purpose { suite: suite.to_owned(), data: Some("/nowhere".to_owned()), task: task.to_owned(), given }
 }

@@ -22,7 +22,7 @@ use self::{
 };
 use super::{CONFIG, WEIGHTS};
 use crate::output_dir::{Free, ORIGIN};
-use experiment::cell::Given;
+use experiment::cell::TaskSource;
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
@@ -49,7 +49,7 @@ pub struct Purpose {
     /// Task of the suite.
     pub task: String,
     /// The task itself, where an experiment describes it.
-    pub given: Option<Given>,
+    pub given: Option<TaskSource>,
 }
 
 /// What is asked for.

@@ -25,7 +25,7 @@ use super::{
     fill::Stored,
 };
 use experiment::{
-    cell::{CellPlan, Given},
+    cell::{CellPlan, TaskSource},
     hyper::Hyper,
 };
 use trainer::{
@@ -212,7 +212,7 @@ pub(super) fn card(
         modules_to_save: saved,
     };
     let targets = matching(targets, &mut modules, &config, notes);
-    let is_text = matches!(purpose.given, Some(Given::Text(_)));
+    let is_text = matches!(purpose.given, Some(TaskSource::Text(_)));
     let expected = if is_text { "CAUSAL_LM" } else { "SEQ_CLS" };
     if let Some(found) = said.task_type.as_deref().filter(|found| *found != expected) {
         notes.push(format!("task_type is `{found}`, but the task `{}` is one of {expected}", purpose.task));
