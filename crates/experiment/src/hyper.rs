@@ -55,7 +55,7 @@ pub enum Select {
 }
 
 /// Width of the frozen base and of activations. What trains, its gradients and moments, logits and losses are in f32 either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 24 bits of mantissa, everywhere.
@@ -141,6 +141,21 @@ pub struct Hyper {
     pub snapshot_every: Option<u64>,
 }
 
+/// What the runs of one cohort have in common, since one step computes all of them. Numbers with a fraction are held as their bits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct SharedHyper {
+    batch: usize,
+    accumulate: usize,
+    max_length: usize,
+    beta1: u64,
+    beta2: u64,
+    epsilon: u64,
+    checkpoint_every: u64,
+    backbone_dropout: Option<u64>,
+    precision: Precision,
+    recompute: bool,
+}
+
 impl Default for Hyper {
     /// torch's AdamW, the LoRA paper's schedule (Table 9: linear, warm-up 0.06, decay 0.1).
     fn default() -> Self {
@@ -172,6 +187,47 @@ impl Default for Hyper {
 }
 
 impl Hyper {
+    /// What a cohort's runs must have in common. No field is left out by `..`: whoever adds one says here whose it is.
+    pub fn shared(&self) -> SharedHyper {
+        let Self {
+            batch,
+            accumulate,
+            max_length,
+            beta1,
+            beta2,
+            epsilon,
+            checkpoint_every,
+            backbone_dropout,
+            precision,
+            recompute,
+            // A run's own:
+            steps: _,
+            epochs: _,
+            learning_rate: _,
+            head_learning_rate: _,
+            weight_decay: _,
+            warmup: _,
+            schedule: _,
+            clip: _,
+            evaluate_every: _,
+            patience: _,
+            select: _,
+            snapshot_every: _,
+        } = self;
+        SharedHyper {
+            batch: *batch,
+            accumulate: *accumulate,
+            max_length: *max_length,
+            beta1: beta1.to_bits(),
+            beta2: beta2.to_bits(),
+            epsilon: epsilon.to_bits(),
+            checkpoint_every: *checkpoint_every,
+            backbone_dropout: backbone_dropout.map(f64::to_bits),
+            precision: *precision,
+            recompute: *recompute,
+        }
+    }
+
     /// Optimizer steps over a training set of `examples`.
     pub fn total_steps(&self, examples: usize) -> u64 {
         match (self.steps, self.epochs) {
@@ -219,6 +275,42 @@ mod tests {
         }
         let constant = Hyper { warmup: 0.0, schedule: Schedule::Constant, ..Hyper::default() };
         assert!((constant.rate(99, 100) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_setting_that_is_shared_keeps_runs_apart_and_no_other_does() {
+        let every = Hyper {
+            steps: Some(7),
+            head_learning_rate: Some(1e-3),
+            evaluate_every: Some(Every::Steps(5)),
+            patience: Some(2),
+            backbone_dropout: Some(0.1),
+            precision: Precision::Bf16,
+            recompute: true,
+            snapshot_every: Some(9),
+            ..Hyper::default()
+        };
+        let written = serde_json::to_value(&every).unwrap();
+        let shared = serde_json::to_value(every.shared()).unwrap();
+        let (written, shared) = (written.as_object().unwrap(), shared.as_object().unwrap());
+        assert!(shared.keys().all(|key| written.contains_key(key)), "{shared:?}");
+        for (key, value) in written {
+            let other = match value {
+                serde_json::Value::Bool(value) => (!value).into(),
+                serde_json::Value::Number(number) if number.is_u64() => (number.as_u64().unwrap() + 1).into(),
+                serde_json::Value::Number(number) => (number.as_f64().unwrap() / 2.0).into(),
+                serde_json::Value::String(name) => {
+                    let others = [("linear", "cosine"), ("last", "best"), ("bf16", "f32")];
+                    others.iter().find(|(one, _)| one == name).unwrap().1.into()
+                }
+                other => unreachable!("{key} is {other}"),
+            };
+            let mut changed = written.clone();
+            changed.insert(key.clone(), other);
+            let changed: Hyper = serde_json::from_value(changed.into()).unwrap();
+            assert_ne!(changed, every, "{key}");
+            assert_eq!(changed.shared() != every.shared(), shared.contains_key(key), "{key}");
+        }
     }
 
     #[test]

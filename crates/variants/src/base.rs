@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::capability::{Capability, Declaration};
 
 /// Whether the base's own tensors train. Trained ones are per-run copies; the base is never written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaseSpec {
     /// Nothing of the base trains.

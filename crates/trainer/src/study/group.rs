@@ -1,10 +1,14 @@
 //! Which open cells train together.
 
 use kernels::memory;
+use variants::base::BaseSpec;
 
 use super::{capacity::capacity, context::StudyContext, plan::CohortPlan};
 use crate::error::TrainError;
-use experiment::cell::Cell;
+use experiment::{
+    cell::{Cell, CellPlan},
+    hyper::SharedHyper,
+};
 
 /// New cohorts, in the order of their cells.
 pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {
@@ -13,26 +17,16 @@ pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Coh
         None if memory::usage(&context.library.place().device).is_some() => return fill(open, context),
         None => 1,
     };
-    let mut groups: Vec<(String, Vec<Cell>)> = Vec::new();
-    for cell in open {
-        let key = cohort_key(cell);
-        match groups.iter_mut().find(|(k, cells)| *k == key && cells.len() < size) {
-            Some((_, cells)) => cells.push(cell.clone()),
-            None => groups.push((key, vec![cell.clone()])),
-        }
-    }
+    let mut groups = Vec::new();
+    open.iter().for_each(|cell| put(&mut groups, CohortKey::of(cell), cell, size));
     groups.iter().map(|(_, cells)| CohortPlan::new(cells, context)).collect()
 }
 
 /// New cohorts as large as the device's memory takes, as even as can be, each of one task: rows of other lengths would be padding.
 fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {
-    let mut groups: Vec<(String, Vec<Cell>)> = Vec::new();
+    let mut groups = Vec::new();
     for cell in open {
-        let key = format!("{} {} {:?}", cohort_key(cell), cell.plan.task, cell.plan.data);
-        match groups.iter_mut().find(|(k, _)| *k == key) {
-            Some((_, cells)) => cells.push(cell.clone()),
-            None => groups.push((key, vec![cell.clone()])),
-        }
+        put(&mut groups, (CohortKey::of(cell), &cell.plan.task, &cell.plan.data), cell, usize::MAX);
     }
     let mut plans = Vec::new();
     for (_, cells) in groups {
@@ -45,23 +39,43 @@ fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, Tr
     Ok(plans)
 }
 
-/// Cells with equal keys may share a cohort: one base, one micro-batch, one Adam, one rhythm.
-fn cohort_key(cell: &Cell) -> String {
-    let (plan, train) = (&cell.plan, &cell.plan.train);
-    format!(
-        "{} {} {:?} {} {:?} {:?} {} {} {} {} {} {} {}",
-        plan.model,
-        plan.text().is_some(),
-        train.precision,
-        train.recompute,
-        train.backbone_dropout,
-        plan.variant.base,
-        train.batch,
-        train.accumulate,
-        train.max_length,
-        train.beta1,
-        train.beta2,
-        train.epsilon,
-        train.checkpoint_every,
-    )
+/// What cells of one cohort have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CohortKey {
+    model: String,
+    /// Whether it continues text: a batch has labels or tokens to predict.
+    is_text: bool,
+    base: BaseSpec,
+    train: SharedHyper,
+}
+
+impl CohortKey {
+    /// No field is left out by `..`: whoever adds one to a recipe says here whether a cohort shares it.
+    fn of(cell: &Cell) -> Self {
+        let CellPlan {
+            model,
+            given: _, // whether it is text is asked below
+            variant,
+            train,
+            // A run's own, or its stack's:
+            suite: _,
+            data: _,
+            task: _,
+            start_from: _,
+            targets: _,
+            modules: _,
+            preset: _,
+            readouts: _,
+            seeds: _,
+        } = &cell.plan;
+        Self { model: model.clone(), is_text: cell.plan.text().is_some(), base: variant.base, train: train.shared() }
+    }
+}
+
+/// Appends a cell to the first group with its key that has room for another, or opens one.
+fn put<K: PartialEq>(groups: &mut Vec<(K, Vec<Cell>)>, key: K, cell: &Cell, size: usize) {
+    match groups.iter_mut().find(|(other, cells)| *other == key && cells.len() < size) {
+        Some((_, cells)) => cells.push(cell.clone()),
+        None => groups.push((key, vec![cell.clone()])),
+    }
 }
