@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use trainer::{adapter, error::TrainError, library::Library};
+use trainer::{adapter, error::TrainError, model_cache::ModelCache};
 
 use crate::{
     model_merging::{Input, Report, Request, combine, methods::Method},
@@ -11,14 +11,14 @@ use crate::{
 
 /// Writes the best approximation of rank `rank` of the adapter at `path`, with its classification head; the report says what each map
 /// lost.
-pub fn as_lora(path: &Path, rank: usize, out: &Path, library: &Library) -> Result<Report, TrainError> {
+pub fn as_lora(path: &Path, rank: usize, out: &Path, cache: &ModelCache) -> Result<Report, TrainError> {
     if peft::is_folder(path) {
         let reason =
             "is a PEFT folder already; `lora-lab combine FOLDER --method svd --rank R` approximates its update";
         return Err(TrainError::foreign(path, reason.to_owned()));
     }
-    let (card, _) = adapter::load(&adapter::resolve(path)?, library)?;
+    let (card, _) = adapter::load(&adapter::resolve(path)?, cache)?;
     let inputs = [Input { path: path.to_owned(), weight: 1.0 }];
     let head = card.plan.text().is_none().then_some(path);
-    combine(&Request { inputs: &inputs, method: Method::Svd { rank }, head, out }, library)
+    combine(&Request { inputs: &inputs, method: Method::Svd { rank }, head, out }, cache)
 }

@@ -7,17 +7,17 @@ use record::{Evaluation, Readout};
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
-    library::Library,
+    model_cache::ModelCache,
     readout::Reader,
 };
 use variants::rank::RankPolicy;
 
 /// Evaluates the adapter at `path` on every split of its task; returns the task's name and one evaluation per rank and split. No
 /// `ranks` stand for all that the adapter has.
-pub fn evaluate(path: &Path, ranks: &[usize], library: &Library) -> Result<(String, Vec<Evaluation>), TrainError> {
-    let (card, network) = adapter::load(&adapter::resolve(path)?, library)?;
+pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<(String, Vec<Evaluation>), TrainError> {
+    let (card, network) = adapter::load(&adapter::resolve(path)?, cache)?;
     let plan = &card.plan;
-    let (task, base) = (library.task(plan)?, library.base(&plan.model)?);
+    let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
     let reader = Reader { base: &base, plan, task: &task, generates: true };
     let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
     let mut evaluations = Vec::new();

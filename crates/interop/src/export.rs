@@ -17,7 +17,7 @@ use variants::{
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
-    library::Library,
+    model_cache::ModelCache,
 };
 
 /// How a smaller adapter is made.
@@ -31,8 +31,8 @@ pub enum Cut {
 
 /// Reads an adapter, a run's folder or its file, and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
 /// computes what the trained one computes when it is read out there.
-pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, library: &Library) -> Result<u64, TrainError> {
-    let (card, tensors) = cut_to(&adapter::resolve(path)?, None, rank, cut, library)?;
+pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, cache: &ModelCache) -> Result<u64, TrainError> {
+    let (card, tensors) = cut_to(&adapter::resolve(path)?, None, rank, cut, cache)?;
     std::fs::create_dir_all(out).map_err(|source| TrainError::io(out.to_owned(), source))?;
     adapter::save(&out.join("adapter.safetensors"), &card, &tensors)
 }
@@ -43,9 +43,9 @@ pub fn cut_to(
     model: Option<&str>,
     rank: usize,
     cut: Cut,
-    library: &Library,
+    cache: &ModelCache,
 ) -> Result<(Card, BTreeMap<String, Tensor<3>>), TrainError> {
-    let (card, mut network) = adapter::load_on(path, model, library)?;
+    let (card, mut network) = adapter::load_on(path, model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.to_owned(), reason);
     let spec = card.plan.variant.clone();
     let (variant, tensors) = match cut {

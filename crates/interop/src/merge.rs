@@ -46,8 +46,8 @@ use experiment::{cell::CellPlan, tasks};
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
-    evaluate::{logits, spread},
-    library::{Base, Library},
+    evaluate::score::{logits, spread},
+    model_cache::{BaseModel, ModelCache},
     text,
 };
 
@@ -191,17 +191,17 @@ impl Content {
 }
 
 /// Merges, writes the checkpoint and holds it against the unmerged model.
-pub fn merge(request: &Request<'_>, library: &Library) -> Result<Report, TrainError> {
+pub fn merge(request: &Request<'_>, cache: &ModelCache) -> Result<Report, TrainError> {
     let free = Free::check(request.out, COMMAND)?;
     let path = adapter_file(request.adapter)?;
-    let (card, mut network) = adapter::load_on(&path, request.model, library)?;
+    let (card, mut network) = adapter::load_on(&path, request.model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
     let active = active(request.rank, &card).map_err(refused)?;
     if let Some(name) = adapter::broken(&mut network) {
         return Err(refused(format!("`{name}` holds numbers that are not finite; train its run again")));
     }
     let plan = &card.plan;
-    let base = library.base(&plan.model)?;
+    let base = cache.base(&plan.model)?;
     let config = base.backbone.config();
     if let Some(table) = adapted_tied_table(&mut network, plan) {
         return Err(refused(format!(
@@ -209,7 +209,7 @@ pub fn merge(request: &Request<'_>, library: &Library) -> Result<Report, TrainEr
              too. Train the table as a whole (`base: trained`), or leave it out of `targets`"
         )));
     }
-    let sample = sample(&request.rows, request.most, plan, &base, library)?;
+    let sample = sample(&request.rows, request.most, plan, &base, cache)?;
     let unmerged = answers(&network, &sample.set, plan, &active, base.pad);
 
     let files = raw::files(&plan.model)?;
@@ -223,7 +223,7 @@ pub fn merge(request: &Request<'_>, library: &Library) -> Result<Report, TrainEr
     let content = encode(&tensors, request.width)?;
     let mut draft = free.begin()?;
     draft.write("model.safetensors", &content)?;
-    let objective = objective(plan, library);
+    let objective = objective(plan, cache);
     let wanted = configuration::Wanted {
         outputs: plan.text().is_none().then_some(card.outputs),
         objective: objective.as_ref(),
@@ -247,7 +247,7 @@ pub fn merge(request: &Request<'_>, library: &Library) -> Result<Report, TrainEr
         } else {
             (config.clone(), rounded(&tensors, width, &config))
         };
-        let merged = plain_network(&config, &weights, &card, library.place())?;
+        let merged = plain_network(&config, &weights, &card, cache.place())?;
         let found = answers(&merged, &sample.set, plan, &Active::All, base.pad);
         checks.push(compare(width, &unmerged, &found));
     }
@@ -473,11 +473,17 @@ struct Sample {
 /// Rows of a text, whose logits are as many as there are words.
 const FEW: usize = 16;
 
-fn sample(rows: &Rows, most: usize, plan: &CellPlan, base: &Base, library: &Library) -> Result<Sample, TrainError> {
+fn sample(
+    rows: &Rows,
+    most: usize,
+    plan: &CellPlan,
+    base: &BaseModel,
+    cache: &ModelCache,
+) -> Result<Sample, TrainError> {
     let found = match rows {
-        Rows::Any => of_split(None, plan, base, library),
-        Rows::Split(name) => Ok(of_split(Some(name), plan, base, library)?),
-        Rows::File(file) => Ok(of_file(file, plan, base, library)?),
+        Rows::Any => of_split(None, plan, base, cache),
+        Rows::Split(name) => Ok(of_split(Some(name), plan, base, cache)?),
+        Rows::File(file) => Ok(of_file(file, plan, base, cache)?),
     };
     let few = if plan.text().is_some() { most.min(FEW) } else { most };
     match found {
@@ -492,10 +498,10 @@ fn sample(rows: &Rows, most: usize, plan: &CellPlan, base: &Base, library: &Libr
     }
 }
 
-fn of_split(name: Option<&str>, plan: &CellPlan, base: &Base, library: &Library) -> Result<Sample, TrainError> {
+fn of_split(name: Option<&str>, plan: &CellPlan, base: &BaseModel, cache: &ModelCache) -> Result<Sample, TrainError> {
     if plan.text().is_some() {
-        let task = library.task(plan)?;
-        let wanted = |split: &&trainer::evaluate::Split| name.is_none_or(|name| split.name == name);
+        let task = cache.task(plan)?;
+        let wanted = |split: &&trainer::evaluate::score::Split| name.is_none_or(|name| split.name == name);
         let Some(split) = task.splits.iter().chain(&task.test).find(wanted) else {
             let known: Vec<String> = task.splits.iter().chain(&task.test).map(|s| format!("`{}`", s.name)).collect();
             return Err(TrainError::foreign(
@@ -520,8 +526,8 @@ fn of_split(name: Option<&str>, plan: &CellPlan, base: &Base, library: &Library)
     Ok(Sample { set, origin: format!("{name} of `{}`", plan.task) })
 }
 
-fn of_file(file: &Path, plan: &CellPlan, base: &Base, library: &Library) -> Result<Sample, TrainError> {
-    let Some(objective) = objective(plan, library) else {
+fn of_file(file: &Path, plan: &CellPlan, base: &BaseModel, cache: &ModelCache) -> Result<Sample, TrainError> {
+    let Some(objective) = objective(plan, cache) else {
         let reason = "the classes of its task are named by the run's data, which is not at hand; leave `--data` out";
         return Err(TrainError::foreign(file.to_owned(), reason.to_owned()));
     };
@@ -531,7 +537,7 @@ fn of_file(file: &Path, plan: &CellPlan, base: &Base, library: &Library) -> Resu
 }
 
 /// Tokens of the whole vocabulary, in rows of unlike lengths.
-fn drawn_rows(rows: usize, plan: &CellPlan, base: &Base) -> EncodedSet {
+fn drawn_rows(rows: usize, plan: &CellPlan, base: &BaseModel) -> EncodedSet {
     let config = base.backbone.config();
     let longest = config.longest().min(plan.train.max_length).min(48);
     let rng = &mut stream::generator(0, Stream::Data, "merge");
@@ -545,12 +551,12 @@ fn drawn_rows(rows: usize, plan: &CellPlan, base: &Base) -> EncodedSet {
 }
 
 /// What the task predicts; none where only its data says so and that is not at hand.
-fn objective(plan: &CellPlan, library: &Library) -> Option<Objective> {
+fn objective(plan: &CellPlan, cache: &ModelCache) -> Option<Objective> {
     if plan.text().is_some() {
         return Some(Objective::Text);
     }
     let listed = tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task);
-    listed.map(|info| info.objective).or_else(|| Some(library.task(plan).ok()?.info.objective.clone()))
+    listed.map(|info| info.objective).or_else(|| Some(cache.task(plan).ok()?.info.objective.clone()))
 }
 
 /// Logits of every row, or of every position of a text.

@@ -28,7 +28,7 @@ use crate::{
     update::{self, Change, MapUpdate},
 };
 use assets::source::hub::{Repository, SCHEME};
-use trainer::{adapter, error::TrainError, library::Library};
+use trainer::{adapter, error::TrainError, model_cache::ModelCache};
 
 pub mod methods;
 
@@ -107,10 +107,10 @@ struct Member {
 }
 
 /// Combines and writes.
-pub fn combine(request: &Request<'_>, library: &Library) -> Result<Report, TrainError> {
+pub fn combine(request: &Request<'_>, cache: &ModelCache) -> Result<Report, TrainError> {
     let free = Free::check(request.out, COMMAND)?;
     check(request)?;
-    let members = request.inputs.iter().map(|input| read(input, library)).collect::<Result<Vec<_>, _>>()?;
+    let members = request.inputs.iter().map(|input| read(input, cache)).collect::<Result<Vec<_>, _>>()?;
     let mut report = Report::default();
     fit_together(&members, &mut report.notes)?;
     let head = head(request, &members, &mut report.notes)?;
@@ -280,19 +280,19 @@ fn factors(found: &Combined) -> Factors {
     Factors { a: found.down.transposed().values, b: found.up.transposed().values, rank: found.rank() }
 }
 
-fn read(input: &Input, library: &Library) -> Result<Member, TrainError> {
+fn read(input: &Input, cache: &ModelCache) -> Result<Member, TrainError> {
     let path = &input.path;
-    let updates = update::read(path, library)?;
+    let updates = update::read(path, cache)?;
     let shown = path.display().to_string();
     let is_file_of_peft = path.parent().filter(|folder| path.is_file() && peft::is_folder(folder));
     let mut member = match &updates.card {
         Some(card) => {
             let file = if path.is_dir() { path.join("adapter.safetensors") } else { path.clone() };
-            of_run(&file, card, library)?
+            of_run(&file, card, cache)?
         }
         None => of_peft(is_file_of_peft.unwrap_or(path), &updates.maps)?,
     };
-    let architecture = updates.card.as_ref().map(|card| library.base(&card.plan.model)).transpose()?;
+    let architecture = updates.card.as_ref().map(|card| cache.base(&card.plan.model)).transpose()?;
     let architecture = architecture.map(|base| base.backbone.config());
     member.known = architecture.as_ref().map(|config| config.maps().into_keys().collect());
     member.maps = whole_maps(updates.maps, architecture.as_ref(), path)?;
@@ -303,8 +303,8 @@ fn read(input: &Input, library: &Library) -> Result<Member, TrainError> {
 }
 
 /// Head, base and the rest of a run's adapter.
-fn of_run(file: &Path, card: &adapter::Card, library: &Library) -> Result<Member, TrainError> {
-    let (_, mut network) = adapter::load(file, library)?;
+fn of_run(file: &Path, card: &adapter::Card, cache: &ModelCache) -> Result<Member, TrainError> {
+    let (_, mut network) = adapter::load(file, cache)?;
     let architecture = network.backbone.config();
     let maps: BTreeSet<String> = network.backbone.linears().iter().map(|map| map.name().to_owned()).collect();
     let (mut head, mut left_out) = (Vec::new(), Vec::new());

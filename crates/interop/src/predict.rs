@@ -21,8 +21,8 @@ use experiment::{
 };
 use trainer::{
     error::TrainError,
-    evaluate::logits,
-    library::{Base, Library},
+    evaluate::score::logits,
+    model_cache::{BaseModel, ModelCache},
 };
 
 /// What was predicted.
@@ -90,15 +90,20 @@ pub fn split(plan: &CellPlan, wanted: &str) -> Result<Vec<Example>, TrainError> 
 }
 
 /// Logits of every row; `network` has one run.
-pub fn predict(network: &Network, base: &Base, rows: &[Example], max_length: usize) -> Result<Predicted, TrainError> {
+pub fn predict(
+    network: &Network,
+    base: &BaseModel,
+    rows: &[Example],
+    max_length: usize,
+) -> Result<Predicted, TrainError> {
     let set = EncodedSet::encode_all(&base.tokenizer, rows, max_length)?;
     let logits = logits(network, &[&set], &Active::All, base.pad).swap_remove(0);
     Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect() })
 }
 
 /// A checkpoint with its own classification head, for a task of GLUE.
-pub fn checkpoint(model: &str, task: &str, library: &Library) -> Result<(CellPlan, Network), TrainError> {
-    let base = library.base(model)?;
+pub fn checkpoint(model: &str, task: &str, cache: &ModelCache) -> Result<(CellPlan, Network), TrainError> {
+    let base = cache.base(model)?;
     let info = glue::tasks().into_iter().find(|info| info.name == task);
     let Some(info) = info else {
         let names: Vec<String> = glue::tasks().into_iter().map(|info| info.name).collect();
@@ -139,7 +144,7 @@ pub fn checkpoint(model: &str, task: &str, library: &Library) -> Result<(CellPla
         seeds: variants::stream::Seeds::all(0),
     };
     let id = record::CellId { task: task.to_owned(), variant: "head_only".to_owned(), rank: 0, seed: 0 };
-    let stack = trainer::adapter::stack_plan(&plan, &id, library)?;
-    let network = library.network(&plan, &[(stack, vec![outputs])])?;
+    let stack = trainer::adapter::stack_plan(&plan, &id, cache)?;
+    let network = cache.network(&plan, &[(stack, vec![outputs])])?;
     Ok((plan, network))
 }

@@ -7,7 +7,7 @@ use std::{
 
 use experiment::cell::Cell;
 use record::{CellId, Store};
-use trainer::{error::TrainError, library::Library};
+use trainer::{error::TrainError, model_cache::ModelCache};
 use variants::{base::BaseSpec, host::values};
 
 use crate::update::{self, MapUpdate, Updates};
@@ -32,19 +32,19 @@ pub struct RunUpdates {
 }
 
 /// Reads an adapter with the snapshots in its folder. `base` names the base model of an adapter that does not say it.
-pub fn read(path: &Path, base: Option<&str>, library: &Library) -> Result<RunUpdates, TrainError> {
-    let mut run = RunUpdates::from(update::read(path, library)?);
+pub fn read(path: &Path, base: Option<&str>, cache: &ModelCache) -> Result<RunUpdates, TrainError> {
+    let mut run = RunUpdates::from(update::read(path, cache)?);
     for (step, file) in snapshots(path)? {
-        run.snapshots.insert(step, update::read(&file, library)?.maps);
+        run.snapshots.insert(step, update::read(&file, cache)?.maps);
     }
     if let Some(name) = base {
-        attach_base(&mut run, name, library)?;
+        attach_base(&mut run, name, cache)?;
     }
     Ok(run)
 }
 
 /// Every adapted run of an experiment that finished; none where an adapter is missing.
-pub fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Result<Option<Vec<RunUpdates>>, TrainError> {
+pub fn of_study(cells: &[Cell], store: &Store, cache: &ModelCache) -> Result<Option<Vec<RunUpdates>>, TrainError> {
     let mut finished: Vec<&CellId> = Vec::new();
     for Cell { id, .. } in cells {
         if store.record(id)?.is_none_or(|record| record.is_finished()) {
@@ -56,7 +56,7 @@ pub fn of_study(cells: &[Cell], store: &Store, library: &Library) -> Result<Opti
     }
     let mut runs = Vec::new();
     for id in finished {
-        let run = read(&store.run_dir(id), None, library)?;
+        let run = read(&store.run_dir(id), None, cache)?;
         if !run.maps.is_empty() {
             runs.push(run);
         }
@@ -101,8 +101,8 @@ fn snapshots(run: &Path) -> Result<BTreeMap<u64, PathBuf>, TrainError> {
 }
 
 /// Gives the maps that came without their base the weights of the model called `name`.
-fn attach_base(run: &mut RunUpdates, name: &str, library: &Library) -> Result<(), TrainError> {
-    let base = library.base(name)?;
+fn attach_base(run: &mut RunUpdates, name: &str, cache: &ModelCache) -> Result<(), TrainError> {
+    let base = cache.base(name)?;
     let weights: BTreeMap<&str, _> =
         base.backbone.linears().into_iter().map(|map| (map.name(), (map.shape(), map.base().0))).collect();
     let mut wrong = Vec::new();

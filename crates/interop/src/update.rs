@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use variants::{adapted::Canonical, host::values, pass::Active};
 
 use crate::peft;
-use trainer::{adapter, adapter::Card, error::TrainError, library::Library};
+use trainer::{adapter, adapter::Card, error::TrainError, model_cache::ModelCache};
 
 /// The change of one map.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +48,7 @@ pub struct Updates {
 }
 
 /// Reads an adapter: a run's folder or `.safetensors` file of this program, or a folder that PEFT wrote.
-pub fn read(path: &Path, library: &Library) -> Result<Updates, TrainError> {
+pub fn read(path: &Path, cache: &ModelCache) -> Result<Updates, TrainError> {
     if peft::is_folder(path) {
         return peft::read(path);
     }
@@ -60,7 +60,7 @@ pub fn read(path: &Path, library: &Library) -> Result<Updates, TrainError> {
     if !file.is_file() {
         return Err(TrainError::NoAdapter { path: path.to_owned() });
     }
-    let (card, network) = adapter::load(&file, library)?;
+    let (card, network) = adapter::load(&file, cache)?;
     let mut maps = BTreeMap::new();
     for map in network.backbone.linears() {
         let Some(canonical) = map.canonical(0, &Active::All) else { continue };

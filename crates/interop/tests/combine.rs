@@ -21,7 +21,7 @@ use record::CellId;
 use safetensors::SafeTensors;
 use trainer::{
     adapter::{self, Card},
-    library::Library,
+    model_cache::ModelCache,
 };
 use variants::{
     host::{Placement, values},
@@ -29,8 +29,8 @@ use variants::{
     stream::{self, Seeds, Stream},
 };
 
-fn library() -> Library {
-    Library::new(Placement::new(&Device::flex(), DType::F32))
+fn cache() -> ModelCache {
+    ModelCache::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn fixture(name: &str) -> PathBuf {
@@ -42,7 +42,7 @@ fn inputs(weighted: &[(PathBuf, f64)]) -> Vec<Input> {
 }
 
 fn run(inputs: &[Input], method: Method, out: &Path, head: Option<&Path>) -> Result<Report, String> {
-    combine(&Request { inputs, method, head, out }, &library()).map_err(|error| error.to_string())
+    combine(&Request { inputs, method, head, out }, &cache()).map_err(|error| error.to_string())
 }
 
 /// `ΔW` of every map, `[d_in, d_out]` row-major.
@@ -57,7 +57,7 @@ fn deltas(path: &Path) -> BTreeMap<String, (usize, Vec<f64>)> {
         };
         (name, (map.d_out, delta))
     };
-    update::read(path, &library()).unwrap().maps.into_iter().map(one).collect()
+    update::read(path, &cache()).unwrap().maps.into_iter().map(one).collect()
 }
 
 #[track_caller]
@@ -178,7 +178,7 @@ fn a_head_is_taken_along_where_it_is_asked_for() {
 
 /// An adapter of this program, everything in it a little away from its start.
 fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) -> PathBuf {
-    let library = library();
+    let cache = cache();
     let plan = CellPlan {
         suite: "glue_mini".to_owned(),
         data: None,
@@ -195,8 +195,8 @@ fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) ->
         seeds: Seeds::all(0),
     };
     let cell = CellId { task: "sst2".to_owned(), variant: preset.to_owned(), rank, seed: 0 };
-    let stack = adapter::stack_plan(&plan, &cell, &library).unwrap();
-    let mut network = library.network(&plan, &[(stack, vec![2])]).unwrap();
+    let stack = adapter::stack_plan(&plan, &cell, &cache).unwrap();
+    let mut network = cache.network(&plan, &[(stack, vec![2])]).unwrap();
     for NamedParam { name, param, .. } in network.parameters(0) {
         let noise = stream::normal(
             &mut stream::generator(1, Stream::Init, &format!("{preset}.{name}")),
@@ -204,12 +204,12 @@ fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) ->
             0.1,
         );
         let moved = values(param.tensor).iter().zip(noise).map(|(value, noise)| value + noise).collect();
-        *param.tensor = library.place().tensor(moved, param.tensor.dims());
+        *param.tensor = cache.place().tensor(moved, param.tensor.dims());
     }
     let card = Card {
         cell,
         outputs: 2,
-        model_hash: library.base(model).unwrap().hash.clone(),
+        model_hash: cache.base(model).unwrap().hash.clone(),
         drawn: adapter::drawn(&network),
         plan,
     };

@@ -14,15 +14,15 @@ use interop::predict;
 use record::{CodeIdentity, RunRecord, Store};
 use trainer::{
     adapter,
-    evaluate::predictions,
-    library::Library,
+    evaluate::score::predictions,
+    model_cache::ModelCache,
     sink::Silent,
     study::{self, context::StudyContext},
 };
 use variants::host::Placement;
 
-fn library() -> Library {
-    Library::new(Placement::new(&Device::flex(), DType::F32))
+fn cache() -> ModelCache {
+    ModelCache::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn read(yaml: &str) -> Experiment {
@@ -40,9 +40,9 @@ fn refused(yaml: &str, parts: &[&str]) {
 fn run(experiment: &Experiment, root: &Path) -> Vec<RunRecord> {
     let store = Store::open(root, experiment.name()).unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
-    let library = library();
+    let cache = cache();
     let context = StudyContext {
-        library: &library,
+        cache: &cache,
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),
@@ -98,10 +98,10 @@ fn a_task_of_the_benchmark_is_trained_predicted_and_handed_in() {
     assert!(record.measured.merge_error.unwrap() < 1e-4);
 
     let store = Store::open(&root.path().join("results"), "test").unwrap();
-    let library = library();
+    let cache = cache();
     let path = store.run_dir(&record.cell).join("adapter.safetensors");
-    let (card, network) = adapter::load(&path, &library).unwrap();
-    let base = library.base(&card.plan.model).unwrap();
+    let (card, network) = adapter::load(&path, &cache).unwrap();
+    let base = cache.base(&card.plan.model).unwrap();
     let objective = glue::tasks().into_iter().find(|info| info.name == "rte").unwrap().objective;
     // The dev rows of the run and of its file are the same rows.
     let of_split = predict::split(&card.plan, "dev").unwrap();
@@ -287,7 +287,7 @@ fn a_decoder_classifies_by_its_last_token() {
 /// A fine-tuned checkpoint is asked with its own head.
 #[test]
 fn a_checkpoint_with_a_head_predicts_by_itself() {
-    let library = library();
+    let cache = cache();
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("bert");
     std::fs::create_dir_all(&folder).unwrap();
@@ -307,13 +307,13 @@ fn a_checkpoint_with_a_head_predicts_by_itself() {
     );
     std::fs::write(folder.join("tokenizer.json"), json).unwrap();
     let model = folder.display().to_string();
-    let (plan, network) = predict::checkpoint(&model, "mnli", &library).unwrap();
+    let (plan, network) = predict::checkpoint(&model, "mnli", &cache).unwrap();
     let row =
         |first: &str| data::task::Example { first: first.into(), second: Some("the dog".into()), label: f32::NAN };
-    let base = library.base(&model).unwrap();
+    let base = cache.base(&model).unwrap();
     let found =
         predict::predict(&network, &base, &[row("the dog slept"), row("slept")], plan.train.max_length).unwrap();
     assert!(found.logits.len() == 2 && found.logits[0].len() == 3 && found.logits[0] != found.logits[1]);
-    let error = predict::checkpoint(&model, "rte", &library).unwrap_err().to_string();
+    let error = predict::checkpoint(&model, "rte", &cache).unwrap_err().to_string();
     assert!(error.contains("`classifier.weight` has 3 outputs, but `rte` has 2"), "{error}");
 }

@@ -30,7 +30,7 @@ use record::CellId;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use trainer::{
     adapter::{self, Card},
-    library::Library,
+    model_cache::ModelCache,
 };
 use variants::{
     host::{Placement, values},
@@ -116,22 +116,22 @@ fn saved(
     root: &Path,
     name: &str,
     plan: &CellPlan,
-    library: &Library,
+    cache: &ModelCache,
     mut fill: impl FnMut(&str, [usize; 3], Vec<f64>) -> Vec<f64>,
 ) -> (PathBuf, Network) {
     let id = CellId { task: plan.task.clone(), variant: name.to_owned(), rank: plan.variant.rank, seed: 0 };
-    let stack = adapter::stack_plan(plan, &id, library).unwrap();
+    let stack = adapter::stack_plan(plan, &id, cache).unwrap();
     let outputs = if plan.text().is_some() { 0 } else { 3 };
-    let mut network = library.network(plan, &[(stack, vec![outputs])]).unwrap();
+    let mut network = cache.network(plan, &[(stack, vec![outputs])]).unwrap();
     for NamedParam { name, param, .. } in network.parameters(0) {
         let shape = param.tensor.dims();
-        *param.tensor = library.place().tensor(fill(&name, shape, values(param.tensor)), shape);
+        *param.tensor = cache.place().tensor(fill(&name, shape, values(param.tensor)), shape);
     }
     let card = Card {
         cell: id,
         plan: plan.clone(),
         outputs,
-        model_hash: library.base(&plan.model).unwrap().hash.clone(),
+        model_hash: cache.base(&plan.model).unwrap().hash.clone(),
         drawn: adapter::drawn(&network),
     };
     let folder = root.join("adapters").join(name);
@@ -231,11 +231,11 @@ fn merged_fixtures_are_pefts_and_taking_the_adapter_off_gives_the_base_back() {
         ("llama", &["q_proj", "v_proj"], true),
         ("llama_tied", &["q_proj", "v_proj"], true),
     ] {
-        let library = Library::new(place());
+        let cache = ModelCache::new(place());
         let model = checkpoint(root.path(), arch);
         let mut variant = (preset::find("lora").unwrap().spec)(4);
         variant.alpha = 8.0;
-        let prefix = library.base(&model).unwrap().backbone.config().prefixes()[0];
+        let prefix = cache.base(&model).unwrap().backbone.config().prefixes()[0];
         let of_peft: Numbers = numbers(&fixture(arch).join("adapter/adapter_model.safetensors"))
             .into_iter()
             .map(|(name, tensor)| {
@@ -252,9 +252,9 @@ fn merged_fixtures_are_pefts_and_taking_the_adapter_off_gives_the_base_back() {
             assert_eq!(*shape, [cols, rows], "{name}");
             (0..rows).flat_map(|i| (0..cols).map(move |o| stored[o * rows + i])).collect()
         };
-        let (file, mut network) = saved(root.path(), arch, &plan(&model, targets, variant, is_text), &library, fill);
+        let (file, mut network) = saved(root.path(), arch, &plan(&model, targets, variant, is_text), &cache, fill);
         let out = out_root.join(arch);
-        let report = merge(&request(&file, &out, Width::F32), &library).unwrap();
+        let report = merge(&request(&file, &out, Width::F32), &cache).unwrap();
         assert!(report.left_out.is_empty() && report.compared_on.contains("drawn at random"), "{report:?}");
 
         let expected = numbers(&fixture(arch).join("expected.safetensors"));
@@ -310,12 +310,12 @@ fn keep(folder: &Path, arch: &str, expected: &Numbers, unmerged: &[f64]) {
 fn a_bare_encoder_gets_prefix_and_head() {
     let root = tempfile::tempdir().unwrap();
     let kept = std::env::var_os("LORA_LAB_MERGED").map(PathBuf::from);
-    let library = Library::new(place());
+    let cache = ModelCache::new(place());
     let model = checkpoint(root.path(), "bert_bare");
     let plan = plan(&model, &["query"], (preset::find("lora").unwrap().spec)(4), false);
-    let (file, network) = saved(root.path(), "bert_bare", &plan, &library, moved(1));
+    let (file, network) = saved(root.path(), "bert_bare", &plan, &cache, moved(1));
     let out = kept.clone().unwrap_or_else(|| root.path().to_owned()).join("bert_bare");
-    let report = merge(&request(&file, &out, Width::F32), &library).unwrap();
+    let report = merge(&request(&file, &out, Width::F32), &cache).unwrap();
     assert!(report.left_out.is_empty() && report.checks[0].difference < 1e-5, "{report:?}");
     let bytes = std::fs::read(out.join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -346,13 +346,13 @@ fn decoders_merge_parts_wholes_and_heads() {
         ("gpt2_classifier", "gpt2", "lora", &["c_attn.v"], false),
         ("llama_classifier", "llama", "dora", &all, false),
     ] {
-        let library = Library::new(place());
+        let cache = ModelCache::new(place());
         let model = checkpoint(root.path(), arch);
         let rank = if preset == "full" { 0 } else { 4 };
         let plan = plan(&model, targets, (preset::find(preset).unwrap().spec)(rank), is_text);
-        let (file, network) = saved(root.path(), name, &plan, &library, moved(5));
+        let (file, network) = saved(root.path(), name, &plan, &cache, moved(5));
         let out = out_root.join(name);
-        let report = merge(&request(&file, &out, Width::F32), &library).unwrap();
+        let report = merge(&request(&file, &out, Width::F32), &cache).unwrap();
         let left_out = if name == "llama_classifier" { vec!["lm_head.weight"] } else { vec![] };
         assert!(report.left_out == left_out && report.checks[0].difference < 1e-4, "{name}: {report:?}");
         let expected = numbers(&fixture(arch).join("expected.safetensors"));
@@ -370,16 +370,16 @@ fn decoders_merge_parts_wholes_and_heads() {
 #[test]
 fn texts_are_compared_on_their_own_split() {
     let root = tempfile::tempdir().unwrap();
-    let library = Library::new(place());
+    let cache = ModelCache::new(place());
     let model = checkpoint(root.path(), "llama");
     for name in ["train.txt", "dev.txt"] {
         std::fs::write(root.path().join(name), "w5 w6||w7 w8 w9\nw10||w11 w12\n".repeat(10)).unwrap();
     }
     let dora = (preset::find("dora").unwrap().spec)(2);
     let plan = CellPlan { data: Some(root.path().display().to_string()), ..plan(&model, &["q_proj"], dora, true) };
-    let (file, _) = saved(root.path(), "text", &plan, &library, moved(6));
+    let (file, _) = saved(root.path(), "text", &plan, &cache, moved(6));
     let out = root.path().join("out");
-    let of = |rows| merge(&Request { rows, ..request(&file, &out, Width::F32) }, &library);
+    let of = |rows| merge(&Request { rows, ..request(&file, &out, Width::F32) }, &cache);
     let report = of(Rows::Any).unwrap();
     assert!(report.compared_on == "dev of `e2e`" && report.checks[0].difference < 1e-4, "{report:?}");
     assert!((16..=16 * 5).contains(&report.compared), "positions of 16 rows: {report:?}");
@@ -392,15 +392,14 @@ fn texts_are_compared_on_their_own_split() {
 #[test]
 fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
     let root = tempfile::tempdir().unwrap();
-    let library = Library::new(place());
+    let cache = ModelCache::new(place());
     let merged = |file: &Path, name: &str, rank: Option<usize>, width: Width| -> Report {
         let out = root.path().join(name);
-        merge(&Request { rank, ..request(file, &out, width) }, &library)
-            .unwrap_or_else(|error| panic!("{name}: {error}"))
+        merge(&Request { rank, ..request(file, &out, width) }, &cache).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     for preset in preset::all() {
         let plan = plan("mini_roberta", &["query", "value"], (preset.spec)(4), false);
-        let (file, mut network) = saved(root.path(), preset.name, &plan, &library, moved(2));
+        let (file, mut network) = saved(root.path(), preset.name, &plan, &cache, moved(2));
         let report = merged(&file, preset.name, None, Width::Bf16);
         let found: Vec<f64> = report.checks.iter().map(|check| check.difference).collect();
         assert!(found[0] < 1e-4 && found[1] < 0.02 && found[2] < 0.2, "{}: {found:?}", preset.name);
@@ -438,17 +437,17 @@ fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
 #[test]
 fn what_cannot_be_merged_is_refused_before_anything_is_written() {
     let root = tempfile::tempdir().unwrap();
-    let library = Library::new(place());
+    let cache = ModelCache::new(place());
     let out = root.path().join("out");
     let refused = |request: &Request<'_>, part: &str| {
-        let error = merge(request, &library).unwrap_err().to_string();
+        let error = merge(request, &cache).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
         let left: Vec<_> = std::fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| !name.to_string_lossy().contains("out")), "{left:?}");
     };
     let lora = (preset::find("lora").unwrap().spec)(2);
     let of = |model: &str, targets: &[&str], is_text: bool, name: &str| {
-        saved(root.path(), name, &plan(model, targets, lora.clone(), is_text), &library, moved(3)).0
+        saved(root.path(), name, &plan(model, targets, lora.clone(), is_text), &cache, moved(3)).0
     };
     let plain = of("mini_roberta", &["query"], false, "plain");
     refused(
@@ -462,31 +461,28 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
     let tied = checkpoint(root.path(), "llama_tied");
     refused(&request(&of(&tied, &["embed_tokens"], true, "tied"), &out, Width::F32), "also the output projection");
     let classifier = of(&tied, &["embed_tokens"], false, "tied_classifier");
-    let report = merge(&request(&classifier, &root.path().join("classifier"), Width::F32), &library).unwrap();
+    let report = merge(&request(&classifier, &root.path().join("classifier"), Width::F32), &cache).unwrap();
     assert!(report.checks[0].difference < 1e-4, "{report:?}");
     // Beyond f16's range, and not a number.
     let huge = saved(
         root.path(),
         "huge",
         &plan("mini_roberta", &["query"], lora.clone(), false),
-        &library,
+        &cache,
         |name, _, values| {
             if name == "classifier.dense.bias" { vec![1e5; values.len()] } else { values }
         },
     );
     refused(&request(&huge.0, &out, Width::F16), "`classifier.dense.bias` holds a number beyond float16's largest");
-    let broken = saved(
-        root.path(),
-        "broken",
-        &plan("mini_roberta", &["query"], lora.clone(), false),
-        &library,
-        |_, _, values| vec![f64::NAN; values.len()],
-    );
+    let broken =
+        saved(root.path(), "broken", &plan("mini_roberta", &["query"], lora.clone(), false), &cache, |_, _, values| {
+            vec![f64::NAN; values.len()]
+        });
     refused(&request(&broken.0, &out, Width::F32), "not finite");
     // What lies in the folder already.
     std::fs::create_dir(&out).unwrap();
     std::fs::write(out.join("mine.txt"), "mine").unwrap();
-    let error = merge(&request(&plain, &out, Width::F32), &library).unwrap_err().to_string();
+    let error = merge(&request(&plain, &out, Width::F32), &cache).unwrap_err().to_string();
     assert!(error.contains("not an earlier output") && out.join("mine.txt").is_file(), "{error}");
 }
 
@@ -494,12 +490,12 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
 #[test]
 fn merging_again_replaces_the_checkpoint_by_the_same_bytes() {
     let root = tempfile::tempdir().unwrap();
-    let library = Library::new(place());
+    let cache = ModelCache::new(place());
     let spec = (preset::find("dora").unwrap().spec)(2);
-    let (file, _) = saved(root.path(), "dora", &plan("mini_roberta", &["value"], spec, false), &library, moved(4));
+    let (file, _) = saved(root.path(), "dora", &plan("mini_roberta", &["value"], spec, false), &cache, moved(4));
     let out = root.path().join("out");
     let once = |width| {
-        merge(&request(&file, &out, width), &library).unwrap();
+        merge(&request(&file, &out, width), &cache).unwrap();
         ["model.safetensors", "config.json", "lora_lab.json"].map(|name| std::fs::read(out.join(name)).unwrap())
     };
     let (first, half, again) = (once(Width::F32), once(Width::F16), once(Width::F32));

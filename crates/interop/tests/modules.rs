@@ -16,14 +16,14 @@ use interop::{
 use record::{CodeIdentity, RunRecord, Store};
 use trainer::{
     adapter,
-    library::Library,
+    model_cache::ModelCache,
     sink::Silent,
     study::{self, context::StudyContext},
 };
 use variants::host::{Placement, values};
 
-fn library() -> Library {
-    Library::new(Placement::new(&Device::flex(), DType::F64))
+fn cache() -> ModelCache {
+    ModelCache::new(Placement::new(&Device::flex(), DType::F64))
 }
 
 fn read(tasks: &str, variants: &str) -> Result<Vec<Cell>, SpecErrors> {
@@ -41,9 +41,9 @@ const BOTH: &str = "[{preset: lora, label: own, exclude_modules: '.*layer\\.0\\.
 fn run(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
     let store = Store::open(root, "test").unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
-    let (library, versions, stop) = (library(), BTreeMap::new(), AtomicBool::new(false));
+    let (cache, versions, stop) = (cache(), BTreeMap::new(), AtomicBool::new(false));
     let context = StudyContext {
-        library: &library,
+        cache: &cache,
         store: &store,
         code: &code,
         versions: &versions,
@@ -62,7 +62,7 @@ fn file(cell: &Cell, root: &Path) -> PathBuf {
 
 /// Shape and values of every tensor of an adapter.
 fn tensors(path: &Path) -> BTreeMap<String, ([usize; 3], Vec<f64>)> {
-    let (_, mut network) = adapter::load(path, &library()).unwrap();
+    let (_, mut network) = adapter::load(path, &cache()).unwrap();
     let params = network.parameters(0).into_iter();
     params.map(|named| (named.name, (named.param.tensor.dims(), values(named.param.tensor)))).collect()
 }
@@ -89,7 +89,7 @@ fn patterns_and_whole_modules_train_and_are_recorded_saved_and_cut() {
 
     // What is on disk is what trained: each run its own copy, away from the base and from the other run's.
     let [one, other] = [0, 1].map(|run| tensors(&file(&cells[run], together.path())));
-    let base = library().base("mini_roberta").unwrap().backbone.clone();
+    let base = cache().base("mini_roberta").unwrap().backbone.clone();
     let dense = "encoder.layer.3.output.dense";
     let frozen = base.linears().into_iter().find(|map| map.name() == dense).map(|map| values(&map.base().0)).unwrap();
     let saved = |tensors: &BTreeMap<String, ([usize; 3], Vec<f64>)>| tensors[&format!("{dense}.weight")].1.clone();
@@ -115,8 +115,8 @@ fn patterns_and_whole_modules_train_and_are_recorded_saved_and_cut() {
 
     // A cut at 3 takes rank 4 to 3 and leaves rank 2 as it is.
     let (path, out) = (file(&cells[0], together.path()), together.path().join("svd"));
-    at_rank(&path, 3, Cut::Svd, &out, &library()).unwrap();
-    let (whole, cut) = (update::read(&path, &library()).unwrap(), update::read(&out, &library()).unwrap());
+    at_rank(&path, 3, Cut::Svd, &out, &cache()).unwrap();
+    let (whole, cut) = (update::read(&path, &cache()).unwrap(), update::read(&out, &cache()).unwrap());
     let product = |change: &Change| match change {
         Change::LowRank { rank, down, up } => {
             let (d_in, d_out) = (down.len() / rank, up.len() / rank);
@@ -134,9 +134,9 @@ fn patterns_and_whole_modules_train_and_are_recorded_saved_and_cut() {
     assert!(far(&of(&whole, &query).1, &of(&cut, &query).1) > 0.0);
     // The modules that train in full are no part of the approximation.
     assert_eq!(saved(&tensors(&out.join("adapter.safetensors"))), saved(&one));
-    let refused = at_rank(&path, 2, Cut::Prefix, &out, &library()).unwrap_err().to_string();
+    let refused = at_rank(&path, 2, Cut::Prefix, &out, &cache()).unwrap_err().to_string();
     assert!(refused.contains("rank is `2`, but `own` was trained to be used at 4"), "{refused}");
-    at_rank(&path, 4, Cut::Prefix, &out, &library()).unwrap();
+    at_rank(&path, 4, Cut::Prefix, &out, &cache()).unwrap();
     assert_eq!(tensors(&out.join("adapter.safetensors")), one);
 
     // A run with other tensors does not start here.

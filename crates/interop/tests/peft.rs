@@ -30,7 +30,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use trainer::{
     adapter::{self, Card},
-    library::Library,
+    model_cache::ModelCache,
 };
 use variants::{
     host::{Placement, values},
@@ -63,8 +63,8 @@ const CASES: [&str; 12] = [
 /// 1e-6 at worst, as in `models/tests/oracle.rs`. Every adapter moves its logits by more than 0.1.
 const TOLERANCE: f64 = 1e-5;
 
-fn library() -> Library {
-    Library::new(Placement::new(&Device::flex(), DType::F32))
+fn cache() -> ModelCache {
+    ModelCache::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn fixture(case: &str) -> PathBuf {
@@ -222,11 +222,11 @@ fn spec(preset: &str, rank: usize) -> VariantSpec {
 
 /// A run's adapter with everything that trains a little away from its start; AdaLoRA's first map has no component left, its others
 /// lack the second.
-fn saved(root: &Path, name: &str, plan: &CellPlan, library: &Library) -> (PathBuf, Network) {
+fn saved(root: &Path, name: &str, plan: &CellPlan, cache: &ModelCache) -> (PathBuf, Network) {
     let cell = CellId { task: plan.task.clone(), variant: name.to_owned(), rank: plan.variant.rank, seed: 0 };
-    let stack = adapter::stack_plan(plan, &cell, library).unwrap();
+    let stack = adapter::stack_plan(plan, &cell, cache).unwrap();
     let outputs = if plan.text().is_some() { 0 } else { 3 };
-    let mut network = library.network(plan, &[(stack, vec![outputs])]).unwrap();
+    let mut network = cache.network(plan, &[(stack, vec![outputs])]).unwrap();
     let mut is_first = true;
     for NamedParam { name, param, .. } in network.parameters(0) {
         if param.role == Role::Projection {
@@ -239,13 +239,13 @@ fn saved(root: &Path, name: &str, plan: &CellPlan, library: &Library) -> (PathBu
             new.iter_mut().enumerate().filter(|(at, _)| is_first || *at == 1).for_each(|(_, value)| *value = 0.0);
             is_first = false;
         }
-        *param.tensor = library.place().tensor(new, param.tensor.dims());
+        *param.tensor = cache.place().tensor(new, param.tensor.dims());
     }
     let card = Card {
         cell,
         plan: plan.clone(),
         outputs,
-        model_hash: library.base(&plan.model).unwrap().hash.clone(),
+        model_hash: cache.base(&plan.model).unwrap().hash.clone(),
         drawn: adapter::drawn(&network),
     };
     let folder = root.join("runs").join(name);
@@ -253,18 +253,18 @@ fn saved(root: &Path, name: &str, plan: &CellPlan, library: &Library) -> (PathBu
     let tensors = adapter::tensors(&mut network, 0, 0);
     adapter::save(&folder.join("adapter.safetensors"), &card, &tensors).unwrap();
     // As it lies in the file, in f32.
-    let network = adapter::load(&folder.join("adapter.safetensors"), library).unwrap().1;
+    let network = adapter::load(&folder.join("adapter.safetensors"), cache).unwrap().1;
     (folder, network)
 }
 
-fn out(adapter: &Path, residual: bool, out: &Path, library: &Library) -> Result<Report, String> {
+fn out(adapter: &Path, residual: bool, out: &Path, cache: &ModelCache) -> Result<Report, String> {
     let request = export::Request { adapter, model: None, rank: None, residual, out };
-    export(&request, library).map_err(|error| error.to_string())
+    export(&request, cache).map_err(|error| error.to_string())
 }
 
 /// An export of this program, taken back by its own account.
-fn back(folder: &Path, library: &Library) -> Result<Imported, String> {
-    import(&import::Request { folder, model: None, purpose: None }, library).map_err(|error| error.to_string())
+fn back(folder: &Path, cache: &ModelCache) -> Result<Imported, String> {
+    import(&import::Request { folder, model: None, purpose: None }, cache).map_err(|error| error.to_string())
 }
 
 /// Without what PEFT saves twice or of the base.
@@ -282,19 +282,19 @@ fn of_adapter(mut tensors: Numbers) -> Numbers {
 fn folders_of_peft_give_its_logits_and_come_back() {
     let root = tempfile::tempdir().unwrap();
     for case in CASES {
-        let library = library();
+        let cache = cache();
         let arch = case.split('_').next().unwrap();
         let model = checkpoint(root.path(), arch);
         let folder = fixture(case);
         let request = import::Request { folder: &folder, model: Some(&model), purpose: Some(purpose(arch)) };
-        let imported = import(&request, &library).unwrap();
+        let imported = import(&request, &cache).unwrap();
         let asked = numbers(&folder.join("expected.safetensors"));
         agree(case, &logits(&imported.network, &asked), &wanted(&asked));
 
         let (taken, again) = (root.path().join("taken").join(case), root.path().join("again").join(case));
         let bytes = import::write(imported, &folder, &taken).unwrap();
         assert_eq!(bytes, std::fs::metadata(taken.join("adapter.safetensors")).unwrap().len());
-        out(&taken, case == "bert_pissa", &again, &library).unwrap();
+        out(&taken, case == "bert_pissa", &again, &cache).unwrap();
         let [theirs, ours] = [&folder, &again].map(|folder| of_adapter(numbers(&folder.join(WEIGHTS))));
         assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "{case}");
         for (name, tensor) in &theirs {
@@ -333,11 +333,11 @@ fn says(error: &str, parts: &[&str]) {
 fn every_tensor_of_a_folder_is_needed_in_its_shape() {
     let root = tempfile::tempdir().unwrap();
     for arch in ["bert", "roberta", "gpt2", "llama"] {
-        let library = library();
+        let cache = cache();
         let model = checkpoint(root.path(), arch);
         let refused = |folder: &Path| {
             let request = import::Request { folder, model: Some(&model), purpose: Some(purpose(arch)) };
-            import(&request, &library).map(|_| ()).unwrap_err().to_string()
+            import(&request, &cache).map(|_| ()).unwrap_err().to_string()
         };
         for case in CASES.iter().filter(|case| case.starts_with(arch)) {
             for name in of_adapter(numbers(&fixture(case).join(WEIGHTS))).keys() {
@@ -375,7 +375,7 @@ fn names_that_match_nothing_are_passed_over() {
         config["rank_pattern"] = json!({"k_proj": 2});
     });
     let request = import::Request { folder: folder.path(), model: Some(&model), purpose: Some(purpose("bert")) };
-    let imported = import(&request, &library()).unwrap();
+    let imported = import(&request, &cache()).unwrap();
     let notes = imported.notes.join("; ");
     says(&notes, &["target_modules: `q_proj`", "exclude_modules: `lm_head`", "rank_pattern: `k_proj`"]);
     assert!(imported.card.plan.modules.is_default());
@@ -383,7 +383,7 @@ fn names_that_match_nothing_are_passed_over() {
     let folder = altered("bert_lora", |config, _| config["init_lora_weights"] = json!("pissa_niter_4"));
     let request = import::Request { folder: folder.path(), ..request };
     says(
-        &import(&request, &library()).map(|_| ()).unwrap_err().to_string(),
+        &import(&request, &cache()).map(|_| ()).unwrap_err().to_string(),
         &["pissa_niter_4", "conversion to plain LoRA"],
     );
 }
@@ -394,14 +394,14 @@ fn heads_come_whole_from_the_folder_or_from_the_base() {
     let without = altered("bert_lora", |_, tensors| tensors.retain(|name, _| !name.contains("classifier")));
     let model = checkpoint(root.path(), "bert");
     let request = import::Request { folder: without.path(), model: Some(&model), purpose: Some(purpose("bert")) };
-    let mut imported = import(&request, &library()).unwrap();
+    let mut imported = import(&request, &cache()).unwrap();
     says(&imported.notes.join("; "), &["the base's own: the head"]);
     let of_base = numbers(&base_fixture("bert").join("model.safetensors"));
     assert_eq!(tensors(&mut imported.network)["classifier.bias"].1, of_base["classifier.bias"].1);
     // A base without one.
     let weights = Path::new(&model).join("model.safetensors");
     write_numbers(&weights, &of_base.into_iter().filter(|(name, _)| !name.contains("classifier")).collect());
-    let error = import(&request, &library()).map(|_| ()).unwrap_err().to_string();
+    let error = import(&request, &cache()).map(|_| ()).unwrap_err().to_string();
     says(&error, &["neither the folder nor its base has a head for `mnli`", "save the adapter with its head"]);
 }
 
@@ -409,11 +409,11 @@ fn heads_come_whole_from_the_folder_or_from_the_base() {
 fn what_cannot_be_read_is_one_clear_error() {
     let root = tempfile::tempdir().unwrap();
     let model = checkpoint(root.path(), "bert");
-    let library = library();
+    let cache = cache();
     let refused = |folder: &Path, task: Option<&str>, model: Option<&str>| {
         let purpose = task.map(|task| Purpose { task: task.to_owned(), ..purpose("bert") });
         let request = import::Request { folder, model, purpose };
-        import(&request, &library).map(|_| ()).unwrap_err().to_string()
+        import(&request, &cache).map(|_| ()).unwrap_err().to_string()
     };
     let fields: &[(&str, Value, &[&str])] = &[
         ("peft_type", json!("LOHA"), &["peft_type is `LOHA`", "LORA, ADALORA and VERA", "convert it to LoRA"]),
@@ -498,16 +498,16 @@ fn is_pruned(file: &Numbers, old: &Tensors, new: &Tensors) {
 #[test]
 fn every_preset_is_exported_and_taken_back_or_refused() {
     let root = tempfile::tempdir().unwrap();
-    let library = library();
+    let cache = cache();
     let model = checkpoint(root.path(), "bert");
     let asked = inputs("bert");
     let mut met = BTreeSet::new();
     for preset in preset::all() {
         let (name, spec) = (preset.name, (preset.spec)(4));
         let plan = plan(&model, &["query", "value", "intermediate.dense"], name, spec.clone(), "bert");
-        let (run, mut network) = saved(root.path(), name, &plan, &library);
+        let (run, mut network) = saved(root.path(), name, &plan, &cache);
         let [folder, other] = ["exports", "residual"].map(|what| root.path().join(what).join(name));
-        let result = out(&run, false, &folder, &library);
+        let result = out(&run, false, &folder, &cache);
         let form = match spec.peft_form() {
             Ok(form) => form,
             Err(why) => {
@@ -524,11 +524,11 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
         met.insert(if matches!(form, PeftForm::DoubledLora { .. }) { "doubled" } else { form.peft_type() });
         let report = result.unwrap();
         assert_eq!((report.kind, report.maps, report.outputs), (form.peft_type(), 6, Some(3)), "{name}");
-        let mut imported = back(&folder, &library).unwrap();
+        let mut imported = back(&folder, &cache).unwrap();
         let before = logits(&network, &asked);
         agree(name, &logits(&imported.network, &asked), &before);
         let (old, new) = (tensors(&mut network), tensors(&mut imported.network));
-        let residual = out(&run, true, &other, &library);
+        let residual = out(&run, true, &other, &cache);
         match form {
             PeftForm::DoubledLora { start } => {
                 is_doubled(name, &said(&folder), &old, &new);
@@ -539,7 +539,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
                 residual.unwrap();
                 let config = said(&other);
                 assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(4), &json!(start)));
-                let mut imported = back(&other, &library).unwrap();
+                let mut imported = back(&other, &cache).unwrap();
                 assert!(tensors(&mut imported.network) == old, "{name}: not the same to the bit");
                 continue;
             }
@@ -557,19 +557,19 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     let folder = root.path().join("exports/lora");
     let roberta = checkpoint(root.path(), "roberta");
     let request = import::Request { folder: &folder, model: Some(&roberta), purpose: None };
-    let error = import(&request, &library).map(|_| ()).unwrap_err().to_string();
+    let error = import(&request, &cache).map(|_| ()).unwrap_err().to_string();
     says(&error, &[CONFIG, "hash", "give the right base with `--model`"]);
     // Nor is a configuration that was changed read by the recipe of the old one.
     let mut config = said(&folder);
     config["lora_alpha"] = json!(config["lora_alpha"].as_f64());
     std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
-    back(&folder, &library).unwrap();
+    back(&folder, &cache).unwrap();
     config["lora_alpha"] = json!(32);
     std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
-    let error = back(&folder, &library).map(|_| ()).unwrap_err();
+    let error = back(&folder, &cache).map(|_| ()).unwrap_err();
     says(&error, &[CONFIG, "`lora_alpha` is `32`", "`lora-lab export` wrote", "lora_lab.json", "`--task`"]);
     let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
-    assert_eq!(import(&request, &library).unwrap().card.plan.variant.alpha, 32.0);
+    assert_eq!(import(&request, &cache).unwrap().card.plan.variant.alpha, 32.0);
     // Nothing is left of what was refused.
     for folder in ["exports", "residual"] {
         let hidden =
@@ -582,11 +582,11 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
 #[test]
 fn veras_pair_lies_in_the_file_under_both_names() {
     let root = tempfile::tempdir().unwrap();
-    let (library, model) = (library(), checkpoint(root.path(), "bert"));
+    let (cache, model) = (cache(), checkpoint(root.path(), "bert"));
     let plan = plan(&model, &["query", "output.dense", "intermediate.dense"], "vera", spec("vera", 5), "bert");
-    let (run, network) = saved(root.path(), "vera", &plan, &library);
+    let (run, network) = saved(root.path(), "vera", &plan, &cache);
     let folder = root.path().join("out");
-    out(&run, false, &folder, &library).unwrap();
+    out(&run, false, &folder, &cache).unwrap();
     let file = numbers(&folder.join(WEIGHTS));
     for (name, shape) in [("vera_A", [5, 40]), ("vera_B", [40, 5])] {
         let name = format!("base_model.{name}");
@@ -596,7 +596,7 @@ fn veras_pair_lies_in_the_file_under_both_names() {
     }
     // Read as PEFT's own, it has the pair of the file.
     let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
-    let imported = import(&request, &library).unwrap();
+    let imported = import(&request, &cache).unwrap();
     let asked = inputs("bert");
     agree("vera", &logits(&imported.network, &asked), &logits(&network, &asked));
 }
@@ -604,7 +604,7 @@ fn veras_pair_lies_in_the_file_under_both_names() {
 #[test]
 fn parts_of_gpt2_are_joined_and_parted_again() {
     let root = tempfile::tempdir().unwrap();
-    let (library, model, asked) = (library(), checkpoint(root.path(), "gpt2"), inputs("gpt2"));
+    let (cache, model, asked) = (cache(), checkpoint(root.path(), "gpt2"), inputs("gpt2"));
     let parts = ["c_attn.q", "c_attn.v"];
     let plain = Modules::default();
     let ranks = Modules { rank_pattern: vec![("c_attn.v".to_owned(), 2)], ..Modules::default() };
@@ -619,15 +619,15 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
     ] {
         let mut plan = plan(&model, &parts, preset, spec(preset, 4), "gpt2");
         plan.modules = modules.clone();
-        let (run, mut network) = saved(root.path(), label, &plan, &library);
+        let (run, mut network) = saved(root.path(), label, &plan, &cache);
         let folder = root.path().join(label);
-        out(&run, false, &folder, &library).unwrap();
+        out(&run, false, &folder, &cache).unwrap();
         let before = logits(&network, &asked);
-        let mut imported = back(&folder, &library).unwrap();
+        let mut imported = back(&folder, &cache).unwrap();
         agree(label, &logits(&imported.network, &asked), &before);
         // As one map, which is what PEFT sees.
         let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("gpt2")) };
-        agree(label, &logits(&import(&request, &library).unwrap().network, &asked), &before);
+        agree(label, &logits(&import(&request, &cache).unwrap().network, &asked), &before);
 
         let config = said(&folder);
         assert_eq!(config["target_modules"], json!(["transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"]));
@@ -664,10 +664,10 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
     let name = "base_model.model.transformer.h.0.attn.c_attn.lora_B.weight";
     *file.get_mut(name).unwrap().1.last_mut().unwrap() = 1.0; // v's rows, v's component: in its place
     write_numbers(&path, &file);
-    back(&folder, &library).unwrap();
+    back(&folder, &cache).unwrap();
     file.get_mut(name).unwrap().1[7] = 1.0; // q's rows, v's component
     write_numbers(&path, &file);
-    says(&back(&folder, &library).map(|_| ()).unwrap_err(), &[WEIGHTS, name, "mixes its parts", "`--task`"]);
+    says(&back(&folder, &cache).map(|_| ()).unwrap_err(), &[WEIGHTS, name, "mixes its parts", "`--task`"]);
 
     let folder = root.path().join("magnitudes");
     let path = folder.join(WEIGHTS);
@@ -676,7 +676,7 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
     for (at, is_read) in [(0, true), (30, false)] {
         file.get_mut(name).unwrap().1[at] += 0.1; // first of q, then of k, which has no adapter
         write_numbers(&path, &file);
-        let found = back(&folder, &library).map(|_| ());
+        let found = back(&folder, &cache).map(|_| ());
         assert_eq!(found.is_ok(), is_read);
         if let Err(error) = found {
             says(&error, &[WEIGHTS, name, "`h.0.attn.c_attn.k`", "`--task`"]);
@@ -685,9 +685,9 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
 
     for preset in ["vera", "adalora"] {
         let plan = plan(&model, &parts, preset, spec(preset, 4), "gpt2");
-        let (run, _) = saved(root.path(), preset, &plan, &library);
+        let (run, _) = saved(root.path(), preset, &plan, &cache);
         let folder = root.path().join(format!("{preset}.out"));
-        let error = out(&run, false, &folder, &library).unwrap_err();
+        let error = out(&run, false, &folder, &cache).unwrap_err();
         says(&error, &[preset, "no form in PEFT", "adapt `c_attn`", "`--svd --rank R`"]);
         assert!(!folder.exists());
     }
@@ -696,21 +696,21 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
 #[test]
 fn dylora_is_exported_at_a_rank() {
     let root = tempfile::tempdir().unwrap();
-    let (library, model, asked) = (library(), checkpoint(root.path(), "bert"), inputs("bert"));
+    let (cache, model, asked) = (cache(), checkpoint(root.path(), "bert"), inputs("bert"));
     let plan = plan(&model, &["query", "value"], "dylora", spec("dylora", 4), "bert");
-    let (run, _) = saved(root.path(), "dylora", &plan, &library);
+    let (run, _) = saved(root.path(), "dylora", &plan, &cache);
     let [folder, cut] = ["at_2", "cut"].map(|name| root.path().join(name));
     let request = export::Request { adapter: &run, model: None, rank: Some(2), residual: false, out: &folder };
-    export(&request, &library).unwrap();
-    at_rank(&run.join("adapter.safetensors"), 2, Cut::Prefix, &cut, &library).unwrap();
-    let (_, mut smaller) = adapter::load(&cut.join("adapter.safetensors"), &library).unwrap();
-    let mut imported = back(&folder, &library).unwrap();
+    export(&request, &cache).unwrap();
+    at_rank(&run.join("adapter.safetensors"), 2, Cut::Prefix, &cut, &cache).unwrap();
+    let (_, mut smaller) = adapter::load(&cut.join("adapter.safetensors"), &cache).unwrap();
+    let mut imported = back(&folder, &cache).unwrap();
     assert!(tensors(&mut smaller) == tensors(&mut imported.network));
     assert_eq!(logits(&smaller, &asked), logits(&imported.network, &asked));
     let config = said(&folder);
     assert_eq!((&config["r"], config["lora_alpha"].as_f64()), (&json!(2), Some(plan.variant.alpha)));
     let out = root.path().join("at_9");
-    let error = export(&export::Request { rank: Some(9), out: &out, ..request }, &library).unwrap_err().to_string();
+    let error = export(&export::Request { rank: Some(9), out: &out, ..request }, &cache).unwrap_err().to_string();
     says(&error, &["rank is `9`", "1, 2, 3, 4"]);
     assert!(!out.exists());
 }
@@ -718,7 +718,7 @@ fn dylora_is_exported_at_a_rank() {
 #[test]
 fn whole_numbers_are_written_whole() {
     let root = tempfile::tempdir().unwrap();
-    let (library, model) = (library(), checkpoint(root.path(), "bert"));
+    let (cache, model) = (cache(), checkpoint(root.path(), "bert"));
     for (label, preset, alphas) in [
         ("one", "lora", vec![("value", 5.0)]),
         ("several", "lora", vec![("query", 7.0), ("value", 2.5)]),
@@ -727,9 +727,9 @@ fn whole_numbers_are_written_whole() {
         let mut plan = plan(&model, &["query", "value", "key"], preset, spec(preset, 4), "bert");
         plan.variant.alpha = 16.0;
         plan.modules.alpha_pattern = alphas.iter().map(|(name, alpha)| ((*name).to_owned(), *alpha)).collect();
-        let (run, _) = saved(root.path(), label, &plan, &library);
+        let (run, _) = saved(root.path(), label, &plan, &cache);
         let folder = root.path().join(label);
-        out(&run, false, &folder, &library).unwrap();
+        out(&run, false, &folder, &cache).unwrap();
         let config = said(&folder);
         assert!(config["lora_alpha"].is_u64(), "{label}: {}", config["lora_alpha"]);
         let found: Vec<&Value> =
@@ -742,39 +742,39 @@ fn whole_numbers_are_written_whole() {
 #[test]
 fn a_tables_scale_is_found_by_its_full_name() {
     let root = tempfile::tempdir().unwrap();
-    let (library, model, asked) = (library(), checkpoint(root.path(), "bert"), inputs("bert"));
+    let (cache, model, asked) = (cache(), checkpoint(root.path(), "bert"), inputs("bert"));
     let table = "bert.embeddings.word_embeddings";
     let mut plan = plan(&model, &["word_embeddings", "value"], "lora", spec("lora", 4), "bert");
     plan.modules.alpha_pattern = vec![(table.to_owned(), 3.0), ("value".to_owned(), 5.0)];
-    let (run, network) = saved(root.path(), "table", &plan, &library);
+    let (run, network) = saved(root.path(), "table", &plan, &cache);
     let folder = root.path().join("out");
-    out(&run, false, &folder, &library).unwrap();
+    out(&run, false, &folder, &cache).unwrap();
     let config = said(&folder);
     assert_eq!((&config["lora_alpha"], &config["alpha_pattern"]), (&json!(5), &json!({table: 3})));
     let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
-    agree("table", &logits(&import(&request, &library).unwrap().network, &asked), &logits(&network, &asked));
+    agree("table", &logits(&import(&request, &cache).unwrap().network, &asked), &logits(&network, &asked));
 }
 
 #[test]
 fn a_folder_is_replaced_only_by_what_wrote_it() {
     let root = tempfile::tempdir().unwrap();
-    let (library, model) = (library(), checkpoint(root.path(), "bert"));
+    let (cache, model) = (cache(), checkpoint(root.path(), "bert"));
     let plan = plan(&model, &["query"], "lora", spec("lora", 2), "bert");
-    let (run, _) = saved(root.path(), "lora", &plan, &library);
+    let (run, _) = saved(root.path(), "lora", &plan, &cache);
     let taken = root.path().join("taken");
     std::fs::create_dir(&taken).unwrap();
     std::fs::write(taken.join("mine.txt"), "mine").unwrap();
-    let refused = out(&run, false, &taken, &library).unwrap_err();
+    let refused = out(&run, false, &taken, &cache).unwrap_err();
     says(&refused, &["taken", "not an earlier output of `lora-lab export`", "`--out`"]);
 
     let folder = root.path().join("out");
-    out(&run, false, &folder, &library).unwrap();
+    out(&run, false, &folder, &cache).unwrap();
     let first = std::fs::read(folder.join(WEIGHTS)).unwrap();
     std::fs::write(folder.join(WEIGHTS), "torn").unwrap();
-    out(&run, false, &folder, &library).unwrap();
+    out(&run, false, &folder, &cache).unwrap();
     assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), first);
 
-    let write = |to: &Path| import::write(back(&folder, &library).unwrap(), &folder, to).map_err(|e| e.to_string());
+    let write = |to: &Path| import::write(back(&folder, &cache).unwrap(), &folder, to).map_err(|e| e.to_string());
     let again = root.path().join("again");
     write(&again).unwrap();
     write(&again).unwrap();
@@ -784,14 +784,14 @@ fn a_folder_is_replaced_only_by_what_wrote_it() {
     assert_eq!(std::fs::read_dir(&taken).unwrap().count(), 1);
     assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), first);
     let new = root.path().join("new");
-    says(&out(&folder, false, &new, &library).unwrap_err(), &["is a PEFT folder already", "lora-lab import"]);
+    says(&out(&folder, false, &new, &cache).unwrap_err(), &["is a PEFT folder already", "lora-lab import"]);
 }
 
 /// Modules that are saved whole lie in the file as torch has them: a `Linear` as `[d_out, d_in]`, GPT-2's `Conv1D` as here.
 #[test]
 fn whole_modules_lie_as_torch_has_them() {
     let root = tempfile::tempdir().unwrap();
-    let library = library();
+    let cache = cache();
     for (arch, targets, module, map, shape) in [
         ("gpt2", ["c_attn"], "mlp.c_fc", "transformer.h.1.mlp.c_fc", [24, 44]),
         ("bert", ["query"], "intermediate.dense", "bert.encoder.layer.1.intermediate.dense", [40, 24]),
@@ -799,9 +799,9 @@ fn whole_modules_lie_as_torch_has_them() {
         let model = checkpoint(root.path(), arch);
         let mut plan = plan(&model, &targets, "lora", spec("lora", 2), arch);
         plan.modules.modules_to_save = vec![module.to_owned()];
-        let (run, mut network) = saved(root.path(), &format!("{arch}_whole"), &plan, &library);
+        let (run, mut network) = saved(root.path(), &format!("{arch}_whole"), &plan, &cache);
         let folder = root.path().join(format!("{arch}_folder"));
-        out(&run, false, &folder, &library).unwrap();
+        out(&run, false, &folder, &cache).unwrap();
         let file = numbers(&folder.join(WEIGHTS));
         let (found, values) = &file[&format!("base_model.model.{map}.weight")];
         assert_eq!(found, &shape, "{arch}");
@@ -813,7 +813,7 @@ fn whole_modules_lie_as_torch_has_them() {
         let saved: Vec<String> = serde_json::from_value(said(&folder)["modules_to_save"].clone()).unwrap();
         assert!(saved.contains(&map.to_owned()), "{saved:?}");
         assert_eq!(
-            tensors(&mut back(&folder, &library).unwrap().network)[&format!("{slot}.weight")].1,
+            tensors(&mut back(&folder, &cache).unwrap().network)[&format!("{slot}.weight")].1,
             *own,
             "{arch}: it comes back as it was"
         );

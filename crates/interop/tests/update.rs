@@ -8,7 +8,7 @@ use interop::update::{self, Change};
 use record::{CodeIdentity, Store};
 use trainer::{
     adapter,
-    library::Library,
+    model_cache::ModelCache,
     sink::Silent,
     study::{self, context::StudyContext},
 };
@@ -28,9 +28,9 @@ fn an_adapters_update_is_the_change_of_its_maps() {
     let experiment = experiment::read(&yaml, "test.yaml", "test", &[]).unwrap_or_else(|errors| panic!("{errors}"));
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path(), "test").unwrap();
-    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
+    let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
     let context = StudyContext {
-        library: &library,
+        cache: &cache,
         store: &store,
         code: &CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true },
         versions: &BTreeMap::new(),
@@ -42,8 +42,8 @@ fn an_adapters_update_is_the_change_of_its_maps() {
     study::run(experiment.cells(), &context, &Silent).unwrap();
     for cell in experiment.cells() {
         let folder = store.run_dir(&cell.id);
-        let updates = update::read(&folder, &library).unwrap();
-        let (_, network) = adapter::load(&folder.join("adapter.safetensors"), &library).unwrap();
+        let updates = update::read(&folder, &cache).unwrap();
+        let (_, network) = adapter::load(&folder.join("adapter.safetensors"), &cache).unwrap();
         let mut changed = 0;
         for map in network.backbone.linears() {
             let (before, after) = (values(&map.base().0), values(&map.weight(0, &Active::All)));
@@ -79,6 +79,6 @@ fn an_adapters_update_is_the_change_of_its_maps() {
         let last = snapshots.iter().max().unwrap();
         assert_eq!(std::fs::read(last).unwrap(), std::fs::read(folder.join("adapter.safetensors")).unwrap());
     }
-    let message = update::read(root.path(), &library).unwrap_err().to_string();
+    let message = update::read(root.path(), &cache).unwrap_err().to_string();
     assert!(message.contains("no adapter here") && message.contains("adapter_config.json"), "{message}");
 }

@@ -14,7 +14,7 @@ use burn::tensor::DType;
 use data::batch::EncodedSet;
 use record::{CodeIdentity, Store};
 use trainer::{
-    library::Library,
+    model_cache::ModelCache,
     study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::host::Placement;
@@ -42,11 +42,11 @@ fn main() {
          train: {{steps: 1000000, batch: 32}}\nvariants: [lora]\n"
     );
     let experiment = experiment::read(&yaml, "bench", "bench", &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    let library = Library::new(Placement::new(&device, DType::F32));
+    let cache = ModelCache::new(Placement::new(&device, DType::F32));
     let store = Store::open(std::path::Path::new("target/bench"), "bench").unwrap();
     let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
     let context = StudyContext {
-        library: &library,
+        cache: &cache,
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),
@@ -57,7 +57,7 @@ fn main() {
     };
     let cell = &experiment.cells()[0];
     let plan = CohortPlan::new(std::slice::from_ref(cell), &context).unwrap();
-    let base = library.base(&model).unwrap();
+    let base = cache.base(&model).unwrap();
     let loaded = experiment::tasks::load(&cell.plan.suite, &task, cell.plan.data.as_deref(), None).unwrap();
     let examples = &loaded.dataset.train;
     let clock = Instant::now();

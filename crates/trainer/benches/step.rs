@@ -17,7 +17,7 @@ use record::{CodeIdentity, Store};
 use trainer::{
     cohort::Cohort,
     lesson::Examples,
-    library::Library,
+    model_cache::ModelCache,
     study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::host::Placement;
@@ -54,12 +54,12 @@ impl Trainee {
              train: {{steps: 1000000, batch: 32}}\nvariants: [{entry}]\n"
         );
         let experiment = experiment::read(&yaml, "bench", "bench", &[]).unwrap_or_else(|errors| panic!("{errors}"));
-        let library = Library::new(Placement::new(&Device::flex(), DType::F32));
+        let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
         let store = Store::open(std::path::Path::new("target/bench"), "bench").expect("a name");
         let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
         let (versions, stop) = (BTreeMap::new(), AtomicBool::new(false));
         let context = StudyContext {
-            library: &library,
+            cache: &cache,
             store: &store,
             code: &code,
             versions: &versions,

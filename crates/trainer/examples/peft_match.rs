@@ -17,7 +17,7 @@ use models::network::NamedParam;
 use record::{CodeIdentity, Store};
 use safetensors::tensor::{Dtype, TensorView};
 use trainer::{
-    library::Library,
+    model_cache::ModelCache,
     study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::{
@@ -40,11 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let text = std::fs::read_to_string(path)?;
     let experiment = experiment::read(&text, &path.display().to_string(), "match", &[])?;
     let cell = experiment.cells().first().ok_or("the experiment has no cells")?;
-    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
+    let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
     let store = Store::open(out, "unused")?;
     let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
     let context = StudyContext {
-        library: &library,
+        cache: &cache,
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),

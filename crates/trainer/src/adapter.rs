@@ -20,7 +20,7 @@ use variants::{
 
 use crate::{
     error::TrainError,
-    library::Library,
+    model_cache::ModelCache,
     study::{context::StudyContext, run_state::RunState},
     tensor_file::{self, decode},
 };
@@ -34,7 +34,7 @@ pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -
         cell: run.cell.id.clone(),
         plan: run.cell.plan.clone(),
         outputs: run.task().info.objective.n_outputs(),
-        model_hash: context.library.base_of(&run.cell.plan)?.hash.clone(),
+        model_hash: context.cache.base_of(&run.cell.plan)?.hash.clone(),
         drawn: drawn(network),
     })
 }
@@ -82,8 +82,8 @@ pub fn save(path: &Path, card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> 
 }
 
 /// The stack of one cell alone.
-pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<StackPlan, TrainError> {
-    let base = library.base_of(cell)?;
+pub fn stack_plan(cell: &CellPlan, id: &CellId, cache: &ModelCache) -> Result<StackPlan, TrainError> {
+    let base = cache.base_of(cell)?;
     let broken = |problems: Vec<SpecProblem>| TrainError::Variant {
         cell: id.to_string(),
         problems: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
@@ -97,15 +97,15 @@ pub fn stack_plan(cell: &CellPlan, id: &CellId, library: &Library) -> Result<Sta
 }
 
 /// Reads an adapter onto its base.
-pub fn load(path: &Path, library: &Library) -> Result<(Card, Network), TrainError> {
-    load_on(path, None, library)
+pub fn load(path: &Path, cache: &ModelCache) -> Result<(Card, Network), TrainError> {
+    load_on(path, None, cache)
 }
 
 /// Reads an adapter onto its base, which lies where `model` says and not where it lay in training.
-pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(Card, Network), TrainError> {
+pub fn load_on(path: &Path, model: Option<&str>, cache: &ModelCache) -> Result<(Card, Network), TrainError> {
     let way_out = "train its run again, or give another adapter";
     let damaged = |reason: String| TrainError::foreign(path.to_owned(), format!("{reason}; {way_out}"));
-    let (mut tensors, text) = decode(path, "adapter", library.place()).map_err(|error| match error {
+    let (mut tensors, text) = decode(path, "adapter", cache.place()).map_err(|error| match error {
         TrainError::Asset(AssetError::Damaged { reason, .. }) => damaged(reason),
         other => other,
     })?;
@@ -113,14 +113,14 @@ pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(C
     if let Some(model) = model {
         model.clone_into(&mut card.plan.model);
     }
-    let found = &library.base(&card.plan.model)?.hash;
+    let found = &cache.base(&card.plan.model)?.hash;
     if *found != card.model_hash {
         return Err(damaged(format!(
             "it was trained on a `{}` with hash {}, but this build's has {found}",
             card.plan.model, card.model_hash
         )));
     }
-    let network = assemble(&card, &mut tensors, library).map_err(|error| match error {
+    let network = assemble(&card, &mut tensors, cache).map_err(|error| match error {
         TrainError::Asset(AssetError::Damaged { reason, .. }) => damaged(reason),
         other => other,
     })?;
@@ -134,11 +134,11 @@ pub fn load_on(path: &Path, model: Option<&str>, library: &Library) -> Result<(C
 pub fn assemble(
     card: &Card,
     tensors: &mut BTreeMap<String, Tensor<3>>,
-    library: &Library,
+    cache: &ModelCache,
 ) -> Result<Network, TrainError> {
     let damaged = |reason: String| TrainError::damaged(std::path::PathBuf::new(), reason);
-    let plan = stack_plan(&card.plan, &card.cell, library)?;
-    let mut network = library.network(&card.plan, &[(plan.with_given_values(), vec![card.outputs])])?;
+    let plan = stack_plan(&card.plan, &card.cell, cache)?;
+    let mut network = cache.network(&card.plan, &[(plan.with_given_values(), vec![card.outputs])])?;
     if card.drawn.is_some() && card.drawn != drawn(&network) {
         return Err(damaged("its frozen random pair is not the one that this build draws from its seed".to_owned()));
     }

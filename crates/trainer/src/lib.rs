@@ -2,8 +2,8 @@
 //!
 //! | module | one sentence |
 //! |---|---|
-//! | [`library`] | models and tasks, read once |
-//! | [`start`] | runs that begin with the adapter of another |
+//! | [`model_cache`] | models and tasks, read once |
+//! | [`warm_start`] | runs that begin with the adapter of another |
 //! | [`study`] | which cells are left, grouped into cohorts |
 //! | [`mod@train`] | the training loop, from a cohort's first step to its records |
 //! | [`cohort`] | one optimizer step of runs that train side by side |
@@ -12,7 +12,7 @@
 //! | [`optimizer`] | AdamW over stacked tensors |
 //! | [`importance`] | importance averages over stacked tensors |
 //! | [`footprint`] | what a cohort takes of a device's memory |
-//! | [`readout`], [`mod@evaluate`] | predictions and what they are worth |
+//! | [`evaluate`] | predictions and metrics |
 //! | [`checkpoint`], [`snapshot`], [`adapter`], [`tensor_file`] | cohorts and adapters on disk |
 //! | [`records`] | what a run leaves behind when it ends |
 //! | [`pretrain`] | masked-language-model pretraining of the embedded base |
@@ -30,15 +30,14 @@ pub mod footprint;
 pub mod importance;
 pub mod ledger;
 pub mod lesson;
-pub mod library;
+pub mod model_cache;
 pub mod optimizer;
 pub mod pretrain;
-pub mod readout;
 pub mod records;
 pub mod sink;
 pub mod snapshot;
-pub mod start;
 pub mod study;
 pub mod tensor_file;
 pub mod text;
 pub mod train;
+pub mod warm_start;

@@ -18,11 +18,11 @@ use crate::{
     cohort::Cohort,
     error::TrainError,
     evaluate::{
-        Split,
         batched::{self, EvalRequest},
+        readout::{EvalResult, Evaluator, merge_error},
+        score::Split,
         single,
     },
-    readout::{Answer, Reader, merge_error},
     sink::{Event, Sink},
     study::{
         context::StudyContext,
@@ -128,7 +128,7 @@ impl Closing<'_> {
         cohort: &Cohort,
         stack: usize,
         ends: &[End],
-    ) -> Result<BTreeMap<usize, Answer>, TrainError> {
+    ) -> Result<BTreeMap<usize, EvalResult>, TrainError> {
         let finite = ends.iter().zip(&cohort.stacks[stack].runs).enumerate();
         let finite = finite.filter(|(_, (end, _))| end.failure.is_none());
         let requests: Vec<EvalRequest<'_>> = finite.map(|(index, (end, run))| end.request(run, index)).collect();
@@ -137,7 +137,13 @@ impl Closing<'_> {
     }
 
     /// Evaluates a run that did not fail, where `answer` has not done so, saves its adapter, and measures both.
-    fn close(&self, cohort: &mut Cohort, at: RunAt, end: &End, answer: Option<Answer>) -> Result<Measured, TrainError> {
+    fn close(
+        &self,
+        cohort: &mut Cohort,
+        at: RunAt,
+        end: &End,
+        answer: Option<EvalResult>,
+    ) -> Result<Measured, TrainError> {
         let clock = Instant::now();
         let run = cohort.at(at);
         let mut network = single::network(cohort, at, run.chosen());
@@ -145,14 +151,14 @@ impl Closing<'_> {
         if end.failure.is_some() {
             return Ok(measured);
         }
-        let base = self.context.library.base_of(&run.cell.plan)?;
+        let base = self.context.cache.base_of(&run.cell.plan)?;
         let answer = if let Some(answer) = answer {
             measured.eval_seconds += answer.seconds;
             answer
         } else {
-            let reader = Reader { base: &base, plan: &run.cell.plan, task: run.task(), generates: true };
+            let evaluator = Evaluator { base: &base, plan: &run.cell.plan, task: run.task(), generates: true };
             let request = end.request(run, at.run);
-            reader.answer(&network, &request.splits, &request.readouts, request.step)?
+            evaluator.answer(&network, &request.splits, &request.readouts, request.step)?
         };
         let bare = variants::presets::head_only::spec(0)
             .check(None)
@@ -216,7 +222,7 @@ impl Closing<'_> {
             code: self.context.code.clone(),
             versions: self.context.versions.clone(),
             start: run.start.clone(),
-            model_hash: self.context.library.base_of(&cell.plan)?.hash.clone(),
+            model_hash: self.context.cache.base_of(&cell.plan)?.hash.clone(),
             data_hash: task.hash.clone(),
             device: self.context.device.to_owned(),
             precision: cell.plan.train.precision.name().to_owned(),

@@ -39,7 +39,7 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     let is_open = |cell: &Cell| open.contains(&cell.id.slug());
     let mut steps = 0;
     for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
-        steps += cell.plan.train.total_steps(context.library.task(&cell.plan)?.train.rows.len());
+        steps += cell.plan.train.total_steps(context.cache.task(&cell.plan)?.train.rows.len());
     }
     for level in 0..=last {
         let (mut plans, stale) = resume::resumable(&cells, level, context)?;

@@ -12,7 +12,7 @@ use variants::{
 };
 
 use crate::{
-    evaluate::spread,
+    evaluate::score::spread,
     lesson::{Handout, Sheet},
 };
 

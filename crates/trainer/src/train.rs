@@ -101,7 +101,7 @@ impl<'a> Training<'a> {
         }
         let step = cohort.step;
         cohort.runs_mut().try_for_each(|run| open_log(run, folder, resumes.then_some(step)))?;
-        let device = &context.library.place().device;
+        let device = &context.cache.place().device;
         let footprint = if resumes { None } else { Footprint::begin(device) };
         let steps = cohort.total_steps();
         let cells: Vec<CellId> = cohort.runs().map(|run| run.cell.id.clone()).collect();

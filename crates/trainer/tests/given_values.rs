@@ -13,7 +13,7 @@ use record::{CodeIdentity, Store};
 use trainer::{
     adapter,
     error::TrainError,
-    library::Library,
+    model_cache::ModelCache,
     sink::{Event, Silent, Sink},
     study::{self, context::StudyContext, plan::CohortPlan},
 };
@@ -38,11 +38,11 @@ impl Sink for StopAfter<'_> {
 }
 
 fn with<T>(root: &Path, stop: &AtomicBool, act: impl FnOnce(&StudyContext<'_>) -> T) -> T {
-    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
+    let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
     let store = Store::open(root, "test").unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     act(&StudyContext {
-        library: &library,
+        cache: &cache,
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),
@@ -86,7 +86,7 @@ fn an_initialisation_runs_when_a_cohort_is_made_and_never_again() {
             for cell in cells {
                 let folder = context.store.run_dir(&cell.id);
                 for file in ["adapter.safetensors", "snapshots/00000003.safetensors"] {
-                    adapter::load(&folder.join(file), context.library).unwrap();
+                    adapter::load(&folder.join(file), context.cache).unwrap();
                 }
             }
         });

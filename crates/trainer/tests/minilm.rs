@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use burn::tensor::{DType, Device};
 use safetensors::SafeTensors;
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 use variants::{
     host::{Placement, values},
     pass::Pass,
@@ -30,8 +30,8 @@ fn given(name: &str) -> Option<PathBuf> {
 #[test]
 fn hidden_states_of_the_real_model_are_those_of_transformers() {
     let (Some(folder), Some(expected)) = (given("LORA_LAB_MINILM"), given("LORA_LAB_MINILM_EXPECTED")) else { return };
-    let library = Library::new(Placement::new(&Device::flex(), DType::F32));
-    let base = library.base(&folder.display().to_string()).unwrap();
+    let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
+    let base = cache.base(&folder.display().to_string()).unwrap();
     assert_eq!(base.unused, ["embeddings.position_ids"], "what the file has and nothing uses");
     let sentences: Vec<String> =
         serde_json::from_slice(&std::fs::read(expected.with_extension("json")).unwrap()).unwrap();

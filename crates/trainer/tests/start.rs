@@ -8,7 +8,7 @@ use experiment::cell::Cell;
 use record::{CodeIdentity, RunRecord, Store, sha256_hex};
 use trainer::{
     adapter,
-    library::Library,
+    model_cache::ModelCache,
     sink::Silent,
     study::{self, context::StudyContext, plan::CohortPlan},
 };
@@ -17,8 +17,8 @@ use variants::{
     role::Role,
 };
 
-fn library() -> Library {
-    Library::new(Placement::new(&Device::flex(), DType::F32))
+fn cache() -> ModelCache {
+    ModelCache::new(Placement::new(&Device::flex(), DType::F32))
 }
 
 fn yaml(tasks: &str, steps: usize) -> String {
@@ -36,7 +36,7 @@ fn with<T>(root: &Path, act: impl FnOnce(&StudyContext<'_>) -> T) -> T {
     let store = Store::open(root, "test").unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     act(&StudyContext {
-        library: &library(),
+        cache: &cache(),
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),
@@ -91,7 +91,7 @@ fn a_run_starts_where_another_ended() {
                     .join("test/runs")
                     .join(cell.id.slug().replace(task, source))
                     .join("adapter.safetensors");
-                let (_, mut network) = adapter::load(&path, context.library).unwrap();
+                let (_, mut network) = adapter::load(&path, context.cache).unwrap();
                 let ended = adapter::tensors(&mut network, 0, 0);
                 let (mut kept, mut fresh) = (0, 0);
                 for named in cohort.network.parameters(0) {

@@ -17,7 +17,7 @@ use trainer::{
     adapter,
     error::TrainError,
     evaluate,
-    library::Library,
+    model_cache::ModelCache,
     sink::{Event, Silent, Sink},
     study::{self, context::StudyContext},
 };
@@ -29,12 +29,12 @@ use variants::{
     slot::RunPlan,
 };
 
-fn library() -> Library {
+fn cache() -> ModelCache {
     library_in(DType::F32)
 }
 
-fn library_in(dtype: DType) -> Library {
-    Library::new(Placement::new(&Device::flex(), dtype))
+fn library_in(dtype: DType) -> ModelCache {
+    ModelCache::new(Placement::new(&Device::flex(), dtype))
 }
 
 fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
@@ -57,11 +57,11 @@ fn run(
     stop: &AtomicBool,
     sink: &dyn Sink,
 ) -> Result<Vec<RunRecord>, TrainError> {
-    run_in(&library(), cells, root, cohort, stop, sink)
+    run_in(&cache(), cells, root, cohort, stop, sink)
 }
 
 fn run_in(
-    library: &Library,
+    cache: &ModelCache,
     cells: &[Cell],
     root: &Path,
     cohort: usize,
@@ -71,7 +71,7 @@ fn run_in(
     let store = Store::open(root, "test").unwrap();
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     let context = StudyContext {
-        library,
+        cache,
         store: &store,
         code: &code,
         versions: &BTreeMap::new(),
@@ -91,7 +91,7 @@ fn finish(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
 /// Every tensor of a cell's saved adapter.
 fn tensors(cell: &Cell, root: &Path) -> BTreeMap<String, Vec<f64>> {
     let path = Store::open(root, "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
-    let (_, mut network) = adapter::load(&path, &library()).unwrap();
+    let (_, mut network) = adapter::load(&path, &cache()).unwrap();
     network.parameters(0).into_iter().map(|named| (named.name, values(named.param.tensor))).collect()
 }
 
@@ -221,11 +221,11 @@ fn a_step_of_dylora_moves_the_drawn_components_alone() {
         let folder = Store::open(root.path(), "test").unwrap().run_dir(&cells[0].id).join("snapshots");
         let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
-        let library = library();
+        let cache = cache();
         let states: Vec<BTreeMap<String, Ranked>> = files
             .iter()
             .map(|file| {
-                let (_, mut network) = adapter::load(file, &library).unwrap();
+                let (_, mut network) = adapter::load(file, &cache).unwrap();
                 let ranked = network.parameters(0).into_iter().filter_map(|named| {
                     let axis = named.param.rank_axis?;
                     Some((named.name, (axis, named.param.tensor.dims(), values(named.param.tensor))))
@@ -295,7 +295,7 @@ impl Sink for Count {
 
 #[test]
 fn a_run_in_company_ends_where_it_ends_alone() {
-    let library = library_in(DType::F64);
+    let cache = library_in(DType::F64);
     // Where one run drops, all are padded that lie side by side alone.
     for dropout in [0.1, 0.0] {
         // In f64, where other padding and other blocks of the products reorder sums by 1e-16 instead of 1e-7, and Adam,
@@ -309,7 +309,7 @@ fn a_run_in_company_ends_where_it_ends_alone() {
         let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let train = |root: &Path, cohort| {
             let count = Count::default();
-            let records = run_in(&library, &cells, root, cohort, &AtomicBool::new(false), &count).unwrap();
+            let records = run_in(&cache, &cells, root, cohort, &AtomicBool::new(false), &count).unwrap();
             assert_eq!(count.planned.into_inner(), count.taken.into_inner());
             records
         };
@@ -336,11 +336,11 @@ fn layers_computed_again_give_the_same_gradients() {
         {preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, \
         {preset: dylora, ranks: [4]}, {preset: dora, ranks: [2], with: {dropout: 0.1}}]";
     let recipe = "train.steps=5, train.backbone_dropout=0.1";
-    let library = library_in(DType::F64);
+    let cache = library_in(DType::F64);
     let (kept, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let train = |root: &Path, recompute: bool| {
         let cells = cells(variants, "[0]", &format!("{recipe}, train.recompute={recompute}"));
-        let records = run_in(&library, &cells, root, cells.len(), &AtomicBool::new(false), &Silent).unwrap();
+        let records = run_in(&cache, &cells, root, cells.len(), &AtomicBool::new(false), &Silent).unwrap();
         (cells, records)
     };
     let ((cells, kept_records), (_, again_records)) = (train(kept.path(), false), train(again.path(), true));
@@ -370,9 +370,9 @@ fn evaluations_in_company_are_those_of_each_run_alone() {
             _ => {}
         }
     }
-    let library = library_in(DType::F64);
+    let cache = library_in(DType::F64);
     let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let train = |root: &Path, cohort| run_in(&library, &cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap();
+    let train = |root: &Path, cohort| run_in(&cache, &cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap();
     let (one, many) = (train(alone.path(), 1), train(together.path(), cells.len()));
     let near = |a: f64, b: f64| (a - b).abs() < 1e-8;
     let mut chosen = 0;
@@ -403,17 +403,17 @@ fn evaluations_in_company_are_those_of_each_run_alone() {
 #[test]
 fn more_runs_than_fit_into_a_pass_are_evaluated_in_parts() {
     let cells = cells("[{preset: lora, ranks: [1]}]", "[0]", "");
-    let library = library_in(DType::F64);
-    let (cell, task) = (&cells[0], library.task(&cells[0].plan).unwrap());
+    let cache = library_in(DType::F64);
+    let (cell, task) = (&cells[0], cache.task(&cells[0].plan).unwrap());
     let mut set = task.splits[0].set.clone();
     set.rows.truncate(70); // a batch and a rest
-    let pad = library.base_of(&cell.plan).unwrap().pad;
+    let pad = cache.base_of(&cell.plan).unwrap().pad;
     let logits = |seeds: &[u64]| {
-        let mut plan = adapter::stack_plan(&cell.plan, &cell.id, &library).unwrap();
+        let mut plan = adapter::stack_plan(&cell.plan, &cell.id, &cache).unwrap();
         let run = plan.runs[0];
         plan.runs = seeds.iter().map(|seed| RunPlan { init_seed: *seed, ..run }).collect();
-        let network = library.network(&cell.plan, &[(plan, vec![2; seeds.len()])]).unwrap();
-        evaluate::logits(&network, &vec![&set; seeds.len()], &Active::All, pad)
+        let network = cache.network(&cell.plan, &[(plan, vec![2; seeds.len()])]).unwrap();
+        evaluate::score::logits(&network, &vec![&set; seeds.len()], &Active::All, pad)
     };
     let many = logits(&(0..24).collect::<Vec<_>>());
     for seed in [0, 7, 23] {
@@ -482,14 +482,14 @@ fn a_step_changes_what_trains_and_nothing_else() {
     let cells = cells(&every_preset(), "[0]", "train.warmup=0.0, train.steps=20");
     let root = tempfile::tempdir().unwrap();
     finish(&cells, root.path(), 1);
-    let library = library();
+    let cache = cache();
     for cell in &cells {
-        let plan = adapter::stack_plan(&cell.plan, &cell.id, &library).unwrap();
+        let plan = adapter::stack_plan(&cell.plan, &cell.id, &cache).unwrap();
         let train = plan.variant.spec().train.clone();
-        let mut fresh = library.network(&cell.plan, &[(plan, vec![2])]).unwrap();
+        let mut fresh = cache.network(&cell.plan, &[(plan, vec![2])]).unwrap();
         let trained = tensors(cell, root.path());
         let path = Store::open(root.path(), "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
-        let (_, network) = adapter::load(&path, &library).unwrap();
+        let (_, network) = adapter::load(&path, &cache).unwrap();
         for (after, before) in network.backbone.linears().into_iter().zip(fresh.backbone.linears()) {
             assert_eq!(values(&after.base().0), values(&before.base().0), "{}: {}", cell.id, after.name());
         }

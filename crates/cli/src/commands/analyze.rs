@@ -14,7 +14,7 @@ use analysis::{
     subspace::Side,
 };
 use record::{Store, write_atomic};
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use self::{
     args::{Adapters, Analyze, Layers, Output, Spectrum, TableFormat},
@@ -29,40 +29,40 @@ use crate::{
 
 /// Measures, and writes the table.
 pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
-    let library = Library::on_cpu();
+    let cache = ModelCache::on_cpu();
     match args {
         Analyze::Phi(args) => {
-            let (first, second) = two([&args.first, &args.second], &args.output, &library)?;
+            let (first, second) = two([&args.first, &args.second], &args.output, &cache)?;
             write(&pair::phi_rows(&first, &second, args.side.into())?, &args.output)
         }
         Analyze::Angles(args) => {
-            let (first, second) = two([&args.first, &args.second], &args.output, &library)?;
+            let (first, second) = two([&args.first, &args.second], &args.output, &cache)?;
             write(&pair::angle_rows(&first, &second, args.side.into())?, &args.output)
         }
-        Analyze::Projection(args) => write(&projection::rows(&several(args, &library)?)?, &args.output),
+        Analyze::Projection(args) => write(&projection::rows(&several(args, &cache)?)?, &args.output),
         Analyze::Heatmap(args) => {
-            let sample = one(&args.adapter, args.base.as_deref(), &args.output, &library)?;
+            let sample = one(&args.adapter, args.base.as_deref(), &args.output, &cache)?;
             let side = if args.outputs { Side::Output } else { Side::Input };
             write(&heatmap::rows(&sample, side, args.top.max(1))?, &args.output)
         }
         Analyze::Spectrum(Spectrum { adapters, directions }) => {
-            let samples = several(adapters, &library)?;
+            let samples = several(adapters, &cache)?;
             if *directions {
                 write(&spectrum::directions(&samples)?, &adapters.output)
             } else {
                 write(&spectrum::rows(&samples)?, &adapters.output)
             }
         }
-        Analyze::Layers(args) => layers(args, &library),
+        Analyze::Layers(args) => layers(args, &cache),
         Analyze::CapturedEnergy(args) => {
-            let (factor, full) = two([&args.factor, &args.full], &args.output, &library)?;
+            let (factor, full) = two([&args.factor, &args.full], &args.output, &cache)?;
             write(&captured_energy::between(&factor, &full)?, &args.output)
         }
-        Analyze::MagnitudeDirection(args) => dynamics(args, &library),
+        Analyze::MagnitudeDirection(args) => dynamics(args, &cache),
         Analyze::Study { experiment, set } => {
             let experiment = read(experiment, set)?;
             let store = Store::open(results, experiment.name())?;
-            let Some(samples) = of_study(&experiment, &store, &library)? else {
+            let Some(samples) = of_study(&experiment, &store, &cache)? else {
                 return Err(Failure::Input(format!(
                     "{}: some runs have no adapter here; `lora-lab run` trains what is missing (`--force` all of it)",
                     store.runs_dir().display()
@@ -74,8 +74,8 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
 }
 
 /// The overlap between the layers of one adapter.
-fn layers(args: &Layers, library: &Library) -> Result<(), Failure> {
-    let rows = across::layers(&one(&args.adapter, None, &args.output, library)?, args.side.into())?;
+fn layers(args: &Layers, cache: &ModelCache) -> Result<(), Failure> {
+    let rows = across::layers(&one(&args.adapter, None, &args.output, cache)?, args.side.into())?;
     if rows.is_empty() {
         return Err(Failure::Input(format!(
             "{}: no two layers have trained maps of one kind and width to compare",
@@ -86,8 +86,8 @@ fn layers(args: &Layers, library: &Library) -> Result<(), Failure> {
 }
 
 /// Changes of magnitude and direction over the snapshots of runs.
-fn dynamics(args: &Adapters, library: &Library) -> Result<(), Failure> {
-    let samples = several(args, library)?;
+fn dynamics(args: &Adapters, cache: &ModelCache) -> Result<(), Failure> {
+    let samples = several(args, cache)?;
     if let Some((path, _)) = args.paths.iter().zip(&samples).find(|(_, sample)| sample.snapshots.is_empty()) {
         return Err(Failure::Input(format!(
             "{}: no snapshots here; train with `train: {{snapshot_every: 50}}`, or give the run's folder",

@@ -7,7 +7,7 @@ use interop::model_merging::{
     Input, Report, Request, combine,
     methods::{Election, Method},
 };
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use crate::{
     failure::Failure,
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Combine) -> Result<(), Failure> {
     let method = method(args).map_err(Failure::Input)?;
     let inputs: Vec<Input> = args.adapters.iter().map(|written| input(written)).collect();
     let request = Request { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out };
-    let report = combine(&request, &Library::on_cpu())?;
+    let report = combine(&request, &ModelCache::on_cpu())?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote {} maps to {}", report.maps.len(), args.out.display()));
     print(&table(&report))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use assets::device;
 use interop::evaluate::evaluate;
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use crate::{failure::Failure, terminal::print};
 
@@ -29,8 +29,8 @@ pub(crate) struct Eval {
 
 /// Evaluates, and prints the scores as CSV.
 pub(super) fn run(args: &Eval) -> Result<(), Failure> {
-    let library = Library::on(&device::parse(&args.device)?);
-    let (task, evaluations) = evaluate(&args.adapter, &args.rank, &library)?;
+    let cache = ModelCache::on(&device::parse(&args.device)?);
+    let (task, evaluations) = evaluate(&args.adapter, &args.rank, &cache)?;
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
     for evaluation in evaluations {
         for (metric, value) in &evaluation.metrics {

@@ -9,7 +9,7 @@ use interop::{
     export::{Cut, at_rank},
     peft::export::{Request, export},
 };
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use super::combine::table;
 use crate::{
@@ -64,19 +64,19 @@ pub(crate) enum AdapterFormat {
 
 /// Writes the new adapter.
 pub(super) fn run(args: &Export) -> Result<(), Failure> {
-    let library = Library::on_cpu();
+    let cache = ModelCache::on_cpu();
     match args.to {
-        AdapterFormat::LoraLab => smaller(args, &library),
-        AdapterFormat::Peft if args.svd => approximated(args, &library),
-        AdapterFormat::Peft => for_peft(args, &library),
+        AdapterFormat::LoraLab => smaller(args, &cache),
+        AdapterFormat::Peft if args.svd => approximated(args, &cache),
+        AdapterFormat::Peft => for_peft(args, &cache),
     }
 }
 
 /// A folder for PEFT that computes the same function.
-fn for_peft(args: &Export, library: &Library) -> Result<(), Failure> {
+fn for_peft(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
     let Export { adapter, model, rank, residual, out, .. } = args;
     let request = Request { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out };
-    let report = export(&request, library)?;
+    let report = export(&request, cache)?;
     if !report.base.starts_with(SCHEME) && !Path::new(&report.base).exists() {
         note(&format!(
             "PEFT needs the base as a folder, but `{}` is built in: `lora-lab merge` of a `head_only` run writes it as one",
@@ -90,7 +90,7 @@ fn for_peft(args: &Export, library: &Library) -> Result<(), Failure> {
 }
 
 /// An adapter of this program at a rank.
-fn smaller(args: &Export, library: &Library) -> Result<(), Failure> {
+fn smaller(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
     let Some(rank) = args.rank else {
         return Err(Failure::Input("`--to lora-lab` needs `--rank`, the rank of the new adapter".to_owned()));
     };
@@ -98,19 +98,19 @@ fn smaller(args: &Export, library: &Library) -> Result<(), Failure> {
         return Err(Failure::Input("`--residual` and `--model` are for `--to peft`; leave them out".to_owned()));
     }
     let cut = if args.svd { Cut::Svd } else { Cut::Prefix };
-    let bytes = at_rank(&args.adapter, rank, cut, &args.out, library)?;
+    let bytes = at_rank(&args.adapter, rank, cut, &args.out, cache)?;
     note(&format!("wrote {} ({bytes} bytes)", args.out.join("adapter.safetensors").display()));
     Ok(())
 }
 
 /// A plain LoRA that approximates any update, with what each map lost.
-fn approximated(args: &Export, library: &Library) -> Result<(), Failure> {
+fn approximated(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
     if args.model.is_some() {
         return Err(Failure::Input(
             "`--model` does not go with `--svd`; put the base where it was in training".to_owned(),
         ));
     }
-    let report = as_lora(&args.adapter, args.rank.unwrap_or_default(), &args.out, library)?;
+    let report = as_lora(&args.adapter, args.rank.unwrap_or_default(), &args.out, cache)?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote LORA with {} maps to {}", report.maps.len(), args.out.display()));
     print(&table(&report))

@@ -12,7 +12,7 @@ use analysis::{
 };
 use experiment::Experiment;
 use record::{RunRecord, Store, write_atomic};
-use trainer::{library::Library, study};
+use trainer::{model_cache::ModelCache, study};
 
 use super::{
     analyze::{samples, write_tables},
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Figures, results: &Path) -> Result<(), Failure> {
             results.display()
         )));
     }
-    let library = Library::on_cpu();
+    let cache = ModelCache::on_cpu();
     for name in named {
         let experiment = read(&name, &args.set)?;
         let store = Store::open(results, experiment.name())?;
@@ -52,7 +52,7 @@ pub(super) fn run(args: &Figures, results: &Path) -> Result<(), Failure> {
         if found.is_empty() {
             return Err(no_records(&store, &name));
         }
-        draw(&experiment, &store, &found, &library)?;
+        draw(&experiment, &store, &found, &cache)?;
     }
     Ok(())
 }
@@ -72,12 +72,12 @@ fn with_results(results: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
-fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], library: &Library) -> Result<(), Failure> {
+fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], cache: &ModelCache) -> Result<(), Failure> {
     let folder = store.figures_dir();
     create_folder(&folder)?;
     let planned = |record: &RunRecord| planned_components(experiment, record);
     let mut figures = records::all(&super::study(experiment), found, &planned)?;
-    figures.extend(match samples::of_study(experiment, store, library)? {
+    figures.extend(match samples::of_study(experiment, store, cache)? {
         Some(samples) => {
             write_tables(&samples, store)?;
             described(subspaces::all(experiment.name(), &samples).map_err(StudyError::from)?, &folder)?

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use interop::peft::import::{Purpose, Request, import, write};
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use super::read;
 use crate::{failure::Failure, terminal::note};
@@ -41,7 +41,7 @@ pub(crate) struct Import {
 /// Reads the folder and writes the adapter.
 pub(super) fn run(args: &Import) -> Result<(), Failure> {
     let request = Request { folder: &args.folder, model: args.model.as_deref(), purpose: purpose(args)? };
-    let imported = import(&request, &Library::on_cpu())?;
+    let imported = import(&request, &ModelCache::on_cpu())?;
     imported.notes.iter().for_each(|line| note(line));
     let label = imported.card.cell.to_string();
     let bytes = write(imported, &args.folder, &args.out)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use assets::device;
 use clap::ValueEnum;
 use interop::merge::{Report, Request, Rows, Width, merge};
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use crate::{
     failure::Failure,
@@ -76,7 +76,7 @@ impl From<DtypeName> for Width {
 
 /// Merges, and prints how far the logits moved.
 pub(super) fn run(args: &Merge) -> Result<(), Failure> {
-    let library = Library::on(&device::parse(&args.device)?);
+    let cache = ModelCache::on(&device::parse(&args.device)?);
     let rows = match (&args.data, &args.split) {
         (Some(file), _) => Rows::File(file.clone()),
         (None, Some(split)) => Rows::Split(split.clone()),
@@ -91,7 +91,7 @@ pub(super) fn run(args: &Merge) -> Result<(), Failure> {
         rows,
         most: args.rows as usize,
     };
-    let report = merge(&request, &library)?;
+    let report = merge(&request, &cache)?;
     note(&format!("wrote {} tensors ({} bytes) to {}", report.tensors, report.bytes, args.out.display()));
     if !report.left_out.is_empty() {
         let names = report.left_out.join(", ");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use assets::device;
 use interop::predict::run::{Prediction, Request, Rows, Source, run as predict};
 use record::write_atomic;
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use crate::{
     failure::Failure,
@@ -55,7 +55,7 @@ pub(crate) struct Predict {
 /// Predicts, and writes what was asked for.
 pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     check(args)?;
-    let library = Library::on(&device::parse(&args.device)?);
+    let cache = ModelCache::on(&device::parse(&args.device)?);
     let source = match (&args.adapter, &args.model, &args.task) {
         (Some(adapter), model, task) => {
             Source::Adapter { path: adapter, model: model.as_deref(), task: task.as_deref() }
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
         (None, Some(split)) => Rows::Split(split),
         (None, None) => Rows::Default,
     };
-    let found = predict(&Request { source, rows }, &library)?;
+    let found = predict(&Request { source, rows }, &cache)?;
     found.notes.iter().for_each(|line| note(line));
     write(args, &found)?;
     match &found.scores {

@@ -14,7 +14,7 @@ use experiment::{CohortSize, Experiment, cell::Cell};
 use record::Store;
 use trainer::{
     error::TrainError,
-    library::Library,
+    model_cache::ModelCache,
     study::{self, Forget},
 };
 
@@ -79,8 +79,8 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
 }
 
 fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Named) -> Result<(), Failure> {
-    let library = Library::training_on(named);
-    open(experiment, &library)?;
+    let cache = ModelCache::training_on(named);
+    open(experiment, &cache)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second signal ends the process at once.
@@ -93,7 +93,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let context = study::context::StudyContext {
-        library: &library,
+        cache: &cache,
         store,
         code: &code,
         versions: &versions,
@@ -117,16 +117,16 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
 }
 
 /// Opens every model and task before anything is trained, and says which tensors of their files are not used.
-fn open(experiment: &Experiment, library: &Library) -> Result<(), Failure> {
+fn open(experiment: &Experiment, cache: &ModelCache) -> Result<(), Failure> {
     let (mut models, mut tasks) = (BTreeSet::new(), BTreeSet::new());
     for Cell { plan, .. } in experiment.cells() {
-        let base = library.base_of(plan)?;
+        let base = cache.base_of(plan)?;
         if models.insert(&plan.model) && !base.unused.is_empty() {
             let shown: Vec<&str> = base.unused.iter().take(SHOWN).map(String::as_str).collect();
             let more = if base.unused.len() > SHOWN { ", .." } else { "" };
             note(&format!("{}: {} tensors are not used: {}{more}", plan.model, base.unused.len(), shown.join(", ")));
         }
-        let task = library.task(plan)?;
+        let task = cache.task(plan)?;
         if tasks.insert(&plan.task) {
             task.notes.iter().for_each(|text| note(text));
         }

@@ -58,7 +58,7 @@ use assets::source::hub::{Repository, SCHEME};
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
-    library::Library,
+    model_cache::ModelCache,
 };
 
 /// VeRA's pair in the file.
@@ -119,11 +119,11 @@ struct Form {
 }
 
 /// Exports, whole or not at all.
-pub fn export(request: &Request<'_>, library: &Library) -> Result<Report, TrainError> {
+pub fn export(request: &Request<'_>, cache: &ModelCache) -> Result<Report, TrainError> {
     let free = Free::check(request.out, COMMAND)?;
     let path = file(request.adapter)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
-    let (card, mut network) = read(&path, request, library)?;
+    let (card, mut network) = read(&path, request, cache)?;
     if let Some(name) = adapter::broken(&mut network) {
         return Err(refused(format!("`{name}` holds numbers that are not finite; train its run again")));
     }
@@ -154,10 +154,10 @@ fn file(path: &Path) -> Result<PathBuf, TrainError> {
     if file.is_file() { Ok(file) } else { Err(TrainError::NoAdapter { path: path.to_owned() }) }
 }
 
-fn read(path: &Path, request: &Request<'_>, library: &Library) -> Result<(Card, Network), TrainError> {
-    let Some(rank) = request.rank else { return adapter::load_on(path, request.model, library) };
-    let (card, mut tensors) = cut_to(path, request.model, rank, Cut::Prefix, library)?;
-    let network = adapter::assemble(&card, &mut tensors, library)?;
+fn read(path: &Path, request: &Request<'_>, cache: &ModelCache) -> Result<(Card, Network), TrainError> {
+    let Some(rank) = request.rank else { return adapter::load_on(path, request.model, cache) };
+    let (card, mut tensors) = cut_to(path, request.model, rank, Cut::Prefix, cache)?;
+    let network = adapter::assemble(&card, &mut tensors, cache)?;
     Ok((card, network))
 }
 

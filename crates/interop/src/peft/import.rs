@@ -26,7 +26,7 @@ use experiment::cell::TaskSource;
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
-    library::Library,
+    model_cache::ModelCache,
 };
 
 mod fill;
@@ -82,7 +82,7 @@ struct KeptPatterns {
 }
 
 /// Reads a folder onto its base.
-pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, TrainError> {
+pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, TrainError> {
     let path = request.folder.join(CONFIG);
     let foreign = |reason: String| TrainError::foreign(path.clone(), reason);
     let text = super::bytes(&path)?;
@@ -105,7 +105,7 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
             card
         }
         _ => {
-            let card = recipe::card(&said, &text, request, library, &stored, &mut notes);
+            let card = recipe::card(&said, &text, request, cache, &stored, &mut notes);
             card.map_err(|error| match error {
                 Refused::Rule(reason) => foreign(reason),
                 Refused::Other(error) => error,
@@ -116,7 +116,7 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
     if let Some(model) = request.model {
         model.clone_into(&mut card.plan.model);
     }
-    let base = library.base(&card.plan.model)?;
+    let base = cache.base(&card.plan.model)?;
     if base.hash != card.model_hash {
         return Err(foreign(format!(
             "it was trained on `{trained_on}` with hash {}, but `{}` has {}; give the right base with `--model`",
@@ -136,11 +136,11 @@ pub fn import(request: &Request<'_>, library: &Library) -> Result<Imported, Trai
             b.shape
         )));
     }
-    let plan = adapter::stack_plan(&card.plan, &card.cell, library).map_err(|error| match error {
+    let plan = adapter::stack_plan(&card.plan, &card.cell, cache).map_err(|error| match error {
         TrainError::Variant { problems, .. } => foreign(problems),
         other => other,
     })?;
-    let mut network = library.network(&card.plan, &[(plan, vec![card.outputs])])?;
+    let mut network = cache.network(&card.plan, &[(plan, vec![card.outputs])])?;
     let word = network.backbone.word().name().to_owned();
     let kept: KeptPatterns = if said.peft_type == "ADALORA" {
         serde_json::from_slice(&text).map_err(|error| foreign(format!("rank_pattern: {error}")))?

@@ -9,7 +9,7 @@ use variants::pass::Active;
 use super::{Predicted, checkpoint, predict, split};
 use crate::peft::{self, import::Purpose};
 use experiment::{cell::CellPlan, tasks};
-use trainer::{adapter, error::TrainError, evaluate::predictions, library::Library, readout::Reader};
+use trainer::{adapter, error::TrainError, evaluate::score::predictions, model_cache::ModelCache, readout::Reader};
 
 /// What predicts, and what it predicts.
 #[derive(Clone, Copy, Debug)]
@@ -125,12 +125,12 @@ fn scores(found: &Predicted, task: &TaskInfo) -> Option<Vec<(String, f64)>> {
 }
 
 /// Predicts the rows, and scores them where every label is known.
-pub fn run(request: &Request<'_>, library: &Library) -> Result<Prediction, TrainError> {
-    let (plan, network, notes) = open(&request.source, library)?;
+pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, TrainError> {
+    let (plan, network, notes) = open(&request.source, cache)?;
     let (task, output, scores) = if plan.text().is_some() {
-        texts(&plan, &network, request.rows, library)?
+        texts(&plan, &network, request.rows, cache)?
     } else {
-        classify(&plan, &network, request.rows, library)?
+        classify(&plan, &network, request.rows, cache)?
     };
     Ok(Prediction { notes, scores, task, output })
 }
@@ -138,10 +138,10 @@ pub fn run(request: &Request<'_>, library: &Library) -> Result<Prediction, Train
 type Found = (TaskInfo, Output, Option<Vec<(String, f64)>>);
 
 /// The recipe and the network of what predicts, with remarks.
-fn open(source: &Source<'_>, library: &Library) -> Result<(CellPlan, Network, Vec<String>), TrainError> {
+fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(CellPlan, Network, Vec<String>), TrainError> {
     let (path, model, task) = match *source {
         Source::Checkpoint { model, task } => {
-            let (plan, network) = checkpoint(model, task, library)?;
+            let (plan, network) = checkpoint(model, task, cache)?;
             return Ok((plan, network, Vec::new()));
         }
         Source::Adapter { path, model, task } => (path, model, task),
@@ -152,22 +152,22 @@ fn open(source: &Source<'_>, library: &Library) -> Result<(CellPlan, Network, Ve
     if peft::is_folder(path) {
         let purpose =
             task.map(|task| Purpose { suite: glue::GLUE.to_owned(), data: None, task: task.to_owned(), given: None });
-        let imported = peft::import::import(&peft::import::Request { folder: path, model, purpose }, library)?;
+        let imported = peft::import::import(&peft::import::Request { folder: path, model, purpose }, cache)?;
         return Ok((imported.card.plan, imported.network, imported.notes));
     }
     if task.is_some() {
         let reason = "knows its task; leave out `--task`".to_owned();
         return Err(TrainError::foreign(path, reason));
     }
-    let (card, network) = adapter::load_on(&adapter::resolve(path)?, model, library)?;
+    let (card, network) = adapter::load_on(&adapter::resolve(path)?, model, cache)?;
     Ok((card.plan, network, Vec::new()))
 }
 
 /// Logits of a classifier.
-fn classify(plan: &CellPlan, network: &Network, rows: Rows<'_>, library: &Library) -> Result<Found, TrainError> {
+fn classify(plan: &CellPlan, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
     // A user's own task says in its files which classes there are.
     let known = tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task);
-    let info = known.map_or_else(|| Ok::<_, TrainError>(library.task(plan)?.info.clone()), Ok)?;
+    let info = known.map_or_else(|| Ok::<_, TrainError>(cache.task(plan)?.info.clone()), Ok)?;
     let rows = match rows {
         Rows::File(file) => super::rows(plan, &info.objective, file)?,
         Rows::Split(name) => split(plan, name)?,
@@ -176,14 +176,14 @@ fn classify(plan: &CellPlan, network: &Network, rows: Rows<'_>, library: &Librar
             return Err(TrainError::foreign(&plan.task, reason));
         }
     };
-    let base = library.base(&plan.model)?;
+    let base = cache.base(&plan.model)?;
     let found = predict(network, &base, &rows, plan.train.max_length)?;
     let scores = scores(&found, &info);
     Ok((info, Output::Logits(found), scores))
 }
 
 /// Texts for the prompts of a split, and what they are worth.
-fn texts(plan: &CellPlan, network: &Network, rows: Rows<'_>, library: &Library) -> Result<Found, TrainError> {
+fn texts(plan: &CellPlan, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
     let wanted = match rows {
         Rows::Split(name) => name,
         Rows::Default => "dev",
@@ -192,7 +192,7 @@ fn texts(plan: &CellPlan, network: &Network, rows: Rows<'_>, library: &Library) 
             return Err(TrainError::foreign(file, reason.to_owned()));
         }
     };
-    let (task, base) = (library.task(plan)?, library.base(&plan.model)?);
+    let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
     let Some(split) = task.splits.iter().chain(&task.test).find(|split| split.name == wanted) else {
         return Err(TrainError::foreign(&plan.task, format!("has no split `{wanted}`")));
     };

@@ -12,11 +12,13 @@ use models::network::{NamedParam, Network};
 use record::{Evaluation, Readout};
 use variants::host::inner;
 
-use super::{Split, logits};
+use super::{
+    readout::{EvalResult, apply_view, evaluation},
+    score::{Split, logits},
+};
 use crate::{
     cohort::Cohort,
     error::TrainError,
-    readout::{Answer, entry, seen},
     study::{
         context::StudyContext,
         run_state::{BestState, RunState},
@@ -76,17 +78,17 @@ pub fn evaluate(
     stack: usize,
     requests: &[EvalRequest<'_>],
     context: &StudyContext<'_>,
-) -> Result<Option<Vec<Answer>>, TrainError> {
+) -> Result<Option<Vec<EvalResult>>, TrainError> {
     let runs = &cohort.stacks[stack].runs;
     if requests.len() < 2 || !share_batches(runs) {
         return Ok(None);
     }
     let clock = Instant::now();
     let network = assemble(cohort, stack, requests);
-    let pad = context.library.base_of(&runs[0].cell.plan)?.pad;
+    let pad = context.cache.base_of(&runs[0].cell.plan)?.pad;
     let mut found = vec![Found::default(); requests.len()];
     for view in distinct(requests.iter().flat_map(|r| r.readouts.iter().map(|(_, view)| view)), |a, b| a == b) {
-        let (network, active) = seen(&network, view, runs.len());
+        let (network, active) = apply_view(&network, view, runs.len());
         for split in distinct(requests.iter().flat_map(|r| r.splits.iter().copied()), |a, b| std::ptr::eq(a, b)) {
             if requests.iter().all(|request| asked_at(request, view, split).is_empty()) {
                 continue;
@@ -126,15 +128,15 @@ impl Found {
         logits: &[Vec<f64>],
     ) {
         for (at @ (_, column), readout) in asked_at(request, view, split) {
-            self.evaluations.insert(at, entry(run.task(), split, readout, request.step, logits));
+            self.evaluations.insert(at, evaluation(run.task(), split, readout, request.step, logits));
             if column == 0 && view.is_whole(run.cell.plan.largest_rank()) {
                 self.full = Some(logits.to_vec());
             }
         }
     }
 
-    fn answer(self, seconds: f64) -> Answer {
-        Answer { evaluations: self.evaluations.into_values().collect(), whole: self.full, seconds }
+    fn answer(self, seconds: f64) -> EvalResult {
+        EvalResult { evaluations: self.evaluations.into_values().collect(), whole: self.full, seconds }
     }
 }
 

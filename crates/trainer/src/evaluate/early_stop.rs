@@ -7,13 +7,13 @@ use variants::{pass::Active, rank::RankPolicy};
 
 use super::{
     batched::{self, EvalRequest},
+    readout::EvalResult,
     single,
 };
 use crate::{
     adapter,
     cohort::Cohort,
     error::TrainError,
-    readout::Answer,
     sink::{Event, Sink},
     study::{
         context::StudyContext,
@@ -44,7 +44,7 @@ fn evaluate_stack(
     cohort: &Cohort,
     stack: usize,
     context: &StudyContext<'_>,
-) -> Result<Vec<(RunAt, Answer)>, TrainError> {
+) -> Result<Vec<(RunAt, EvalResult)>, TrainError> {
     let step = cohort.step;
     let due = cohort.stacks[stack].runs.iter().enumerate().filter(|(_, run)| run.active && run.evaluates_at(step));
     let request = |(index, run)| -> EvalRequest<'_> {
@@ -71,7 +71,7 @@ fn full_readout(run: &RunState) -> (Readout, View) {
 }
 
 /// Keeps a run's state where an evaluation is its best so far, and stops a run that no longer improves.
-fn early_stop(cohort: &mut Cohort, at: RunAt, answer: &Answer) {
+fn early_stop(cohort: &mut Cohort, at: RunAt, answer: &EvalResult) {
     let step = cohort.step;
     let run = &mut cohort.stacks[at.stack].runs[at.run];
     let (train, primary) = (&run.cell.plan.train, run.task().info.primary());

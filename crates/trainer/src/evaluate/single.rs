@@ -5,11 +5,13 @@ use std::time::Instant;
 use models::network::{NamedParam, Network};
 use variants::host::inner;
 
-use super::batched::EvalRequest;
+use super::{
+    batched::EvalRequest,
+    readout::{EvalResult, Evaluator},
+};
 use crate::{
     cohort::Cohort,
     error::TrainError,
-    readout::{Answer, Reader},
     study::{
         context::StudyContext,
         run_state::{BestState, RunAt},
@@ -35,14 +37,14 @@ pub(super) fn evaluate(
     at: RunAt,
     request: &EvalRequest<'_>,
     context: &StudyContext<'_>,
-) -> Result<Answer, TrainError> {
+) -> Result<EvalResult, TrainError> {
     let clock = Instant::now();
     let run = cohort.at(at);
     let network = network(cohort, at, None);
-    let base = context.library.base_of(&run.cell.plan)?;
+    let base = context.cache.base_of(&run.cell.plan)?;
     // Generation takes as long as many steps; in training it is done only where it decides.
     let generates = run.task().info.primary().generates();
-    let reader = Reader { base: &base, plan: &run.cell.plan, task: run.task(), generates };
-    let answer = reader.answer(&network, &request.splits, &request.readouts, request.step)?;
-    Ok(Answer { seconds: clock.elapsed().as_secs_f64(), ..answer })
+    let evaluator = Evaluator { base: &base, plan: &run.cell.plan, task: run.task(), generates };
+    let answer = evaluator.answer(&network, &request.splits, &request.readouts, request.step)?;
+    Ok(EvalResult { seconds: clock.elapsed().as_secs_f64(), ..answer })
 }

@@ -18,7 +18,7 @@ pub(super) fn capacity(cells: &[Cell], context: &StudyContext<'_>) -> Result<usi
     if cells.len() == 1 {
         return Ok(1);
     }
-    let device = &context.library.place().device;
+    let device = &context.cache.place().device;
     let trial = one_of_each_stack(cells, context)?;
     let plan = CohortPlan::new(&trial, context)?;
     let (Some(total), Some(before)) = (memory::total(device), memory::usage(device)) else { return Ok(1) };
@@ -48,7 +48,7 @@ pub(super) fn capacity(cells: &[Cell], context: &StudyContext<'_>) -> Result<usi
 fn one_of_each_stack(cells: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Cell>, TrainError> {
     let mut found: Vec<(StackPlan, Cell)> = Vec::new();
     for cell in cells {
-        let plan = adapter::stack_plan(&cell.plan, &cell.id, context.library)?;
+        let plan = adapter::stack_plan(&cell.plan, &cell.id, context.cache)?;
         if !found.iter().any(|(other, _)| other.is_like(&plan)) {
             found.push((plan, cell.clone()));
         }

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::atomic::AtomicBool};
 
 use record::{CodeIdentity, Store};
 
-use crate::library::Library;
+use crate::model_cache::ModelCache;
 
 /// What a study needs beside its cells.
 #[derive(Debug)]
 pub struct StudyContext<'a> {
     /// Models and tasks.
-    pub library: &'a Library,
+    pub cache: &'a ModelCache,
     /// Where records go.
     pub store: &'a Store,
     /// The code that runs.

@@ -14,7 +14,7 @@ use experiment::{
 pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {
     let size = match context.cohort {
         Some(size) => size,
-        None if memory::usage(&context.library.place().device).is_some() => return fill(open, context),
+        None if memory::usage(&context.cache.place().device).is_some() => return fill(open, context),
         None => 1,
     };
     let mut groups = Vec::new();

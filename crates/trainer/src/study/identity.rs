@@ -3,7 +3,7 @@
 use record::{sha256_hex, spec_hash};
 
 use super::{context::StudyContext, run_state::RunState};
-use crate::{error::TrainError, start};
+use crate::{error::TrainError, warm_start};
 use experiment::cell::Cell;
 
 /// The resolved plan of a cell as recorded; its hash identifies the run.
@@ -17,14 +17,14 @@ pub fn is_done(cell: &Cell, context: &StudyContext<'_>) -> Result<bool, TrainErr
     let adapter = context.store.run_dir(&cell.id).join("adapter.safetensors");
     let hash_of = |start: &Option<record::Start>| start.as_ref().map(|start| start.hash.clone()).unwrap_or_default();
     Ok(hash_of(&record.start) == hash_of(&start_of(cell, context)?)
-        && record.model_hash == context.library.base_of(&cell.plan)?.hash
-        && record.data_hash == context.library.task(&cell.plan)?.hash
+        && record.model_hash == context.cache.base_of(&cell.plan)?.hash
+        && record.data_hash == context.cache.task(&cell.plan)?.hash
         && (adapter.is_file() || !record.is_finished()))
 }
 
 /// The adapter that a cell starts from, where it starts from one that is there.
 pub fn start_of(cell: &Cell, context: &StudyContext<'_>) -> Result<Option<record::Start>, TrainError> {
-    Ok(cell.plan.start_from.as_ref().map(|from| start::identity(from, context.store)).transpose()?.flatten())
+    Ok(cell.plan.start_from.as_ref().map(|from| warm_start::identity(from, context.store)).transpose()?.flatten())
 }
 
 /// A name for a cohort: a hash of its runs' plans, bases, data and starts, in order, and of the code.
@@ -35,7 +35,7 @@ pub fn cohort_id<'a>(
     let mut parts = vec![context.code.code_hash.clone(), context.device.to_owned()];
     for run in runs {
         let (cell, data) = (&run.cell, &run.task().hash);
-        let model = &context.library.base_of(&cell.plan)?.hash;
+        let model = &context.cache.base_of(&cell.plan)?.hash;
         let start = run.start.as_ref().map(|start| format!(" {}", start.hash)).unwrap_or_default();
         parts.push(format!("{} {} {model} {data}{start}", cell.id.slug(), spec_hash(&spec_of(cell))));
     }

@@ -19,7 +19,7 @@ use crate::{
     error::TrainError,
     lesson::{Examples, Feed},
     optimizer::Adam,
-    start,
+    warm_start,
 };
 use experiment::cell::Cell;
 
@@ -39,7 +39,7 @@ impl CohortPlan {
     pub fn new(cells: &[Cell], context: &StudyContext<'_>) -> Result<Self, TrainError> {
         let mut stacks: Vec<Stack> = Vec::new();
         for cell in cells {
-            let one = adapter::stack_plan(&cell.plan, &cell.id, context.library)?;
+            let one = adapter::stack_plan(&cell.plan, &cell.id, context.cache)?;
             let run = run_at_start(cell, context)?;
             match stacks.iter_mut().find(|stack| stack.plan.is_like(&one)) {
                 Some(stack) => {
@@ -94,7 +94,7 @@ impl CohortPlan {
         let outputs = |stack: &Stack| stack.runs.iter().map(|run| run.task().info.objective.n_outputs()).collect();
         let plan = |stack: &Stack| StackPlan { first_values, ..stack.plan.clone() };
         let parts: Vec<_> = self.stacks.iter().map(|stack| (plan(stack), outputs(stack))).collect();
-        let network = context.library.network(&shared, &parts)?;
+        let network = context.cache.network(&shared, &parts)?;
         let train = &shared.train;
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         let mut cohort = Cohort::new(network, self.stacks, train.accumulate, adam);
@@ -112,16 +112,16 @@ impl CohortPlan {
         Ok(Examples {
             feeds: self.stacks.iter().map(|stack| stack.runs.iter().map(feed).collect()).collect(),
             rows: shared.train.batch,
-            pad: context.library.base_of(shared)?.pad,
+            pad: context.cache.base_of(shared)?.pad,
             at_least: 0,
-            bucket: if ops::writes_in_place(&context.library.place().device) { BUCKET } else { 1 },
+            bucket: if ops::writes_in_place(&context.cache.place().device) { BUCKET } else { 1 },
         })
     }
 }
 
 /// A cell's run before its first step.
 fn run_at_start(cell: &Cell, context: &StudyContext<'_>) -> Result<RunState, TrainError> {
-    let task = context.library.task(&cell.plan)?;
+    let task = context.cache.task(&cell.plan)?;
     let steps = cell.plan.train.total_steps(task.train.rows.len());
     let start = identity::start_of(cell, context)?;
     Ok(RunState { task: Some(task), start, ..RunState::new(cell.clone(), steps) })
@@ -131,7 +131,7 @@ fn run_at_start(cell: &Cell, context: &StudyContext<'_>) -> Result<RunState, Tra
 fn warm_start(cohort: &mut Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), TrainError> {
     let cell = &cohort.stacks[at.stack].runs[at.run].cell;
     match &cell.plan.start_from {
-        Some(from) => start::apply(&mut cohort.network, at, cell, from, context),
+        Some(from) => warm_start::apply(&mut cohort.network, at, cell, from, context),
         None => Ok(()),
     }
 }

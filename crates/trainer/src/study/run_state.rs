@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use burn::tensor::Tensor;
 use record::{Entry, Evaluation, Journal, Start, StepEntry, StepLog};
 
-use crate::{error::TrainError, library::Prepared};
+use crate::{error::TrainError, model_cache::TokenizedTask};
 use experiment::cell::Cell;
 
 /// The address of a run: its stack in the cohort and its row in the stack.
@@ -23,7 +23,7 @@ pub struct RunState {
     /// What it runs.
     pub cell: Cell,
     /// Its data; none where whoever made the cohort brings the batches.
-    pub task: Option<Arc<Prepared>>,
+    pub task: Option<Arc<TokenizedTask>>,
     /// Its length in optimizer steps.
     pub steps: u64,
     /// The adapter it starts from, as it lies on disk.
@@ -93,7 +93,7 @@ impl RunState {
     }
 
     /// Its task, which every run of a study has.
-    pub fn task(&self) -> &Arc<Prepared> {
+    pub fn task(&self) -> &Arc<TokenizedTask> {
         self.task.as_ref().unwrap_or_else(|| unreachable!("a run of a study has a task"))
     }
 

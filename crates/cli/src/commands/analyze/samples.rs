@@ -19,7 +19,7 @@ use interop::{
 };
 use nalgebra::DMatrix;
 use record::Store;
-use trainer::library::Library;
+use trainer::model_cache::ModelCache;
 
 use super::args::{Adapters, Output};
 use crate::failure::Failure;
@@ -29,9 +29,9 @@ pub(super) fn one(
     path: &Path,
     base: Option<&str>,
     output: &Output,
-    library: &Library,
+    cache: &ModelCache,
 ) -> Result<AdapterSample, Failure> {
-    let mut sample = sample(run_updates::read(path, base, library)?)?;
+    let mut sample = sample(run_updates::read(path, base, cache)?)?;
     let Some(pattern) = &output.maps else { return Ok(sample) };
     let wanted = regex::Regex::new(pattern)
         .map_err(|error| Failure::Input(format!("--maps `{pattern}` is no regular expression: {error}")))?;
@@ -51,23 +51,23 @@ pub(super) fn one(
 pub(super) fn two(
     paths: [&PathBuf; 2],
     output: &Output,
-    library: &Library,
+    cache: &ModelCache,
 ) -> Result<(AdapterSample, AdapterSample), Failure> {
-    Ok((one(paths[0], None, output, library)?, one(paths[1], None, output, library)?))
+    Ok((one(paths[0], None, output, cache)?, one(paths[1], None, output, cache)?))
 }
 
 /// Several adapters.
-pub(super) fn several(args: &Adapters, library: &Library) -> Result<Vec<AdapterSample>, Failure> {
-    args.paths.iter().map(|path| one(path, args.base.as_deref(), &args.output, library)).collect()
+pub(super) fn several(args: &Adapters, cache: &ModelCache) -> Result<Vec<AdapterSample>, Failure> {
+    args.paths.iter().map(|path| one(path, args.base.as_deref(), &args.output, cache)).collect()
 }
 
 /// Every adapted run of an experiment that finished; none where an adapter is missing.
 pub(in crate::commands) fn of_study(
     experiment: &Experiment,
     store: &Store,
-    library: &Library,
+    cache: &ModelCache,
 ) -> Result<Option<Vec<AdapterSample>>, Failure> {
-    let Some(runs) = run_updates::of_study(experiment.cells(), store, library)? else { return Ok(None) };
+    let Some(runs) = run_updates::of_study(experiment.cells(), store, cache)? else { return Ok(None) };
     runs.into_iter().map(sample).collect::<Result<_, _>>().map(Some)
 }
 

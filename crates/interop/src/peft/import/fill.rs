@@ -21,7 +21,7 @@ use super::{
     },
     recipe::Said,
 };
-use trainer::{adapter::Card, error::TrainError, library::Base};
+use trainer::{adapter::Card, error::TrainError, model_cache::BaseModel};
 
 /// The file of weights.
 pub(super) struct Stored {
@@ -211,7 +211,7 @@ impl Found {
 pub(super) fn fill(
     network: &mut Network,
     card: &Card,
-    base: &Base,
+    base: &BaseModel,
     stored: &mut Stored,
     kept: Option<&BTreeMap<String, Vec<bool>>>,
     pair: Option<&[Matrix; 2]>,

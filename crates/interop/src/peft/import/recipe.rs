@@ -31,7 +31,7 @@ use experiment::{
 use trainer::{
     adapter::Card,
     error::TrainError,
-    library::{Base, Library},
+    model_cache::{BaseModel, ModelCache},
 };
 
 /// One or several.
@@ -152,7 +152,7 @@ pub(super) fn card(
     said: &Said,
     text: &[u8],
     request: &Request<'_>,
-    library: &Library,
+    cache: &ModelCache,
     stored: &Stored,
     notes: &mut Vec<String>,
 ) -> Result<Card, Refused> {
@@ -177,7 +177,7 @@ pub(super) fn card(
             return Err(rule("base_model_name_or_path is missing; give the base with `--model DIR`".to_owned()));
         }
     };
-    let base = library.base(&model)?;
+    let base = cache.base(&model)?;
     let config = base.backbone.config();
     let (preset, variant) = variant(said).map_err(rule)?;
     let patterns: LoraPatterns = if said.peft_type == "LORA" {
@@ -334,7 +334,7 @@ fn matching(targets: Target, modules: &mut Modules, config: &Config, notes: &mut
 }
 
 /// Outputs of the head: of the file, else of the checkpoint; those of the task, if they are known.
-fn outputs(config: &Config, stored: &Stored, base: &Base, purpose: &Purpose) -> Result<usize, Refused> {
+fn outputs(config: &Config, stored: &Stored, base: &BaseModel, purpose: &Purpose) -> Result<usize, Refused> {
     let weights = config.head_names().iter().rev().find(|name| name.ends_with("weight"));
     let of_file = weights
         .and_then(|name| stored.tensors.get(&format!("{WRAPPED}{name}")))

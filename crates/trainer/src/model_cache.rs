@@ -22,13 +22,13 @@ use models::{
 };
 use variants::{host::Placement, slot::StackPlan};
 
-use crate::{error::TrainError, evaluate::Split};
+use crate::{error::TrainError, evaluate::score::Split};
 use assets::{device, source};
 use experiment::{cell::CellPlan, hyper::Precision, tasks::load};
 
 /// A base model on a device.
 #[derive(Debug)]
-pub struct Base {
+pub struct BaseModel {
     /// The backbone, without stacks.
     pub backbone: Backbone,
     /// Its tokenizer.
@@ -47,7 +47,7 @@ pub struct Base {
 
 /// A task, tokenised for a model.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct TokenizedTask {
     /// What is predicted and measured.
     pub info: TaskInfo,
     /// Training examples.
@@ -64,17 +64,17 @@ pub struct Prepared {
 
 /// Everything a study's cohorts share.
 #[derive(Debug)]
-pub struct Library {
+pub struct ModelCache {
     place: Placement,
     /// Whether a plan's precision holds.
     trains: bool,
-    bases: Mutex<BTreeMap<(String, bool), Arc<Base>>>,
-    tasks: Mutex<BTreeMap<String, Arc<Prepared>>>,
+    bases: Mutex<BTreeMap<(String, bool), Arc<BaseModel>>>,
+    tasks: Mutex<BTreeMap<String, Arc<TokenizedTask>>>,
     /// A device that is made ready meanwhile.
     _warming: Option<ops::Warming>,
 }
 
-impl Library {
+impl ModelCache {
     /// An empty library for tensors at `place`.
     pub fn new(place: Placement) -> Self {
         Self { place, trains: false, bases: Mutex::default(), tasks: Mutex::default(), _warming: None }
@@ -107,16 +107,16 @@ impl Library {
     }
 
     /// The model called `name`.
-    pub fn base(&self, name: &str) -> Result<Arc<Base>, TrainError> {
+    pub fn base(&self, name: &str) -> Result<Arc<BaseModel>, TrainError> {
         self.opened(name, false)
     }
 
     /// The model of a plan, in the plan's precision where this library is for training.
-    pub fn base_of(&self, plan: &CellPlan) -> Result<Arc<Base>, TrainError> {
+    pub fn base_of(&self, plan: &CellPlan) -> Result<Arc<BaseModel>, TrainError> {
         self.opened(&plan.model, self.trains && plan.train.precision == Precision::Bf16)
     }
 
-    fn opened(&self, name: &str, narrow: bool) -> Result<Arc<Base>, TrainError> {
+    fn opened(&self, name: &str, narrow: bool) -> Result<Arc<BaseModel>, TrainError> {
         let mut bases = self.bases.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
         let key = (name.to_owned(), narrow);
         if let Some(base) = bases.get(&key) {
@@ -129,7 +129,7 @@ impl Library {
     }
 
     /// The task of a plan in the tokens of its model.
-    pub fn task(&self, plan: &CellPlan) -> Result<Arc<Prepared>, TrainError> {
+    pub fn task(&self, plan: &CellPlan) -> Result<Arc<TokenizedTask>, TrainError> {
         let base = self.base_of(plan)?;
         let given = serde_json::to_string(&plan.given).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
         let key =
@@ -163,7 +163,7 @@ impl Library {
     }
 }
 
-fn open(name: &str, place: &Placement) -> Result<Base, TrainError> {
+fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     let files = source::open(name)?;
     // A decoder comes with its output projection, so that it can both classify and continue.
     let purpose = if files.config.is_causal() { Purpose::Continue } else { Purpose::Classify };
@@ -178,7 +178,7 @@ fn open(name: &str, place: &Placement) -> Result<Base, TrainError> {
     let unused =
         files.weights.unused(&files.config.wanted(purpose)).into_iter().filter(|name| !is_head(name)).collect();
     check_vocabulary(name, &tokenizer, &files.config)?;
-    Ok(Base {
+    Ok(BaseModel {
         pad: tokenizer.pad_id().unwrap_or(0),
         head: files.weights.only(head_names),
         tokenizer,
@@ -203,7 +203,7 @@ fn check_vocabulary(name: &str, tokenizer: &Tokenizer, config: &Config) -> Resul
     ))
 }
 
-fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
+fn prepare(plan: &CellPlan, base: &BaseModel) -> Result<TokenizedTask, TrainError> {
     if let Some(task) = plan.text() {
         let files = source::files(plan.data.as_deref().unwrap_or("."))?;
         let loaded =
@@ -214,7 +214,7 @@ fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
             prompts: split.prompts,
             references: split.references,
         };
-        return Ok(Prepared {
+        return Ok(TokenizedTask {
             info: loaded.info,
             train: loaded.train,
             splits: loaded.evaluation.into_iter().map(|(name, found)| split(name, found)).collect(),
@@ -233,5 +233,5 @@ fn prepare(plan: &CellPlan, base: &Base) -> Result<Prepared, TrainError> {
         .collect::<Result<_, data::error::DataError>>()?;
     let is_labelled = !test.is_empty() && test.iter().all(|example| example.label.is_finite());
     let test = is_labelled.then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?))).transpose()?;
-    Ok(Prepared { train: encode(&train)?, info, splits, test, hash, notes })
+    Ok(TokenizedTask { train: encode(&train)?, info, splits, test, hash, notes })
 }

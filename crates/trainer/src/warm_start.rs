@@ -57,7 +57,7 @@ pub(crate) fn apply(
     if !path.is_file() {
         return Err(foreign(format!("`{}` starts from here, but there is no adapter", cell.id)));
     }
-    let (card, mut source) = adapter::load(&path, context.library)?;
+    let (card, mut source) = adapter::load(&path, context.cache)?;
     fits(&card.plan, &cell.plan).map_err(foreign)?;
     if card.drawn != adapter::drawn_by(network, stack) {
         return Err(foreign(format!(

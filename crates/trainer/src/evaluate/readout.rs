@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use data::{
-    causal::score,
+    causal::score::of_texts,
     metric::{Metric, perplexity},
     task::Objective,
 };
@@ -15,30 +15,30 @@ use variants::{
     spec::Variant,
 };
 
+use super::score::{self, Scored, Split, logits, spread};
 use crate::{
     error::TrainError,
-    evaluate::{self, Scored, Split, logits, spread},
-    library::{Base, Prepared},
+    model_cache::{BaseModel, TokenizedTask},
     text,
 };
 use experiment::cell::{CellPlan, View};
 
 /// What an evaluation needs to know of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader<'a> {
+pub struct Evaluator<'a> {
     /// Its base.
-    pub base: &'a Base,
+    pub base: &'a BaseModel,
     /// Its recipe.
     pub plan: &'a CellPlan,
     /// Its task.
-    pub task: &'a Prepared,
+    pub task: &'a TokenizedTask,
     /// Whether texts are generated where a metric asks for them.
     pub generates: bool,
 }
 
 /// What a run's readouts gave.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct EvalResult {
     /// Readout by readout, split by split.
     pub evaluations: Vec<Evaluation>,
     /// Logits on the first split with the update as it is, where these were computed, `[example][output]`.
@@ -47,7 +47,7 @@ pub struct Answer {
     pub seconds: f64,
 }
 
-impl Reader<'_> {
+impl Evaluator<'_> {
     /// Every split of one run in one view; `network` has that run alone.
     pub fn evaluate(
         &self,
@@ -67,25 +67,25 @@ impl Reader<'_> {
         splits: &[&Split],
         readouts: &[(Readout, View)],
         step: u64,
-    ) -> Result<Answer, TrainError> {
+    ) -> Result<EvalResult, TrainError> {
         let clock = Instant::now();
         let (mut evaluations, mut whole) = (Vec::new(), None);
         for (readout, view) in readouts {
-            let (network, active) = seen(network, view, 1);
+            let (network, active) = apply_view(network, view, 1);
             for (index, split) in splits.iter().enumerate() {
                 if self.task.info.objective == Objective::Text {
                     let scored = self.score_text(&network, split, &active)?;
-                    evaluations.push(entered(scored, split, readout, step));
+                    evaluations.push(evaluation_of(scored, split, readout, step));
                     continue;
                 }
                 let logits = logits(&network, &[&split.set], &active, self.base.pad).swap_remove(0);
-                evaluations.push(entry(self.task, split, readout, step, &logits));
+                evaluations.push(evaluation(self.task, split, readout, step, &logits));
                 if index == 0 && view.is_whole(self.plan.largest_rank()) {
                     whole = Some(logits);
                 }
             }
         }
-        Ok(Answer { evaluations, whole, seconds: clock.elapsed().as_secs_f64() })
+        Ok(EvalResult { evaluations, whole, seconds: clock.elapsed().as_secs_f64() })
     }
 
     fn score_text(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
@@ -95,7 +95,7 @@ impl Reader<'_> {
         if self.generates && !split.prompts.is_empty() {
             let texts = self.generate(network, split, active)?;
             let answer = self.plan.text().and_then(|task| task.answer.as_deref());
-            metrics.extend(score::of_texts(&self.task.info.metrics, answer, &texts, &split.references)?);
+            metrics.extend(of_texts(&self.task.info.metrics, answer, &texts, &split.references)?);
         }
         Ok(Scored { metrics, loss: sum / count.max(1) as f64 })
     }
@@ -111,11 +111,17 @@ impl Reader<'_> {
 }
 
 /// What logits on a split are worth.
-pub(crate) fn entry(task: &Prepared, split: &Split, readout: &Readout, step: u64, logits: &[Vec<f64>]) -> Evaluation {
-    entered(evaluate::score(logits, &split.set, &task.info), split, readout, step)
+pub(crate) fn evaluation(
+    task: &TokenizedTask,
+    split: &Split,
+    readout: &Readout,
+    step: u64,
+    logits: &[Vec<f64>],
+) -> Evaluation {
+    evaluation_of(score::score(logits, &split.set, &task.info), split, readout, step)
 }
 
-fn entered(scored: Scored, split: &Split, readout: &Readout, step: u64) -> Evaluation {
+fn evaluation_of(scored: Scored, split: &Split, readout: &Readout, step: u64) -> Evaluation {
     Evaluation {
         step,
         split: split.name.clone(),
@@ -127,7 +133,7 @@ fn entered(scored: Scored, split: &Split, readout: &Readout, step: u64) -> Evalu
 }
 
 /// A network of one stack of `runs` as a view shows it, and the components in use.
-pub(crate) fn seen(network: &Network, view: &View, runs: usize) -> (Network, Active) {
+pub(crate) fn apply_view(network: &Network, view: &View, runs: usize) -> (Network, Active) {
     match view {
         View::Active(active) => (network.clone(), spread(active, runs)),
         View::Svd(rank) => {
@@ -148,7 +154,7 @@ const COMPARED: usize = 16;
 pub fn merge_error(
     network: &Network,
     plain: &Variant,
-    task: &Prepared,
+    task: &TokenizedTask,
     pad: u32,
     beside: Option<Vec<Vec<f64>>>,
 ) -> Result<f64, TrainError> {

@@ -1,0 +1,134 @@
+//! Predictions of trained runs on evaluation splits, and what they are worth.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use data::{
+    batch::{Batch, EncodedSet},
+    task::{Objective, TaskInfo},
+};
+use models::network::Network;
+use variants::{
+    host::values,
+    pass::{Active, Pass, StackPass},
+};
+
+/// An evaluation split, tokenised.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// Name, e.g. `dev`.
+    pub name: String,
+    /// Its examples.
+    pub set: EncodedSet,
+    /// What generations start from; empty where nothing is generated.
+    pub prompts: Vec<Vec<u32>>,
+    /// What each generation is compared with.
+    pub references: Vec<Vec<String>>,
+}
+
+impl Split {
+    /// A split without generation.
+    pub fn new(name: impl Into<String>, set: EncodedSet) -> Self {
+        Self { name: name.into(), set, prompts: Vec::new(), references: Vec::new() }
+    }
+}
+
+/// Metrics and mean loss of one run on one split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// By metric name.
+    pub metrics: BTreeMap<String, f64>,
+    /// Mean loss over the examples.
+    pub loss: f64,
+}
+
+/// Rows per run and evaluation batch.
+const ROWS: usize = 64;
+
+/// Rows of all runs in one pass, which bounds its memory. A card is busy with fewer.
+const MOST: usize = 1024;
+
+/// Logits of every example, `[run][example][output]`, for a network of one stack. `sets` has one per run.
+///
+/// Where the batches of many runs are too much for one pass, each is computed in parts, padded to the width of the whole: what a run's rows
+/// look like depends on the sets and not on how many runs there are.
+pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32) -> Vec<Vec<Vec<f64>>> {
+    // By length, so that little is padded; the order of equal lengths is that of the file.
+    let orders: Vec<Vec<usize>> = sets
+        .iter()
+        .map(|set| {
+            let mut order: Vec<usize> = (0..set.rows.len()).collect();
+            order.sort_by_key(|i| set.rows[*i].ids.len());
+            order
+        })
+        .collect();
+    let batches = orders.iter().map(|order| order.len().div_ceil(ROWS)).max().unwrap_or(0);
+    let mut out: Vec<Vec<Vec<f64>>> = sets.iter().map(|set| vec![Vec::new(); set.rows.len()]).collect();
+    let pass = Pass::of(vec![StackPass::with(sets.len(), active.clone())]);
+    let part = (MOST / sets.len().max(1)).clamp(1, ROWS);
+    for index in 0..batches {
+        let chosen: Vec<&[usize]> = orders.iter().map(|order| order.chunks(ROWS).nth(index).unwrap_or(&[])).collect();
+        let length = |(set, chosen): (&&EncodedSet, &&[usize])| chosen.last().map_or(0, |i| set.rows[*i].ids.len());
+        let width = sets.iter().zip(&chosen).map(length).max().unwrap_or(0);
+        let whole = chosen.iter().map(|c| c.len()).max().unwrap_or(0);
+        for start in (0..whole).step_by(part) {
+            let here: Vec<&[usize]> =
+                chosen.iter().map(|c| &c[start.min(c.len())..(start + part).min(c.len())]).collect();
+            let rows = here.iter().map(|c| c.len()).max().unwrap_or(0);
+            let gather = |(set, here): (&&EncodedSet, &&[usize])| {
+                let mut batch = Batch::gather(set, here, rows, pad);
+                batch.pad_to(width, pad);
+                batch
+            };
+            let batch = Batch::concat(sets.iter().zip(&here).map(gather).collect(), pad);
+            let tokens = network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths);
+            let logits: Tensor<3> = network.classify(&tokens, &pass).swap_remove(0);
+            let [_, _, outputs] = logits.dims();
+            let flat = values(&logits);
+            for (run, here) in here.iter().enumerate() {
+                for (row, example) in here.iter().enumerate() {
+                    let start = (run * rows + row) * outputs;
+                    out[run][*example] = flat[start..start + outputs].to_vec();
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Class with the largest logit, or the first logit for regression.
+pub fn predictions(logits: &[Vec<f64>], objective: &Objective) -> Vec<f64> {
+    let classes = objective.n_outputs();
+    let best = |row: &Vec<f64>| (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(0) as f64;
+    match objective {
+        Objective::Classification { .. } => logits.iter().map(best).collect(),
+        Objective::Regression { .. } => logits.iter().map(|row| row[0]).collect(),
+        Objective::Text => unreachable!("text is not classified"),
+    }
+}
+
+/// What `logits` are worth against a split's labels.
+pub fn score(logits: &[Vec<f64>], set: &EncodedSet, info: &TaskInfo) -> Scored {
+    let labels: Vec<f64> = set.rows.iter().map(|row| f64::from(row.label)).collect();
+    let predicted = predictions(logits, &info.objective);
+    let metrics = info.metrics.iter().map(|metric| (metric.to_string(), metric.evaluate(&predicted, &labels)));
+    let loss = |row: &Vec<f64>, label: f64| match &info.objective {
+        Objective::Regression { .. } => (row[0] - label).powi(2),
+        Objective::Text => unreachable!("text is not classified"),
+        Objective::Classification { labels } => {
+            let row = &row[..labels.len()];
+            let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            top + row.iter().map(|v| (v - top).exp()).sum::<f64>().ln() - row[label as usize]
+        }
+    };
+    let total: f64 = logits.iter().zip(&labels).map(|(row, label)| loss(row, *label)).sum();
+    Scored { metrics: metrics.collect(), loss: total / labels.len().max(1) as f64 }
+}
+
+/// `active` for a stack of `runs`, where a readout names one rank for all of them.
+pub fn spread(active: &Active, runs: usize) -> Active {
+    match active {
+        Active::Prefix(ranks) => Active::Prefix(vec![ranks[0]; runs]),
+        other => other.clone(),
+    }
+}
