@@ -7,8 +7,8 @@ use record::{Evaluation, Readout};
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
+    evaluate::readout::Evaluator,
     model_cache::ModelCache,
-    readout::Reader,
 };
 use variants::rank::RankPolicy;
 
@@ -18,11 +18,11 @@ pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<(Str
     let (card, network) = adapter::load(&adapter::resolve(path)?, cache)?;
     let plan = &card.plan;
     let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
-    let reader = Reader { base: &base, plan, task: &task, generates: true };
+    let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
     let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
     let mut evaluations = Vec::new();
     for (readout, view) in views(path, ranks, &card)? {
-        evaluations.extend(reader.evaluate(&network, &splits, &readout, &view, 0)?);
+        evaluations.extend(evaluator.evaluate(&network, &splits, &readout, &view, 0)?);
     }
     Ok((plan.task.clone(), evaluations))
 }

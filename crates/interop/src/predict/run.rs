@@ -9,7 +9,12 @@ use variants::pass::Active;
 use super::{Predicted, checkpoint, predict, split};
 use crate::peft::{self, import::Purpose};
 use experiment::{cell::CellPlan, tasks};
-use trainer::{adapter, error::TrainError, evaluate::score::predictions, model_cache::ModelCache, readout::Reader};
+use trainer::{
+    adapter,
+    error::TrainError,
+    evaluate::{readout::Evaluator, score::predictions},
+    model_cache::ModelCache,
+};
 
 /// What predicts, and what it predicts.
 #[derive(Clone, Copy, Debug)]
@@ -202,8 +207,8 @@ fn texts(plan: &CellPlan, network: &Network, rows: Rows<'_>, cache: &ModelCache)
             format!("generates nothing: its metrics are {}; give it `bleu` or `exact_match`", metrics.join(", "));
         return Err(TrainError::foreign(&plan.task, reason));
     }
-    let reader = Reader { base: &base, plan, task: &task, generates: true };
-    let texts = reader.generate(network, split, &Active::All)?;
+    let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
+    let texts = evaluator.generate(network, split, &Active::All)?;
     let answer = plan.text().and_then(|task| task.answer.as_deref());
     let scores = score::of_texts(&task.info.metrics, answer, &texts, &split.references)?;
     let output = Output::Texts { texts, references: split.references.clone() };
