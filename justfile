@@ -77,8 +77,8 @@ guide:
     [ -x target/mdbook/bin/mdbook ] || {{cargo}} install mdbook@{{mdbook}} --locked --no-default-features --root target/mdbook
     target/mdbook/bin/mdbook build docs
 
-# Formatting, lints, tests, documentation: what a change must pass
-check: fmt-check lint test doc
+# Formatting, lints, tests, documentation, tables: what a change must pass
+check: fmt-check lint test doc tidy
 
 # Format every source file, those named inside macros included
 fmt:

@@ -28,7 +28,8 @@ fn main() -> ExitCode {
             }
         };
     }
-    let problems = tidy::problems(&root());
+    let mut problems = tidy::problems(&root());
+    problems.extend(documents::behind(&root()));
     for problem in &problems {
         eprintln!("{problem}");
     }

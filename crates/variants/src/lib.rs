@@ -1,8 +1,17 @@
 //! What is trained: the parameterisations of low-rank adaptation, as pure tensor code.
 //!
-//! A method is a point in a space of orthogonal axes, the fields of a [`VariantSpec`](spec::VariantSpec); a published method is a
-//! [`Preset`](preset::Preset), a named point in that space. What the parts of a composition declare about each other, and so which
-//! compositions are legal, is in [`capability`]. [`AdaptedLinear`](adapted::AdaptedLinear) is the only place where `W0` meets an adapter.
+//! A method is a point in a space of orthogonal axes, the fields of a [`VariantSpec`](spec::VariantSpec):
+//!
+//! <!-- table of axes -->
+//! <!-- end -->
+//!
+//! A published method is a [`Preset`](preset::Preset), a named point in that space. An empty cell is LoRA's value:
+//!
+//! <!-- table of presets -->
+//! <!-- end -->
+//!
+//! What the parts of a composition declare about each other, and so which compositions are legal, is in [`capability`].
+//! [`AdaptedLinear`](adapted::AdaptedLinear) is the only place where `W0` meets an adapter.
 //!
 //! Weights are stored `[d_in, d_out]` and every adapter tensor carries a leading `runs` axis: a *stack* of
 //! runs that share shapes trains in parallel over one frozen base.

@@ -27,12 +27,12 @@ fn rows() -> Vec<Row> {
         row("rank", "spec.rs", "rank of `ΔW`; a map may have its own", &[]),
         row("alpha", "spec.rs", "`α` of the scale; a run and a map may have their own", &[]),
         row("dropout", "dropout.rs", "share of the adapter's input that a training step drops", &[]),
-        row("delta", "delta/", "how `ΔW` is formed; `null` adapts nothing", &deltas),
-        row("combine", "combine/", "how `ΔW` meets `W0`", &combines),
-        row("init", "init/", "first values of the drawn factors", &inits),
+        row("delta", "delta", "how `ΔW` is formed; `null` adapts nothing", &deltas),
+        row("combine", "combine", "how `ΔW` meets `W0`", &combines),
+        row("init", "init", "first values of the drawn factors", &inits),
         row("scaling", "scaling.rs", "the scale `s` as a function of the rank in use", &scalings),
         row("train", "role.rs", "which roles train, at which rate and decay", &[]),
-        row("rank_policy", "rank/", "rank over time", &policies),
+        row("rank_policy", "rank", "rank over time", &policies),
         row("gradient", "gradient.rs", "what the optimizer sees of the gradient of `B`", &["plain", "preconditioned"]),
         row("orthogonality", "orthogonality.rs", "weight of the penalty on factors that are not orthonormal", &[]),
         row("base", "base.rs", "whether the base trains", &["frozen", "trained"]),
@@ -45,7 +45,7 @@ pub fn axes() -> String {
     let mut out = "| axis | file or folder | what varies | kinds |\n|---|---|---|---|\n".to_owned();
     for Row { field, place, what, kinds } in rows() {
         let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
-        out += &format!("| `{field}` | `{place}` | {what} | {} |\n", kinds.join(", "));
+        out += &format!("| `{field}` | `crates/variants/src/{place}` | {what} | {} |\n", kinds.join(", "));
     }
     out
 }
