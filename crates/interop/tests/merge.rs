@@ -33,9 +33,11 @@ use trainer::{
     model_cache::ModelCache,
 };
 use variants::{
+    base::{BaseSpec, BiasSpec},
     host::{Placement, values},
     pass::{Active, Pass},
     preset,
+    rank::RankPolicy,
     slot::{RunPlan, Slot, StackPlan},
     spec::VariantSpec,
     stream::{self, Seeds, Stream},
@@ -398,23 +400,25 @@ fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
         merge(&Request { rank, ..request(file, &out, width) }, &cache).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     for preset in preset::all() {
-        let plan = plan("mini_roberta", &["query", "value"], (preset.spec)(4), false);
+        let spec = (preset.spec)(4);
+        let plan = plan("mini_roberta", &["query", "value"], spec.clone(), false);
         let (file, mut network) = saved(root.path(), preset.name, &plan, &cache, moved(2));
         let report = merged(&file, preset.name, None, Width::Bf16);
         let found: Vec<f64> = report.checks.iter().map(|check| check.difference).collect();
         assert!(found[0] < 1e-4 && found[1] < 0.02 && found[2] < 0.2, "{}: {found:?}", preset.name);
         assert!(report.left_out.iter().all(|name| name.starts_with("lm_head.")) && report.left_out.len() == 5);
-        if preset.name == "dylora" {
-            let two = merged(&file, "dylora_2", Some(2), Width::F32);
-            assert!(two.checks[0].difference < 1e-4 && two.largest_logit != report.largest_logit);
-            let weights = numbers(&root.path().join("dylora_2/model.safetensors"));
+        if spec.rank_policy.readouts(4).contains(&2) {
+            let two = format!("{}_2", preset.name);
+            let report_of_two = merged(&file, &two, Some(2), Width::F32);
+            assert!(report_of_two.checks[0].difference < 1e-4 && report_of_two.largest_logit != report.largest_logit);
+            let weights = numbers(&root.path().join(two).join("model.safetensors"));
             let map = "encoder.layer.0.attention.self.query.weight";
             let config = network.backbone.config();
             let cut = backbone_tensors(&mut network.backbone, &Active::Prefix(vec![2]), &config);
             let cut: Vec<f64> = cut[map].iter().map(|v| f64::from(*v)).collect();
             assert_eq!(weights[&format!("roberta.{map}")].1, cut);
         }
-        if preset.name == "bitfit" || preset.name == "full" {
+        if spec.base == BaseSpec::Trained || spec.bias == BiasSpec::All {
             let base = source::open("mini_roberta").unwrap().weights;
             let weights = numbers(&root.path().join(preset.name).join("model.safetensors"));
             let moved = |name: &str| {
@@ -422,7 +426,7 @@ fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
                 difference(&weights[&format!("roberta.{name}")].1, &stored) > 0.03 // bf16 rounds by less, the noise is 0.05
             };
             assert!(moved("embeddings.LayerNorm.bias") && moved("encoder.layer.3.output.dense.bias"));
-            let trained = preset.name == "full";
+            let trained = spec.base == BaseSpec::Trained;
             assert_eq!(moved("embeddings.word_embeddings.weight"), trained);
             assert_eq!(moved("encoder.layer.1.output.LayerNorm.weight"), trained);
         }
