@@ -52,6 +52,14 @@ gpu *arguments:
 test *options:
     {{cargo}} test --release --workspace {{options}}
 
+# The tests that need files: LORA_LAB_GLUE=data/glue LORA_LAB_MINILM=FOLDER LORA_LAB_MINILM_EXPECTED=FILE just test-data
+test-data *options:
+    {{cargo}} test --release --workspace --test glue --test minilm -- --ignored {{options}}
+
+# The tests that need a card, with LIBTORCH set as scripts/setup_gpu.sh sets it: LORA_LAB_TEST_DEVICE=tch:cuda:0 just test-gpu
+test-gpu *options:
+    {{cargo}} test --release --workspace --features cli/tch --test device --test libtorch -- --include-ignored {{options}}
+
 # Make the tests' fixtures again with the pinned packages of Python, in a fresh environment (3 GB)
 oracle:
     rm -rf target/oracle

@@ -107,4 +107,7 @@ pub enum AnalysisError {
     /// Rows cannot be written as JSON.
     #[error("cannot write the rows as JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// A table that was written as CSV and no longer reads as one.
+    #[error("cannot read a table: {0}")]
+    Csv(#[from] csv::Error),
 }

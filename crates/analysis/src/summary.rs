@@ -88,7 +88,7 @@ pub struct SummaryTable {
 /// Groups the records over their seeds.
 pub fn summarise(records: &[RunRecord], selection: Selection) -> Result<SummaryTable, AnalysisError> {
     check::consistent(records)?;
-    let mut rows = group::rows(long::long(records, selection)?, records)?;
+    let mut rows = group::rows(&long::long(records, selection)?, records)?;
     rows.sort_by(|one, other| order(one).cmp(&order(other)));
     let mut firsts = BTreeMap::new();
     for record in records {

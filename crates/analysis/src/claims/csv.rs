@@ -1,27 +1,28 @@
 //! The CSV tables of a study's adapters, read back.
 
-use std::io::Cursor;
-
-use polars::prelude::*;
+use csv::StringRecord;
 
 use crate::{AnalysisError, measures::place};
 
 /// A table with named columns.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    frame: DataFrame,
+    header: StringRecord,
+    lines: Vec<StringRecord>,
 }
 
 impl Rows {
     /// Reads what [`crate::measures::frame::csv`] wrote.
     pub fn read(text: &str) -> Result<Self, AnalysisError> {
-        let options = CsvReadOptions::default().with_has_header(true).with_infer_schema_length(None);
-        Ok(Self { frame: options.into_reader_with_file_handle(Cursor::new(text.as_bytes())).finish()? })
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let header = reader.headers()?.clone();
+        let lines = reader.records().collect::<Result<_, _>>()?;
+        Ok(Self { header, lines })
     }
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.frame.height()
+        self.lines.len()
     }
 
     /// Whether there is none.
@@ -31,25 +32,21 @@ impl Rows {
 
     /// A number; none where the cell is empty, no number, or the column is missing.
     pub fn number(&self, row: usize, column: &str) -> Option<f64> {
-        self.frame.column(column).ok()?.get(row).ok()?.extract::<f64>().filter(|value| value.is_finite())
+        self.cell(row, column)?.parse().ok().filter(|value: &f64| value.is_finite())
     }
 
     /// Whether a cell reads `text`.
     pub fn is(&self, row: usize, column: &str, text: &str) -> bool {
-        let cell = self.frame.column(column).ok().and_then(|column| column.get(row).ok());
-        match cell {
-            Some(AnyValue::String(value)) => value == text,
-            Some(AnyValue::Boolean(value)) => value.to_string() == text,
-            Some(AnyValue::StringOwned(value)) => value.as_str() == text,
-            _ => false,
-        }
+        self.cell(row, column) == Some(text)
     }
 
     /// Whether the row's map is of a kind, such as `query`.
     pub fn kind_is(&self, row: usize, kind: &str) -> bool {
-        match self.frame.column("map").ok().and_then(|column| column.get(row).ok()) {
-            Some(AnyValue::String(map)) => place(map).1 == kind,
-            _ => false,
-        }
+        self.cell(row, "map").is_some_and(|map| place(map).1 == kind)
+    }
+
+    fn cell(&self, row: usize, column: &str) -> Option<&str> {
+        let at = self.header.iter().position(|name| name == column)?;
+        self.lines.get(row)?.get(at)
     }
 }

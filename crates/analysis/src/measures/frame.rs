@@ -63,7 +63,7 @@ pub use polars::prelude::{Column, DataFrame};
 
 /// Rows as CSV with a header.
 pub fn csv<T: Tabular>(rows: &[T]) -> Result<String, AnalysisError> {
-    frame_csv(T::frame(rows)?)
+    frame_csv(&T::frame(rows)?)
 }
 
 /// Rows as a JSON array of objects.

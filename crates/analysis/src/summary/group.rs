@@ -15,52 +15,45 @@ const SHOWN_DIGITS: usize = 12;
 const KEYS: [&str; 7] = ["task", "variant", "rank", "metric", "split", "primary", "group"];
 
 /// The rows of the summary, in no particular order, rows of groups in which every run failed included.
-pub(super) fn rows(long: DataFrame, records: &[RunRecord]) -> Result<Vec<SummaryRow>, AnalysisError> {
+pub(super) fn rows(long: &DataFrame, records: &[RunRecord]) -> Result<Vec<SummaryRow>, AnalysisError> {
     let failed = count_failed(records);
     let goals: BTreeMap<&str, Goal> =
         records.iter().map(|record| (record.cell.task.as_str(), record.primary_metric.goal)).collect();
-    let frame = grouped(long)?;
-    let (keys, costs) = (Keys::read(&frame)?, Costs::read(&frame)?);
-    let mut rows = Vec::with_capacity(frame.height());
-    for i in 0..frame.height() {
-        let values: BTreeMap<u64, f64> = seeds(&frame, i)?.into_iter().zip(values(&frame, i)?).collect();
-        rows.push(SummaryRow {
-            task: keys.task[i].clone(),
-            variant: keys.variant[i].clone(),
-            rank: keys.rank[i] as usize,
-            metric: keys.metric[i].clone(),
-            split: keys.split[i].clone(),
-            primary: keys.primary[i],
-            goal: goals[keys.task[i].as_str()],
-            summary: summary(&values),
-            values,
-            trainable_params: costs.trainable_params[i],
-            head_params: costs.head_params[i],
-            seconds_per_step: costs.seconds_per_step[i].unwrap_or(f64::NAN),
-            failed: failed.get(&keys.group[i]).copied().unwrap_or_default(),
-            dirty: costs.dirty[i] as usize,
-            steps: costs.steps[i],
-            adapter_bytes: costs.adapter_bytes[i],
-            tokens_per_second: costs.tokens_per_second[i].unwrap_or(f64::NAN),
-            merge_error: costs.merge_error[i],
-            final_rank_mean: costs.final_rank_mean[i],
-            code_hash: short_hashes(&strings(&frame, "code_hash", i)?),
-            peak_memory_bytes: costs.peak_memory_bytes[i],
-        });
-    }
+    let groups = long.partition_by_stable(KEYS, true)?;
+    let rows: PolarsResult<Vec<SummaryRow>> = groups.iter().map(|group| row(&Group(group), &goals, &failed)).collect();
+    let mut rows = rows?;
     let hopeless = all_failed(records, &rows, &failed);
     rows.extend(hopeless);
     Ok(rows)
 }
 
-/// One row per key, with means of times, maxima of sizes and lists of what is reduced later.
-fn grouped(long: DataFrame) -> Result<DataFrame, AnalysisError> {
-    let lists = ["seed", "value", "code_hash"].map(col);
-    let largest = ["steps", "trainable_params", "head_params", "adapter_bytes", "merge_error", "peak_memory_bytes"]
-        .map(|name| col(name).max());
-    let means = ["seconds_per_step", "tokens_per_second", "final_rank_mean"].map(|name| col(name).mean());
-    let aggregates: Vec<Expr> = lists.into_iter().chain(largest).chain(means).chain([col("dirty").sum()]).collect();
-    Ok(long.lazy().group_by_stable(KEYS.map(col)).agg(aggregates).collect()?)
+/// One row: the group's key, means of times, maxima of sizes, and its values by seed.
+fn row(group: &Group, goals: &BTreeMap<&str, Goal>, failed: &BTreeMap<String, usize>) -> PolarsResult<SummaryRow> {
+    let task = group.text("task")?;
+    let values: BTreeMap<u64, f64> = group.counts("seed")?.zip(group.numbers("value")?).collect();
+    Ok(SummaryRow {
+        task: task.to_owned(),
+        variant: group.text("variant")?.to_owned(),
+        rank: group.count("rank")? as usize,
+        metric: group.text("metric")?.to_owned(),
+        split: group.text("split")?.to_owned(),
+        primary: group.flag("primary")?,
+        goal: goals[task],
+        summary: summary(&values),
+        values,
+        trainable_params: group.largest("trainable_params")?.unwrap_or_default(),
+        head_params: group.largest("head_params")?.unwrap_or_default(),
+        seconds_per_step: group.mean("seconds_per_step")?.unwrap_or(f64::NAN),
+        failed: failed.get(group.text("group")?).copied().unwrap_or_default(),
+        dirty: group.counts("dirty")?.sum::<u64>() as usize,
+        steps: group.largest("steps")?.unwrap_or_default(),
+        adapter_bytes: group.largest("adapter_bytes")?.unwrap_or_default(),
+        tokens_per_second: group.mean("tokens_per_second")?.unwrap_or(f64::NAN),
+        merge_error: group.largest_number("merge_error")?,
+        final_rank_mean: group.mean("final_rank_mean")?,
+        code_hash: short_hashes(group.texts("code_hash")?),
+        peak_memory_bytes: group.largest("peak_memory_bytes")?,
+    })
 }
 
 fn count_failed(records: &[RunRecord]) -> BTreeMap<String, usize> {
@@ -120,91 +113,73 @@ fn without_values(record: &RunRecord, split: String, failed: usize) -> SummaryRo
         tokens_per_second: f64::NAN,
         merge_error: None,
         final_rank_mean: None,
-        code_hash: short_hashes(std::slice::from_ref(&record.code.code_hash)),
+        code_hash: short_hashes([record.code.code_hash.as_str()]),
         peak_memory_bytes: None,
     }
 }
 
-fn short_hashes(hashes: &[String]) -> String {
-    let short: BTreeSet<&str> = hashes.iter().map(|hash| hash.get(..SHOWN_DIGITS).unwrap_or(hash)).collect();
+fn short_hashes<'a>(hashes: impl IntoIterator<Item = &'a str>) -> String {
+    let short: BTreeSet<&str> = hashes.into_iter().map(|hash| hash.get(..SHOWN_DIGITS).unwrap_or(hash)).collect();
     short.into_iter().collect::<Vec<_>>().join("+")
 }
 
-struct Keys {
-    task: Vec<String>,
-    variant: Vec<String>,
-    rank: Vec<u64>,
-    metric: Vec<String>,
-    split: Vec<String>,
-    primary: Vec<bool>,
-    group: Vec<String>,
-}
+/// The rows of the long form that share a key.
+struct Group<'a>(&'a DataFrame);
 
-impl Keys {
-    fn read(frame: &DataFrame) -> PolarsResult<Self> {
-        let text = |name: &str| -> PolarsResult<Vec<String>> {
-            Ok(frame.column(name)?.str()?.iter().map(|text| text.unwrap_or_default().to_owned()).collect())
-        };
-        Ok(Self {
-            task: text("task")?,
-            variant: text("variant")?,
-            rank: counts(frame, "rank")?,
-            metric: text("metric")?,
-            split: text("split")?,
-            primary: frame.column("primary")?.bool()?.iter().map(Option::unwrap_or_default).collect(),
-            group: text("group")?,
-        })
+impl<'a> Group<'a> {
+    /// What every row of the group has in a column of its key.
+    fn text(&self, key: &str) -> PolarsResult<&'a str> {
+        Ok(self.texts(key)?.next().unwrap_or_default())
+    }
+
+    fn count(&self, key: &str) -> PolarsResult<u64> {
+        Ok(self.counts(key)?.next().unwrap_or_default())
+    }
+
+    fn flag(&self, key: &str) -> PolarsResult<bool> {
+        Ok(self.0.column(key)?.bool()?.get(0).unwrap_or_default())
+    }
+
+    /// The values of a column, nulls left out.
+    fn texts(&self, name: &str) -> PolarsResult<impl Iterator<Item = &'a str>> {
+        Ok(self.0.column(name)?.str()?.iter().flatten())
+    }
+
+    fn counts(&self, name: &str) -> PolarsResult<impl Iterator<Item = u64>> {
+        Ok(self.0.column(name)?.u64()?.iter().flatten())
+    }
+
+    fn numbers(&self, name: &str) -> PolarsResult<impl Iterator<Item = f64>> {
+        Ok(self.0.column(name)?.f64()?.iter().flatten())
+    }
+
+    /// The largest value; none where all are null.
+    fn largest(&self, name: &str) -> PolarsResult<Option<u64>> {
+        Ok(self.0.column(name)?.u64()?.max())
+    }
+
+    fn largest_number(&self, name: &str) -> PolarsResult<Option<f64>> {
+        Ok(self.0.column(name)?.f64()?.max())
+    }
+
+    /// The mean of the values; none where all are null.
+    fn mean(&self, name: &str) -> PolarsResult<Option<f64>> {
+        let values: Vec<f64> = self.numbers(name)?.collect();
+        Ok((!values.is_empty()).then(|| compensated_sum(&values) / values.len() as f64))
     }
 }
 
-struct Costs {
-    dirty: Vec<u64>,
-    steps: Vec<u64>,
-    trainable_params: Vec<u64>,
-    head_params: Vec<u64>,
-    adapter_bytes: Vec<u64>,
-    peak_memory_bytes: Vec<Option<u64>>,
-    seconds_per_step: Vec<Option<f64>>,
-    tokens_per_second: Vec<Option<f64>>,
-    merge_error: Vec<Option<f64>>,
-    final_rank_mean: Vec<Option<f64>>,
-}
-
-impl Costs {
-    fn read(frame: &DataFrame) -> PolarsResult<Self> {
-        let number = |name: &str| -> PolarsResult<Vec<Option<f64>>> { Ok(frame.column(name)?.f64()?.iter().collect()) };
-        Ok(Self {
-            dirty: counts(frame, "dirty")?,
-            steps: counts(frame, "steps")?,
-            trainable_params: counts(frame, "trainable_params")?,
-            head_params: counts(frame, "head_params")?,
-            adapter_bytes: counts(frame, "adapter_bytes")?,
-            peak_memory_bytes: frame.column("peak_memory_bytes")?.u64()?.iter().collect(),
-            seconds_per_step: number("seconds_per_step")?,
-            tokens_per_second: number("tokens_per_second")?,
-            merge_error: number("merge_error")?,
-            final_rank_mean: number("final_rank_mean")?,
-        })
+/// Kahan's sum, as polars adds up a group: tables that were written by its group-by keep their last digit.
+fn compensated_sum(values: &[f64]) -> f64 {
+    let (mut sum, mut lost) = (0.0, 0.0);
+    for value in values {
+        let corrected = value - lost;
+        let next = sum + corrected;
+        let error = (next - sum) - corrected;
+        sum = next;
+        if error.is_finite() {
+            lost = error;
+        }
     }
-}
-
-/// A column of counts that has no nulls by construction.
-fn counts(frame: &DataFrame, name: &str) -> PolarsResult<Vec<u64>> {
-    Ok(frame.column(name)?.u64()?.iter().map(Option::unwrap_or_default).collect())
-}
-
-fn list(frame: &DataFrame, name: &str, i: usize) -> PolarsResult<Series> {
-    Ok(frame.column(name)?.list()?.get_as_series(i).unwrap_or_default())
-}
-
-fn seeds(frame: &DataFrame, i: usize) -> PolarsResult<Vec<u64>> {
-    Ok(list(frame, "seed", i)?.u64()?.iter().flatten().collect())
-}
-
-fn values(frame: &DataFrame, i: usize) -> PolarsResult<Vec<f64>> {
-    Ok(list(frame, "value", i)?.f64()?.iter().flatten().collect())
-}
-
-fn strings(frame: &DataFrame, name: &str, i: usize) -> PolarsResult<Vec<String>> {
-    Ok(list(frame, name, i)?.str()?.iter().flatten().map(str::to_owned).collect())
+    sum
 }
