@@ -36,7 +36,7 @@ use record::CellId;
 use trainer::{
     cohort::{Cohort, Stack},
     lesson::{self, Handout, Lesson, Sheet},
-    optimizer::Adam,
+    step::optimizer::Adam,
     study::run_state::RunState,
 };
 use variants::{

@@ -14,7 +14,7 @@ use variants::{host::inner, rank::RankPolicy};
 use crate::{
     cohort::{Cohort, Stack},
     error::TrainError,
-    optimizer::Moments,
+    step::optimizer::Moments,
     study::run_state::{BestState, RunState},
     tensor_file::{decode, encode},
 };

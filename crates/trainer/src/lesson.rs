@@ -19,7 +19,7 @@ use variants::{
 };
 
 use crate::{
-    ledger::{Entries, Ledger, Span},
+    step::inputs::{DeviceInputs, Slice, UploadBuffer},
     text,
 };
 
@@ -38,61 +38,61 @@ pub struct Sheet {
     pub real: Vec<Vec<u64>>,
 }
 
-/// Where a micro-batch lies in a step's ledger. Equal plans are the same computation with other numbers.
+/// Where a micro-batch lies in a step's buffer. Equal plans are the same computation with other numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SheetPlan {
     rows: usize,
     seq: usize,
     queries: usize,
-    ids: Span,
-    types: Span,
-    positions: Span,
-    closed: Span,
-    last: Span,
+    ids: Slice,
+    types: Slice,
+    positions: Slice,
+    closed: Slice,
+    last: Slice,
     sequences: Option<SequencePlan>,
-    ints: Vec<Span>,
-    floats: Vec<Span>,
+    ints: Vec<Slice>,
+    floats: Vec<Slice>,
     marks: Vec<usize>,
 }
 
 /// Where rows side by side are said to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct SequencePlan {
-    starts: Span,
-    first: Span,
+    starts: Slice,
+    first: Slice,
     /// What no row is longer than, rounded up: shapes depend on less.
     longest: usize,
 }
 
 impl Sheet {
-    /// Enters it into a ledger.
-    pub fn enter(self, ledger: &mut Ledger) -> SheetPlan {
+    /// Enters it into a buffer.
+    pub fn enter(self, buffer: &mut UploadBuffer) -> SheetPlan {
         let Layout { rows, seq, ids, types, positions, bias, last, sequences } = self.layout;
         SheetPlan {
             rows,
             seq,
             queries: bias.len() / (rows * seq).max(1),
-            ids: ledger.ints(ids),
-            types: ledger.ints(types),
-            positions: ledger.ints(positions),
-            last: ledger.ints(last),
+            ids: buffer.ints(ids),
+            types: buffer.ints(types),
+            positions: buffer.ints(positions),
+            last: buffer.ints(last),
             sequences: sequences.map(|sequences| SequencePlan {
                 longest: sequences.longest().next_multiple_of(ops::LONGEST),
-                starts: ledger.ints(sequences.starts),
-                first: ledger.ints(sequences.first),
+                starts: buffer.ints(sequences.starts),
+                first: buffer.ints(sequences.first),
             }),
-            ints: self.ints.into_iter().map(|values| ledger.ints(values)).collect(),
-            closed: ledger.floats(bias),
-            floats: self.floats.into_iter().map(|values| ledger.floats(values)).collect(),
+            ints: self.ints.into_iter().map(|values| buffer.ints(values)).collect(),
+            closed: buffer.floats(bias),
+            floats: self.floats.into_iter().map(|values| buffer.floats(values)).collect(),
             marks: self.marks,
         }
     }
 
     /// The same micro-batch on a device by itself.
     pub fn hand_out(self, place: &Placement) -> Handout {
-        let mut ledger = Ledger::default();
-        let plan = self.enter(&mut ledger);
-        plan.hand_out(&ledger.upload(place))
+        let mut buffer = UploadBuffer::default();
+        let plan = self.enter(&mut buffer);
+        plan.hand_out(&buffer.upload(place))
     }
 }
 
@@ -110,24 +110,24 @@ pub struct Handout {
 }
 
 impl SheetPlan {
-    /// The micro-batch from a step's entries.
-    pub fn hand_out(&self, entries: &Entries) -> Handout {
+    /// The micro-batch from a step's inputs.
+    pub fn hand_out(&self, inputs: &DeviceInputs) -> Handout {
         let shape = [self.rows, self.seq];
         Handout {
             tokens: Tokens {
-                ids: entries.table(self.ids, shape),
-                types: (!self.types.is_empty()).then(|| entries.table(self.types, shape)),
-                positions: entries.table(self.positions, shape),
+                ids: inputs.table(self.ids, shape),
+                types: (!self.types.is_empty()).then(|| inputs.table(self.types, shape)),
+                positions: inputs.table(self.positions, shape),
                 attention_mask: match self.sequences {
                     Some(SequencePlan { starts, first, longest }) => {
-                        AttentionMask::Packed { starts: entries.ints(starts), first: entries.ints(first), longest }
+                        AttentionMask::Packed { starts: inputs.ints(starts), first: inputs.ints(first), longest }
                     }
-                    None => AttentionMask::Padded(entries.floats(self.closed, [self.rows, 1, self.queries, self.seq])),
+                    None => AttentionMask::Padded(inputs.floats(self.closed, [self.rows, 1, self.queries, self.seq])),
                 },
-                last: entries.ints(self.last),
+                last: inputs.ints(self.last),
             },
-            ints: self.ints.iter().map(|span| entries.ints(*span)).collect(),
-            floats: self.floats.iter().map(|span| entries.floats(*span, [span.len()])).collect(),
+            ints: self.ints.iter().map(|span| inputs.ints(*span)).collect(),
+            floats: self.floats.iter().map(|span| inputs.floats(*span, [span.len()])).collect(),
             marks: self.marks.clone(),
         }
     }

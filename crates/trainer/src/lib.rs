@@ -6,11 +6,10 @@
 //! | [`warm_start`] | runs that begin with the adapter of another |
 //! | [`study`] | which cells are left, grouped into cohorts |
 //! | [`mod@train`] | the training loop, from a cohort's first step to its records |
-//! | [`cohort`] | one optimizer step of runs that train side by side |
+//! | [`cohort`] | runs that train at the same time over one base |
+//! | [`step`] | one optimizer step of a cohort, and AdamW over its stacked tensors |
 //! | [`lesson`] | batches and losses |
 //! | [`text`] | losses, perplexity and generation of causal models |
-//! | [`optimizer`] | AdamW over stacked tensors |
-//! | [`importance`] | importance averages over stacked tensors |
 //! | [`footprint`] | what a cohort takes of a device's memory |
 //! | [`evaluate`] | predictions and metrics |
 //! | [`checkpoint`], [`snapshot`], [`adapter`], [`tensor_file`] | cohorts and adapters on disk |
@@ -27,15 +26,13 @@ pub mod cohort;
 pub mod error;
 pub mod evaluate;
 pub mod footprint;
-pub mod importance;
-pub mod ledger;
 pub mod lesson;
 pub mod model_cache;
-pub mod optimizer;
 pub mod pretrain;
 pub mod records;
 pub mod sink;
 pub mod snapshot;
+pub mod step;
 pub mod study;
 pub mod tensor_file;
 pub mod text;

@@ -35,7 +35,7 @@ use crate::{
     cohort::{Cohort, Stack},
     error::TrainError,
     lesson::{Handout, Lesson, Sheet, layout},
-    optimizer::Adam,
+    step::optimizer::Adam,
     study::run_state::RunState,
 };
 use experiment::{

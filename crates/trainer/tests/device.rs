@@ -24,7 +24,7 @@ use record::CellId;
 use trainer::{
     cohort::{Cohort, Stack},
     lesson::{self, Handout, Lesson, Sheet},
-    optimizer::Adam,
+    step::optimizer::Adam,
     study::run_state::{RunAt, RunState},
 };
 use variants::{
@@ -169,9 +169,9 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
     };
     (0..STEPS).for_each(|_| cohort.enqueue(&lesson));
     let reports = cohort.flush();
-    assert_eq!(cohort.refused, None, "every step can be recorded");
+    assert_eq!(cohort.recordings.refused, None, "every step can be recorded");
     let outcome = |stack: usize, run: usize, cohort: &mut Cohort| {
-        let of_run = |report: &trainer::cohort::StepReport| {
+        let of_run = |report: &trainer::step::report::StepReport| {
             report.runs.iter().find(|report| report.at == RunAt { stack, run }).unwrap().entry.task_loss
         };
         let losses = reports.iter().map(of_run).collect();

@@ -18,7 +18,7 @@ use crate::{
     cohort::{Cohort, Stack},
     error::TrainError,
     lesson::{Examples, Feed},
-    optimizer::Adam,
+    step::optimizer::Adam,
     warm_start,
 };
 use experiment::cell::Cell;

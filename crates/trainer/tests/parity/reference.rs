@@ -23,7 +23,7 @@ use serde_json::Value;
 use trainer::{
     cohort::{Cohort, Stack},
     lesson::{self, Handout, Lesson, Sheet},
-    optimizer::Adam,
+    step::optimizer::Adam,
     study::run_state::RunState,
 };
 use variants::{

@@ -10,7 +10,7 @@ use variants::{
     rank::{AnyRankPolicy, RankPolicy},
 };
 
-use crate::optimizer::{Part, StackOptimizer};
+use super::optimizer::{ParamSlice, StackOptimizer};
 
 /// The averages that a rank policy keeps of everything in a stack that has components, in the order of their names.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +22,8 @@ pub struct Importance {
 }
 
 /// The tensors that have components, in the order of the averages.
-fn ranked(optimizer: &StackOptimizer) -> impl Iterator<Item = &Part> {
-    optimizer.parts().iter().filter(|part| part.rank_axis.is_some())
+fn ranked(optimizer: &StackOptimizer) -> impl Iterator<Item = &ParamSlice> {
+    optimizer.slices().iter().filter(|slice| slice.rank_axis.is_some())
 }
 
 impl Importance {
@@ -38,7 +38,7 @@ impl Importance {
     ) {
         let value = optimizer.ranked();
         let [runs, m] = value.dims();
-        let before = self.laid.take().unwrap_or_else(|| self.side_by_side(policy, optimizer));
+        let before = self.laid.take().unwrap_or_else(|| self.laid_out(policy, optimizer));
         self.waiting.clear();
         let after = policy.observe(&before, value, gradient.slice([0..runs, 0..m]));
         let select =
@@ -48,14 +48,14 @@ impl Importance {
     }
 
     /// What is waiting, laid out; zeros for what is not there.
-    fn side_by_side(&self, policy: &AnyRankPolicy, optimizer: &StackOptimizer) -> Vec<Tensor<2>> {
+    fn laid_out(&self, policy: &AnyRankPolicy, optimizer: &StackOptimizer) -> Vec<Tensor<2>> {
         let value = optimizer.ranked();
         let [runs, _] = value.dims();
         let of = |which: usize| {
-            let flat = |part: &Part| {
-                let zeros = || value.zeros_like().slice([0..runs, 0..part.len()]);
-                let held = self.waiting.get(&part.name).map(|held| held[which].clone());
-                held.map_or_else(zeros, |held| held.reshape([runs, part.len()]))
+            let flat = |slice: &ParamSlice| {
+                let zeros = || value.zeros_like().slice([0..runs, 0..slice.len()]);
+                let held = self.waiting.get(&slice.name).map(|held| held[which].clone());
+                held.map_or_else(zeros, |held| held.reshape([runs, slice.len()]))
             };
             Tensor::cat(ranked(optimizer).map(flat).collect(), 1)
         };
@@ -65,7 +65,7 @@ impl Importance {
     /// The averages by tensor, `[runs, rows, cols]` each.
     pub fn averages(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Tensor<3>>> {
         let Some(laid) = &self.laid else { return self.waiting.clone() };
-        let of = |part: &Part| (part.name.clone(), laid.iter().map(|flat| part.of(flat)).collect());
+        let of = |slice: &ParamSlice| (slice.name.clone(), laid.iter().map(|flat| slice.of(flat)).collect());
         ranked(optimizer).map(of).collect()
     }
 
@@ -82,17 +82,16 @@ impl Importance {
             return sums;
         }
         // A resumed run may allocate before it observes again.
-        let laid = self.laid.clone().unwrap_or_else(|| self.side_by_side(policy, optimizer));
+        let laid = self.laid.clone().unwrap_or_else(|| self.laid_out(policy, optimizer));
         let value = optimizer.ranked();
         let [runs, m] = value.dims();
         let all = values(&policy.scores(&laid, &value));
-        for part in ranked(optimizer) {
-            let map = part.name.rsplit_once('.').map_or("", |(map, _)| map);
-            let ([rows, cols], along_rows) = (part.shape, part.rank_axis == Some(1));
+        for slice in ranked(optimizer) {
+            let ([rows, cols], along_rows) = (slice.shape, slice.rank_axis == Some(1));
             let (rank, others) = if along_rows { (rows, cols) } else { (cols, rows) };
-            let sums = sums.entry(map.to_owned()).or_insert_with(|| vec![vec![0.0; rank]; runs]);
+            let sums = sums.entry(slice.meta.slot.clone()).or_insert_with(|| vec![vec![0.0; rank]; runs]);
             for (run, sums) in sums.iter_mut().enumerate() {
-                let values = &all[run * m + part.start..][..part.len()];
+                let values = &all[run * m + slice.start..][..slice.len()];
                 let mut own = vec![0.0; rank];
                 for (at, value) in values.iter().enumerate() {
                     own[if along_rows { at / cols } else { at % cols }] += value;

@@ -1,0 +1,129 @@
+//! Gradients of a step: the sums over its micro-batches, by parameter.
+
+use burn::tensor::{Gradients, Tensor};
+use variants::{
+    host::{cast, inner},
+    pass::Active,
+};
+
+use super::{inputs::DeviceInputs, plan::StepLayout};
+use crate::{cohort::Cohort, lesson::Lesson};
+
+/// What one stack's losses gave, summed over micro-batches.
+#[derive(Clone, Debug, Default)]
+pub struct StackGradients {
+    /// One per tensor of [`Network::parameters`](models::network::Network::parameters), in its order, `[runs, rows, cols]`; none where nothing
+    /// trains.
+    pub by_parameter: Vec<Option<Tensor<3>>>,
+    /// The task's loss of every run, `[runs]`.
+    task: Option<Tensor<1>>,
+    /// The penalty of every run, `[runs]`, where the composition has one.
+    pub penalty: Option<Tensor<1>>,
+}
+
+impl StackGradients {
+    /// The task's loss of every run, `[runs]`.
+    pub fn task_loss(&self) -> Tensor<1> {
+        self.task.clone().unwrap_or_else(|| unreachable!("every stack has a loss"))
+    }
+}
+
+impl Cohort {
+    /// Lays the trained tensors of every stack side by side, before the first step. A tensor receives a gradient exactly where its role
+    /// trains: a slot that the forward pass leaves out holds no tensors.
+    pub(super) fn lay_out_parameters(&mut self) {
+        let place = self.place().clone();
+        for index in 0..self.stacks.len() {
+            let stack = &mut self.stacks[index];
+            if stack.optimizer.is_laid_out() {
+                continue;
+            }
+            let nested = matches!(stack.draw(self.step), Active::Prefix(_));
+            let roles = stack.variant().spec().train.clone();
+            stack.optimizer.lay_out(self.network.parameters(index), &roles, nested, &place);
+            self.bind_views(index);
+        }
+    }
+
+    /// Puts the optimizer's tensors into the network, which computes with views of them.
+    pub(super) fn bind_views(&mut self, index: usize) {
+        let optimizer = &self.stacks[index].optimizer;
+        let mut parameters = self.network.parameters(index);
+        for slice in optimizer.slices() {
+            *parameters[slice.parameter].param.tensor = optimizer.value(slice);
+        }
+    }
+
+    /// Gradients, task losses and penalties of every stack, summed over all micro-batches.
+    pub(super) fn accumulate_gradients(
+        &mut self,
+        lesson: &dyn Lesson,
+        layout: &StepLayout,
+        inputs: &DeviceInputs,
+    ) -> Vec<StackGradients> {
+        let mut sums = vec![StackGradients::default(); self.stacks.len()];
+        let share = 1.0 / self.accumulate as f64;
+        self.network.track();
+        for micro in 0..layout.micros.len() {
+            let mut pass = self.pass(layout, micro, inputs);
+            let batch = layout.micros[micro].batch.hand_out(inputs);
+            let checkpoints =
+                if self.recomputes { self.checkpoint_inputs(&batch.tokens, &mut pass) } else { Vec::new() };
+            let losses = lesson.losses(&self.network, &batch, &pass);
+            let total = self.total_loss(losses, share, &mut sums) * share;
+            let mut gradients = total.backward();
+            self.collect(&mut gradients, &mut sums);
+            let last = pass.last_hidden.take().and_then(|last| last.grad_remove(&mut gradients));
+            if let Some(gradient) = last {
+                self.backward_checkpointed(checkpoints, gradient, &batch.tokens, &pass, &mut sums);
+            }
+            pass.audit.check().unwrap_or_else(|lost| unreachable!("{lost}"));
+        }
+        sums
+    }
+
+    /// The one number that is differentiated: the sum over runs and stacks of losses and penalties. Adds `share` of each to the sums.
+    fn total_loss(&self, losses: Vec<Tensor<1>>, share: f64, sums: &mut [StackGradients]) -> Tensor<1> {
+        let dtype = self.place().dtype;
+        let mut total: Option<Tensor<1>> = None;
+        for (index, (loss, sums)) in losses.into_iter().zip(sums).enumerate() {
+            let loss = cast(&loss, dtype);
+            add(&mut sums.task, &loss, share);
+            let mut sum = loss.sum();
+            let weight = self.stacks[index].variant().spec().orthogonality;
+            if weight > 0.0
+                && let Some(departure) = self.network.orthogonality(index)
+            {
+                let term = departure * weight;
+                add(&mut sums.penalty, &term, share);
+                sum = sum + term.sum();
+            }
+            total = Some(total.map_or(sum.clone(), |t| t + sum));
+        }
+        total.unwrap_or_else(|| unreachable!("a cohort has stacks"))
+    }
+
+    /// Adds this micro-batch's gradients to the sums of every stack.
+    pub(super) fn collect(&mut self, gradients: &mut Gradients, sums: &mut [StackGradients]) {
+        for (index, sums) in sums.iter_mut().enumerate() {
+            let parameters = self.network.parameters(index);
+            sums.by_parameter.resize(parameters.len(), None);
+            for (parameter, sum) in parameters.into_iter().zip(&mut sums.by_parameter) {
+                let Some(gradient) = parameter.param.tensor.grad_remove(gradients) else { continue };
+                *sum = Some(match sum.take() {
+                    Some(earlier) => earlier + gradient,
+                    None => gradient,
+                });
+            }
+        }
+    }
+}
+
+/// Adds `share` of a tensor's values to a sum.
+fn add(sum: &mut Option<Tensor<1>>, tensor: &Tensor<1>, share: f64) {
+    let term = inner(tensor) * share;
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + term,
+        None => term,
+    });
+}

@@ -1,0 +1,274 @@
+//! AdamW over the stacked tensors of a cohort: per-run, per-role rates and decay, per-run clipping by global
+//! norm, and a step count per component where components train at different times.
+//!
+//! One update of a tensor `p` with gradient `g` (Loshchilov and Hutter, *Decoupled Weight Decay
+//! Regularization*, ICLR 2019, arXiv:1711.05101, Algorithm 2, in torch's order of operations):
+//!
+//! ```text
+//! m ← β₁m + (1−β₁)g        v ← β₂v + (1−β₂)g²
+//! p ← p·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
+//! ```
+//!
+//! All trained tensors of a stack lie side by side in one flat tensor `[runs, n]`, and the network holds views of it: one kernel updates
+//! every role at once. A column belongs to a *segment*, a tensor or one component of it; rates, decay and counts are per run and segment.
+//!
+//! A frozen component, a finished run and a run with a gradient that is not finite keep value, moments and
+//! count: old values are *selected*, never multiplied by zero.
+
+mod param;
+
+use std::{collections::BTreeMap, ops::Range};
+
+use burn::tensor::{DType, Int, Tensor, TensorData};
+pub use kernels::ops::Adam;
+use kernels::ops::{self, Flat};
+use models::network::NamedParam;
+use variants::{
+    host::{Placement, inner},
+    role::{Role, TrainConfig},
+};
+
+use self::param::rate_and_decay;
+pub use self::param::{ParamMeta, ParamSlice, RunStep};
+
+/// Moments and counts of one tensor.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// First moment, like the tensor.
+    pub first: Tensor<3>,
+    /// Second moment, like the tensor.
+    pub second: Tensor<3>,
+    /// Updates of every run, or of every component of every run, `[runs, components]` row-major.
+    pub counts: Vec<u64>,
+}
+
+/// The trained tensors of one stack, laid out side by side, and their moments.
+#[derive(Clone, Debug, Default)]
+pub struct StackOptimizer {
+    slices: Vec<ParamSlice>,
+    runs: usize,
+    /// Updates of every run and segment, `[runs, segments]`.
+    counts: Vec<u64>,
+    laid: Option<Laid>,
+    /// Moments of a checkpoint that are not laid out yet.
+    waiting: BTreeMap<String, Moments>,
+}
+
+/// What lies on the device.
+#[derive(Clone, Debug)]
+struct Laid {
+    flat: Flat,
+    /// The segment of every column, `[n]`.
+    segment: Tensor<1, Int>,
+    /// 1 where a run's losses and gradients have all been finite, else 0, `[runs]`.
+    alive: Tensor<1>,
+}
+
+impl StackOptimizer {
+    /// Whether the tensors are laid out.
+    pub fn is_laid_out(&self) -> bool {
+        self.laid.is_some()
+    }
+
+    /// Lays the trained tensors of a stack side by side; `parameters` has all tensors of the stack, and those whose role trains are
+    /// taken. With `nested`, tensors with a rank axis have a segment per component. Diagonals come first, so that pruning touches one
+    /// stretch, then what else has components, so that their importance does too.
+    pub fn lay_out(&mut self, parameters: Vec<NamedParam<'_>>, roles: &TrainConfig, nested: bool, place: &Placement) {
+        let trained = parameters.into_iter().enumerate().filter(|(_, named)| roles.trains(named.param.role));
+        let mut trained: Vec<_> = trained.collect();
+        trained.sort_by_key(|(_, named)| (named.param.role != Role::Lambda, named.param.rank_axis.is_none()));
+        self.slices.clear();
+        let mut tensors: [Vec<Tensor<2>>; 3] = Default::default();
+        let mut counts: Vec<Vec<u64>> = Vec::new();
+        for (index, named) in trained {
+            let value = inner(named.param.tensor);
+            let [runs, rows, cols] = value.dims();
+            let slice = ParamSlice::after(self.slices.last(), index, &named, nested);
+            self.runs = runs;
+            let flat = |t: Tensor<3>| t.reshape([runs, rows * cols]);
+            let [first, second] = if let Some(moments) = self.waiting.remove(&slice.name) {
+                counts.push(moments.counts);
+                [flat(moments.first), flat(moments.second)]
+            } else {
+                counts.push(vec![0; runs * slice.segments()]);
+                [flat(value.zeros_like()), flat(value.zeros_like())]
+            };
+            for (list, tensor) in tensors.iter_mut().zip([flat(value), first, second]) {
+                list.push(tensor);
+            }
+            self.slices.push(slice);
+        }
+        self.counts = self.by_run(&counts);
+        let columns = self.slices.iter().flat_map(|one| one.columns().map(|column| (one.segment + column) as i64));
+        let columns: Vec<i64> = columns.collect();
+        let n = columns.len();
+        let [value, first, second] = tensors.map(|list| Tensor::cat(list, 1));
+        self.laid = Some(Laid {
+            flat: Flat { value, first, second },
+            segment: Tensor::from_data(TensorData::new(columns, [n]), (&place.device, DType::I64)),
+            alive: place.zeros::<1>([self.runs]) + 1.0,
+        });
+    }
+
+    /// Counts of every slice, `[runs, its segments]` each, as one list `[runs, segments]`.
+    fn by_run(&self, counts: &[Vec<u64>]) -> Vec<u64> {
+        let mut all = Vec::new();
+        for run in 0..self.runs {
+            for (slice, counts) in self.slices.iter().zip(counts) {
+                let n = slice.segments();
+                all.extend(&counts[run * n..(run + 1) * n]);
+            }
+        }
+        all
+    }
+
+    /// Where every trained tensor lies; none before they are laid out.
+    pub fn slices(&self) -> &[ParamSlice] {
+        &self.slices
+    }
+
+    fn laid(&self) -> &Laid {
+        self.laid.as_ref().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"))
+    }
+
+    /// Counts one step and returns its coefficients, `[runs, segments, 4]` row-major: see [`kernels::kernel::Kernels::adamw`]. `touched` has,
+    /// for every run, the components that its step may change; none means all.
+    pub fn coefficients(
+        &mut self,
+        runs: &[RunStep],
+        touched: &[Option<Range<usize>>],
+        roles: &TrainConfig,
+        adam: Adam,
+    ) -> Vec<f64> {
+        let mut all = Vec::with_capacity(self.counts.len() * 4);
+        let mut counts = self.counts.iter_mut();
+        for (run, touched) in runs.iter().zip(touched) {
+            for slice in &self.slices {
+                let range = touched.as_ref().filter(|_| slice.axis.is_some());
+                let (rate, decay) = rate_and_decay(roles, &slice.meta, run);
+                for (component, count) in counts.by_ref().take(slice.segments()).enumerate() {
+                    let hit = run.active && range.is_none_or(|range| range.contains(&component));
+                    *count += u64::from(hit);
+                    // A segment that was never updated has no bias correction; 1 keeps it finite.
+                    let correction = |beta: f64| if *count == 0 { 1.0 } else { 1.0 - beta.powf(*count as f64) };
+                    all.extend([
+                        rate / correction(adam.beta1),
+                        1.0 / correction(adam.beta2).sqrt(),
+                        1.0 - rate * decay,
+                        f64::from(u8::from(hit)),
+                    ]);
+                }
+            }
+        }
+        all
+    }
+
+    /// Gradients side by side, `[runs, n]`, from one per tensor of the stack.
+    pub fn gather(&self, gradients: &[Option<Tensor<3>>]) -> Tensor<2> {
+        self.gather_mapped(gradients, |_, gradient| gradient)
+    }
+
+    /// The same with the gradient of every `B` multiplied from the left by its map's preconditioner, `[runs, rank, rank]`.
+    pub fn gather_preconditioned(
+        &self,
+        gradients: &[Option<Tensor<3>>],
+        preconditioners: &BTreeMap<String, Tensor<3>>,
+    ) -> Tensor<2> {
+        self.gather_mapped(gradients, |meta, gradient| {
+            let left = preconditioners.get(&meta.slot).filter(|_| meta.role == Role::B);
+            left.map_or(gradient.clone(), |left| left.clone().matmul(gradient))
+        })
+    }
+
+    fn gather_mapped(
+        &self,
+        gradients: &[Option<Tensor<3>>],
+        map: impl Fn(&ParamMeta, Tensor<3>) -> Tensor<3>,
+    ) -> Tensor<2> {
+        let of = |slice: &ParamSlice| {
+            let gradient = gradients[slice.parameter].clone();
+            let gradient =
+                gradient.unwrap_or_else(|| unreachable!("the loss depends on `{}`, which trains", slice.name));
+            map(&slice.meta, gradient).reshape([self.runs, slice.len()])
+        };
+        Tensor::cat(self.slices.iter().map(of).collect(), 1)
+    }
+
+    /// The gradient with untouched segments at 0, as clipping must see it. `coefficients` `[runs, segments, 4]`.
+    pub fn visible(&self, gradient: Tensor<2>, coefficients: &Tensor<3>) -> Tensor<2> {
+        let [runs, segments, _] = coefficients.dims();
+        let hit = coefficients.clone().slice([0..runs, 0..segments, 3..4]).reshape([runs, segments]);
+        let hidden = hit.select(1, self.laid().segment.clone()).lower_elem(0.5); // [runs, n]
+        gradient.mask_fill(hidden, 0.0)
+    }
+
+    /// What multiplies each run's gradient, `[runs]`: torch's `clip_grad_norm_`, `min(1, limit/(norm + 1e-6))`, or −1 where a run is not
+    /// updated: it has ended (`running` 0), or a loss or gradient of this step or an earlier one was not finite.
+    pub fn clip(&mut self, square: &Tensor<1>, loss: &Tensor<1>, limit: Tensor<1>, running: Tensor<1>) -> Tensor<1> {
+        let largest = if square.dtype() == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
+        let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
+        let finite = square.clone().lower_elem(largest).bool_and(loss.clone().abs().lower_elem(largest));
+        let alive = laid.alive.zeros_like().mask_where(finite, laid.alive.clone());
+        laid.alive = ops::assign(laid.alive.clone(), alive);
+        let clip = (limit / (square.clone().sqrt() + 1e-6)).clamp_max(1.0);
+        let updated = (laid.alive.clone() * running).greater_elem(0.5);
+        (clip.zeros_like() - 1.0).mask_where(updated, clip)
+    }
+
+    /// One update of everything. `gradient` `[runs, n]`, `coefficients` `[runs, segments, 4]`, `clip` `[runs]`.
+    pub fn update(&mut self, gradient: Tensor<2>, coefficients: Tensor<3>, clip: Tensor<1>, adam: Adam) {
+        let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
+        laid.flat = ops::adamw(laid.flat.clone(), gradient, laid.segment.clone(), coefficients, clip, adam);
+    }
+
+    /// The value of a tensor, `[runs, rows, cols]`: a view where the device has views.
+    pub fn value(&self, slice: &ParamSlice) -> Tensor<3> {
+        slice.of(&self.laid().flat.value)
+    }
+
+    /// The values of everything that has components, `[runs, m]`: the first `m` columns.
+    pub fn ranked(&self) -> Tensor<2> {
+        let m = self.slices.iter().filter(|slice| slice.rank_axis.is_some()).map(ParamSlice::len).sum();
+        self.laid().flat.value.clone().slice([0..self.runs, 0..m])
+    }
+
+    /// Sets numbers of the diagonals to 0, where `pruned` `[runs, n]` is 1; `n` columns from the first.
+    pub fn prune(&mut self, pruned: &Tensor<2>) {
+        let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
+        let [runs, n] = pruned.dims();
+        let old = laid.flat.value.clone().slice([0..runs, 0..n]);
+        let new = old.clone().mask_fill(pruned.clone().greater_elem(0.5), 0.0);
+        if ops::writes_in_place(&old.device()) {
+            let _ = ops::assign(old, new);
+        } else {
+            laid.flat.value = laid.flat.value.clone().slice_assign([0..runs, 0..n], new);
+        }
+    }
+
+    /// Moments and counts by tensor.
+    pub fn moments(&self) -> BTreeMap<String, Moments> {
+        let Some(laid) = &self.laid else { return self.waiting.clone() };
+        let segments: usize = self.slices.iter().map(ParamSlice::segments).sum();
+        let of = |slice: &ParamSlice| {
+            let counts = |run: usize| self.counts[run * segments + slice.segment..][..slice.segments()].to_vec();
+            let counts = (0..self.runs).flat_map(counts).collect();
+            let [first, second] = [&laid.flat.first, &laid.flat.second].map(|flat| slice.of(flat));
+            (slice.name.clone(), Moments { first, second, counts })
+        };
+        self.slices.iter().map(of).collect()
+    }
+
+    /// Moments and counts of a checkpoint: they are laid out with the tensors.
+    pub fn restore(&mut self, name: String, moments: Moments) {
+        self.waiting.insert(name, moments);
+    }
+}
+
+/// `‖g‖²` of every run, `[runs]`; `gradient` `[runs, n]`.
+pub fn squared_norm(gradient: Tensor<2>) -> Tensor<1> {
+    let [runs, _] = gradient.dims();
+    gradient.square().sum_dim(1).reshape([runs])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! AdamW against its algorithm written out for one number, and what runs and components keep.
+
+use super::*;
+use burn::tensor::Device;
+use variants::{
+    host::values,
+    role::{Param, RoleConfig},
+};
+
+const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+fn meta(role: Role) -> ParamMeta {
+    ParamMeta { slot: String::new(), field: "p", role, decays: true }
+}
+
+fn run(rate: f64, decay: f64, limit: Option<f64>) -> RunStep {
+    RunStep { rate, multiple: 1.0, head_rate: rate, decay, limit, active: true }
+}
+
+/// torch's `clip_grad_norm_`: `min(1, limit/(norm + 1e-6))`.
+fn clip_coefficient(norm: f64, limit: Option<f64>) -> f64 {
+    limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
+}
+
+/// The algorithm written out for one number in f64, independent of the tensor code.
+fn scalar(mut p: f64, gradients: &[f64], rate: f64, decay: f64) -> f64 {
+    let (mut m, mut v) = (0.0, 0.0);
+    for (t, g) in gradients.iter().enumerate() {
+        let t = t as i32 + 1;
+        p *= 1.0 - rate * decay;
+        m = 0.9 * m + 0.1 * g;
+        v = 0.999 * v + 0.001 * g * g;
+        let (mh, vh) = (m / (1.0 - 0.9_f64.powi(t)), v / (1.0 - 0.999_f64.powi(t)));
+        p -= rate * mh / (vh.sqrt() + 1e-8);
+    }
+    p
+}
+
+fn place() -> Placement {
+    Placement::new(&Device::flex(), DType::F64)
+}
+
+/// An optimizer over one tensor called `p`.
+fn over(mut value: Tensor<3>, axis: Option<usize>) -> StackOptimizer {
+    let mut optimizer = StackOptimizer::default();
+    let param = match axis {
+        Some(axis) => Param::ranked("p", Role::A, axis, &mut value),
+        None => Param::new("p", Role::A, &mut value),
+    };
+    let named = NamedParam { slot: String::new(), name: "p".to_owned(), param };
+    optimizer.lay_out(vec![named], &TrainConfig::default(), axis.is_some(), &place());
+    optimizer
+}
+
+/// One step of a tensor `[runs, 1, n]` with these gradients; `range` is what every run may change.
+fn step(
+    optimizer: &mut StackOptimizer,
+    gradients: Vec<f64>,
+    runs: &[RunStep],
+    range: Option<&std::ops::Range<usize>>,
+) -> Vec<f64> {
+    let place = place();
+    let n = gradients.len() / runs.len();
+    let coefficients = optimizer.coefficients(runs, &vec![range.cloned(); runs.len()], &TrainConfig::default(), ADAM);
+    let segments = coefficients.len() / (4 * runs.len());
+    let coefficients = place.tensor(coefficients, [runs.len(), segments, 4]);
+    let gradient = optimizer.visible(place.tensor(gradients, [runs.len(), n]), &coefficients);
+    let limits = runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY)).collect();
+    let running = runs.iter().map(|run| f64::from(u8::from(run.active))).collect();
+    let square = squared_norm(gradient.clone());
+    let shape = [runs.len()];
+    let (limits, running) = (place.tensor(limits, shape), place.tensor(running, shape));
+    let clip = optimizer.clip(&square, &square.zeros_like(), limits, running);
+    optimizer.update(gradient, coefficients, clip, ADAM);
+    values(&optimizer.value(&optimizer.slices()[0].clone()))
+}
+
+#[test]
+fn runs_step_at_their_own_rate_and_clip() {
+    let mut optimizer = over(place().tensor(vec![1.0, 2.0], [2, 1, 1]), None);
+    let runs = [run(1e-2, 0.1, None), run(3e-3, 0.0, Some(0.1))];
+    let clipped: Vec<f64> = [0.3_f64, -0.7, 0.2].iter().map(|g| g * clip_coefficient(g.abs(), Some(0.1))).collect();
+    let mut got = Vec::new();
+    for g in [0.3, -0.7, 0.2] {
+        got = step(&mut optimizer, vec![g, g], &runs, None);
+    }
+    let expected = [scalar(1.0, &[0.3, -0.7, 0.2], 1e-2, 0.1), scalar(2.0, &clipped, 3e-3, 0.0)];
+    for (got, want) in got.iter().zip(expected) {
+        assert!((got - want).abs() < 1e-14, "{got} {want}"); // f64, a dozen operations
+    }
+}
+
+#[test]
+fn an_untouched_component_keeps_value_moments_count_and_decay() {
+    let mut optimizer = over(place().tensor(vec![1.0, 1.0], [1, 1, 2]), Some(2));
+    let runs = [run(1e-2, 0.1, None)];
+    let mut got = Vec::new();
+    for (g, range) in [(0.3, 0..1), (-0.7, 1..2), (0.2, 0..1)] {
+        got = step(&mut optimizer, vec![g, g], &runs, Some(&range));
+    }
+    let expected = [scalar(1.0, &[0.3, 0.2], 1e-2, 0.1), scalar(1.0, &[-0.7], 1e-2, 0.1)];
+    for (got, want) in got.iter().zip(expected) {
+        assert!((got - want).abs() < 1e-14, "{got} {want}");
+    }
+    assert_eq!(optimizer.moments()["p"].counts, [2, 1]);
+}
+
+#[test]
+fn an_inactive_run_is_untouched_even_by_nan() {
+    let mut optimizer = over(place().tensor(vec![1.0, 1.0], [2, 1, 1]), None);
+    let runs = [RunStep { active: false, ..run(1e-2, 0.1, Some(1.0)) }, run(1e-2, 0.0, None)];
+    let got = step(&mut optimizer, vec![f64::NAN, 0.5], &runs, None);
+    assert_eq!(got[0], 1.0);
+    assert!((got[1] - scalar(1.0, &[0.5], 1e-2, 0.0)).abs() < 1e-14);
+    assert_eq!(values(&optimizer.moments()["p"].first)[0], 0.0);
+}
+
+#[test]
+fn a_run_whose_gradient_was_not_finite_stays_as_it_was() {
+    let mut optimizer = over(place().tensor(vec![1.0, 1.0], [2, 1, 1]), None);
+    let runs = [run(1e-2, 0.1, Some(1.0)), run(1e-2, 0.0, Some(1.0))];
+    let before = step(&mut optimizer, vec![0.5, 0.5], &runs, None);
+    step(&mut optimizer, vec![f64::INFINITY, 0.5], &runs, None);
+    let after = step(&mut optimizer, vec![0.5, 0.5], &runs, None);
+    assert_eq!(after[0], before[0], "its next gradients are finite, and change nothing");
+    assert!((after[1] - scalar(1.0, &[0.5, 0.5, 0.5], 1e-2, 0.0)).abs() < 1e-14);
+}
+
+#[test]
+fn moments_go_out_and_come_back() {
+    let runs = [run(1e-2, 0.1, None)];
+    let mut optimizer = over(place().tensor(vec![1.0, 2.0, 3.0, 4.0], [1, 2, 2]), Some(1));
+    step(&mut optimizer, vec![0.1, 0.2, 0.3, 0.4], &runs, Some(&(0..1)));
+    let mut value = optimizer.value(&optimizer.slices()[0].clone());
+    let mut other = StackOptimizer::default();
+    other.restore("p".to_owned(), optimizer.moments()["p"].clone());
+    let param = Param::ranked("p", Role::A, 1, &mut value);
+    other.lay_out(
+        vec![NamedParam { slot: String::new(), name: "p".to_owned(), param }],
+        &TrainConfig::default(),
+        true,
+        &place(),
+    );
+    assert_eq!(other.moments()["p"].counts, [1, 0]);
+    let again = [&mut optimizer, &mut other].map(|it| step(it, vec![0.4, 0.3, 0.2, 0.1], &runs, Some(&(0..2))));
+    assert_eq!(again[0], again[1]);
+}
+
+#[test]
+fn roles_have_their_own_rates() {
+    let trained = RoleConfig::Trained { lr_multiplier: 16.0, learning_rate: None, weight_decay: Some(0.0) };
+    let own = RoleConfig::Trained { lr_multiplier: 1.0, learning_rate: Some(1e-6), weight_decay: None };
+    let plan = TrainConfig::of([(Role::B, trained), (Role::Embedding, own)]);
+    let run = RunStep { rate: 5e-4, multiple: 0.5, head_rate: 2e-3, decay: 0.1, limit: None, active: true };
+    assert_eq!(rate_and_decay(&plan, &meta(Role::A), &run), (5e-4, 0.1));
+    assert_eq!(rate_and_decay(&plan, &meta(Role::B), &run), (8e-3, 0.0));
+    assert_eq!(rate_and_decay(&plan, &meta(Role::Embedding), &run), (5e-7, 0.1));
+    assert_eq!(rate_and_decay(&plan, &meta(Role::Head), &run), (1e-3, 0.1));
+    let bias = ParamMeta { decays: false, ..meta(Role::Head) };
+    assert_eq!(rate_and_decay(&plan, &bias, &run), (1e-3, 0.0), "a head's bias is not decayed");
+}
+
+#[test]
+fn clipping_is_torchs() {
+    assert_eq!(clip_coefficient(0.5, Some(1.0)), 1.0);
+    assert!((clip_coefficient(4.0, Some(1.0)) - 1.0 / 4.000_001).abs() < 1e-15);
+    assert_eq!(clip_coefficient(4.0, None), 1.0);
+}

@@ -1,0 +1,161 @@
+//! The host's half of a step: every number that the device will read, put into the upload buffer, and where each of them lies.
+
+use std::collections::BTreeMap;
+
+use variants::{
+    pass::{Active, DropoutClock, GateKey, Pass, StackPass},
+    rank::RankPolicy,
+    stream::{self, Stream},
+};
+
+use super::{
+    inputs::{DeviceInputs, Slice, UploadBuffer},
+    optimizer::RunStep,
+    report::RunFacts,
+};
+use crate::{
+    cohort::{Cohort, Stack},
+    lesson::{Sheet, SheetPlan},
+    study::run_state::RunState,
+};
+
+/// Where the numbers of a step lie in the upload buffer. Steps with equal layouts are the same computation on other numbers, so that one
+/// recording serves them all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StepLayout {
+    /// One per micro-batch.
+    pub micros: Vec<MicroLayout>,
+    /// One per stack.
+    pub stacks: Vec<StackLayout>,
+}
+
+/// Where a micro-batch lies.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MicroLayout {
+    /// Its tokens and what its losses read.
+    pub batch: SheetPlan,
+    /// The dropout key of every run of every stack.
+    pub keys: Slice,
+}
+
+/// Where a stack's optimizer settings lie.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StackLayout {
+    /// Gates of the forward pass, where the rank policy draws ranks.
+    pub gates: Vec<(GateKey, Slice)>,
+    /// Learning rates, bias corrections and decay, `[runs, segments, 4]`.
+    pub coefficients: Slice,
+    /// The clipping threshold of every run.
+    pub limits: Slice,
+    /// 1 for runs that still train.
+    pub running: Slice,
+    /// 1 for runs whose importance averages take this step in; none where no run's do.
+    pub observing: Option<Slice>,
+}
+
+impl Stack {
+    /// Ranks drawn for this step, where the policy draws any.
+    pub(super) fn draw(&self, step: u64) -> Active {
+        let spec = self.variant().spec();
+        let draw = |run: &RunState| spec.rank_policy.draw(spec.rank, run.cell.plan.seeds.rank, step);
+        match self.runs.iter().map(draw).collect::<Option<Vec<_>>>() {
+            Some(ranks) => Active::Prefix(ranks),
+            None => Active::All,
+        }
+    }
+
+    /// Components that a run's step may change; none means all.
+    fn touched(&self, active: &Active, run: usize) -> Option<std::ops::Range<usize>> {
+        let Active::Prefix(ranks) = active else { return None };
+        Some(self.variant().spec().rank_policy.touched(ranks[run]))
+    }
+
+    /// Every run's part in a step.
+    fn run_steps(&self, step: u64) -> Vec<RunStep> {
+        let of = |run: &RunState| {
+            let train = &run.cell.plan.train;
+            let multiple = train.rate(step, run.steps);
+            RunStep {
+                rate: train.learning_rate * multiple,
+                multiple,
+                head_rate: train.head_learning_rate.unwrap_or(train.learning_rate),
+                decay: train.weight_decay,
+                limit: train.clip,
+                active: run.trains_at(step),
+            }
+        };
+        self.runs.iter().map(of).collect()
+    }
+
+    /// Puts the settings of a step into the buffer, and counts the step in the optimizer.
+    fn plan(
+        &mut self,
+        step: u64,
+        gates: BTreeMap<GateKey, Vec<f64>>,
+        adam: super::optimizer::Adam,
+        buffer: &mut UploadBuffer,
+    ) -> (StackLayout, Vec<RunStep>) {
+        let active = self.draw(step);
+        let runs = self.run_steps(step);
+        let observing: Vec<bool> =
+            self.actions(step).iter().zip(&runs).map(|(action, run)| action.observe && run.active).collect();
+        let keeps = !self.variant().spec().rank_policy.averages().is_empty() && observing.contains(&true);
+        let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(&active, run)).collect();
+        let roles = self.variant().spec().train.clone();
+        let coefficients = self.optimizer.coefficients(&runs, &ranges, &roles, adam);
+        let one = |set: bool| f64::from(u8::from(set));
+        let layout = StackLayout {
+            gates: gates.into_iter().map(|(key, values)| (key, buffer.floats(values))).collect(),
+            coefficients: buffer.floats(coefficients),
+            limits: buffer.floats(runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY))),
+            running: buffer.floats(runs.iter().map(|run| one(run.active))),
+            observing: keeps.then(|| buffer.floats(observing.into_iter().map(one))),
+        };
+        (layout, runs)
+    }
+}
+
+impl Cohort {
+    /// Plans a step over these micro-batches: the buffer to upload, where everything lies in it, and what the report will say of each run.
+    pub(super) fn plan(&mut self, sheets: Vec<Sheet>) -> (StepLayout, UploadBuffer, Vec<Vec<RunFacts>>) {
+        let mut buffer = UploadBuffer::default();
+        let mut tokens: Vec<Vec<u64>> = self.stacks.iter().map(|s| vec![0; s.runs.len()]).collect();
+        let mut micros = Vec::new();
+        for (micro, sheet) in sheets.into_iter().enumerate() {
+            tokens.iter_mut().flatten().zip(sheet.real.iter().flatten()).for_each(|(sum, more)| *sum += more);
+            let keys = self.dropout_clock(micro as u64).keys();
+            micros.push(MicroLayout {
+                batch: sheet.enter(&mut buffer),
+                keys: buffer.ints(keys.into_iter().map(|key| key as i64)),
+            });
+        }
+        let (mut stacks, mut facts) = (Vec::new(), Vec::new());
+        for (index, tokens) in tokens.iter().enumerate() {
+            let gates = match self.stacks[index].draw(self.step) {
+                Active::All => BTreeMap::new(),
+                drawn => self.network.gates(index, &drawn),
+            };
+            let (layout, runs) = self.stacks[index].plan(self.step, gates, self.adam, &mut buffer);
+            stacks.push(layout);
+            facts.push(runs.iter().zip(tokens).map(|(run, tokens)| RunFacts::new(run, *tokens)).collect());
+        }
+        (StepLayout { micros, stacks }, buffer, facts)
+    }
+
+    fn dropout_clock(&self, micro: u64) -> DropoutClock {
+        let key = |run: &RunState| stream::key(run.cell.plan.seeds.dropout, Stream::Dropout, "");
+        let seeds = self.runs().map(key).collect();
+        DropoutClock { seeds, step: self.step, micro }
+    }
+
+    /// What the forward pass of a micro-batch is told: gates and dropout keys.
+    pub(super) fn pass(&self, layout: &StepLayout, micro: usize, inputs: &DeviceInputs) -> Pass {
+        let of_stack = |(stack, here): (&Stack, &StackLayout)| {
+            let runs = stack.runs.len();
+            let gate = |(key, slice): &(GateKey, Slice)| (key.clone(), inputs.floats(*slice, [runs, 1, key.0]));
+            StackPass { gates: here.gates.iter().map(gate).collect(), ..StackPass::evaluation(runs) }
+        };
+        Pass::of(self.stacks.iter().zip(&layout.stacks).map(of_stack).collect())
+            .keyed(inputs.ints(layout.micros[micro].keys))
+    }
+}

@@ -1,0 +1,88 @@
+//! Recording and replay: a device that records kernels ([`kernels::graph`]) computes a step of a known layout by replaying it.
+
+use std::collections::HashMap;
+
+use burn::tensor::{Device, Tensor};
+use kernels::{graph::Graph, memory, ops};
+
+use super::{inputs::DeviceInputs, plan::StepLayout};
+
+/// Recorded steps of one cohort, by layout.
+#[derive(Debug, Default)]
+pub struct Recordings {
+    by_layout: HashMap<StepLayout, Recording>,
+    /// Why a step could not be recorded, if one could not.
+    pub refused: Option<String>,
+}
+
+/// A step as a device replays it.
+#[derive(Debug)]
+enum Recording {
+    /// Run once, kernel by kernel, which chose and compiled its kernels.
+    Seen,
+    /// Recorded; the inputs and results are the tensors that a replay reads and writes.
+    Ready { graph: Box<Graph>, inputs: DeviceInputs, results: Tensor<1> },
+    /// The device cannot record it; it is run kernel by kernel.
+    Refused,
+}
+
+/// The device's half of a step.
+type Compute<'a> = dyn FnMut(&StepLayout, &DeviceInputs) -> Tensor<1> + 'a;
+
+impl Recordings {
+    /// Computes a step. On a device that records, the very first step is run as it is, which loads and compiles what its kernels need;
+    /// any later one is recorded where its layout is new, and replayed.
+    pub fn run(
+        &mut self,
+        device: &Device,
+        layout: StepLayout,
+        inputs: DeviceInputs,
+        compute: &mut Compute<'_>,
+    ) -> Tensor<1> {
+        if !Graph::is_supported(device) {
+            return compute(&layout, &inputs);
+        }
+        let (results, recording) = match self.by_layout.remove(&layout) {
+            None if self.by_layout.is_empty() => (compute(&layout, &inputs), Recording::Seen),
+            Some(Recording::Refused) => (compute(&layout, &inputs), Recording::Refused),
+            seen @ (None | Some(Recording::Seen)) => self.record(device, &layout, inputs, seen.is_none(), compute),
+            Some(Recording::Ready { mut graph, inputs: mut places, results }) => {
+                places.replace(inputs);
+                graph.replay();
+                (ops::snapshot(results.clone()), Recording::Ready { graph, inputs: places, results })
+            }
+        };
+        self.by_layout.insert(layout, recording);
+        results
+    }
+
+    /// Records a step and replays it once. Where recording fails, the step is run kernel by kernel.
+    fn record(
+        &mut self,
+        device: &Device,
+        layout: &StepLayout,
+        inputs: DeviceInputs,
+        is_new: bool,
+        compute: &mut Compute<'_>,
+    ) -> (Tensor<1>, Recording) {
+        // What the allocator keeps from the run kernel by kernel would lie beside the recording's own memory.
+        memory::release(device);
+        let other = self.by_layout.values().find_map(|recording| match recording {
+            Recording::Ready { graph, .. } => Some(graph.as_ref()),
+            Recording::Seen | Recording::Refused => None,
+        });
+        match Graph::record(device, other, || compute(layout, &inputs)) {
+            Ok((mut graph, results)) => {
+                graph.replay();
+                let copy = ops::snapshot(results.clone());
+                (copy, Recording::Ready { graph: Box::new(graph), inputs, results })
+            }
+            // Perhaps a library had to load something for a new shape: it has, when the shape comes again.
+            Err(_) if is_new => (compute(layout, &inputs), Recording::Seen),
+            Err(reason) => {
+                self.refused = Some(reason);
+                (compute(layout, &inputs), Recording::Refused)
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What steps did: losses and norms, read from the device when somebody asks.
+
+use burn::tensor::Tensor;
+use record::StepEntry;
+use variants::host::values;
+
+use super::optimizer::RunStep;
+use crate::{
+    cohort::{Cohort, Stack},
+    study::run_state::RunAt,
+};
+
+/// A step that is done or under way on the device.
+#[derive(Debug)]
+pub struct Pending {
+    pub(super) step: u64,
+    /// Loss, penalty and squared norm of every run, as the device's half of the step returns them.
+    pub(super) results: Tensor<1>,
+    /// By stack and run.
+    pub(super) facts: Vec<Vec<RunFacts>>,
+}
+
+/// What the host knows of a run's part in a step.
+#[derive(Clone, Copy, Debug)]
+pub struct RunFacts {
+    rate: f64,
+    tokens: u64,
+    active: bool,
+    /// Components that it has left, where a policy prunes.
+    pub(super) components: Option<u64>,
+}
+
+/// What one step did to one run.
+#[derive(Clone, Copy, Debug)]
+pub struct RunReport {
+    /// Which run.
+    pub at: RunAt,
+    /// Loss, penalty, rate and norm.
+    pub entry: StepEntry,
+    /// Tokens that it saw, padding left out.
+    pub tokens: u64,
+}
+
+/// One step of a cohort.
+#[derive(Debug)]
+pub struct StepReport {
+    /// One per run that trained.
+    pub runs: Vec<RunReport>,
+}
+
+impl RunFacts {
+    pub(super) fn new(run: &RunStep, tokens: u64) -> Self {
+        Self { rate: run.rate, tokens, active: run.active, components: None }
+    }
+}
+
+impl Stack {
+    /// What a step did to a run, given `[task loss, penalty, squared gradient norm]`; none where the run did not take part. A run whose
+    /// loss or gradient was not finite has failed.
+    fn report(
+        &mut self,
+        run: usize,
+        step: u64,
+        facts: RunFacts,
+        [task_loss, penalty, square]: [f64; 3],
+    ) -> Option<(StepEntry, u64)> {
+        let penalised = self.variant().spec().orthogonality > 0.0;
+        let state = &mut self.runs[run];
+        if !facts.active || state.failure.is_some() {
+            return None;
+        }
+        let norm = square.sqrt();
+        if !(norm.is_finite() && task_loss.is_finite()) {
+            state.active = false;
+            state.failure = Some((step, format!("loss {task_loss} with gradient norm {norm}")));
+        }
+        let entry = StepEntry {
+            step,
+            task_loss,
+            penalty: penalised.then_some(penalty),
+            learning_rate: facts.rate,
+            gradient_norm: norm,
+            components: facts.components,
+        };
+        Some((entry, facts.tokens))
+    }
+}
+
+impl Cohort {
+    /// Reports of the steps since the last flush, in their order. Waits for the device.
+    pub fn flush(&mut self) -> Vec<StepReport> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Vec::new();
+        }
+        let all = values(&Tensor::stack::<2>(pending.iter().map(|p| p.results.clone()).collect(), 0)); // [steps, results]
+        let width = all.len() / pending.len();
+        pending.iter().zip(all.chunks(width)).map(|(pending, results)| self.report(pending, results)).collect()
+    }
+
+    /// Steps whose results the host has not read yet.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What a step did, from its results on the host.
+    fn report(&mut self, pending: &Pending, results: &[f64]) -> StepReport {
+        let mut reports = Vec::new();
+        let mut at = 0;
+        for (index, (stack, facts)) in self.stacks.iter_mut().zip(&pending.facts).enumerate() {
+            let runs = stack.runs.len();
+            let of_stack = &results[at..at + 3 * runs];
+            at += 3 * runs;
+            for (run, facts) in facts.iter().enumerate() {
+                let of_run = [0, 1, 2].map(|which| of_stack[which * runs + run]);
+                if let Some((entry, tokens)) = stack.report(run, pending.step + 1, *facts, of_run) {
+                    reports.push(RunReport { at: RunAt { stack: index, run }, tokens, entry });
+                }
+            }
+        }
+        StepReport { runs: reports }
+    }
+}
