@@ -46,9 +46,11 @@ use experiment::{cell::CellPlan, tasks};
 use trainer::{
     adapter::{self, Card},
     error::TrainError,
-    evaluate::score::{logits, spread},
+    evaluate::{
+        language_model,
+        score::{logits, spread},
+    },
     model_cache::{BaseModel, ModelCache},
-    text,
 };
 
 mod configuration;
@@ -565,7 +567,7 @@ fn answers(network: &Network, set: &EncodedSet, plan: &CellPlan, active: &Active
         return logits(network, &[set], &spread(active, 1), pad).swap_remove(0);
     }
     let vocabulary = network.backbone.config().vocab_size();
-    text::learnt_logits(network, set, active, pad).chunks(vocabulary).map(<[f64]>::to_vec).collect()
+    language_model::learnt_logits(network, set, active, pad).chunks(vocabulary).map(<[f64]>::to_vec).collect()
 }
 
 fn compare(width: Width, unmerged: &[Vec<f64>], merged: &[Vec<f64>]) -> Check {

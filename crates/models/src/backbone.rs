@@ -16,7 +16,7 @@ use crate::{
     error::ModelError,
     gpt2::Gpt2,
     llama::Llama,
-    tokens::{Layout, Scheme, Tokens},
+    tokens::{Layout, Row, Scheme, Tokens},
     weights::Weights,
 };
 
@@ -95,6 +95,11 @@ impl Backbone {
             Self::Encoder(model) => model.scheme(),
             Self::Gpt2(_) | Self::Llama(_) => Scheme::DECODER,
         }
+    }
+
+    /// Rows padded to `seq` tokens, on the device, see [`Layout::padded`].
+    pub fn padded(&self, rows: &[Row<'_>], seq: usize, pad: u32) -> Tokens {
+        Tokens::new(Layout::padded(rows, seq, pad, self.scheme()), self.place())
     }
 
     /// A padded batch on the device, see [`Layout::new`].

@@ -13,7 +13,7 @@ use models::{
     config::{Config, Purpose},
     head::{Classifier, Head},
     network::{NamedParam, Network},
-    tokens::{Layout, Tokens},
+    tokens::{Layout, Row, Tokens},
     weights::Weights,
 };
 use safetensors::{Dtype, SafeTensors};
@@ -101,9 +101,18 @@ impl Oracle {
         Tokens::new(self.layout(more), self.backbone.place())
     }
 
-    /// Every row as one line's part, without padding.
+    /// All rows packed into one line.
     fn packed(&self) -> Tokens {
-        Tokens::new(self.layout(3).packed(1), self.backbone.place())
+        let ids: Vec<u32> = self.get("input_ids").iter().map(|id| *id as u32).collect();
+        let types: Vec<u32> =
+            self.expected.get("type_ids").iter().flat_map(|(_, types)| types).map(|kind| *kind as u32).collect();
+        let seq = self.seq();
+        let row = |(row, length): (usize, usize)| Row {
+            ids: &ids[row * seq..][..length],
+            types: types.get(row * seq..row * seq + length).unwrap_or_default(),
+        };
+        let rows: Vec<Row<'_>> = self.lengths().into_iter().enumerate().map(row).collect();
+        Tokens::new(Layout::packed(&rows, 1, seq + 3, 0, self.backbone.scheme()), self.backbone.place())
     }
 
     fn layout(&self, more: usize) -> Layout {

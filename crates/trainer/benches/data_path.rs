@@ -14,6 +14,7 @@ use burn::tensor::DType;
 use data::batch::EncodedSet;
 use record::{CodeIdentity, Store};
 use trainer::{
+    batch::BatchSource,
     model_cache::ModelCache,
     study::{context::StudyContext, plan::CohortPlan},
 };
@@ -67,16 +68,16 @@ fn main() {
     println!("{model}, {task}: {} examples, {tokens} tokens", examples.len());
     println!("tokenisation: {:.0} tokens per second, {:.2} s once per study", tokens as f64 / seconds, seconds);
 
-    let lesson = plan.lesson(&context).unwrap();
+    let source = plan.batches(&context).unwrap();
     let mut cohort = plan.build(&context).unwrap();
     let (mut batches, mut steps) = (Vec::new(), Vec::new());
     for step in 0..STEPS + WARM {
-        // A copy of the feed knows the order of its epoch after the first batch, as in training.
+        // The sampler knows the order of its epoch after the first batch, as in training.
         let clock = Instant::now();
-        std::hint::black_box(lesson.feeds[0][0].batch(step, 32, base.pad));
+        std::hint::black_box(source.batch(&cohort.network, step));
         let batch = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        cohort.advance(&lesson);
+        cohort.advance(&source);
         // A GPU works after the call returns; the step is over when it is.
         device.sync().unwrap();
         let whole = clock.elapsed().as_secs_f64();

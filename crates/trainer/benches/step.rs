@@ -15,8 +15,8 @@ use burn::tensor::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
 use record::{CodeIdentity, Store};
 use trainer::{
+    batch::SupervisedBatches,
     cohort::Cohort,
-    lesson::Examples,
     model_cache::ModelCache,
     study::{context::StudyContext, plan::CohortPlan},
 };
@@ -44,7 +44,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Trainee {
     cohort: Cohort,
-    lesson: Examples,
+    batches: SupervisedBatches,
 }
 
 impl Trainee {
@@ -69,14 +69,14 @@ impl Trainee {
             stop: &stop,
         };
         let plan = CohortPlan::new(experiment.cells(), &context).expect("a plan");
-        let lesson = plan.lesson(&context).expect("a lesson");
+        let batches = plan.batches(&context).expect("batches");
         let cohort = plan.build(&context).expect("a cohort");
-        Self { cohort, lesson }
+        Self { cohort, batches }
     }
 
     fn step(&mut self) -> Duration {
         let clock = Instant::now();
-        let report = self.cohort.advance(&self.lesson);
+        let report = self.cohort.advance(&self.batches);
         assert!(!report.runs.is_empty());
         clock.elapsed()
     }

@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         stop: &AtomicBool::new(false),
     };
     let plan = CohortPlan::new(std::slice::from_ref(cell), &context)?;
-    let lesson = plan.lesson(&context)?;
+    let batches = plan.batches(&context)?;
     let mut cohort = plan.build(&context)?;
     let steps = cohort.total_steps();
     std::fs::create_dir_all(out)?;
@@ -80,18 +80,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
     std::fs::write(out.join("init.safetensors"), safetensors::serialize(views, None)?)?;
 
-    let feed = &lesson.feeds[0][0];
-    let (lengths, rows) = (feed.set.lengths(), cell.plan.train.batch);
+    let sampler = &batches.samplers[0][0];
+    let (lengths, rows) = (sampler.set.lengths(), cell.plan.train.batch);
     let seed = stream::key(cell.plan.seeds.data, Stream::Data, "order");
     let per_epoch = lengths.len().div_ceil(rows) as u64;
-    let batches: Vec<Vec<usize>> = (0..steps)
+    let order: Vec<Vec<usize>> = (0..steps)
         .map(|step| epoch_order(&lengths, rows, seed, step / per_epoch).swap_remove((step % per_epoch) as usize))
         .collect();
-    std::fs::write(out.join("batches.json"), serde_json::to_string(&batches)?)?;
+    std::fs::write(out.join("batches.json"), serde_json::to_string(&order)?)?;
 
     let mut losses = Vec::new();
     while cohort.step < steps {
-        let report = cohort.advance(&lesson);
+        let report = cohort.advance(&batches);
         losses.push(report.runs[0].entry.task_loss);
         eprintln!("step {}: {}", cohort.step, losses[losses.len() - 1]);
     }

@@ -17,8 +17,8 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use assets::device;
-use burn::tensor::{DType, Tensor};
-use data::{batch::Batch, task::Objective};
+use burn::tensor::DType;
+use data::{batch::Encoded, task::Objective};
 use experiment::{
     cell::{Cell, CellPlan},
     hyper::Hyper,
@@ -34,8 +34,8 @@ use models::{
 };
 use record::CellId;
 use trainer::{
+    batch::{BatchSource, HostBatch, Padding, RunRows, collate},
     cohort::{Cohort, Stack},
-    lesson::{self, Handout, Lesson, Sheet},
     step::optimizer::Adam,
     study::run_state::RunState,
 };
@@ -50,29 +50,19 @@ use variants::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Batches that come again in turn.
+/// Batches that come again in turn, the same for every run.
 struct Given {
-    batches: Vec<Batch>,
+    batches: Vec<Vec<Encoded>>,
     stacks: Vec<usize>,
     objective: Objective,
 }
 
-impl Lesson for Given {
-    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
+impl BatchSource for Given {
+    fn batch(&self, network: &Network, micro: u64) -> HostBatch {
         let batch = &self.batches[micro as usize % self.batches.len()];
-        let runs: usize = self.stacks.iter().sum();
-        let whole = Batch::concat(vec![batch.clone(); runs], 1);
-        let mut sheet = Sheet { layout: lesson::row_layout(network, &whole, runs), ..Sheet::default() };
-        for runs in &self.stacks {
-            lesson::enter(&vec![batch.clone(); *runs], &vec![&self.objective; *runs], &mut sheet);
-            sheet.real.push(vec![batch.lengths.iter().map(|n| *n as u64).sum(); *runs]);
-        }
-        sheet
-    }
-
-    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
-        let logits = network.classify(&handout.tokens, pass);
-        logits.into_iter().enumerate().map(|(stack, logits)| lesson::loss(&logits, handout, stack)).collect()
+        let run = RunRows::new(batch.iter().collect(), batch.len(), &self.objective);
+        let stacks: Vec<_> = self.stacks.iter().map(|runs| vec![run.clone(); *runs]).collect();
+        collate(network, &stacks, Padding { token: 1, bucket: 1, at_least: 0 })
     }
 }
 
@@ -91,7 +81,7 @@ fn config(shape: &str, dropout: f64) -> String {
 }
 
 /// Milliseconds of a batch's logits, read: the base with a head alone, with the adapter beside it, and with the adapter folded in.
-fn infer(network: &Network, lesson: &Given, place: &Placement, steps: usize) {
+fn infer(network: &Network, batches: &Given, place: &Placement, steps: usize) {
     let bare =
         (preset::find("head_only").unwrap().spec)(0).check(None).unwrap_or_else(|problems| panic!("{problems:?}"));
     let plan = StackPlan::new(bare, vec![RunPlan { init_seed: 0, alpha: 1.0 }], std::collections::BTreeSet::new());
@@ -104,13 +94,13 @@ fn infer(network: &Network, lesson: &Given, place: &Placement, steps: usize) {
         ("beside", network.frozen()),
         ("merged", network.merged(0, 0, &Active::All, &plan).unwrap()),
     ];
-    let handout = lesson.sheet(network, 0).hand_out(place);
+    let batch = batches.batch(network, 0).upload(place);
     let mut times = vec![Vec::new(); forms.len()];
     for turn in 0..steps + 3 {
         // In turn, so that a drift of the machine's speed falls on all.
         for (at, (_, network)) in forms.iter().enumerate() {
             let clock = Instant::now();
-            let logits = network.classify(&handout.tokens, &Pass::evaluation(1)).remove(0);
+            let logits = network.classify(&batch.tokens, &Pass::evaluation(1)).remove(0);
             assert!(values(&logits).iter().all(|value| value.is_finite()));
             if turn >= 3 {
                 times[at].push(clock.elapsed().as_secs_f64() * 1e3);
@@ -219,34 +209,28 @@ fn main() {
         let vocabulary = config.vocab_size() as f64;
         let lengths: Vec<usize> =
             (0..rows).map(|row| if row == 0 { seq } else { seq - (part(row) * seq as f64 / 2.0) as usize }).collect();
-        let ids = (0..rows * seq).map(|cell| {
-            if cell % seq < lengths[cell / seq] { 5 + (part(2 * rows + cell) * (vocabulary - 6.0)) as u32 } else { 1 }
-        });
-        Batch {
-            rows,
-            seq,
-            ids: ids.collect(),
-            types: vec![0; rows * seq],
-            targets: Vec::new(),
-            labels: (0..rows).map(|row| f32::from(u8::from(part(rows + row) > 0.5))).collect(),
-            weights: vec![1.0; rows],
-            lengths,
-        }
+        let id = |cell: usize| 5 + (part(2 * rows + cell) * (vocabulary - 6.0)) as u32;
+        let example = |row: usize| Encoded {
+            ids: (row * seq..row * seq + lengths[row]).map(id).collect(),
+            label: f32::from(u8::from(part(rows + row) > 0.5)),
+            ..Encoded::default()
+        };
+        (0..rows).map(example).collect()
     };
     let objective = Objective::Classification { labels: vec!["no".into(), "yes".into()] };
-    let lesson = Given { batches: (0..4).map(batch).collect(), stacks: sizes, objective };
+    let batches = Given { batches: (0..4).map(batch).collect(), stacks: sizes, objective };
     if text("mode", "train") == "infer" {
-        infer(&cohort.network, &lesson, &place, steps);
+        infer(&cohort.network, &batches, &place, steps);
         return;
     }
     let warm = count("warm", 6);
     let mut losses = Vec::new();
     kernels::memory::reset_peak(&named.device);
     // The first step runs kernel by kernel: its peak is what a step needs. A recording keeps that much, and shows less of it.
-    losses.push(cohort.advance(&lesson).runs[0].entry.task_loss);
+    losses.push(cohort.advance(&batches).runs[0].entry.task_loss);
     let peak = kernels::memory::usage(&named.device).map(|memory| memory.peak);
     for _ in 1..warm {
-        losses.push(cohort.advance(&lesson).runs[0].entry.task_loss);
+        losses.push(cohort.advance(&batches).runs[0].entry.task_loss);
     }
     let mut each = Vec::new();
     // Steps are timed in groups that end with a read, as the training loop has them on a device.
@@ -254,7 +238,7 @@ fn main() {
     while each.len() * group < steps {
         let clock = Instant::now();
         for _ in 0..group {
-            cohort.enqueue(&lesson);
+            cohort.enqueue(&batches);
         }
         let enqueued = clock.elapsed().as_secs_f64();
         let reports = cohort.flush();
@@ -267,7 +251,7 @@ fn main() {
     hosts.sort_by(f64::total_cmp);
     let memory = kernels::memory::usage(&named.device);
     // What the first step computed on, padding and what fills lines up included.
-    let layout = lesson.sheet(&cohort.network, 0).layout;
+    let layout = batches.batch(&cohort.network, 0).arrays.tokens;
     let finite = losses.iter().all(|loss| loss.is_finite());
     println!(
         "{}",

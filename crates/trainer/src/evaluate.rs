@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`batched`] | several runs of a stack in one pass |
 //! | [`early_stop`] | evaluation during training: the best state, and when a run stops |
+//! | [`language_model`] | perplexity and generation |
 //! | [`readout`] | one run in every way it is read out |
 //! | [`score`] | logits of a split, and the metrics that they give |
 //! | [`single`] | one run by itself |
 
 pub mod batched;
 pub mod early_stop;
+pub mod language_model;
 pub mod readout;
 pub mod score;
 pub mod single;

@@ -8,8 +8,8 @@
 //! | [`mod@train`] | the training loop, from a cohort's first step to its records |
 //! | [`cohort`] | runs that train at the same time over one base |
 //! | [`step`] | one optimizer step of a cohort, and AdamW over its stacked tensors |
-//! | [`lesson`] | batches and losses |
-//! | [`text`] | losses, perplexity and generation of causal models |
+//! | [`batch`] | examples to micro-batches, packed or padded |
+//! | [`objective`] | losses, a file each |
 //! | [`footprint`] | what a cohort takes of a device's memory |
 //! | [`evaluate`] | predictions and metrics |
 //! | [`checkpoint`], [`snapshot`], [`adapter`], [`tensor_file`] | cohorts and adapters on disk |
@@ -21,13 +21,14 @@
 //! evaluates a merged model under `head_only`.
 
 pub mod adapter;
+pub mod batch;
 pub mod checkpoint;
 pub mod cohort;
 pub mod error;
 pub mod evaluate;
 pub mod footprint;
-pub mod lesson;
 pub mod model_cache;
+pub mod objective;
 pub mod pretrain;
 pub mod records;
 pub mod sink;
@@ -35,6 +36,5 @@ pub mod snapshot;
 pub mod step;
 pub mod study;
 pub mod tensor_file;
-pub mod text;
 pub mod train;
 pub mod warm_start;

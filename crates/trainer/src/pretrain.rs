@@ -7,7 +7,6 @@ use std::{
     thread,
 };
 
-use burn::tensor::{Tensor, activation};
 use data::{
     batch::{Batch, Encoded, EncodedSet},
     corpus::Corpus,
@@ -20,6 +19,7 @@ use models::{
     encoder::Config,
     head::{Head, MaskedLm},
     network::{NamedParam, Network},
+    tokens::Layout,
     weights::Weights,
 };
 use record::{CellId, StepEntry};
@@ -32,9 +32,10 @@ use variants::{
 };
 
 use crate::{
+    batch::{BatchSource, HostBatch, layout::BatchArrays},
     cohort::{Cohort, Stack},
     error::TrainError,
-    lesson::{Handout, Lesson, Sheet, layout},
+    objective::{self, LossInputs, Objective, masked},
     step::optimizer::Adam,
     study::run_state::RunState,
 };
@@ -45,7 +46,7 @@ use experiment::{
 
 /// What a pretraining run is made with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Recipe {
+pub struct PretrainConfig {
     /// Seed of weights, text and masks.
     pub seed: u64,
     /// Optimizer steps.
@@ -64,11 +65,11 @@ struct Text<'a> {
     corpus: Corpus,
     tokenizer: &'a Tokenizer,
     pad: u32,
-    recipe: Recipe,
+    recipe: PretrainConfig,
 }
 
-/// Documents held back for evaluation lie from here on.
-const HELD_BACK: u64 = 1 << 40;
+/// Documents held out for evaluation have numbers from here on.
+const HELD_OUT: u64 = 1 << 40;
 
 /// Batches that a thread keeps ready.
 const AHEAD: usize = 2;
@@ -108,96 +109,77 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The lesson of masked language modelling.
+/// The batches of masked language modelling.
 #[derive(Debug)]
-struct FillMasks<'a> {
+struct MaskedBatches<'a> {
     text: Text<'a>,
     ready: Vec<Receiver<mask::MaskedBatch>>,
     place: &'a Placement,
 }
 
-impl FillMasks<'_> {
-    fn enter(network: &Network, masked: &mask::MaskedBatch) -> Sheet {
-        let wide = |values: &[u32]| values.iter().map(|value| i64::from(*value)).collect();
-        Sheet {
-            layout: layout(network, &masked.batch),
-            ints: vec![wide(&masked.positions), wide(&masked.targets)],
-            real: vec![vec![masked.batch.lengths.iter().sum::<usize>() as u64]],
-            ..Sheet::default()
-        }
-    }
-
-    /// Mean cross-entropy over the masked tokens, `[1]`, and the share predicted, `[1]`.
-    fn loss(network: &Network, handout: &Handout, pass: &Pass) -> [Tensor<1>; 2] {
-        let [positions, targets] = [0, 1].map(|at| handout.ints[at].clone());
-        let logits = network.fill_masks(&handout.tokens, positions, pass); // [1, n, vocabulary]
-        let [_, n, vocabulary] = logits.dims();
-        let logs = activation::log_softmax(logits.reshape([n, vocabulary]), 1);
-        let targets = targets.reshape([n, 1]);
-        let chosen = logs.clone().gather(1, targets.clone());
-        let right = logs.argmax(1).equal(targets).int().float();
-        [chosen.mean().neg(), right.mean()]
+impl MaskedBatches<'_> {
+    fn of(network: &Network, masked: &mask::MaskedBatch) -> HostBatch {
+        let Batch { ids, types, lengths, .. } = &masked.batch;
+        let tokens = Layout::new(ids, types, lengths, network.backbone.scheme());
+        let losses = vec![vec![LossInputs::Masked(masked::Inputs::of(masked))]];
+        HostBatch { arrays: BatchArrays { tokens, losses }, n_tokens: vec![vec![lengths.iter().sum::<usize>() as u64]] }
     }
 }
 
-impl Lesson for FillMasks<'_> {
-    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
+impl BatchSource for MaskedBatches<'_> {
+    fn batch(&self, network: &Network, micro: u64) -> HostBatch {
         let ahead = self.ready[micro as usize % self.ready.len()].recv();
         let masked = ahead.unwrap_or_else(|_| self.text.masked(micro * self.text.recipe.batch as u64, micro));
-        Self::enter(network, &masked)
-    }
-
-    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
-        let [loss, _] = Self::loss(network, handout, pass);
-        vec![loss]
+        Self::of(network, &masked)
     }
 }
 
 /// Loss and share of masked tokens predicted on documents that were never trained on.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub struct HeldOut {
     /// Mean cross-entropy in nats.
     pub loss: f64,
     /// Share of masked tokens whose prediction is right.
     pub accuracy: f64,
 }
 
-fn held(network: &Network, lesson: &FillMasks<'_>) -> Held {
+fn held_out(network: &Network, batches: &MaskedBatches<'_>) -> HeldOut {
     let network = network.frozen();
-    let (batches, pass) = (8, Pass::evaluation(1));
-    let mut sum = Held { loss: 0.0, accuracy: 0.0 };
-    for batch in 0..batches {
-        let start = HELD_BACK + batch * lesson.text.recipe.batch as u64;
-        let handout = FillMasks::enter(&network, &lesson.text.masked(start, start)).hand_out(lesson.place);
-        let [loss, share] = FillMasks::loss(&network, &handout, &pass);
-        sum.loss += values(&loss)[0] / batches as f64;
-        sum.accuracy += values(&share.without_autodiff())[0] / batches as f64;
+    let (n, pass) = (8, Pass::evaluation(1));
+    let mut sum = HeldOut { loss: 0.0, accuracy: 0.0 };
+    for batch in 0..n {
+        let start = HELD_OUT + batch * batches.text.recipe.batch as u64;
+        let batch = MaskedBatches::of(&network, &batches.text.masked(start, start)).upload(batches.place);
+        let logits = objective::logits(&network, &batch, &pass).swap_remove(0);
+        let LossInputs::Masked(inputs) = &batch.losses[0][0] else { unreachable!("the batch is a masked one") };
+        sum.loss += values(&masked::Masked::loss(inputs, logits.clone()))[0] / n as f64;
+        sum.accuracy += values(&inputs.accuracy(logits).without_autodiff())[0] / n as f64;
     }
     sum
 }
 
 /// Pretrains an encoder of `config` from random weights; `report` hears every step, and every `evaluate_every`
-/// steps what the held-back documents say, with the model as it is then.
+/// steps what the held-out documents say, with the model as it is then.
 pub fn pretrain(
     config: &Config,
     tokenizer: &Tokenizer,
-    recipe: Recipe,
+    recipe: PretrainConfig,
     place: &Placement,
     evaluate_every: u64,
-    report: &mut dyn FnMut(StepEntry, Option<(Held, Weights)>) -> Result<(), TrainError>,
+    report: &mut dyn FnMut(StepEntry, Option<(HeldOut, Weights)>) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     let weights = Weights::random(&config.wanted(Purpose::FillMasks), recipe.seed);
     let mut cohort = cohort(config, &weights, recipe, place)?;
     let text = Text { corpus: Corpus::new(recipe.seed), tokenizer, pad: tokenizer.pad_id()?, recipe };
     thread::scope(|scope| {
-        let lesson = FillMasks { text, ready: text.produce(scope), place };
+        let batches = MaskedBatches { text, ready: text.produce(scope), place };
         while cohort.step < recipe.steps {
-            let step = cohort.advance(&lesson);
+            let step = cohort.advance(&batches);
             if let Some((at, reason)) = &cohort.stacks[0].runs[0].failure {
                 return Err(TrainError::Diverged { step: *at, reason: reason.clone() });
             }
             let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
-            let news = due.then(|| (held(&cohort.network, &lesson), export(&mut cohort.network, config)));
+            let news = due.then(|| (held_out(&cohort.network, &batches), export(&mut cohort.network, config)));
             report(step.runs[0].entry, news)?;
         }
         Ok(())
@@ -205,7 +187,7 @@ pub fn pretrain(
 }
 
 /// One run of full fine-tuning with a masked-language-modelling head.
-fn cohort(config: &Config, weights: &Weights, recipe: Recipe, place: &Placement) -> Result<Cohort, TrainError> {
+fn cohort(config: &Config, weights: &Weights, recipe: PretrainConfig, place: &Placement) -> Result<Cohort, TrainError> {
     let full = preset::find("full").unwrap_or_else(|_| unreachable!("the registry has full fine-tuning"));
     let variant = (full.spec)(0).check(None).unwrap_or_else(|_| unreachable!("the preset is valid"));
     let plan = StackPlan::new(

@@ -25,26 +25,26 @@ use self::{
     report::{Pending, StepReport},
 };
 use crate::{
+    batch::{BatchSource, HostBatch},
     cohort::Cohort,
-    lesson::{Lesson, Sheet},
 };
 
 impl Cohort {
     /// One optimizer step of every active run, and what it did.
-    pub fn advance(&mut self, lesson: &dyn Lesson) -> StepReport {
-        self.enqueue(lesson);
+    pub fn advance(&mut self, source: &dyn BatchSource) -> StepReport {
+        self.enqueue(source);
         self.flush().pop().unwrap_or_else(|| unreachable!("a step was just enqueued"))
     }
 
     /// One optimizer step of every active run. The device may still be computing on return; [`flush`](Self::flush) waits for its results.
-    pub fn enqueue(&mut self, lesson: &dyn Lesson) {
+    pub fn enqueue(&mut self, source: &dyn BatchSource) {
         let first = self.step * self.accumulate as u64;
-        let sheets: Vec<Sheet> =
-            (0..self.accumulate as u64).map(|micro| lesson.sheet(&self.network, first + micro)).collect();
+        let batches: Vec<HostBatch> =
+            (0..self.accumulate as u64).map(|micro| source.batch(&self.network, first + micro)).collect();
         self.lay_out_parameters();
-        let (layout, buffer, mut facts) = self.plan(sheets);
+        let (layout, buffer, mut facts) = self.plan(batches);
         let inputs = buffer.upload(self.place());
-        let results = self.run_or_replay(lesson, layout, inputs);
+        let results = self.run_or_replay(layout, inputs);
         self.prune();
         self.count_components(&mut facts);
         self.pending.push(Pending { step: self.step, results, facts });
@@ -52,19 +52,18 @@ impl Cohort {
     }
 
     /// Runs the device's half of the step, by replaying a recording of it where the device has one.
-    fn run_or_replay(&mut self, lesson: &dyn Lesson, layout: StepLayout, inputs: DeviceInputs) -> Tensor<1> {
+    fn run_or_replay(&mut self, layout: StepLayout, inputs: DeviceInputs) -> Tensor<1> {
         let device = self.place().device.clone();
         let mut recordings = std::mem::take(&mut self.recordings);
-        let results =
-            recordings.run(&device, layout, inputs, &mut |layout, inputs| self.compute(lesson, layout, inputs));
+        let results = recordings.run(&device, layout, inputs, &mut |layout, inputs| self.compute(layout, inputs));
         self.recordings = recordings;
         results
     }
 
     /// The device's half of a step: a function of the cohort's state and `inputs` alone. Returns, stack by stack, the task losses, penalties
     /// and squared gradient norms of all runs, `[3 · runs]` per stack in one tensor.
-    fn compute(&mut self, lesson: &dyn Lesson, layout: &StepLayout, inputs: &DeviceInputs) -> Tensor<1> {
-        let gradients = self.accumulate_gradients(lesson, layout, inputs);
+    fn compute(&mut self, layout: &StepLayout, inputs: &DeviceInputs) -> Tensor<1> {
+        let gradients = self.accumulate_gradients(layout, inputs);
         let mut results = Vec::new();
         for (index, of_stack) in gradients.into_iter().enumerate() {
             let (task, penalty) = (of_stack.task_loss(), of_stack.penalty.clone());

@@ -36,7 +36,7 @@ pub fn train(
     halt: &AtomicBool,
     sink: &dyn Sink,
 ) -> Result<(), TrainError> {
-    let lesson = plan.lesson(context)?;
+    let batches = plan.batches(context)?;
     let mut training = Training::begin(plan, folder, context, sink)?;
     while training.cohort.is_active() {
         if context.stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
@@ -44,7 +44,7 @@ pub fn train(
             training.save_checkpoint()?;
             return Err(TrainError::Interrupted);
         }
-        training.cohort.enqueue(&lesson);
+        training.cohort.enqueue(&batches);
         training.measure_first_step()?;
         if !training.is_due() {
             continue;

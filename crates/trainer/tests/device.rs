@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use assets::device;
-use burn::tensor::{DType, Tensor};
-use data::{batch::Batch, task::Objective};
+use burn::tensor::DType;
+use data::{batch::Encoded, task::Objective};
 use experiment::{
     cell::{Cell, CellPlan},
     hyper::Hyper,
@@ -22,14 +22,13 @@ use models::{
 };
 use record::CellId;
 use trainer::{
+    batch::{BatchSource, HostBatch, Padding, RunRows, collate},
     cohort::{Cohort, Stack},
-    lesson::{self, Handout, Lesson, Sheet},
     step::optimizer::Adam,
     study::run_state::{RunAt, RunState},
 };
 use variants::{
     host::{Placement, inner, values},
-    pass::Pass,
     preset,
     rank::AnyRankPolicy,
     slot::{RunPlan, StackPlan},
@@ -69,45 +68,29 @@ impl Own {
     }
 }
 
-fn batch(seed: u64, micro: u64, seq: usize) -> Batch {
+fn examples(seed: u64, micro: u64, seq: usize) -> Vec<Encoded> {
     let draws = stream::uniform(&mut stream::generator(seed, Stream::Data, &micro.to_string()), ROWS * (seq + 2), 1.0);
     let part = |at: usize| f64::midpoint(draws[at], 1.0);
-    let lengths: Vec<usize> =
-        (0..ROWS).map(|row| if row == 0 { seq } else { seq - (part(row) * seq as f64 / 2.0) as usize }).collect();
-    let ids = (0..ROWS * seq)
-        .map(|cell| if cell % seq < lengths[cell / seq] { 5 + (part(2 * ROWS + cell) * 94.0) as u32 } else { 1 });
-    Batch {
-        rows: ROWS,
-        seq,
-        ids: ids.collect(),
-        types: vec![0; ROWS * seq],
-        targets: Vec::new(),
-        labels: (0..ROWS).map(|row| f32::from(u8::from(part(ROWS + row) > 0.5))).collect(),
-        weights: vec![1.0; ROWS],
-        lengths,
-    }
+    let length = |row: usize| if row == 0 { seq } else { seq - (part(row) * seq as f64 / 2.0) as usize };
+    let id = |cell: usize| 5 + (part(2 * ROWS + cell) * 94.0) as u32;
+    let example = |row: usize| Encoded {
+        ids: (row * seq..row * seq + length(row)).map(id).collect(),
+        label: f32::from(u8::from(part(ROWS + row) > 0.5)),
+        ..Encoded::default()
+    };
+    (0..ROWS).map(example).collect()
 }
 
-impl Lesson for Own {
-    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
-        let batches: Vec<Vec<Batch>> = self
-            .seeds
+impl BatchSource for Own {
+    fn batch(&self, network: &Network, micro: u64) -> HostBatch {
+        let of_run = |seed: &u64| examples(*seed, micro, self.width(micro));
+        let of_stack = |seeds: &Vec<u64>| seeds.iter().map(of_run).collect();
+        let examples: Vec<Vec<Vec<Encoded>>> = self.seeds.iter().map(of_stack).collect();
+        let stacks: Vec<Vec<RunRows<'_>>> = examples
             .iter()
-            .map(|seeds| seeds.iter().map(|seed| batch(*seed, micro, self.width(micro))).collect())
+            .map(|stack| stack.iter().map(|run| RunRows::new(run.iter().collect(), ROWS, &self.objective)).collect())
             .collect();
-        let whole = Batch::concat(batches.iter().flatten().cloned().collect(), 1);
-        let runs = self.seeds.iter().map(Vec::len).sum();
-        let mut sheet = Sheet { layout: lesson::row_layout(network, &whole, runs), ..Sheet::default() };
-        for batches in &batches {
-            lesson::enter(batches, &vec![&self.objective; batches.len()], &mut sheet);
-            sheet.real.push(vec![0; batches.len()]);
-        }
-        sheet
-    }
-
-    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
-        let logits = network.classify(&handout.tokens, pass);
-        logits.into_iter().enumerate().map(|(stack, logits)| lesson::loss(&logits, handout, stack)).collect()
+        collate(network, &stacks, Padding { token: 1, bucket: 1, at_least: 0 })
     }
 }
 
@@ -162,12 +145,12 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
     }
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
     let mut cohort = Cohort::new(network, all, 1, adam);
-    let lesson = Own {
+    let batches = Own {
         seeds: stacks.iter().map(|(_, seeds)| seeds.clone()).collect(),
         objective: Objective::Classification { labels: vec!["no".into(), "yes".into()] },
         widths: widths.to_vec(),
     };
-    (0..STEPS).for_each(|_| cohort.enqueue(&lesson));
+    (0..STEPS).for_each(|_| cohort.enqueue(&batches));
     let reports = cohort.flush();
     assert_eq!(cohort.recordings.refused, None, "every step can be recorded");
     let outcome = |stack: usize, run: usize, cohort: &mut Cohort| {

@@ -212,7 +212,7 @@ fn merged_logits(bench: &Bench, active: &Active) -> Vec<f64> {
         std::collections::BTreeSet::new(),
     );
     let network = bench.cohort.network.merged(0, 0, active, &plain).unwrap();
-    values(&bench.lesson.logits(&network, 0, &variants::pass::Pass::evaluation(1)))
+    values(&bench.batches.logits(&network, 0, &variants::pass::Pass::evaluation(1)))
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn one_and_twenty_steps_end_where_theirs_do() {
 fn twenty_steps(reference: &Reference, bench: &mut Bench) {
     let steps = reference.count("steps");
     for step in 0..steps {
-        let entry = bench.cohort.advance(&bench.lesson).runs[0].entry;
+        let entry = bench.cohort.advance(&bench.batches).runs[0].entry;
         let at = format!("{} step {step}", reference.name);
         let floor = FLOOR;
         close(&format!("{at}: loss"), &[entry.task_loss], &reference.all("losses")[step..=step], floor);
@@ -270,7 +270,7 @@ fn merged_weights_are_theirs_and_compute_the_same() {
     for case in CASES {
         let (reference, spec) = case.open();
         let mut bench = Bench::new(&reference, &spec, DType::F64);
-        (0..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.lesson)));
+        (0..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.batches)));
         let readouts = match spec.rank_policy {
             AnyRankPolicy::NestedSampling(_) => (1..=spec.rank).map(|b| Active::Prefix(vec![b])).collect(),
             _ => vec![Active::All],
@@ -301,7 +301,7 @@ fn an_f32_run_stays_beside_them() {
         let (found, wanted) = (bench.logits(bench.active(0)), reference.all("logits"));
         let (error, scale) = (apart(&found, wanted), largest(wanted));
         assert!(error <= SINGLE * scale, "{}: logits off by {error:e} of {scale}", reference.name);
-        (0..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.lesson)));
+        (0..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.batches)));
         let (start, end) = (reference.packed("start"), reference.packed("w20"));
         let found = bench.tensors();
         for (name, end) in &end {
@@ -453,7 +453,7 @@ fn dyloras_ranks_and_rows_are_those_of_the_paper() {
         let mut before = by_component(&mut bench);
         for (step, rank) in reference.counts("ranks").into_iter().enumerate() {
             assert_eq!(bench.active(step as u64), Active::Prefix(vec![rank]), "{fixture} step {step}");
-            bench.cohort.advance(&bench.lesson);
+            bench.cohort.advance(&bench.batches);
             let after = by_component(&mut bench);
             for ((name, before), (_, after)) in before.iter().zip(&after) {
                 for (component, (before, after)) in before.iter().zip(after).enumerate() {
@@ -487,7 +487,7 @@ fn frozen_rows_of_dylora_depart_from_the_released_code() {
         .into_iter()
         .filter_map(|named| Some((named.param.tensor.dims(), named.param.rank_axis?)))
         .collect();
-    bench.cohort.advance(&bench.lesson);
+    bench.cohort.advance(&bench.batches);
     let shrink = 1.0 - reference.number("learning_rate") * reference.number("weight_decay");
     let trained = reference.counts("ranks")[0] - 1;
     let released = reference.packed("released_w1");
@@ -503,7 +503,7 @@ fn frozen_rows_of_dylora_depart_from_the_released_code() {
             }
         }
     }
-    (1..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.lesson)));
+    (1..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.batches)));
     let (released, found) = (reference.packed("released_w20"), bench.tensors());
     let start = reference.packed("start");
     for (name, theirs) in released.iter().filter(|(name, _)| last(name) == "a") {
@@ -526,7 +526,7 @@ fn adaloras_allocation_is_theirs_at_every_step() {
     let mut allocations = 0;
     for step in 0..steps {
         let at = format!("step {step}");
-        let entry = bench.cohort.advance(&bench.lesson).runs[0].entry;
+        let entry = bench.cohort.advance(&bench.batches).runs[0].entry;
         let row = |key: &str| &reference.all(key)[step * cells..(step + 1) * cells];
         let left = policy.components(rank, maps.len(), step as u64, steps as u64);
         assert_eq!(left as f64, reference.all("budgets")[step], "{at}: budget");
@@ -602,7 +602,7 @@ fn the_cubic_of_adaloras_appendix_is_an_erratum() {
 fn adaloras_penalty_is_that_of_the_codes_and_not_of_the_paper() {
     let (reference, spec) = Case::named("adalora");
     let mut bench = Bench::new(&reference, &spec, DType::F64);
-    let found = bench.cohort.advance(&bench.lesson).runs[0].entry.penalty.unwrap();
+    let found = bench.cohort.advance(&bench.batches).runs[0].entry.penalty.unwrap();
     close("penalty", &[found], &[reference.number("penalty")], 0.0);
     assert!(reference.number("penalty_of_the_paper") > 10.0 * found);
 }
@@ -613,7 +613,7 @@ fn adaloras_penalty_is_that_of_the_codes_and_not_of_the_paper() {
 fn adaloras_sensitivity_sees_the_stepped_value() {
     let (reference, spec) = Case::named("adalora");
     let mut bench = Bench::new(&reference, &spec, DType::F64);
-    bench.cohort.advance(&bench.lesson);
+    bench.cohort.advance(&bench.batches);
     let clip = clip_coefficient(reference.all("norms")[0], reference.number("clip"));
     assert!(clip < 1.0);
     let (grad, old, new) = (reference.packed("grad"), reference.packed("start"), reference.packed("w1"));
@@ -661,7 +661,7 @@ fn rate_and_decay(bench: &Bench, name: &str, start: &[f64], end: &[f64], epsilon
 fn lora_pluss_rates_and_decays_are_those_of_pefts_groups() {
     let (reference, spec) = Case::named("lora_plus");
     let mut bench = Bench::new(&reference, &spec, DType::F64);
-    bench.cohort.advance(&bench.lesson);
+    bench.cohort.advance(&bench.batches);
     let (start, end) = (reference.packed("start"), bench.tensors());
     let table = |key: &str| -> Vec<(String, [f64; 2])> {
         let all: std::collections::BTreeMap<String, [f64; 2]> =
@@ -702,7 +702,7 @@ fn lora_fas_adam_departs_from_pefts_in_eps_and_decay() {
     let mut bench = Bench::new(&reference, &spec, DType::F64);
     bench.cohort.adam.epsilon = epsilon;
     bench.cohort.stacks[0].runs[0].cell.plan.train.weight_decay = decay;
-    bench.cohort.advance(&bench.lesson);
+    bench.cohort.advance(&bench.batches);
     let [first, second] = bench.moments();
     same("m", &first, &reference.packed("their_m1"));
     same("v", &second, &reference.packed("their_v1"));
@@ -739,7 +739,7 @@ fn lora_fas_adam_departs_from_pefts_in_eps_and_decay() {
 fn lora_fa_in_f32_is_pefts_to_bf16s_tolerance() {
     let (reference, spec) = Case::named("lora_fa_preconditioned");
     let mut bench = Bench::new(&reference, &spec, DType::F32);
-    bench.cohort.advance(&bench.lesson);
+    bench.cohort.advance(&bench.batches);
     let clip = clip_coefficient(reference.all("norms")[0], reference.number("clip"));
     let (gradients, inverses) = (reference.packed("grad"), bench.cohort.network.preconditioners(0));
     assert_eq!(inverses.len(), reference.maps().len());
@@ -759,7 +759,7 @@ fn lora_fa_in_f32_is_pefts_to_bf16s_tolerance() {
         }
     }
     assert!(rounded, "PEFT rounds to bf16, or this test says nothing");
-    (1..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.lesson)));
+    (1..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.batches)));
     let (start, found) = (reference.packed("start"), bench.tensors());
     for (name, theirs) in reference.packed("bf16_w20").iter().filter(|(name, _)| last(name) == "b") {
         let error = norm(found[name].iter().zip(theirs).map(|(f, t)| f - t));

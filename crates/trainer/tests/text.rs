@@ -13,7 +13,7 @@ use models::{
     weights::Weights,
 };
 use serde_json::Value;
-use trainer::text::continuations;
+use trainer::evaluate::language_model::continuations;
 use variants::{
     host::Placement,
     pass::Active,

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf, time::Instant};
 use assets::device;
 use record::{sha256_hex, write_atomic};
 use trainer::pretrain::{
-    Held, Recipe,
+    HeldOut, PretrainConfig,
     miniature::{self, Miniature},
 };
 
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
     check(args)?;
     create_folder(&args.out)?;
     let named = device::parse(&args.device)?;
-    let recipe = Recipe {
+    let recipe = PretrainConfig {
         seed: args.seed,
         steps: args.steps,
         batch: args.batch,
@@ -97,7 +97,7 @@ fn check(args: &Pretrain) -> Result<(), Failure> {
     }
     Ok(())
 }
-fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, Held)], seconds: f64) -> String {
+fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, HeldOut)], seconds: f64) -> String {
     let Pretrain { seed, steps, batch, learning_rate, .. } = args;
     let done = curve.last().map_or(0, |(step, _)| *step);
     let (minutes, hash) = (seconds / 60.0, sha256_hex(weights));

@@ -15,11 +15,13 @@ use variants::{
     spec::Variant,
 };
 
-use super::score::{self, Scored, Split, logits, spread};
+use super::{
+    language_model,
+    score::{self, Scored, Split, logits, spread},
+};
 use crate::{
     error::TrainError,
     model_cache::{BaseModel, TokenizedTask},
-    text,
 };
 use experiment::cell::{CellPlan, View};
 
@@ -89,7 +91,7 @@ impl Evaluator<'_> {
     }
 
     fn score_text(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
-        let (sum, count) = text::likelihood(network, &split.set, active, self.base.pad);
+        let (sum, count) = language_model::likelihood(network, &split.set, active, self.base.pad);
         let mut metrics = BTreeMap::from([(Metric::Perplexity.to_string(), perplexity(sum, count))]);
         metrics.retain(|name, _| self.task.info.metrics.iter().any(|metric| metric.to_string() == *name));
         if self.generates && !split.prompts.is_empty() {
@@ -105,7 +107,7 @@ impl Evaluator<'_> {
         let tokenizer = &self.base.tokenizer;
         let decoding = self.plan.text().and_then(|task| task.decoding.clone()).unwrap_or_default();
         let end = tokenizer.end_id()?;
-        let found = text::continuations(network, &split.prompts, end, &decoding, active, self.base.pad);
+        let found = language_model::continuations(network, &split.prompts, end, &decoding, active, self.base.pad);
         Ok(found.iter().map(|ids| tokenizer.decode(ids, true)).collect::<Result<_, _>>()?)
     }
 }
@@ -164,7 +166,10 @@ pub fn merge_error(
     let set = &task.splits[0].set;
     let (beside, folded): (Vec<f64>, Vec<f64>) = if task.info.objective == Objective::Text {
         let few = data::batch::EncodedSet { rows: set.rows.iter().take(COMPARED).cloned().collect() };
-        (text::learnt_logits(network, &few, &Active::All, pad), text::learnt_logits(&merged, &few, &Active::All, pad))
+        (
+            language_model::learnt_logits(network, &few, &Active::All, pad),
+            language_model::learnt_logits(&merged, &few, &Active::All, pad),
+        )
     } else {
         let all = |network: &Network| logits(network, &[set], &Active::All, pad).swap_remove(0);
         let flat = |logits: Vec<Vec<f64>>| logits.into_iter().flatten().collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use data::{
-    batch::{Batch, EncodedSet},
+    batch::EncodedSet,
     task::{Objective, TaskInfo},
 };
 use models::network::Network;
@@ -12,6 +12,8 @@ use variants::{
     host::values,
     pass::{Active, Pass, StackPass},
 };
+
+use crate::batch::collate::row;
 
 /// An evaluation split, tokenised.
 #[derive(Clone, Debug)]
@@ -75,13 +77,13 @@ pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32
             let here: Vec<&[usize]> =
                 chosen.iter().map(|c| &c[start.min(c.len())..(start + part).min(c.len())]).collect();
             let rows = here.iter().map(|c| c.len()).max().unwrap_or(0);
-            let gather = |(set, here): (&&EncodedSet, &&[usize])| {
-                let mut batch = Batch::gather(set, here, rows, pad);
-                batch.pad_to(width, pad);
-                batch
-            };
-            let batch = Batch::concat(sets.iter().zip(&here).map(gather).collect(), pad);
-            let tokens = network.backbone.tokens(&batch.ids, &batch.types, &batch.lengths);
+            // Runs with fewer examples left are filled up with empty rows.
+            let examples = sets
+                .iter()
+                .zip(&here)
+                .flat_map(|(set, here)| (0..rows).map(move |at| row(here.get(at).map(|example| &set.rows[*example]))));
+            let all: Vec<_> = examples.collect();
+            let tokens = network.backbone.padded(&all, width, pad);
             let logits: Tensor<3> = network.classify(&tokens, &pass).swap_remove(0);
             let [_, _, outputs] = logits.dims();
             let flat = values(&logits);

@@ -14,7 +14,7 @@ use record::StepEntry;
 use serde_json::{Value, json};
 use variants::host::Placement;
 
-use super::{Held, Recipe, pretrain};
+use super::{HeldOut, PretrainConfig, pretrain};
 use crate::error::TrainError;
 
 /// Longest document in tokens; two positions are RoBERTa's offset.
@@ -39,10 +39,10 @@ impl Miniature {
     /// [`pretrain`]s it on a device, in f32.
     pub fn pretrain(
         &self,
-        recipe: Recipe,
+        recipe: PretrainConfig,
         device: &device::Named,
         evaluate_every: u64,
-        report: &mut dyn FnMut(StepEntry, Option<(Held, Weights)>) -> Result<(), TrainError>,
+        report: &mut dyn FnMut(StepEntry, Option<(HeldOut, Weights)>) -> Result<(), TrainError>,
     ) -> Result<(), TrainError> {
         let place = Placement::new(&device.device, DType::F32);
         pretrain(&self.config, &self.tokenizer, recipe, &place, evaluate_every, report)

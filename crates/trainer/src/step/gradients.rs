@@ -7,7 +7,7 @@ use variants::{
 };
 
 use super::{inputs::DeviceInputs, plan::StepLayout};
-use crate::{cohort::Cohort, lesson::Lesson};
+use crate::{cohort::Cohort, objective};
 
 /// What one stack's losses gave, summed over micro-batches.
 #[derive(Clone, Debug, Default)]
@@ -55,21 +55,16 @@ impl Cohort {
     }
 
     /// Gradients, task losses and penalties of every stack, summed over all micro-batches.
-    pub(super) fn accumulate_gradients(
-        &mut self,
-        lesson: &dyn Lesson,
-        layout: &StepLayout,
-        inputs: &DeviceInputs,
-    ) -> Vec<StackGradients> {
+    pub(super) fn accumulate_gradients(&mut self, layout: &StepLayout, inputs: &DeviceInputs) -> Vec<StackGradients> {
         let mut sums = vec![StackGradients::default(); self.stacks.len()];
         let share = 1.0 / self.accumulate as f64;
         self.network.track();
         for micro in 0..layout.micros.len() {
             let mut pass = self.pass(layout, micro, inputs);
-            let batch = layout.micros[micro].batch.hand_out(inputs);
+            let batch = layout.micros[micro].batch.read(inputs);
             let checkpoints =
                 if self.recomputes { self.checkpoint_inputs(&batch.tokens, &mut pass) } else { Vec::new() };
-            let losses = lesson.losses(&self.network, &batch, &pass);
+            let losses = objective::losses(&self.network, &batch, &pass);
             let total = self.total_loss(losses, share, &mut sums) * share;
             let mut gradients = total.backward();
             self.collect(&mut gradients, &mut sums);

@@ -5,6 +5,7 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use kernels::ops;
+use models::tokens::Transfer;
 use variants::host::Placement;
 
 /// Where a list of numbers lies in one of the two arrays.
@@ -69,15 +70,36 @@ impl UploadBuffer {
     }
 }
 
+impl Transfer<Vec<i64>, Vec<f64>> for UploadBuffer {
+    type Ints = Slice;
+    type Floats = Slice;
+
+    fn ints(&mut self, values: Vec<i64>) -> Slice {
+        Self::ints(self, values)
+    }
+
+    fn floats(&mut self, values: Vec<f64>) -> Slice {
+        Self::floats(self, values)
+    }
+}
+
+impl Transfer<Slice, Slice> for &DeviceInputs {
+    type Ints = Tensor<1, Int>;
+    type Floats = Tensor<1>;
+
+    fn ints(&mut self, slice: Slice) -> Tensor<1, Int> {
+        DeviceInputs::ints(self, slice)
+    }
+
+    fn floats(&mut self, slice: Slice) -> Tensor<1> {
+        self.floats.clone().slice([slice.start..slice.end])
+    }
+}
+
 impl DeviceInputs {
     /// A slice of the whole numbers.
     pub fn ints(&self, span: Slice) -> Tensor<1, Int> {
         self.ints.clone().slice([span.start..span.end])
-    }
-
-    /// A slice of the whole numbers, as `[rows, cols]`.
-    pub fn table(&self, span: Slice, shape: [usize; 2]) -> Tensor<2, Int> {
-        self.ints(span).reshape(shape)
     }
 
     /// A slice of the numbers, in `shape`.

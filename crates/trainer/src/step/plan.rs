@@ -14,8 +14,8 @@ use super::{
     report::RunFacts,
 };
 use crate::{
+    batch::{BatchLayout, HostBatch},
     cohort::{Cohort, Stack},
-    lesson::{Sheet, SheetPlan},
     study::run_state::RunState,
 };
 
@@ -33,7 +33,7 @@ pub struct StepLayout {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MicroLayout {
     /// Its tokens and what its losses read.
-    pub batch: SheetPlan,
+    pub batch: BatchLayout,
     /// The dropout key of every run of every stack.
     pub keys: Slice,
 }
@@ -117,15 +117,15 @@ impl Stack {
 
 impl Cohort {
     /// Plans a step over these micro-batches: the buffer to upload, where everything lies in it, and what the report will say of each run.
-    pub(super) fn plan(&mut self, sheets: Vec<Sheet>) -> (StepLayout, UploadBuffer, Vec<Vec<RunFacts>>) {
+    pub(super) fn plan(&mut self, batches: Vec<HostBatch>) -> (StepLayout, UploadBuffer, Vec<Vec<RunFacts>>) {
         let mut buffer = UploadBuffer::default();
         let mut tokens: Vec<Vec<u64>> = self.stacks.iter().map(|s| vec![0; s.runs.len()]).collect();
         let mut micros = Vec::new();
-        for (micro, sheet) in sheets.into_iter().enumerate() {
-            tokens.iter_mut().flatten().zip(sheet.real.iter().flatten()).for_each(|(sum, more)| *sum += more);
+        for (micro, batch) in batches.into_iter().enumerate() {
+            tokens.iter_mut().flatten().zip(batch.n_tokens.iter().flatten()).for_each(|(sum, more)| *sum += more);
             let keys = self.dropout_clock(micro as u64).keys();
             micros.push(MicroLayout {
-                batch: sheet.enter(&mut buffer),
+                batch: batch.write_into(&mut buffer),
                 keys: buffer.ints(keys.into_iter().map(|key| key as i64)),
             });
         }

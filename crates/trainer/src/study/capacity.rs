@@ -24,7 +24,7 @@ pub(super) fn capacity(cells: &[Cell], context: &StudyContext<'_>) -> Result<usi
     let (Some(total), Some(before)) = (memory::total(device), memory::usage(device)) else { return Ok(1) };
     memory::reset_peak(device);
     let step = || -> Result<(), TrainError> {
-        let longest = plan.lesson(context)?.widest();
+        let longest = plan.batches(context)?.widest();
         plan.build(context)?.advance(&longest);
         Ok(())
     };

@@ -14,10 +14,11 @@ use super::{
     run_state::{RunAt, RunState},
 };
 use crate::{
-    adapter, checkpoint,
+    adapter,
+    batch::{Padding, Sampler, SupervisedBatches},
+    checkpoint,
     cohort::{Cohort, Stack},
     error::TrainError,
-    lesson::{Examples, Feed},
     step::optimizer::Adam,
     warm_start,
 };
@@ -103,18 +104,20 @@ impl CohortPlan {
     }
 
     /// Batches of all its runs.
-    pub fn lesson(&self, context: &StudyContext<'_>) -> Result<Examples, TrainError> {
+    pub fn batches(&self, context: &StudyContext<'_>) -> Result<SupervisedBatches, TrainError> {
         let shared = &self.first().cell.plan;
-        let feed = |run: &RunState| {
+        let sampler = |run: &RunState| {
             let seed = stream::key(run.cell.plan.seeds.data, Stream::Data, "order");
-            Feed::new(run.task().train.clone(), run.task().info.objective.clone(), seed)
+            Sampler::new(run.task().train.clone(), run.task().info.objective.clone(), seed)
         };
-        Ok(Examples {
-            feeds: self.stacks.iter().map(|stack| stack.runs.iter().map(feed).collect()).collect(),
+        Ok(SupervisedBatches {
+            samplers: self.stacks.iter().map(|stack| stack.runs.iter().map(sampler).collect()).collect(),
             rows: shared.train.batch,
-            pad: context.cache.base_of(shared)?.pad,
-            at_least: 0,
-            bucket: if ops::writes_in_place(&context.cache.place().device) { BUCKET } else { 1 },
+            padding: Padding {
+                token: context.cache.base_of(shared)?.pad,
+                bucket: if ops::writes_in_place(&context.cache.place().device) { BUCKET } else { 1 },
+                at_least: 0,
+            },
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Tensor};
-use data::{batch::Batch, batch::Encoded, batch::EncodedSet, task::Objective};
+use data::{batch::Encoded, task::Objective};
 use experiment::{
     cell::{Cell, CellPlan},
     hyper::{Hyper, Schedule},
@@ -21,8 +21,9 @@ use record::CellId;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use trainer::{
+    batch::{BatchSource, HostBatch, Padding, RunRows, collate},
     cohort::{Cohort, Stack},
-    lesson::{self, Handout, Lesson, Sheet},
+    objective,
     step::optimizer::Adam,
     study::run_state::RunState,
 };
@@ -191,7 +192,7 @@ impl Reference {
 
 /// The fixture's batches in turn.
 pub(crate) struct Given {
-    batches: Vec<Batch>,
+    batches: Vec<Vec<Encoded>>,
     objective: Objective,
     place: Placement,
 }
@@ -203,8 +204,7 @@ impl Given {
             let rows = |key: &str| -> Vec<Vec<u32>> { serde_json::from_value(value[key].clone()).unwrap() };
             let labels: Vec<f32> = serde_json::from_value(value["labels"].clone()).unwrap();
             let each = rows("ids").into_iter().zip(rows("types")).zip(labels);
-            let rows = each.map(|((ids, types), label)| Encoded { ids, types, targets: Vec::new(), label }).collect();
-            Batch::gather(&EncodedSet { rows }, &[0, 1, 2, 3], 4, 0)
+            each.map(|((ids, types), label)| Encoded { ids, types, targets: Vec::new(), label }).collect()
         };
         let labels = ["a", "b", "c"].map(str::to_owned).to_vec();
         Self {
@@ -215,29 +215,24 @@ impl Given {
     }
 
     pub(crate) fn logits(&self, network: &Network, micro: u64, pass: &Pass) -> Tensor<3> {
-        network.classify(&self.sheet(network, micro).hand_out(&self.place).tokens, pass).remove(0)
+        network.classify(&self.batch(network, micro).upload(&self.place).tokens, pass).remove(0)
     }
 }
 
-impl Lesson for Given {
-    fn sheet(&self, network: &Network, micro: u64) -> Sheet {
-        let batch = self.batches[micro as usize % self.batches.len()].clone();
-        let real = vec![vec![batch.lengths.iter().map(|length| *length as u64).sum()]];
-        let mut sheet = Sheet { layout: lesson::layout(network, &batch), real, ..Sheet::default() };
-        lesson::enter(&[batch], &[&self.objective], &mut sheet);
-        sheet
-    }
-
-    fn losses(&self, network: &Network, handout: &Handout, pass: &Pass) -> Vec<Tensor<1>> {
-        let logits = network.classify(&handout.tokens, pass).remove(0);
-        vec![lesson::loss(&logits, handout, 0)]
+impl BatchSource for Given {
+    fn batch(&self, network: &Network, micro: u64) -> HostBatch {
+        let examples = &self.batches[micro as usize % self.batches.len()];
+        let longest = examples.iter().map(|example| example.ids.len()).max().unwrap();
+        // PEFT pads.
+        let padding = Padding { token: 0, bucket: 1, at_least: longest };
+        collate(network, &[vec![RunRows::new(examples.iter().collect(), 4, &self.objective)]], padding)
     }
 }
 
 /// A cohort of one run at a fixture's start.
 pub(crate) struct Bench {
     pub(crate) cohort: Cohort,
-    pub(crate) lesson: Given,
+    pub(crate) batches: Given,
     /// What `attach` drew, before the fixture's start took its place.
     pub(crate) fresh: Named64,
 }
@@ -263,7 +258,7 @@ impl Bench {
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         let run = RunState::new(cell(reference, spec, train), steps);
         let cohort = Cohort::new(network, vec![Stack::new(vec![run], plan)], 1, adam);
-        let mut bench = Self { cohort, lesson: Given::new(&place), fresh: Named64::new() };
+        let mut bench = Self { cohort, batches: Given::new(&place), fresh: Named64::new() };
         bench.fresh = bench.tensors();
         bench.start(reference);
         bench
@@ -321,7 +316,7 @@ impl Bench {
     /// Logits of the first batch with `active` components.
     pub(crate) fn logits(&self, active: Active) -> Vec<f64> {
         let pass = Pass::of(vec![StackPass::with(1, active)]);
-        values(&inner(&self.lesson.logits(&self.cohort.network, 0, &pass)))
+        values(&inner(&self.batches.logits(&self.cohort.network, 0, &pass)))
     }
 
     /// Gradients of the first step, before clipping, as the optimizer sees them.
@@ -329,8 +324,8 @@ impl Bench {
         let (spec, active, place) = (self.spec(), self.active(0), self.place());
         self.cohort.network.track();
         let pass = Pass::of(vec![StackPass::with(1, active.clone())]);
-        let handout = self.lesson.sheet(&self.cohort.network, 0).hand_out(&place);
-        let mut loss = self.lesson.losses(&self.cohort.network, &handout, &pass).remove(0).sum();
+        let batch = self.batches.batch(&self.cohort.network, 0).upload(&place);
+        let mut loss = objective::losses(&self.cohort.network, &batch, &pass).remove(0).sum();
         if let Some(departure) = self.cohort.network.orthogonality(0).filter(|_| spec.orthogonality > 0.0) {
             loss = loss + (departure * spec.orthogonality).sum();
         }

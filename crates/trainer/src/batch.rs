@@ -1,0 +1,52 @@
+//! Micro-batches: which examples a run sees ([`sampler`]), how they become arrays on the host ([`collate`]), and what those arrays are
+//! called on their way to the device ([`layout`]).
+
+pub mod collate;
+pub mod layout;
+pub mod sampler;
+
+use models::network::Network;
+
+pub use self::{
+    collate::{Padding, RunRows, collate},
+    layout::{BatchLayout, DeviceBatch, HostBatch},
+    sampler::Sampler,
+};
+
+/// Where a cohort's batches come from.
+pub trait BatchSource {
+    /// Micro-batch `micro` (counted over the whole run) of every run, for a network with these stacks.
+    fn batch(&self, network: &Network, micro: u64) -> HostBatch;
+}
+
+/// Batches of examples with labels, or of text to continue: every run of a cohort on its own examples.
+#[derive(Debug)]
+pub struct SupervisedBatches {
+    /// One per stack and run.
+    pub samplers: Vec<Vec<Sampler>>,
+    /// Rows per run and micro-batch.
+    pub rows: usize,
+    /// How rows are padded.
+    pub padding: Padding,
+}
+
+impl SupervisedBatches {
+    /// The same, every batch as wide as the longest example.
+    #[must_use]
+    pub fn widest(mut self) -> Self {
+        let lengths = self.samplers.iter().flatten().flat_map(|sampler| sampler.set.lengths());
+        self.padding.at_least = lengths.max().unwrap_or(0);
+        self
+    }
+}
+
+impl BatchSource for SupervisedBatches {
+    fn batch(&self, network: &Network, micro: u64) -> HostBatch {
+        let stacks: Vec<Vec<RunRows<'_>>> = self
+            .samplers
+            .iter()
+            .map(|stack| stack.iter().map(|sampler| sampler.rows(micro, self.rows)).collect())
+            .collect();
+        collate(network, &stacks, self.padding)
+    }
+}

@@ -1,0 +1,105 @@
+//! What a causal model is worth: perplexity over the tokens that are learnt, and generation.
+
+use burn::tensor::Tensor;
+use data::{
+    batch::{Encoded, EncodedSet},
+    causal::decode::{Decoding, NextToken, generate},
+};
+use models::{head::index, network::Network, tokens::Row};
+use variants::{
+    host::values,
+    pass::{Active, Pass, StackPass},
+};
+
+use super::score::spread;
+use crate::{
+    batch::collate::row,
+    objective::causal::{LossMask, token_nll},
+};
+
+/// Rows of an evaluation batch.
+const ROWS: usize = 16;
+/// Tokens whose logits are computed at once: a vocabulary is wide.
+const TOKENS: usize = 512;
+
+/// Hidden states `[rows, seq, d]` of some rows of a set, and the tokens that are learnt in them; `network` has one run.
+fn forward(network: &Network, set: &EncodedSet, rows: &[usize], pass: &Pass, pad: u32) -> (Tensor<3>, LossMask) {
+    let examples: Vec<Option<&Encoded>> = rows.iter().map(|row| Some(&set.rows[*row])).collect();
+    let seq = examples.iter().flatten().map(|example| example.ids.len()).max().unwrap_or(0);
+    let rows: Vec<_> = examples.iter().map(|example| row(*example)).collect();
+    let tokens = network.backbone.padded(&rows, seq, pad);
+    (network.backbone.forward(&tokens, pass), LossMask::of(&examples, seq))
+}
+
+/// Logits at every token learnt in a small set, all in one list.
+pub fn learnt_logits(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> Vec<f64> {
+    let all: Vec<usize> = (0..set.rows.len()).collect();
+    let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
+    let (hidden, learnt) = forward(network, set, &all, &pass, pad);
+    learnt
+        .positions
+        .chunks(TOKENS)
+        .flat_map(|part| {
+            let positions = index(part, network.backbone.place());
+            values(&network.continue_at(&hidden, &[positions], &pass)[0])
+        })
+        .collect()
+}
+
+/// Sum of the negative log-likelihood over the tokens of a set that are learnt, and their number; `network` has one run.
+pub fn likelihood(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> (f64, usize) {
+    let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
+    let place = network.backbone.place();
+    let mut order: Vec<usize> = (0..set.rows.len()).collect();
+    order.sort_by_key(|row| set.rows[*row].ids.len());
+    let (mut sum, mut count) = (0.0, 0);
+    for rows in order.chunks(ROWS) {
+        let (hidden, learnt) = forward(network, set, rows, &pass, pad);
+        for (positions, ids) in learnt.positions.chunks(TOKENS).zip(learnt.ids.chunks(TOKENS)) {
+            let logits = network.continue_at(&hidden, &[index(positions, place)], &pass).swap_remove(0);
+            sum += values(&token_nll(logits, index(ids, place))).iter().sum::<f64>();
+        }
+        count += learnt.len();
+    }
+    (sum, count)
+}
+
+/// A trained model as a search sees it.
+struct Continuation<'a> {
+    network: &'a Network,
+    pass: Pass,
+    pad: u32,
+}
+
+impl NextToken for Continuation<'_> {
+    type Error = std::convert::Infallible;
+
+    fn logits(&mut self, prefixes: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Self::Error> {
+        let seq = prefixes.iter().map(Vec::len).max().unwrap_or(0);
+        let rows: Vec<Row<'_>> = prefixes.iter().map(|ids| Row { ids, types: &[] }).collect();
+        let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
+        let tokens = self.network.backbone.padded(&rows, seq, self.pad);
+        let hidden = self.network.backbone.forward(&tokens, &self.pass);
+        let last: Vec<u32> = lengths.iter().enumerate().map(|(row, length)| (row * seq + length - 1) as u32).collect();
+        let last = index(&last, self.network.backbone.place());
+        let logits = self.network.continue_at(&hidden, &[last], &self.pass).swap_remove(0); // [1, rows, V]
+        let [_, _, vocabulary] = logits.dims();
+        let flat: Vec<f32> = values(&logits).into_iter().map(|v| v as f32).collect();
+        Ok(flat.chunks(vocabulary).map(<[f32]>::to_vec).collect())
+    }
+}
+
+/// New tokens after every prompt, without the end token; `network` has one run.
+pub fn continuations(
+    network: &Network,
+    prompts: &[Vec<u32>],
+    end: u32,
+    decoding: &Decoding,
+    active: &Active,
+    pad: u32,
+) -> Vec<Vec<u32>> {
+    let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
+    let longest = network.backbone.config().longest();
+    let Ok(found) = generate(&mut Continuation { network, pass, pad }, prompts, end, decoding, longest);
+    found
+}

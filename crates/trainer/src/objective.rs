@@ -1,0 +1,132 @@
+//! Objectives: what a run's loss is, and what it reads of a micro-batch and of the model.
+//!
+//! An objective is one file below `objective/` and one line of [`objectives!`]. The file says which arrays the loss reads
+//! ([`Objective::Inputs`]), how they come from a stack's examples ([`Objective::collate`]), which logits it needs ([`Objective::reads`])
+//! and what the loss is ([`Objective::loss`]). Everything else (upload, recording, packing, gradients) follows from these.
+
+use burn::tensor::{Int, Tensor};
+use models::{network::Network, tokens::Transfer};
+use variants::{host::cast, pass::Pass};
+
+use crate::batch::{DeviceBatch, RunRows};
+
+/// Logits that a loss reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Reads<'a> {
+    /// Those of the classification head, one vector per row: `[runs, rows, outputs]`.
+    Rows,
+    /// Those of the token after each of these positions, flat within the stack's padded rows, `[runs · n]`: `[runs, n, vocabulary]`.
+    NextToken(&'a Tensor<1, Int>),
+    /// Those of the masked tokens at these positions, flat, `[n]`, in a cohort of one run: `[1, n, vocabulary]`.
+    MaskedToken(&'a Tensor<1, Int>),
+}
+
+/// A loss.
+///
+/// To add one, for instance cross-entropy with label smoothing: write `objective/label_smoothing.rs` with a type that implements this trait
+/// ([`classification`] is the model to follow), and add `label_smoothing::LabelSmoothing` to the list in [`objectives!`]. Its `collate` says
+/// which runs of a stack it serves; [`classification`] then has to leave them to it.
+///
+/// The runs of a stack may have different objectives. Each of them then gets the logits of all runs, gives 0 for the runs that it does not
+/// serve, and the losses are added up.
+pub trait Objective {
+    /// What the loss reads of a micro-batch of one stack: arrays of whole numbers (`I`) and numbers (`F`).
+    type Inputs<I, F>;
+
+    /// Whether [`Reads::Rows`] is what it reads, so that rows may be packed.
+    const READS_ROWS: bool;
+
+    /// The inputs on the host, from the rows of a stack's runs, each padded to `seq` tokens; none where the objective serves no run. The
+    /// default serves none, for an objective whose batches are made elsewhere.
+    fn collate(_runs: &[RunRows<'_>], _seq: usize) -> Option<Self::Inputs<Vec<i64>, Vec<f64>>> {
+        None
+    }
+
+    /// The same inputs with every array carried to another place.
+    fn map<I, F, T: Transfer<I, F>>(inputs: Self::Inputs<I, F>, to: &mut T) -> Self::Inputs<T::Ints, T::Floats>;
+
+    /// The logits that it reads.
+    fn reads(inputs: &Self::Inputs<Tensor<1, Int>, Tensor<1>>) -> Reads<'_>;
+
+    /// Mean loss of every run over its examples or tokens, `[runs]`, from the logits.
+    fn loss(inputs: &Self::Inputs<Tensor<1, Int>, Tensor<1>>, logits: Tensor<3>) -> Tensor<1>;
+}
+
+macro_rules! objectives {
+    ($($file:ident :: $Name:ident),+ $(,)?) => {
+        $(pub mod $file;)+
+
+        /// What the loss of one stack reads of a micro-batch.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "each is documented in its own file")]
+        pub enum LossInputs<I, F> { $($Name(<$file::$Name as Objective>::Inputs<I, F>)),+ }
+
+        impl LossInputs<Vec<i64>, Vec<f64>> {
+            /// The inputs of every objective that serves a run of this stack, rows padded to `seq` tokens.
+            pub fn collate(runs: &[RunRows<'_>], seq: usize) -> Vec<Self> {
+                [$($file::$Name::collate(runs, seq).map(Self::$Name)),+].into_iter().flatten().collect()
+            }
+        }
+
+        impl<I, F> LossInputs<I, F> {
+            /// The same inputs with every array carried to another place.
+            pub fn map<T: Transfer<I, F>>(self, to: &mut T) -> LossInputs<T::Ints, T::Floats> {
+                match self { $(Self::$Name(inputs) => LossInputs::$Name($file::$Name::map(inputs, to))),+ }
+            }
+
+            /// Whether the loss reads one vector of logits per row.
+            pub fn reads_rows(&self) -> bool {
+                match self { $(Self::$Name(_) => $file::$Name::READS_ROWS),+ }
+            }
+        }
+
+        impl LossInputs<Tensor<1, Int>, Tensor<1>> {
+            /// The logits that the loss reads.
+            fn reads(&self) -> Reads<'_> {
+                match self { $(Self::$Name(inputs) => $file::$Name::reads(inputs)),+ }
+            }
+
+            /// Mean loss of every run, `[runs]`.
+            pub fn loss(&self, logits: Tensor<3>) -> Tensor<1> {
+                match self { $(Self::$Name(inputs) => $file::$Name::loss(inputs, logits)),+ }
+            }
+        }
+    };
+}
+
+// The losses of a stack are added up in this order.
+objectives! {
+    classification::Classification,
+    regression::Regression,
+    causal::Causal,
+    masked::Masked,
+}
+
+/// Losses of a micro-batch under `pass`, one per stack, `[runs]` each: means over examples or tokens.
+pub fn losses(network: &Network, batch: &DeviceBatch, pass: &Pass) -> Vec<Tensor<1>> {
+    let of_stack = |(logits, losses): (Tensor<3>, &Vec<LossInputs<_, _>>)| {
+        let logits = cast(&logits, network.backbone.place().dtype);
+        let each = losses.iter().map(|loss| loss.loss(logits.clone()));
+        each.reduce(|sum, loss| sum + loss).unwrap_or_else(|| unreachable!("a stack has at least one run"))
+    };
+    logits(network, batch, pass).into_iter().zip(&batch.losses).map(of_stack).collect()
+}
+
+/// The logits that the losses of every stack read, `[runs, n, outputs]` each. All losses of a cohort read the same kind: its runs share the model's class.
+pub fn logits(network: &Network, batch: &DeviceBatch, pass: &Pass) -> Vec<Tensor<3>> {
+    match batch.losses[0][0].reads() {
+        Reads::Rows => network.classify(&batch.tokens, pass),
+        Reads::NextToken(_) => {
+            let positions = |losses: &Vec<LossInputs<_, _>>| match losses[0].reads() {
+                Reads::NextToken(positions) => positions.clone(),
+                Reads::Rows | Reads::MaskedToken(_) => unreachable!("a cohort's runs all continue text, or none does"),
+            };
+            let positions: Vec<_> = batch.losses.iter().map(positions).collect();
+            network.continue_at(&network.backbone.forward(&batch.tokens, pass), &positions, pass)
+        }
+        Reads::MaskedToken(positions) => vec![network.fill_masks(&batch.tokens, positions.clone(), pass)],
+    }
+}
+
+#[cfg(test)]
+mod tests;
