@@ -1,4 +1,4 @@
-//! Encoded examples and the padded batches made of them.
+//! Encoded examples, and rows of them padded to one length.
 
 use crate::error::DataError;
 use crate::task::Example;
@@ -51,94 +51,39 @@ impl EncodedSet {
     }
 }
 
-/// Rows of equal width, ready for a model.
+/// Rows padded to one length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Number of rows, fillers included.
     pub rows: usize,
-    /// Width of every row.
+    /// Length of every row.
     pub seq: usize,
     /// Token ids, `[rows, seq]` row-major, padded on the right.
     pub ids: Vec<u32>,
     /// Type ids, `[rows, seq]`; 0 where padded.
     pub types: Vec<u32>,
-    /// 1 where the token at this position is learnt, else 0, `[rows, seq]`; nothing predicts position 0, so a loss leaves it out.
-    pub targets: Vec<f32>,
     /// Tokens of each row before padding, `[rows]`; 0 for a filler row.
     pub lengths: Vec<usize>,
-    /// Labels, `[rows]`; 0 for a filler row.
-    pub labels: Vec<f32>,
-    /// 1 for a row of the set, 0 for a filler row, `[rows]`.
-    pub weights: Vec<f32>,
 }
 
 impl Batch {
-    /// The rows at `indices`, filled up to `rows` with rows of weight 0, as wide as the longest.
+    /// The rows at `indices`, filled up to `rows` rows, as long as the longest.
     pub fn gather(set: &EncodedSet, indices: &[usize], rows: usize, pad_id: u32) -> Self {
         assert!(indices.len() <= rows, "{} indices do not fit into {rows} rows", indices.len());
         let chosen: Vec<&Encoded> = indices.iter().map(|&i| &set.rows[i]).collect();
         let seq = chosen.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        let (ids, types, targets) = (vec![pad_id; rows * seq], vec![0; rows * seq], vec![0.0; rows * seq]);
-        let mut batch = Self { rows, seq, ids, types, targets, ..Self::default() };
+        let (mut ids, mut types, mut lengths) = (vec![pad_id; rows * seq], vec![0; rows * seq], vec![0; rows]);
         for (row, encoded) in chosen.iter().enumerate() {
             let start = row * seq;
-            batch.ids[start..][..encoded.ids.len()].copy_from_slice(&encoded.ids);
-            batch.types[start..][..encoded.types.len()].copy_from_slice(&encoded.types);
-            for (position, &target) in encoded.targets.iter().enumerate() {
-                batch.targets[start + position] = f32::from(u8::from(target));
-            }
+            ids[start..][..encoded.ids.len()].copy_from_slice(&encoded.ids);
+            types[start..][..encoded.types.len()].copy_from_slice(&encoded.types);
+            lengths[row] = encoded.ids.len();
         }
-        let filled = |value: &dyn Fn(&Encoded) -> f32| {
-            let mut values: Vec<f32> = chosen.iter().map(|e| value(e)).collect();
-            values.resize(rows, 0.0);
-            values
-        };
-        batch.labels = filled(&|e| e.label);
-        batch.weights = filled(&|_| 1.0);
-        batch.lengths = chosen.iter().map(|e| e.ids.len()).collect();
-        batch.lengths.resize(rows, 0);
-        batch
-    }
-
-    /// Widens every row to `seq` tokens; a batch that is at least so wide stays as it is.
-    pub fn pad_to(&mut self, seq: usize, pad_id: u32) {
-        if seq <= self.seq {
-            return;
-        }
-        self.ids = widened(&self.ids, [self.rows, self.seq], seq, pad_id);
-        self.types = widened(&self.types, [self.rows, self.seq], seq, 0);
-        self.targets = widened(&self.targets, [self.rows, self.seq], seq, 0.0);
-        self.seq = seq;
-    }
-
-    /// All rows in order, each part padded to the longest: `[sum of rows, max of seq]`.
-    pub fn concat(parts: Vec<Self>, pad_id: u32) -> Self {
-        let seq = parts.iter().map(|part| part.seq).max().unwrap_or(0);
-        let mut whole = Self { seq, ..Self::default() };
-        for mut part in parts {
-            part.pad_to(seq, pad_id);
-            whole.rows += part.rows;
-            whole.ids.append(&mut part.ids);
-            whole.types.append(&mut part.types);
-            whole.targets.append(&mut part.targets);
-            whole.lengths.append(&mut part.lengths);
-            whole.labels.append(&mut part.labels);
-            whole.weights.append(&mut part.weights);
-        }
-        whole
+        Self { rows, seq, ids, types, lengths }
     }
 
     /// One row with its padding, `[seq]`.
     pub fn row(&self, row: usize) -> &[u32] {
         &self.ids[row * self.seq..][..self.seq]
     }
-}
-
-/// `[rows, from]` to `[rows, to]`, filled on the right.
-fn widened<T: Copy>(values: &[T], [rows, from]: [usize; 2], to: usize, filler: T) -> Vec<T> {
-    let mut wide = vec![filler; rows * to];
-    for row in 0..rows {
-        wide[row * to..][..from].copy_from_slice(&values[row * from..][..from]);
-    }
-    wide
 }

@@ -74,20 +74,7 @@ fn gather_pads_and_fills() {
     assert_eq!((batch.rows, batch.seq), (3, 5));
     assert_eq!(batch.ids, [0, 6, 7, 8, 2, 0, 5, 2, 1, 1, 1, 1, 1, 1, 1]);
     assert_eq!(batch.lengths, [5, 3, 0]);
-    assert_eq!(batch.labels, [2.0, 1.0, 0.0]);
-    assert_eq!(batch.weights, [1.0, 1.0, 0.0]);
-}
-
-#[test]
-fn concat_stacks_in_order() {
-    let parts = vec![Batch::gather(&set(), &[0], 1, 1), Batch::gather(&set(), &[1, 2], 2, 1)];
-    let whole = Batch::concat(parts, 1);
-    assert_eq!(whole, Batch::gather(&set(), &[0, 1, 2], 3, 1));
-    let mut wide = whole.clone();
-    wide.pad_to(7, 1);
-    assert_eq!((wide.seq, wide.row(0)), (7, [0, 5, 2, 1, 1, 1, 1].as_slice()));
-    wide.pad_to(2, 1);
-    assert_eq!(wide.seq, 7);
+    assert_eq!(batch.row(1), [0, 5, 2, 1, 1]);
 }
 
 fn corpus_batch(tokenizer: &Tokenizer, rows: u64) -> Batch {

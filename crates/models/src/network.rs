@@ -81,6 +81,14 @@ impl Network {
         all
     }
 
+    /// The same tensors in the same order, without their full names: a step asks for them several times.
+    pub fn tensors(&mut self, stack: usize) -> Vec<Param<'_>> {
+        let slots = self.backbone.slots().into_iter();
+        let mut all: Vec<Param<'_>> = slots.flat_map(|slot| slot.into_parameters(stack)).collect();
+        all.extend(self.heads[stack].parameters());
+        all
+    }
+
     /// What the gradient of `B` is multiplied by from the left, `[runs, rank, rank]`, by map.
     pub fn preconditioners(&self, stack: usize) -> BTreeMap<String, Tensor<3>> {
         let of_map = |map: &AdaptedLinear| Some((map.name().to_owned(), map.preconditioner(stack)?));
@@ -91,7 +99,7 @@ impl Network {
     pub fn track(&mut self) {
         for stack in 0..self.stacks() {
             let plan = self.variants[stack].spec().train.clone();
-            for NamedParam { param, .. } in self.parameters(stack) {
+            for param in self.tensors(stack) {
                 let value = inner(param.tensor);
                 *param.tensor = if plan.trains(param.role) { value.autodiff().require_grad() } else { value };
             }
@@ -102,7 +110,7 @@ impl Network {
     pub fn frozen(&self) -> Self {
         let mut copy = self.clone();
         for stack in 0..copy.stacks() {
-            for NamedParam { param, .. } in copy.parameters(stack) {
+            for param in copy.tensors(stack) {
                 *param.tensor = inner(param.tensor);
             }
         }
@@ -113,7 +121,7 @@ impl Network {
     pub fn trained_parameters(&mut self, stack: usize) -> (usize, usize) {
         let plan = self.variants[stack].spec().train.clone();
         let mut counts = (0, 0);
-        for NamedParam { param, .. } in self.parameters(stack) {
+        for param in self.tensors(stack) {
             let [_, rows, cols] = param.tensor.dims();
             if param.role == Role::Head {
                 counts.1 += rows * cols;

@@ -99,3 +99,30 @@ pub fn token_nll(logits: Tensor<3>, ids: Tensor<1, Int>) -> Tensor<2> {
     let [runs, n, _] = logits.dims();
     activation::log_softmax(logits, 2).gather(2, ids.reshape([runs, n, 1])).reshape([runs, n]).neg()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_learn_their_targets_and_spare_ones_weigh_nothing() {
+        let example = |ids: &[u32], targets: &[bool]| Encoded::causal(ids.to_vec(), targets.to_vec());
+        // The first token of a row has no position before it.
+        let first = [example(&[5, 6, 7], &[true, true, true]), example(&[8, 9], &[false, true])];
+        let second = [example(&[3, 4], &[false, true])];
+        let objective = task::Objective::Text;
+        let runs =
+            [RunRows::new(first.iter().collect(), 2, &objective), RunRows::new(second.iter().collect(), 2, &objective)];
+        let inputs = Causal::collate(&runs, 4).unwrap_or_else(|| unreachable!("the runs are text"));
+        assert_eq!(inputs.positions, [0, 1, 4, /**/ 8, 8, 8]);
+        assert_eq!(inputs.ids, [6, 7, 9, /**/ 4, 0, 0]);
+        let third = 1.0 / 3.0;
+        assert_eq!(inputs.shares, [third, third, third, /**/ 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_row_that_marks_no_token_is_not_learnt() {
+        let labelled = Encoded { ids: vec![1, 2, 3], ..Encoded::default() };
+        assert!(LossMask::of(&[Some(&labelled), None], 3).is_empty());
+    }
+}

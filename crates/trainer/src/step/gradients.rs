@@ -48,9 +48,9 @@ impl Cohort {
     /// Puts the optimizer's tensors into the network, which computes with views of them.
     pub(super) fn bind_views(&mut self, index: usize) {
         let optimizer = &self.stacks[index].optimizer;
-        let mut parameters = self.network.parameters(index);
+        let mut tensors = self.network.tensors(index);
         for slice in optimizer.slices() {
-            *parameters[slice.parameter].param.tensor = optimizer.value(slice);
+            *tensors[slice.parameter].tensor = optimizer.value(slice);
         }
     }
 
@@ -101,10 +101,10 @@ impl Cohort {
     /// Adds this micro-batch's gradients to the sums of every stack.
     pub(super) fn collect(&mut self, gradients: &mut Gradients, sums: &mut [StackGradients]) {
         for (index, sums) in sums.iter_mut().enumerate() {
-            let parameters = self.network.parameters(index);
-            sums.by_parameter.resize(parameters.len(), None);
-            for (parameter, sum) in parameters.into_iter().zip(&mut sums.by_parameter) {
-                let Some(gradient) = parameter.param.tensor.grad_remove(gradients) else { continue };
+            let tensors = self.network.tensors(index);
+            sums.by_parameter.resize(tensors.len(), None);
+            for (param, sum) in tensors.into_iter().zip(&mut sums.by_parameter) {
+                let Some(gradient) = param.tensor.grad_remove(gradients) else { continue };
                 *sum = Some(match sum.take() {
                     Some(earlier) => earlier + gradient,
                     None => gradient,
