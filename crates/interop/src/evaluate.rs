@@ -20,10 +20,7 @@ pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<(Str
     let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
     let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
     let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
-    let mut evaluations = Vec::new();
-    for (readout, view) in views(path, ranks, &card)? {
-        evaluations.extend(evaluator.evaluate(&network, &splits, &readout, &view, 0)?);
-    }
+    let evaluations = evaluator.evaluate(&network, &splits, &views(path, ranks, &card)?, 0)?.evaluations;
     Ok((plan.task.clone(), evaluations))
 }
 

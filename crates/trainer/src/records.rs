@@ -132,17 +132,17 @@ impl Closing<'_> {
         let finite = ends.iter().zip(&cohort.stacks[stack].runs).enumerate();
         let finite = finite.filter(|(_, (end, _))| end.failure.is_none());
         let requests: Vec<EvalRequest<'_>> = finite.map(|(index, (end, run))| end.request(run, index)).collect();
-        let answers = batched::evaluate(cohort, stack, &requests, self.context)?;
-        Ok(requests.iter().map(|request| request.run).zip(answers.into_iter().flatten()).collect())
+        let results = batched::evaluate(cohort, stack, &requests, self.context)?;
+        Ok(requests.iter().map(|request| request.run).zip(results.into_iter().flatten()).collect())
     }
 
-    /// Evaluates a run that did not fail, where `answer` has not done so, saves its adapter, and measures both.
+    /// Evaluates a run that did not fail, where `result` has not done so, saves its adapter, and measures both.
     fn close(
         &self,
         cohort: &mut Cohort,
         at: RunAt,
         end: &End,
-        answer: Option<EvalResult>,
+        result: Option<EvalResult>,
     ) -> Result<Measured, TrainError> {
         let clock = Instant::now();
         let run = cohort.at(at);
@@ -152,23 +152,23 @@ impl Closing<'_> {
             return Ok(measured);
         }
         let base = self.context.cache.base_of(&run.cell.plan)?;
-        let answer = if let Some(answer) = answer {
-            measured.eval_seconds += answer.seconds;
-            answer
+        let result = if let Some(result) = result {
+            measured.eval_seconds += result.seconds;
+            result
         } else {
             let evaluator = Evaluator { base: &base, plan: &run.cell.plan, task: run.task(), generates: true };
             let request = end.request(run, at.run);
-            evaluator.answer(&network, &request.splits, &request.readouts, request.step)?
+            evaluator.evaluate(&network, &request.splits, &request.readouts, request.step)?
         };
         let bare = variants::presets::head_only::spec(0)
             .check(None)
             .unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
         let run = cohort.at_mut(at);
-        for evaluation in answer.evaluations {
+        for evaluation in result.evaluations {
             self.sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
             run.log.evaluation(evaluation)?;
         }
-        measured.merge_error = Some(merge_error(&network, &bare, run.task(), base.pad, answer.whole)?);
+        measured.merge_error = Some(merge_error(&network, &bare, run.task(), base.pad, result.full_logits)?);
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         measured.adapter_bytes = self.save_adapter(run, &mut network)?;
         Ok(measured)

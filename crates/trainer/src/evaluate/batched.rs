@@ -100,7 +100,7 @@ pub fn evaluate(
         }
     }
     let seconds = clock.elapsed().as_secs_f64() / requests.len() as f64;
-    Ok(Some(found.into_iter().map(|found| found.answer(seconds)).collect()))
+    Ok(Some(found.into_iter().map(|found| found.result(seconds)).collect()))
 }
 
 /// The positions of a view and a split in what a run was asked, and the readouts that the view serves.
@@ -115,7 +115,7 @@ fn asked_at<'a>(request: &'a EvalRequest<'_>, view: &View, split: &Split) -> Vec
 struct Found {
     evaluations: BTreeMap<Position, Evaluation>,
     /// Logits on the first split with the full update.
-    full: Option<Vec<Vec<f64>>>,
+    full_logits: Option<Vec<Vec<f64>>>,
 }
 
 impl Found {
@@ -130,13 +130,13 @@ impl Found {
         for (at @ (_, column), readout) in asked_at(request, view, split) {
             self.evaluations.insert(at, evaluation(run.task(), split, readout, request.step, logits));
             if column == 0 && view.is_whole(run.cell.plan.largest_rank()) {
-                self.full = Some(logits.to_vec());
+                self.full_logits = Some(logits.to_vec());
             }
         }
     }
 
-    fn answer(self, seconds: f64) -> EvalResult {
-        EvalResult { evaluations: self.evaluations.into_values().collect(), whole: self.full, seconds }
+    fn result(self, seconds: f64) -> EvalResult {
+        EvalResult { evaluations: self.evaluations.into_values().collect(), full_logits: self.full_logits, seconds }
     }
 }
 

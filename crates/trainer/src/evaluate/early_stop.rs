@@ -25,10 +25,10 @@ use experiment::{cell::View, hyper::Select};
 /// Evaluates runs whose turn it is, keeps the best state and stops runs that are at their end or no longer improve.
 pub fn evaluate_due(cohort: &mut Cohort, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
     for stack in 0..cohort.stacks.len() {
-        for (at, answer) in evaluate_stack(cohort, stack, context)? {
-            early_stop(cohort, at, &answer);
+        for (at, result) in evaluate_stack(cohort, stack, context)? {
+            early_stop(cohort, at, &result);
             let run = cohort.at_mut(at);
-            for evaluation in answer.evaluations {
+            for evaluation in result.evaluations {
                 sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
                 run.log.evaluation(evaluation)?;
             }
@@ -54,14 +54,14 @@ fn evaluate_stack(
     };
     let requests: Vec<EvalRequest<'_>> = due.map(request).collect();
     let addresses = requests.iter().map(|request| RunAt { stack, run: request.run });
-    let answers = match batched::evaluate(cohort, stack, &requests, context)? {
-        Some(answers) => answers,
+    let results = match batched::evaluate(cohort, stack, &requests, context)? {
+        Some(results) => results,
         None => {
             let alone = |(at, request)| single::evaluate(cohort, at, request, context);
             addresses.clone().zip(&requests).map(alone).collect::<Result<_, _>>()?
         }
     };
-    Ok(addresses.zip(answers).collect())
+    Ok(addresses.zip(results).collect())
 }
 
 /// The readout that selects checkpoints: every component in use.
@@ -71,14 +71,14 @@ fn full_readout(run: &RunState) -> (Readout, View) {
 }
 
 /// Keeps a run's state where an evaluation is its best so far, and stops a run that no longer improves.
-fn early_stop(cohort: &mut Cohort, at: RunAt, answer: &EvalResult) {
+fn early_stop(cohort: &mut Cohort, at: RunAt, result: &EvalResult) {
     let step = cohort.step;
     let run = &mut cohort.stacks[at.stack].runs[at.run];
     let (train, primary) = (&run.cell.plan.train, run.task().info.primary());
     let (selects, patience) = (train.select == Select::Best, train.patience);
     let (name, minimised) = (primary.to_string(), primary.is_minimised());
-    let value = answer.evaluations[0].metrics[&name];
-    run.eval_seconds += answer.seconds;
+    let value = result.evaluations[0].metrics[&name];
+    run.eval_seconds += result.seconds;
     if step < run.cell.plan.variant.rank_policy.settled(run.steps) {
         // Logged, but neither selected nor counted: its ranks are not the ones asked for.
     } else if run.best.as_ref().is_none_or(|best| is_better(value, best.value, minimised)) {

@@ -25,7 +25,7 @@ use crate::{
 };
 use experiment::cell::{CellPlan, View};
 
-/// What an evaluation needs to know of a run.
+/// Evaluates runs of one recipe.
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluator<'a> {
     /// Its base.
@@ -43,27 +43,15 @@ pub struct Evaluator<'a> {
 pub struct EvalResult {
     /// Readout by readout, split by split.
     pub evaluations: Vec<Evaluation>,
-    /// Logits on the first split with the update as it is, where these were computed, `[example][output]`.
-    pub whole: Option<Vec<Vec<f64>>>,
-    /// What it took.
+    /// Logits on the first split with the full update, where these were computed, `[example][output]`.
+    pub full_logits: Option<Vec<Vec<f64>>>,
+    /// What it took, in seconds.
     pub seconds: f64,
 }
 
 impl Evaluator<'_> {
-    /// Every split of one run in one view; `network` has that run alone.
-    pub fn evaluate(
-        &self,
-        network: &Network,
-        splits: &[&Split],
-        readout: &Readout,
-        view: &View,
-        step: u64,
-    ) -> Result<Vec<Evaluation>, TrainError> {
-        Ok(self.answer(network, splits, &[(readout.clone(), view.clone())], step)?.evaluations)
-    }
-
     /// Every split of one run in every view; `network` has that run alone.
-    pub fn answer(
+    pub fn evaluate(
         &self,
         network: &Network,
         splits: &[&Split],
@@ -71,7 +59,7 @@ impl Evaluator<'_> {
         step: u64,
     ) -> Result<EvalResult, TrainError> {
         let clock = Instant::now();
-        let (mut evaluations, mut whole) = (Vec::new(), None);
+        let (mut evaluations, mut full_logits) = (Vec::new(), None);
         for (readout, view) in readouts {
             let (network, active) = apply_view(network, view, 1);
             for (index, split) in splits.iter().enumerate() {
@@ -83,11 +71,11 @@ impl Evaluator<'_> {
                 let logits = logits(&network, &[&split.set], &active, self.base.pad).swap_remove(0);
                 evaluations.push(evaluation(self.task, split, readout, step, &logits));
                 if index == 0 && view.is_whole(self.plan.largest_rank()) {
-                    whole = Some(logits);
+                    full_logits = Some(logits);
                 }
             }
         }
-        Ok(EvalResult { evaluations, whole, seconds: clock.elapsed().as_secs_f64() })
+        Ok(EvalResult { evaluations, full_logits, seconds: clock.elapsed().as_secs_f64() })
     }
 
     fn score_text(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
@@ -112,7 +100,7 @@ impl Evaluator<'_> {
     }
 }
 
-/// What logits on a split are worth.
+/// Scores a run's logits on a split.
 pub(crate) fn evaluation(
     task: &TokenizedTask,
     split: &Split,
@@ -134,7 +122,7 @@ fn evaluation_of(scored: Scored, split: &Split, readout: &Readout, step: u64) ->
     }
 }
 
-/// A network of one stack of `runs` as a view shows it, and the components in use.
+/// The network of one stack of `runs` that a view evaluates, and the components in use.
 pub(crate) fn apply_view(network: &Network, view: &View, runs: usize) -> (Network, Active) {
     match view {
         View::Active(active) => (network.clone(), spread(active, runs)),

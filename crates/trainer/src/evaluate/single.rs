@@ -45,6 +45,6 @@ pub(super) fn evaluate(
     // Generation takes as long as many steps; in training it is done only where it decides.
     let generates = run.task().info.primary().generates();
     let evaluator = Evaluator { base: &base, plan: &run.cell.plan, task: run.task(), generates };
-    let answer = evaluator.answer(&network, &request.splits, &request.readouts, request.step)?;
-    Ok(EvalResult { seconds: clock.elapsed().as_secs_f64(), ..answer })
+    let result = evaluator.evaluate(&network, &request.splits, &request.readouts, request.step)?;
+    Ok(EvalResult { seconds: clock.elapsed().as_secs_f64(), ..result })
 }
