@@ -23,7 +23,7 @@ pub enum StartFrom {
 
 /// What the file says beside its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Card {
+pub struct AdapterMetadata {
     /// Place in the grid.
     pub cell: CellId,
     /// Composition, targets, scale, seeds: the whole recipe.
@@ -46,12 +46,12 @@ pub fn file(written: &str) -> PathBuf {
 /// What keeps a run with `plan` from starting at this adapter; nothing is loaded onto a device.
 pub fn check(written: &str, plan: &CellPlan) -> Result<(), AssetError> {
     let path = file(written);
-    let card = card(&path)?;
-    fits(&card.plan, plan).map_err(|reason| AssetError::Foreign { path, reason })
+    let metadata = metadata(&path)?;
+    fits(&metadata.plan, plan).map_err(|reason| AssetError::Foreign { path, reason })
 }
 
 /// What an adapter file says of itself; none of its tensors goes onto a device.
-fn card(path: &Path) -> Result<Card, AssetError> {
+fn metadata(path: &Path) -> Result<AdapterMetadata, AssetError> {
     let (_, text) = tensor_file::read(path, "adapter")?;
     serde_json::from_str(&text).map_err(|error| AssetError::Foreign {
         path: path.to_owned(),
@@ -59,7 +59,7 @@ fn card(path: &Path) -> Result<Card, AssetError> {
     })
 }
 
-fn said(value: &impl Serialize) -> serde_json::Value {
+fn describe(value: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
@@ -75,11 +75,15 @@ pub fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
     rule(source.model == plan.model, "model", &source.model, &plan.model)?;
     rule(source.targets == plan.targets, "targets", &source.targets, &plan.targets)?;
     for (what, theirs, ours) in [
-        ("exclude_modules", said(&source.modules.exclude_modules), said(&plan.modules.exclude_modules)),
-        ("layers_to_transform", said(&source.modules.layers_to_transform), said(&plan.modules.layers_to_transform)),
-        ("layers_pattern", said(&source.modules.layers_pattern), said(&plan.modules.layers_pattern)),
-        ("rank_pattern", said(&source.modules.rank_pattern), said(&plan.modules.rank_pattern)),
-        ("modules_to_save", said(&source.modules.modules_to_save), said(&plan.modules.modules_to_save)),
+        ("exclude_modules", describe(&source.modules.exclude_modules), describe(&plan.modules.exclude_modules)),
+        (
+            "layers_to_transform",
+            describe(&source.modules.layers_to_transform),
+            describe(&plan.modules.layers_to_transform),
+        ),
+        ("layers_pattern", describe(&source.modules.layers_pattern), describe(&plan.modules.layers_pattern)),
+        ("rank_pattern", describe(&source.modules.rank_pattern), describe(&plan.modules.rank_pattern)),
+        ("modules_to_save", describe(&source.modules.modules_to_save), describe(&plan.modules.modules_to_save)),
     ] {
         if theirs != ours {
             return Err(format!("its {what} is `{theirs}`, but the run that starts from it has `{ours}`"));

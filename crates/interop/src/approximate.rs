@@ -17,8 +17,8 @@ pub fn as_lora(path: &Path, rank: usize, out: &Path, cache: &ModelCache) -> Resu
             "is a PEFT folder already; `lora-lab combine FOLDER --method svd --rank R` approximates its update";
         return Err(TrainError::foreign(path, reason.to_owned()));
     }
-    let (card, _) = adapter::load(&adapter::resolve(path)?, cache)?;
+    let (metadata, _) = adapter::load(&adapter::resolve(path)?, cache)?;
     let inputs = [Input { path: path.to_owned(), weight: 1.0 }];
-    let head = card.plan.text().is_none().then_some(path);
+    let head = metadata.plan.text().is_none().then_some(path);
     combine(&Request { inputs: &inputs, method: Method::Svd { rank }, head, out }, cache)
 }

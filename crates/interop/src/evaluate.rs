@@ -5,7 +5,7 @@ use std::path::Path;
 use experiment::cell::View;
 use record::{Evaluation, Readout};
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     error::TrainError,
     evaluate::readout::Evaluator,
     model_cache::ModelCache,
@@ -15,19 +15,19 @@ use variants::rank::RankPolicy;
 /// Evaluates the adapter at `path` on every split of its task; returns the task's name and one evaluation per rank and split. No
 /// `ranks` stand for all that the adapter has.
 pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<(String, Vec<Evaluation>), TrainError> {
-    let (card, network) = adapter::load(&adapter::resolve(path)?, cache)?;
-    let plan = &card.plan;
+    let (metadata, network) = adapter::load(&adapter::resolve(path)?, cache)?;
+    let plan = &metadata.plan;
     let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
     let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
     let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
-    let evaluations = evaluator.evaluate(&network, &splits, &views(path, ranks, &card)?, 0)?.evaluations;
+    let evaluations = evaluator.evaluate(&network, &splits, &views(path, ranks, &metadata)?, 0)?.evaluations;
     Ok((plan.task.clone(), evaluations))
 }
 
 /// The readouts at the ranks asked for, or all the adapter has.
-fn views(path: &Path, ranks: &[usize], card: &Card) -> Result<Vec<(Readout, View)>, TrainError> {
-    let nested = card.plan.variant.rank_policy.readouts(card.plan.variant.rank);
-    let all = adapter::cell(card).readouts(&nested);
+fn views(path: &Path, ranks: &[usize], metadata: &AdapterMetadata) -> Result<Vec<(Readout, View)>, TrainError> {
+    let nested = metadata.plan.variant.rank_policy.readouts(metadata.plan.variant.rank);
+    let all = adapter::cell(metadata).readouts(&nested);
     if ranks.is_empty() {
         return Ok(all);
     }
@@ -39,7 +39,7 @@ fn views(path: &Path, ranks: &[usize], card: &Card) -> Result<Vec<(Readout, View
             let known: Vec<String> = all.iter().map(|(readout, _)| readout.rank.to_string()).collect();
             return Err(TrainError::foreign(
                 path,
-                format!("rank is `{rank}`, but `{}` can be read out at {}", card.cell.variant, known.join(", ")),
+                format!("rank is `{rank}`, but `{}` can be read out at {}", metadata.cell.variant, known.join(", ")),
             ));
         }
     }

@@ -15,7 +15,7 @@ use variants::{
 };
 
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     error::TrainError,
     model_cache::ModelCache,
 };
@@ -32,22 +32,22 @@ pub enum Cut {
 /// Reads an adapter, a run's folder or its file, and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
 /// computes what the trained one computes when it is read out there.
 pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, cache: &ModelCache) -> Result<u64, TrainError> {
-    let (card, tensors) = cut_to(&adapter::resolve(path)?, None, rank, cut, cache)?;
+    let (metadata, tensors) = cut_to(&adapter::resolve(path)?, None, rank, cut, cache)?;
     std::fs::create_dir_all(out).map_err(|source| TrainError::io(out.to_owned(), source))?;
-    adapter::save(&out.join("adapter.safetensors"), &card, &tensors)
+    adapter::save(&out.join("adapter.safetensors"), &metadata, &tensors)
 }
 
-/// The card and the tensors of [`at_rank`]; the base lies where `model` says, if not where it lay in training.
+/// The metadata and the tensors of [`at_rank`]; the base lies where `model` says, if not where it lay in training.
 pub fn cut_to(
     path: &Path,
     model: Option<&str>,
     rank: usize,
     cut: Cut,
     cache: &ModelCache,
-) -> Result<(Card, BTreeMap<String, Tensor<3>>), TrainError> {
-    let (card, mut network) = adapter::load_on(path, model, cache)?;
+) -> Result<(AdapterMetadata, BTreeMap<String, Tensor<3>>), TrainError> {
+    let (metadata, mut network) = adapter::load_on(path, model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.to_owned(), reason);
-    let spec = card.plan.variant.clone();
+    let spec = metadata.plan.variant.clone();
     let (variant, tensors) = match cut {
         Cut::Prefix => {
             let mut ranks = spec.rank_policy.readouts(spec.rank);
@@ -58,7 +58,7 @@ pub fn cut_to(
                 let known: Vec<String> = ranks.iter().map(usize::to_string).collect();
                 return Err(refused(format!(
                     "rank is `{rank}`, but `{}` was trained to be used at {}; `--svd` approximates it at any rank",
-                    card.cell.variant,
+                    metadata.cell.variant,
                     known.join(", ")
                 )));
             }
@@ -69,11 +69,11 @@ pub fn cut_to(
             (VariantSpec { rank, rank_policy: policy, ..spec }, tensors)
         }
         Cut::Svd => {
-            if spec.lacks(&[Capability::Additive]).is_some() || rank == 0 || rank > card.plan.largest_rank() {
+            if spec.lacks(&[Capability::Additive]).is_some() || rank == 0 || rank > metadata.plan.largest_rank() {
                 return Err(refused(format!(
                     "`--svd` cuts an additive update down to a rank in 1..={}, but this is `{}` and rank is `{rank}`",
-                    card.plan.largest_rank(),
-                    card.cell.variant
+                    metadata.plan.largest_rank(),
+                    metadata.cell.variant
                 )));
             }
             network.compress(0, rank);
@@ -91,19 +91,19 @@ pub fn cut_to(
             (plain_lora, adapter::tensors(&mut network, 0, 0))
         }
     };
-    let mut card = Card { drawn: None, ..card };
-    card.cell.rank = rank;
-    card.plan.variant = variant;
+    let mut metadata = AdapterMetadata { drawn: None, ..metadata };
+    metadata.cell.rank = rank;
+    metadata.plan.variant = variant;
     if cut == Cut::Svd {
         // Its scale is 1 everywhere, and a map that was narrower stays so.
-        card.plan.modules.alpha_pattern.clear();
-        card.plan.modules.rank_pattern.iter_mut().for_each(|(_, own)| *own = rank.min(*own));
+        metadata.plan.modules.alpha_pattern.clear();
+        metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, own)| *own = rank.min(*own));
     }
-    card.plan.readouts.clear();
+    metadata.plan.readouts.clear();
     if cut == Cut::Prefix {
-        card.drawn = adapter::drawn(&network).filter(|_| rank == card.plan.variant.rank);
+        metadata.drawn = adapter::drawn(&network).filter(|_| rank == metadata.plan.variant.rank);
     }
-    Ok((card, tensors))
+    Ok((metadata, tensors))
 }
 
 /// Every tensor, those that count components cut to the first `rank`.

@@ -44,7 +44,7 @@ use assets::source::{
 };
 use experiment::{cell::CellPlan, tasks};
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     error::TrainError,
     evaluate::{
         language_model,
@@ -196,13 +196,13 @@ impl Content {
 pub fn merge(request: &Request<'_>, cache: &ModelCache) -> Result<Report, TrainError> {
     let free = Free::check(request.out, COMMAND)?;
     let path = adapter_file(request.adapter)?;
-    let (card, mut network) = adapter::load_on(&path, request.model, cache)?;
+    let (metadata, mut network) = adapter::load_on(&path, request.model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
-    let active = active(request.rank, &card).map_err(refused)?;
-    if let Some(name) = adapter::broken(&mut network) {
+    let active = active(request.rank, &metadata).map_err(refused)?;
+    if let Some(name) = adapter::first_non_finite(&mut network) {
         return Err(refused(format!("`{name}` holds numbers that are not finite; train its run again")));
     }
-    let plan = &card.plan;
+    let plan = &metadata.plan;
     let base = cache.base(&plan.model)?;
     let config = base.backbone.config();
     if let Some(table) = adapted_tied_table(&mut network, plan) {
@@ -227,7 +227,7 @@ pub fn merge(request: &Request<'_>, cache: &ModelCache) -> Result<Report, TrainE
     draft.write("model.safetensors", &content)?;
     let objective = objective(plan, cache);
     let wanted = configuration::Wanted {
-        outputs: plan.text().is_none().then_some(card.outputs),
+        outputs: plan.text().is_none().then_some(metadata.outputs),
         objective: objective.as_ref(),
         pad: base.pad,
         width: request.width,
@@ -249,13 +249,13 @@ pub fn merge(request: &Request<'_>, cache: &ModelCache) -> Result<Report, TrainE
         } else {
             (config.clone(), rounded(&tensors, width, &config))
         };
-        let merged = plain_network(&config, &weights, &card, cache.place())?;
+        let merged = plain_network(&config, &weights, &metadata, cache.place())?;
         let found = answers(&merged, &sample.set, plan, &Active::All, base.pad);
         checks.push(compare(width, &unmerged, &found));
     }
     draft.finish(serde_json::json!({
         "adapter": request.adapter,
-        "card": card,
+        "card": metadata,
         "rank": request.rank,
         "dtype": request.width.torch(),
         "largest_difference": checks.iter().map(|check| (check.width.torch(), check.difference)).collect::<BTreeMap<_, _>>(),
@@ -283,8 +283,8 @@ fn adapter_file(path: &Path) -> Result<PathBuf, TrainError> {
 }
 
 /// The components that are merged.
-fn active(rank: Option<usize>, card: &Card) -> Result<Active, String> {
-    let spec = &card.plan.variant;
+fn active(rank: Option<usize>, metadata: &AdapterMetadata) -> Result<Active, String> {
+    let spec = &metadata.plan.variant;
     let Some(rank) = rank else { return Ok(Active::All) };
     let nested = spec.rank_policy.readouts(spec.rank);
     if nested.contains(&rank) {
@@ -295,7 +295,7 @@ fn active(rank: Option<usize>, card: &Card) -> Result<Active, String> {
     }
     let known: Vec<String> =
         if nested.is_empty() { vec![spec.rank.to_string()] } else { nested.iter().map(usize::to_string).collect() };
-    Err(format!("rank is `{rank}`, but `{}` was trained to be used at {}", card.cell.variant, known.join(", ")))
+    Err(format!("rank is `{rank}`, but `{}` was trained to be used at {}", metadata.cell.variant, known.join(", ")))
 }
 
 /// The word table, where it has an adapter and is the output projection too.
@@ -447,8 +447,13 @@ fn rounded(tensors: &[Tensor], width: Width, config: &Config) -> Weights {
 }
 
 /// A checkpoint without adapters, with its own head.
-fn plain_network(config: &Config, weights: &Weights, card: &Card, place: &Placement) -> Result<Network, TrainError> {
-    let is_text = card.plan.text().is_some();
+fn plain_network(
+    config: &Config,
+    weights: &Weights,
+    metadata: &AdapterMetadata,
+    place: &Placement,
+) -> Result<Network, TrainError> {
+    let is_text = metadata.plan.text().is_some();
     let purpose = if is_text { Purpose::Continue } else { Purpose::Classify };
     let mut network = Network::new(Backbone::new(config, weights, purpose, place)?);
     let variant = variants::presets::head_only::spec(0)
@@ -460,7 +465,7 @@ fn plain_network(config: &Config, weights: &Weights, card: &Card, place: &Placem
         Head::Causal
     } else {
         let stored = weights.only(config.head_names());
-        Head::Classifier(Classifier::new(&network.backbone, &plan, &[card.outputs], &stored))
+        Head::Classifier(Classifier::new(&network.backbone, &plan, &[metadata.outputs], &stored))
     };
     network.attach(&plan, head)?;
     Ok(network)

@@ -285,14 +285,14 @@ fn read(input: &Input, cache: &ModelCache) -> Result<Member, TrainError> {
     let updates = update::read(path, cache)?;
     let shown = path.display().to_string();
     let is_file_of_peft = path.parent().filter(|folder| path.is_file() && peft::is_folder(folder));
-    let mut member = match &updates.card {
-        Some(card) => {
+    let mut member = match &updates.metadata {
+        Some(metadata) => {
             let file = if path.is_dir() { path.join("adapter.safetensors") } else { path.clone() };
-            of_run(&file, card, cache)?
+            of_run(&file, metadata, cache)?
         }
         None => of_peft(is_file_of_peft.unwrap_or(path), &updates.maps)?,
     };
-    let architecture = updates.card.as_ref().map(|card| cache.base(&card.plan.model)).transpose()?;
+    let architecture = updates.metadata.as_ref().map(|metadata| cache.base(&metadata.plan.model)).transpose()?;
     let architecture = architecture.map(|base| base.backbone.config());
     member.known = architecture.as_ref().map(|config| config.maps().into_keys().collect());
     member.maps = whole_maps(updates.maps, architecture.as_ref(), path)?;
@@ -303,7 +303,7 @@ fn read(input: &Input, cache: &ModelCache) -> Result<Member, TrainError> {
 }
 
 /// Head, base and the rest of a run's adapter.
-fn of_run(file: &Path, card: &adapter::Card, cache: &ModelCache) -> Result<Member, TrainError> {
+fn of_run(file: &Path, metadata: &adapter::AdapterMetadata, cache: &ModelCache) -> Result<Member, TrainError> {
     let (_, mut network) = adapter::load(file, cache)?;
     let architecture = network.backbone.config();
     let maps: BTreeSet<String> = network.backbone.linears().iter().map(|map| map.name().to_owned()).collect();
@@ -323,14 +323,14 @@ fn of_run(file: &Path, card: &adapter::Card, cache: &ModelCache) -> Result<Membe
         }
     }
     head.sort_by(|a: &Whole, b: &Whole| a.name.cmp(&b.name));
-    let (base, revision) = match Repository::model(&card.plan.model) {
-        Ok(found) if card.plan.model.starts_with(SCHEME) => (found.name, Some(found.revision)),
-        _ => (card.plan.model.clone(), None),
+    let (base, revision) = match Repository::model(&metadata.plan.model) {
+        Ok(found) if metadata.plan.model.starts_with(SCHEME) => (found.name, Some(found.revision)),
+        _ => (metadata.plan.model.clone(), None),
     };
     let config = Config {
         base: Some(base),
         revision,
-        task_type: Some(if card.plan.text().is_some() { "CAUSAL_LM" } else { "SEQ_CLS" }.to_owned()),
+        task_type: Some(if metadata.plan.text().is_some() { "CAUSAL_LM" } else { "SEQ_CLS" }.to_owned()),
         prefix: architecture.prefixes()[0].to_owned(),
         fan_in_fan_out: matches!(architecture, Architecture::Gpt2(_)),
     };
@@ -339,7 +339,7 @@ fn of_run(file: &Path, card: &adapter::Card, cache: &ModelCache) -> Result<Membe
         weight: 1.0,
         maps: BTreeMap::new(),
         known: None,
-        hash: Some(card.model_hash.clone()),
+        hash: Some(metadata.model_hash.clone()),
         config,
         head,
         left_out,

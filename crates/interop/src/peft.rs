@@ -152,7 +152,7 @@ pub fn read(folder: &Path) -> Result<Updates, TrainError> {
     if maps.is_empty() {
         return Err(foreign(&path, "it has no `lora_A.weight`; is it an adapter of another kind?".to_owned()));
     }
-    Ok(Updates { name: folder.display().to_string(), card: None, maps })
+    Ok(Updates { name: folder.display().to_string(), metadata: None, maps })
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, TrainError> {

@@ -66,15 +66,15 @@ pub fn of_study(cells: &[Cell], store: &Store, cache: &ModelCache) -> Result<Opt
 
 impl From<Updates> for RunUpdates {
     fn from(updates: Updates) -> Self {
-        let Updates { name, card, maps } = updates;
-        let variant = card.as_ref().map(|card| &card.plan.variant);
+        let Updates { name, metadata, maps } = updates;
+        let variant = metadata.as_ref().map(|metadata| &metadata.plan.variant);
         Self {
             frozen_inputs: variant.is_some_and(|variant| variant.delta.is_some() && !variant.trains_inputs()),
             trains_base: variant.is_some_and(|variant| variant.base == BaseSpec::Trained),
-            base_hash: card.as_ref().map(|card| card.model_hash.clone()).unwrap_or_default(),
-            cell: card.map_or_else(
+            base_hash: metadata.as_ref().map(|metadata| metadata.model_hash.clone()).unwrap_or_default(),
+            cell: metadata.map_or_else(
                 || CellId { task: String::new(), variant: name.clone(), rank: 0, seed: 0 },
-                |card| card.cell,
+                |metadata| metadata.cell,
             ),
             name,
             maps,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use variants::{adapted::Canonical, host::values, pass::Active};
 
 use crate::peft;
-use trainer::{adapter, adapter::Card, error::TrainError, model_cache::ModelCache};
+use trainer::{adapter, adapter::AdapterMetadata, error::TrainError, model_cache::ModelCache};
 
 /// The change of one map.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ pub struct Updates {
     /// How to call it in a table.
     pub name: String,
     /// The recipe of an adapter of this program; `None` for a foreign one.
-    pub card: Option<Card>,
+    pub metadata: Option<AdapterMetadata>,
     /// By full name of the map, without the prefix of a model with a head.
     pub maps: BTreeMap<String, MapUpdate>,
 }
@@ -60,7 +60,7 @@ pub fn read(path: &Path, cache: &ModelCache) -> Result<Updates, TrainError> {
     if !file.is_file() {
         return Err(TrainError::NoAdapter { path: path.to_owned() });
     }
-    let (card, network) = adapter::load(&file, cache)?;
+    let (metadata, network) = adapter::load(&file, cache)?;
     let mut maps = BTreeMap::new();
     for map in network.backbone.linears() {
         let Some(canonical) = map.canonical(0, &Active::All) else { continue };
@@ -75,5 +75,5 @@ pub fn read(path: &Path, cache: &ModelCache) -> Result<Updates, TrainError> {
         let base = Some(values(&map.base().0));
         maps.insert(map.name().to_owned(), MapUpdate { d_in, d_out, base, change });
     }
-    Ok(Updates { name: card.cell.to_string(), card: Some(card), maps })
+    Ok(Updates { name: metadata.cell.to_string(), metadata: Some(metadata), maps })
 }

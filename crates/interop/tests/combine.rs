@@ -20,7 +20,7 @@ use models::{modules::Modules, network::NamedParam, target::Target};
 use record::CellId;
 use safetensors::SafeTensors;
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     model_cache::ModelCache,
 };
 use variants::{
@@ -206,7 +206,7 @@ fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) ->
         let moved = values(param.tensor).iter().zip(noise).map(|(value, noise)| value + noise).collect();
         *param.tensor = cache.place().tensor(moved, param.tensor.dims());
     }
-    let card = Card {
+    let metadata = AdapterMetadata {
         cell,
         outputs: 2,
         model_hash: cache.base(model).unwrap().hash.clone(),
@@ -215,7 +215,7 @@ fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) ->
     };
     let folder = root.join(format!("{}-{preset}-r{rank}", Path::new(model).file_name().unwrap().to_string_lossy()));
     std::fs::create_dir_all(&folder).unwrap();
-    adapter::save(&folder.join("adapter.safetensors"), &card, &adapter::tensors(&mut network, 0, 0)).unwrap();
+    adapter::save(&folder.join("adapter.safetensors"), &metadata, &adapter::tensors(&mut network, 0, 0)).unwrap();
     folder
 }
 

@@ -100,24 +100,24 @@ fn a_task_of_the_benchmark_is_trained_predicted_and_handed_in() {
     let store = Store::open(&root.path().join("results"), "test").unwrap();
     let cache = cache();
     let path = store.run_dir(&record.cell).join("adapter.safetensors");
-    let (card, network) = adapter::load(&path, &cache).unwrap();
-    let base = cache.base(&card.plan.model).unwrap();
+    let (metadata, network) = adapter::load(&path, &cache).unwrap();
+    let base = cache.base(&metadata.plan.model).unwrap();
     let objective = glue::tasks().into_iter().find(|info| info.name == "rte").unwrap().objective;
     // The dev rows of the run and of its file are the same rows.
-    let of_split = predict::split(&card.plan, "dev").unwrap();
-    assert_eq!(of_split, predict::rows(&card.plan, &objective, &root.path().join("RTE/dev.tsv")).unwrap());
+    let of_split = predict::split(&metadata.plan, "dev").unwrap();
+    assert_eq!(of_split, predict::rows(&metadata.plan, &objective, &root.path().join("RTE/dev.tsv")).unwrap());
     let found = predict::predict(&network, &base, &of_split, 32).unwrap();
     let hits =
         predictions(&found.logits, &objective).iter().zip(&found.labels).filter(|(p, l)| **p == f64::from(**l)).count();
     assert!((hits as f64 / 10.0 - record.evaluations.last().unwrap().metrics["accuracy"]).abs() < 1e-12);
-    let test = predict::split(&card.plan, "test").unwrap();
+    let test = predict::split(&metadata.plan, "test").unwrap();
     let found = predict::predict(&network, &base, &test, 32).unwrap();
     assert!(found.labels.iter().all(|label| label.is_nan()));
     let (name, bytes) = glue::submission("rte", "test", &predictions(&found.logits, &objective)).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     assert_eq!((name.as_str(), text.lines().count()), ("RTE.tsv", 7));
     assert!(text.starts_with("index\tprediction\n0\t") && text.contains("entailment"), "{text}");
-    let error = predict::split(&card.plan, "tset").unwrap_err().to_string();
+    let error = predict::split(&metadata.plan, "tset").unwrap_err().to_string();
     assert!(error.contains("no split `tset`") && error.contains("`dev`"), "{error}");
 }
 

@@ -29,7 +29,7 @@ use models::{
 use record::CellId;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     model_cache::ModelCache,
 };
 use variants::{
@@ -129,7 +129,7 @@ fn saved(
         let shape = param.tensor.dims();
         *param.tensor = cache.place().tensor(fill(&name, shape, values(param.tensor)), shape);
     }
-    let card = Card {
+    let metadata = AdapterMetadata {
         cell: id,
         plan: plan.clone(),
         outputs,
@@ -140,7 +140,7 @@ fn saved(
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("adapter.safetensors");
     let tensors = adapter::tensors(&mut network, 0, 0);
-    adapter::save(&file, &card, &tensors).unwrap();
+    adapter::save(&file, &metadata, &tensors).unwrap();
     (file, network)
 }
 

@@ -29,7 +29,7 @@ use record::CellId;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     model_cache::ModelCache,
 };
 use variants::{
@@ -241,7 +241,7 @@ fn saved(root: &Path, name: &str, plan: &CellPlan, cache: &ModelCache) -> (PathB
         }
         *param.tensor = cache.place().tensor(new, param.tensor.dims());
     }
-    let card = Card {
+    let metadata = AdapterMetadata {
         cell,
         plan: plan.clone(),
         outputs,
@@ -251,7 +251,7 @@ fn saved(root: &Path, name: &str, plan: &CellPlan, cache: &ModelCache) -> (PathB
     let folder = root.join("runs").join(name);
     std::fs::create_dir_all(&folder).unwrap();
     let tensors = adapter::tensors(&mut network, 0, 0);
-    adapter::save(&folder.join("adapter.safetensors"), &card, &tensors).unwrap();
+    adapter::save(&folder.join("adapter.safetensors"), &metadata, &tensors).unwrap();
     // As it lies in the file, in f32.
     let network = adapter::load(&folder.join("adapter.safetensors"), cache).unwrap().1;
     (folder, network)
@@ -378,7 +378,7 @@ fn names_that_match_nothing_are_passed_over() {
     let imported = import(&request, &cache()).unwrap();
     let notes = imported.notes.join("; ");
     says(&notes, &["target_modules: `q_proj`", "exclude_modules: `lm_head`", "rank_pattern: `k_proj`"]);
-    assert!(imported.card.plan.modules.is_default());
+    assert!(imported.metadata.plan.modules.is_default());
     // A start that PEFT draws at random cannot be repeated.
     let folder = altered("bert_lora", |config, _| config["init_lora_weights"] = json!("pissa_niter_4"));
     let request = import::Request { folder: folder.path(), ..request };
@@ -569,7 +569,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     let error = back(&folder, &cache).map(|_| ()).unwrap_err();
     says(&error, &[CONFIG, "`lora_alpha` is `32`", "`lora-lab export` wrote", "lora_lab.json", "`--task`"]);
     let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
-    assert_eq!(import(&request, &cache).unwrap().card.plan.variant.alpha, 32.0);
+    assert_eq!(import(&request, &cache).unwrap().metadata.plan.variant.alpha, 32.0);
     // Nothing is left of what was refused.
     for folder in ["exports", "residual"] {
         let hidden =

@@ -26,11 +26,11 @@ use crate::{
 };
 use assets::error::AssetError;
 use experiment::cell::{Cell, CellPlan};
-pub use experiment::start::Card;
+pub use experiment::start::AdapterMetadata;
 
 /// What a file with a run's tensors says of itself; `network` has the run alone.
-pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -> Result<Card, TrainError> {
-    Ok(Card {
+pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -> Result<AdapterMetadata, TrainError> {
+    Ok(AdapterMetadata {
         cell: run.cell.id.clone(),
         plan: run.cell.plan.clone(),
         outputs: run.task().info.objective.n_outputs(),
@@ -52,31 +52,31 @@ pub fn tensors(network: &mut Network, stack: usize, run: usize) -> BTreeMap<Stri
     network.parameters(stack).into_iter().map(one).collect()
 }
 
-/// What [`Card::drawn`] holds for the first stack of a network.
+/// What [`AdapterMetadata::drawn`] holds for the first stack of a network.
 pub fn drawn(network: &Network) -> Option<String> {
     drawn_by(network, 0)
 }
 
-/// What [`Card::drawn`] holds for a stack of a network.
+/// What [`AdapterMetadata::drawn`] holds for a stack of a network.
 pub fn drawn_by(network: &Network, stack: usize) -> Option<String> {
     network.checksum(stack).map(|all| sha256_hex(all.as_bytes()))
 }
 
 /// The first tensor of a network's first stack that holds a number that is not finite.
-pub fn broken(network: &mut Network) -> Option<String> {
+pub fn first_non_finite(network: &mut Network) -> Option<String> {
     let finite = |named: &NamedParam<'_>| values(&inner(named.param.tensor)).iter().all(|value| value.is_finite());
     network.parameters(0).into_iter().find(|named| !finite(named)).map(|named| named.name)
 }
 
 /// An adapter as the bytes of its file.
-pub fn encode(card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> Result<Vec<u8>, TrainError> {
-    let text = serde_json::to_string(card).unwrap_or_else(|error| unreachable!("a card is JSON: {error}"));
+pub fn encode(metadata: &AdapterMetadata, tensors: &BTreeMap<String, Tensor<3>>) -> Result<Vec<u8>, TrainError> {
+    let text = serde_json::to_string(metadata).unwrap_or_else(|error| unreachable!("metadata is JSON: {error}"));
     tensor_file::encode(tensors, "adapter", &text)
 }
 
 /// Writes an adapter, whole or not at all; returns the file's size in bytes.
-pub fn save(path: &Path, card: &Card, tensors: &BTreeMap<String, Tensor<3>>) -> Result<u64, TrainError> {
-    let bytes = encode(card, tensors)?;
+pub fn save(path: &Path, metadata: &AdapterMetadata, tensors: &BTreeMap<String, Tensor<3>>) -> Result<u64, TrainError> {
+    let bytes = encode(metadata, tensors)?;
     write_atomic(path, &bytes)?;
     Ok(bytes.len() as u64)
 }
@@ -97,49 +97,50 @@ pub fn stack_plan(cell: &CellPlan, id: &CellId, cache: &ModelCache) -> Result<St
 }
 
 /// Reads an adapter onto its base.
-pub fn load(path: &Path, cache: &ModelCache) -> Result<(Card, Network), TrainError> {
+pub fn load(path: &Path, cache: &ModelCache) -> Result<(AdapterMetadata, Network), TrainError> {
     load_on(path, None, cache)
 }
 
 /// Reads an adapter onto its base, which lies where `model` says and not where it lay in training.
-pub fn load_on(path: &Path, model: Option<&str>, cache: &ModelCache) -> Result<(Card, Network), TrainError> {
+pub fn load_on(path: &Path, model: Option<&str>, cache: &ModelCache) -> Result<(AdapterMetadata, Network), TrainError> {
     let way_out = "train its run again, or give another adapter";
     let damaged = |reason: String| TrainError::foreign(path.to_owned(), format!("{reason}; {way_out}"));
     let (mut tensors, text) = decode(path, "adapter", cache.place()).map_err(|error| match error {
         TrainError::Asset(AssetError::Damaged { reason, .. }) => damaged(reason),
         other => other,
     })?;
-    let mut card: Card = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let mut metadata: AdapterMetadata = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if let Some(model) = model {
-        model.clone_into(&mut card.plan.model);
+        model.clone_into(&mut metadata.plan.model);
     }
-    let found = &cache.base(&card.plan.model)?.hash;
-    if *found != card.model_hash {
+    let found = &cache.base(&metadata.plan.model)?.hash;
+    if *found != metadata.model_hash {
         return Err(damaged(format!(
             "it was trained on a `{}` with hash {}, but this build's has {found}",
-            card.plan.model, card.model_hash
+            metadata.plan.model, metadata.model_hash
         )));
     }
-    let network = assemble(&card, &mut tensors, cache).map_err(|error| match error {
+    let network = assemble(&metadata, &mut tensors, cache).map_err(|error| match error {
         TrainError::Asset(AssetError::Damaged { reason, .. }) => damaged(reason),
         other => other,
     })?;
     match tensors.keys().next() {
         Some(extra) => Err(damaged(format!("`{extra}` belongs to nothing in its recipe"))),
-        None => Ok((card, network)),
+        None => Ok((metadata, network)),
     }
 }
 
-/// The network of a card with these tensors, which are taken; what is wrong with them comes as [`AssetError::Damaged`] without a path.
+/// The network that `metadata` describes with these tensors, which are taken; what is wrong with them comes as
+/// [`AssetError::Damaged`] without a path.
 pub fn assemble(
-    card: &Card,
+    metadata: &AdapterMetadata,
     tensors: &mut BTreeMap<String, Tensor<3>>,
     cache: &ModelCache,
 ) -> Result<Network, TrainError> {
     let damaged = |reason: String| TrainError::damaged(std::path::PathBuf::new(), reason);
-    let plan = stack_plan(&card.plan, &card.cell, cache)?;
-    let mut network = cache.network(&card.plan, &[(plan.with_given_values(), vec![card.outputs])])?;
-    if card.drawn.is_some() && card.drawn != drawn(&network) {
+    let plan = stack_plan(&metadata.plan, &metadata.cell, cache)?;
+    let mut network = cache.network(&metadata.plan, &[(plan.with_given_values(), vec![metadata.outputs])])?;
+    if metadata.drawn.is_some() && metadata.drawn != drawn(&network) {
         return Err(damaged("its frozen random pair is not the one that this build draws from its seed".to_owned()));
     }
     for NamedParam { name, param, .. } in network.parameters(0) {
@@ -156,7 +157,7 @@ pub fn assemble(
     Ok(network)
 }
 
-/// The cell a card describes.
-pub fn cell(card: &Card) -> Cell {
-    Cell { id: card.cell.clone(), plan: card.plan.clone(), diff: serde_json::Value::Null }
+/// The cell that trained an adapter.
+pub fn cell(metadata: &AdapterMetadata) -> Cell {
+    Cell { id: metadata.cell.clone(), plan: metadata.plan.clone(), diff: serde_json::Value::Null }
 }

@@ -195,8 +195,8 @@ impl Closing<'_> {
     fn save_adapter(&self, run: &RunState, network: &mut Network) -> Result<u64, TrainError> {
         let folder = self.context.store.run_dir(&run.cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
-        let card = adapter::metadata(run, network, self.context)?;
-        adapter::save(&folder.join("adapter.safetensors"), &card, &adapter::tensors(network, 0, 0))
+        let metadata = adapter::metadata(run, network, self.context)?;
+        adapter::save(&folder.join("adapter.safetensors"), &metadata, &adapter::tensors(network, 0, 0))
     }
 
     /// The record of a run, which takes its log.

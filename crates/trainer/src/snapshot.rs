@@ -23,8 +23,8 @@ fn save(cohort: &Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), Tr
     std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
     // Zeros in front, so that names sort by step.
     let path = folder.join(format!("{:08}.safetensors", cohort.step));
-    let card = adapter::metadata(run, &network, context)?;
-    adapter::save(&path, &card, &adapter::tensors(&mut network, 0, 0))?;
+    let metadata = adapter::metadata(run, &network, context)?;
+    adapter::save(&path, &metadata, &adapter::tensors(&mut network, 0, 0))?;
     Ok(())
 }
 

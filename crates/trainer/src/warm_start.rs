@@ -57,15 +57,15 @@ pub(crate) fn apply(
     if !path.is_file() {
         return Err(foreign(format!("`{}` starts from here, but there is no adapter", cell.id)));
     }
-    let (card, mut source) = adapter::load(&path, context.cache)?;
-    fits(&card.plan, &cell.plan).map_err(foreign)?;
-    if card.drawn != adapter::drawn_by(network, stack) {
+    let (metadata, mut source) = adapter::load(&path, context.cache)?;
+    fits(&metadata.plan, &cell.plan).map_err(foreign)?;
+    if metadata.drawn != adapter::drawn_by(network, stack) {
         return Err(foreign(format!(
             "its frozen random factors are drawn from another seed than those of `{}`; start it with the same `init` seed",
             cell.id
         )));
     }
-    let keeps_head = same_classes(&card.plan, &cell.plan);
+    let keeps_head = same_classes(&metadata.plan, &cell.plan);
     let tensors = adapter::tensors(&mut source, 0, 0);
     let mut missing = BTreeSet::new();
     for NamedParam { name, param, .. } in network.parameters(stack) {

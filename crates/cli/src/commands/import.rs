@@ -43,7 +43,7 @@ pub(super) fn run(args: &Import) -> Result<(), Failure> {
     let request = Request { folder: &args.folder, model: args.model.as_deref(), purpose: purpose(args)? };
     let imported = import(&request, &ModelCache::on_cpu())?;
     imported.notes.iter().for_each(|line| note(line));
-    let label = imported.card.cell.to_string();
+    let label = imported.metadata.cell.to_string();
     let bytes = write(imported, &args.folder, &args.out)?;
     note(&format!("wrote {label} to {} ({bytes} bytes)", args.out.join("adapter.safetensors").display()));
     Ok(())

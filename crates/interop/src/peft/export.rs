@@ -56,7 +56,7 @@ use crate::{
 };
 use assets::source::hub::{Repository, SCHEME};
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     error::TrainError,
     model_cache::ModelCache,
 };
@@ -103,7 +103,7 @@ pub struct Report {
 
 /// An adapter in the form in which it is written.
 struct Form {
-    card: Card,
+    metadata: AdapterMetadata,
     /// [`PeftForm::DoubledLora`] where the factors are written without their start, for PEFT to take it off the base.
     peft: PeftForm,
     slots: Slots,
@@ -123,11 +123,11 @@ pub fn export(request: &Request<'_>, cache: &ModelCache) -> Result<Report, Train
     let free = Free::check(request.out, COMMAND)?;
     let path = file(request.adapter)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
-    let (card, mut network) = read(&path, request, cache)?;
-    if let Some(name) = adapter::broken(&mut network) {
+    let (metadata, mut network) = read(&path, request, cache)?;
+    if let Some(name) = adapter::first_non_finite(&mut network) {
         return Err(refused(format!("`{name}` holds numbers that are not finite; train its run again")));
     }
-    let form = form(card, &mut network, request.residual).map_err(refused)?;
+    let form = form(metadata, &mut network, request.residual).map_err(refused)?;
     let (bytes, config) = (weights(&form).map_err(|error| refused(error.to_string()))?, configuration(&form));
     let text = serde_json::to_string_pretty(&config).unwrap_or_else(|error| unreachable!("plain data: {error}"));
     let mut draft = free.begin()?;
@@ -135,13 +135,13 @@ pub fn export(request: &Request<'_>, cache: &ModelCache) -> Result<Report, Train
     draft.write(WEIGHTS, &bytes)?;
     let decisive: Map<String, Value> =
         DECISIVE.iter().filter_map(|field| Some(((*field).to_owned(), config.get(*field)?.clone()))).collect();
-    draft.finish(json!({ "card": form.card, "configuration": decisive }))?;
+    draft.finish(json!({ "card": form.metadata, "configuration": decisive }))?;
     Ok(Report {
         kind: form.peft.peft_type(),
-        base: form.card.plan.model.clone(),
+        base: form.metadata.plan.model.clone(),
         maps: form.maps.len(),
         bytes: bytes.len() as u64,
-        outputs: form.card.plan.text().is_none().then_some(form.card.outputs),
+        outputs: form.metadata.plan.text().is_none().then_some(form.metadata.outputs),
     })
 }
 
@@ -154,17 +154,17 @@ fn file(path: &Path) -> Result<PathBuf, TrainError> {
     if file.is_file() { Ok(file) } else { Err(TrainError::NoAdapter { path: path.to_owned() }) }
 }
 
-fn read(path: &Path, request: &Request<'_>, cache: &ModelCache) -> Result<(Card, Network), TrainError> {
+fn read(path: &Path, request: &Request<'_>, cache: &ModelCache) -> Result<(AdapterMetadata, Network), TrainError> {
     let Some(rank) = request.rank else { return adapter::load_on(path, request.model, cache) };
-    let (card, mut tensors) = cut_to(path, request.model, rank, Cut::Prefix, cache)?;
-    let network = adapter::assemble(&card, &mut tensors, cache)?;
-    Ok((card, network))
+    let (metadata, mut tensors) = cut_to(path, request.model, rank, Cut::Prefix, cache)?;
+    let network = adapter::assemble(&metadata, &mut tensors, cache)?;
+    Ok((metadata, network))
 }
 
 /// Brings an adapter into a form that PEFT has, or says why there is none and what to do.
-fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, String> {
-    let spec = card.plan.variant.clone();
-    let label = card.cell.variant.clone();
+fn form(mut metadata: AdapterMetadata, network: &mut Network, residual: bool) -> Result<Form, String> {
+    let spec = metadata.plan.variant.clone();
+    let label = metadata.cell.variant.clone();
     let other = "`--svd --rank R` approximates its update by a LoRA";
     let mut peft = spec.peft_form().map_err(|why| match why {
         NoPeftForm::NoAdapter => {
@@ -180,7 +180,7 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
         }
     }
     let mut slots = gather(network);
-    if card.plan.text().is_some()
+    if metadata.plan.text().is_some()
         && is_tied(&architecture)
         && slots.get(network.backbone.word().name()).is_some_and(|own| own.contains_key("weight"))
     {
@@ -190,7 +190,7 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
             network.backbone.word().name()
         ));
     }
-    let plan = adapter_ranks(&card, &slots, &architecture);
+    let plan = adapter_ranks(&metadata, &slots, &architecture);
     for (table, (rank, alpha)) in plan {
         maps.entry(table).or_insert((rank, alpha));
     }
@@ -220,11 +220,11 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
         }
         PeftForm::Lora => {}
         PeftForm::DoubledLora { .. } => {
-            double(&mut card, &mut slots, &mut maps);
+            double(&mut metadata, &mut slots, &mut maps);
             peft = PeftForm::Lora;
         }
         PeftForm::AdaLora => {
-            if !card.plan.modules.rank_pattern.is_empty() || !card.plan.modules.alpha_pattern.is_empty() {
+            if !metadata.plan.modules.rank_pattern.is_empty() || !metadata.plan.modules.alpha_pattern.is_empty() {
                 return Err(format!(
                     "PEFT's AdaLoRA has one rank and alpha for all maps, but `{label}` has patterns; {other}"
                 ));
@@ -238,7 +238,7 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
             pair = Some(vera_pair(&own, spec.rank, &maps, &architecture, &mut slots));
         }
     }
-    let mut form = Form { card, peft, slots, maps, architecture, joined: false, pair, kept };
+    let mut form = Form { metadata, peft, slots, maps, architecture, joined: false, pair, kept };
     join(&mut form, network)?;
     if residual && form.joined {
         return Err(format!(
@@ -249,12 +249,12 @@ fn form(mut card: Card, network: &mut Network, residual: bool) -> Result<Form, S
 }
 
 /// Rank and `α` of adapted tables, which are no linear maps.
-fn adapter_ranks(card: &Card, slots: &Slots, config: &Config) -> Vec<(String, (usize, f64))> {
+fn adapter_ranks(metadata: &AdapterMetadata, slots: &Slots, config: &Config) -> Vec<(String, (usize, f64))> {
     let alpha = |slot: &str| {
         let full = config.full(slot);
         let matches = |pattern: &str| ending(pattern).is_ok_and(|regex| regex.is_match(&full) || regex.is_match(slot));
-        let found = card.plan.modules.alpha_pattern.iter().find(|(pattern, _)| matches(pattern));
-        found.map_or(card.plan.variant.alpha, |(_, alpha)| *alpha)
+        let found = metadata.plan.modules.alpha_pattern.iter().find(|(pattern, _)| matches(pattern));
+        found.map_or(metadata.plan.variant.alpha, |(_, alpha)| *alpha)
     };
     let table = |(slot, own): (&String, &BTreeMap<String, Matrix>)| {
         let a = own.get("a").filter(|a| a.role == Role::Embedding)?;
@@ -264,8 +264,8 @@ fn adapter_ranks(card: &Card, slots: &Slots, config: &Config) -> Vec<(String, (u
 }
 
 /// `s·(A·B − A₀·B₀)` as a LoRA of twice the rank.
-fn double(card: &mut Card, slots: &mut Slots, maps: &mut BTreeMap<String, (usize, f64)>) {
-    let variant = &mut card.plan.variant;
+fn double(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap<String, (usize, f64)>) {
+    let variant = &mut metadata.plan.variant;
     // The scale stays while the rank doubles.
     let factor = match variant.scaling {
         Scaling::AlphaOverRank => 2.0,
@@ -275,10 +275,10 @@ fn double(card: &mut Card, slots: &mut Slots, maps: &mut BTreeMap<String, (usize
     variant.delta = Some(DeltaSpec::LowRank(low_rank::Spec {}));
     variant.rank *= 2;
     variant.alpha *= factor;
-    card.plan.modules.rank_pattern.iter_mut().for_each(|(_, rank)| *rank *= 2);
-    card.plan.modules.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
-    card.plan.readouts.clear();
-    card.cell.rank *= 2;
+    metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, rank)| *rank *= 2);
+    metadata.plan.modules.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+    metadata.plan.readouts.clear();
+    metadata.cell.rank *= 2;
     for (slot, (rank, alpha)) in maps.iter_mut() {
         let Some(own) = slots.get_mut(slot) else { continue };
         if let (Some(start_a), Some(start_b)) = (own.remove("start_a"), own.remove("start_b")) {
@@ -346,7 +346,7 @@ fn join(form: &mut Form, network: &Network) -> Result<(), String> {
         _ => None,
     };
     let wholes: BTreeSet<String> = form.slots.keys().filter_map(whole_of).collect();
-    let (label, scaling) = (form.card.cell.variant.clone(), form.card.plan.variant.scaling);
+    let (label, scaling) = (form.metadata.cell.variant.clone(), form.metadata.plan.variant.scaling);
     for whole in wholes {
         let Some(parts) = form.architecture.parts(&whole) else { continue };
         let found: Vec<_> = parts.iter().map(|part| form.slots.remove(part)).collect();
@@ -443,7 +443,7 @@ fn weights(form: &Form) -> Result<Vec<u8>, TrainError> {
 
 /// The targets as PEFT reads them.
 fn targets(form: &Form) -> Value {
-    match &form.card.plan.targets {
+    match &form.metadata.plan.targets {
         _ if form.joined => json!(form.maps.keys().map(|map| form.architecture.full(map)).collect::<Vec<_>>()),
         target => selection(target, &form.architecture),
     }
@@ -465,7 +465,7 @@ fn saved(form: &Form) -> BTreeSet<String> {
     for (slot, _) in form.slots.iter().filter(|(slot, _)| !slot.is_empty() && !form.maps.contains_key(*slot)) {
         let full = form.architecture.full(slot);
         let ends = full.match_indices('.').map(|(at, _)| at).chain([full.len()]);
-        for module in &form.card.plan.modules.modules_to_save {
+        for module in &form.metadata.plan.modules.modules_to_save {
             let dotted = format!(".{module}");
             all.extend(
                 ends.clone()
@@ -480,7 +480,7 @@ fn saved(form: &Form) -> BTreeSet<String> {
 
 /// Rank and `α`: of most maps, and of those that depart.
 fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map<String, Value>) {
-    let (plan, mut ranks, mut alphas) = (&form.card.plan, Map::new(), Map::new());
+    let (plan, mut ranks, mut alphas) = (&form.metadata.plan, Map::new(), Map::new());
     // An expression may be one for the name without the model's prefix, which PEFT does not know.
     let is_name = |pattern: &String| pattern.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
     let names: Vec<&String> = (plan.modules.rank_pattern.iter().map(|(pattern, _)| pattern))
@@ -525,7 +525,7 @@ fn number(value: f64) -> Value {
 
 /// `adapter_config.json`
 fn configuration(form: &Form) -> Value {
-    let plan = &form.card.plan;
+    let plan = &form.metadata.plan;
     let spec = &plan.variant;
     let (base, revision) = match Repository::model(&plan.model) {
         Ok(found) if plan.model.starts_with(SCHEME) => (found.name, Some(found.revision)),
@@ -592,13 +592,13 @@ fn configuration(form: &Form) -> Value {
 
 /// AdaLoRA's fields; the schedule is over, so PEFT needs its numbers for nothing but its own checks.
 fn adalora(common: &Value, form: &Form, budget: Option<&variants::rank::budget::Budget>) -> Value {
-    let spec = &form.card.plan.variant;
+    let spec = &form.metadata.plan.variant;
     // PEFT divides by the rank, whatever the rule here.
     let alpha = match spec.scaling {
         Scaling::AlphaOverRank => spec.alpha,
         other => other.at(spec.alpha, spec.rank) * spec.rank as f64,
     };
-    let total = form.card.plan.train.steps.unwrap_or(1);
+    let total = form.metadata.plan.train.steps.unwrap_or(1);
     let pattern: Map<String, Value> =
         form.kept.iter().map(|(map, keep)| (format!("{}.lora_E", form.architecture.full(map)), json!(keep))).collect();
     let own = json!({

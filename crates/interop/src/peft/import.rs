@@ -24,7 +24,7 @@ use super::{CONFIG, WEIGHTS};
 use crate::output_dir::{Free, ORIGIN};
 use experiment::cell::TaskSource;
 use trainer::{
-    adapter::{self, Card},
+    adapter::{self, AdapterMetadata},
     error::TrainError,
     model_cache::ModelCache,
 };
@@ -67,7 +67,7 @@ pub struct Request<'a> {
 #[derive(Debug)]
 pub struct Imported {
     /// Its recipe.
-    pub card: Card,
+    pub metadata: AdapterMetadata,
     /// Base, adapter and head.
     pub network: Network,
     /// What is worth knowing.
@@ -91,8 +91,8 @@ pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, Tra
         serde_json::from_slice(&text).map_err(|error| foreign(format!("not a configuration of PEFT: {error}")))?;
     let mut stored = Stored::read(&request.folder.join(WEIGHTS))?;
     let mut notes = Vec::new();
-    let mut card = match own_card(request.folder) {
-        Some((card, written)) if request.purpose.is_none() => {
+    let mut metadata = match own_metadata(request.folder) {
+        Some((metadata, written)) if request.purpose.is_none() => {
             if let Some(field) = DECISIVE.iter().find(|field| is_other(&written[**field], &whole[**field])) {
                 return Err(foreign(format!(
                     "`{field}` is `{}`, but `{}` wrote `{}` and left the recipe of that in {ORIGIN}; give `--task`, and the folder is read \
@@ -102,25 +102,25 @@ pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, Tra
                     written[*field]
                 )));
             }
-            card
+            metadata
         }
         _ => {
-            let card = recipe::card(&said, &text, request, cache, &stored, &mut notes);
-            card.map_err(|error| match error {
+            let metadata = recipe::metadata(&said, &text, request, cache, &stored, &mut notes);
+            metadata.map_err(|error| match error {
                 Refused::Rule(reason) => foreign(reason),
                 Refused::Other(error) => error,
             })?
         }
     };
-    let trained_on = card.plan.model.clone();
+    let trained_on = metadata.plan.model.clone();
     if let Some(model) = request.model {
-        model.clone_into(&mut card.plan.model);
+        model.clone_into(&mut metadata.plan.model);
     }
-    let base = cache.base(&card.plan.model)?;
-    if base.hash != card.model_hash {
+    let base = cache.base(&metadata.plan.model)?;
+    if base.hash != metadata.model_hash {
         return Err(foreign(format!(
             "it was trained on `{trained_on}` with hash {}, but `{}` has {}; give the right base with `--model`",
-            card.model_hash, card.plan.model, base.hash
+            metadata.model_hash, metadata.plan.model, base.hash
         )));
     }
     let of_file = |reason: String| TrainError::foreign(request.folder.join(WEIGHTS), reason);
@@ -136,18 +136,18 @@ pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, Tra
             b.shape
         )));
     }
-    let plan = adapter::stack_plan(&card.plan, &card.cell, cache).map_err(|error| match error {
+    let plan = adapter::stack_plan(&metadata.plan, &metadata.cell, cache).map_err(|error| match error {
         TrainError::Variant { problems, .. } => foreign(problems),
         other => other,
     })?;
-    let mut network = cache.network(&card.plan, &[(plan, vec![card.outputs])])?;
+    let mut network = cache.network(&metadata.plan, &[(plan, vec![metadata.outputs])])?;
     let word = network.backbone.word().name().to_owned();
     let kept: KeptPatterns = if said.peft_type == "ADALORA" {
         serde_json::from_slice(&text).map_err(|error| foreign(format!("rank_pattern: {error}")))?
     } else {
         KeptPatterns { rank_pattern: None }
     };
-    if card.plan.text().is_some()
+    if metadata.plan.text().is_some()
         && crate::merge::is_tied(&network.backbone.config())
         && network.parameters(0).iter().any(|named| named.param.role == Role::Weight && named.slot == word)
     {
@@ -156,29 +156,29 @@ pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, Tra
              merge it with PEFT's own `merge_and_unload`"
         )));
     }
-    fill(&mut network, &card, &base, &mut stored, kept.rank_pattern.as_ref(), pair.as_ref(), &mut notes)
+    fill(&mut network, &metadata, &base, &mut stored, kept.rank_pattern.as_ref(), pair.as_ref(), &mut notes)
         .map_err(of_file)?;
-    card.drawn = adapter::drawn(&network);
-    Ok(Imported { card, network, notes })
+    metadata.drawn = adapter::drawn(&network);
+    Ok(Imported { metadata, network, notes })
 }
 
 /// Writes a run's adapter; returns its size in bytes.
 pub fn write(mut imported: Imported, from: &Path, out: &Path) -> Result<u64, TrainError> {
     let mut draft = Free::check(out, COMMAND)?.begin()?;
-    let bytes = adapter::encode(&imported.card, &adapter::tensors(&mut imported.network, 0, 0))?;
+    let bytes = adapter::encode(&imported.metadata, &adapter::tensors(&mut imported.network, 0, 0))?;
     draft.write("adapter.safetensors", &bytes)?;
     draft.finish(serde_json::json!({ "folder": from }))?;
     Ok(bytes.len() as u64)
 }
 
 /// The recipe that this program's export left beside the adapter, and the configuration that it wrote.
-fn own_card(folder: &Path) -> Option<(Card, Value)> {
+fn own_metadata(folder: &Path) -> Option<(AdapterMetadata, Value)> {
     let origin: Value = serde_json::from_slice(&std::fs::read(folder.join(ORIGIN)).ok()?).ok()?;
     if origin["written_by"] != super::export::COMMAND {
         return None;
     }
-    let card = serde_json::from_value(origin["from"]["card"].clone()).ok()?;
-    Some((card, origin["from"]["configuration"].clone()))
+    let metadata = serde_json::from_value(origin["from"]["card"].clone()).ok()?;
+    Some((metadata, origin["from"]["configuration"].clone()))
 }
 
 /// Whether a field was changed since; PEFT writes out more fields than this program does, and numbers in another form.

@@ -158,14 +158,14 @@ fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(CellPlan, Network, V
         let purpose =
             task.map(|task| Purpose { suite: glue::GLUE.to_owned(), data: None, task: task.to_owned(), given: None });
         let imported = peft::import::import(&peft::import::Request { folder: path, model, purpose }, cache)?;
-        return Ok((imported.card.plan, imported.network, imported.notes));
+        return Ok((imported.metadata.plan, imported.network, imported.notes));
     }
     if task.is_some() {
         let reason = "knows its task; leave out `--task`".to_owned();
         return Err(TrainError::foreign(path, reason));
     }
-    let (card, network) = adapter::load_on(&adapter::resolve(path)?, model, cache)?;
-    Ok((card.plan, network, Vec::new()))
+    let (metadata, network) = adapter::load_on(&adapter::resolve(path)?, model, cache)?;
+    Ok((metadata.plan, network, Vec::new()))
 }
 
 /// Logits of a classifier.

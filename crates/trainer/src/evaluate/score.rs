@@ -47,7 +47,7 @@ pub struct Scored {
 /// Rows per run and evaluation batch.
 const ROWS: usize = 64;
 
-/// Rows of all runs in one pass, which bounds its memory. A card is busy with fewer.
+/// Rows of all runs in one pass, which bounds its memory. A GPU is busy with fewer.
 const MOST: usize = 1024;
 
 /// Logits of every example, `[run][example][output]`, for a network of one stack. `sets` has one per run.

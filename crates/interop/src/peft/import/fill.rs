@@ -21,7 +21,7 @@ use super::{
     },
     recipe::Said,
 };
-use trainer::{adapter::Card, error::TrainError, model_cache::BaseModel};
+use trainer::{adapter::AdapterMetadata, error::TrainError, model_cache::BaseModel};
 
 /// The file of weights.
 pub(super) struct Stored {
@@ -210,7 +210,7 @@ impl Found {
 /// Gives every tensor of the network its numbers.
 pub(super) fn fill(
     network: &mut Network,
-    card: &Card,
+    metadata: &AdapterMetadata,
     base: &BaseModel,
     stored: &mut Stored,
     kept: Option<&BTreeMap<String, Vec<bool>>>,
@@ -219,7 +219,7 @@ pub(super) fn fill(
 ) -> Result<(), String> {
     let config = network.backbone.config();
     let known = config.maps();
-    let scaling = card.plan.variant.scaling;
+    let scaling = metadata.plan.variant.scaling;
     let own = |map: &&AdaptedLinear| {
         let (rank, alpha) = (map.rank(0)?, *map.alphas(0)?.first()?);
         Some((map.name().to_owned(), (rank, scaling.at(alpha, rank))))
@@ -252,7 +252,7 @@ pub(super) fn fill(
             let key = format!("`{}`", key(&config, at, &suffix));
             if slot.is_empty() {
                 found.lacking.push((key, base.head.find(short).is_some()));
-            } else if short == "bias" && is_adapted && card.plan.variant.bias == BiasSpec::LoraOnly {
+            } else if short == "bias" && is_adapted && metadata.plan.variant.bias == BiasSpec::LoraOnly {
                 // PEFT's `lora_only` looks for the biases under a name that they do not have, and saves none.
                 found.old.insert("biases of adapted maps");
             } else {

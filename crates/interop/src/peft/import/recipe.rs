@@ -29,7 +29,7 @@ use experiment::{
     hyper::Hyper,
 };
 use trainer::{
-    adapter::Card,
+    adapter::AdapterMetadata,
     error::TrainError,
     model_cache::{BaseModel, ModelCache},
 };
@@ -148,14 +148,14 @@ fn is_set(value: &Value) -> bool {
 }
 
 /// A recipe for an adapter that PEFT trained.
-pub(super) fn card(
+pub(super) fn metadata(
     said: &Said,
     text: &[u8],
     request: &Request<'_>,
     cache: &ModelCache,
     stored: &Stored,
     notes: &mut Vec<String>,
-) -> Result<Card, Refused> {
+) -> Result<AdapterMetadata, Refused> {
     let rule = |reason: String| Refused::Rule(reason);
     let whole: Value = serde_json::from_slice(text).map_err(|error| rule(error.to_string()))?;
     if let Some(field) = UNKNOWN.iter().find(|field| is_set(&whole[**field])) {
@@ -235,7 +235,7 @@ pub(super) fn card(
         seeds: Seeds::all(0),
     };
     let cell = record::CellId { task: purpose.task, variant: preset.to_owned(), rank, seed: 0 };
-    Ok(Card { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None })
+    Ok(AdapterMetadata { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None })
 }
 
 /// Full names of the outermost modules whose names end in `end`, which PEFT compares as plain text; the name itself where none does.
