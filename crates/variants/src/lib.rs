@@ -3,11 +3,43 @@
 //! A method is a point in a space of orthogonal axes, the fields of a [`VariantSpec`](spec::VariantSpec):
 //!
 //! <!-- table of axes -->
+//! | axis | file or folder | what varies | kinds |
+//! |---|---|---|---|
+//! | `rank` | `crates/variants/src/spec.rs` | rank of `ΔW`; a map may have its own |  |
+//! | `alpha` | `crates/variants/src/spec.rs` | `α` of the scale; a run and a map may have their own |  |
+//! | `dropout` | `crates/variants/src/dropout.rs` | share of the adapter's input that a training step drops |  |
+//! | `delta` | `crates/variants/src/delta` | how `ΔW` is formed; `null` adapts nothing | `low_rank`, `residual_init`, `shared_random`, `svd_form` |
+//! | `combine` | `crates/variants/src/combine` | how `ΔW` meets `W0` | `additive`, `weight_decomposed` |
+//! | `init` | `crates/variants/src/init` | first values of the drawn factors | `gaussian`, `kaiming` |
+//! | `scaling` | `crates/variants/src/scaling.rs` | the scale `s` as a function of the rank in use | `alpha_over_rank`, `alpha_over_sqrt_rank`, `constant` |
+//! | `train` | `crates/variants/src/role.rs` | which roles train, at which rate and decay |  |
+//! | `rank_policy` | `crates/variants/src/rank` | rank over time | `budget`, `constant`, `nested_sampling` |
+//! | `gradient` | `crates/variants/src/gradient.rs` | what the optimizer sees of the gradient of `B` | `plain`, `preconditioned` |
+//! | `orthogonality` | `crates/variants/src/orthogonality.rs` | weight of the penalty on factors that are not orthonormal |  |
+//! | `base` | `crates/variants/src/base.rs` | whether the base trains | `frozen`, `trained` |
+//! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
 //! <!-- end -->
 //!
 //! A published method is a [`Preset`](preset::Preset), a named point in that space. An empty cell is LoRA's value:
 //!
 //! <!-- table of presets -->
+//! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | `adalora` |  |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |
+//! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |
+//! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |
+//! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |
+//! | `full` |  |  | null |  |  |  |  |  |  |  | trained |  |
+//! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |
+//! | `lora` | 16.0 | 0.0 | low_rank | additive | kaiming | alpha_over_rank | all | constant | plain | 0.0 | frozen | none |
+//! | `lora_fa` |  |  |  |  |  |  | a frozen |  |  |  |  |  |
+//! | `lora_fa_preconditioned` |  |  |  |  |  |  | a frozen |  | preconditioned, ridge 1e-8 |  |  |  |
+//! | `lora_plus` |  |  |  |  |  |  | b trained, lr_multiplier 16.0, embedding trained |  |  |  |  |  |
+//! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |
+//! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |
+//! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |
+//! | `rslora` |  |  |  |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |
+//! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |
 //! <!-- end -->
 //!
 //! What the parts of a composition declare about each other, and so which compositions are legal, is in [`capability`].
