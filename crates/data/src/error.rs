@@ -6,24 +6,24 @@ use crate::table::Format;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// No suite of that name.
-    #[error("suite: unknown suite `{name}`; did you mean `{nearest}`? the suites are {all}")]
+    #[error("suite: unknown suite `{name}`; {guess}the suites are {all}")]
     UnknownSuite {
         /// The name asked for.
         name: String,
-        /// The valid name nearest to it.
-        nearest: String,
+        /// What may have been meant, as a question; empty where no valid name is near.
+        guess: String,
         /// All valid names.
         all: String,
     },
     /// No task of that name in the suite.
-    #[error("task: suite `{suite}` has no task `{name}`; did you mean `{nearest}`? its tasks are {all}")]
+    #[error("task: suite `{suite}` has no task `{name}`; {guess}its tasks are {all}")]
     UnknownTask {
         /// The suite.
         suite: String,
         /// The name asked for.
         name: String,
-        /// The valid name nearest to it.
-        nearest: String,
+        /// What may have been meant, as a question; empty where no valid name is near.
+        guess: String,
         /// All valid names.
         all: String,
     },
@@ -145,14 +145,14 @@ pub enum DataError {
         name: String,
     },
     /// No column of that name.
-    #[error("{file}: has no column `{name}`; did you mean `{nearest}`? the columns are `{all}`")]
+    #[error("{file}: has no column `{name}`; {guess}the columns are `{all}`")]
     MissingColumn {
         /// The file.
         file: String,
         /// The name asked for.
         name: String,
-        /// The column nearest to it.
-        nearest: String,
+        /// What may have been meant, as a question; empty where no column is near.
+        guess: String,
         /// All columns.
         all: String,
     },
@@ -285,10 +285,4 @@ fn remedy_of_columns(format: Format) -> &'static str {
         Format::Tsv => "text must hold no tabs and no line ends; a quoted table is `csv`",
         _ => "put a field that holds a delimiter or a line end in quotes; a table without quoting is `tsv`",
     }
-}
-
-/// The valid name nearest to one that is not.
-pub(crate) fn nearest(name: &str, valid: &[&str]) -> String {
-    let nearest = valid.iter().min_by_key(|candidate| strsim::levenshtein(name, candidate));
-    nearest.copied().unwrap_or_default().to_owned()
 }

@@ -14,7 +14,7 @@
 //! Wang et al., *GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding*, ICLR 2019,
 //! arXiv:1804.07461.
 
-use crate::error::{DataError, nearest};
+use crate::error::DataError;
 use crate::source::{self, Files, MemoryFiles};
 use crate::table::{Format, Header, Layout, ShortRows, Table};
 use crate::task::{Dataset, Example, Loaded, Objective, TaskInfo};
@@ -89,8 +89,8 @@ pub fn examples(task: &str, file: &str, bytes: Vec<u8>) -> Result<Vec<Example>, 
 fn entry(task: &str) -> Result<&'static Entry, DataError> {
     TASKS.iter().find(|entry| entry.name == task).ok_or_else(|| {
         let names: Vec<&str> = TASKS.iter().map(|entry| entry.name).collect();
-        let (nearest, all) = (nearest(task, &names), names.join(", "));
-        DataError::UnknownTask { suite: GLUE.to_owned(), name: task.to_owned(), nearest, all }
+        let (guess, all) = (suggest::question(task, names.iter().copied()), names.join(", "));
+        DataError::UnknownTask { suite: GLUE.to_owned(), name: task.to_owned(), guess, all }
     })
 }
 

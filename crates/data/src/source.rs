@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::error::{DataError, nearest};
+use crate::error::DataError;
 
 /// A folder of files that somebody else reads.
 pub trait Files {
@@ -63,10 +63,9 @@ pub(crate) fn needed(task: &str, files: &dyn Files, path: &str) -> Result<Vec<u8
     }
     let paths = list(files)?;
     let names: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let (found, remedy) = match names.len() {
-        0 => ("no files".to_owned(), "put it there, or correct the path".to_owned()),
-        n => (format!("{n} others"), format!("did you mean `{}`?", nearest(path, &names))),
-    };
+    let found = if names.is_empty() { "no files".to_owned() } else { format!("{} others", names.len()) };
+    let remedy = suggest::nearest(path, names)
+        .map_or_else(|| "put it there, or correct the path".to_owned(), |nearest| format!("did you mean `{nearest}`?"));
     let wanted = format!("file `{path}`");
     Err(DataError::NoFile { task: task.to_owned(), place: files.place(), wanted, found, remedy })
 }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{DataError, nearest};
+use crate::error::DataError;
 use crate::language::draw::{Draw, Pool};
 use crate::language::lexicon::lexicon;
 use crate::metric::Metric;
@@ -157,8 +157,8 @@ pub fn load(suite: &str, task: &str) -> Result<Dataset, DataError> {
     check_suite(suite)?;
     let Some(index) = TASKS.iter().position(|entry| entry.name == task) else {
         let names: Vec<&str> = TASKS.iter().map(|entry| entry.name).collect();
-        let (nearest, all) = (nearest(task, &names), names.join(", "));
-        return Err(DataError::UnknownTask { suite: suite.to_owned(), name: task.to_owned(), nearest, all });
+        let (guess, all) = (suggest::question(task, names.iter().copied()), names.join(", "));
+        return Err(DataError::UnknownTask { suite: suite.to_owned(), name: task.to_owned(), guess, all });
     };
     let entry = &TASKS[index];
     let stream = 8 * index as u64;
@@ -236,5 +236,6 @@ fn check_suite(suite: &str) -> Result<(), DataError> {
     if names.contains(&suite) {
         return Ok(());
     }
-    Err(DataError::UnknownSuite { name: suite.to_owned(), nearest: nearest(suite, &names), all: names.join(", ") })
+    let guess = suggest::question(suite, names.iter().copied());
+    Err(DataError::UnknownSuite { name: suite.to_owned(), guess, all: names.join(", ") })
 }

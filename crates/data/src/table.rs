@@ -14,7 +14,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DataError, nearest};
+use crate::error::DataError;
 
 mod csv;
 mod jsonl;
@@ -211,8 +211,8 @@ impl<'a> Table<'a> {
     pub fn column(&self, name: &str) -> Result<usize, DataError> {
         self.columns.iter().position(|column| column == name).ok_or_else(|| {
             let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
-            let (nearest, all) = (nearest(name, &names), names.join("`, `"));
-            DataError::MissingColumn { file: self.file.clone(), name: name.to_owned(), nearest, all }
+            let (guess, all) = (suggest::question(name, names.iter().copied()), names.join("`, `"));
+            DataError::MissingColumn { file: self.file.clone(), name: name.to_owned(), guess, all }
         })
     }
 

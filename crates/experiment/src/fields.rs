@@ -123,12 +123,7 @@ pub(super) fn unknown(what: &str, name: &str, valid: &[&str]) -> String {
     if let ("key", Some((_, way_out))) = (what, PEFT.iter().find(|(other, _)| *other == name)) {
         return format!("unknown key `{name}`; {way_out}");
     }
-    let distance = |candidate: &&&str| strsim::damerau_levenshtein(name, candidate);
-    let nearest = valid.iter().min_by_key(distance).filter(|candidate| {
-        let distance = distance(candidate);
-        distance <= 4 && 2 * distance <= name.len().max(candidate.len())
-    });
-    match nearest {
+    match suggest::nearest(name, valid.iter().copied()) {
         Some(nearest) => format!("unknown {what} `{name}`, did you mean `{nearest}`?"),
         None if valid.is_empty() => format!("unknown {what} `{name}`; none is taken here"),
         None => format!("unknown {what} `{name}`; use one of {}", quoted(valid)),

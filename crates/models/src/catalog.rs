@@ -62,11 +62,8 @@ pub fn known(repository: &str) -> Option<&'static [u8]> {
 /// The model called `name`.
 pub fn find(name: &str) -> Result<&'static Embedded, ModelError> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| {
-        let nearest = MODELS.iter().map(|m| (strsim::damerau_levenshtein(name, m.name), m.name)).min();
-        ModelError::Unknown {
-            name: name.to_owned(),
-            nearest: nearest.filter(|(distance, _)| *distance <= 4).map(|(_, name)| name.to_owned()),
-        }
+        let nearest = suggest::nearest(name, MODELS.iter().map(|model| model.name));
+        ModelError::Unknown { name: name.to_owned(), nearest: nearest.map(str::to_owned) }
     })
 }
 

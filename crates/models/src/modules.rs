@@ -85,7 +85,7 @@ fn quoted<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 
 /// `` `x`, did you mean `y`? `` or `` `x` ``.
 fn guessed(name: &str, known: &BTreeSet<&str>) -> String {
-    suggested(name, nearest(name, known))
+    suggested(name, suggest::nearest(name, known.iter().copied()))
 }
 
 fn suggested(name: &str, near: Option<&str>) -> String {
@@ -93,12 +93,6 @@ fn suggested(name: &str, near: Option<&str>) -> String {
         Some(nearest) => format!("`{name}` (did you mean `{nearest}`?)"),
         None => format!("`{name}`"),
     }
-}
-
-/// The nearest of the known names, where one is near.
-pub(crate) fn nearest<'a>(name: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
-    let close = known.iter().map(|other| (strsim::damerau_levenshtein(name, other), *other)).min();
-    close.filter(|(distance, _)| *distance <= 2).map(|(_, other)| other)
 }
 
 /// Last parts of names.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Config, Map, MapKind},
     error::ModelError,
-    modules::{Layers, nearest},
+    modules::Layers,
 };
 
 /// A target as PEFT users write it.
@@ -66,7 +66,7 @@ impl Target {
         let none = |patterns: Vec<&str>| ModelError::NoTarget {
             patterns: patterns
                 .into_iter()
-                .map(|pattern| (pattern.to_owned(), nearest(pattern, &last).map(str::to_owned)))
+                .map(|pattern| (pattern.to_owned(), suggest::nearest(pattern, last.iter().copied()).map(str::to_owned)))
                 .collect(),
             known: last.iter().map(|ending| format!("`{ending}`")).collect(),
         };

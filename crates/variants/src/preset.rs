@@ -41,12 +41,6 @@ pub fn all() -> Vec<&'static Preset> {
 /// The preset called `name`, or the nearest name.
 pub fn find(name: &str) -> Result<&'static Preset, Option<&'static str>> {
     let presets = all();
-    presets.iter().find(|preset| preset.name == name).copied().ok_or_else(|| {
-        presets
-            .iter()
-            .map(|preset| (strsim::damerau_levenshtein(name, preset.name), preset.name))
-            .min()
-            .filter(|(distance, _)| *distance <= 3)
-            .map(|(_, nearest)| nearest)
-    })
+    let found = presets.iter().find(|preset| preset.name == name).copied();
+    found.ok_or_else(|| suggest::nearest(name, presets.iter().map(|preset| preset.name)))
 }
