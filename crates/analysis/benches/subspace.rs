@@ -9,13 +9,15 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use analysis::subspace::Side;
-use analysis::subspace::factored::{LowRank, Svd};
+use analysis::subspace::factored::{SingularDirections as _, Svd, factor_basis, svd_with};
 use analysis::subspace::grassmann::{Phi, phi};
-use analysis::subspace::kernel::{Backend, map};
+use analysis::subspace::parallel::map;
 use analysis::subspace::projection::{Projection, table};
 use analysis::subspace::random::Gaussian;
 use analysis::subspace::top::{TopOptions, top};
 use criterion::{Criterion, criterion_group, criterion_main};
+use lowrank::LowRank;
+use lowrank::linalg::Backend;
 use nalgebra::DMatrix;
 
 /// One adapted map: the base and two adapters of it.
@@ -44,7 +46,7 @@ fn maps(count: u64, d: usize, decay: Decay) -> Vec<Map> {
                 column /= ((j + 1) as f64).sqrt();
             }
         }
-        let mut adapter = |rank| LowRank::new(gaussian.matrix(d, rank), gaussian.matrix(rank, d), 2.0);
+        let mut adapter = |rank| LowRank::new(gaussian.matrix(d, rank) * 2.0, gaussian.matrix(rank, d));
         let (Ok(low), Ok(high)) = (adapter(8), adapter(64)) else { unreachable!("Gaussian factors are finite") };
         Map { w, low, high }
     })
@@ -53,7 +55,7 @@ fn maps(count: u64, d: usize, decay: Decay) -> Vec<Map> {
 /// All `φ` of r = 8 against r = 64, for both sides of `ΔW` and for A and B.
 fn overlaps(map: &Map, low: &Svd, high: &Svd) -> Option<[Phi; 4]> {
     let delta = |side| phi(&low.basis(side), &high.basis(side)).ok();
-    let factor = |side| phi(&map.low.factor_basis(side).ok()?, &map.high.factor_basis(side).ok()?).ok();
+    let factor = |side| phi(&factor_basis(&map.low, side).ok()?, &factor_basis(&map.high, side).ok()?).ok();
     Some([delta(Side::Input)?, delta(Side::Output)?, factor(Side::Input)?, factor(Side::Output)?])
 }
 
@@ -93,7 +95,8 @@ fn backends(criterion: &mut Criterion) {
     let Some(Map { w, high, .. }) = maps.pop() else { unreachable!("one map was made") };
     let small = w.view((0, 0), (256, 256)).into_owned();
     for backend in Backend::ALL {
-        group.bench_function(format!("{backend:?}: product, d = 768, r = 64"), |b| b.iter(|| high.svd_with(*backend)));
+        group
+            .bench_function(format!("{backend:?}: product, d = 768, r = 64"), |b| b.iter(|| svd_with(&high, *backend)));
         for matrix in [&small, &w] {
             let name = format!("{backend:?}: full, d = {}", matrix.nrows());
             group.bench_function(name, |b| b.iter(|| Svd::full_with(matrix, *backend)));

@@ -20,6 +20,7 @@
 
 use std::collections::BTreeMap;
 
+use lowrank::Update;
 use nalgebra::DMatrix;
 use record::CellId;
 use serde::Serialize;
@@ -27,7 +28,7 @@ use serde::Serialize;
 use crate::subspace::{
     Side, SubspaceError,
     basis::Basis,
-    factored::{Svd, Update},
+    factored::{SingularDirections as _, Svd, factor_basis},
 };
 
 pub mod across;
@@ -167,8 +168,8 @@ impl Directions {
     /// The directions of one map; none where it has rank 0.
     pub fn of(self, update: &Update, sample: &str, map: &str) -> Result<Option<Basis>, MeasureError> {
         let found = match (self, update) {
-            (Self::A, Update::Factored(product)) => product.factor_basis(Side::Input),
-            (Self::B, Update::Factored(product)) => product.factor_basis(Side::Output),
+            (Self::A, Update::LowRank(product)) => factor_basis(product, Side::Input),
+            (Self::B, Update::LowRank(product)) => factor_basis(product, Side::Output),
             (Self::A | Self::B, Update::Dense(_)) => {
                 return Err(MeasureError::NoFactors {
                     sample: sample.to_owned(),
@@ -186,7 +187,7 @@ impl Directions {
 impl AdapterSample {
     /// Whether every map's update is a product of factors.
     pub fn is_factored(&self) -> bool {
-        self.maps.values().all(|map| matches!(map.update, Update::Factored(_)))
+        self.maps.values().all(|map| matches!(map.update, Update::LowRank(_)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Subspace measures of the LoRA papers: arrays in, numbers out.
 //!
-//! **Layout.** Maps act on rows, `y = x W` with `W: [d_in, d_out]`, so `ΔW = s·a·b` with `a: [d_in, r]`, `b: [r, d_out]`. The paper
+//! **Layout.** Maps act on rows, `y = x W` with `W: [d_in, d_out]`, so `ΔW = a·b` with `a: [d_in, r]`, `b: [r, d_out]`, the scale in one of them. The paper
 //! writes `h = W x` with `W: [d_out, d_in]` and `ΔW = B A`; its `A: [r, d_in]` is our `aᵀ`, its `B: [d_out, r]` our `bᵀ`. Its right
 //! singular vectors live in the input space ([`Side::Input`]), its left ones in the output space ([`Side::Output`]). Section 7.2 of the
 //! paper names the right singular vectors of `A`, appendix G the left ones; only the right ones of `A` live in a space that two ranks
@@ -8,7 +8,7 @@
 //!
 //! | module | measure | source |
 //! |---|---|---|
-//! | [`factored`] | SVD of `s·a·b` without forming it | – |
+//! | [`factored`] | singular directions of updates, in factors or dense | – |
 //! | [`basis`] | singular directions, cuts inside clusters | – |
 //! | [`grassmann`] | `φ(i, j)`, principal angles, projection distance | LoRA section 7.2, appendix G |
 //! | [`random`] | closed forms, simulated bands, Gaussian subspaces | – |
@@ -23,13 +23,13 @@
 //! The heat map of LoRA's appendix H.3 is [`grassmann::phi`] between the leading directions of `W` ([`top::top`]) and those of `ΔW`.
 //!
 //! **Numerical rank.** Directions exist for singular values above `max(d_in, d_out)·ε` times the scale of the matrix: its largest
-//! singular value, or `|s|·‖a‖_F·‖b‖_F` for a product, whose rounding errors have that size even where its terms cancel. `φ(i, j)` is
+//! singular value, or `‖a‖_F·‖b‖_F` for a product, whose rounding errors have that size even where its terms cancel. `φ(i, j)` is
 //! defined for `i` and `j` up to that rank. A cut between two singular values closer than a relative 1e-6 ([`basis::CLUSTER`]) is not
 //! determined by the matrix: it is flagged, and belongs in no comparison.
 //!
 //! LoRA: Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022, arXiv:2106.09685.
 
-use nalgebra::DMatrix;
+use lowrank::error::check;
 
 pub mod basis;
 pub mod captured_energy;
@@ -38,8 +38,8 @@ pub mod decomposition;
 pub mod factored;
 mod frame;
 pub mod grassmann;
-pub mod kernel;
 pub mod overlap;
+pub mod parallel;
 pub mod projection;
 pub mod random;
 pub mod spectrum;
@@ -58,50 +58,9 @@ pub enum Side {
 /// Why a measure is not defined on what was given.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SubspaceError {
-    /// A matrix without rows or columns.
-    #[error("`{name}` is `[{rows}, {cols}]`, but a matrix needs at least one row and one column; leave the map out")]
-    Empty {
-        /// Which matrix.
-        name: &'static str,
-        /// Its rows.
-        rows: usize,
-        /// Its columns.
-        cols: usize,
-    },
-    /// A matrix entry is NaN or infinite.
-    #[error(
-        "`{name}` holds `{value}` at row {row}, column {col}, but directions need finite numbers; leave failed runs out"
-    )]
-    NotFinite {
-        /// Which matrix.
-        name: &'static str,
-        /// Row of the first such entry, from 0.
-        row: usize,
-        /// Its column, from 0.
-        col: usize,
-        /// The entry.
-        value: f64,
-    },
-    /// A scale is NaN or infinite.
-    #[error("the scale is `{value}`, but must be finite; leave failed runs out")]
-    Scale {
-        /// The scale.
-        value: f64,
-    },
-    /// The factors of a product do not fit.
-    #[error(
-        "`a` is `[{a_rows}, {a_cols}]` and `b` is `[{b_rows}, {b_cols}]`, but `a` must have as many columns as `b` has rows; take both factors from one map"
-    )]
-    Factors {
-        /// Rows of `a`.
-        a_rows: usize,
-        /// Columns of `a`.
-        a_cols: usize,
-        /// Rows of `b`.
-        b_rows: usize,
-        /// Columns of `b`.
-        b_cols: usize,
-    },
+    /// What is no update, or has no decomposition.
+    #[error(transparent)]
+    Update(#[from] lowrank::error::UpdateError),
     /// Two matrices that must have one shape differ.
     #[error(
         "`{name}` is `[{rows}, {cols}]`, but `{other}` is `[{other_rows}, {other_cols}]`; compare an adapter with its own base and map"
@@ -192,28 +151,6 @@ pub enum SubspaceError {
         /// The range.
         range: &'static str,
     },
-    /// The SVD iteration did not end.
-    #[error("the singular value decomposition of a `[{rows}, {cols}]` matrix did not converge; rescale its entries")]
-    Svd {
-        /// Rows of the matrix.
-        rows: usize,
-        /// Its columns.
-        cols: usize,
-    },
-}
-
-/// Refuses an empty matrix and entries that are not finite. `matrix` is `[rows, cols]`.
-fn check(name: &'static str, matrix: &DMatrix<f64>) -> Result<(), SubspaceError> {
-    let (rows, cols) = matrix.shape();
-    if rows == 0 || cols == 0 {
-        return Err(SubspaceError::Empty { name, rows, cols });
-    }
-    match matrix.as_slice().iter().position(|value| !value.is_finite()) {
-        Some(at) => {
-            Err(SubspaceError::NotFinite { name, row: at % rows, col: at / rows, value: matrix.as_slice()[at] })
-        }
-        None => Ok(()),
-    }
 }
 
 /// Refuses two shapes that differ.

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use analysis::subspace::basis::Basis;
-use analysis::subspace::factored::{LowRank, Svd, Update};
+use analysis::subspace::factored::{SingularDirections as _, Svd, factor_basis, svd_with};
 use analysis::subspace::grassmann::{Phi, phi, principal_angles, projection_distance};
-use analysis::subspace::kernel::{Backend, product, product_transposed, transposed_product};
 use analysis::subspace::projection::{projections, random_projections, table};
 use analysis::subspace::random::{Gaussian, band, mean_captured_energy, mean_phi, root_mean_square_projection};
 use analysis::subspace::spectrum::{intruders, spectrum};
 use analysis::subspace::top::{Method, TopOptions, top};
 use analysis::subspace::{Side, SubspaceError, captured_energy, decomposition, overlap, trajectory};
+use lowrank::error::UpdateError;
+use lowrank::linalg::{Backend, product, product_transposed, transposed_product};
+use lowrank::{LowRank, Update};
 use nalgebra::DMatrix;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -89,12 +91,12 @@ fn every_measure_agrees_with_numpy_and_scipy() {
         let low: Vec<LowRank> = case
             .updates
             .iter()
-            .map(|factors| LowRank::new(matrix(&factors.a), matrix(&factors.b), factors.scale).unwrap())
+            .map(|factors| LowRank::new(matrix(&factors.a) * factors.scale, matrix(&factors.b)).unwrap())
             .collect();
         let dense: Vec<Update> = low.iter().map(|update| Update::Dense(update.dense())).collect();
-        let factored: Vec<Update> = low.iter().cloned().map(Update::Factored).collect();
+        let factored: Vec<Update> = low.iter().cloned().map(Update::LowRank).collect();
         let (first, last) = (&low[0], &low[low.len() - 1]);
-        let factors = |side| phi(&first.factor_basis(side).unwrap(), &last.factor_basis(side).unwrap()).unwrap();
+        let factors = |side| phi(&factor_basis(first, side).unwrap(), &factor_basis(last, side).unwrap()).unwrap();
         let factors = [("phi_a", rows(&factors(Side::Input))), ("phi_b", rows(&factors(Side::Output)))];
         for updates in [factored, dense] {
             agree(name, &case.expected, &[measured(&w, &updates, last), factors.to_vec()].concat());
@@ -126,8 +128,12 @@ fn measured(w: &DMatrix<f64>, updates: &[Update], frozen: &LowRank) -> Vec<(&'st
     let moments = trajectory::trajectory(updates, Side::Input).unwrap();
     assert_eq!(moments[0].phi_final, Some(phi(&input, &last.basis(Side::Input)).unwrap()));
     let reach = |side| {
-        captured_energy::captured_energy(&updates[0], if side == Side::Input { frozen.a() } else { frozen.b() }, side)
-            .unwrap()
+        captured_energy::captured_energy(
+            &updates[0],
+            if side == Side::Input { frozen.down() } else { frozen.up() },
+            side,
+        )
+        .unwrap()
     };
     vec![
         ("values", first.values().to_vec()),
@@ -185,11 +191,11 @@ fn close(got: f64, want: f64, tolerance: f64) {
 #[test]
 fn libraries_agree_on_products_and_maps() {
     for (d_in, rank, d_out) in [(1, 1, 1), (40, 6, 30), (12, 5, 90), (90, 5, 12), (4, 9, 6)] {
-        let low = LowRank::new(gaussian(1, d_in, rank), gaussian(2, rank, d_out), 0.7).unwrap();
+        let low = LowRank::new(gaussian(1, d_in, rank) * 0.7, gaussian(2, rank, d_out)).unwrap();
         let dense = low.dense();
         let oracle = Svd::full_with(&dense, Backend::Nalgebra).unwrap();
         for backend in Backend::ALL {
-            for svd in [low.svd_with(*backend).unwrap(), Svd::full_with(&dense, *backend).unwrap()] {
+            for svd in [svd_with(&low, *backend).unwrap(), Svd::full_with(&dense, *backend).unwrap()] {
                 assert_eq!(svd.rank(), oracle.rank(), "{backend:?}");
                 for (one, other) in svd.values().iter().zip(oracle.values()) {
                     close(*one, *other, 1e-11 * oracle.values()[0]);
@@ -208,17 +214,17 @@ fn libraries_agree_on_products_and_maps() {
 fn singular_values_beyond_the_numerical_rank_are_no_directions() {
     // Terms that cancel: the product is zero, its factors are not.
     let (a, b) = (gaussian(3, 30, 4), gaussian(4, 4, 20));
-    let low = LowRank::new(a.clone(), b.clone(), 2.0).unwrap();
-    assert_eq!(low.minus(&low).unwrap().svd().unwrap_err(), SubspaceError::RankZero { name: "ΔW" });
-    let other = LowRank::new(a.clone(), gaussian(5, 4, 20), 1.0).unwrap();
-    assert_eq!(low.minus(&other).unwrap().svd().unwrap().rank(), 4);
+    let low = LowRank::new(&a * 2.0, b.clone()).unwrap();
+    assert_eq!(low.minus(&low).svd().unwrap_err(), SubspaceError::RankZero { name: "ΔW" });
+    let other = LowRank::new(a.clone(), gaussian(5, 4, 20)).unwrap();
+    assert_eq!(low.minus(&other).svd().unwrap().rank(), 4);
     // An untrained b has no directions, though its a does.
-    let untrained = LowRank::new(a.clone(), DMatrix::zeros(4, 20), 2.0).unwrap();
+    let untrained = LowRank::new(a.clone(), DMatrix::zeros(4, 20)).unwrap();
     assert_eq!(untrained.svd().unwrap_err(), SubspaceError::RankZero { name: "ΔW" });
-    assert_eq!(untrained.factor_basis(Side::Output).unwrap_err(), SubspaceError::RankZero { name: "b" });
-    assert_eq!(untrained.factor_basis(Side::Input).unwrap().rank(), 4);
+    assert_eq!(factor_basis(&untrained, Side::Output).unwrap_err(), SubspaceError::RankZero { name: "b" });
+    assert_eq!(factor_basis(&untrained, Side::Input).unwrap().rank(), 4);
     assert_eq!(untrained.norm(), 0.0);
-    assert_eq!(LowRank::new(a, b, 0.0).unwrap().svd().unwrap_err(), SubspaceError::RankZero { name: "ΔW" });
+    assert_eq!(LowRank::new(a * 0.0, b).unwrap().svd().unwrap_err(), SubspaceError::RankZero { name: "ΔW" });
 }
 
 #[test]
@@ -368,7 +374,7 @@ fn table_7_is_what_planted_spectra_make_it() {
     let scaled =
         |columns: [usize; 2], by: [f64; 2]| DMatrix::from_fn(16, 2, |row, col| u[(row, columns[col])] * by[col]);
     let b = DMatrix::from_fn(2, 14, |row, col| v[(col, [3, 1][row])]);
-    let update = LowRank::new(scaled([3, 1], [6.0, 2.0]), b, 1.0).unwrap().svd().unwrap();
+    let update = LowRank::new(scaled([3, 1], [6.0, 2.0]), b).unwrap().svd().unwrap();
     let base = top(&w, 2, TopOptions::default()).unwrap().svd;
     let rows = table(&w, &update, &base, &[1, 2]).unwrap();
     for (row, (onto_update, onto_base)) in rows.iter().zip([(1.25, 10.0), (1.25_f64.hypot(5.0), 10.0_f64.hypot(5.0))]) {
@@ -386,7 +392,7 @@ fn table_7_is_what_planted_spectra_make_it() {
     }
     // Directions outside of W have no amplification.
     let outside = spectral(20, 16, 14, &[1.0; 6]).0;
-    let low = LowRank::new(gaussian(21, 16, 1), gaussian(22, 1, 14), 1.0).unwrap().dense();
+    let low = LowRank::new(gaussian(21, 16, 1), gaussian(22, 1, 14)).unwrap().dense();
     let removed = &low - product(&u, &transposed_product(&u, &low));
     let update = Svd::full(&removed).unwrap();
     let base = Svd::full(&outside).unwrap();
@@ -504,7 +510,7 @@ fn magnitudes_and_directions_change_as_equations_3_and_4_say() {
     // Column 0 grows by half, column 1 turns by 60 degrees, column 2 stays.
     let base = DMatrix::from_row_slice(2, 3, &[2.0, 1.0, 0.0, 0.0, 0.0, 3.0]);
     let tuned = DMatrix::from_row_slice(2, 3, &[3.0, 0.5, 0.0, 0.0, 0.75_f64.sqrt(), 3.0]);
-    let update = Update::between(&base, &tuned).unwrap();
+    let update = Update::Dense(&tuned - &base);
     let change = decomposition::change(&base, &update).unwrap();
     for (got, want) in change.magnitude.iter().zip([1.0, 0.0, 0.0]) {
         close(*got, want, 1e-15);
@@ -528,7 +534,7 @@ fn magnitudes_and_directions_change_as_equations_3_and_4_say() {
 #[test]
 fn a_frozen_factor_reaches_its_own_updates_and_a_share_of_others() {
     let a = gaussian(29, 30, 5);
-    let own = Update::Factored(LowRank::new(a.clone(), gaussian(30, 5, 20), 1.0).unwrap());
+    let own = Update::LowRank(LowRank::new(a.clone(), gaussian(30, 5, 20)).unwrap());
     close(captured_energy::captured_energy(&own, &a, Side::Input).unwrap(), 1.0, 1e-12);
     let shares = (0..300).map(|seed| {
         let dense = Update::Dense(gaussian(1000 + seed, 30, 20));
@@ -546,7 +552,7 @@ fn a_frozen_factor_reaches_its_own_updates_and_a_share_of_others() {
 #[test]
 fn an_update_before_its_first_step_has_moved_nowhere() {
     let a = gaussian(31, 12, 3);
-    let at = |b: DMatrix<f64>| Update::Factored(LowRank::new(a.clone(), b, 2.0).unwrap());
+    let at = |b: DMatrix<f64>| Update::LowRank(LowRank::new(&a * 2.0, b).unwrap());
     let end = gaussian(32, 3, 9);
     let checkpoints = [at(DMatrix::zeros(3, 9)), at(&end * 0.5), at(end)];
     let moments = trajectory::trajectory(&checkpoints, Side::Output).unwrap();
@@ -570,30 +576,31 @@ fn what_cannot_be_measured_is_one_clear_error() {
         changed
     };
     let base = gaussian(35, 6, 4);
-    let update = Update::Factored(LowRank::new(a.clone(), b.clone(), 1.0).unwrap());
+    let update = Update::LowRank(LowRank::new(a.clone(), b.clone()).unwrap());
+    let refused = |a: DMatrix<f64>, b: DMatrix<f64>| SubspaceError::from(LowRank::new(a, b).unwrap_err());
     let errors: Vec<(SubspaceError, &str)> = vec![
         (
-            LowRank::new(with(&a, f64::NAN), b.clone(), 1.0).unwrap_err(),
+            refused(with(&a, f64::NAN), b.clone()),
             "`a` holds `NaN` at row 1, column 0, but directions need finite numbers; leave failed runs out",
         ),
         (
-            LowRank::new(a.clone(), with(&b, f64::INFINITY), 1.0).unwrap_err(),
+            refused(a.clone(), with(&b, f64::INFINITY)),
             "`b` holds `inf` at row 1, column 0, but directions need finite numbers; leave failed runs out",
         ),
         (
-            LowRank::new(a.clone(), b.clone(), f64::NAN).unwrap_err(),
-            "the scale is `NaN`, but must be finite; leave failed runs out",
+            refused(&a * f64::NAN, b.clone()),
+            "`a` holds `NaN` at row 0, column 0, but directions need finite numbers; leave failed runs out",
         ),
         (
-            LowRank::new(DMatrix::zeros(0, 2), b.clone(), 1.0).unwrap_err(),
+            refused(DMatrix::zeros(0, 2), b.clone()),
             "`a` is `[0, 2]`, but a matrix needs at least one row and one column; leave the map out",
         ),
         (
-            LowRank::new(a.clone(), gaussian(1, 3, 5), 1.0).unwrap_err(),
+            refused(a.clone(), gaussian(1, 3, 5)),
             "`a` is `[6, 2]` and `b` is `[3, 5]`, but `a` must have as many columns as `b` has rows; take both factors from one map",
         ),
         (
-            LowRank::new(a.clone(), DMatrix::zeros(2, 5), 1.0).unwrap().svd().unwrap_err(),
+            LowRank::new(a.clone(), DMatrix::zeros(2, 5)).unwrap().svd().unwrap_err(),
             "`ΔW` has rank 0, so it has no directions; an update with `b` at zero is untrained: take a later checkpoint, or compare `a`",
         ),
         (
@@ -620,7 +627,7 @@ fn what_cannot_be_measured_is_one_clear_error() {
         assert_eq!(error.to_string(), message);
     }
     assert!(matches!(Basis::orthonormal(a), Err(SubspaceError::NotOrthonormal { .. })));
-    assert!(matches!(Svd::full(&with(&base, f64::NAN)), Err(SubspaceError::NotFinite { .. })));
+    assert!(matches!(Svd::full(&with(&base, f64::NAN)), Err(SubspaceError::Update(UpdateError::NotFinite { .. }))));
     assert!(matches!(projections(&base, &a_frame(), &a_frame()), Err(SubspaceError::Shapes { .. })));
 }
 
@@ -634,7 +641,7 @@ fn pair() -> impl Strategy<Value = (LowRank, LowRank)> {
         let mut gaussian = Gaussian::new(seed);
         let mut update = |rank| {
             let (a, b) = (gaussian.matrix(d_in, rank), gaussian.matrix(rank, d_out));
-            LowRank::new(a, b, 0.5).unwrap()
+            LowRank::new(a * 0.5, b).unwrap()
         };
         (update(first), update(second))
     })
@@ -667,7 +674,7 @@ proptest! {
             if seed >> (col % 64) & 1 == 1 { -first.directions()[(row, col)] } else { first.directions()[(row, col)] }
         });
         let flipped = phi(&Basis::orthonormal(signs).unwrap(), &second).unwrap();
-        let scaled = LowRank::new(one.a() * 3.0, one.b().clone(), -one.scale()).unwrap();
+        let scaled = LowRank::new(one.down() * -3.0, one.up().clone()).unwrap();
         let scaled = phi(&scaled.svd().unwrap().basis(Side::Input), &second).unwrap();
         for got in [turned, flipped, scaled] {
             prop_assert!((got.values() - want.values()).amax() < 1e-9);
@@ -697,9 +704,9 @@ proptest! {
             prop_assert!((got - want).abs() < 1e-12 * dense.values()[0]);
         }
         prop_assert!((factored.norm() - one.norm()).abs() < 1e-12 * one.norm());
-        let (first, second) = (Update::Factored(one.clone()), Update::Factored(other.clone()));
+        let (first, second) = (Update::LowRank(one.clone()), Update::LowRank(other.clone()));
         let distance = (one.dense() - other.dense()).norm();
-        prop_assert!((first.distance(&second).unwrap() - distance).abs() < 1e-12 * (1.0 + distance));
+        prop_assert!((first.distance(&second) - distance).abs() < 1e-12 * (1.0 + distance));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Dense products and decompositions on `nalgebra` matrices, and the libraries that compute them.
+//! Dense products and decompositions of nalgebra's matrices, and the libraries that compute them.
 //!
-//! Every kernel runs on the calling thread, so a result does not depend on the number of cores; [`map`] spreads maps over them.
+//! Everything runs on the calling thread, so a result does not depend on the number of cores.
 
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -8,10 +8,13 @@ use faer::linalg::householder;
 use faer::linalg::matmul::matmul;
 use faer::linalg::qr::no_pivoting::factor;
 use faer::linalg::svd as faer_svd;
-use faer::{Accum, Conj, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Conj, Mat, MatMut, Par};
 use nalgebra::DMatrix;
 
-use super::SubspaceError;
+use crate::error::UpdateError;
+
+/// A view of a matrix, `[rows, cols]`, or of a part of it.
+pub use faer::MatRef;
 
 /// The library that decomposes. `bench/subspace.md` compares them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,12 +29,16 @@ pub enum Backend {
     Lapack,
 }
 
-/// A thin decomposition `M = left·diag(values)·rightᵀ`, values descending: `left: [rows, k]`, `values: [k]`, `right: [cols, k]` with
+/// A thin singular value decomposition `M = left·diag(values)·rightᵀ`, values descending: `left: [rows, k]`, `values: [k]`, `right: [cols, k]` with
 /// `k = min(rows, cols)`.
-pub(crate) struct Thin {
-    pub(crate) left: DMatrix<f64>,
-    pub(crate) values: Vec<f64>,
-    pub(crate) right: DMatrix<f64>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThinSvd {
+    /// `[rows, k]`
+    pub left: DMatrix<f64>,
+    /// `[k]`
+    pub values: Vec<f64>,
+    /// `[cols, k]`
+    pub right: DMatrix<f64>,
 }
 
 impl Backend {
@@ -44,7 +51,7 @@ impl Backend {
     ];
 
     /// The thin SVD of a finite matrix `[rows, cols]`.
-    pub(crate) fn svd(self, matrix: &DMatrix<f64>) -> Result<Thin, SubspaceError> {
+    pub fn svd(self, matrix: &DMatrix<f64>) -> Result<ThinSvd, UpdateError> {
         let (rows, cols) = matrix.shape();
         let thin = match self {
             Self::Faer => svd_faer(matrix),
@@ -53,11 +60,11 @@ impl Backend {
             Self::Lapack => lapack::svd(matrix),
         };
         // An iteration that broke down may also end in NaN.
-        thin.filter(|thin| thin.values.iter().all(|value| value.is_finite())).ok_or(SubspaceError::Svd { rows, cols })
+        thin.filter(|thin| thin.values.iter().all(|value| value.is_finite())).ok_or(UpdateError::Svd { rows, cols })
     }
 
     /// `M = Q·R`, thin: `q: [rows, k]`, `r: [k, cols]` with `k = min(rows, cols)`.
-    pub(crate) fn qr(self, matrix: &DMatrix<f64>) -> (DMatrix<f64>, DMatrix<f64>) {
+    pub fn qr(self, matrix: &DMatrix<f64>) -> (DMatrix<f64>, DMatrix<f64>) {
         match self {
             Self::Faer => qr_faer(matrix),
             Self::Nalgebra => {
@@ -85,35 +92,16 @@ pub fn product_transposed(first: &DMatrix<f64>, second: &DMatrix<f64>) -> DMatri
     multiply(view(first), view(second).transpose())
 }
 
-/// Applies a measure to every item on all cores; results come in the order of the items.
-///
-/// Each item is computed on one thread, so the numbers do not depend on how many there are.
-pub fn map<T: Sync, R: Send>(items: &[T], measure: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let worker = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            match items.get(index) {
-                Some(item) => done.push((index, measure(item))),
-                None => return done,
-            }
-        }
-    };
-    let mut results = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let joined = handles.into_iter().map(|handle| match handle.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        joined.flatten().collect::<Vec<_>>()
-    });
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
+/// The pseudo-inverse of `matrix: [m, n]`, `[n, m]`: singular values up to `cut` count as zero.
+pub fn pseudo_inverse(matrix: &DMatrix<f64>, cut: f64) -> Result<DMatrix<f64>, UpdateError> {
+    let ThinSvd { left, values, right } = Backend::default().svd(matrix)?;
+    let inverse = |value: f64| if value > cut { value.recip() } else { 0.0 };
+    let scaled = DMatrix::from_fn(right.nrows(), values.len(), |row, at| right[(row, at)] * inverse(values[at]));
+    Ok(product_transposed(&scaled, &left))
 }
 
-pub(super) fn view(matrix: &DMatrix<f64>) -> MatRef<'_, f64> {
+/// All of a matrix.
+pub fn view(matrix: &DMatrix<f64>) -> MatRef<'_, f64> {
     MatRef::from_column_major_slice(matrix.as_slice(), matrix.nrows(), matrix.ncols())
 }
 
@@ -122,18 +110,19 @@ fn view_mut(matrix: &mut DMatrix<f64>) -> MatMut<'_, f64> {
     MatMut::from_column_major_slice_mut(matrix.as_mut_slice(), rows, cols)
 }
 
-pub(super) fn multiply(first: MatRef<'_, f64>, second: MatRef<'_, f64>) -> DMatrix<f64> {
+/// `first·second` of views: `[m, k]`, `[k, n]` to `[m, n]`.
+pub fn multiply(first: MatRef<'_, f64>, second: MatRef<'_, f64>) -> DMatrix<f64> {
     let mut out = DMatrix::zeros(first.nrows(), second.ncols());
     matmul(view_mut(&mut out), Accum::Replace, first, second, 1.0, Par::Seq);
     out
 }
 
 /// `target -= first·second`, `[m, n]`, `[m, k]`, `[k, n]`.
-pub(super) fn subtract_product(target: &mut DMatrix<f64>, first: MatRef<'_, f64>, second: &DMatrix<f64>) {
+pub fn subtract_product(target: &mut DMatrix<f64>, first: MatRef<'_, f64>, second: &DMatrix<f64>) {
     matmul(view_mut(target), Accum::Add, first, view(second), -1.0, Par::Seq);
 }
 
-fn svd_faer(matrix: &DMatrix<f64>) -> Option<Thin> {
+fn svd_faer(matrix: &DMatrix<f64>) -> Option<ThinSvd> {
     let (rows, cols) = matrix.shape();
     let size = rows.min(cols);
     let (mut left, mut right) = (DMatrix::zeros(rows, size), DMatrix::zeros(cols, size));
@@ -151,12 +140,12 @@ fn svd_faer(matrix: &DMatrix<f64>) -> Option<Thin> {
     )
     .ok()?;
     let values = values.column_vector().iter().copied().collect();
-    Some(Thin { left, values, right })
+    Some(ThinSvd { left, values, right })
 }
 
-fn svd_nalgebra(matrix: &DMatrix<f64>) -> Option<Thin> {
+fn svd_nalgebra(matrix: &DMatrix<f64>) -> Option<ThinSvd> {
     let svd = matrix.clone().try_svd(true, true, f64::EPSILON, 0)?;
-    Some(Thin {
+    Some(ThinSvd {
         left: svd.u?,
         values: svd.singular_values.iter().copied().collect(),
         right: svd.v_t?.transpose(), // [cols, k]
@@ -197,11 +186,11 @@ mod lapack {
     use ndarray::{Array2, ArrayView2, ShapeBuilder};
     use ndarray_linalg::{JobSvd, QR, SVDDC};
 
-    use super::Thin;
+    use super::ThinSvd;
 
-    pub(super) fn svd(matrix: &DMatrix<f64>) -> Option<Thin> {
+    pub(super) fn svd(matrix: &DMatrix<f64>) -> Option<ThinSvd> {
         let (left, values, right) = array(matrix)?.svddc(JobSvd::Some).ok()?;
-        Some(Thin { left: back(&left?), values: values.to_vec(), right: back(&right?).transpose() })
+        Some(ThinSvd { left: back(&left?), values: values.to_vec(), right: back(&right?).transpose() })
     }
 
     pub(super) fn qr(matrix: &DMatrix<f64>) -> (DMatrix<f64>, DMatrix<f64>) {
@@ -250,10 +239,22 @@ mod tests {
         }
     }
 
+    /// The four conditions of Penrose, for a matrix of full rank and one whose smallest singular value is cut.
     #[test]
-    fn results_keep_the_order_of_the_items() {
-        let items: Vec<usize> = (0..100).collect();
-        assert_eq!(map(&items, |item| item * 2), items.iter().map(|item| item * 2).collect::<Vec<_>>());
-        assert!(map(&[], |item: &usize| *item).is_empty());
+    fn a_pseudo_inverse_is_penroses() {
+        let cut = matrix(6, 2) * matrix(2, 5);
+        for (matrix, rank) in [(matrix(5, 5), None), (matrix(7, 3), None), (cut, Some(2))] {
+            let inverse = pseudo_inverse(&matrix, 1e-10).unwrap();
+            assert_eq!(inverse.shape(), (matrix.ncols(), matrix.nrows()));
+            let (onto, from) = (&matrix * &inverse, &inverse * &matrix);
+            let size = matrix.amax() * inverse.amax() * 100.0;
+            assert!((&onto * &matrix - &matrix).amax() < 1e-12 * size * matrix.amax());
+            assert!((&from * &inverse - &inverse).amax() < 1e-12 * size * inverse.amax());
+            assert!((onto.transpose() - &onto).amax() < 1e-12 * size);
+            assert!((from.transpose() - &from).amax() < 1e-12 * size);
+            if let Some(rank) = rank {
+                assert!((onto.trace() - f64::from(rank)).abs() < 1e-10, "a projection's trace is its rank");
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What happens to a gradient before the optimizer sees it.
 
 use burn::tensor::Tensor;
+use lowrank::linalg::pseudo_inverse;
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,8 @@ impl GradientSpec {
             let gram = a.transpose() * &a + DMatrix::identity(rank, rank) * ridge;
             // torch.linalg.pinv's default cut-off, max(m, n)·eps of the largest singular value.
             let cut = rank as f64 * f64::EPSILON * gram.norm();
-            let inverse = gram.pseudo_inverse(cut).unwrap_or_else(|_| unreachable!("the cut-off is not negative"));
+            // An `A` that is not finite has no inverse; the gradient says so.
+            let inverse = pseudo_inverse(&gram, cut).unwrap_or_else(|_| DMatrix::repeat(rank, rank, f64::NAN));
             out.extend((inverse / (scale * scale)).transpose().iter()); // row-major
         }
         Some(place.tensor(out, [runs, rank, rank]))

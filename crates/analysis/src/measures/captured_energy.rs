@@ -2,10 +2,11 @@
 //!
 //! The tables call the column `reach`, as the committed ones do.
 
+use lowrank::Update;
 use serde::Serialize;
 
 use super::{AdapterSample, MeasureError};
-use crate::subspace::{Side, captured_energy::captured_energy, factored::Update, random::mean_captured_energy};
+use crate::subspace::{Side, captured_energy::captured_energy, factored::factor_basis, random::mean_captured_energy};
 
 /// One frozen factor against one full update of the same task, seed and map.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,7 +55,7 @@ pub fn between(factor: &AdapterSample, full: &AdapterSample) -> Result<Vec<PairR
     for (name, map) in &factor.maps {
         let Some(partner) = full.maps.get(name) else { continue };
         // A dense update has no factor to span a space with; the error says so.
-        let Update::Factored(product) = &map.update else {
+        let Update::LowRank(product) = &map.update else {
             return Err(MeasureError::NoFactors { sample: factor.name.clone(), map: name.clone(), side: "a" });
         };
         let measure = |source| MeasureError::Measure {
@@ -63,8 +64,8 @@ pub fn between(factor: &AdapterSample, full: &AdapterSample) -> Result<Vec<PairR
             source,
         };
         let (d_in, _) = product.shape();
-        let rank = product.factor_basis(Side::Input).map_err(measure)?.rank();
-        let captured = captured_energy(&partner.update, product.a(), Side::Input).map_err(measure)?;
+        let rank = factor_basis(product, Side::Input).map_err(measure)?.rank();
+        let captured = captured_energy(&partner.update, product.down(), Side::Input).map_err(measure)?;
         rows.push(PairRow { module: name.clone(), rank, captured, random_mean: mean_captured_energy(d_in, rank) });
     }
     if rows.is_empty() {
@@ -83,9 +84,9 @@ pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
                     == (&sample.cell.task, sample.cell.seed, &sample.base_hash)
         }) {
             for (name, map) in &sample.maps {
-                let (Update::Factored(product), Some(partner)) = (&map.update, full.maps.get(name)) else { continue };
+                let (Update::LowRank(product), Some(partner)) = (&map.update, full.maps.get(name)) else { continue };
                 let (d_in, _) = product.shape();
-                let found = captured_energy(&partner.update, product.a(), Side::Input).map_err(|source| {
+                let found = captured_energy(&partner.update, product.down(), Side::Input).map_err(|source| {
                     MeasureError::Measure {
                         sample: format!("{} and {}", sample.cell, full.cell),
                         map: name.clone(),

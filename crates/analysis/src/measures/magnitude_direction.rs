@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lowrank::Update;
 use serde::Serialize;
 
 use super::{AdapterSample, MeasureError, per_run_and_map};
 use crate::subspace::{
     Side, SubspaceError,
     decomposition::{dynamics, pearson},
-    factored::Update,
     trajectory::trajectory,
 };
 

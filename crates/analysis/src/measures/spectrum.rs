@@ -1,12 +1,13 @@
 //! Spectra of the updates, and intruder dimensions: directions of `W0 + ΔW` that `W0` does not have.
 
+use lowrank::Update;
 use nalgebra::DMatrix;
 use serde::Serialize;
 
 use super::{AdapterSample, MeasureError, per_run_and_map};
 use crate::subspace::{
     Side, SubspaceError,
-    factored::{Svd, Update},
+    factored::Svd,
     spectrum::{intruders, spectrum},
 };
 

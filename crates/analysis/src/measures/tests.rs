@@ -1,9 +1,10 @@
 //! The tables of a study over made-up adapters.
 
+use lowrank::{LowRank, Update};
 use nalgebra::DMatrix;
 
 use super::*;
-use crate::subspace::{factored::LowRank, random::Gaussian};
+use crate::subspace::random::Gaussian;
 
 pub(crate) const MAPS: [&str; 4] = [
     "encoder.layer.0.attention.self.query",
@@ -22,14 +23,14 @@ pub(crate) fn sample(variant: &str, rank: usize, seed: u64) -> AdapterSample {
         a.column_mut(0).fill(0.0);
         a[(0, 0)] = 100.0;
         let b = gaussian.matrix(rank, dimension);
-        let update = Update::Factored(LowRank::new(a, b, 0.1).unwrap());
+        let update = Update::LowRank(LowRank::new(a * 0.1, b).unwrap());
         Map { base: Some(gaussian.matrix(dimension, dimension)), update }
     };
     let maps: BTreeMap<String, Map> = MAPS.iter().map(|name| ((*name).to_owned(), map())).collect();
     let scaled = |share: f64| {
         let shrunk = |map: &Map| match &map.update {
-            Update::Factored(product) => {
-                Update::Factored(LowRank::new(product.a().clone(), product.b().clone(), 0.1 * share).unwrap())
+            Update::LowRank(product) => {
+                Update::LowRank(LowRank::new(product.down() * share, product.up().clone()).unwrap())
             }
             Update::Dense(matrix) => Update::Dense(matrix * share),
         };
@@ -159,7 +160,7 @@ fn what_cannot_be_compared_is_said_by_name() {
     assert!(message.contains("has no factors") && message.contains("delta-input"), "{message}");
     let mut untrained = sample("lora", 2, 2);
     let map = untrained.maps.get_mut(MAPS[0]).unwrap();
-    map.update = Update::Factored(LowRank::new(DMatrix::identity(40, 2), DMatrix::zeros(2, 40), 1.0).unwrap());
+    map.update = Update::LowRank(LowRank::new(DMatrix::identity(40, 2), DMatrix::zeros(2, 40)).unwrap());
     let message = pair::between(&one, &untrained, Directions::DeltaInput).unwrap_err().to_string();
     assert!(message.contains(MAPS[0]), "{message}");
 }
@@ -215,7 +216,7 @@ fn the_base_contains_an_update_made_of_its_own_directions() {
         let svd = map.base.as_ref().unwrap().clone().svd(true, true);
         let (u, v_t) = (svd.u.unwrap(), svd.v_t.unwrap());
         let a = u.columns(0, 2) * DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vec![2.0, 1.0]));
-        map.update = Update::Factored(LowRank::new(a, v_t.rows(0, 2).into_owned(), 1.0).unwrap());
+        map.update = Update::LowRank(LowRank::new(a, v_t.rows(0, 2).into_owned()).unwrap());
     }
     let rows = heatmap::rows(&run, crate::subspace::Side::Input, 5).unwrap();
     assert_eq!(rows.len(), MAPS.len() * 5 * 2);

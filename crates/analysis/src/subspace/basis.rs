@@ -1,8 +1,8 @@
 //! Ordered orthonormal directions of one space, and which of their cuts a matrix determines.
 
+use lowrank::linalg::{product, transposed_product};
 use nalgebra::DMatrix;
 
-use super::kernel::{product, transposed_product};
 use super::{SubspaceError, check};
 
 /// Singular values closer than this, relative to the larger one, form a cluster: a perturbation of that relative size turns their

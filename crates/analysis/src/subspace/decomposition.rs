@@ -14,10 +14,11 @@
 //!
 //! Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, ICML 2024, arXiv:2402.09353.
 
+use lowrank::Update;
+use lowrank::linalg::{product, transposed_product};
 use nalgebra::DMatrix;
 
-use super::factored::{Update, threshold};
-use super::kernel::{product, transposed_product};
+use super::factored::threshold;
 use super::{SubspaceError, check, same_shape};
 
 /// The change of one map against its base.
@@ -50,13 +51,12 @@ pub fn change(base: &DMatrix<f64>, update: &Update) -> Result<Change, SubspaceEr
             let columns = base.column_iter().zip(delta.column_iter());
             columns.map(|(column, delta)| (column.dot(&delta), delta.norm_squared())).unzip()
         }
-        Update::Factored(low) => {
-            let crossed = transposed_product(base, low.a()); // [d_out, r]
-            let gram = product(&transposed_product(low.a(), low.a()), low.b()); // [r, d_out]
-            let scale = low.scale();
+        Update::LowRank(low) => {
+            let crossed = transposed_product(base, low.down()); // [d_out, r]
+            let gram = product(&transposed_product(low.down(), low.down()), low.up()); // [r, d_out]
             let column = |n: usize| {
-                let b = low.b().column(n); // [r]
-                (scale * crossed.row(n).transpose().dot(&b), (scale * scale * gram.column(n).dot(&b)).max(0.0))
+                let b = low.up().column(n); // [r]
+                (crossed.row(n).transpose().dot(&b), gram.column(n).dot(&b).max(0.0))
             };
             (0..d_out).map(column).unzip()
         }

@@ -1,32 +1,13 @@
-//! Updates of a map, and their singular value decomposition without a dense `ΔW`.
+//! Singular directions of updates and maps, up to a numerical rank.
 //!
-//! For `ΔW = s·a·b`, QR of the factors, `a = Q_a R_a` and `bᵀ = Q_b R_b`, leaves a core `s·R_a R_bᵀ` of at most `[r, r]`; with its SVD
-//! `X Σ Yᵀ`, `ΔW = (Q_a X) Σ (Q_b Y)ᵀ`. The cost is `O((d_in + d_out) r² + r³)` instead of `O(d_in d_out min(d_in, d_out))`.
+//! An update in factors is decomposed without forming `ΔW` ([`lowrank`]).
 
+use lowrank::linalg::{Backend, product, product_transposed, transposed_product};
+use lowrank::{LowRank, Update};
 use nalgebra::DMatrix;
 
 use super::basis::Basis;
-use super::kernel::{Backend, product, product_transposed, transposed_product};
-use super::{Side, SubspaceError, check, same_shape};
-
-/// `ΔW = scale·a·b`, `[d_in, d_out]`, with `a: [d_in, r]` and `b: [r, d_out]`, all finite.
-///
-/// The paper's `A` is `aᵀ` and its `B` is `bᵀ`. `r` may exceed `d_in` or `d_out`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LowRank {
-    a: DMatrix<f64>,
-    b: DMatrix<f64>,
-    scale: f64,
-}
-
-/// The change `ΔW = W' - W0` of one map, `[d_in, d_out]`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Update {
-    /// A product of factors, never formed.
-    Factored(LowRank),
-    /// A full matrix, where the change is not low-rank (full fine-tuning, a trained magnitude).
-    Dense(DMatrix<f64>),
-}
+use super::{Side, SubspaceError, check};
 
 /// A singular value decomposition up to a numerical rank `k`: `W = input·diag(values)·outputᵀ`, with `input: [d_in, k]`,
 /// `values: [k]` descending and positive, `output: [d_out, k]`.
@@ -38,173 +19,65 @@ pub struct Svd {
     next: f64,
 }
 
-impl LowRank {
-    /// Checks the factors: `a: [d_in, r]`, `b: [r, d_out]`.
-    pub fn new(a: DMatrix<f64>, b: DMatrix<f64>, scale: f64) -> Result<Self, SubspaceError> {
-        check("a", &a)?;
-        check("b", &b)?;
-        if a.ncols() != b.nrows() {
-            let ((a_rows, a_cols), (b_rows, b_cols)) = (a.shape(), b.shape());
-            return Err(SubspaceError::Factors { a_rows, a_cols, b_rows, b_cols });
-        }
-        if !scale.is_finite() {
-            return Err(SubspaceError::Scale { value: scale });
-        }
-        Ok(Self { a, b, scale })
-    }
+/// What has singular directions.
+pub trait SingularDirections {
+    /// The SVD up to the numerical rank.
+    fn svd(&self) -> Result<Svd, SubspaceError>;
+}
 
-    /// The input factor, `[d_in, r]`.
-    pub fn a(&self) -> &DMatrix<f64> {
-        &self.a
-    }
-
-    /// The output factor, `[r, d_out]`.
-    pub fn b(&self) -> &DMatrix<f64> {
-        &self.b
-    }
-
-    /// The factor `s`.
-    pub fn scale(&self) -> f64 {
-        self.scale
-    }
-
-    /// `(d_in, d_out)`.
-    pub fn shape(&self) -> (usize, usize) {
-        (self.a.nrows(), self.b.ncols())
-    }
-
-    /// Singular directions of one factor: of `a` in the input space, `[d_in, k]`, or of `b` in the output space, `[d_out, k]`.
-    pub fn factor_basis(&self, side: Side) -> Result<Basis, SubspaceError> {
-        match side {
-            Side::Input => {
-                let svd = decompose("a", &self.a, Backend::default())?;
-                Ok(svd.basis(Side::Input))
-            }
-            Side::Output => {
-                let svd = decompose("b", &self.b, Backend::default())?;
-                Ok(svd.basis(Side::Output))
-            }
-        }
-    }
-
-    /// The SVD of `ΔW` up to its numerical rank.
-    pub fn svd(&self) -> Result<Svd, SubspaceError> {
-        self.svd_with(Backend::default())
-    }
-
-    /// [`LowRank::svd`] by a named library.
-    pub fn svd_with(&self, backend: Backend) -> Result<Svd, SubspaceError> {
-        let (d_in, d_out) = self.shape();
-        let (q_a, r_a) = backend.qr(&self.a); // [d_in, p], [p, r]
-        let (q_b, r_b) = backend.qr(&self.b.transpose()); // [d_out, q], [q, r]
-        let core = product_transposed(&r_a, &r_b) * self.scale; // [p, q]
-        let inner = backend.svd(&core)?;
-        // Terms that cancel leave rounding errors of the size of the factors, not of their product.
-        let size = self.scale.abs() * self.a.norm() * self.b.norm();
-        let threshold = threshold(d_in, d_out, size);
-        let rank = inner.values.iter().take_while(|value| **value > threshold).count();
-        if rank == 0 {
-            return Err(SubspaceError::RankZero { name: "ΔW" });
-        }
-        Ok(Svd {
-            input: product(&q_a, &inner.left.columns(0, rank).into_owned()), // [d_in, k]
-            values: inner.values[..rank].to_vec(),
-            output: product(&q_b, &inner.right.columns(0, rank).into_owned()), // [d_out, k]
-            next: 0.0,
-        })
-    }
-
-    /// `‖ΔW‖_F`, 0 for an untrained update.
-    pub fn norm(&self) -> f64 {
-        let r_a = Backend::default().qr(&self.a).1;
-        let r_b = Backend::default().qr(&self.b.transpose()).1;
-        self.scale.abs() * product_transposed(&r_a, &r_b).norm()
-    }
-
-    /// `self - other` as one product of concatenated factors, `[d_in, r + r']` and `[r + r', d_out]`.
-    pub fn minus(&self, other: &Self) -> Result<Self, SubspaceError> {
-        same_shape(("ΔW", self.shape()), ("the other ΔW", other.shape()))?;
-        let (rank, other_rank) = (self.a.ncols(), other.a.ncols());
-        let (d_in, d_out) = self.shape();
-        let mut a = DMatrix::zeros(d_in, rank + other_rank);
-        a.columns_mut(0, rank).copy_from(&self.a);
-        a.columns_mut(rank, other_rank).copy_from(&other.a);
-        let mut b = DMatrix::zeros(rank + other_rank, d_out);
-        b.rows_mut(0, rank).copy_from(&(&self.b * self.scale));
-        b.rows_mut(rank, other_rank).copy_from(&(&other.b * -other.scale));
-        Self::new(a, b, 1.0)
-    }
-
-    /// `ΔW`, `[d_in, d_out]`.
-    pub fn dense(&self) -> DMatrix<f64> {
-        product(&self.a, &self.b) * self.scale
+impl SingularDirections for LowRank {
+    fn svd(&self) -> Result<Svd, SubspaceError> {
+        svd_with(self, Backend::default())
     }
 }
 
-impl Update {
-    /// `W' - W0`, both `[d_in, d_out]`.
-    pub fn between(base: &DMatrix<f64>, tuned: &DMatrix<f64>) -> Result<Self, SubspaceError> {
-        check("W0", base)?;
-        check("W'", tuned)?;
-        same_shape(("W'", tuned.shape()), ("W0", base.shape()))?;
-        Ok(Self::Dense(tuned - base))
-    }
-
-    /// `(d_in, d_out)`.
-    pub fn shape(&self) -> (usize, usize) {
+impl SingularDirections for Update {
+    fn svd(&self) -> Result<Svd, SubspaceError> {
         match self {
-            Self::Factored(product) => product.shape(),
-            Self::Dense(matrix) => matrix.shape(),
-        }
-    }
-
-    /// The SVD of `ΔW` up to its numerical rank.
-    pub fn svd(&self) -> Result<Svd, SubspaceError> {
-        match self {
-            Self::Factored(product) => product.svd(),
+            Self::LowRank(product) => product.svd(),
             Self::Dense(matrix) => decompose("ΔW", matrix, Backend::default()),
         }
     }
+}
 
-    /// `‖ΔW‖_F`, 0 for an untrained update.
-    pub fn norm(&self) -> f64 {
-        match self {
-            Self::Factored(product) => product.norm(),
-            Self::Dense(matrix) => matrix.norm(),
-        }
+/// The SVD of a product of factors by a named library.
+pub fn svd_with(update: &LowRank, backend: Backend) -> Result<Svd, SubspaceError> {
+    let (d_in, d_out) = update.shape();
+    let decomposed = update.decompose_with(backend)?;
+    // Terms that cancel leave rounding errors of the size of the factors, not of their product.
+    let size = update.down().norm() * update.up().norm();
+    let threshold = threshold(d_in, d_out, size);
+    let rank = decomposed.values().iter().take_while(|value| **value > threshold).count();
+    if rank == 0 {
+        return Err(SubspaceError::RankZero { name: "ΔW" });
     }
+    let first = decomposed.first(rank);
+    Ok(Svd { input: first.left, values: first.values, output: first.right, next: 0.0 })
+}
 
-    /// `‖ΔW - ΔW'‖_F`.
-    pub fn distance(&self, other: &Self) -> Result<f64, SubspaceError> {
-        same_shape(("ΔW", self.shape()), ("the other ΔW", other.shape()))?;
-        match (self, other) {
-            (Self::Factored(one), Self::Factored(two)) => Ok(one.minus(two)?.norm()),
-            _ => Ok((self.dense() - other.dense()).norm()),
+/// Singular directions of one factor: of `down` (the paper's `A`) in the input space, `[d_in, k]`, or of `up` (its `B`) in the output
+/// space, `[d_out, k]`.
+pub fn factor_basis(update: &LowRank, side: Side) -> Result<Basis, SubspaceError> {
+    let (name, factor) = match side {
+        Side::Input => ("a", update.down()),
+        Side::Output => ("b", update.up()),
+    };
+    Ok(decompose(name, factor, Backend::default())?.basis(side))
+}
+
+/// `‖Qᵀ ΔW‖_F²` for orthonormal `directions: [d_in, k]`, or `‖ΔW Q‖_F²` for `[d_out, k]`.
+pub(crate) fn captured(update: &Update, directions: &DMatrix<f64>, side: Side) -> f64 {
+    match (update, side) {
+        (Update::Dense(matrix), Side::Input) => transposed_product(directions, matrix).norm_squared(),
+        (Update::Dense(matrix), Side::Output) => product(matrix, directions).norm_squared(),
+        (Update::LowRank(low), Side::Input) => {
+            let r_up = Backend::default().qr(&low.up().transpose()).1; // [q, r]
+            let inner = transposed_product(directions, low.down()); // [k, r]
+            product_transposed(&inner, &r_up).norm_squared()
         }
-    }
-
-    /// `ΔW`, `[d_in, d_out]`.
-    pub fn dense(&self) -> DMatrix<f64> {
-        match self {
-            Self::Factored(product) => product.dense(),
-            Self::Dense(matrix) => matrix.clone(),
-        }
-    }
-
-    /// `‖Qᵀ ΔW‖_F²` for orthonormal `directions: [d_in, k]`, or `‖ΔW Q‖_F²` for `[d_out, k]`.
-    pub(crate) fn captured(&self, directions: &DMatrix<f64>, side: Side) -> f64 {
-        match (self, side) {
-            (Self::Dense(matrix), Side::Input) => transposed_product(directions, matrix).norm_squared(),
-            (Self::Dense(matrix), Side::Output) => product(matrix, directions).norm_squared(),
-            (Self::Factored(low), Side::Input) => {
-                let r_b = Backend::default().qr(&low.b.transpose()).1; // [q, r]
-                let inner = transposed_product(directions, &low.a); // [k, r]
-                (product_transposed(&inner, &r_b) * low.scale).norm_squared()
-            }
-            (Self::Factored(low), Side::Output) => {
-                let r_a = Backend::default().qr(&low.a).1; // [p, r]
-                (product(&r_a, &product(&low.b, directions)) * low.scale).norm_squared()
-            }
+        (Update::LowRank(low), Side::Output) => {
+            let r_down = Backend::default().qr(low.down()).1; // [p, r]
+            product(&r_down, &product(low.up(), directions)).norm_squared()
         }
     }
 }

@@ -1,9 +1,8 @@
 //! An orthonormal basis that grows block by block, for the iteration in [`super::top`].
 
-use faer::MatRef;
+use lowrank::linalg::{Backend, MatRef, multiply, product, subtract_product, view};
 use nalgebra::DMatrix;
 
-use super::kernel::{Backend, multiply, product, subtract_product, view};
 use super::random::Gaussian;
 
 /// Orthonormal columns `[d, n]`, `n` growing block by block.
@@ -85,7 +84,8 @@ impl Frame {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernel::transposed_product;
+    use lowrank::linalg::transposed_product;
+
     use super::*;
 
     #[test]

@@ -9,12 +9,12 @@
 //! Appendix G relates `φ` to the projection metric `d = (p - Σ σ_l²)^½` of Ham and Lee (2008), `p = min(i, j)` and `σ_l` the singular
 //! values of `U_Aⁱᵀ U_Bʲ`. It prints `φ = (1 - d²)/p`; its own definitions give `φ = Σ σ_l² / p = 1 - d²/p`, which is what holds here.
 
+use lowrank::linalg::{Backend, subtract_product, view};
 use nalgebra::DMatrix;
 
 use super::SubspaceError;
 use super::basis::Basis;
 use super::cumulative::normalised_sums;
-use super::kernel::{Backend, subtract_product, view};
 use super::random::mean_phi;
 
 /// `φ(i, j)` for `i` in `1..=k_a` and `j` in `1..=k_b`.

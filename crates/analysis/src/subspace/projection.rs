@@ -8,11 +8,11 @@
 //! also where `r` is below its rank. With `W`'s own directions, `p_r = (Σ_{i ≤ r} σ_i²)^½`. With those of independent Gaussian matrices
 //! `E p_r² = r²‖W‖_F²/(d_in d_out)` exactly; see [`super::random::root_mean_square_projection`].
 
+use lowrank::linalg::{product, transposed_product};
 use nalgebra::DMatrix;
 
 use super::cumulative::cumulative_squares;
 use super::factored::{Svd, threshold};
-use super::kernel::{product, transposed_product};
 use super::random::{Gaussian, root_mean_square_projection};
 use super::{Side, SubspaceError, check, same_shape};
 

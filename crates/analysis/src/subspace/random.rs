@@ -3,6 +3,7 @@
 //! Singular vectors of a Gaussian matrix are uniformly distributed over orthonormal frames, left and right ones independently. For a
 //! uniform `U: [d, i]` and any fixed `V: [d, j]`, `E ‖UᵀV‖_F² = i·j/d`, hence `E φ(i, j) = max(i, j)/d`.
 
+use lowrank::linalg::Backend;
 use nalgebra::DMatrix;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -10,7 +11,6 @@ use rand_chacha::ChaCha20Rng;
 use super::SubspaceError;
 use super::basis::Basis;
 use super::cumulative::normalised_sums;
-use super::kernel::Backend;
 
 /// Fewest draws of a band: 2.5% of them is one.
 pub const FEWEST_DRAWS: usize = 40;

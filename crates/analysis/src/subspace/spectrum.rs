@@ -12,8 +12,9 @@
 //! effective dimensionality*, EUSIPCO 2007. Intruder dimensions: Shuttleworth et al., *LoRA vs Full Fine-tuning: An Illusion of
 //! Equivalence*, NeurIPS 2025, arXiv:2410.21228, algorithm 1.
 
+use lowrank::linalg::transposed_product;
+
 use super::factored::Svd;
-use super::kernel::transposed_product;
 use super::{Side, SubspaceError, same_shape};
 
 /// What the singular values of one update say.

@@ -14,11 +14,11 @@
 //! if it sees a singular value above the smallest one found, the full SVD is taken. It is also taken where the directions wanted, or
 //! the dimension that convergence needs, are a large share of all: there it is cheaper.
 
+use lowrank::linalg::{Backend, ThinSvd, product, transposed_product};
 use nalgebra::DMatrix;
 
 use super::factored::{Svd, threshold};
 use super::frame::Frame;
-use super::kernel::{Backend, Thin, product, transposed_product};
 use super::random::Gaussian;
 use super::{Side, SubspaceError, check};
 
@@ -141,7 +141,7 @@ impl<'w> Space<'w> {
     }
 
     /// The SVD of `B`, and the largest `‖Wᵀu - σv‖` of its leading `wanted` triplets.
-    fn triplets(&self, wanted: usize) -> Result<(Thin, f64), SubspaceError> {
+    fn triplets(&self, wanted: usize) -> Result<(ThinSvd, f64), SubspaceError> {
         let len = self.left.len();
         let inner = Backend::default().svd(&self.core.view((0, 0), (len, len)).into_owned())?;
         let ends = inner.left.view((len - BLOCK, 0), (BLOCK, wanted)).into_owned();

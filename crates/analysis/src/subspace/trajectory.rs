@@ -1,8 +1,10 @@
 //! The trajectory of an update over training: its size, its distance to the final update, and when it finds its final directions.
 
-use super::factored::{Svd, Update};
+use lowrank::Update;
+
+use super::factored::{SingularDirections as _, Svd};
 use super::grassmann::{Phi, phi};
-use super::{Side, SubspaceError};
+use super::{Side, SubspaceError, same_shape};
 
 /// One checkpoint of an update against the last one.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,13 +28,19 @@ pub fn trajectory(checkpoints: &[Update], side: Side) -> Result<Vec<TrajectoryPo
     let mut previous: Option<&Update> = None;
     let mut points = Vec::with_capacity(checkpoints.len());
     for update in checkpoints {
-        let to_final = update.distance(last)? / end.norm();
+        let to_final = distance(update, last)? / end.norm();
         let norm = update.norm();
-        let step = previous.map_or(Ok(norm), |previous| update.distance(previous))?;
+        let step = previous.map_or(Ok(norm), |previous| distance(update, previous))?;
         points.push(TrajectoryPoint { norm, step, to_final, phi_final: phi_final(update, &end, side)? });
         previous = Some(update);
     }
     Ok(points)
+}
+
+/// `‖ΔW - ΔW'‖_F`.
+fn distance(one: &Update, other: &Update) -> Result<f64, SubspaceError> {
+    same_shape(("ΔW", one.shape()), ("the other ΔW", other.shape()))?;
+    Ok(one.distance(other))
 }
 
 fn phi_final(update: &Update, end: &Svd, side: Side) -> Result<Option<Phi>, SubspaceError> {

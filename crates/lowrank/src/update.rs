@@ -1,0 +1,83 @@
+//! An update of one map, in factors or dense.
+
+use nalgebra::DMatrix;
+
+use crate::{
+    error::{UpdateError, check},
+    linalg::Backend,
+    low_rank::{Decomposition, LowRank},
+};
+
+/// The change `ΔW = W' - W0` of one map, `[d_in, d_out]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// A product of factors, never formed.
+    LowRank(LowRank),
+    /// A full matrix, where the change is not low-rank (full fine-tuning, a trained magnitude).
+    Dense(DMatrix<f64>),
+}
+
+impl Update {
+    /// `(d_in, d_out)`.
+    pub fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::LowRank(product) => product.shape(),
+            Self::Dense(matrix) => matrix.shape(),
+        }
+    }
+
+    /// `ΔW`, `[d_in, d_out]`.
+    pub fn dense(&self) -> DMatrix<f64> {
+        match self {
+            Self::LowRank(product) => product.dense(),
+            Self::Dense(matrix) => matrix.clone(),
+        }
+    }
+
+    /// `‖ΔW‖_F`, 0 for an untrained update.
+    pub fn norm(&self) -> f64 {
+        match self {
+            Self::LowRank(product) => product.norm(),
+            Self::Dense(matrix) => matrix.norm(),
+        }
+    }
+
+    /// `‖ΔW - ΔW'‖_F` of two updates of one map.
+    pub fn distance(&self, other: &Self) -> f64 {
+        match (self, other) {
+            (Self::LowRank(one), Self::LowRank(two)) => one.minus(two).norm(),
+            _ => (self.dense() - other.dense()).norm(),
+        }
+    }
+
+    /// `Σ w_i·ΔW_i`, in factors where all have them. The updates are of one map; at least one is there.
+    pub fn weighted_sum(terms: &[(f64, &Self)]) -> Self {
+        let factored: Option<Vec<(f64, &LowRank)>> = terms
+            .iter()
+            .map(|(weight, update)| match update {
+                Self::LowRank(product) => Some((*weight, product)),
+                Self::Dense(_) => None,
+            })
+            .collect();
+        match factored {
+            Some(terms) => Self::LowRank(LowRank::weighted_sum(&terms)),
+            None => {
+                let scaled = terms.iter().map(|(weight, update)| update.dense() * *weight);
+                Self::Dense(
+                    scaled.reduce(|sum, term| sum + term).unwrap_or_else(|| unreachable!("one update is there")),
+                )
+            }
+        }
+    }
+
+    /// The SVD of `ΔW`.
+    pub fn decompose(&self) -> Result<Decomposition, UpdateError> {
+        match self {
+            Self::LowRank(product) => product.decompose(),
+            Self::Dense(matrix) => {
+                check("ΔW", matrix)?;
+                Ok(Decomposition { frames: None, core: Backend::default().svd(matrix)? })
+            }
+        }
+    }
+}
