@@ -175,9 +175,14 @@ impl Config {
         }
     }
 
+    /// What a model with a head puts in front of the backbone's names, such as `bert.`.
+    pub fn base_prefix(&self) -> &'static str {
+        self.prefixes()[0]
+    }
+
     /// The name of a slot in a model with a head, with its prefix.
     pub fn full(&self, name: &str) -> String {
-        format!("{}{name}", self.prefixes().first().copied().unwrap_or_default())
+        format!("{}{name}", self.base_prefix())
     }
 
     /// Layers.
@@ -256,8 +261,16 @@ impl Config {
         (matches!(self, Self::Gpt2(_)) && whole.ends_with(gpt2::FUSED)).then(|| gpt2::parts(whole))
     }
 
+    /// Whether the word table is the output projection of a causal model too.
+    pub fn is_tied(&self) -> bool {
+        match self {
+            Self::Encoder(_) | Self::Gpt2(_) => true,
+            Self::Llama(config) => config.tie_word_embeddings,
+        }
+    }
+
     /// GPT-2's `Conv1D` keeps `[d_in, d_out]` in the file, torch's `Linear` `[d_out, d_in]`.
-    fn stores_inputs_first(&self) -> bool {
+    pub fn stores_inputs_first(&self) -> bool {
         matches!(self, Self::Gpt2(_))
     }
 }

@@ -11,7 +11,12 @@ use variants::{
     stream::{self, Stream},
 };
 
-use crate::{backbone::Backbone, config::Config, encoder, weights::Weights};
+use crate::{
+    backbone::Backbone,
+    config::Config,
+    encoder,
+    weights::{Weights, transposed},
+};
 
 /// The head of one stack.
 #[derive(Clone, Debug)]
@@ -195,7 +200,7 @@ impl MaskedLm {
             place.tensor(one, [1, rows, cols]).repeat_dim(0, runs)
         };
         Self {
-            dense: spread(crate::weights::transposed(weights.get("lm_head.dense.weight"), d, d), d, d),
+            dense: spread(transposed(&values("lm_head.dense.weight"), d, d), d, d),
             dense_bias: spread(values("lm_head.dense.bias"), 1, d),
             gamma: spread(values("lm_head.layer_norm.weight"), 1, d),
             beta: spread(values("lm_head.layer_norm.bias"), 1, d),

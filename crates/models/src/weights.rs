@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use variants::{
     adapted::AdaptedLinear,
     embedding::AdaptedEmbedding,
@@ -12,7 +11,10 @@ use variants::{
     stream::{self, Stream},
 };
 
-use crate::error::ModelError;
+use crate::{
+    error::ModelError,
+    safetensors::{self, Stored, TORCH, as_f32},
+};
 
 /// How a tensor starts when a model is made from nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +47,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads a safetensors file of f32, f16 or bf16 tensors; one of `prefixes` (e.g. `roberta.`) is taken off names.
+    /// Reads a safetensors file of f64, f32, f16 or bf16 tensors; one of `prefixes` (e.g. `roberta.`) is taken off names.
     pub fn read(bytes: &[u8], prefixes: &[&str]) -> Result<Self, ModelError> {
         let mut all = Self::default();
         all.add(bytes, prefixes)?;
@@ -54,9 +56,8 @@ impl Weights {
 
     /// Reads one file more, a shard of the same checkpoint.
     pub fn add(&mut self, bytes: &[u8], prefixes: &[&str]) -> Result<(), ModelError> {
-        let file = SafeTensors::deserialize(bytes)?;
-        for (name, view) in file.tensors() {
-            if let Some(values) = widen(&view) {
+        for (name, view) in safetensors::read(bytes)?.tensors {
+            if let Some(values) = as_f32(&view) {
                 let name = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name).to_owned();
                 if self.tensors.insert(name.clone(), (view.shape().to_vec(), values)).is_some() {
                     return Err(ModelError::Tensors(vec![format!(
@@ -136,7 +137,8 @@ impl Weights {
     /// torch's `Linear`, kept as `[d_out, d_in]`, with its bias where the configuration asks for one.
     pub(crate) fn linear(&self, name: String, shape: [usize; 2], biased: bool, place: &Placement) -> AdaptedLinear {
         let [d_in, d_out] = shape;
-        let weight = place.frozen(transposed(self.get(&format!("{name}.weight")), d_out, d_in), shape);
+        let turned = transposed(self.get(&format!("{name}.weight")), d_out, d_in);
+        let weight = place.frozen(turned.into_iter().map(f64::from).collect(), shape);
         let bias = biased.then(|| self.vector(&format!("{name}.bias"), place));
         AdaptedLinear::new(name, weight, bias)
     }
@@ -175,35 +177,18 @@ impl Weights {
 
     /// A safetensors file of f16 tensors under `rename`d names, sorted by name.
     pub fn write_f16(&self, rename: impl Fn(&str) -> String) -> Result<Vec<u8>, ModelError> {
-        let halves: Vec<(String, Vec<usize>, Vec<u8>)> = self
+        let halves: Vec<Stored> = self
             .tensors
             .iter()
             .map(|(name, (shape, values))| {
-                let bytes = values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
-                (rename(name), shape.clone(), bytes)
+                Stored::of(rename(name), shape.clone(), values.iter().map(|value| half::f16::from_f32(*value)))
             })
             .collect();
-        let views = halves
-            .iter()
-            .map(|(name, shape, bytes)| Ok((name.clone(), TensorView::new(Dtype::F16, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-        let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        Ok(safetensors::serialize(views, Some(metadata))?)
+        Ok(safetensors::write(&halves, Some(TORCH))?)
     }
 }
 
-/// Float tensors as f32; integer ones (a stray `position_ids`) are not weights.
-pub fn widen(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    match view.dtype() {
-        Dtype::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F16 => Some(bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()),
-        Dtype::BF16 => Some(bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()),
-        _ => None,
-    }
-}
-
-/// `[rows, cols]` to `[cols, rows]`, row-major.
-pub fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f64> {
-    (0..cols).flat_map(|c| (0..rows).map(move |r| f64::from(values[r * cols + c]))).collect()
+/// `[rows, cols]` to `[cols, rows]`, both row-major.
+pub fn transposed<T: Copy>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
+    (0..cols).flat_map(|col| (0..rows).map(move |row| values[row * cols + col])).collect()
 }
