@@ -3,10 +3,10 @@
 //! A run that starts from an adapter needs every tensor of it that trains, so the two recipes must agree on whatever gives these tensors
 //! their names and shapes; heads may differ.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use assets::{error::AssetError, tensor_file};
-use record::CellId;
+use record::{CellId, adapter_file};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::CellPlan;
@@ -37,15 +37,9 @@ pub struct AdapterMetadata {
     pub drawn: Option<String>,
 }
 
-/// A run's adapter where its folder is named.
-pub fn file(written: &str) -> PathBuf {
-    let path = PathBuf::from(written);
-    if path.is_dir() { path.join("adapter.safetensors") } else { path }
-}
-
 /// What keeps a run with `plan` from starting at this adapter; nothing is loaded onto a device.
 pub fn check(written: &str, plan: &CellPlan) -> Result<(), AssetError> {
-    let path = file(written);
+    let path = adapter_file(Path::new(written));
     let metadata = metadata(&path)?;
     fits(&metadata.plan, plan).map_err(|reason| AssetError::Foreign { path, reason })
 }

@@ -4,6 +4,12 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
+use record::ADAPTER;
+use trainer::{
+    adapter::{self, AdapterMetadata},
+    error::TrainError,
+    model_cache::ModelCache,
+};
 use variants::{
     capability::Capability,
     combine::{CombineSpec, additive},
@@ -14,15 +20,9 @@ use variants::{
     spec::VariantSpec,
 };
 
-use trainer::{
-    adapter::{self, AdapterMetadata},
-    error::TrainError,
-    model_cache::ModelCache,
-};
-
 /// How a smaller adapter is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum Reduction {
     /// The first `b` components at the scale of rank `b`: what an adapter of nested ranks was trained for.
     Prefix,
     /// The best rank-`b` approximation of an additive update, as a plain LoRA of scale 1.
@@ -31,10 +31,16 @@ pub enum Cut {
 
 /// Reads an adapter, a run's folder or its file, and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
 /// computes what the trained one computes when it is read out there.
-pub fn at_rank(path: &Path, rank: usize, cut: Cut, out: &Path, cache: &ModelCache) -> Result<u64, TrainError> {
-    let (metadata, tensors) = cut_to(&adapter::resolve(path)?, None, rank, cut, cache)?;
+pub fn at_rank(
+    path: &Path,
+    rank: usize,
+    reduction: Reduction,
+    out: &Path,
+    cache: &ModelCache,
+) -> Result<u64, TrainError> {
+    let (metadata, tensors) = cut_to(&adapter::resolve(path)?, None, rank, reduction, cache)?;
     std::fs::create_dir_all(out).map_err(|source| TrainError::io(out.to_owned(), source))?;
-    adapter::save(&out.join("adapter.safetensors"), &metadata, &tensors)
+    adapter::save(&out.join(ADAPTER), &metadata, &tensors)
 }
 
 /// The metadata and the tensors of [`at_rank`]; the base lies where `model` says, if not where it lay in training.
@@ -42,14 +48,14 @@ pub fn cut_to(
     path: &Path,
     model: Option<&str>,
     rank: usize,
-    cut: Cut,
+    reduction: Reduction,
     cache: &ModelCache,
 ) -> Result<(AdapterMetadata, BTreeMap<String, Tensor<3>>), TrainError> {
     let (metadata, mut network) = adapter::load_on(path, model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.to_owned(), reason);
     let spec = metadata.plan.variant.clone();
-    let (variant, tensors) = match cut {
-        Cut::Prefix => {
+    let (variant, tensors) = match reduction {
+        Reduction::Prefix => {
             let mut ranks = spec.rank_policy.readouts(spec.rank);
             if ranks.is_empty() {
                 ranks.push(spec.rank);
@@ -68,7 +74,7 @@ pub fn cut_to(
             let tensors = if smaller { prefix(&mut network, rank) } else { adapter::tensors(&mut network, 0, 0) };
             (VariantSpec { rank, rank_policy: policy, ..spec }, tensors)
         }
-        Cut::Svd => {
+        Reduction::Svd => {
             if spec.lacks(&[Capability::Additive]).is_some() || rank == 0 || rank > metadata.plan.largest_rank() {
                 return Err(refused(format!(
                     "`--svd` cuts an additive update down to a rank in 1..={}, but this is `{}` and rank is `{rank}`",
@@ -94,13 +100,13 @@ pub fn cut_to(
     let mut metadata = AdapterMetadata { drawn: None, ..metadata };
     metadata.cell.rank = rank;
     metadata.plan.variant = variant;
-    if cut == Cut::Svd {
+    if reduction == Reduction::Svd {
         // Its scale is 1 everywhere, and a map that was narrower stays so.
         metadata.plan.modules.alpha_pattern.clear();
         metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, own)| *own = rank.min(*own));
     }
     metadata.plan.readouts.clear();
-    if cut == Cut::Prefix {
+    if reduction == Reduction::Prefix {
         metadata.drawn = adapter::drawn(&network).filter(|_| rank == metadata.plan.variant.rank);
     }
     Ok((metadata, tensors))

@@ -2,7 +2,7 @@
 //!
 //! | module | one sentence |
 //! |---|---|
-//! | [`update`] | what an adapter does to each linear map, as plain numbers |
+//! | [`update`] | what an adapter does to each linear map, as matrices on the host |
 //! | [`peft`] | adapters in PEFT's format: import and export |
 //! | [`export`] | a trained adapter as a plain one of a smaller rank |
 //! | [`mod@merge`] | a trained adapter folded into its base, as a checkpoint of its own |
@@ -11,11 +11,15 @@
 //! | [`mod@evaluate`] | a trained adapter on its task's evaluation splits, at any of its ranks |
 //! | [`run_updates`] | the updates of a run with its snapshots, or of all runs of an experiment |
 //! | [`predict`] | logits of a trained adapter on given rows |
+//! | [`head`] | a trained head as transformers has it |
+//! | [`dtype`] | the types of the numbers of a checkpoint |
 //! | [`output_dir`] | folders that are complete or absent |
 
 pub mod approximate;
+pub mod dtype;
 pub mod evaluate;
 pub mod export;
+pub mod head;
 pub mod merge;
 pub mod model_merging;
 pub mod output_dir;

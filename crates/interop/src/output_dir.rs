@@ -1,4 +1,4 @@
-//! A folder of results that is whole or absent.
+//! Atomic output folders: written beside the target, then renamed into place, so that a folder is complete or absent.
 //!
 //! Files are written into a hidden folder beside the target, which then takes its name in one step; whatever fails before leaves the
 //! target as it was. `lora_lab.json` lists the files and says what made them, so that the same command may replace its own output, and
@@ -11,7 +11,6 @@ use std::{
 
 use record::write_atomic;
 use serde::{Deserialize, Serialize};
-
 use trainer::error::TrainError;
 
 /// The file that says what made a folder.
@@ -30,12 +29,12 @@ struct Origin {
 
 /// A folder that may be written.
 #[derive(Debug)]
-pub struct Free {
-    target: PathBuf,
+pub struct OutputDir {
+    path: PathBuf,
     command: &'static str,
 }
 
-impl Free {
+impl OutputDir {
     /// Checks before any work that `command` may write `target`: it is absent, empty, or its own earlier output.
     pub fn check(target: &Path, command: &'static str) -> Result<Self, TrainError> {
         let refused = |reason: String| TrainError::foreign(target.to_owned(), reason);
@@ -56,7 +55,7 @@ impl Free {
                 .map_err(|source| TrainError::io(target.to_owned(), source))?,
         };
         if found.is_empty() {
-            return Ok(Self { target: target.to_owned(), command });
+            return Ok(Self { path: target.to_owned(), command });
         }
         let way_out = "give an empty or new folder with `--out`";
         let origin = fs::read(target.join(ORIGIN)).ok().and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok());
@@ -66,30 +65,30 @@ impl Free {
                 Some(extra) => {
                     Err(refused(format!("has `{extra}`, which `{command}` did not write and would delete; {way_out}")))
                 }
-                None => Ok(Self { target: target.to_owned(), command }),
+                None => Ok(Self { path: target.to_owned(), command }),
             },
         }
     }
 
     /// Begins to write.
-    pub fn begin(self) -> Result<Draft, TrainError> {
-        let draft = hidden(&self.target, "new");
+    pub fn begin(self) -> Result<StagedDir, TrainError> {
+        let staged = hidden(&self.path, "new");
         // What an earlier process of this number left behind.
-        let _ = fs::remove_dir_all(&draft);
-        fs::create_dir(&draft).map_err(|source| TrainError::io(draft.clone(), source))?;
-        Ok(Draft { folder: draft, free: self, files: Vec::new() })
+        let _ = fs::remove_dir_all(&staged);
+        fs::create_dir(&staged).map_err(|source| TrainError::io(staged.clone(), source))?;
+        Ok(StagedDir { folder: staged, target: self, files: Vec::new() })
     }
 }
 
 /// A folder that is being written; dropped before [`finish`](Self::finish), it leaves nothing.
 #[derive(Debug)]
-pub struct Draft {
+pub struct StagedDir {
     folder: PathBuf,
-    free: Free,
+    target: OutputDir,
     files: Vec<String>,
 }
 
-impl Draft {
+impl StagedDir {
     /// Where the files lie until the end.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -105,10 +104,10 @@ impl Draft {
     /// Puts the whole folder in its place.
     pub fn finish(mut self, from: serde_json::Value) -> Result<(), TrainError> {
         let files = std::mem::take(&mut self.files);
-        let origin = Origin { written_by: self.free.command.to_owned(), files, from };
+        let origin = Origin { written_by: self.target.command.to_owned(), files, from };
         let text = serde_json::to_string_pretty(&origin).unwrap_or_else(|error| unreachable!("plain data: {error}"));
         self.write(ORIGIN, (text + "\n").as_bytes())?;
-        let target = &self.free.target;
+        let target = &self.target.path;
         let failed = |source| TrainError::io(target.clone(), source);
         let old = hidden(target, "old");
         let replaces = target.exists();
@@ -128,7 +127,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for StagedDir {
     fn drop(&mut self) {
         // After `finish` there is nothing under this name.
         let _ = fs::remove_dir_all(&self.folder);
@@ -150,9 +149,9 @@ mod tests {
     use super::*;
 
     fn write(target: &Path, text: &str) -> Result<(), TrainError> {
-        let mut draft = Free::check(target, "test")?.begin()?;
-        draft.write("a.txt", text.as_bytes())?;
-        draft.finish(serde_json::Value::Null)
+        let mut staged = OutputDir::check(target, "test")?.begin()?;
+        staged.write("a.txt", text.as_bytes())?;
+        staged.finish(serde_json::Value::Null)
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -170,14 +169,14 @@ mod tests {
         write(&target, "two").unwrap();
         assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"two");
         assert_eq!(names(&target), ["a.txt", ORIGIN]);
-        let error = Free::check(&target, "other").unwrap_err().to_string();
+        let error = OutputDir::check(&target, "other").unwrap_err().to_string();
         assert!(error.contains("not an earlier output of `other`"), "{error}");
         fs::write(target.join("mine.txt"), "mine").unwrap();
         let error = write(&target, "three").unwrap_err().to_string();
         assert!(error.contains("`mine.txt`") && error.contains("would delete"), "{error}");
         assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"two");
         for (target, part) in [(root.path().join("deep/out/a.txt"), "is a file"), (PathBuf::from(".."), "no name")] {
-            let error = Free::check(&target, "test").unwrap_err().to_string();
+            let error = OutputDir::check(&target, "test").unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }
@@ -186,9 +185,9 @@ mod tests {
     fn what_is_given_up_leaves_nothing() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("out");
-        let mut draft = Free::check(&target, "test").unwrap().begin().unwrap();
-        draft.write("a.txt", b"half").unwrap();
-        drop(draft);
+        let mut staged = OutputDir::check(&target, "test").unwrap().begin().unwrap();
+        staged.write("a.txt", b"half").unwrap();
+        drop(staged);
         assert!(names(root.path()).is_empty());
     }
 }

@@ -4,26 +4,28 @@ pub mod run;
 
 use std::path::Path;
 
+use assets::source::Folder;
 use data::{
     batch::EncodedSet,
     glue, own,
     task::{Example, Objective},
 };
-use models::network::Network;
-use safetensors::tensor::{Dtype, TensorView};
-use variants::pass::Active;
-
-use assets::source::Folder;
+use experiment::tasks::load;
 use experiment::{
     cell::{CellPlan, TaskSource},
     hyper::Hyper,
-    tasks::load,
+};
+use models::{
+    error::ModelError,
+    network::Network,
+    safetensors::{self, Stored},
 };
 use trainer::{
     error::TrainError,
     evaluate::score::logits,
     model_cache::{BaseModel, ModelCache},
 };
+use variants::pass::Active;
 
 /// What was predicted.
 #[derive(Clone, Debug)]
@@ -38,17 +40,12 @@ impl Predicted {
     /// `logits` `[rows, outputs]` and `labels` `[rows]`, f32, with the task's name.
     pub fn to_safetensors(&self, task: &str) -> Result<Vec<u8>, TrainError> {
         let outputs = self.logits.first().map_or(0, Vec::len);
-        let bytes: Vec<u8> = self.logits.iter().flatten().flat_map(|v| (*v as f32).to_le_bytes()).collect();
-        let labels: Vec<u8> = self.labels.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let build = || -> Result<Vec<u8>, safetensors::SafeTensorError> {
-            let view = |shape, bytes| TensorView::new(Dtype::F32, shape, bytes);
-            let views = vec![
-                ("labels", view(vec![self.labels.len()], &labels)?),
-                ("logits", view(vec![self.logits.len(), outputs], &bytes)?),
-            ];
-            safetensors::serialize(views, Some([("task".to_owned(), task.to_owned())].into()))
-        };
-        build().map_err(|error| models::error::ModelError::from(error).into())
+        let logits = self.logits.iter().flatten().map(|logit| *logit as f32);
+        let tensors = [
+            Stored::of("labels", vec![self.labels.len()], self.labels.iter().copied()),
+            Stored::of("logits", vec![self.logits.len(), outputs], logits),
+        ];
+        Ok(safetensors::write(&tensors, Some(("task", task))).map_err(ModelError::from)?)
     }
 }
 

@@ -107,9 +107,11 @@ fn attach_base(run: &mut RunUpdates, name: &str, cache: &ModelCache) -> Result<(
         base.backbone.linears().into_iter().map(|map| (map.name(), (map.shape(), map.base().0))).collect();
     let mut wrong = Vec::new();
     for (module, map) in run.maps.iter_mut().filter(|(_, map)| map.base.is_none()) {
-        let shape = [map.d_in, map.d_out];
+        let shape = <[usize; 2]>::from(map.update.shape());
         match weights.get(module.as_str()) {
-            Some((found, weight)) if *found == shape => map.base = Some(values(weight)),
+            Some((found, weight)) if *found == shape => {
+                map.base = Some(update::matrix(shape[0], shape[1], &values(weight)));
+            }
             Some((found, _)) => {
                 wrong.push(format!("`{module}` is {shape:?} in the adapter and {found:?} in the model"));
             }

@@ -1,39 +1,21 @@
-//! What a trained adapter does to each map, as plain numbers: the way from tensors to the analysis.
+//! What a trained adapter does to each map, as matrices on the host: the way from tensors to the analysis.
 
 use std::{collections::BTreeMap, path::Path};
 
+use lowrank::{LowRank, Update, error::UpdateError};
+use nalgebra::DMatrix;
+use trainer::{adapter, adapter::AdapterMetadata, error::TrainError, model_cache::ModelCache};
 use variants::{adapted::Canonical, host::values, pass::Active};
 
 use crate::peft;
-use trainer::{adapter, adapter::AdapterMetadata, error::TrainError, model_cache::ModelCache};
 
 /// The change of one map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MapUpdate {
-    /// Inputs.
-    pub d_in: usize,
-    /// Outputs.
-    pub d_out: usize,
-    /// `W0` row-major, `[d_in, d_out]`, where the base is at hand.
-    pub base: Option<Vec<f64>>,
-    /// What became of it.
-    pub change: Change,
-}
-
-/// The change itself.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    /// `ΔW = down·up`, the scale (and a diagonal, where the method has one) folded in.
-    LowRank {
-        /// Width between the factors.
-        rank: usize,
-        /// Row-major, `[d_in, rank]`.
-        down: Vec<f64>,
-        /// Row-major, `[rank, d_out]`.
-        up: Vec<f64>,
-    },
-    /// `W'` itself, row-major, `[d_in, d_out]`: methods whose update is not low-rank.
-    Dense(Vec<f64>),
+    /// `W0`, `[d_in, d_out]`, where the base is at hand.
+    pub base: Option<DMatrix<f64>>,
+    /// `ΔW`; the scale (and a diagonal, where the method has one) is folded into its factors.
+    pub update: Update,
 }
 
 /// Every changed map of one adapter.
@@ -49,31 +31,36 @@ pub struct Updates {
 
 /// Reads an adapter: a run's folder or `.safetensors` file of this program, or a folder that PEFT wrote.
 pub fn read(path: &Path, cache: &ModelCache) -> Result<Updates, TrainError> {
-    if peft::is_folder(path) {
-        return peft::read(path);
+    if let Some(folder) = peft::folder(path) {
+        return peft::read(&folder);
     }
-    // The weights inside such a folder stand for it.
-    if let Some(folder) = path.parent().filter(|folder| path.is_file() && peft::is_folder(folder)) {
-        return peft::read(folder);
-    }
-    let file = if path.is_dir() { path.join("adapter.safetensors") } else { path.to_owned() };
-    if !file.is_file() {
-        return Err(TrainError::NoAdapter { path: path.to_owned() });
-    }
+    let file = adapter::resolve(path)?;
     let (metadata, network) = adapter::load(&file, cache)?;
     let mut maps = BTreeMap::new();
     for map in network.backbone.linears() {
         let Some(canonical) = map.canonical(0, &Active::All) else { continue };
         let [d_in, d_out] = map.shape();
-        let change = match canonical {
+        let base = matrix(d_in, d_out, &values(&map.base().0));
+        let update = match canonical {
             Canonical::LowRank(factors) => {
-                let [_, _, rank] = factors.down.dims();
-                Change::LowRank { rank, down: values(&factors.down), up: values(&factors.up) }
+                let [_, _, width] = factors.down.dims();
+                let (down, up) =
+                    (matrix(d_in, width, &values(&factors.down)), matrix(width, d_out, &values(&factors.up)));
+                Update::LowRank(LowRank::new(down, up).map_err(|error| no_update(&file, map.name(), &error))?)
             }
-            Canonical::Dense(weight) => Change::Dense(values(&weight)),
+            Canonical::Dense(weight) => Update::Dense(matrix(d_in, d_out, &values(&weight)) - &base),
         };
-        let base = Some(values(&map.base().0));
-        maps.insert(map.name().to_owned(), MapUpdate { d_in, d_out, base, change });
+        maps.insert(map.name().to_owned(), MapUpdate { base: Some(base), update });
     }
     Ok(Updates { name: metadata.cell.to_string(), metadata: Some(metadata), maps })
+}
+
+/// Row-major numbers as a matrix.
+pub fn matrix(rows: usize, cols: usize, values: &[f64]) -> DMatrix<f64> {
+    DMatrix::from_row_slice(rows, cols, values)
+}
+
+/// Why the factors of a map in a file are no update.
+pub(crate) fn no_update(path: &Path, map: &str, error: &UpdateError) -> TrainError {
+    TrainError::foreign(path, format!("map `{map}`: {error}"))
 }

@@ -10,11 +10,10 @@ use burn::tensor::{DType, Device};
 use experiment::{cell::CellPlan, hyper::Hyper};
 use interop::{
     model_merging::{
-        Input, Report, Request, combine,
-        methods::{Election, Method},
+        CombineReport, CombineRequest, Input, combine,
+        methods::{Method, SignElection},
     },
     peft, update,
-    update::Change,
 };
 use models::{modules::Modules, network::NamedParam, target::Target};
 use record::CellId;
@@ -41,21 +40,15 @@ fn inputs(weighted: &[(PathBuf, f64)]) -> Vec<Input> {
     weighted.iter().map(|(path, weight)| Input { path: path.clone(), weight: *weight }).collect()
 }
 
-fn run(inputs: &[Input], method: Method, out: &Path, head: Option<&Path>) -> Result<Report, String> {
-    combine(&Request { inputs, method, head, out }, &cache()).map_err(|error| error.to_string())
+fn run(inputs: &[Input], method: Method, out: &Path, head: Option<&Path>) -> Result<CombineReport, String> {
+    combine(&CombineRequest { inputs, method, head, out }, &cache()).map_err(|error| error.to_string())
 }
 
 /// `ΔW` of every map, `[d_in, d_out]` row-major.
 fn deltas(path: &Path) -> BTreeMap<String, (usize, Vec<f64>)> {
     let one = |(name, map): (String, update::MapUpdate)| {
-        let delta: Vec<f64> = match &map.change {
-            Change::LowRank { rank, down, up } => (0..map.d_in)
-                .flat_map(|i| (0..map.d_out).map(move |o| (i, o)))
-                .map(|(i, o)| (0..*rank).map(|k| down[i * rank + k] * up[k * map.d_out + o]).sum())
-                .collect(),
-            Change::Dense(weight) => weight.iter().zip(map.base.as_ref().unwrap()).map(|(w, b)| w - b).collect(),
-        };
-        (name, (map.d_out, delta))
+        let (_, d_out) = map.update.shape();
+        (name, (d_out, map.update.dense().transpose().as_slice().to_vec()))
     };
     update::read(path, &cache()).unwrap().maps.into_iter().map(one).collect()
 }
@@ -85,8 +78,8 @@ fn combinations_are_those_of_peft_with_rslora_patterns_and_negative_weights() {
         ("linear", Method::Linear),
         ("linear", Method::Cat),
         ("svd", Method::Svd { rank: 3 }),
-        ("ties_total", Method::Ties { rank, density, election: Election::Total }),
-        ("ties_frequency", Method::Ties { rank, density, election: Election::Frequency }),
+        ("ties_total", Method::Ties { rank, density, election: SignElection::Total }),
+        ("ties_frequency", Method::Ties { rank, density, election: SignElection::Frequency }),
         ("magnitude_prune", Method::MagnitudePrune { rank, density }),
     ] {
         let out = root.path().join("out");
@@ -124,7 +117,7 @@ fn one_adapter_comes_back_and_weights_scale_it() {
             Method::Linear,
             Method::Cat,
             Method::Svd { rank: 4 },
-            Method::Ties { rank: 4, density: 1.0, election: Election::Total },
+            Method::Ties { rank: 4, density: 1.0, election: SignElection::Total },
             Method::Dare { rank: 4, density: 1.0, seed: 5 },
             Method::MagnitudePrune { rank: 4, density: 1.0 },
         ] {
@@ -329,7 +322,7 @@ fn what_does_not_fit_together_is_refused_and_nothing_is_written() {
     refused(&[(lora.clone(), 1.0), (gpt2, 1.0)], Method::Linear, &["h.0.attn.c_attn`", "does not have"]);
     refused(&[(fixture("first"), 1e60)], Method::Cat, &["beyond f32", "smaller weights"]);
     refused(&[(lora.clone(), f64::NAN)], Method::Svd { rank: 0 }, &["`NaN`", "rank is `0`"]);
-    let ties = Method::Ties { rank: 2, density: 1.5, election: Election::Total };
+    let ties = Method::Ties { rank: 2, density: 1.5, election: SignElection::Total };
     refused(&[(lora.clone(), 1.0)], ties, &["density is `1.5`", "at most 1"]);
     refused(&[(lora, 1.0), (root.path().join("nowhere"), 1.0)], Method::Linear, &["nowhere", "no adapter here"]);
     let bitfit = own(root.path(), "mini_roberta", "bitfit", &[], 0);

@@ -16,18 +16,22 @@ use experiment::{
     cell::{CellPlan, TaskSource},
     hyper::Hyper,
 };
-use interop::merge::{Report, Request, Rows, Width, backbone_tensors, merge};
+use interop::{
+    dtype::Dtype,
+    merge::{MergeReport, MergeRequest, Rows, checkpoint::backbone_tensors, merge},
+};
 use models::{
     backbone::Backbone,
     config::{Config, Purpose},
     head::{Classifier, Head},
     modules::Modules,
     network::{NamedParam, Network},
+    safetensors::as_f32,
     target::Target,
-    weights::{Weights, widen},
+    weights::Weights,
 };
 use record::CellId;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{SafeTensors, tensor::TensorView};
 use trainer::{
     adapter::{self, AdapterMetadata},
     model_cache::ModelCache,
@@ -58,8 +62,8 @@ fn numbers(path: &Path) -> Numbers {
     let one = |(name, view): (String, TensorView<'_>)| {
         let data = view.data();
         let numbers = match view.dtype() {
-            Dtype::I64 => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-            _ => widen(&view).unwrap().into_iter().map(f64::from).collect(),
+            safetensors::Dtype::I64 => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+            _ => as_f32(&view).unwrap().into_iter().map(f64::from).collect(),
         };
         (name, (view.shape().to_vec(), numbers))
     };
@@ -152,8 +156,8 @@ fn moved(seed: u64) -> impl FnMut(&str, [usize; 3], Vec<f64>) -> Vec<f64> {
     }
 }
 
-fn request<'a>(adapter: &'a Path, out: &'a Path, width: Width) -> Request<'a> {
-    Request { adapter, model: None, rank: None, width, out, rows: Rows::Any, most: 16 }
+fn request<'a>(adapter: &'a Path, out: &'a Path, dtype: Dtype) -> MergeRequest<'a> {
+    MergeRequest { adapter, model: None, rank: None, dtype, out, rows: Rows::Any, most: 16 }
 }
 
 /// A checkpoint as it lies in a folder, with its own head and no adapter.
@@ -256,7 +260,7 @@ fn merged_fixtures_are_pefts_and_taking_the_adapter_off_gives_the_base_back() {
         };
         let (file, mut network) = saved(root.path(), arch, &plan(&model, targets, variant, is_text), &cache, fill);
         let out = out_root.join(arch);
-        let report = merge(&request(&file, &out, Width::F32), &cache).unwrap();
+        let report = merge(&request(&file, &out, Dtype::F32), &cache).unwrap();
         assert!(report.left_out.is_empty() && report.compared_on.contains("drawn at random"), "{report:?}");
 
         let expected = numbers(&fixture(arch).join("expected.safetensors"));
@@ -301,9 +305,9 @@ fn keep(folder: &Path, arch: &str, expected: &Numbers, unmerged: &[f64]) {
         })
         .chain([("logits", vec![unmerged.len()], unmerged.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect())])
         .collect();
-    let views = raw
-        .iter()
-        .map(|(name, shape, bytes)| ((*name).to_owned(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    let views = raw.iter().map(|(name, shape, bytes)| {
+        ((*name).to_owned(), TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
     std::fs::write(folder.join(format!("{arch}.safetensors")), safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
@@ -317,14 +321,14 @@ fn a_bare_encoder_gets_prefix_and_head() {
     let plan = plan(&model, &["query"], (preset::find("lora").unwrap().spec)(4), false);
     let (file, network) = saved(root.path(), "bert_bare", &plan, &cache, moved(1));
     let out = kept.clone().unwrap_or_else(|| root.path().to_owned()).join("bert_bare");
-    let report = merge(&request(&file, &out, Width::F32), &cache).unwrap();
+    let report = merge(&request(&file, &out, Dtype::F32), &cache).unwrap();
     assert!(report.left_out.is_empty() && report.checks[0].difference < 1e-5, "{report:?}");
     let bytes = std::fs::read(out.join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let outside: Vec<&str> = file.names().into_iter().filter(|name| !name.starts_with("bert.")).collect();
     assert_eq!(BTreeSet::from_iter(outside), BTreeSet::from(["classifier.bias", "classifier.weight"]));
     assert!(file.tensor("bert.pooler.dense.weight").is_ok());
-    assert_eq!(file.tensor("bert.embeddings.position_ids").unwrap().dtype(), Dtype::I64);
+    assert_eq!(file.tensor("bert.embeddings.position_ids").unwrap().dtype(), safetensors::Dtype::I64);
     let expected = numbers(&fixture("bert_bare").join("expected.safetensors"));
     let unmerged = logits(&network, &expected, false);
     assert!(difference(&logits(&reopened(&out, false), &expected, false), &unmerged) < 1e-5);
@@ -354,7 +358,7 @@ fn decoders_merge_parts_wholes_and_heads() {
         let plan = plan(&model, targets, (preset::find(preset).unwrap().spec)(rank), is_text);
         let (file, network) = saved(root.path(), name, &plan, &cache, moved(5));
         let out = out_root.join(name);
-        let report = merge(&request(&file, &out, Width::F32), &cache).unwrap();
+        let report = merge(&request(&file, &out, Dtype::F32), &cache).unwrap();
         let left_out = if name == "llama_classifier" { vec!["lm_head.weight"] } else { vec![] };
         assert!(report.left_out == left_out && report.checks[0].difference < 1e-4, "{name}: {report:?}");
         let expected = numbers(&fixture(arch).join("expected.safetensors"));
@@ -381,7 +385,7 @@ fn texts_are_compared_on_their_own_split() {
     let plan = CellPlan { data: Some(root.path().display().to_string()), ..plan(&model, &["q_proj"], dora, true) };
     let (file, _) = saved(root.path(), "text", &plan, &cache, moved(6));
     let out = root.path().join("out");
-    let of = |rows| merge(&Request { rows, ..request(&file, &out, Width::F32) }, &cache);
+    let of = |rows| merge(&MergeRequest { rows, ..request(&file, &out, Dtype::F32) }, &cache);
     let report = of(Rows::Any).unwrap();
     assert!(report.compared_on == "dev of `e2e`" && report.checks[0].difference < 1e-4, "{report:?}");
     assert!((16..=16 * 5).contains(&report.compared), "positions of 16 rows: {report:?}");
@@ -389,27 +393,28 @@ fn texts_are_compared_on_their_own_split() {
     assert!(error.contains("no split `tset`; it has `dev`"), "{error}");
 }
 
-/// Every preset on the embedded base in every width. Tolerances: f32 1e-4, a few rounding errors of five layers; f16 and bf16 keep 11
+/// Every preset on the embedded base in every type. Tolerances: f32 1e-4, a few rounding errors of five layers; f16 and bf16 keep 11
 /// and 8 bits of every weight, which moves logits of size 1 by less than 0.02 and 0.2.
 #[test]
 fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
     let root = tempfile::tempdir().unwrap();
     let cache = ModelCache::new(place());
-    let merged = |file: &Path, name: &str, rank: Option<usize>, width: Width| -> Report {
+    let merged = |file: &Path, name: &str, rank: Option<usize>, dtype: Dtype| -> MergeReport {
         let out = root.path().join(name);
-        merge(&Request { rank, ..request(file, &out, width) }, &cache).unwrap_or_else(|error| panic!("{name}: {error}"))
+        merge(&MergeRequest { rank, ..request(file, &out, dtype) }, &cache)
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     for preset in preset::all() {
         let spec = (preset.spec)(4);
         let plan = plan("mini_roberta", &["query", "value"], spec.clone(), false);
         let (file, mut network) = saved(root.path(), preset.name, &plan, &cache, moved(2));
-        let report = merged(&file, preset.name, None, Width::Bf16);
+        let report = merged(&file, preset.name, None, Dtype::Bf16);
         let found: Vec<f64> = report.checks.iter().map(|check| check.difference).collect();
         assert!(found[0] < 1e-4 && found[1] < 0.02 && found[2] < 0.2, "{}: {found:?}", preset.name);
         assert!(report.left_out.iter().all(|name| name.starts_with("lm_head.")) && report.left_out.len() == 5);
         if spec.rank_policy.readouts(4).contains(&2) {
             let two = format!("{}_2", preset.name);
-            let report_of_two = merged(&file, &two, Some(2), Width::F32);
+            let report_of_two = merged(&file, &two, Some(2), Dtype::F32);
             assert!(report_of_two.checks[0].difference < 1e-4 && report_of_two.largest_logit != report.largest_logit);
             let weights = numbers(&root.path().join(two).join("model.safetensors"));
             let map = "encoder.layer.0.attention.self.query.weight";
@@ -443,7 +448,7 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
     let root = tempfile::tempdir().unwrap();
     let cache = ModelCache::new(place());
     let out = root.path().join("out");
-    let refused = |request: &Request<'_>, part: &str| {
+    let refused = |request: &MergeRequest<'_>, part: &str| {
         let error = merge(request, &cache).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
         let left: Vec<_> = std::fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -455,17 +460,17 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
     };
     let plain = of("mini_roberta", &["query"], false, "plain");
     refused(
-        &Request { rank: Some(1), ..request(&plain, &out, Width::F32) },
+        &MergeRequest { rank: Some(1), ..request(&plain, &out, Dtype::F32) },
         "rank is `1`, but `plain` was trained to be used at 2",
     );
-    refused(&request(&root.path().join("nowhere"), &out, Width::F32), "no adapter here");
-    refused(&request(&fixture("bert").join("adapter"), &out, Width::F32), "PEFT folder");
-    refused(&Request { rows: Rows::Split("dev".into()), ..request(&plain, &out, Width::F32) }, "/nowhere");
+    refused(&request(&root.path().join("nowhere"), &out, Dtype::F32), "no adapter here");
+    refused(&request(&fixture("bert").join("adapter"), &out, Dtype::F32), "PEFT folder");
+    refused(&MergeRequest { rows: Rows::Split("dev".into()), ..request(&plain, &out, Dtype::F32) }, "/nowhere");
     // A tied table can be trained, not adapted; of a classifier it is no output projection.
     let tied = checkpoint(root.path(), "llama_tied");
-    refused(&request(&of(&tied, &["embed_tokens"], true, "tied"), &out, Width::F32), "also the output projection");
+    refused(&request(&of(&tied, &["embed_tokens"], true, "tied"), &out, Dtype::F32), "also the output projection");
     let classifier = of(&tied, &["embed_tokens"], false, "tied_classifier");
-    let report = merge(&request(&classifier, &root.path().join("classifier"), Width::F32), &cache).unwrap();
+    let report = merge(&request(&classifier, &root.path().join("classifier"), Dtype::F32), &cache).unwrap();
     assert!(report.checks[0].difference < 1e-4, "{report:?}");
     // Beyond f16's range, and not a number.
     let huge = saved(
@@ -477,16 +482,16 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
             if name == "classifier.dense.bias" { vec![1e5; values.len()] } else { values }
         },
     );
-    refused(&request(&huge.0, &out, Width::F16), "`classifier.dense.bias` holds a number beyond float16's largest");
+    refused(&request(&huge.0, &out, Dtype::F16), "`classifier.dense.bias` holds a number beyond float16's largest");
     let broken =
         saved(root.path(), "broken", &plan("mini_roberta", &["query"], lora.clone(), false), &cache, |_, _, values| {
             vec![f64::NAN; values.len()]
         });
-    refused(&request(&broken.0, &out, Width::F32), "not finite");
+    refused(&request(&broken.0, &out, Dtype::F32), "not finite");
     // What lies in the folder already.
     std::fs::create_dir(&out).unwrap();
     std::fs::write(out.join("mine.txt"), "mine").unwrap();
-    let error = merge(&request(&plain, &out, Width::F32), &cache).unwrap_err().to_string();
+    let error = merge(&request(&plain, &out, Dtype::F32), &cache).unwrap_err().to_string();
     assert!(error.contains("not an earlier output") && out.join("mine.txt").is_file(), "{error}");
 }
 
@@ -498,11 +503,11 @@ fn merging_again_replaces_the_checkpoint_by_the_same_bytes() {
     let spec = (preset::find("dora").unwrap().spec)(2);
     let (file, _) = saved(root.path(), "dora", &plan("mini_roberta", &["value"], spec, false), &cache, moved(4));
     let out = root.path().join("out");
-    let once = |width| {
-        merge(&request(&file, &out, width), &cache).unwrap();
+    let once = |dtype| {
+        merge(&request(&file, &out, dtype), &cache).unwrap();
         ["model.safetensors", "config.json", "lora_lab.json"].map(|name| std::fs::read(out.join(name)).unwrap())
     };
-    let (first, half, again) = (once(Width::F32), once(Width::F16), once(Width::F32));
+    let (first, half, again) = (once(Dtype::F32), once(Dtype::F16), once(Dtype::F32));
     assert!(first == again && first != half && half[0].len() < first[0].len());
     let _: (Config, Weights) =
         source::open(&out.display().to_string()).map(|files| (files.config, files.weights)).unwrap();

@@ -10,9 +10,10 @@ use std::{
 use burn::tensor::{DType, Device};
 use experiment::{SpecErrors, cell::Cell, controls};
 use interop::{
-    export::{Cut, at_rank},
-    update::{self, Change},
+    export::{Reduction, at_rank},
+    update,
 };
+use lowrank::Update;
 use record::{CodeIdentity, RunRecord, Store};
 use trainer::{
     adapter,
@@ -115,18 +116,13 @@ fn patterns_and_whole_modules_train_and_are_recorded_saved_and_cut() {
 
     // A cut at 3 takes rank 4 to 3 and leaves rank 2 as it is.
     let (path, out) = (file(&cells[0], together.path()), together.path().join("svd"));
-    at_rank(&path, 3, Cut::Svd, &out, &cache()).unwrap();
+    at_rank(&path, 3, Reduction::Svd, &out, &cache()).unwrap();
     let (whole, cut) = (update::read(&path, &cache()).unwrap(), update::read(&out, &cache()).unwrap());
-    let product = |change: &Change| match change {
-        Change::LowRank { rank, down, up } => {
-            let (d_in, d_out) = (down.len() / rank, up.len() / rank);
-            let at = |i: usize, o: usize| (0..*rank).map(|k| down[i * rank + k] * up[k * d_out + o]).sum::<f64>();
-            let update = (0..d_in).flat_map(|i| (0..d_out).map(move |o| (i, o))).map(|(i, o)| at(i, o)).collect();
-            (*rank, update)
-        }
-        Change::Dense(values) => (0, values.clone()),
+    let of = |updates: &update::Updates, map: &str| -> (usize, Vec<f64>) {
+        let update = &updates.maps[map].update;
+        let width = if let Update::LowRank(product) = update { product.width() } else { 0 };
+        (width, update.dense().as_slice().to_vec())
     };
-    let of = |updates: &update::Updates, map: &str| -> (usize, Vec<f64>) { product(&updates.maps[map].change) };
     let far = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     let (query, value) = (layer(2, "query"), layer(2, "value"));
     assert_eq!((of(&whole, &query).0, of(&cut, &query).0, of(&cut, &value).0), (4, 3, 2));
@@ -134,9 +130,9 @@ fn patterns_and_whole_modules_train_and_are_recorded_saved_and_cut() {
     assert!(far(&of(&whole, &query).1, &of(&cut, &query).1) > 0.0);
     // The modules that train in full are no part of the approximation.
     assert_eq!(saved(&tensors(&out.join("adapter.safetensors"))), saved(&one));
-    let refused = at_rank(&path, 2, Cut::Prefix, &out, &cache()).unwrap_err().to_string();
+    let refused = at_rank(&path, 2, Reduction::Prefix, &out, &cache()).unwrap_err().to_string();
     assert!(refused.contains("rank is `2`, but `own` was trained to be used at 4"), "{refused}");
-    at_rank(&path, 4, Cut::Prefix, &out, &cache()).unwrap();
+    at_rank(&path, 4, Reduction::Prefix, &out, &cache()).unwrap();
     assert_eq!(tensors(&out.join("adapter.safetensors")), one);
 
     // A run with other tensors does not start here.

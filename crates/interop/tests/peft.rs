@@ -13,17 +13,17 @@ use experiment::{
     hyper::Hyper,
 };
 use interop::{
-    export::{Cut, at_rank},
+    export::{Reduction, at_rank},
     peft::{
-        export::{self, Report, export},
+        export::{self, ExportReport, export},
         import::{self, Imported, Purpose, import},
     },
 };
 use models::{
     modules::Modules,
     network::{NamedParam, Network},
+    safetensors::as_f32,
     target::Target,
-    weights::widen,
 };
 use record::CellId;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -82,7 +82,7 @@ fn numbers(path: &Path) -> Numbers {
     let one = |(name, view): (String, TensorView<'_>)| {
         let numbers = match view.dtype() {
             Dtype::I64 => view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-            _ => widen(&view).unwrap().into_iter().map(f64::from).collect(),
+            _ => as_f32(&view).unwrap().into_iter().map(f64::from).collect(),
         };
         (name, (view.shape().to_vec(), numbers))
     };
@@ -257,14 +257,14 @@ fn saved(root: &Path, name: &str, plan: &CellPlan, cache: &ModelCache) -> (PathB
     (folder, network)
 }
 
-fn out(adapter: &Path, residual: bool, out: &Path, cache: &ModelCache) -> Result<Report, String> {
-    let request = export::Request { adapter, model: None, rank: None, residual, out };
+fn out(adapter: &Path, residual: bool, out: &Path, cache: &ModelCache) -> Result<ExportReport, String> {
+    let request = export::ExportRequest { adapter, model: None, rank: None, residual, out };
     export(&request, cache).map_err(|error| error.to_string())
 }
 
 /// An export of this program, taken back by its own account.
 fn back(folder: &Path, cache: &ModelCache) -> Result<Imported, String> {
-    import(&import::Request { folder, model: None, purpose: None }, cache).map_err(|error| error.to_string())
+    import(&import::ImportRequest { folder, model: None, purpose: None }, cache).map_err(|error| error.to_string())
 }
 
 /// Without what PEFT saves twice or of the base.
@@ -286,7 +286,7 @@ fn folders_of_peft_give_its_logits_and_come_back() {
         let arch = case.split('_').next().unwrap();
         let model = checkpoint(root.path(), arch);
         let folder = fixture(case);
-        let request = import::Request { folder: &folder, model: Some(&model), purpose: Some(purpose(arch)) };
+        let request = import::ImportRequest { folder: &folder, model: Some(&model), purpose: Some(purpose(arch)) };
         let imported = import(&request, &cache).unwrap();
         let asked = numbers(&folder.join("expected.safetensors"));
         agree(case, &logits(&imported.network, &asked), &wanted(&asked));
@@ -336,7 +336,7 @@ fn every_tensor_of_a_folder_is_needed_in_its_shape() {
         let cache = cache();
         let model = checkpoint(root.path(), arch);
         let refused = |folder: &Path| {
-            let request = import::Request { folder, model: Some(&model), purpose: Some(purpose(arch)) };
+            let request = import::ImportRequest { folder, model: Some(&model), purpose: Some(purpose(arch)) };
             import(&request, &cache).map(|_| ()).unwrap_err().to_string()
         };
         for case in CASES.iter().filter(|case| case.starts_with(arch)) {
@@ -374,14 +374,14 @@ fn names_that_match_nothing_are_passed_over() {
         config["exclude_modules"] = json!(["lm_head"]);
         config["rank_pattern"] = json!({"k_proj": 2});
     });
-    let request = import::Request { folder: folder.path(), model: Some(&model), purpose: Some(purpose("bert")) };
+    let request = import::ImportRequest { folder: folder.path(), model: Some(&model), purpose: Some(purpose("bert")) };
     let imported = import(&request, &cache()).unwrap();
     let notes = imported.notes.join("; ");
     says(&notes, &["target_modules: `q_proj`", "exclude_modules: `lm_head`", "rank_pattern: `k_proj`"]);
     assert!(imported.metadata.plan.modules.is_default());
     // A start that PEFT draws at random cannot be repeated.
     let folder = altered("bert_lora", |config, _| config["init_lora_weights"] = json!("pissa_niter_4"));
-    let request = import::Request { folder: folder.path(), ..request };
+    let request = import::ImportRequest { folder: folder.path(), ..request };
     says(
         &import(&request, &cache()).map(|_| ()).unwrap_err().to_string(),
         &["pissa_niter_4", "conversion to plain LoRA"],
@@ -393,7 +393,7 @@ fn heads_come_whole_from_the_folder_or_from_the_base() {
     let root = tempfile::tempdir().unwrap();
     let without = altered("bert_lora", |_, tensors| tensors.retain(|name, _| !name.contains("classifier")));
     let model = checkpoint(root.path(), "bert");
-    let request = import::Request { folder: without.path(), model: Some(&model), purpose: Some(purpose("bert")) };
+    let request = import::ImportRequest { folder: without.path(), model: Some(&model), purpose: Some(purpose("bert")) };
     let mut imported = import(&request, &cache()).unwrap();
     says(&imported.notes.join("; "), &["the base's own: the head"]);
     let of_base = numbers(&base_fixture("bert").join("model.safetensors"));
@@ -412,7 +412,7 @@ fn what_cannot_be_read_is_one_clear_error() {
     let cache = cache();
     let refused = |folder: &Path, task: Option<&str>, model: Option<&str>| {
         let purpose = task.map(|task| Purpose { task: task.to_owned(), ..purpose("bert") });
-        let request = import::Request { folder, model, purpose };
+        let request = import::ImportRequest { folder, model, purpose };
         import(&request, &cache).map(|_| ()).unwrap_err().to_string()
     };
     let fields: &[(&str, Value, &[&str])] = &[
@@ -556,7 +556,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     // Another base than the one that it was trained on is found by its hash.
     let folder = root.path().join("exports/lora");
     let roberta = checkpoint(root.path(), "roberta");
-    let request = import::Request { folder: &folder, model: Some(&roberta), purpose: None };
+    let request = import::ImportRequest { folder: &folder, model: Some(&roberta), purpose: None };
     let error = import(&request, &cache).map(|_| ()).unwrap_err().to_string();
     says(&error, &[CONFIG, "hash", "give the right base with `--model`"]);
     // Nor is a configuration that was changed read by the recipe of the old one.
@@ -568,7 +568,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
     let error = back(&folder, &cache).map(|_| ()).unwrap_err();
     says(&error, &[CONFIG, "`lora_alpha` is `32`", "`lora-lab export` wrote", "lora_lab.json", "`--task`"]);
-    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")) };
     assert_eq!(import(&request, &cache).unwrap().metadata.plan.variant.alpha, 32.0);
     // Nothing is left of what was refused.
     for folder in ["exports", "residual"] {
@@ -595,7 +595,7 @@ fn veras_pair_lies_in_the_file_under_both_names() {
         assert!(file[&name] == file[&format!("{name}.default")], "{name}");
     }
     // Read as PEFT's own, it has the pair of the file.
-    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")) };
     let imported = import(&request, &cache).unwrap();
     let asked = inputs("bert");
     agree("vera", &logits(&imported.network, &asked), &logits(&network, &asked));
@@ -626,7 +626,7 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
         let mut imported = back(&folder, &cache).unwrap();
         agree(label, &logits(&imported.network, &asked), &before);
         // As one map, which is what PEFT sees.
-        let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("gpt2")) };
+        let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("gpt2")) };
         agree(label, &logits(&import(&request, &cache).unwrap().network, &asked), &before);
 
         let config = said(&folder);
@@ -700,9 +700,9 @@ fn dylora_is_exported_at_a_rank() {
     let plan = plan(&model, &["query", "value"], "dylora", spec("dylora", 4), "bert");
     let (run, _) = saved(root.path(), "dylora", &plan, &cache);
     let [folder, cut] = ["at_2", "cut"].map(|name| root.path().join(name));
-    let request = export::Request { adapter: &run, model: None, rank: Some(2), residual: false, out: &folder };
+    let request = export::ExportRequest { adapter: &run, model: None, rank: Some(2), residual: false, out: &folder };
     export(&request, &cache).unwrap();
-    at_rank(&run.join("adapter.safetensors"), 2, Cut::Prefix, &cut, &cache).unwrap();
+    at_rank(&run.join("adapter.safetensors"), 2, Reduction::Prefix, &cut, &cache).unwrap();
     let (_, mut smaller) = adapter::load(&cut.join("adapter.safetensors"), &cache).unwrap();
     let mut imported = back(&folder, &cache).unwrap();
     assert!(tensors(&mut smaller) == tensors(&mut imported.network));
@@ -710,7 +710,7 @@ fn dylora_is_exported_at_a_rank() {
     let config = said(&folder);
     assert_eq!((&config["r"], config["lora_alpha"].as_f64()), (&json!(2), Some(plan.variant.alpha)));
     let out = root.path().join("at_9");
-    let error = export(&export::Request { rank: Some(9), out: &out, ..request }, &cache).unwrap_err().to_string();
+    let error = export(&export::ExportRequest { rank: Some(9), out: &out, ..request }, &cache).unwrap_err().to_string();
     says(&error, &["rank is `9`", "1, 2, 3, 4"]);
     assert!(!out.exists());
 }
@@ -751,7 +751,7 @@ fn a_tables_scale_is_found_by_its_full_name() {
     out(&run, false, &folder, &cache).unwrap();
     let config = said(&folder);
     assert_eq!((&config["lora_alpha"], &config["alpha_pattern"]), (&json!(5), &json!({table: 3})));
-    let request = import::Request { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")) };
     agree("table", &logits(&import(&request, &cache).unwrap().network, &asked), &logits(&network, &asked));
 }
 

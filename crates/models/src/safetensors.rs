@@ -54,6 +54,16 @@ impl Stored {
         }
         Self { name: name.into(), shape, dtype: T::DTYPE, data }
     }
+
+    /// Its numbers, as [`as_f64`] reads them.
+    pub fn as_f64(&self) -> Option<Vec<f64>> {
+        floats(self.dtype, &self.data, |number| number, f64::from)
+    }
+
+    /// Its numbers, as [`as_f32`] reads them.
+    pub fn as_f32(&self) -> Option<Vec<f32>> {
+        floats(self.dtype, &self.data, |number| number as f32, |number| number)
+    }
 }
 
 /// The bytes of a file. Its texts are one entry at most, so that the order of a hash map decides nothing.
@@ -75,6 +85,19 @@ pub struct File<'a> {
     pub texts: HashMap<String, String>,
 }
 
+impl File<'_> {
+    /// Every tensor with bytes of its own, in the order of the names.
+    pub fn into_stored(self) -> Vec<Stored> {
+        let one = |(name, view): (String, TensorView<'_>)| Stored {
+            name,
+            shape: view.shape().to_vec(),
+            dtype: view.dtype(),
+            data: view.data().to_vec(),
+        };
+        self.tensors.into_iter().map(one).collect()
+    }
+}
+
 /// Reads the bytes of a file.
 pub fn read(bytes: &[u8]) -> Result<File<'_>, SafeTensorError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
@@ -84,17 +107,16 @@ pub fn read(bytes: &[u8]) -> Result<File<'_>, SafeTensorError> {
 
 /// The numbers of a float tensor, each as it is; none of a tensor of another type (a stray `position_ids`).
 pub fn as_f64(view: &TensorView<'_>) -> Option<Vec<f64>> {
-    floats(view, |number| number, f64::from)
+    floats(view.dtype(), view.data(), |number| number, f64::from)
 }
 
 /// The numbers of a float tensor in f32, to which f64 is rounded; none of a tensor of another type.
 pub fn as_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    floats(view, |number| number as f32, |number| number)
+    floats(view.dtype(), view.data(), |number| number as f32, |number| number)
 }
 
-fn floats<T>(view: &TensorView<'_>, of_f64: fn(f64) -> T, of_f32: fn(f32) -> T) -> Option<Vec<T>> {
-    let data = view.data();
-    Some(match view.dtype() {
+fn floats<T>(dtype: Dtype, data: &[u8], of_f64: fn(f64) -> T, of_f32: fn(f32) -> T) -> Option<Vec<T>> {
+    Some(match dtype {
         Dtype::F64 => data.as_chunks().0.iter().map(|bytes| of_f64(f64::from_le_bytes(*bytes))).collect(),
         Dtype::F32 => data.as_chunks().0.iter().map(|bytes| of_f32(f32::from_le_bytes(*bytes))).collect(),
         Dtype::F16 => data.as_chunks().0.iter().map(|bytes| of_f32(f16::from_le_bytes(*bytes).to_f32())).collect(),
@@ -125,12 +147,17 @@ mod tests {
             let view = &file.tensors[name];
             assert_eq!((view.shape(), view.dtype(), view.data()), (shape.as_slice(), *dtype, data.as_slice()));
         }
+        assert_eq!(tensors[2].as_f64(), as_f64(&file.tensors["h"]));
+        assert_eq!(tensors[0].as_f32(), as_f32(&file.tensors["d"]));
         assert_eq!(as_f64(&file.tensors["d"]).unwrap(), wide);
         assert_eq!(as_f32(&file.tensors["d"]).unwrap(), narrow);
         assert_eq!(as_f64(&file.tensors["s"]).unwrap(), narrow.map(f64::from));
         assert_eq!(as_f64(&file.tensors["h"]).unwrap(), narrow.map(|number| f16::from_f32(number).to_f64()));
         assert_eq!(as_f32(&file.tensors["b"]).unwrap(), narrow.map(|number| bf16::from_f32(number).to_f32()));
         assert_eq!((as_f32(&file.tensors["ids"]), as_f64(&file.tensors["ids"])), (None, None));
+        let mut sorted = tensors.to_vec();
+        sorted.sort_by(|one, other| one.name.cmp(&other.name));
+        assert_eq!(file.into_stored(), sorted);
         assert!(read(&bytes[..9]).is_err() && read(b"").is_err());
     }
 }

@@ -7,7 +7,9 @@ use std::{
 
 use data::metric::Metric;
 use models::network::{NamedParam, Network};
-use record::{Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, spec_hash};
+use record::{
+    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, spec_hash,
+};
 use variants::{
     host::{inner, values},
     rank::RankPolicy,
@@ -196,7 +198,7 @@ impl Closing<'_> {
         let folder = self.context.store.run_dir(&run.cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
         let metadata = adapter::metadata(run, network, self.context)?;
-        adapter::save(&folder.join("adapter.safetensors"), &metadata, &adapter::tensors(network, 0, 0))
+        adapter::save(&folder.join(ADAPTER), &metadata, &adapter::tensors(network, 0, 0))
     }
 
     /// The record of a run, which takes its log.

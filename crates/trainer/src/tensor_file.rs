@@ -2,46 +2,42 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use assets::tensor_file::{self, RawTensor};
+use assets::tensor_file;
 use burn::tensor::Tensor;
-use safetensors::Dtype;
+use models::safetensors::Stored;
 use variants::host::{Placement, inner, values};
 
 use crate::error::TrainError;
 
 /// f32 and f64 tensors as they are, so that a resumed run has the same bits.
-fn raw<'a>(name: &'a str, tensor: &Tensor<3>) -> RawTensor<'a> {
-    let numbers = values(&inner(tensor));
-    let (dtype, bytes): (_, Vec<u8>) = if tensor.dtype() == burn::tensor::DType::F64 {
-        (Dtype::F64, numbers.iter().flat_map(|v| v.to_le_bytes()).collect())
+fn stored(name: &str, tensor: &Tensor<3>) -> Stored {
+    let (shape, numbers) = (tensor.dims().to_vec(), values(&inner(tensor)));
+    if tensor.dtype() == burn::tensor::DType::F64 {
+        Stored::of(name, shape, numbers)
     } else {
-        (Dtype::F32, numbers.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect())
-    };
-    RawTensor { name: name.into(), dtype, shape: tensor.dims().to_vec(), bytes: bytes.into() }
+        Stored::of(name, shape, numbers.into_iter().map(|number| number as f32))
+    }
 }
 
 /// Tensors as a safetensors file with one string of metadata.
 pub fn encode(tensors: &BTreeMap<String, Tensor<3>>, key: &str, text: &str) -> Result<Vec<u8>, TrainError> {
-    let raw: Vec<_> = tensors.iter().map(|(name, tensor)| raw(name, tensor)).collect();
-    Ok(tensor_file::encode(&raw, key, text)?)
+    let all: Vec<_> = tensors.iter().map(|(name, tensor)| stored(name, tensor)).collect();
+    Ok(tensor_file::encode(&all, key, text)?)
 }
 
 /// The inverse of [`encode`].
 pub fn decode(path: &Path, key: &str, place: &Placement) -> Result<(BTreeMap<String, Tensor<3>>, String), TrainError> {
-    let (raw, text) = tensor_file::read(path, key)?;
-    let tensor = |raw: RawTensor<'_>| {
-        let damaged = |reason: String| TrainError::damaged(path, format!("`{}` {reason}", raw.name));
-        Ok((raw.name.to_string(), tensor_of(&raw, place).map_err(damaged)?))
+    let (all, text) = tensor_file::read(path, key)?;
+    let tensor = |one: Stored| {
+        let found = tensor_of(&one, place);
+        let found = found.map_err(|reason| TrainError::damaged(path, format!("`{}` {reason}", one.name)))?;
+        Ok((one.name, found))
     };
-    Ok((raw.into_iter().map(tensor).collect::<Result<_, TrainError>>()?, text))
+    Ok((all.into_iter().map(tensor).collect::<Result<_, TrainError>>()?, text))
 }
 
-fn tensor_of(raw: &RawTensor<'_>, place: &Placement) -> Result<Tensor<3>, String> {
-    let shape: [usize; 3] = raw.shape.clone().try_into().map_err(|_| "has not three axes".to_owned())?;
-    let numbers: Vec<f64> = match raw.dtype {
-        Dtype::F32 => raw.bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
-        Dtype::F64 => raw.bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        other => return Err(format!("is {other:?}, but f32 or f64 was written")),
-    };
+fn tensor_of(stored: &Stored, place: &Placement) -> Result<Tensor<3>, String> {
+    let shape: [usize; 3] = stored.shape.clone().try_into().map_err(|_| "has not three axes".to_owned())?;
+    let numbers = stored.as_f64().ok_or_else(|| format!("is {:?}, but f32 or f64 was written", stored.dtype))?;
     Ok(place.tensor(numbers, shape))
 }

@@ -3,12 +3,15 @@
 //! As the LoRA paper does for MRPC, RTE and STS-B, which start from MNLI's adapter (appendix D.1). Every tensor that trains is taken
 //! over; the head only where it tells the same classes apart, else it is drawn afresh. Moments, schedule and budget begin anew.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use burn::tensor::Tensor;
 use data::task::Objective;
 use models::network::{NamedParam, Network};
-use record::{Store, sha256_hex};
+use record::{Store, adapter_file, sha256_hex};
 use variants::role::Role;
 
 use crate::{
@@ -18,15 +21,15 @@ use crate::{
 };
 use experiment::{
     cell::{Cell, CellPlan},
-    start::{StartFrom, file, fits},
+    start::{StartFrom, fits},
     tasks,
 };
 
 /// The file of the adapter that a run starts from.
 pub fn path(from: &StartFrom, store: &Store) -> PathBuf {
     match from {
-        StartFrom::Cell(id) => store.run_dir(id).join("adapter.safetensors"),
-        StartFrom::Adapter(written) => file(written),
+        StartFrom::Cell(id) => store.adapter_path(id),
+        StartFrom::Adapter(written) => adapter_file(Path::new(written)),
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
-use models::{catalog, config::Config, config::Purpose, weights::Weights};
-use safetensors::{Dtype, SafeTensors};
+use models::{
+    catalog,
+    config::{Config, Purpose},
+    safetensors::{self, Stored},
+    weights::Weights,
+};
 
 use super::{CONFIG, Find, Origin, TOKENIZER, absent, bytes, foreign, model, shards, tensors};
 use crate::error::AssetError;
@@ -41,19 +45,6 @@ const EMBEDDED_TOKENIZER: &[u8] = br#"{
   "mask_token": "<mask>"
 }
 "#;
-
-/// A tensor as its file has it.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Its name, prefix included.
-    pub name: String,
-    /// Its shape in the file.
-    pub shape: Vec<usize>,
-    /// Its type.
-    pub dtype: Dtype,
-    /// Its bytes, little-endian and row-major.
-    pub data: Vec<u8>,
-}
 
 /// A model's files.
 #[derive(Debug)]
@@ -93,17 +84,8 @@ pub fn files(name: &str) -> Result<Files, AssetError> {
 
 /// Every tensor of a safetensors file.
 fn stored(content: &[u8], path: &Path) -> Result<Vec<Stored>, AssetError> {
-    let file =
-        SafeTensors::deserialize(content).map_err(|error| foreign(path, format!("not a safetensors file: {error}")))?;
-    let one = |(name, view): (String, safetensors::tensor::TensorView<'_>)| Stored {
-        name,
-        shape: view.shape().to_vec(),
-        dtype: view.dtype(),
-        data: view.data().to_vec(),
-    };
-    let mut all: Vec<Stored> = file.tensors().into_iter().map(one).collect();
-    all.sort_by(|a, b| a.name.cmp(&b.name)); // the reader's order changes from run to run
-    Ok(all)
+    let file = safetensors::read(content).map_err(|error| foreign(path, format!("not a safetensors file: {error}")))?;
+    Ok(file.into_stored())
 }
 
 fn embedded(name: &str) -> Result<Files, AssetError> {
@@ -122,13 +104,9 @@ fn embedded(name: &str) -> Result<Files, AssetError> {
 /// A model whose weights lie in no file, as its file would be.
 fn drawn(config: &Config, weights: &Weights) -> Vec<Stored> {
     let one = |wanted: models::weights::Wanted| {
-        let prefix = if wanted.name.starts_with("lm_head.") { "" } else { config.prefixes()[0] };
-        Stored {
-            name: format!("{prefix}{}", wanted.name),
-            data: weights.get(&wanted.name).iter().flat_map(|value| value.to_le_bytes()).collect(),
-            shape: wanted.shape,
-            dtype: Dtype::F32,
-        }
+        let prefix = if wanted.name.starts_with("lm_head.") { "" } else { config.base_prefix() };
+        let numbers = weights.get(&wanted.name).iter().copied();
+        Stored::of(format!("{prefix}{}", wanted.name), wanted.shape, numbers)
     };
     config.wanted(Purpose::FillMasks).into_iter().map(one).collect()
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use interop::model_merging::{
-    Input, Report, Request, combine,
-    methods::{Election, Method},
+    CombineReport, CombineRequest, Input, combine,
+    methods::{Method, SignElection},
 };
 use trainer::model_cache::ModelCache;
 
@@ -100,7 +100,7 @@ pub(crate) enum SignMethod {
 pub(super) fn run(args: &Combine) -> Result<(), Failure> {
     let method = method(args).map_err(Failure::Input)?;
     let inputs: Vec<Input> = args.adapters.iter().map(|written| input(written)).collect();
-    let request = Request { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out };
+    let request = CombineRequest { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out };
     let report = combine(&request, &ModelCache::on_cpu())?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote {} maps to {}", report.maps.len(), args.out.display()));
@@ -124,8 +124,8 @@ fn method(args: &Combine) -> Result<Method, String> {
     check(args)?;
     let (rank, density) = (args.rank.unwrap_or_default(), args.density.unwrap_or_default());
     let election = match args.majority_sign_method {
-        Some(SignMethod::Frequency) => Election::Frequency,
-        Some(SignMethod::Total) | None => Election::Total,
+        Some(SignMethod::Frequency) => SignElection::Frequency,
+        Some(SignMethod::Total) | None => SignElection::Total,
     };
     Ok(match args.method {
         MethodName::Linear => Method::Linear,
@@ -160,7 +160,7 @@ fn check(args: &Combine) -> Result<(), String> {
 }
 
 /// One line per map, and one for all together.
-pub(super) fn table(report: &Report) -> String {
+pub(super) fn table(report: &CombineReport) -> String {
     let share = |lost: f64, norm: f64| if norm > 0.0 { lost / norm } else { 0.0 };
     let mut out = String::from("map,rank,norm,lost,lost_share\n");
     for map in &report.maps {

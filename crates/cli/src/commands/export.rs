@@ -6,9 +6,10 @@ use assets::source::hub::SCHEME;
 use clap::ValueEnum;
 use interop::{
     approximate::as_lora,
-    export::{Cut, at_rank},
-    peft::export::{Request, export},
+    export::{Reduction, at_rank},
+    peft::export::{ExportRequest, export},
 };
+use record::ADAPTER;
 use trainer::model_cache::ModelCache;
 
 use super::combine::table;
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Export) -> Result<(), Failure> {
 /// A folder for PEFT that computes the same function.
 fn for_peft(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
     let Export { adapter, model, rank, residual, out, .. } = args;
-    let request = Request { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out };
+    let request = ExportRequest { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out };
     let report = export(&request, cache)?;
     if !report.base.starts_with(SCHEME) && !Path::new(&report.base).exists() {
         note(&format!(
@@ -97,9 +98,9 @@ fn smaller(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
     if args.residual || args.model.is_some() {
         return Err(Failure::Input("`--residual` and `--model` are for `--to peft`; leave them out".to_owned()));
     }
-    let cut = if args.svd { Cut::Svd } else { Cut::Prefix };
-    let bytes = at_rank(&args.adapter, rank, cut, &args.out, cache)?;
-    note(&format!("wrote {} ({bytes} bytes)", args.out.join("adapter.safetensors").display()));
+    let reduction = if args.svd { Reduction::Svd } else { Reduction::Prefix };
+    let bytes = at_rank(&args.adapter, rank, reduction, &args.out, cache)?;
+    note(&format!("wrote {} ({bytes} bytes)", args.out.join(ADAPTER).display()));
     Ok(())
 }
 

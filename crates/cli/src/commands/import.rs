@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use interop::peft::import::{Purpose, Request, import, write};
+use interop::peft::import::{ImportRequest, Purpose, import, write};
+use record::ADAPTER;
 use trainer::model_cache::ModelCache;
 
 use super::read;
@@ -40,12 +41,12 @@ pub(crate) struct Import {
 
 /// Reads the folder and writes the adapter.
 pub(super) fn run(args: &Import) -> Result<(), Failure> {
-    let request = Request { folder: &args.folder, model: args.model.as_deref(), purpose: purpose(args)? };
+    let request = ImportRequest { folder: &args.folder, model: args.model.as_deref(), purpose: purpose(args)? };
     let imported = import(&request, &ModelCache::on_cpu())?;
     imported.notes.iter().for_each(|line| note(line));
     let label = imported.metadata.cell.to_string();
     let bytes = write(imported, &args.folder, &args.out)?;
-    note(&format!("wrote {label} to {} ({bytes} bytes)", args.out.join("adapter.safetensors").display()));
+    note(&format!("wrote {label} to {} ({bytes} bytes)", args.out.join(ADAPTER).display()));
     Ok(())
 }
 

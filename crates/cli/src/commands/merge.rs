@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use assets::device;
 use clap::ValueEnum;
-use interop::merge::{Report, Request, Rows, Width, merge};
+use interop::{
+    dtype::Dtype,
+    merge::{MergeReport, MergeRequest, Rows, merge},
+};
 use trainer::model_cache::ModelCache;
 
 use crate::{
@@ -64,7 +67,7 @@ pub(crate) enum DtypeName {
     Bf16,
 }
 
-impl From<DtypeName> for Width {
+impl From<DtypeName> for Dtype {
     fn from(name: DtypeName) -> Self {
         match name {
             DtypeName::F32 => Self::F32,
@@ -82,11 +85,11 @@ pub(super) fn run(args: &Merge) -> Result<(), Failure> {
         (None, Some(split)) => Rows::Split(split.clone()),
         (None, None) => Rows::Any,
     };
-    let request = Request {
+    let request = MergeRequest {
         adapter: &args.adapter,
         model: args.model.as_deref(),
         rank: args.rank,
-        width: args.dtype.into(),
+        dtype: args.dtype.into(),
         out: &args.out,
         rows,
         most: args.rows as usize,
@@ -102,10 +105,10 @@ pub(super) fn run(args: &Merge) -> Result<(), Failure> {
 }
 
 /// One line per dtype.
-fn table(report: &Report) -> String {
+fn table(report: &MergeReport) -> String {
     let mut out = String::from("dtype,largest_difference,changed,rows\n");
     for check in &report.checks {
-        out += &format!("{},{:.3e},{},{}\n", check.width.torch(), check.difference, check.changed, report.compared);
+        out += &format!("{},{:.3e},{},{}\n", check.dtype.torch(), check.difference, check.changed, report.compared);
     }
     out
 }

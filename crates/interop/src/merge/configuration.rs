@@ -3,7 +3,7 @@
 use data::task::Objective;
 use serde_json::{Map, Value, json};
 
-use super::Width;
+use crate::dtype::Dtype;
 
 /// What the new configuration says.
 pub(super) struct Wanted<'a> {
@@ -14,7 +14,7 @@ pub(super) struct Wanted<'a> {
     /// The id of padding.
     pub pad: u32,
     /// The type of the numbers.
-    pub width: Width,
+    pub dtype: Dtype,
 }
 
 /// config.json of the merged checkpoint from the base's.
@@ -24,7 +24,7 @@ pub(super) fn of_merged(base: &[u8], wanted: &Wanted<'_>) -> Result<Vec<u8>, Str
     let class = class(&kind, wanted.outputs.is_some())?;
     config.insert("architectures".to_owned(), json!([class]));
     config.remove("dtype"); // the newer name of the same, which older releases do not read
-    config.insert("torch_dtype".to_owned(), json!(wanted.width.torch()));
+    config.insert("torch_dtype".to_owned(), json!(wanted.dtype.torch()));
     for stale in ["_name_or_path", "num_labels", "id2label", "label2id", "problem_type"] {
         config.remove(stale);
     }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn classes_outputs_and_type_are_the_new_ones_and_the_rest_is_kept() {
         let labels = Objective::Classification { labels: vec!["no".into(), "yes".into()] };
-        let wanted = Wanted { outputs: Some(2), objective: Some(&labels), pad: 7, width: Width::Bf16 };
+        let wanted = Wanted { outputs: Some(2), objective: Some(&labels), pad: 7, dtype: Dtype::Bf16 };
         let base = r#"{"model_type": "bert", "architectures": ["BertModel"], "dtype": "float32", "pad_token_id": 0,
             "hidden_size": 8, "id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": {"a": 0}, "problem_type": "regression"}"#;
         let config = of(base, &wanted);
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(config["problem_type"], json!("regression"));
         assert_eq!((&config["id2label"], &config["pad_token_id"]), (&json!({"0": "LABEL_0"}), &json!(7)));
 
-        let wanted = Wanted { outputs: None, objective: Some(&Objective::Text), pad: 7, width: Width::F32 };
+        let wanted = Wanted { outputs: None, objective: Some(&Objective::Text), pad: 7, dtype: Dtype::F32 };
         let config = of(r#"{"model_type": "gpt2", "id2label": {"0": "a"}}"#, &wanted);
         assert_eq!(config["architectures"], json!(["GPT2LMHeadModel"]));
         assert_eq!((&config["id2label"], &config["pad_token_id"]), (&Value::Null, &Value::Null));

@@ -24,11 +24,12 @@ use std::{
 use burn::tensor::Tensor;
 use models::{
     config::{Config, MapKind},
-    modules::ending,
+    error::ModelError,
+    modules::{Modules, ending},
     network::Network,
+    safetensors::{self, Stored, TORCH},
     target::{ALL_LINEAR, Target},
 };
-use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Map, Value, json};
 use variants::{
     base::BiasSpec,
@@ -46,15 +47,14 @@ use variants::{
 
 use super::{
     CONFIG, WEIGHTS,
+    config::{self, Base, Common, Lora, number},
     import::DECISIVE,
     layout::{Kind, Matrix, Slots, gather, key, place},
 };
 use crate::{
-    export::{Cut, cut_to},
-    merge::is_tied,
-    output_dir::Free,
+    export::{Reduction, cut_to},
+    output_dir::OutputDir,
 };
-use assets::source::hub::{Repository, SCHEME};
 use trainer::{
     adapter::{self, AdapterMetadata},
     error::TrainError,
@@ -73,7 +73,7 @@ pub(super) const COMMAND: &str = "lora-lab export";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub struct ExportRequest<'a> {
     /// A run's folder, or its `adapter.safetensors`.
     pub adapter: &'a Path,
     /// Where its base lies now, if elsewhere than in training.
@@ -88,7 +88,7 @@ pub struct Request<'a> {
 
 /// What was written.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ExportReport {
     /// PEFT's name of the method.
     pub kind: &'static str,
     /// Adapted maps.
@@ -119,8 +119,8 @@ struct Form {
 }
 
 /// Exports, whole or not at all.
-pub fn export(request: &Request<'_>, cache: &ModelCache) -> Result<Report, TrainError> {
-    let free = Free::check(request.out, COMMAND)?;
+pub fn export(request: &ExportRequest<'_>, cache: &ModelCache) -> Result<ExportReport, TrainError> {
+    let output = OutputDir::check(request.out, COMMAND)?;
     let path = file(request.adapter)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
     let (metadata, mut network) = read(&path, request, cache)?;
@@ -129,14 +129,13 @@ pub fn export(request: &Request<'_>, cache: &ModelCache) -> Result<Report, Train
     }
     let form = form(metadata, &mut network, request.residual).map_err(refused)?;
     let (bytes, config) = (weights(&form).map_err(|error| refused(error.to_string()))?, configuration(&form));
-    let text = serde_json::to_string_pretty(&config).unwrap_or_else(|error| unreachable!("plain data: {error}"));
-    let mut draft = free.begin()?;
-    draft.write(CONFIG, (text + "\n").as_bytes())?;
-    draft.write(WEIGHTS, &bytes)?;
+    let mut staged = output.begin()?;
+    staged.write(CONFIG, &config::encode(&config))?;
+    staged.write(WEIGHTS, &bytes)?;
     let decisive: Map<String, Value> =
         DECISIVE.iter().filter_map(|field| Some(((*field).to_owned(), config.get(*field)?.clone()))).collect();
-    draft.finish(json!({ "card": form.metadata, "configuration": decisive }))?;
-    Ok(Report {
+    staged.finish(json!({ "card": form.metadata, "configuration": decisive }))?;
+    Ok(ExportReport {
         kind: form.peft.peft_type(),
         base: form.metadata.plan.model.clone(),
         maps: form.maps.len(),
@@ -145,18 +144,22 @@ pub fn export(request: &Request<'_>, cache: &ModelCache) -> Result<Report, Train
     })
 }
 
+/// The adapter's file; PEFT's own folders are no input.
 fn file(path: &Path) -> Result<PathBuf, TrainError> {
     if super::is_folder(path) {
         let reason = "is a PEFT folder already; `lora-lab import` makes it a run's adapter".to_owned();
         return Err(TrainError::foreign(path.to_owned(), reason));
     }
-    let file = if path.is_dir() { path.join("adapter.safetensors") } else { path.to_owned() };
-    if file.is_file() { Ok(file) } else { Err(TrainError::NoAdapter { path: path.to_owned() }) }
+    adapter::resolve(path)
 }
 
-fn read(path: &Path, request: &Request<'_>, cache: &ModelCache) -> Result<(AdapterMetadata, Network), TrainError> {
+fn read(
+    path: &Path,
+    request: &ExportRequest<'_>,
+    cache: &ModelCache,
+) -> Result<(AdapterMetadata, Network), TrainError> {
     let Some(rank) = request.rank else { return adapter::load_on(path, request.model, cache) };
-    let (metadata, mut tensors) = cut_to(path, request.model, rank, Cut::Prefix, cache)?;
+    let (metadata, mut tensors) = cut_to(path, request.model, rank, Reduction::Prefix, cache)?;
     let network = adapter::assemble(&metadata, &mut tensors, cache)?;
     Ok((metadata, network))
 }
@@ -181,7 +184,7 @@ fn form(mut metadata: AdapterMetadata, network: &mut Network, residual: bool) ->
     }
     let mut slots = gather(network);
     if metadata.plan.text().is_some()
-        && is_tied(&architecture)
+        && architecture.is_tied()
         && slots.get(network.backbone.word().name()).is_some_and(|own| own.contains_key("weight"))
     {
         return Err(format!(
@@ -203,7 +206,7 @@ fn form(mut metadata: AdapterMetadata, network: &mut Network, residual: bool) ->
                     "PEFT has no start that `{label}` could be taken off the base by; leave `--residual` out"
                 ));
             };
-            if start == "olora" && matches!(architecture, Config::Gpt2(_)) {
+            if start == "olora" && architecture.stores_inputs_first() {
                 // PEFT 0.18 decomposes `Conv1D` as if it lay as `[d_out, d_in]`, and then cannot hold the factors.
                 return Err("PEFT cannot take OLoRA's start off GPT-2's maps; leave `--residual` out".to_owned());
             }
@@ -413,32 +416,26 @@ pub(super) fn column_norms(network: &Network, name: &str) -> Vec<f64> {
 }
 
 /// `adapter_model.safetensors`
-fn weights(form: &Form) -> Result<Vec<u8>, TrainError> {
-    let narrow = |values: &[f64]| values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect::<Vec<u8>>();
-    let mut raw: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+fn weights(form: &Form) -> Result<Vec<u8>, ModelError> {
+    let tensor = |name: String, shape: Vec<usize>, values: &[f64]| {
+        Stored::of(name, shape, values.iter().map(|value| *value as f32))
+    };
+    let mut all = Vec::new();
     for (slot, own) in &form.slots {
         let kind = Kind::of(slot, &form.architecture);
         for (name, matrix) in own {
             let Some((suffix, layout)) = place(kind, name, form.maps.contains_key(slot)) else { continue };
             let (shape, values) = layout.stored(matrix);
-            raw.insert(key(&form.architecture, slot, &suffix), (shape, narrow(&values)));
+            all.push(tensor(key(&form.architecture, slot, &suffix), shape, &values));
         }
     }
     if let Some([a, b]) = &form.pair {
         for (name, (shape, values)) in [(PAIR[0], a), (PAIR[1], b)] {
-            raw.insert(name.to_owned(), (shape.clone(), narrow(values)));
-            raw.insert(format!("{name}{LOADED}"), (shape.clone(), narrow(values)));
+            all.push(tensor(name.to_owned(), shape.clone(), values));
+            all.push(tensor(format!("{name}{LOADED}"), shape.clone(), values));
         }
     }
-    let build = || -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        let views = raw
-            .iter()
-            .map(|(name, (shape, bytes))| Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-        // One entry, so that the order of a hash map decides nothing.
-        safetensors::serialize(views, Some([("format".to_owned(), "pt".to_owned())].into()))
-    };
-    build().map_err(|error| models::error::ModelError::from(error).into())
+    Ok(safetensors::write(&all, Some(TORCH))?)
 }
 
 /// The targets as PEFT reads them.
@@ -451,11 +448,10 @@ fn targets(form: &Form) -> Value {
 
 /// A choice of maps as PEFT reads it: its expressions are for the name in a model with a head.
 fn selection(target: &Target, architecture: &Config) -> Value {
-    let prefix = architecture.prefixes().first().copied().unwrap_or_default();
     match target {
         Target::Endings(list) => json!(list),
         Target::Pattern(pattern) if pattern == ALL_LINEAR => json!(pattern),
-        Target::Pattern(pattern) => json!(format!("(?:{})?(?:{pattern})", regex::escape(prefix))),
+        Target::Pattern(pattern) => json!(format!("(?:{})?(?:{pattern})", regex::escape(architecture.base_prefix()))),
     }
 }
 
@@ -517,82 +513,77 @@ fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map
     (most_rank, most_alpha, ranks, alphas)
 }
 
-/// A whole number without its `.0`, as PEFT writes an `α` that was given so.
-fn number(value: f64) -> Value {
-    // Every whole number up to 2^53 is one of both types.
-    if value.fract() == 0.0 && value.abs() <= 2.0_f64.powi(53) { json!(value as i64) } else { json!(value) }
-}
-
 /// `adapter_config.json`
-fn configuration(form: &Form) -> Value {
+fn configuration(form: &Form) -> Map<String, Value> {
     let plan = &form.metadata.plan;
-    let spec = &plan.variant;
-    let (base, revision) = match Repository::model(&plan.model) {
-        Ok(found) if plan.model.starts_with(SCHEME) => (found.name, Some(found.revision)),
-        _ => (plan.model.clone(), None),
-    };
-    let is_text = plan.text().is_some();
-    let mut whole: Vec<String> = if is_text { Vec::new() } else { ["classifier", "score"].map(str::to_owned).to_vec() };
-    whole.extend(saved(form));
-    let bias = match spec.bias {
-        BiasSpec::None => "none",
-        BiasSpec::All => "all",
-        BiasSpec::LoraOnly => "lora_only",
-    };
-    let list = |items: &[String]| if items.is_empty() { Value::Null } else { json!(items) };
-    let layers = &plan.modules.layers_to_transform;
-    let common = json!({
-        "peft_type": form.peft.peft_type(),
-        "task_type": if is_text { "CAUSAL_LM" } else { "SEQ_CLS" },
-        "auto_mapping": null,
-        "base_model_name_or_path": base,
-        "revision": revision,
-        "inference_mode": true,
-        "target_modules": targets(form),
-        "exclude_modules": plan.modules.exclude_modules.as_ref().filter(|_| !form.joined).map(|own| selection(own, &form.architecture)),
-        "layers_to_transform": if layers.is_empty() || form.joined { Value::Null } else { json!(layers) },
-        "layers_pattern": if form.joined { Value::Null } else { list(&plan.modules.layers_pattern) },
-        "modules_to_save": if whole.is_empty() { Value::Null } else { json!(whole) },
-        "bias": if matches!(form.peft, PeftForm::Vera(_)) && bias == "lora_only" { "vera_only" } else { bias },
-        "fan_in_fan_out": matches!(form.architecture, Config::Gpt2(_)),
-    });
-    let (rank, alpha, ranks, alphas) = patterns(form, matches!(spec.scaling, Scaling::Constant { .. }));
-    let start = match form.peft {
-        PeftForm::DoubledLora { start: Some(start) } => json!(start),
-        _ => json!(true),
-    };
     let own = match form.peft {
         PeftForm::Vera(vera) => json!({
-            "r": spec.rank,
-            "vera_dropout": spec.dropout,
+            "r": plan.variant.rank,
+            "vera_dropout": plan.variant.dropout,
             "d_initial": vera.d_initial,
             "projection_prng_key": vera.projection_seed,
             "save_projection": true,
             "init_weights": true,
         }),
-        PeftForm::AdaLora => {
-            let budget = if let AnyRankPolicy::Budget(budget) = &spec.rank_policy { Some(budget) } else { None };
-            return adalora(&common, form, budget);
-        }
-        PeftForm::Lora | PeftForm::DoubledLora { .. } => json!({
-            "r": rank,
-            "lora_alpha": number(alpha),
-            "lora_dropout": spec.dropout,
-            "use_rslora": spec.scaling == Scaling::AlphaOverSqrtRank,
-            "use_dora": spec.combine.peft_use_dora() == Some(true),
-            "init_lora_weights": start,
-            "rank_pattern": ranks,
-            "alpha_pattern": alphas,
-            "lora_bias": false,
-            "loftq_config": {},
-        }),
+        PeftForm::AdaLora => adalora(form),
+        PeftForm::Lora | PeftForm::DoubledLora { .. } => lora(form).fields(),
     };
-    merged(&common, &own)
+    config::configuration(&common(form), &own)
+}
+
+/// What every kind says.
+fn common(form: &Form) -> Common {
+    let plan = &form.metadata.plan;
+    let is_text = plan.text().is_some();
+    let mut whole: Vec<String> = if is_text { Vec::new() } else { ["classifier", "score"].map(str::to_owned).to_vec() };
+    whole.extend(saved(form));
+    // Names of joined maps are written out, so nothing selects among them.
+    let modules = if form.joined { Modules::default() } else { plan.modules.clone() };
+    Common {
+        kind: form.peft.peft_type(),
+        task_type: Some(config::task_type(is_text).to_owned()),
+        base: Base::of(&plan.model),
+        targets: targets(form),
+        exclude: modules.exclude_modules.as_ref().map(|own| selection(own, &form.architecture)),
+        layers: modules.layers_to_transform,
+        layers_pattern: modules.layers_pattern,
+        saved: whole,
+        bias: match plan.variant.bias {
+            BiasSpec::None => "none",
+            BiasSpec::All => "all",
+            BiasSpec::LoraOnly if matches!(form.peft, PeftForm::Vera(_)) => "vera_only",
+            BiasSpec::LoraOnly => "lora_only",
+        },
+        fan_in_fan_out: form.architecture.stores_inputs_first(),
+    }
+}
+
+/// LoRA's fields.
+fn lora(form: &Form) -> Lora {
+    let spec = &form.metadata.plan.variant;
+    let (rank, alpha, ranks, alphas) = patterns(form, matches!(spec.scaling, Scaling::Constant { .. }));
+    Lora {
+        rank,
+        alpha,
+        ranks,
+        alphas,
+        dropout: spec.dropout,
+        rank_stabilized: spec.scaling == Scaling::AlphaOverSqrtRank,
+        decomposed: spec.combine.peft_use_dora() == Some(true),
+        start: match form.peft {
+            PeftForm::DoubledLora { start: Some(start) } => json!(start),
+            _ => json!(true),
+        },
+    }
 }
 
 /// AdaLoRA's fields; the schedule is over, so PEFT needs its numbers for nothing but its own checks.
-fn adalora(common: &Value, form: &Form, budget: Option<&variants::rank::budget::Budget>) -> Value {
+fn adalora(form: &Form) -> Value {
     let spec = &form.metadata.plan.variant;
+    let budget = match &spec.rank_policy {
+        AnyRankPolicy::Budget(budget) => Some(budget),
+        _ => None,
+    };
     // PEFT divides by the rank, whatever the rule here.
     let alpha = match spec.scaling {
         Scaling::AlphaOverRank => spec.alpha,
@@ -601,7 +592,7 @@ fn adalora(common: &Value, form: &Form, budget: Option<&variants::rank::budget::
     let total = form.metadata.plan.train.steps.unwrap_or(1);
     let pattern: Map<String, Value> =
         form.kept.iter().map(|(map, keep)| (format!("{}.lora_E", form.architecture.full(map)), json!(keep))).collect();
-    let own = json!({
+    json!({
         "r": spec.rank,
         "init_r": spec.rank,
         "target_r": budget.map_or(spec.rank, |budget| budget.target_rank),
@@ -616,12 +607,5 @@ fn adalora(common: &Value, form: &Form, budget: Option<&variants::rank::budget::
         "lora_alpha": number(alpha),
         "lora_dropout": spec.dropout,
         "init_lora_weights": true,
-    });
-    merged(common, &own)
-}
-
-fn merged(first: &Value, second: &Value) -> Value {
-    let mut all = first.as_object().cloned().unwrap_or_default();
-    all.extend(second.as_object().cloned().unwrap_or_default());
-    Value::Object(all)
+    })
 }

@@ -12,6 +12,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use models::network::Network;
+use record::ADAPTER;
 use serde::Deserialize;
 use serde_json::Value;
 use variants::role::Role;
@@ -21,7 +22,7 @@ use self::{
     recipe::{Refused, Said},
 };
 use super::{CONFIG, WEIGHTS};
-use crate::output_dir::{Free, ORIGIN};
+use crate::output_dir::{ORIGIN, OutputDir};
 use experiment::cell::TaskSource;
 use trainer::{
     adapter::{self, AdapterMetadata},
@@ -54,7 +55,7 @@ pub struct Purpose {
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub struct ImportRequest<'a> {
     /// The folder.
     pub folder: &'a Path,
     /// The base, if not where the configuration says.
@@ -82,7 +83,7 @@ struct KeptPatterns {
 }
 
 /// Reads a folder onto its base.
-pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, TrainError> {
+pub fn import(request: &ImportRequest<'_>, cache: &ModelCache) -> Result<Imported, TrainError> {
     let path = request.folder.join(CONFIG);
     let foreign = |reason: String| TrainError::foreign(path.clone(), reason);
     let text = super::bytes(&path)?;
@@ -148,7 +149,7 @@ pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, Tra
         KeptPatterns { rank_pattern: None }
     };
     if metadata.plan.text().is_some()
-        && crate::merge::is_tied(&network.backbone.config())
+        && network.backbone.config().is_tied()
         && network.parameters(0).iter().any(|named| named.param.role == Role::Weight && named.slot == word)
     {
         return Err(foreign(format!(
@@ -164,10 +165,10 @@ pub fn import(request: &Request<'_>, cache: &ModelCache) -> Result<Imported, Tra
 
 /// Writes a run's adapter; returns its size in bytes.
 pub fn write(mut imported: Imported, from: &Path, out: &Path) -> Result<u64, TrainError> {
-    let mut draft = Free::check(out, COMMAND)?.begin()?;
+    let mut staged = OutputDir::check(out, COMMAND)?.begin()?;
     let bytes = adapter::encode(&imported.metadata, &adapter::tensors(&mut imported.network, 0, 0))?;
-    draft.write("adapter.safetensors", &bytes)?;
-    draft.finish(serde_json::json!({ "folder": from }))?;
+    staged.write(ADAPTER, &bytes)?;
+    staged.finish(serde_json::json!({ "folder": from }))?;
     Ok(bytes.len() as u64)
 }
 

@@ -13,11 +13,17 @@
 
 use std::collections::BTreeMap;
 
-use models::{config::Config, network::NamedParam, network::Network};
+use models::{
+    config::Config,
+    network::{NamedParam, Network},
+    weights::transposed,
+};
 use variants::{
     host::{inner, values},
     role::Role,
 };
+
+use super::WRAPPED;
 
 /// A matrix on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +38,7 @@ pub(super) struct Matrix {
 impl Matrix {
     pub(super) fn transposed(&self) -> Self {
         let [rows, cols] = self.shape;
-        let values = (0..cols).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| self.values[r * cols + c]);
-        Self { role: self.role, shape: [cols, rows], values: values.collect() }
+        Self { role: self.role, shape: [cols, rows], values: transposed(&self.values, rows, cols) }
     }
 
     /// Side by side.
@@ -146,7 +151,7 @@ impl Kind {
         }
         match config.maps().get(slot).map(|map| &map.kind) {
             Some(models::config::MapKind::Table) => Self::Table,
-            Some(_) if matches!(config, Config::Gpt2(_)) => Self::Conv,
+            Some(_) if config.stores_inputs_first() => Self::Conv,
             Some(_) => Self::Linear,
             None => Self::Norm,
         }
@@ -177,9 +182,6 @@ pub(super) fn place(kind: Kind, name: &str, adapted: bool) -> Option<(String, La
         _ => None,
     }
 }
-
-/// What PEFT puts in front of a model's own names.
-pub(super) const WRAPPED: &str = "base_model.model.";
 
 /// The tensor's whole name in the file.
 pub(super) fn key(config: &Config, slot: &str, suffix: &str) -> String {

@@ -157,7 +157,7 @@ fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(CellPlan, Network, V
     if peft::is_folder(path) {
         let purpose =
             task.map(|task| Purpose { suite: glue::GLUE.to_owned(), data: None, task: task.to_owned(), given: None });
-        let imported = peft::import::import(&peft::import::Request { folder: path, model, purpose }, cache)?;
+        let imported = peft::import::import(&peft::import::ImportRequest { folder: path, model, purpose }, cache)?;
         return Ok((imported.metadata.plan, imported.network, imported.notes));
     }
     if task.is_some() {

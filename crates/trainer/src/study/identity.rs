@@ -14,7 +14,7 @@ pub fn spec_of(cell: &Cell) -> serde_json::Value {
 /// Whether a cell has a record of this very plan, on this very base and data, and the adapter beside it.
 pub fn is_done(cell: &Cell, context: &StudyContext<'_>) -> Result<bool, TrainError> {
     let Some(record) = context.store.finished(&cell.id, &spec_hash(&spec_of(cell)))? else { return Ok(false) };
-    let adapter = context.store.run_dir(&cell.id).join("adapter.safetensors");
+    let adapter = context.store.adapter_path(&cell.id);
     let hash_of = |start: &Option<record::Start>| start.as_ref().map(|start| start.hash.clone()).unwrap_or_default();
     Ok(hash_of(&record.start) == hash_of(&start_of(cell, context)?)
         && record.model_hash == context.cache.base_of(&cell.plan)?.hash

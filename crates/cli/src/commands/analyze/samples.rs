@@ -1,23 +1,14 @@
 //! Adapters as the measures take them.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use analysis::{
-    measures::{AdapterSample, Map},
-    subspace::{
-        SubspaceError,
-        factored::{LowRank, Update},
-    },
-};
+use analysis::measures::{AdapterSample, Map};
 use experiment::Experiment;
 use interop::{
     run_updates::{self, RunUpdates},
-    update::{Change, MapUpdate},
+    update::MapUpdate,
 };
-use nalgebra::DMatrix;
+use lowrank::{Update, error::check};
 use record::Store;
 use trainer::model_cache::ModelCache;
 
@@ -71,38 +62,19 @@ pub(in crate::commands) fn of_study(
     runs.into_iter().map(sample).collect::<Result<_, _>>().map(Some)
 }
 
-/// The numbers of a run as matrices.
+/// What the measures need of a run; refuses updates that have no directions.
 fn sample(run: RunUpdates) -> Result<AdapterSample, Failure> {
     let RunUpdates { name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots } = run;
-    let failed = |map: &str, error: &SubspaceError| Failure::Input(format!("{name}, map `{map}`: {error}"));
-    let mut converted = BTreeMap::new();
-    for (key, map) in maps {
-        let map = matrices(map).map_err(|error| failed(&key, &error))?;
-        converted.insert(key, map);
-    }
-    let mut taken = BTreeMap::new();
-    for (step, maps) in snapshots {
-        let mut updates = BTreeMap::new();
-        for (key, map) in maps {
-            let map = matrices(map).map_err(|error| failed(&key, &error))?;
-            updates.insert(key, map.update);
+    let dense = snapshots.values().chain([&maps]).flatten();
+    for (key, map) in dense {
+        if let Update::Dense(matrix) = &map.update {
+            check("ΔW", matrix).map_err(|error| Failure::Input(format!("{name}, map `{key}`: {error}")))?;
         }
-        taken.insert(step, updates);
     }
-    Ok(AdapterSample { name, cell, frozen_inputs, trains_base, base_hash, maps: converted, snapshots: taken })
-}
-
-fn matrices(map: MapUpdate) -> Result<Map, SubspaceError> {
-    let MapUpdate { d_in, d_out, base, change } = map;
-    let base = base.map(|values| DMatrix::from_row_slice(d_in, d_out, &values));
-    let update = match (change, &base) {
-        (Change::LowRank { rank, down, up }, _) => Update::Factored(LowRank::new(
-            DMatrix::from_row_slice(d_in, rank, &down),
-            DMatrix::from_row_slice(rank, d_out, &up),
-            1.0,
-        )?),
-        (Change::Dense(weight), Some(base)) => Update::between(base, &DMatrix::from_row_slice(d_in, d_out, &weight))?,
-        (Change::Dense(_), None) => unreachable!("a dense change comes with its base"),
-    };
-    Ok(Map { base, update })
+    let snapshots = snapshots
+        .into_iter()
+        .map(|(step, maps)| (step, maps.into_iter().map(|(key, map)| (key, map.update)).collect()))
+        .collect();
+    let maps = maps.into_iter().map(|(key, MapUpdate { base, update })| (key, Map { base, update })).collect();
+    Ok(AdapterSample { name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots })
 }

@@ -8,16 +8,15 @@ use std::{
 use models::{
     config::{Config, MapKind},
     network::{NamedParam, Network},
-    weights::widen,
+    safetensors::{self, as_f32},
 };
-use safetensors::{Dtype, SafeTensors};
 use variants::{adapted::AdaptedLinear, base::BiasSpec, host::values, role::Role};
 
 use super::{
     super::{
-        bytes,
+        WRAPPED, bytes,
         export::{LOADED, PAIR, column_norms},
-        layout::{Kind, Layout, Matrix, WRAPPED, key, place},
+        layout::{Kind, Layout, Matrix, key, place},
     },
     recipe::Said,
 };
@@ -33,13 +32,10 @@ impl Stored {
     pub(super) fn read(path: &Path) -> Result<Self, TrainError> {
         let bytes = bytes(path)?;
         let foreign = |reason: String| TrainError::foreign(path.to_owned(), reason);
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| foreign(format!("not safetensors: {error}")))?;
+        let file = safetensors::read(&bytes).map_err(|error| foreign(format!("not safetensors: {error}")))?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in file.tensors() {
-            let wide = (view.dtype() == Dtype::F64).then(|| {
-                view.data().as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes) as f32).collect::<Vec<f32>>()
-            });
-            let Some(numbers) = wide.or_else(|| widen(&view)) else {
+        for (name, view) in file.tensors {
+            let Some(numbers) = as_f32(&view) else {
                 let reason = format!("`{name}` is {:?}, but an adapter is f64, f32, f16 or bf16", view.dtype());
                 return Err(foreign(reason));
             };

@@ -20,8 +20,11 @@ use variants::{
 };
 
 use super::{
-    super::{Ordered, RESIDUAL_STARTS, layout::WRAPPED},
-    Purpose, Request,
+    super::{
+        RESIDUAL_STARTS, WRAPPED,
+        config::{Ordered, task_type},
+    },
+    ImportRequest, Purpose,
     fill::Stored,
 };
 use experiment::{
@@ -151,7 +154,7 @@ fn is_set(value: &Value) -> bool {
 pub(super) fn metadata(
     said: &Said,
     text: &[u8],
-    request: &Request<'_>,
+    request: &ImportRequest<'_>,
     cache: &ModelCache,
     stored: &Stored,
     notes: &mut Vec<String>,
@@ -213,7 +216,7 @@ pub(super) fn metadata(
     };
     let targets = matching(targets, &mut modules, &config, notes);
     let is_text = matches!(purpose.given, Some(TaskSource::Text(_)));
-    let expected = if is_text { "CAUSAL_LM" } else { "SEQ_CLS" };
+    let expected = task_type(is_text);
     if let Some(found) = said.task_type.as_deref().filter(|found| *found != expected) {
         notes.push(format!("task_type is `{found}`, but the task `{}` is one of {expected}", purpose.task));
     }
