@@ -109,9 +109,16 @@ bench:
 bench-analysis:
     {{cargo}} bench --workspace --bench subspace
 
-# Break the code in known ways; every law must notice (about ten minutes)
-mutants:
-    bash scripts/mutants.sh
+# cargo-mutants comes by `cargo install cargo-mutants`. All of it takes many hours; shards can run on several machines, one folder each.
+# Whether a test notices when the code is wrong, by rule and by hand; writes mutants/results.md: just mutants 0/8
+mutants shard="0/1" *options:
+    -cargo mutants --shard {{shard}} --output target/mutants/{{replace(shard, "/", "of")}} {{options}}
+    {{cargo}} run --release --package xtask -- breaks
+    {{cargo}} run --release --package xtask -- mutants
+
+# The breaks by hand alone, or those whose name has a word: just breaks gate
+breaks *word:
+    {{cargo}} run --release --package xtask -- breaks {{word}}
 
 # Make the embedded base model again: hours on a CPU, 8 minutes on an H200 with `--features tch` and `--device tch:cuda:0`
 pretrain *options:

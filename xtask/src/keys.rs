@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde_yaml::{Mapping, Value};
 use experiment::hyper::Hyper;
+use serde_yaml::{Mapping, Value};
 
 use crate::files::read;
 

@@ -1,5 +1,6 @@
 //! Keeps the workspace tidy: what no compiler checks. `just tidy` runs it, and so does `just test`; `just documents` puts the
-//! present tables into the documents that show them and writes the guide's pages of methods.
+//! present tables into the documents that show them and writes the guide's pages of methods; `just mutants` breaks the code and asks
+//! whether a test notices.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,22 +15,20 @@ mod keys;
 mod links;
 mod markdown;
 mod methods;
+mod mutants;
 mod tidy;
 mod words;
 
 #[expect(clippy::print_stderr, reason = "a task speaks to the person who runs it")]
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|what| what == "documents") {
-        return match documents::write(&root()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    let mut problems = tidy::problems(&root());
-    problems.extend(documents::behind(&root()));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let problems = match arguments.as_slice() {
+        ["documents"] => documents::write(&root()).err().map(|error| error.to_string()).into_iter().collect(),
+        ["breaks", only @ ..] => mutants::try_breaks(&root(), only.first().copied()).err().into_iter().collect(),
+        ["mutants"] => mutants::report(&root()).err().into_iter().collect(),
+        _ => [tidy::problems(&root()), documents::behind(&root())].concat(),
+    };
     for problem in &problems {
         eprintln!("{problem}");
     }
@@ -45,6 +44,12 @@ mod tests {
     #[test]
     fn the_workspace_is_tidy() {
         let problems = super::tidy::problems(&super::root());
+        assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+    }
+
+    #[test]
+    fn every_break_changes_its_file_once() {
+        let problems = super::mutants::stale(&super::root());
         assert!(problems.is_empty(), "\n{}", problems.join("\n"));
     }
 }
