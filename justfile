@@ -112,7 +112,8 @@ bench-analysis:
 # cargo-mutants comes by `cargo install cargo-mutants`. All of it takes many hours; shards can run on several machines, one folder each.
 # Whether a test notices when the code is wrong, by rule and by hand; writes mutants/results.md: just mutants 0/8
 mutants shard="0/1" *options:
-    -cargo mutants --shard {{shard}} --output target/mutants/{{replace(shard, "/", "of")}} {{options}}
+    {{cargo}} run --release --package xtask -- tree
+    -CARGO_TARGET_DIR="$PWD/target" cargo mutants --workspace --dir target/mutants/tree --shard {{shard}} --output target/mutants/{{replace(shard, "/", "of")}} {{options}}
     {{cargo}} run --release --package xtask -- breaks
     {{cargo}} run --release --package xtask -- mutants
 

@@ -26,8 +26,9 @@ fn main() -> ExitCode {
     let problems = match arguments.as_slice() {
         ["documents"] => documents::write(&root()).err().map(|error| error.to_string()).into_iter().collect(),
         ["breaks", only @ ..] => mutants::try_breaks(&root(), only.first().copied()).err().into_iter().collect(),
+        ["tree"] => mutants::tree(&root()).err().into_iter().collect(),
         ["mutants"] => mutants::report(&root()).err().into_iter().collect(),
-        _ => [tidy::problems(&root()), documents::behind(&root())].concat(),
+        _ => [tidy::problems(&root()), documents::behind(&root()), mutants::stale(&root())].concat(),
     };
     for problem in &problems {
         eprintln!("{problem}");

@@ -12,6 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::files::below;
+
 /// A change of meaning, written by hand, and the test that must fail under it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,7 +73,7 @@ fn read<T: for<'a> Deserialize<'a>>(root: &Path, name: &str) -> Result<T, String
 }
 
 /// Every break whose old text is not in its file exactly once, or whose test is not in the tree.
-pub fn stale(root: &Path) -> Vec<String> {
+pub(crate) fn stale(root: &Path) -> Vec<String> {
     match read::<Vec<Break>>(root, BREAKS) {
         Ok(breaks) => breaks.iter().filter_map(|it| broken(root, it).err()).collect(),
         Err(problem) => vec![problem],
@@ -90,7 +92,7 @@ fn broken(root: &Path, it: &Break) -> Result<String, String> {
 }
 
 /// Makes one break after the other in a copy of the tree and runs its test.
-pub fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> {
+pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> {
     let copy = root.join(WORK).join("tree");
     copy_tree(root, &copy)?;
     let mut tried = Vec::new();
@@ -113,6 +115,7 @@ pub fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> {
     }
 }
 
+/// Copies the tracked files.
 fn copy_tree(root: &Path, copy: &Path) -> Result<(), String> {
     if copy.exists() {
         fs::remove_dir_all(copy).map_err(|error| error.to_string())?;
@@ -128,13 +131,36 @@ fn copy_tree(root: &Path, copy: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// A copy of the tree for cargo-mutants, which follows `mod` lines and expands no macro: the files of the registries are named at the end
+/// of their module, where no compilation sees it.
+pub(crate) fn tree(root: &Path) -> Result<(), String> {
+    let copy = root.join(WORK).join("tree");
+    copy_tree(root, &copy)?;
+    for path in below(&copy.join("crates"), "rs") {
+        let mut text = crate::files::read(&path);
+        let inner = fs::read_dir(path.with_extension("")).into_iter().flatten().flatten();
+        let names = inner.filter_map(|entry| Some(entry.path().file_name()?.to_str()?.strip_suffix(".rs")?.to_owned()));
+        let unnamed: Vec<String> = names.filter(|name| !text.contains(&format!("mod {name};"))).collect();
+        for name in &unnamed {
+            text.push_str(&format!("#[cfg(any())]\nmod {name};\n"));
+        }
+        if !unnamed.is_empty() {
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether the test of a break ran and failed. A tree that does not compile notices nothing.
 fn fails(copy: &Path, it: &Break) -> Result<bool, String> {
+    // Its dependencies are those of the tree that it copies.
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| copy.join("../.."), PathBuf::from);
     let output = Command::new("cargo")
         .args(["test", "--release"])
         .args(it.suite.split_whitespace())
         .args(["--", &it.test])
         .current_dir(copy)
+        .env("CARGO_TARGET_DIR", target)
         .output()
         .map_err(|error| format!("cargo test: {error}"))?;
     let log = String::from_utf8_lossy(&output.stdout);
@@ -142,7 +168,7 @@ fn fails(copy: &Path, it: &Break) -> Result<bool, String> {
 }
 
 /// Writes the table of what cargo-mutants and the breaks found.
-pub fn report(root: &Path) -> Result<(), String> {
+pub(crate) fn report(root: &Path) -> Result<(), String> {
     let made = listed(root)?;
     let mut mutants = Vec::new();
     for file in outcomes(&root.join(WORK)) {
@@ -161,7 +187,10 @@ pub fn report(root: &Path) -> Result<(), String> {
 
 /// How many mutants there are, by area.
 fn listed(root: &Path) -> Result<BTreeMap<String, usize>, String> {
-    let output = Command::new("cargo").args(["mutants", "--list", "--json"]).current_dir(root).output();
+    let output = Command::new("cargo")
+        .args(["mutants", "--workspace", "--list", "--json"])
+        .current_dir(root.join(WORK).join("tree"))
+        .output();
     let output = output.map_err(|error| format!("cargo mutants: {error}"))?;
     let list: Vec<Value> = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("cargo mutants --list: {error}; {}", String::from_utf8_lossy(&output.stderr)))?;
