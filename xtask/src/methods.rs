@@ -5,12 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
-use serde_yaml::{Mapping, Value};
-use variants::{
-    preset::{self, Preset},
-    role::Role,
-    spec::VariantSpec,
-};
+use variants::preset::{self, Preset};
 
 use crate::{
     files::{below, read, stem},
@@ -29,9 +24,6 @@ const AXES: [(&str, &str); 4] = [
     ("init", "First values"),
     ("rank", "The rank over time"),
 ];
-
-/// The rank at which compositions are shown.
-const RANK: usize = 8;
 
 /// A page of the guide: its path under [`GUIDE`] and its text.
 type Page = (String, String);
@@ -144,64 +136,47 @@ fn heading(kind: &str) -> String {
     format!("## `{kind}`\n")
 }
 
-/// A value of YAML in one line: a map's kind, with its other fields in brackets.
-fn short(value: &Value) -> String {
-    let scalar = |value: &Value| serde_yaml::to_string(value).unwrap_or_default().trim().to_owned();
-    match value {
-        Value::Null => "–".to_owned(),
-        Value::Mapping(map) => match map.get("kind") {
-            Some(kind) => format!("`{}`", scalar(kind)),
-            None => scalar(value),
-        },
-        other => format!("`{}`", scalar(other)),
-    }
-}
-
-fn fields(spec: &VariantSpec) -> Mapping {
-    let value = serde_yaml::to_value(spec).unwrap_or_else(|error| unreachable!("a composition is YAML: {error}"));
-    value.as_mapping().cloned().unwrap_or_default()
+/// The rows of the registry's table of presets: the names of the axes, then every preset with its values.
+fn table() -> (Vec<String>, Vec<Vec<String>>) {
+    let cells =
+        |line: &str| -> Vec<String> { line.trim_matches('|').split(" |").map(|cell| cell.trim().to_owned()).collect() };
+    let text = variants::preset::table::presets();
+    let mut rows = text.lines().filter(|line| !line.starts_with("|---")).map(cells);
+    (rows.next().unwrap_or_default(), rows.collect())
 }
 
 /// The page of all methods: what an axis is, and the table of presets over axes.
 fn index(presets: &[&Preset]) -> String {
-    let mut out = "# Methods\n\nA method is a choice on a few axes, and a *preset* is a published method: a named point in \
-                   that space. With\nweights stored `[d_in, d_out]`, every adapted map computes `W' = combine(W0, s·ΔW)`.\n\n\
-                   - [`delta`](axes/delta.md): how ΔW is formed\n- [`combine`](axes/combine.md): how ΔW meets W0\n\
-                   - [`init`](axes/init.md): first values of drawn factors\n- `scaling`: the scale `s` as a function of the \
-                   rank in use\n- [`rank_policy`](axes/rank.md): the rank over time\n- `train`: which roles train, at which \
-                   rate and decay\n- `gradient`, `orthogonality`, `base`, `bias`, `dropout`: see \
-                   [`with`](experiments.md#with)\n\nThe scope is low-rank, linear and mergeable updates. Any field of a \
-                   preset can be overridden in an experiment,\nand [adding a preset](adding_a_method.md) takes one file and \
-                   one line.\n\n| preset | delta | combine | init | scaling | rank policy | trains | also |\n\
-                   |---|---|---|---|---|---|---|---|\n"
-        .to_owned();
-    let lora = fields(&variants::presets::lora::spec(RANK));
-    for preset in presets {
-        let spec = (preset.spec)(RANK);
-        let map = fields(&spec);
-        let cell = |key: &str| short(map.get(key).unwrap_or(&Value::Null));
-        let adapts = |key: &str| if spec.delta.is_some() { cell(key) } else { "–".to_owned() };
-        let trains = spec.roles().into_iter().filter(|role| spec.train.trains(*role) && *role != Role::Head);
-        let trains: Vec<String> = trains.map(|role| short(&serde_yaml::to_value(role).unwrap_or_default())).collect();
-        let also =
-            ["gradient", "orthogonality", "base", "bias"].into_iter().filter(|key| map.get(*key) != lora.get(*key));
-        let also: Vec<String> = also.map(|key| format!("{key} {}", cell(key))).collect();
-        let _ = writeln!(
-            out,
-            "| [`{}`]({}) | {} | {} | {} | {} | {} | {} | {} |",
-            preset.name,
-            method_page(preset.name),
-            cell("delta"),
-            adapts("combine"),
-            adapts("init"),
-            adapts("scaling"),
-            adapts("rank_policy"),
-            if trains.is_empty() { "–".to_owned() } else { trains.join(", ") },
-            also.join(", "),
-        );
+    let (axes, rows) = table();
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut out = format!("{INTRODUCTION}\n{}|{}\n", line(&axes), "---|".repeat(axes.len()));
+    for mut row in rows {
+        if let Some(preset) = presets.iter().find(|preset| row.first() == Some(&format!("`{}`", preset.name))) {
+            row[0] = format!("[`{}`]({})", preset.name, method_page(preset.name));
+            out += &line(&row);
+        }
     }
-    out + "\nThe head always trains. Roles that are not named keep their first values.\n"
+    out
 }
+
+/// What stands before the table.
+const INTRODUCTION: &str = "\
+# Methods
+
+A method is a choice on a few axes. A *preset* is a published method: a named point in that space. With weights stored
+`[d_in, d_out]`, an adapted map computes `W' = combine(W0, s·ΔW)`.
+
+- [`delta`](axes/delta.md): how ΔW is formed
+- [`combine`](axes/combine.md): how ΔW meets W0
+- [`init`](axes/init.md): first values of the factors that are drawn
+- `scaling`: the scale `s` as a function of the rank in use
+- `train`: which roles train, at which rate and decay
+- [`rank_policy`](axes/rank.md): the rank over time
+- `alpha`, `dropout`, `gradient`, `orthogonality`, `base`, `bias`: see [`with`](experiments.md#with)
+
+The scope is low-rank, linear and mergeable updates. An experiment can override any field of a preset, and
+[adding a preset](adding_a_method.md) takes one file and one line. An empty cell is LoRA's value; the head always trains.
+";
 
 /// The page of one preset.
 fn method(root: &Path, preset: &Preset) -> String {
@@ -211,15 +186,15 @@ fn method(root: &Path, preset: &Preset) -> String {
     if let Some(number) = preset.paper.strip_prefix("arXiv:") {
         let _ = writeln!(out, "Paper: [{}](https://arxiv.org/abs/{number}).\n", preset.paper);
     }
-    let (mut spec, lora) = (fields(&(preset.spec)(RANK)), fields(&variants::presets::lora::spec(RANK)));
-    spec.retain(|key, _| key.as_str() != Some("rank"));
-    let is_lora = preset.name == "lora";
-    let about = if is_lora { "Its composition" } else { "Where its composition differs from [`lora`](lora.md)" };
-    if !is_lora {
-        spec.retain(|key, value| lora.get(key) != Some(value));
+    let (axes, rows) = table();
+    let row = rows.into_iter().find(|row| row.first() == Some(&format!("`{}`", preset.name))).unwrap_or_default();
+    let about =
+        if preset.name == "lora" { "Its value on every axis" } else { "Where it differs from [`lora`](lora.md)" };
+    let _ = write!(out, "{about}:\n\n| axis | value |\n|---|---|\n");
+    for (axis, value) in axes.iter().zip(&row).skip(1).filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(out, "| `{axis}` | {value} |");
     }
-    let yaml = serde_yaml::to_string(&spec).unwrap_or_default();
-    let _ = write!(out, "{about}, at rank {RANK}:\n\n```yaml\n{yaml}```\n\nSource: `{file}`.\n");
+    let _ = write!(out, "\nSource: `{file}`.\n");
     out
 }
 
