@@ -31,7 +31,7 @@ pub(crate) fn stale(root: &Path) -> Vec<String> {
             let inside: Vec<&str> = inside.iter().map(|line| bare(line)).collect();
             let holds = match part {
                 Part::Table(table) => inside.iter().all(|line| table.lines().any(|row| is_row(line, row))),
-                Part::File { .. } => inside.join("\n") == content(root, &part).trim_end(),
+                Part::File { .. } => inside.iter().copied().eq(content(root, &part).trim_end().lines().map(bare)),
             };
             if !holds {
                 problems.push(format!("{name}: a table is not what it comes from; `just documents` writes it"));
