@@ -5,7 +5,7 @@
 //! ```
 //! Prints one line of JSON. Shapes: `mini` (4 x 128), `minilm` (6 x 384), `roberta-base` (12 x 768), all with RoBERTa's head of two maps.
 //! `--variants lora,dora` puts `--runs` runs of each into one cohort. Rows are between half of `--seq` and all of it long, and padded to it
-//! where they are not computed side by side.
+//! where they are not packed.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

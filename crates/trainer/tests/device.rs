@@ -97,7 +97,7 @@ impl BatchSource for Own {
 /// Losses of every step and final tensors of one run, by stack and run.
 type Outcome = (Vec<f64>, Vec<f64>);
 
-/// Trains stacks of `(preset, seeds)` side by side.
+/// Trains stacks of `(preset, seeds)` in one cohort.
 fn train(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement) -> Vec<Vec<Outcome>> {
     train_wide(stacks, dropout, place, &[SEQ])
 }

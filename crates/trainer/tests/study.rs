@@ -297,7 +297,7 @@ impl Sink for Count {
 #[test]
 fn a_run_in_company_ends_where_it_ends_alone() {
     let cache = library_in(DType::F64);
-    // Where one run drops, all are padded that lie side by side alone.
+    // Where one run uses dropout, its whole cohort is padded; alone, the others are packed.
     for dropout in [0.1, 0.0] {
         // In f64, where other padding and other blocks of the products reorder sums by 1e-16 instead of 1e-7, and Adam,
         // which turns a rounding error in a vanishing gradient into a step, has 1e-8 to stand on.

@@ -300,7 +300,7 @@ fn spread(matrix: Matrix, short: &str, slot: &str, kept: Option<&BTreeMap<String
     }
 }
 
-/// The table whose own weight a name is.
+/// The table that has a name as its weight.
 fn table_of(name: &str, config: &Config) -> Option<String> {
     let maps = config.maps();
     let is_table = |(_, map): &(&String, &models::config::Map)| map.kind == MapKind::Table;
