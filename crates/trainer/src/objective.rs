@@ -1,6 +1,6 @@
 //! Objectives: what a run's loss is, and what it reads of a micro-batch and of the model.
 //!
-//! An objective is one file below `objective/` and one line of [`objectives!`]. The file says which arrays the loss reads
+//! An objective is one file below `objective/` and one line of `objectives!`. The file says which arrays the loss reads
 //! ([`Objective::Inputs`]), how they come from a stack's examples ([`Objective::collate`]), which logits it needs ([`Objective::reads`])
 //! and what the loss is ([`Objective::loss`]). Everything else (upload, recording, packing, gradients) follows from these.
 
@@ -24,7 +24,7 @@ pub enum Reads<'a> {
 /// A loss.
 ///
 /// To add one, for instance cross-entropy with label smoothing: write `objective/label_smoothing.rs` with a type that implements this trait
-/// ([`classification`] is the model to follow), and add `label_smoothing::LabelSmoothing` to the list in [`objectives!`]. Its `collate` says
+/// ([`classification`] is the model to follow), and add `label_smoothing::LabelSmoothing` to the list in `objectives!`. Its `collate` says
 /// which runs of a stack it serves; [`classification`] then has to leave them to it.
 ///
 /// The runs of a stack may have different objectives. Each of them then gets the logits of all runs, gives 0 for the runs that it does not

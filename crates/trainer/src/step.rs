@@ -67,7 +67,7 @@ impl Cohort {
         let mut results = Vec::new();
         for (index, of_stack) in gradients.into_iter().enumerate() {
             let (task, penalty) = (of_stack.task_loss(), of_stack.penalty.clone());
-            let square = self.clip_and_update(index, of_stack, &layout.stacks[index], inputs);
+            let square = self.clip_and_update(index, &of_stack, &layout.stacks[index], inputs);
             let penalty = penalty.unwrap_or_else(|| square.zeros_like());
             results.extend([task, penalty, square]);
         }
@@ -78,7 +78,7 @@ impl Cohort {
     fn clip_and_update(
         &mut self,
         index: usize,
-        gradients: StackGradients,
+        gradients: &StackGradients,
         layout: &StackLayout,
         inputs: &DeviceInputs,
     ) -> Tensor<1> {

@@ -134,7 +134,9 @@ impl Layout {
         let fillers = n.div_ceil(widest);
         let mut packing = Packing::new(n, pad, scheme);
         for (run, line) in lines.into_iter().enumerate() {
-            line.iter().for_each(|row| packing.push(row));
+            for row in line {
+                packing.push(row);
+            }
             for _ in 0..fillers {
                 packing.fill(run, widest);
             }

@@ -29,7 +29,7 @@ impl StackGradients {
 }
 
 impl Cohort {
-    /// Lays the trained tensors of every stack side by side, before the first step. A tensor receives a gradient exactly where its role
+    /// Concatenates the trained tensors of every stack, before the first step. A tensor receives a gradient exactly where its role
     /// trains: a slot that the forward pass leaves out holds no tensors.
     pub(super) fn lay_out_parameters(&mut self) {
         let place = self.place().clone();

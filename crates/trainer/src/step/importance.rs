@@ -1,5 +1,5 @@
-//! Importance averages of a stack, where its rank policy keeps them: side by side like the optimizer's tensors, so that an observation is
-//! a handful of kernels however many tensors there are.
+//! The averages that a rank policy keeps of what components do, and their scores. They are concatenated like the optimizer's tensors, so that
+//! an observation is a handful of kernels however many tensors there are.
 
 use std::collections::BTreeMap;
 

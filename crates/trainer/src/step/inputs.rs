@@ -1,4 +1,4 @@
-//! The upload buffer: everything that a step needs from the host, collected into two flat arrays and uploaded in one go.
+//! The upload buffer: everything that a step needs from the host, collected into two flat arrays that the host uploads together.
 //!
 //! The device's half of a step reads the cohort's state and these arrays and nothing else. That is what makes a recorded step
 //! replayable: the replay reads other numbers from the same places.

@@ -9,7 +9,7 @@
 //! p ← p·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
 //! ```
 //!
-//! All trained tensors of a stack lie side by side in one flat tensor `[runs, n]`, and the network holds views of it: one kernel updates
+//! All trained tensors of a stack are concatenated into one flat tensor `[runs, n]`, and the network holds views of it: one kernel updates
 //! every role at once. A column belongs to a *segment*, a tensor or one component of it; rates, decay and counts are per run and segment.
 //!
 //! A frozen component, a finished run and a run with a gradient that is not finite keep value, moments and
@@ -42,7 +42,7 @@ pub struct Moments {
     pub counts: Vec<u64>,
 }
 
-/// The trained tensors of one stack, laid out side by side, and their moments.
+/// The trained tensors of one stack, concatenated, and their moments.
 #[derive(Clone, Debug, Default)]
 pub struct StackOptimizer {
     slices: Vec<ParamSlice>,
@@ -70,8 +70,7 @@ impl StackOptimizer {
         self.laid.is_some()
     }
 
-    /// Lays the trained tensors of a stack side by side; `parameters` has all tensors of the stack, and those whose role trains are
-    /// taken. With `nested`, tensors with a rank axis have a segment per component. Diagonals come first, so that pruning touches one
+    /// Concatenates the trained tensors of a stack: of all its tensors, `parameters`, those whose role trains. With `nested`, tensors with a rank axis have a segment per component. Diagonals come first, so that pruning touches one
     /// stretch, then what else has components, so that their importance does too.
     pub fn lay_out(&mut self, parameters: Vec<NamedParam<'_>>, roles: &TrainConfig, nested: bool, place: &Placement) {
         let trained = parameters.into_iter().enumerate().filter(|(_, named)| roles.trains(named.param.role));
@@ -163,7 +162,7 @@ impl StackOptimizer {
         all
     }
 
-    /// Gradients side by side, `[runs, n]`, from one per tensor of the stack.
+    /// The gradients concatenated, `[runs, n]`, from one per tensor of the stack.
     pub fn gather(&self, gradients: &[Option<Tensor<3>>]) -> Tensor<2> {
         self.gather_mapped(gradients, |_, gradient| gradient)
     }

@@ -10,7 +10,7 @@ use variants::{
 
 use super::{
     inputs::{DeviceInputs, Slice, UploadBuffer},
-    optimizer::RunStep,
+    optimizer::{Adam, RunStep},
     report::RunFacts,
 };
 use crate::{
@@ -87,22 +87,22 @@ impl Stack {
         self.runs.iter().map(of).collect()
     }
 
-    /// Puts the settings of a step into the buffer, and counts the step in the optimizer.
+    /// Puts the settings of a step into the buffer, and counts the step in the optimizer. `active` has the ranks that were drawn, and
+    /// `gates` what the forward pass multiplies components by.
     fn plan(
         &mut self,
         step: u64,
+        active: &Active,
         gates: BTreeMap<GateKey, Vec<f64>>,
-        adam: super::optimizer::Adam,
+        adam: Adam,
         buffer: &mut UploadBuffer,
     ) -> (StackLayout, Vec<RunStep>) {
-        let active = self.draw(step);
         let runs = self.run_steps(step);
         let observing: Vec<bool> =
             self.actions(step).iter().zip(&runs).map(|(action, run)| action.observe && run.active).collect();
         let keeps = !self.variant().spec().rank_policy.averages().is_empty() && observing.contains(&true);
-        let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(&active, run)).collect();
-        let roles = self.variant().spec().train.clone();
-        let coefficients = self.optimizer.coefficients(&runs, &ranges, &roles, adam);
+        let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(active, run)).collect();
+        let coefficients = self.optimizer.coefficients(&runs, &ranges, &self.plan.variant.spec().train, adam);
         let one = |set: bool| f64::from(u8::from(set));
         let layout = StackLayout {
             gates: gates.into_iter().map(|(key, values)| (key, buffer.floats(values))).collect(),
@@ -131,11 +131,12 @@ impl Cohort {
         }
         let (mut stacks, mut facts) = (Vec::new(), Vec::new());
         for (index, tokens) in tokens.iter().enumerate() {
-            let gates = match self.stacks[index].draw(self.step) {
+            let active = self.stacks[index].draw(self.step);
+            let gates = match &active {
                 Active::All => BTreeMap::new(),
-                drawn => self.network.gates(index, &drawn),
+                drawn => self.network.gates(index, drawn),
             };
-            let (layout, runs) = self.stacks[index].plan(self.step, gates, self.adam, &mut buffer);
+            let (layout, runs) = self.stacks[index].plan(self.step, &active, gates, self.adam, &mut buffer);
             stacks.push(layout);
             facts.push(runs.iter().zip(tokens).map(|(run, tokens)| RunFacts::new(run, *tokens)).collect());
         }

@@ -45,7 +45,19 @@ impl Recordings {
         let (results, recording) = match self.by_layout.remove(&layout) {
             None if self.by_layout.is_empty() => (compute(&layout, &inputs), Recording::Seen),
             Some(Recording::Refused) => (compute(&layout, &inputs), Recording::Refused),
-            seen @ (None | Some(Recording::Seen)) => self.record(device, &layout, inputs, seen.is_none(), compute),
+            seen @ (None | Some(Recording::Seen)) => match self.record(device, &layout, &inputs, compute) {
+                Ok((mut graph, results)) => {
+                    graph.replay();
+                    let copy = ops::snapshot(results.clone());
+                    (copy, Recording::Ready { graph: Box::new(graph), inputs, results })
+                }
+                // Perhaps a library had to load something for a new shape: it has, when the shape comes again.
+                Err(_) if seen.is_none() => (compute(&layout, &inputs), Recording::Seen),
+                Err(reason) => {
+                    self.refused = Some(reason);
+                    (compute(&layout, &inputs), Recording::Refused)
+                }
+            },
             Some(Recording::Ready { mut graph, inputs: mut places, results }) => {
                 places.replace(inputs);
                 graph.replay();
@@ -56,33 +68,20 @@ impl Recordings {
         results
     }
 
-    /// Records a step and replays it once. Where recording fails, the step is run kernel by kernel.
+    /// Records a step without running it, or says why the device cannot.
     fn record(
-        &mut self,
+        &self,
         device: &Device,
         layout: &StepLayout,
-        inputs: DeviceInputs,
-        is_new: bool,
+        inputs: &DeviceInputs,
         compute: &mut Compute<'_>,
-    ) -> (Tensor<1>, Recording) {
+    ) -> Result<(Graph, Tensor<1>), String> {
         // What the allocator keeps from the run kernel by kernel would lie beside the recording's own memory.
         memory::release(device);
         let other = self.by_layout.values().find_map(|recording| match recording {
             Recording::Ready { graph, .. } => Some(graph.as_ref()),
             Recording::Seen | Recording::Refused => None,
         });
-        match Graph::record(device, other, || compute(layout, &inputs)) {
-            Ok((mut graph, results)) => {
-                graph.replay();
-                let copy = ops::snapshot(results.clone());
-                (copy, Recording::Ready { graph: Box::new(graph), inputs, results })
-            }
-            // Perhaps a library had to load something for a new shape: it has, when the shape comes again.
-            Err(_) if is_new => (compute(layout, &inputs), Recording::Seen),
-            Err(reason) => {
-                self.refused = Some(reason);
-                (compute(layout, &inputs), Recording::Refused)
-            }
-        }
+        Graph::record(device, other, || compute(layout, inputs))
     }
 }
