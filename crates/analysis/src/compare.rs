@@ -97,7 +97,7 @@ impl fmt::Display for Verdict {
 /// Compares every row on `split`, in its task's primary metric, with the baseline on the seeds that both have.
 ///
 /// With several tasks, each row that has all of them is also compared on its average over tasks: the mean of the tasks' differences
-/// per seed, over the seeds that every task has. Averages are left out where some tasks are judged upwards and some downwards.
+/// per seed, over the seeds that every task has. There are no averages where some tasks maximise their metric and some minimise it.
 pub fn compare(table: &SummaryTable, split: &str, baseline: &Baseline) -> Result<Vec<Comparison>, AnalysisError> {
     let rows = table.primary(split)?;
     let mut pairs = Vec::new();

@@ -67,7 +67,7 @@ pub struct AdapterSample {
 /// One map of one run.
 #[derive(Clone, Debug)]
 pub struct Map {
-    /// `W0`, `[d_in, d_out]`, where the base is at hand.
+    /// `W0`, `[d_in, d_out]`; none where the base is not known.
     pub base: Option<DMatrix<f64>>,
     /// `ΔW`, `[d_in, d_out]`.
     pub update: Update,

@@ -76,7 +76,7 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
             is_shown: at == 0 && !hidden.contains(&name),
         }));
     }
-    Ok(StudyTables { tables, notes, summary })
+    Ok(StudyTables { summary, tables, notes })
 }
 
 /// The study's layout, with a note where a task's split has another name than the table's.

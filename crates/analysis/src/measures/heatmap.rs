@@ -28,7 +28,7 @@ pub struct Row {
 
 crate::tabular!(Row: module, i, j, phi, random_mean, ambiguous);
 
-/// Rows of every map whose base is at hand and whose update is not zero, on one side, up to `count` directions of `W`.
+/// Rows of every map whose base is known and whose update is not zero, on one side, up to `count` directions of `W`.
 pub fn rows(sample: &AdapterSample, side: Side, count: usize) -> Result<Vec<Row>, MeasureError> {
     let directions = if side == Side::Input { Directions::DeltaInput } else { Directions::DeltaOutput };
     let mut rows = Vec::new();

@@ -201,7 +201,7 @@ pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
                         random_low: band.low[(i - 1, j - 1)],
                         random_high: band.high[(i - 1, j - 1)],
                         ambiguous: phi.is_ambiguous(i, j),
-                        // A frozen pair is the same in every run, or random; neither tells of training.
+                        // A frozen factor is the same in every run, or random; neither says anything about training.
                         shared_start: shared_start || (side == Directions::A && samples[one].frozen_inputs),
                     });
                 }

@@ -1,4 +1,4 @@
-//! Two adapters side by side: the Grassmann similarity and the principal angles of every map that both have.
+//! Two adapters compared: the Grassmann similarity and the principal angles of every map that both have.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ pub fn angle_rows(
     Ok(rows)
 }
 
-/// Refuses two adapters of different bases; what does not name its base is taken at its word.
+/// Refuses two adapters of different bases. An adapter that does not name its base is not refused.
 pub(super) fn same_base(first: &AdapterSample, second: &AdapterSample) -> Result<(), MeasureError> {
     if first.base_hash == second.base_hash || first.base_hash.is_empty() || second.base_hash.is_empty() {
         return Ok(());

@@ -39,7 +39,7 @@ pub struct Row {
 
 crate::tabular!(Row: task, variant, rank, seed, map, directions, base_norm, update_norm, onto_update, onto_base, onto_random, amplification);
 
-/// Rows of every factored update whose base is at hand.
+/// Rows of every factored update whose base is known.
 pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
     let mut rows = Vec::new();
     for run in per_run_and_map(samples.iter().filter(|sample| sample.is_factored())) {

@@ -1,4 +1,4 @@
-//! The random column of LoRA's table 7, sampled on the study's own weights and held against its closed form.
+//! The random column of LoRA's table 7, sampled on the study's own weights and compared with its closed form.
 
 use std::collections::BTreeMap;
 

@@ -11,9 +11,9 @@ use crate::subspace::{
     spectrum::{intruders, spectrum},
 };
 
-/// Leading directions of `W0 + ΔW` that are looked at; Shuttleworth et al. 2024 (arXiv:2410.21228) look at the first 10 as well.
+/// Number of leading directions of `W0 + ΔW` that are tested, 10 as in Shuttleworth et al. 2024 (arXiv:2410.21228).
 pub const INTRUDER_DIRECTIONS: usize = 10;
-/// A direction whose largest cosine with those of `W0` is below this intrudes; theirs is 0.5 too.
+/// A direction intrudes if its largest cosine with the directions of `W0` is below this; 0.5 as in their paper.
 pub const INTRUDER_COSINE: f64 = 0.5;
 
 /// One run and map.

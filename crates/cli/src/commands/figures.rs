@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use analysis::{
     figure::{Figure, render},
     figures::{Named, records, subspaces},
-    measures::study::StudyError,
 };
 use experiment::Experiment;
 use record::{RunRecord, Store, write_atomic};
@@ -80,7 +79,7 @@ fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], cache: &Mod
     figures.extend(match samples::of_study(experiment, store, cache)? {
         Some(samples) => {
             write_tables(&samples, store)?;
-            described(subspaces::all(experiment.name(), &samples).map_err(StudyError::from)?, &folder)?
+            described(subspaces::all(experiment.name(), &samples)?, &folder)?
         }
         None => descriptions(&folder)?,
     });

@@ -25,7 +25,7 @@ pub(crate) struct Import {
     /// Folder for the adapter; it must be new, empty, or an earlier output of this command.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Folder of the base, if not where adapter_config.json says.
+    /// Folder of the base, if not where `adapter_config.json` says.
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
     /// The task that the adapter was trained for.

@@ -69,7 +69,7 @@ fn smaller_and_largest<'a>(group: &'a Group<'_>) -> Option<[&'a AdapterSample; 2
     Some([first, *other.or(seconds.first())?])
 }
 
-/// Every map on as many pages as it takes, on one colour scale, so that they can be laid side by side.
+/// Every map on as many pages as it takes, on one colour scale, so that pages can be compared.
 fn pages(every: &[PhiMap], labels: [&str; 2], suffix: &str, caption: &dyn Fn(&str) -> Caption) -> Vec<Named> {
     let top = brightest(every.iter());
     let pages: Vec<&[PhiMap]> = every.chunks(MOST_MAPS).collect();
