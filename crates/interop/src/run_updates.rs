@@ -6,6 +6,7 @@ use std::{
 };
 
 use experiment::cell::Cell;
+use lowrank::{Update, error::check};
 use record::{CellId, Store};
 use trainer::{error::TrainError, model_cache::ModelCache};
 use variants::{base::BaseSpec, host::values};
@@ -40,7 +41,18 @@ pub fn read(path: &Path, base: Option<&str>, cache: &ModelCache) -> Result<RunUp
     if let Some(name) = base {
         attach_base(&mut run, name, cache)?;
     }
+    finite(&run, path)?;
     Ok(run)
+}
+
+/// Refuses dense updates with numbers that are not finite; factors are checked where they are read.
+fn finite(run: &RunUpdates, path: &Path) -> Result<(), TrainError> {
+    for (map, MapUpdate { update, .. }) in run.snapshots.values().chain([&run.maps]).flatten() {
+        if let Update::Dense(matrix) = update {
+            check("ΔW", matrix).map_err(|error| update::no_update(path, map, &error))?;
+        }
+    }
+    Ok(())
 }
 
 /// Every adapted run of an experiment that finished; none where an adapter is missing.

@@ -8,7 +8,6 @@ use interop::{
     run_updates::{self, RunUpdates},
     update::MapUpdate,
 };
-use lowrank::{Update, error::check};
 use record::Store;
 use trainer::model_cache::ModelCache;
 
@@ -22,7 +21,7 @@ pub(super) fn one(
     output: &Output,
     cache: &ModelCache,
 ) -> Result<AdapterSample, Failure> {
-    let mut sample = sample(run_updates::read(path, base, cache)?)?;
+    let mut sample = sample(run_updates::read(path, base, cache)?);
     let Some(pattern) = &output.maps else { return Ok(sample) };
     let wanted = regex::Regex::new(pattern)
         .map_err(|error| Failure::Input(format!("--maps `{pattern}` is no regular expression: {error}")))?;
@@ -59,22 +58,16 @@ pub(in crate::commands) fn of_study(
     cache: &ModelCache,
 ) -> Result<Option<Vec<AdapterSample>>, Failure> {
     let Some(runs) = run_updates::of_study(experiment.cells(), store, cache)? else { return Ok(None) };
-    runs.into_iter().map(sample).collect::<Result<_, _>>().map(Some)
+    Ok(Some(runs.into_iter().map(sample).collect()))
 }
 
-/// What the measures need of a run; refuses updates that have no directions.
-fn sample(run: RunUpdates) -> Result<AdapterSample, Failure> {
+/// A run as the measures take it.
+fn sample(run: RunUpdates) -> AdapterSample {
     let RunUpdates { name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots } = run;
-    let dense = snapshots.values().chain([&maps]).flatten();
-    for (key, map) in dense {
-        if let Update::Dense(matrix) = &map.update {
-            check("ΔW", matrix).map_err(|error| Failure::Input(format!("{name}, map `{key}`: {error}")))?;
-        }
-    }
     let snapshots = snapshots
         .into_iter()
         .map(|(step, maps)| (step, maps.into_iter().map(|(key, map)| (key, map.update)).collect()))
         .collect();
     let maps = maps.into_iter().map(|(key, MapUpdate { base, update })| (key, Map { base, update })).collect();
-    Ok(AdapterSample { name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots })
+    AdapterSample { name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots }
 }
