@@ -245,7 +245,8 @@ fn reason<'a>(equivalent: &'a [Equivalent], mutant: &Mutant) -> Option<&'a str> 
 }
 
 fn page(made: &BTreeMap<String, usize>, mutants: &[Mutant], equivalent: &[Equivalent], tried: &[Tried]) -> String {
-    let mut page = "# Mutants\n\n`just mutants` writes this page. A mutant is the program with one change; a test should notice it.\n\n\
+    let mut page = "# Mutants\n\n`just mutants` writes this page. A mutant is the program with one change; a test should notice it. \
+        What the column `run` does not count has not been asked yet.\n\n\
         | area | mutants | run | noticed | ran out of time | do not compile | equivalent | survive |\n\
         |---|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
