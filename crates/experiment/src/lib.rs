@@ -28,6 +28,7 @@ pub mod hyper;
 mod overlay;
 mod overrides;
 mod path;
+mod refusal;
 mod set;
 pub mod start;
 pub mod suites;

@@ -8,8 +8,9 @@ use serde_yaml::{Mapping, Value};
 
 use super::{
     error::Report,
-    fields::{quoted, shown, unknown},
+    fields::{shown, unknown},
     path::{Part, Path},
+    refusal::{Refusal, described, refusal},
 };
 
 /// Keys that say which alternative a map is.
@@ -81,11 +82,10 @@ fn put(base: &Value, keys: &Path, value: &Value) -> Value {
 /// Reports what is wrong with one unit: unknown keys one after the other, and the first of anything else.
 fn diagnose<T: DeserializeOwned>(base: &Value, keys: &Path, mut value: Value, at: &Path, report: &mut Report) {
     // Each round removes a key, so it ends.
-    while let Err(error) = serde_yaml::from_value::<T>(put(base, keys, &value)) {
-        let (inside, message) = explain(&error.to_string(), keys, &value);
-        let full = join(&join(at, keys), &inside);
-        report.add(&full, message);
-        if !error.to_string().starts_with(UNKNOWN_FIELD) || !remove(&mut value, inside.parts()) {
+    while let Some(refused) = refusal::<T>(&put(base, keys, &value)) {
+        let (inside, message) = explain(&refused, keys, &value);
+        report.add(&join(&join(at, keys), &inside), message);
+        if !matches!(refused, Refusal::Field { .. }) || !remove(&mut value, inside.parts()) {
             return;
         }
     }
@@ -95,40 +95,34 @@ fn join(path: &Path, rest: &Path) -> Path {
     rest.parts().iter().fold(path.clone(), |path, part| path.with(part.clone()))
 }
 
-const UNKNOWN_FIELD: &str = "unknown field ";
-
-/// Where inside `value` serde's message points, as far as that is certain, and the message in our words.
-fn explain(message: &str, keys: &Path, value: &Value) -> (Path, String) {
-    let quotes: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+/// Where inside `value` the refused one stands, as far as that is certain, and what is wrong in our words.
+fn explain(refused: &Refusal, keys: &Path, value: &Value) -> (Path, String) {
     let mut nodes = Vec::new();
     walk(value, &Path::default(), &mut nodes);
     let only = |matches: &dyn Fn(&Path, &Value) -> bool| {
         let mut found = nodes.iter().filter(|(path, node)| matches(path, node));
         found.next().filter(|_| found.next().is_none())
     };
-    let is_key = |path: &Path, name: &str| matches!(path.parts().last(), Some(Part::Key(key)) if key == name);
-    if let (true, [name, valid @ ..]) = (message.starts_with(UNKNOWN_FIELD), &quotes[..]) {
-        let path = only(&|path, _| is_key(path, name)).map(|(path, _)| path.clone());
-        return (path.unwrap_or_default(), unknown("key", name, valid));
-    }
-    if let (true, [name, valid @ ..]) = (message.starts_with("unknown variant "), &quotes[..]) {
-        if let Some((path, _)) = only(&|_, node| node.as_str() == Some(name)) {
-            return (path.clone(), unknown(join(keys, path).last(), name, valid));
+    match refused {
+        Refusal::Field { name, valid } => {
+            let is_key = |path: &Path| matches!(path.parts().last(), Some(Part::Key(key)) if key == name);
+            let path = only(&|path, _| is_key(path)).map(|(path, _)| path.clone());
+            (path.unwrap_or_default(), unknown("key", name, valid))
         }
-        // A map keyed by an enumeration, such as the plan of each role.
-        return (Path::default(), unknown("key", name, valid));
-    }
-    if let Some((found, expected)) =
-        message.strip_prefix("invalid ").and_then(|rest| rest.split_once(": ")?.1.split_once(", expected "))
-    {
-        let path = only(&|_, node| described(node) == found).map(|(path, _)| path.clone()).unwrap_or_default();
-        let node = nodes.iter().find(|(other, _)| *other == path).map_or(value, |(_, node)| node);
-        let place = join(keys, &path);
-        return (path, format!("{} is {}, but must be {}", place.last(), shown(node), friendly(expected)));
-    }
-    match message.strip_prefix("missing field ") {
-        Some(_) => (Path::default(), format!("{} lacks {}", keys.last(), quoted(&quotes))),
-        None => (Path::default(), message.to_owned()),
+        Refusal::Variant { name, valid } => match only(&|_, node| node.as_str() == Some(name)) {
+            Some((path, _)) => (path.clone(), unknown(join(keys, path).last(), name, valid)),
+            // A map keyed by an enumeration, such as the configuration of each role.
+            None => (Path::default(), unknown("key", name, valid)),
+        },
+        Refusal::Value { found, expected } => {
+            let path = only(&|_, node| described(node) == *found).map(|(path, _)| path.clone()).unwrap_or_default();
+            let node = nodes.iter().find(|(other, _)| *other == path).map_or(value, |(_, node)| node);
+            let place = join(keys, &path);
+            let message = format!("{} is {}, but must be {}", place.last(), shown(node), friendly(expected));
+            (path, message)
+        }
+        Refusal::Missing(name) => (Path::default(), format!("{} lacks `{name}`", keys.last())),
+        Refusal::Rule(rule) => (Path::default(), rule.clone()),
     }
 }
 
@@ -147,20 +141,6 @@ fn walk(value: &Value, at: &Path, nodes: &mut Vec<(Path, Value)>) {
             }
         }
         _ => {}
-    }
-}
-
-/// A value as serde's messages name what they found.
-fn described(value: &Value) -> String {
-    match value {
-        Value::Null => "unit value".to_owned(),
-        Value::Bool(value) => format!("boolean `{value}`"),
-        Value::Number(number) if number.is_f64() => format!("floating point `{number}`"),
-        Value::Number(number) => format!("integer `{number}`"),
-        Value::String(text) => format!("string {text:?}"),
-        Value::Sequence(_) => "sequence".to_owned(),
-        Value::Mapping(_) => "map".to_owned(),
-        Value::Tagged(_) => "enum".to_owned(),
     }
 }
 
