@@ -37,7 +37,7 @@ pub enum SignElection {
 pub enum Method {
     /// The weighted sum at its own rank.
     Linear,
-    /// The weighted sum as factors side by side, at the sum of the ranks.
+    /// The weighted sum with the factors concatenated, at the sum of the ranks.
     Cat,
     /// The weighted sum at a given rank.
     Svd {
@@ -118,7 +118,7 @@ fn sum(updates: &[(f64, Option<&Update>)]) -> Update {
     Update::weighted_sum(&given)
 }
 
-/// The weighted sum as factors side by side, whose width is kept.
+/// The weighted sum with the factors concatenated, at the sum of the ranks.
 fn concatenated(updates: &[(f64, Option<&Update>)]) -> Result<Truncated, String> {
     match sum(updates) {
         Update::LowRank(update) => Ok(Truncated { norm: update.dense().norm(), update, lost: 0.0 }),

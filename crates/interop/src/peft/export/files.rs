@@ -1,0 +1,217 @@
+//! Both files of a folder for PEFT.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::{
+    config::Config,
+    error::ModelError,
+    modules::Modules,
+    safetensors::{self, Stored, TORCH},
+    target::{ALL_LINEAR, Target},
+};
+use serde_json::{Map, Value, json};
+use variants::{base::BiasSpec, peft::PeftForm, rank::AnyRankPolicy, scaling::Scaling};
+
+use super::{
+    super::{
+        config::{self, Base, Common, Lora, number},
+        layout::{Kind, key, place},
+    },
+    LOADED, PAIR,
+    form::Form,
+};
+
+/// `adapter_model.safetensors`
+pub(super) fn weights(form: &Form) -> Result<Vec<u8>, ModelError> {
+    let tensor = |name: String, shape: Vec<usize>, values: &[f64]| {
+        Stored::of(name, shape, values.iter().map(|value| *value as f32))
+    };
+    let mut all = Vec::new();
+    for (slot, own) in &form.slots {
+        let kind = Kind::of(slot, &form.architecture);
+        for (name, matrix) in own {
+            let Some((suffix, layout)) = place(kind, name, form.maps.contains_key(slot)) else { continue };
+            let (shape, values) = layout.stored(matrix);
+            all.push(tensor(key(&form.architecture, slot, &suffix), shape, &values));
+        }
+    }
+    if let Some([a, b]) = &form.pair {
+        for (name, (shape, values)) in [(PAIR[0], a), (PAIR[1], b)] {
+            all.push(tensor(name.to_owned(), shape.clone(), values));
+            all.push(tensor(format!("{name}{LOADED}"), shape.clone(), values));
+        }
+    }
+    Ok(safetensors::write(&all, Some(TORCH))?)
+}
+
+/// The targets as PEFT reads them.
+fn targets(form: &Form) -> Value {
+    match &form.metadata.plan.targets {
+        _ if form.joined => json!(form.maps.keys().map(|map| form.architecture.full(map)).collect::<Vec<_>>()),
+        target => selection(target, &form.architecture),
+    }
+}
+
+/// A choice of maps as PEFT reads it: its expressions are for the name in a model with a head.
+fn selection(target: &Target, architecture: &Config) -> Value {
+    match target {
+        Target::Endings(list) => json!(list),
+        Target::Pattern(pattern) if pattern == ALL_LINEAR => json!(pattern),
+        Target::Pattern(pattern) => json!(format!("(?:{})?(?:{pattern})", regex::escape(architecture.base_prefix()))),
+    }
+}
+
+/// Modules that are saved whole, by their full names: PEFT compares plain ends, so that `norm` would be `input_layernorm` too.
+fn saved(form: &Form) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for (slot, _) in form.slots.iter().filter(|(slot, _)| !slot.is_empty() && !form.maps.contains_key(*slot)) {
+        let full = form.architecture.full(slot);
+        let ends = full.match_indices('.').map(|(at, _)| at).chain([full.len()]);
+        for module in &form.metadata.plan.modules.modules_to_save {
+            let dotted = format!(".{module}");
+            all.extend(
+                ends.clone()
+                    .map(|end| &full[..end])
+                    .find(|path| path == module || path.ends_with(&dotted))
+                    .map(str::to_owned),
+            );
+        }
+    }
+    all
+}
+
+/// Rank and `α`: of most maps, and of those that depart.
+fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map<String, Value>) {
+    let (plan, mut ranks, mut alphas) = (&form.metadata.plan, Map::new(), Map::new());
+    // An expression may be one for the name without the model's prefix, which PEFT does not know.
+    let is_name = |pattern: &String| pattern.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let names: Vec<&String> = (plan.modules.rank_pattern.iter().map(|(pattern, _)| pattern))
+        .chain(plan.modules.alpha_pattern.iter().map(|(pattern, _)| pattern))
+        .collect();
+    let simple = names.iter().all(|pattern| is_name(pattern))
+        && plan.modules.rank_pattern.len() <= 1
+        && plan.modules.alpha_pattern.len() <= 1;
+    if simple && !form.joined && !constant {
+        ranks.extend(plan.modules.rank_pattern.iter().map(|(pattern, rank)| (pattern.clone(), json!(rank))));
+        alphas.extend(plan.modules.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), number(*alpha))));
+        return (plan.variant.rank, plan.variant.alpha, ranks, alphas);
+    }
+    // Names in full, which no order of overlapping expressions can confuse.
+    let alpha_of = |rank: usize, alpha: f64| match plan.variant.scaling {
+        Scaling::Constant { value } => value * rank as f64,
+        _ => alpha,
+    };
+    let mut counts: BTreeMap<(usize, u64), usize> = BTreeMap::new();
+    for (rank, alpha) in form.maps.values() {
+        *counts.entry((*rank, alpha_of(*rank, *alpha).to_bits())).or_default() += 1;
+    }
+    let most = counts.iter().max_by_key(|(_, count)| **count).map_or((1, 1.0_f64.to_bits()), |(own, _)| *own);
+    let (most_rank, most_alpha) = (most.0, f64::from_bits(most.1));
+    for (map, (rank, alpha)) in &form.maps {
+        let name = form.architecture.full(map);
+        if *rank != most_rank {
+            ranks.insert(name.clone(), json!(rank));
+        }
+        if alpha_of(*rank, *alpha) != most_alpha {
+            alphas.insert(name, number(alpha_of(*rank, *alpha)));
+        }
+    }
+    (most_rank, most_alpha, ranks, alphas)
+}
+
+/// `adapter_config.json`
+pub(super) fn configuration(form: &Form) -> Map<String, Value> {
+    let plan = &form.metadata.plan;
+    let own = match form.peft {
+        PeftForm::Vera(vera) => json!({
+            "r": plan.variant.rank,
+            "vera_dropout": plan.variant.dropout,
+            "d_initial": vera.d_initial,
+            "projection_prng_key": vera.projection_seed,
+            "save_projection": true,
+            "init_weights": true,
+        }),
+        PeftForm::AdaLora => adalora(form),
+        PeftForm::Lora | PeftForm::DoubledLora { .. } => lora(form).fields(),
+    };
+    config::configuration(&common(form), &own)
+}
+
+/// What every kind says.
+fn common(form: &Form) -> Common {
+    let plan = &form.metadata.plan;
+    let is_text = plan.text().is_some();
+    let mut whole: Vec<String> = if is_text { Vec::new() } else { ["classifier", "score"].map(str::to_owned).to_vec() };
+    whole.extend(saved(form));
+    // Names of joined maps are written out, so nothing selects among them.
+    let modules = if form.joined { Modules::default() } else { plan.modules.clone() };
+    Common {
+        kind: form.peft.peft_type(),
+        task_type: Some(config::task_type(is_text).to_owned()),
+        base: Base::of(&plan.model),
+        targets: targets(form),
+        exclude: modules.exclude_modules.as_ref().map(|own| selection(own, &form.architecture)),
+        layers: modules.layers_to_transform,
+        layers_pattern: modules.layers_pattern,
+        saved: whole,
+        bias: match plan.variant.bias {
+            BiasSpec::None => "none",
+            BiasSpec::All => "all",
+            BiasSpec::LoraOnly if matches!(form.peft, PeftForm::Vera(_)) => "vera_only",
+            BiasSpec::LoraOnly => "lora_only",
+        },
+        fan_in_fan_out: form.architecture.stores_inputs_first(),
+    }
+}
+
+/// LoRA's fields.
+fn lora(form: &Form) -> Lora {
+    let spec = &form.metadata.plan.variant;
+    let (rank, alpha, ranks, alphas) = patterns(form, matches!(spec.scaling, Scaling::Constant { .. }));
+    Lora {
+        rank,
+        alpha,
+        ranks,
+        alphas,
+        dropout: spec.dropout,
+        rank_stabilized: spec.scaling == Scaling::AlphaOverSqrtRank,
+        decomposed: spec.combine.peft_use_dora() == Some(true),
+        start: match form.peft {
+            PeftForm::DoubledLora { start: Some(start) } => json!(start),
+            _ => json!(true),
+        },
+    }
+}
+
+/// AdaLoRA's fields; the schedule is over, so PEFT needs its numbers for nothing but its own checks.
+fn adalora(form: &Form) -> Value {
+    let spec = &form.metadata.plan.variant;
+    let budget = match &spec.rank_policy {
+        AnyRankPolicy::Budget(budget) => Some(budget),
+        _ => None,
+    };
+    // PEFT divides by the rank, whatever the rule here.
+    let alpha = match spec.scaling {
+        Scaling::AlphaOverRank => spec.alpha,
+        other => other.at(spec.alpha, spec.rank) * spec.rank as f64,
+    };
+    let total = form.metadata.plan.train.steps.unwrap_or(1);
+    let pattern: Map<String, Value> =
+        form.kept.iter().map(|(map, keep)| (format!("{}.lora_E", form.architecture.full(map)), json!(keep))).collect();
+    json!({
+        "r": spec.rank,
+        "init_r": spec.rank,
+        "target_r": budget.map_or(spec.rank, |budget| budget.target_rank),
+        "tinit": 0,
+        "tfinal": 0,
+        "deltaT": budget.map_or(1, |budget| budget.interval),
+        "beta1": budget.map_or(0.85, |budget| budget.beta1),
+        "beta2": budget.map_or(0.85, |budget| budget.beta2),
+        "orth_reg_weight": spec.orthogonality,
+        "total_step": total,
+        "rank_pattern": pattern,
+        "lora_alpha": number(alpha),
+        "lora_dropout": spec.dropout,
+        "init_lora_weights": true,
+    })
+}

@@ -1,0 +1,214 @@
+//! The form in which PEFT holds an adapter.
+
+use std::collections::BTreeMap;
+
+use models::{config::Config, modules::ending, network::Network};
+use trainer::adapter::AdapterMetadata;
+use variants::{
+    capability::Capability,
+    delta::{
+        DeltaSpec, low_rank,
+        shared_random::{self, Save},
+    },
+    peft::{NoPeftForm, PeftForm},
+    role::Role,
+    scaling::Scaling,
+};
+
+use super::{
+    super::layout::{Matrix, Slots, gather},
+    join::join,
+};
+
+/// An adapter in the form in which it is written.
+pub(super) struct Form {
+    pub(super) metadata: AdapterMetadata,
+    /// [`PeftForm::DoubledLora`] where the factors are written without their start, for PEFT to take it off the base.
+    pub(super) peft: PeftForm,
+    pub(super) slots: Slots,
+    /// Rank and `α` of every adapted map, as PEFT names maps.
+    pub(super) maps: BTreeMap<String, (usize, f64)>,
+    pub(super) architecture: Config,
+    /// Whether parts of a fused map were joined, so that names are not those of the plan.
+    pub(super) joined: bool,
+    /// VeRA's pair, `A [r, d_in]` and `B [d_out, r]`.
+    pub(super) pair: Option<[(Vec<usize>, Vec<f64>); 2]>,
+    /// AdaLoRA's components.
+    pub(super) kept: BTreeMap<String, Vec<bool>>,
+}
+/// Brings an adapter into a form that PEFT has, or says why there is none and what to do.
+pub(super) fn form(mut metadata: AdapterMetadata, network: &mut Network, residual: bool) -> Result<Form, String> {
+    let spec = metadata.plan.variant.clone();
+    let label = metadata.cell.variant.clone();
+    let other = "`--svd --rank R` approximates its update by a LoRA";
+    let mut peft = spec.peft_form().map_err(|why| match why {
+        NoPeftForm::NoAdapter => {
+            format!("`{label}` adapts no map, so PEFT has no form for it; `lora-lab merge` writes a whole checkpoint")
+        }
+        NoPeftForm::NoCounterpart => format!("PEFT has no form for the update of `{label}`; {other}"),
+    })?;
+    let architecture = network.backbone.config();
+    let mut maps = BTreeMap::new();
+    for map in network.adapted(0) {
+        if let (Some(rank), Some(&[alpha, ..])) = (map.rank(0), map.alphas(0)) {
+            maps.insert(map.name().to_owned(), (rank, alpha));
+        }
+    }
+    let mut slots = gather(network);
+    if metadata.plan.text().is_some()
+        && architecture.is_tied()
+        && slots.get(network.backbone.word().name()).is_some_and(|own| own.contains_key("weight"))
+    {
+        return Err(format!(
+            "`{label}` trains `{}`, which is also the output projection; PEFT would train a copy of it on the way in alone, so it has no \
+             form there; `lora-lab merge` writes a whole checkpoint",
+            network.backbone.word().name()
+        ));
+    }
+    let plan = adapter_ranks(&metadata, &slots, &architecture);
+    for (table, (rank, alpha)) in plan {
+        maps.entry(table).or_insert((rank, alpha));
+    }
+    let (mut pair, mut kept) = (None, BTreeMap::new());
+    match peft {
+        PeftForm::DoubledLora { start } if residual => {
+            let decomposed = spec.lacks(&[Capability::Additive]).is_some();
+            let Some(start) = start.filter(|_| !decomposed) else {
+                return Err(format!(
+                    "PEFT has no start that `{label}` could be taken off the base by; leave `--residual` out"
+                ));
+            };
+            if start == "olora" && architecture.stores_inputs_first() {
+                // PEFT 0.18 decomposes `Conv1D` as if it lay as `[d_out, d_in]`, and then cannot hold the factors.
+                return Err("PEFT cannot take OLoRA's start off GPT-2's maps; leave `--residual` out".to_owned());
+            }
+            for slot in maps.keys() {
+                if let Some(own) = slots.get_mut(slot) {
+                    own.retain(|name, _| !name.starts_with("start_"));
+                }
+            }
+        }
+        _ if residual => {
+            return Err(format!(
+                "`--residual` is for starts that are taken off the base, but `{label}` has none; leave it out"
+            ));
+        }
+        PeftForm::Lora => {}
+        PeftForm::DoubledLora { .. } => {
+            double(&mut metadata, &mut slots, &mut maps);
+            peft = PeftForm::Lora;
+        }
+        PeftForm::AdaLora => {
+            if !metadata.plan.modules.rank_pattern.is_empty() || !metadata.plan.modules.alpha_pattern.is_empty() {
+                return Err(format!(
+                    "PEFT's AdaLoRA has one rank and alpha for all maps, but `{label}` has patterns; {other}"
+                ));
+            }
+            kept = prune(&maps, &mut slots);
+        }
+        PeftForm::Vera(own) => {
+            if spec.scaling != (Scaling::Constant { value: 1.0 }) {
+                return Err(format!("PEFT's VeRA has no scale, but `{label}` has one; {other}"));
+            }
+            pair = Some(vera_pair(&own, spec.rank, &maps, &architecture, &mut slots));
+        }
+    }
+    let mut form = Form { metadata, peft, slots, maps, architecture, joined: false, pair, kept };
+    join(&mut form, network)?;
+    if residual && form.joined {
+        return Err(format!(
+            "PEFT decomposes a fused map as one, but `{label}` started from its parts; leave `--residual` out"
+        ));
+    }
+    Ok(form)
+}
+
+/// Rank and `α` of adapted tables, which are no linear maps.
+fn adapter_ranks(metadata: &AdapterMetadata, slots: &Slots, config: &Config) -> Vec<(String, (usize, f64))> {
+    let alpha = |slot: &str| {
+        let full = config.full(slot);
+        let matches = |pattern: &str| ending(pattern).is_ok_and(|regex| regex.is_match(&full) || regex.is_match(slot));
+        let found = metadata.plan.modules.alpha_pattern.iter().find(|(pattern, _)| matches(pattern));
+        found.map_or(metadata.plan.variant.alpha, |(_, alpha)| *alpha)
+    };
+    let table = |(slot, own): (&String, &BTreeMap<String, Matrix>)| {
+        let a = own.get("a").filter(|a| a.role == Role::Embedding)?;
+        Some((slot.clone(), (a.shape[1], alpha(slot))))
+    };
+    slots.iter().filter_map(table).collect()
+}
+
+/// `s·(A·B − A₀·B₀)` as a LoRA of twice the rank.
+fn double(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap<String, (usize, f64)>) {
+    let variant = &mut metadata.plan.variant;
+    // The scale stays while the rank doubles.
+    let factor = match variant.scaling {
+        Scaling::AlphaOverRank => 2.0,
+        Scaling::AlphaOverSqrtRank => 2.0_f64.sqrt(),
+        Scaling::Constant { .. } => 1.0,
+    };
+    variant.delta = Some(DeltaSpec::LowRank(low_rank::Spec {}));
+    variant.rank *= 2;
+    variant.alpha *= factor;
+    metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, rank)| *rank *= 2);
+    metadata.plan.modules.alpha_pattern.iter_mut().for_each(|(_, alpha)| *alpha *= factor);
+    metadata.plan.readouts.clear();
+    metadata.cell.rank *= 2;
+    for (slot, (rank, alpha)) in maps.iter_mut() {
+        let Some(own) = slots.get_mut(slot) else { continue };
+        if let (Some(start_a), Some(start_b)) = (own.remove("start_a"), own.remove("start_b")) {
+            (*rank, *alpha) = (*rank * 2, *alpha * factor);
+            own.entry("a".to_owned()).and_modify(|a| *a = a.beside(&start_a));
+            own.entry("b".to_owned()).and_modify(|b| {
+                b.values.extend(start_b.values.iter().map(|value| -value));
+                b.shape[0] += start_b.shape[0];
+            });
+        }
+    }
+}
+
+/// Takes components off whose `λ` is 0, and says which are left. PEFT cannot open a map without any, so the first stays there.
+fn prune(maps: &BTreeMap<String, (usize, f64)>, slots: &mut Slots) -> BTreeMap<String, Vec<bool>> {
+    let mut all = BTreeMap::new();
+    for map in maps.keys() {
+        let Some(own) = slots.get_mut(map) else { continue };
+        let mut keep: Vec<bool> = own["lambda"].values.iter().map(|value| *value != 0.0).collect();
+        if !keep.contains(&true) {
+            keep[0] = true;
+        }
+        own.entry("q".to_owned()).and_modify(|q| *q = q.chosen_columns(&keep));
+        own.entry("lambda".to_owned()).and_modify(|lambda| *lambda = lambda.chosen_columns(&keep));
+        own.entry("p".to_owned()).and_modify(|p| *p = p.transposed().chosen_columns(&keep).transposed());
+        all.insert(map.clone(), keep);
+    }
+    all
+}
+
+/// The pair for the widest map, of which every map uses the first rows and columns.
+fn vera_pair(
+    spec: &shared_random::Spec,
+    rank: usize,
+    maps: &BTreeMap<String, (usize, f64)>,
+    config: &Config,
+    slots: &mut Slots,
+) -> [(Vec<usize>, Vec<f64>); 2] {
+    let known = config.maps();
+    let shapes: Vec<(&String, [usize; 2])> = maps.keys().map(|map| (map, known[map].shape)).collect();
+    let widest = [0, 1].map(|axis| shapes.iter().map(|(_, shape)| shape[axis]).max().unwrap_or(0));
+    let own = |name: &str, axis: usize| {
+        let slot = shapes.iter().find(|(_, shape)| shape[axis] == widest[axis]).map(|(map, _)| *map)?;
+        Some(slots.get(slot)?.get(name)?.transposed())
+    };
+    let found = if let (Save::Yes, Some(a), Some(b)) = (spec.pair, own("a", 0), own("b", 1)) {
+        [(a.shape.to_vec(), a.values), (b.shape.to_vec(), b.values)]
+    } else {
+        let [a, b] = shared_random::pair(spec.projection_seed, rank, widest);
+        [(vec![rank, widest[0]], a), (vec![widest[1], rank], b)]
+    };
+    for map in maps.keys() {
+        if let Some(own) = slots.get_mut(map) {
+            own.retain(|_, matrix| matrix.role != Role::Projection);
+        }
+    }
+    found
+}
