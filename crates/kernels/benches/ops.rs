@@ -101,14 +101,8 @@ fn main() {
                 &format!("residual norm, p {p}"),
                 || {
                     drop_all(gradients([&x, &r], &dy, |[x, r]| {
-                        ops::add_norm(
-                            x,
-                            Some((r, &SharedInputGrad::default())),
-                            gamma.clone(),
-                            beta.clone(),
-                            1e-5,
-                            drop(p),
-                        )
+                        let input_grad = SharedInputGrad::default();
+                        ops::add_norm(x, Some((r, &input_grad)), gamma.clone(), beta.clone(), 1e-5, drop(p))
                     }));
                 },
                 || {

@@ -43,7 +43,10 @@ struct State {
 /// Without it a consumer whose output is left out of the loss is silent: the gradient of everything below its input is simply missing. The
 /// audit costs one entry in a list per shared input, all on the host: where a device replays a recorded step, nothing is left of it.
 #[derive(Clone, Debug, Default)]
-pub struct InputGradAudit(Arc<Mutex<Vec<(Arc<str>, Arc<Mutex<State>>)>>>);
+pub struct InputGradAudit(Arc<Mutex<Vec<Listed>>>);
+
+/// A shared input, and the site where it is read.
+type Listed = (Arc<str>, Arc<Mutex<State>>);
 
 /// A shared input of whose consumers some took part in the loss and some did not.
 #[derive(Clone, Debug, PartialEq, Eq)]

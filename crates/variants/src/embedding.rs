@@ -101,7 +101,9 @@ impl AdaptedEmbedding {
     pub(crate) fn parameters(&mut self, stack: usize) -> Vec<Param<'_>> {
         let stack = &mut self.stacks[stack];
         let mut params = stack.adapter.as_mut().map(Adapter::parameters).unwrap_or_default();
-        params.iter_mut().for_each(|param| param.role = Role::Embedding);
+        for param in &mut params {
+            param.role = Role::Embedding;
+        }
         params.extend(stack.weight.as_mut().map(|t| Param::new("weight", Role::Weight, t)));
         params
     }

@@ -32,7 +32,7 @@ pub fn input_gradients_are_finite_differences(case: &Case) -> Outcome {
     track(&mut map, &case.spec());
     let objective = |x: Tensor<3>, pass: &Pass| weighed(case, map.forward(x, pass));
     for pass in passes(case) {
-        check(case, "input gradients are finite differences", case.input(), &pass, &objective);
+        check(case, "input gradients are finite differences", &case.input(), &pass, &objective);
     }
     Outcome::Applied
 }
@@ -46,7 +46,7 @@ pub fn input_gradients_hold_among_stacks(case: &Case) -> Outcome {
     let objective = |x: Tensor<3>, pass: &Pass| weighed(case, map.forward(x, pass));
     for active in case.actives() {
         let (pass, _) = crowded_pass(case, &active, case.spec().dropout > 0.0);
-        check(case, "input gradients hold among stacks", crowded_input(case), &pass, &objective);
+        check(case, "input gradients hold among stacks", &crowded_input(case), &pass, &objective);
     }
     Outcome::Applied
 }
@@ -67,7 +67,9 @@ pub fn maps_that_share_an_input_sum_its_gradient(case: &Case) -> Outcome {
     let slots = maps.iter_mut().map(Slot::Linear).chain([Slot::Norm(&mut norm)]);
     attach(&mut slots.collect::<Vec<_>>(), &plan, &case.place())
         .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
-    maps.iter_mut().for_each(|map| randomize(case, map));
+    for map in &mut maps {
+        randomize(case, map);
+    }
     let beside = drawn(case, "beside", [case.runs * ROWS, SEQ, d_in]);
     let objective = |x: Tensor<3>, pass: &Pass| {
         let input_grad = pass.input_grad("attention");
@@ -76,7 +78,7 @@ pub fn maps_that_share_an_input_sum_its_gradient(case: &Case) -> Outcome {
         weighed(case, q * k) + weighed(case, v) + weighed(case, normed)
     };
     for pass in passes(case) {
-        check(case, "maps that share an input sum its gradient", case.input(), &pass, &objective);
+        check(case, "maps that share an input sum its gradient", &case.input(), &pass, &objective);
     }
     Outcome::Applied
 }
@@ -103,7 +105,7 @@ pub fn fused_maps_and_their_parts_pass_gradients_on(case: &Case) -> Outcome {
             weighed(case, Tensor::cat(apart.to_vec(), 2) * together)
         };
         for pass in passes(case) {
-            check(case, "fused maps and their parts pass gradients on", case.input(), &pass, &objective);
+            check(case, "fused maps and their parts pass gradients on", &case.input(), &pass, &objective);
         }
     }
     Outcome::Applied
@@ -122,19 +124,19 @@ pub fn norms_pass_gradients_on(case: &Case) -> Outcome {
             .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
         let pass = case.pass(&Active::All);
         let alone = |x: Tensor<3>, pass: &Pass| weighed(case, norm.forward(x, pass));
-        check(case, "norms pass gradients on", case.input(), &pass, &alone);
+        check(case, "norms pass gradients on", &case.input(), &pass, &alone);
         let both = |x: Tensor<3>, pass: &Pass| {
             let input_grad = pass.input_grad("norm");
             weighed(case, norm.after(x.clone() * 0.5, Some((x, &input_grad)), None, pass))
         };
-        check(case, "norms pass gradients on", case.input(), &pass, &both);
+        check(case, "norms pass gradients on", &case.input(), &pass, &both);
     }
     Outcome::Applied
 }
 
 /// Holds `∂L/∂x` against central differences of `objective`: along some coordinates, and along one direction that has a share of all.
 #[track_caller]
-fn check(case: &Case, law: &str, x: Tensor<3>, pass: &Pass, objective: Objective<'_>) {
+fn check(case: &Case, law: &str, x: &Tensor<3>, pass: &Pass, objective: Objective<'_>) {
     let tracked = x.clone().autodiff().require_grad();
     let gradients = objective(tracked.clone(), pass).backward();
     if let Err(lost) = pass.audit.check() {
@@ -142,7 +144,7 @@ fn check(case: &Case, law: &str, x: Tensor<3>, pass: &Pass, objective: Objective
     }
     let gradient =
         tracked.grad(&gradients).unwrap_or_else(|| unreachable!("{law}: {case:?}: the input has no gradient"));
-    let (gradient, start, shape) = (values(&gradient), values(&x), x.dims());
+    let (gradient, start, shape) = (values(&gradient), values(x), x.dims());
     let n = start.len();
     let coordinate = |element: usize| (0..n).map(|at| if at == element { 1.0 } else { 0.0 }).collect::<Vec<f64>>();
     let all = stream::normal(&mut stream::generator(11, Stream::Data, "direction"), n, 1.0);
