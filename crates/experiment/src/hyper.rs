@@ -14,32 +14,55 @@ pub enum Schedule {
     Cosine,
 }
 
-/// How often a run is evaluated on the way.
+/// How often a run is evaluated during training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Every {
+#[serde(from = "WrittenInterval", into = "WrittenInterval")]
+pub enum Interval {
     /// Every so many optimizer steps.
     Steps(u64),
-    /// At the end of every pass over the training examples.
+    /// At the end of every pass over the training examples, `⌈examples/batch/accumulate⌉` steps.
+    Epoch,
+}
+
+/// An interval as YAML and records have it: a number of steps, or `epoch`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenInterval {
+    Steps(u64),
     Named(Period),
 }
 
 /// A stretch of training that has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Period {
-    /// One pass over the training examples, `⌈examples/batch/accumulate⌉` steps.
+enum Period {
     Epoch,
 }
 
-impl Every {
+impl From<WrittenInterval> for Interval {
+    fn from(written: WrittenInterval) -> Self {
+        match written {
+            WrittenInterval::Steps(steps) => Self::Steps(steps),
+            WrittenInterval::Named(Period::Epoch) => Self::Epoch,
+        }
+    }
+}
+
+impl From<Interval> for WrittenInterval {
+    fn from(interval: Interval) -> Self {
+        match interval {
+            Interval::Steps(steps) => Self::Steps(steps),
+            Interval::Epoch => Self::Named(Period::Epoch),
+        }
+    }
+}
+
+impl Interval {
     /// In optimizer steps, over a training set of `examples`.
     pub fn steps(self, hyper: &Hyper, examples: usize) -> u64 {
         match self {
             Self::Steps(steps) => steps,
-            Self::Named(Period::Epoch) => {
-                Hyper { steps: None, epochs: Some(1.0), ..hyper.clone() }.total_steps(examples)
-            }
+            Self::Epoch => Hyper { steps: None, epochs: Some(1.0), ..hyper.clone() }.total_steps(examples),
         }
     }
 }
@@ -54,7 +77,7 @@ pub enum Select {
     Best,
 }
 
-/// Width of the frozen base and of activations. What trains, its gradients and moments, logits and losses are in f32 either way.
+/// Precision of the frozen base and of activations. What trains, its gradients and moments, logits and losses are in f32 either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -66,7 +89,7 @@ pub enum Precision {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_plain(precision: &Precision) -> bool {
+fn is_default(precision: &Precision) -> bool {
     *precision == Precision::F32
 }
 
@@ -118,7 +141,7 @@ pub struct Hyper {
     pub clip: Option<f64>,
     /// Optimizer steps between evaluations, or `epoch`; the end only where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evaluate_every: Option<Every>,
+    pub evaluate_every: Option<Interval>,
     /// Evaluations without improvement before the run stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -129,11 +152,11 @@ pub struct Hyper {
     /// Replaces every dropout of config.json (hidden states, attention, head); as there where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone_dropout: Option<f64>,
-    /// Width of the frozen base and of activations.
-    #[serde(default, skip_serializing_if = "is_plain")]
+    /// Precision of the frozen base and of activations.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub precision: Precision,
-    /// Whether the backward pass computes each layer again instead of keeping what it needs of all of them: the same
-    /// numbers to rounding from a fraction of the memory, for one more forward pass.
+    /// Activation checkpointing: the backward pass recomputes each layer instead of keeping its activations. The numbers are the same
+    /// to rounding; it takes a fraction of the memory and one more forward pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
     /// Optimizer steps between adapters that are kept for analysis; none where absent.
@@ -282,7 +305,7 @@ mod tests {
         let every = Hyper {
             steps: Some(7),
             head_learning_rate: Some(1e-3),
-            evaluate_every: Some(Every::Steps(5)),
+            evaluate_every: Some(Interval::Steps(5)),
             patience: Some(2),
             backbone_dropout: Some(0.1),
             precision: Precision::Bf16,
@@ -317,9 +340,9 @@ mod tests {
     fn steps_follow_epochs_batches_and_accumulation() {
         let hyper = Hyper { epochs: Some(2.0), batch: 10, accumulate: 2, ..Hyper::default() };
         assert_eq!(hyper.total_steps(95), 10); // 10 micro-batches an epoch, 5 steps
-        assert_eq!(Every::Named(Period::Epoch).steps(&hyper, 95), 5);
-        assert_eq!(serde_yaml::from_str::<Every>("epoch").unwrap(), Every::Named(Period::Epoch));
-        assert_eq!(serde_yaml::from_str::<Every>("20").unwrap(), Every::Steps(20));
+        assert_eq!(Interval::Epoch.steps(&hyper, 95), 5);
+        assert_eq!(serde_yaml::from_str::<Interval>("epoch").unwrap(), Interval::Epoch);
+        assert_eq!(serde_yaml::from_str::<Interval>("20").unwrap(), Interval::Steps(20));
         assert_eq!(Hyper { steps: Some(7), ..hyper }.total_steps(95), 7);
     }
 }

@@ -3,7 +3,7 @@
 use serde_yaml::{Mapping, Value};
 
 use super::{error::Report, fields::given, overlay::overlay, path::Path};
-use crate::hyper::{Every, Hyper, Select};
+use crate::hyper::{Hyper, Interval, Select};
 
 /// A `train` map, as written. Its types are checked, the ranges are not: they may depend on other layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +80,7 @@ fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> 
     {
         rule(value != Some(0), field, &value.unwrap_or_default(), one);
     }
-    rule(hyper.evaluate_every != Some(Every::Steps(0)), "evaluate_every", &0, one);
+    rule(hyper.evaluate_every != Some(Interval::Steps(0)), "evaluate_every", &0, one);
     rule(hyper.batch >= 1, "batch", &hyper.batch, one);
     rule(hyper.accumulate >= 1, "accumulate", &hyper.accumulate, one);
     rule(hyper.checkpoint_every >= 1, "checkpoint_every", &hyper.checkpoint_every, one);
