@@ -14,7 +14,7 @@ pub struct Cell {
     /// Task, label, rank and seed: its place in the grid.
     pub id: CellId,
     /// Everything that determines its result.
-    pub plan: CellPlan,
+    pub plan: Recipe,
     /// What differs from the experiment's defaults.
     pub diff: serde_json::Value,
 }
@@ -22,7 +22,7 @@ pub struct Cell {
 /// Everything that determines a run's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CellPlan {
+pub struct Recipe {
     /// Data suite.
     pub suite: String,
     /// Where the suite's files are, where it has any: a folder, or `hf://org/name`.
@@ -66,7 +66,7 @@ pub enum TaskSource {
     Text(TextTask),
 }
 
-impl CellPlan {
+impl Recipe {
     /// Rank of the widest update of a map.
     pub fn largest_rank(&self) -> usize {
         self.modules.largest_rank(self.variant.rank)

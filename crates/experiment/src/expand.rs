@@ -12,7 +12,7 @@ use super::{
     set::Set,
     train_fields,
 };
-use crate::cell::{Cell, CellPlan};
+use crate::cell::{Cell, Recipe};
 use crate::start::StartFrom;
 
 /// Every cell: by task, variant, rank, seed. Each of the four differs within its list, so no id is there twice.
@@ -27,7 +27,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                 let readouts = if spec.rank == largest { entry.readouts.clone() } else { Vec::new() };
                 for &seed in &document.seeds {
                     let id = CellId { task: task.name.clone(), variant: entry.label.clone(), rank: spec.rank, seed };
-                    let plan = CellPlan {
+                    let plan = Recipe {
                         suite: document.suite.clone(),
                         data: document.data.as_ref().map(|data| data.value.clone()),
                         task: task.name.clone(),

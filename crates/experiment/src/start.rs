@@ -9,7 +9,7 @@ use assets::{error::AssetError, tensor_file};
 use record::{CellId, adapter_file};
 use serde::{Deserialize, Serialize};
 
-use crate::cell::CellPlan;
+use crate::cell::Recipe;
 
 /// Where a run starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct AdapterMetadata {
     /// Place in the grid.
     pub cell: CellId,
     /// Composition, targets, scale, seeds: the whole recipe.
-    pub plan: CellPlan,
+    pub plan: Recipe,
     /// Outputs of the head.
     pub outputs: usize,
     /// Hash of the base it was trained on.
@@ -38,7 +38,7 @@ pub struct AdapterMetadata {
 }
 
 /// What keeps a run with `plan` from starting at this adapter; nothing is loaded onto a device.
-pub fn check(written: &str, plan: &CellPlan) -> Result<(), AssetError> {
+pub fn check(written: &str, plan: &Recipe) -> Result<(), AssetError> {
     let path = adapter_file(Path::new(written));
     let metadata = metadata(&path)?;
     fits(&metadata.plan, plan).map_err(|reason| AssetError::Foreign { path, reason })
@@ -58,7 +58,7 @@ fn describe(value: &impl Serialize) -> serde_json::Value {
 }
 
 /// Whether the tensors of two plans are the same but for the head.
-pub fn fits(source: &CellPlan, plan: &CellPlan) -> Result<(), String> {
+pub fn fits(source: &Recipe, plan: &Recipe) -> Result<(), String> {
     let rule = |same: bool, what: &str, theirs: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
         if same {
             Ok(())

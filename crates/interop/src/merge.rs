@@ -21,7 +21,7 @@ use assets::source::{
     self,
     raw::{self, Files, GENERATION},
 };
-use experiment::cell::CellPlan;
+use experiment::cell::Recipe;
 use models::network::Network;
 use trainer::{
     adapter::{self, AdapterMetadata},
@@ -163,7 +163,7 @@ fn adapter_file(path: &Path) -> Result<PathBuf, TrainError> {
 }
 
 /// What keeps an adapter from being merged.
-fn check_network(network: &mut Network, plan: &CellPlan) -> Result<(), String> {
+fn check_network(network: &mut Network, plan: &Recipe) -> Result<(), String> {
     if let Some(name) = adapter::first_non_finite(network) {
         return Err(format!("`{name}` holds numbers that are not finite; train its run again"));
     }
@@ -181,7 +181,7 @@ fn write_beside(
     staged: &mut StagedDir,
     files: &Files,
     wanted: &configuration::Wanted<'_>,
-    plan: &CellPlan,
+    plan: &Recipe,
 ) -> Result<(), TrainError> {
     let config = configuration::of_merged(&files.config, wanted)
         .map_err(|reason| TrainError::foreign(Path::new(&plan.model).join("config.json"), reason))?;
@@ -211,7 +211,7 @@ fn active(rank: Option<usize>, metadata: &AdapterMetadata) -> Result<Active, Str
 }
 
 /// The word table, where it has an adapter and is the output projection too.
-fn adapted_tied_table(network: &mut Network, plan: &CellPlan) -> Option<String> {
+fn adapted_tied_table(network: &mut Network, plan: &Recipe) -> Option<String> {
     let table = network.backbone.word().name().to_owned();
     let factor = format!("{table}.a");
     let is_adapted = network.parameters(0).iter().any(|named| named.name == factor);

@@ -12,7 +12,7 @@ use data::{
 };
 use experiment::tasks::load;
 use experiment::{
-    cell::{CellPlan, TaskSource},
+    cell::{Recipe, TaskSource},
     hyper::Hyper,
 };
 use models::{
@@ -50,7 +50,7 @@ impl Predicted {
 }
 
 /// The rows of a file in the form of a plan's task.
-pub fn rows(plan: &CellPlan, objective: &Objective, file: &Path) -> Result<Vec<Example>, TrainError> {
+pub fn rows(plan: &Recipe, objective: &Objective, file: &Path) -> Result<Vec<Example>, TrainError> {
     let failed = |source| TrainError::io(file.to_owned(), source);
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(match &plan.given {
@@ -68,7 +68,7 @@ pub fn rows(plan: &CellPlan, objective: &Objective, file: &Path) -> Result<Vec<E
 }
 
 /// The rows of a split of a plan's own data.
-pub fn split(plan: &CellPlan, wanted: &str) -> Result<Vec<Example>, TrainError> {
+pub fn split(plan: &Recipe, wanted: &str) -> Result<Vec<Example>, TrainError> {
     let loaded = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
     let mut all = vec![("train".to_owned(), loaded.dataset.train)];
     all.extend(loaded.dataset.evaluation);
@@ -99,7 +99,7 @@ pub fn predict(
 }
 
 /// A checkpoint with its own classification head, for a task of GLUE.
-pub fn checkpoint(model: &str, task: &str, cache: &ModelCache) -> Result<(CellPlan, Network), TrainError> {
+pub fn checkpoint(model: &str, task: &str, cache: &ModelCache) -> Result<(Recipe, Network), TrainError> {
     let base = cache.base(model)?;
     let info = glue::tasks().into_iter().find(|info| info.name == task);
     let Some(info) = info else {
@@ -125,7 +125,7 @@ pub fn checkpoint(model: &str, task: &str, cache: &ModelCache) -> Result<(CellPl
         }
     }
     let longest = base.backbone.config().longest();
-    let plan = CellPlan {
+    let plan = Recipe {
         suite: glue::GLUE.to_owned(),
         data: None,
         task: task.to_owned(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use burn::tensor::{DType, Device};
-use experiment::{cell::CellPlan, hyper::Hyper};
+use experiment::{cell::Recipe, hyper::Hyper};
 use interop::{
     model_merging::{
         CombineReport, CombineRequest, Input, combine,
@@ -172,7 +172,7 @@ fn a_head_is_taken_along_where_it_is_asked_for() {
 /// An adapter of this program, everything in it a little away from its start.
 fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) -> PathBuf {
     let cache = cache();
-    let plan = CellPlan {
+    let plan = Recipe {
         suite: "glue_mini".to_owned(),
         data: None,
         task: "sst2".to_owned(),

@@ -13,7 +13,7 @@ use std::{
 use assets::source;
 use burn::tensor::{DType, Device};
 use experiment::{
-    cell::{CellPlan, TaskSource},
+    cell::{Recipe, TaskSource},
     hyper::Hyper,
 };
 use interop::{
@@ -98,9 +98,9 @@ fn checkpoint(root: &Path, arch: &str) -> String {
     folder.display().to_string()
 }
 
-fn plan(model: &str, targets: &[&str], variant: VariantSpec, is_text: bool) -> CellPlan {
+fn plan(model: &str, targets: &[&str], variant: VariantSpec, is_text: bool) -> Recipe {
     let task = r#"{"name": "e2e", "form": "pairs", "train": "train.txt", "dev": "dev.txt"}"#;
-    CellPlan {
+    Recipe {
         suite: if is_text { "text" } else { "glue" }.to_owned(),
         data: Some("/nowhere".to_owned()),
         task: if is_text { "e2e" } else { "mnli" }.to_owned(),
@@ -121,7 +121,7 @@ fn plan(model: &str, targets: &[&str], variant: VariantSpec, is_text: bool) -> C
 fn saved(
     root: &Path,
     name: &str,
-    plan: &CellPlan,
+    plan: &Recipe,
     cache: &ModelCache,
     mut fill: impl FnMut(&str, [usize; 3], Vec<f64>) -> Vec<f64>,
 ) -> (PathBuf, Network) {
@@ -382,7 +382,7 @@ fn texts_are_compared_on_their_own_split() {
         std::fs::write(root.path().join(name), "w5 w6||w7 w8 w9\nw10||w11 w12\n".repeat(10)).unwrap();
     }
     let dora = (preset::find("dora").unwrap().spec)(2);
-    let plan = CellPlan { data: Some(root.path().display().to_string()), ..plan(&model, &["q_proj"], dora, true) };
+    let plan = Recipe { data: Some(root.path().display().to_string()), ..plan(&model, &["q_proj"], dora, true) };
     let (file, _) = saved(root.path(), "text", &plan, &cache, moved(6));
     let out = root.path().join("out");
     let of = |rows| merge(&MergeRequest { rows, ..request(&file, &out, Dtype::F32) }, &cache);

@@ -9,7 +9,7 @@ use std::{
 
 use burn::tensor::{DType, Device};
 use experiment::{
-    cell::{CellPlan, TaskSource},
+    cell::{Recipe, TaskSource},
     hyper::Hyper,
 };
 use interop::{
@@ -197,9 +197,9 @@ fn tensors(network: &mut Network) -> Tensors {
     params.map(|named| (named.name, (named.param.tensor.dims(), values(named.param.tensor)))).collect()
 }
 
-fn plan(model: &str, targets: &[&str], preset: &str, variant: VariantSpec, arch: &str) -> CellPlan {
+fn plan(model: &str, targets: &[&str], preset: &str, variant: VariantSpec, arch: &str) -> Recipe {
     let Purpose { suite, data, task, given } = purpose(arch);
-    CellPlan {
+    Recipe {
         suite,
         data,
         task,
@@ -222,7 +222,7 @@ fn spec(preset: &str, rank: usize) -> VariantSpec {
 
 /// A run's adapter with everything that trains a little away from its start; AdaLoRA's first map has no component left, its others
 /// lack the second.
-fn saved(root: &Path, name: &str, plan: &CellPlan, cache: &ModelCache) -> (PathBuf, Network) {
+fn saved(root: &Path, name: &str, plan: &Recipe, cache: &ModelCache) -> (PathBuf, Network) {
     let cell = CellId { task: plan.task.clone(), variant: name.to_owned(), rank: plan.variant.rank, seed: 0 };
     let stack = adapter::stack_plan(plan, &cell, cache).unwrap();
     let outputs = if plan.text().is_some() { 0 } else { 3 };

@@ -20,7 +20,7 @@ use assets::device;
 use burn::tensor::DType;
 use data::{batch::Encoded, task::Objective};
 use experiment::{
-    cell::{Cell, CellPlan},
+    cell::{Cell, Recipe},
     hyper::Hyper,
 };
 use models::{
@@ -178,7 +178,7 @@ fn main() {
         network.attach(&plan, Head::Classifier(head)).unwrap();
         let run = |seed: &u64| {
             let id = CellId { task: "given".into(), variant: name.into(), rank, seed: *seed };
-            let plan = CellPlan {
+            let plan = Recipe {
                 suite: "given".into(),
                 data: None,
                 task: "given".into(),

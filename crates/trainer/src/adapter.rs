@@ -25,7 +25,7 @@ use crate::{
     tensor_file::{self, decode},
 };
 use assets::error::AssetError;
-use experiment::cell::{Cell, CellPlan};
+use experiment::cell::{Cell, Recipe};
 pub use experiment::start::AdapterMetadata;
 
 /// What a file with a run's tensors says of itself; `network` has the run alone.
@@ -82,7 +82,7 @@ pub fn save(path: &Path, metadata: &AdapterMetadata, tensors: &BTreeMap<String, 
 }
 
 /// The stack of one cell alone.
-pub fn stack_plan(cell: &CellPlan, id: &CellId, cache: &ModelCache) -> Result<StackPlan, TrainError> {
+pub fn stack_plan(cell: &Recipe, id: &CellId, cache: &ModelCache) -> Result<StackPlan, TrainError> {
     let base = cache.base_of(cell)?;
     let broken = |problems: Vec<SpecProblem>| TrainError::Variant {
         cell: id.to_string(),

@@ -24,7 +24,7 @@ use variants::{host::Placement, slot::StackPlan};
 
 use crate::{error::TrainError, evaluate::score::Split};
 use assets::{device, source};
-use experiment::{cell::CellPlan, hyper::Precision, tasks::load};
+use experiment::{cell::Recipe, hyper::Precision, tasks::load};
 
 /// A base model on a device.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl ModelCache {
     }
 
     /// The model of a plan, in the plan's precision where this library is for training.
-    pub fn base_of(&self, plan: &CellPlan) -> Result<Arc<BaseModel>, TrainError> {
+    pub fn base_of(&self, plan: &Recipe) -> Result<Arc<BaseModel>, TrainError> {
         self.opened(&plan.model, self.trains && plan.train.precision == Precision::Bf16)
     }
 
@@ -129,7 +129,7 @@ impl ModelCache {
     }
 
     /// The task of a plan in the tokens of its model.
-    pub fn task(&self, plan: &CellPlan) -> Result<Arc<TokenizedTask>, TrainError> {
+    pub fn task(&self, plan: &Recipe) -> Result<Arc<TokenizedTask>, TrainError> {
         let base = self.base_of(plan)?;
         let given = serde_json::to_string(&plan.given).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
         let key =
@@ -144,7 +144,7 @@ impl ModelCache {
     }
 
     /// A network with one stack per stack plan; `outputs` has each run's count, where its head has outputs.
-    pub fn network(&self, plan: &CellPlan, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
+    pub fn network(&self, plan: &Recipe, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
         let base = self.base_of(plan)?;
         let mut backbone = base.backbone.clone();
         if let Some(p) = plan.train.backbone_dropout {
@@ -203,7 +203,7 @@ fn check_vocabulary(name: &str, tokenizer: &Tokenizer, config: &Config) -> Resul
     ))
 }
 
-fn prepare(plan: &CellPlan, base: &BaseModel) -> Result<TokenizedTask, TrainError> {
+fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError> {
     if let Some(task) = plan.text() {
         let files = source::files(plan.data.as_deref().unwrap_or("."))?;
         let loaded =

@@ -40,7 +40,7 @@ use crate::{
     study::run_state::RunState,
 };
 use experiment::{
-    cell::{Cell, CellPlan},
+    cell::{Cell, Recipe},
     hyper::{Hyper, Schedule},
 };
 
@@ -213,7 +213,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: PretrainConfig, place: &Pl
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
     let cell = Cell {
         id: CellId { task: "masked_lm".to_owned(), variant: "full".to_owned(), rank: 0, seed: recipe.seed },
-        plan: CellPlan {
+        plan: Recipe {
             suite: "corpus".to_owned(),
             data: None,
             given: None,

@@ -20,7 +20,7 @@ use crate::{
     study::{context::StudyContext, run_state::RunAt},
 };
 use experiment::{
-    cell::{Cell, CellPlan},
+    cell::{Cell, Recipe},
     start::{StartFrom, fits},
     tasks,
 };
@@ -101,8 +101,8 @@ fn placed(all: &Tensor<3>, one: &Tensor<3>, run: usize, runs: usize) -> Tensor<3
 }
 
 /// Whether two plans tell the same classes apart; scores are one class of their own.
-fn same_classes(one: &CellPlan, other: &CellPlan) -> bool {
-    let objective = |plan: &CellPlan| -> Option<Objective> {
+fn same_classes(one: &Recipe, other: &Recipe) -> bool {
+    let objective = |plan: &Recipe| -> Option<Objective> {
         tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task).map(|info| info.objective)
     };
     match (objective(one), objective(other)) {

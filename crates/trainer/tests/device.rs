@@ -7,7 +7,7 @@ use assets::device;
 use burn::tensor::DType;
 use data::{batch::Encoded, task::Objective};
 use experiment::{
-    cell::{Cell, CellPlan},
+    cell::{Cell, Recipe},
     hyper::Hyper,
 };
 use kernels::memory;
@@ -123,7 +123,7 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
         network.attach(&plan, Head::Classifier(head)).unwrap();
         let run = |seed: &u64| {
             let id = CellId { task: "given".into(), variant: (*name).into(), rank: 4, seed: *seed };
-            let plan = CellPlan {
+            let plan = Recipe {
                 suite: "given".into(),
                 data: None,
                 task: "given".into(),

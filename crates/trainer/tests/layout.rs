@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use burn::tensor::{DType, Device};
 use data::{batch::Encoded, task::Objective};
 use experiment::{
-    cell::{Cell, CellPlan},
+    cell::{Cell, Recipe},
     hyper::Hyper,
 };
 use models::{
@@ -86,7 +86,7 @@ fn cohort(arch: &str, objective: &Objective, spec: &VariantSpec, endings: &[&str
     let train = Hyper { steps: Some(STEPS), batch: 2, ..Hyper::default() };
     let run = |seed: u64| {
         let id = CellId { task: "given".into(), variant: "given".into(), rank: spec.rank, seed };
-        let plan = CellPlan {
+        let plan = Recipe {
             suite: "given".into(),
             data: None,
             task: "given".into(),

@@ -5,7 +5,7 @@ use serde_json::json;
 use variants::base::BiasSpec;
 
 use super::{check, check_set, good};
-use crate::cell::{Cell, CellPlan};
+use crate::cell::{Cell, Recipe};
 
 const QUERY_0: &str = "encoder.layer.0.attention.self.query";
 
@@ -51,7 +51,7 @@ fn each_field_is_read_and_kept_in_order() {
     let plan = first("rank_pattern: {value: 2, '.*': 3}\n", &[]).plan;
     let written = serde_json::to_value(&plan).unwrap();
     assert_eq!(written["modules"], json!({"rank_pattern": [["value", 2], [".*", 3]]}));
-    assert_eq!(serde_json::from_value::<CellPlan>(written).unwrap(), plan);
+    assert_eq!(serde_json::from_value::<Recipe>(written).unwrap(), plan);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use data::batch::EncodedSet;
-use experiment::cell::CellPlan;
+use experiment::cell::Recipe;
 use models::{
     backbone::Backbone,
     config::{Config, Purpose},
@@ -64,13 +64,7 @@ pub(super) fn plain_network(
 }
 
 /// Logits of every row, or of every position of a text.
-pub(super) fn answers(
-    network: &Network,
-    set: &EncodedSet,
-    plan: &CellPlan,
-    active: &Active,
-    pad: u32,
-) -> Vec<Vec<f64>> {
+pub(super) fn answers(network: &Network, set: &EncodedSet, plan: &Recipe, active: &Active, pad: u32) -> Vec<Vec<f64>> {
     if plan.text().is_none() {
         return logits(network, &[set], &spread(active, 1), pad).swap_remove(0);
     }

@@ -6,7 +6,7 @@ use data::{
     batch::{Encoded, EncodedSet},
     task::Objective,
 };
-use experiment::{cell::CellPlan, tasks};
+use experiment::{cell::Recipe, tasks};
 use trainer::{
     error::TrainError,
     evaluate::score::Split,
@@ -41,7 +41,7 @@ const FEW: usize = 16;
 pub(super) fn sample(
     rows: &Rows,
     most: usize,
-    plan: &CellPlan,
+    plan: &Recipe,
     base: &BaseModel,
     cache: &ModelCache,
 ) -> Result<Sample, TrainError> {
@@ -63,7 +63,7 @@ pub(super) fn sample(
     }
 }
 
-fn of_split(name: Option<&str>, plan: &CellPlan, base: &BaseModel, cache: &ModelCache) -> Result<Sample, TrainError> {
+fn of_split(name: Option<&str>, plan: &Recipe, base: &BaseModel, cache: &ModelCache) -> Result<Sample, TrainError> {
     if plan.text().is_some() {
         let task = cache.task(plan)?;
         let wanted = |split: &&Split| name.is_none_or(|name| split.name == name);
@@ -87,7 +87,7 @@ fn of_split(name: Option<&str>, plan: &CellPlan, base: &BaseModel, cache: &Model
     Ok(Sample { set, origin: format!("{name} of `{}`", plan.task) })
 }
 
-fn of_file(file: &Path, plan: &CellPlan, base: &BaseModel, cache: &ModelCache) -> Result<Sample, TrainError> {
+fn of_file(file: &Path, plan: &Recipe, base: &BaseModel, cache: &ModelCache) -> Result<Sample, TrainError> {
     let Some(objective) = objective(plan, cache) else {
         let reason = "the classes of its task are named by the run's data, which is not at hand; leave `--data` out";
         return Err(TrainError::foreign(file.to_owned(), reason.to_owned()));
@@ -98,7 +98,7 @@ fn of_file(file: &Path, plan: &CellPlan, base: &BaseModel, cache: &ModelCache) -
 }
 
 /// Tokens of the whole vocabulary, in rows of unlike lengths.
-fn drawn_rows(rows: usize, plan: &CellPlan, base: &BaseModel) -> EncodedSet {
+fn drawn_rows(rows: usize, plan: &Recipe, base: &BaseModel) -> EncodedSet {
     let config = base.backbone.config();
     let longest = config.longest().min(plan.train.max_length).min(48);
     let rng = &mut stream::generator(0, Stream::Data, "merge");
@@ -112,7 +112,7 @@ fn drawn_rows(rows: usize, plan: &CellPlan, base: &BaseModel) -> EncodedSet {
 }
 
 /// What the task predicts; none where only its data says so and that is not at hand.
-pub(super) fn objective(plan: &CellPlan, cache: &ModelCache) -> Option<Objective> {
+pub(super) fn objective(plan: &Recipe, cache: &ModelCache) -> Option<Objective> {
     if plan.text().is_some() {
         return Some(Objective::Text);
     }

@@ -8,7 +8,7 @@ use variants::pass::Active;
 
 use super::{Predicted, checkpoint, predict, split};
 use crate::peft::{self, import::Purpose};
-use experiment::{cell::CellPlan, tasks};
+use experiment::{cell::Recipe, tasks};
 use trainer::{
     adapter,
     error::TrainError,
@@ -143,7 +143,7 @@ pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, Trai
 type Found = (TaskInfo, Output, Option<Vec<(String, f64)>>);
 
 /// The recipe and the network of what predicts, with remarks.
-fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(CellPlan, Network, Vec<String>), TrainError> {
+fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(Recipe, Network, Vec<String>), TrainError> {
     let (path, model, task) = match *source {
         Source::Checkpoint { model, task } => {
             let (plan, network) = checkpoint(model, task, cache)?;
@@ -169,7 +169,7 @@ fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(CellPlan, Network, V
 }
 
 /// Logits of a classifier.
-fn classify(plan: &CellPlan, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
+fn classify(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
     // A user's own task says in its files which classes there are.
     let known = tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task);
     let info = known.map_or_else(|| Ok::<_, TrainError>(cache.task(plan)?.info.clone()), Ok)?;
@@ -188,7 +188,7 @@ fn classify(plan: &CellPlan, network: &Network, rows: Rows<'_>, cache: &ModelCac
 }
 
 /// Texts for the prompts of a split, and what they are worth.
-fn texts(plan: &CellPlan, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
+fn texts(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
     let wanted = match rows {
         Rows::Split(name) => name,
         Rows::Default => "dev",

@@ -23,7 +23,7 @@ use crate::{
     error::TrainError,
     model_cache::{BaseModel, TokenizedTask},
 };
-use experiment::cell::{CellPlan, View};
+use experiment::cell::{Recipe, View};
 
 /// Evaluates runs of one recipe.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub struct Evaluator<'a> {
     /// Its base.
     pub base: &'a BaseModel,
     /// Its recipe.
-    pub plan: &'a CellPlan,
+    pub plan: &'a Recipe,
     /// Its task.
     pub task: &'a TokenizedTask,
     /// Whether texts are generated where a metric asks for them.

@@ -6,7 +6,7 @@ use variants::base::BaseSpec;
 use super::{capacity::capacity, context::StudyContext, plan::CohortPlan};
 use crate::error::TrainError;
 use experiment::{
-    cell::{Cell, CellPlan},
+    cell::{Cell, Recipe},
     hyper::SharedHyper,
 };
 
@@ -52,7 +52,7 @@ struct CohortKey {
 impl CohortKey {
     /// No field is left out by `..`: whoever adds one to a recipe says here whether a cohort shares it.
     fn of(cell: &Cell) -> Self {
-        let CellPlan {
+        let Recipe {
             model,
             given: _, // whether it is text is asked below
             variant,

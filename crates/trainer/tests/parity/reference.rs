@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{DType, Device, Tensor};
 use data::{batch::Encoded, task::Objective};
 use experiment::{
-    cell::{Cell, CellPlan},
+    cell::{Cell, Recipe},
     hyper::{Hyper, Schedule},
 };
 use models::{
@@ -367,7 +367,7 @@ fn hyper(reference: &Reference) -> Hyper {
 fn cell(reference: &Reference, spec: &VariantSpec, train: Hyper) -> Cell {
     let seed = if reference.has("seed") { reference.count("seed") as u64 } else { 0 };
     let id = CellId { task: "given".into(), variant: reference.name.into(), rank: spec.rank, seed };
-    let plan = CellPlan {
+    let plan = Recipe {
         suite: "given".into(),
         data: None,
         task: "given".into(),

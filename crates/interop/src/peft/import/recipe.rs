@@ -28,7 +28,7 @@ use super::{
     fill::Stored,
 };
 use experiment::{
-    cell::{CellPlan, TaskSource},
+    cell::{Recipe, TaskSource},
     hyper::Hyper,
 };
 use trainer::{
@@ -222,7 +222,7 @@ pub(super) fn metadata(
     }
     let rank = variant.rank;
     let outputs = if is_text { 0 } else { outputs(&config, stored, &base, &purpose)? };
-    let plan = CellPlan {
+    let plan = Recipe {
         suite: purpose.suite,
         data: purpose.data,
         task: purpose.task.clone(),
