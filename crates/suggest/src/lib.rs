@@ -7,8 +7,9 @@ const MOST_EDITS: usize = 4;
 /// letters. Of names that are equally near, the first. An exchange of neighbouring letters is one edit.
 pub fn nearest<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let measured = valid.into_iter().map(|other| (strsim::damerau_levenshtein(name, other), other));
-    let (edits, other) = measured.min_by_key(|(edits, _)| *edits)?;
-    (edits <= MOST_EDITS && 2 * edits <= name.len().max(other.len())).then_some(other)
+    // Asked of every name before the nearest is chosen: of two at the same distance, only the longer may be near enough.
+    let near = measured.filter(|(edits, other)| *edits <= MOST_EDITS && 2 * edits <= name.len().max(other.len()));
+    near.min_by_key(|(edits, _)| *edits).map(|(_, other)| other)
 }
 
 /// ``did you mean `y`? `` with a space behind it, or nothing where no valid name is near.
