@@ -40,21 +40,28 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
             facets.remove(facet);
         }
     }
-    if let Ok(Value::Object(train)) = serde_json::to_value(&plan.train) {
-        let names = train.into_iter().filter(|(name, _)| {
-            !["checkpoint_every", "evaluate_every", "snapshot_every", "recompute"].contains(&name.as_str())
-        });
-        facets.extend(names.map(|(name, value)| (name.replace('_', " "), value)));
-    }
     facets
+}
+
+/// The training recipe of a cell, without what changes no number of the tables. A field at a default that records leave out is absent.
+fn training(cell: &Cell) -> BTreeMap<String, Value> {
+    let Ok(Value::Object(train)) = serde_json::to_value(&cell.plan.train) else { return BTreeMap::new() };
+    let apart = ["checkpoint_every", "evaluate_every", "snapshot_every", "recompute"];
+    let named = train.into_iter().filter(|(name, _)| !apart.contains(&name.as_str()));
+    named.map(|(name, value)| (name.replace('_', " "), value)).collect()
 }
 
 /// One sentence: what every variant shares on every task, and what differs between variants.
 pub fn sentence(cells: &[Cell]) -> String {
     let mut seen: BTreeMap<(String, String), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     let saves = cells.iter().any(|cell| !cell.plan.modules.modules_to_save.is_empty());
-    for cell in cells {
+    let training: Vec<_> = cells.iter().map(training).collect();
+    let fields: BTreeSet<&String> = training.iter().flat_map(BTreeMap::keys).collect();
+    for (cell, training) in cells.iter().zip(&training) {
         let mut facets = facets(cell);
+        // A cell that leaves a field out has its default, which differs from what another cell writes.
+        let of = |field: &&String| ((*field).clone(), training.get(*field).cloned().unwrap_or_default());
+        facets.extend(fields.iter().map(of));
         if saves {
             facets.insert("modules to save".to_owned(), json!(cell.plan.modules.modules_to_save));
         }

@@ -151,4 +151,7 @@ fn a_comparison_says_what_the_fields_made_unlike() {
     assert_eq!(unlike(BOTH), "alpha, modules to save, rank, targets");
     assert!(!sentence("[lora, dora]").contains("modules to save"));
     assert!(!sentence("[lora, dora]").contains("not matched"));
+    // A recipe leaves defaults out: what one variant alone sets is not matched by those that have the default.
+    let alone = "[lora, {preset: dora, train: {head_learning_rate: 2e-3, precision: bf16}}]";
+    assert_eq!(unlike(alone), "head learning rate, precision");
 }

@@ -23,9 +23,10 @@ pub enum Reads<'a> {
 
 /// A loss.
 ///
-/// To add one, for instance cross-entropy with label smoothing: write `objective/label_smoothing.rs` with a type that implements this trait
-/// ([`classification`] is the model to follow), and add `label_smoothing::LabelSmoothing` to the list in `objectives!`. Its `collate` says
-/// which runs of a stack it serves; [`classification`] then has to leave them to it.
+/// To add one, for instance a focal loss: write `objective/focal.rs` with a type that implements this trait ([`classification`] is the model
+/// to follow), and add `focal::Focal` to the list in `objectives!`. Its `collate` says which runs of a stack it serves, by the task's own
+/// [`data::task::Objective`] and what the recipe asks for; [`classification`] then has to leave these runs to it, since the losses of a
+/// run are added up. A loss that is another one's with other targets, as label smoothing is, needs no file of its own.
 ///
 /// The runs of a stack may have different objectives. Each of them then gets the logits of all runs, gives 0 for the runs that it does not
 /// serve, and the losses are added up.

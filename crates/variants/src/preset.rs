@@ -1,10 +1,10 @@
-//! Published methods as named points in the space of compositions.
+//! Methods as named points in the space of compositions.
 
 pub mod table;
 
 use crate::spec::VariantSpec;
 
-/// A published method.
+/// A method, published or not, as a composition at every rank.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
     /// Its name in YAML, file names and tables.
@@ -20,6 +20,13 @@ pub struct Preset {
     pub parameters: Option<fn(d_in: usize, d_out: usize, rank: usize) -> usize>,
     /// Whether its steps are held against another implementation.
     pub parity: Parity,
+}
+
+impl Preset {
+    /// The composition at a rank, for a preset that starts from this one: `VariantSpec { .., ..dora::PRESET.at(rank) }`.
+    pub fn at(&self, rank: usize) -> VariantSpec {
+        (self.spec)(rank)
+    }
 }
 
 /// Whether a preset's steps are held against those of PEFT or of the paper's equations, in `crates/trainer/tests/parity.rs`.
