@@ -93,7 +93,7 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
 /// A value that is read with [`Refusal`] as the error.
 struct Node<'a>(&'a Value);
 
-impl<'de> IntoDeserializer<'de, Refusal> for Node<'_> {
+impl IntoDeserializer<'_, Refusal> for Node<'_> {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {

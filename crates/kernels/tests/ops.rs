@@ -247,7 +247,8 @@ fn gelu_agrees_with_its_composed_form() {
         for shape in [[2, 3, 16], [3, 5, 7], [1, 1, 1], [16, 33, 130]] {
             let x = random(1, shape, dtype) * 6.0;
             for x in [x.clone(), turned(x)] {
-                agree("gelu", &[x.clone()], [true], &|[x]| ops::gelu(x), &|[x]| composed::gelu(x));
+                let kept = [x.clone()];
+                agree("gelu", &kept, [true], &|[x]| ops::gelu(x), &|[x]| composed::gelu(x));
                 // Over a tensor that nobody else holds.
                 agree("gelu in place", &[x], [false], &|[x]| ops::gelu(x * 1.0), &|[x]| composed::gelu(x));
             }

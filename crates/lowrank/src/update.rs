@@ -59,15 +59,11 @@ impl Update {
                 Self::Dense(_) => None,
             })
             .collect();
-        match factored {
-            Some(terms) => Self::LowRank(LowRank::weighted_sum(&terms)),
-            None => {
-                let scaled = terms.iter().map(|(weight, update)| update.dense() * *weight);
-                Self::Dense(
-                    scaled.reduce(|sum, term| sum + term).unwrap_or_else(|| unreachable!("one update is there")),
-                )
-            }
+        if let Some(terms) = factored {
+            return Self::LowRank(LowRank::weighted_sum(&terms));
         }
+        let scaled = terms.iter().map(|(weight, update)| update.dense() * *weight);
+        Self::Dense(scaled.reduce(|sum, term| sum + term).unwrap_or_else(|| unreachable!("one update is there")))
     }
 
     /// The SVD of `ΔW`.

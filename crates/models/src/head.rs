@@ -152,12 +152,10 @@ impl Classifier {
 
     /// Leaves the first `outputs` columns: those of a run whose head is narrower than its stack's widest.
     fn keep_outputs(&mut self, outputs: usize) {
-        let first = |tensor: &Tensor<3>| {
+        for tensor in std::iter::once(&mut self.out).chain(&mut self.out_bias) {
             let [runs, rows, _] = tensor.dims();
-            tensor.clone().slice([0..runs, 0..rows, 0..outputs])
-        };
-        self.out = first(&self.out);
-        self.out_bias = self.out_bias.as_ref().map(first);
+            *tensor = tensor.clone().slice([0..runs, 0..rows, 0..outputs]);
+        }
     }
 
     /// `[runs, rows, d]` vectors to `[runs, rows, outputs]`.

@@ -312,6 +312,7 @@ fn first<'a, T>(values: &mut &'a [T], len: usize) -> &'a [T] {
 
 /// [`first`], to write.
 #[inline(always)]
+#[expect(clippy::mut_mut, reason = "the slice itself moves on")]
 fn first_mut<'a, T>(values: &mut &'a mut [T], len: usize) -> &'a mut [T] {
     let (first, rest) = std::mem::take(values).split_at_mut(len);
     *values = rest;

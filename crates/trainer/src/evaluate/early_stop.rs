@@ -54,12 +54,11 @@ fn evaluate_stack(
     };
     let requests: Vec<EvalRequest<'_>> = due.map(request).collect();
     let addresses = requests.iter().map(|request| RunAt { stack, run: request.run });
-    let results = match batched::evaluate(cohort, stack, &requests, context)? {
-        Some(results) => results,
-        None => {
-            let alone = |(at, request)| single::evaluate(cohort, at, request, context);
-            addresses.clone().zip(&requests).map(alone).collect::<Result<_, _>>()?
-        }
+    let results = if let Some(results) = batched::evaluate(cohort, stack, &requests, context)? {
+        results
+    } else {
+        let alone = |(at, request)| single::evaluate(cohort, at, request, context);
+        addresses.clone().zip(&requests).map(alone).collect::<Result<_, _>>()?
     };
     Ok(addresses.zip(results).collect())
 }

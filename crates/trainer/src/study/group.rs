@@ -18,7 +18,9 @@ pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Coh
         None => 1,
     };
     let mut groups = Vec::new();
-    open.iter().for_each(|cell| put(&mut groups, CohortKey::of(cell), cell, size));
+    for cell in open {
+        put(&mut groups, CohortKey::of(cell), cell, size);
+    }
     groups.iter().map(|(_, cells)| CohortPlan::new(cells, context)).collect()
 }
 

@@ -140,6 +140,9 @@ const AXES: &[Axis] = &[
     },
 ];
 
+/// The kinds of a registry, and the change that puts one of them into a composition, by its place in the registry.
+type Kinds = (Vec<&'static str>, fn(usize) -> Change);
+
 /// The values above, and every kind of a registry that no preset has: a new one meets the laws by being registered.
 pub fn axes() -> Vec<Axis> {
     let specs: Vec<VariantSpec> = preset::all().iter().map(|preset| (preset.spec)(4)).collect();
@@ -148,7 +151,7 @@ pub fn axes() -> Vec<Axis> {
     for (spec, _) in adapted() {
         used.extend([spec.combine.kind(), spec.init.kind(), spec.rank_policy.declaration().kind]);
     }
-    let kinds: [(Vec<&'static str>, fn(usize) -> Change); 4] = [
+    let kinds: [Kinds; 4] = [
         (delta::defaults().iter().map(DeltaSpec::kind).collect(), Change::Delta),
         (combine::defaults().iter().map(CombineSpec::kind).collect(), Change::Combine),
         (init::defaults().iter().map(AnyInit::kind).collect(), Change::Init),
