@@ -3,10 +3,12 @@
 //! | module | one sentence |
 //! |---|---|
 //! | [`source`] | a model or data set by its name: embedded, a folder, or a repository of the hub |
+//! | [`file`] | whole regular files |
 //! | [`tensor_file`] | a safetensors file of this program, with a JSON description and a checksum |
 //! | [`device`] | which devices this build and this machine have, and how each is opened |
 
 pub mod device;
 pub mod error;
+pub mod file;
 pub mod source;
 pub mod tensor_file;

@@ -19,7 +19,7 @@ use data::source::Files;
 use models::{catalog, config::Config, error::ModelError, weights::Weights};
 use serde::Deserialize;
 
-use crate::error::AssetError;
+use crate::{error::AssetError, file};
 
 pub mod hub;
 pub mod raw;
@@ -95,7 +95,7 @@ fn read_config(path: &Path) -> Result<Config, AssetError> {
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, AssetError> {
-    std::fs::read(path).map_err(|source| AssetError::Io { path: path.to_owned(), source })
+    file::read(path).map_err(|source| AssetError::Io { path: path.to_owned(), source })
 }
 
 /// A model's files, read.
@@ -237,7 +237,7 @@ pub struct Folder(pub PathBuf);
 
 impl Files for Folder {
     fn read(&self, relative: &str) -> io::Result<Option<Vec<u8>>> {
-        match std::fs::read(self.0.join(relative)) {
+        match file::read(&self.0.join(relative)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
@@ -245,13 +245,13 @@ impl Files for Folder {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut found = Vec::new();
-        walk(&self.0, "", &mut found)?;
+        walk(if self.0.as_os_str().is_empty() { Path::new(".") } else { &self.0 }, "", &mut found)?;
         found.sort();
         Ok(found)
     }
 
     fn place(&self) -> String {
-        self.0.display().to_string()
+        if self.0.as_os_str().is_empty() { ".".to_owned() } else { self.0.display().to_string() }
     }
 }
 

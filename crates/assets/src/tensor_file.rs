@@ -23,7 +23,7 @@ pub fn encode(tensors: &[Stored], key: &str, text: &str) -> Result<Vec<u8>, Asse
 /// Reads a file's tensors, in the order of their names, and its description without the checksum, which has to be right.
 pub fn read(path: &Path, key: &str) -> Result<(Vec<Stored>, String), AssetError> {
     let damaged = |reason: String| AssetError::Damaged { path: path.to_owned(), reason };
-    let bytes = std::fs::read(path).map_err(|source| AssetError::Io { path: path.to_owned(), source })?;
+    let bytes = crate::file::read(path).map_err(|source| AssetError::Io { path: path.to_owned(), source })?;
     let file = safetensors::read(&bytes).map_err(|error| damaged(error.to_string()))?;
     let text = file.texts.get(key).ok_or_else(|| damaged(format!("it has no `{key}` entry")))?;
     let mut object: Map<String, Value> = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;

@@ -61,10 +61,11 @@ fn locate(written: &Path) -> PathBuf {
 /// Reads and checks an experiment.
 fn read(written: &Path, overrides: &[String]) -> Result<Experiment, Failure> {
     let path = locate(written);
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let bytes = assets::file::read(&path).map_err(|error| {
         let path = path.display();
         Failure::Input(format!("{path}: {error}\n\nhint: `lora-lab list experiments` shows what there is"))
     })?;
+    let text = experiment::text(&bytes, &path.display().to_string())?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(experiment::read(&text, &path.display().to_string(), &name, overrides)?)
 }

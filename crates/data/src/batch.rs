@@ -35,14 +35,29 @@ impl Encoded {
 pub struct EncodedSet {
     /// One row per example, in the examples' order.
     pub rows: Vec<Encoded>,
+    /// How many of them lost tokens at the length limit.
+    pub truncated: usize,
 }
 
 impl EncodedSet {
+    /// Rows of which none was truncated.
+    pub fn whole(rows: Vec<Encoded>) -> Self {
+        Self { rows, truncated: 0 }
+    }
+
     /// Encodes every example, each to at most `max_len` tokens.
     pub fn encode_all(tokenizer: &Tokenizer, examples: &[Example], max_len: usize) -> Result<Self, DataError> {
-        let encode =
-            |e: &Example| Ok(Encoded::labelled(tokenizer.encode(&e.first, e.second.as_deref(), max_len)?, e.label));
-        Ok(Self { rows: examples.iter().map(encode).collect::<Result<_, DataError>>()? })
+        let mut set = Self { rows: Vec::with_capacity(examples.len()), truncated: 0 };
+        for (row, example) in (1..).zip(examples) {
+            let encoding = tokenizer.encode(&example.first, example.second.as_deref(), max_len);
+            let encoding = encoding.map_err(|error| match error {
+                DataError::NothingToRead { .. } => DataError::NothingToRead { row: Some(row) },
+                other => other,
+            })?;
+            set.truncated += usize::from(encoding.truncated > 0);
+            set.rows.push(Encoded::labelled(encoding, example.label));
+        }
+        Ok(set)
     }
 
     /// Tokens per row, `[rows]`.

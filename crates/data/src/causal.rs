@@ -24,7 +24,7 @@ pub mod score;
 mod search;
 pub mod task;
 
-use crate::batch::Encoded;
+use crate::batch::{Encoded, EncodedSet};
 use crate::causal::chat::ChatTemplate;
 use crate::error::DataError;
 use crate::tokenize::Tokenizer;
@@ -42,9 +42,30 @@ pub struct Encoder<'a> {
     pub max_len: usize,
 }
 
+/// An item's tokens before the length limit.
+struct Item {
+    /// Its line in the file.
+    line: usize,
+    /// `[length]`
+    ids: Vec<u32>,
+    /// Which of them are learnt, `[length]`.
+    targets: Vec<bool>,
+}
+
 impl Encoder<'_> {
+    /// Items of at most `max_len` tokens each.
+    fn set(&self, items: impl Iterator<Item = Result<Item, DataError>>) -> Result<EncodedSet, DataError> {
+        let mut set = EncodedSet::default();
+        for item in items {
+            let item = item?;
+            set.truncated += usize::from(item.ids.len() > self.max_len);
+            set.rows.push(self.limited(item)?);
+        }
+        Ok(set)
+    }
+
     /// An item of at most `max_len` tokens.
-    fn limited(&self, line: usize, mut ids: Vec<u32>, mut targets: Vec<bool>) -> Result<Encoded, DataError> {
+    fn limited(&self, Item { line, mut ids, mut targets }: Item) -> Result<Encoded, DataError> {
         let (length, first) = (ids.len(), targets.iter().position(|&target| target).unwrap_or(targets.len()));
         ids.truncate(self.max_len);
         targets.truncate(self.max_len);

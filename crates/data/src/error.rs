@@ -54,6 +54,16 @@ pub enum DataError {
         /// Tokens that frame the text.
         special: usize,
     },
+    /// An empty text for which a tokenizer has no token at all.
+    #[error(
+        "{}: the text is empty, and this tokenizer has neither a frame nor an end token to stand for it; leave the row out, or name \
+         an `eos_token` in tokenizer_config.json",
+        .row.map_or_else(|| "text".to_owned(), |row| format!("row {row}"))
+    )]
+    NothingToRead {
+        /// The row among those encoded, from 1, where it is known.
+        row: Option<usize>,
+    },
     /// A file or folder that cannot be read at all.
     #[error("{at}: cannot be read: {source}")]
     Io {

@@ -67,14 +67,7 @@ pub fn load(task: &str, files: &dyn Files) -> Result<Loaded, DataError> {
 /// `CoLA`'s labelled files have no header and its test file has one; which it is shows in the first line.
 pub fn examples(task: &str, file: &str, bytes: Vec<u8>) -> Result<Vec<Example>, DataError> {
     let entry = entry(task)?;
-    let Some(format) = Format::of(file) else {
-        let all = Format::ALL.map(|format| format.to_string()).join(", ");
-        return Err(DataError::Text {
-            place: file.to_owned(),
-            problem: "its ending names no format".to_owned(),
-            way_out: format!("call it .{}", all.replace(", ", ", .")),
-        });
-    };
+    let format = Format::of(file).ok_or_else(|| Format::unknown(file))?;
     let first = String::from_utf8_lossy(bytes.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
     let has =
         |columns: &Columns| first.trim_start_matches('\u{feff}').split(['\t', '\r']).any(|cell| cell == columns.first);
@@ -148,6 +141,11 @@ impl Reader<'_> {
 
     fn table<'b>(&mut self, part: &Part, bytes: &'b [u8], labels: Labels) -> Result<Table<'b>, DataError> {
         let mut layout = Layout::new(part.format);
+        if !part.benchmark {
+            let Columns { first, second, label } = self.entry.hub;
+            let wanted = [Some(first), second, Some(label)].into_iter().flatten();
+            layout.wanted = Some(wanted.map(str::to_owned).collect());
+        }
         if part.benchmark && labels == Labels::Given {
             if let Some(columns) = self.entry.headless {
                 layout.header = Header::Absent(columns.iter().map(|&name| name.to_owned()).collect());

@@ -12,6 +12,7 @@
 //! | [`own`] | a user's task from YAML alone |
 //! | [`source`] | where files come from |
 //! | [`table`] | bytes of TSV, CSV, JSON lines or Parquet to rows |
+//! | [`audit`] | what should be known of a task's splits before its metrics are trusted |
 //! | [`task`] | what a task is: objective, metrics, examples |
 //! | [`corpus`] | pretraining text |
 //! | [`tokenize`] | text to token ids |
@@ -23,6 +24,7 @@
 //! | [`bleu`] | corpus BLEU |
 //! | [`causal`] | text for causal language models: files, tasks, searches, scores |
 
+pub mod audit;
 pub mod batch;
 pub mod bleu;
 pub mod causal;

@@ -2,14 +2,17 @@
 //!
 //! | format | rules |
 //! |---|---|
-//! | `tsv` | tabs, a row per line, no quoting: a lone `"` is text |
+//! | `tsv` | tabs, a row per line, no quoting: a lone `"` is text; [`Quoting`] tells files that pandas has quoted |
 //! | `csv` | RFC 4180: a field in `"` may hold delimiters, line ends and doubled quotes |
 //! | `jsonl` | one JSON object per line; a key that a line lacks is null |
 //! | `parquet` | flat columns of text, numbers and truth values |
 //!
+//! Of `jsonl` and `parquet`, the caller's columns alone are read, so that others may hold lists and objects.
+//!
 //! Text is UTF-8; a byte order mark is skipped, and lines may end in CRLF.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +47,16 @@ impl Format {
         let (_, extension) = file.rsplit_once('.')?;
         Self::ALL.into_iter().find(|format| format.to_string().eq_ignore_ascii_case(extension))
     }
+
+    /// What is said of a file whose name ends in no format.
+    pub(crate) fn unknown(file: &str) -> DataError {
+        let [others @ .., last] = Self::ALL.map(|format| format!(".{format}"));
+        DataError::Text {
+            place: file.to_owned(),
+            problem: "ends in no known format".to_owned(),
+            way_out: format!("use {} or {last}", others.join(", ")),
+        }
+    }
 }
 
 impl fmt::Display for Format {
@@ -77,6 +90,18 @@ pub enum ShortRows {
     Skip,
 }
 
+/// Whether quotes of a `tsv` are text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quoting {
+    /// Always, as in the files of GLUE.
+    #[default]
+    Never,
+    /// Always; a note says so where the file looks quoted.
+    NeverButNoted,
+    /// Unless every quote of the file follows the rules of `csv`, as pandas writes them.
+    WhereConsistent,
+}
+
 /// All that has to be known to read a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -88,12 +113,28 @@ pub struct Layout {
     pub delimiter: u8,
     /// Rows with too few cells of `tsv` and `csv`.
     pub short_rows: ShortRows,
+    /// Quotes of `tsv`.
+    pub quoting: Quoting,
+    /// The columns that are wanted of `jsonl` and `parquet`; all without a list.
+    pub wanted: Option<Vec<String>>,
 }
 
 impl Layout {
     /// A format with a header in the first row, commas in `csv`, and no tolerance.
     pub fn new(format: Format) -> Self {
-        Self { format, header: Header::FirstRow, delimiter: b',', short_rows: ShortRows::Refuse }
+        Self {
+            format,
+            header: Header::FirstRow,
+            delimiter: b',',
+            short_rows: ShortRows::Refuse,
+            quoting: Quoting::Never,
+            wanted: None,
+        }
+    }
+
+    /// Whether a column is read.
+    fn wants(&self, name: &str) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|other| other == name))
     }
 }
 
@@ -135,14 +176,18 @@ pub struct Table<'a> {
     pub file: String,
     /// How it was written.
     pub format: Format,
-    /// Names of the columns.
+    /// Names of the columns that were read.
     pub columns: Vec<String>,
+    /// Names of some columns that nobody wanted, for messages.
+    pub others: Vec<String>,
     /// Cells, `[rows][columns]`.
     pub rows: Vec<Vec<Cell<'a>>>,
     /// Line of each row's start, `[rows]`, from 1; its number where the format has no lines.
     pub lines: Vec<usize>,
     /// Lines that were left out because they were too short.
     pub skipped: Vec<usize>,
+    /// What was decided while reading, for the user to see.
+    pub notes: Vec<String>,
 }
 
 impl<'a> Table<'a> {
@@ -155,8 +200,8 @@ impl<'a> Table<'a> {
         let table = match layout.format {
             Format::Tsv => tsv::read(file, bytes, layout)?,
             Format::Csv => csv::read(file, bytes, layout)?,
-            Format::Jsonl => jsonl::read(file, bytes)?,
-            Format::Parquet => parquet::read(file, bytes)?,
+            Format::Jsonl => jsonl::read(file, bytes, layout)?,
+            Format::Parquet => parquet::read(file, bytes, layout)?,
         };
         if table.rows.is_empty() {
             return Err(DataError::EmptyFile { file: file.to_owned() });
@@ -165,14 +210,15 @@ impl<'a> Table<'a> {
     }
 
     fn empty(file: &str, format: Format) -> Self {
-        let (columns, rows, lines, skipped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { file: file.to_owned(), format, columns, rows, lines, skipped }
+        let [columns, others, notes] = <[Vec<String>; 3]>::default();
+        let (file, rows, lines, skipped) = (file.to_owned(), Vec::new(), Vec::new(), Vec::new());
+        Self { file, format, columns, others, rows, lines, skipped, notes }
     }
 
     fn check_columns(self) -> Result<Self, DataError> {
-        let twice = self.columns.iter().enumerate().find(|&(i, name)| self.columns[..i].contains(name));
-        match twice {
-            Some((_, name)) => Err(DataError::ColumnTwice { file: self.file, name: name.clone() }),
+        let mut seen = HashSet::new();
+        match self.columns.iter().find(|name| !seen.insert(name.as_str())) {
+            Some(name) => Err(DataError::ColumnTwice { file: self.file, name: name.clone() }),
             None => Ok(self),
         }
     }
@@ -195,7 +241,7 @@ impl<'a> Table<'a> {
         }
         if found != expected {
             let (at, format) = (at(&self.file, self.format, line), self.format);
-            return Err(DataError::Columns { at, format, found, expected, all: self.columns.join(", ") });
+            return Err(DataError::Columns { at, format, found, expected, all: listed(&self.columns, ", ") });
         }
         self.rows.push(cells.into_iter().map(Cell::Text).collect());
         self.lines.push(line);
@@ -210,8 +256,8 @@ impl<'a> Table<'a> {
     /// The index of a column.
     pub fn column(&self, name: &str) -> Result<usize, DataError> {
         self.columns.iter().position(|column| column == name).ok_or_else(|| {
-            let names: Vec<&str> = self.columns.iter().map(String::as_str).collect();
-            let (guess, all) = (suggest::question(name, names.iter().copied()), names.join("`, `"));
+            let names: Vec<String> = self.columns.iter().chain(&self.others).cloned().collect();
+            let (guess, all) = (suggest::question(name, names.iter().map(String::as_str)), listed(&names, "`, `"));
             DataError::MissingColumn { file: self.file.clone(), name: name.to_owned(), guess, all }
         })
     }
@@ -222,6 +268,14 @@ impl<'a> Table<'a> {
             .text()
             .ok_or_else(|| DataError::NoValue { at: self.at(row), column: self.columns[column].clone() })
     }
+}
+
+/// Names that a message shows; a table may have a million columns.
+const SHOWN: usize = 24;
+
+fn listed(names: &[String], between: &str) -> String {
+    let shown = names[..names.len().min(SHOWN)].join(between);
+    if names.len() > SHOWN { format!("{shown}{between}.. ({} columns)", names.len()) } else { shown }
 }
 
 /// `file, line 3`.

@@ -38,6 +38,8 @@ pub struct Encoding {
     pub ids: Vec<u32>,
     /// Type ids: which text a token belongs to, where the family tells them apart, `[length]`.
     pub types: Vec<u32>,
+    /// Tokens that the length limit has cut off.
+    pub truncated: usize,
 }
 
 /// A tokenizer with the frame of its file.
@@ -72,6 +74,8 @@ impl Tokenizer {
     }
 
     /// Tokens in the frame of the file, at most `max_len`. The longer text is shortened first; of equal texts, the second.
+    ///
+    /// Where neither the texts nor the frame give a token, the end token stands for them: a model reads at least one.
     pub fn encode(&self, first: &str, second: Option<&str>, max_len: usize) -> Result<Encoding, DataError> {
         let special = self.frame.as_ref().map_or(0, |frame| frame.added_tokens(second.is_some()));
         if max_len <= special {
@@ -80,6 +84,7 @@ impl Tokenizer {
         let mut a = self.raw(first)?;
         let mut b = second.map(|text| self.raw(text)).transpose()?;
         let (mut n_a, mut n_b) = (a.len(), b.as_ref().map_or(0, Raw::len));
+        let all = n_a + n_b;
         while n_a + n_b + special > max_len {
             *(if n_a > n_b { &mut n_a } else { &mut n_b }) -= 1;
         }
@@ -87,7 +92,12 @@ impl Tokenizer {
         if let Some(b) = &mut b {
             cut(b, n_b);
         }
-        self.framed(a, b)
+        let encoding = Encoding { truncated: all - n_a - n_b, ..self.framed(a, b)? };
+        if !encoding.ids.is_empty() {
+            return Ok(encoding);
+        }
+        let end = self.end_id().map_err(|_| DataError::NothingToRead { row: None })?;
+        Ok(Encoding { ids: vec![end], types: vec![0], truncated: 0 })
     }
 
     /// Token ids of a text, whole, with or without the frame.
@@ -126,11 +136,12 @@ impl Tokenizer {
     fn framed(&self, a: Raw, b: Option<Raw>) -> Result<Encoding, DataError> {
         if let Some(frame) = &self.frame {
             let whole = frame.process(a, b, true).map_err(refused)?;
-            return Ok(Encoding { ids: whole.get_ids().to_vec(), types: whole.get_type_ids().to_vec() });
+            let (ids, types) = (whole.get_ids().to_vec(), whole.get_type_ids().to_vec());
+            return Ok(Encoding { ids, types, truncated: 0 });
         }
         let second = b.as_ref().map_or(&[][..], Raw::get_ids);
         let types = [vec![0; a.len()], vec![1; second.len()]].concat();
-        Ok(Encoding { ids: [a.get_ids(), second].concat(), types })
+        Ok(Encoding { ids: [a.get_ids(), second].concat(), types, truncated: 0 })
     }
 
     /// Id of the token that stands first: `<s>`, `[CLS]` or their like.

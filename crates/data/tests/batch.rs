@@ -65,7 +65,7 @@ fn broken_files_are_refused() {
 
 fn set() -> EncodedSet {
     let row = |ids: &[u32], label| Encoded { ids: ids.to_vec(), label, ..Encoded::default() };
-    EncodedSet { rows: vec![row(&[0, 5, 2], 1.0), row(&[0, 6, 7, 8, 2], 2.0), row(&[0, 9, 2], 0.0)] }
+    EncodedSet::whole(vec![row(&[0, 5, 2], 1.0), row(&[0, 6, 7, 8, 2], 2.0), row(&[0, 9, 2], 0.0)])
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn corpus_batch(tokenizer: &Tokenizer, rows: u64) -> Batch {
         let (first, second) = corpus.document(i);
         Encoded::labelled(tokenizer.encode(&first, second.as_deref(), 48).expect("there is room"), 0.0)
     };
-    let set = EncodedSet { rows: (0..rows).map(encode).collect() };
+    let set = EncodedSet::whole((0..rows).map(encode).collect());
     let indices: Vec<usize> = (0..set.rows.len()).collect();
     Batch::gather(&set, &indices, set.rows.len() + 1, tokenizer.pad_id().unwrap())
 }

@@ -130,6 +130,49 @@ fn prompts_with_completions() {
     check(line, None, 5, Err(&format!("data.jsonl:1: {nothing}; raise max_len or shorten the prompt")));
 }
 
+/// A tokenizer like GPT-2's, whose frame adds nothing.
+fn bare(tokenizer_config: &Value) -> Tokenizer {
+    let file = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": {"?": 0, "end": 1, "hi": 2, "you": 3}, "unk_token": "?"}});
+    let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes()).unwrap();
+    tokenizer.with_config(tokenizer_config.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn an_empty_prompt_is_the_start_token() {
+    let of = |config: Value, line: Value| {
+        let tokenizer = bare(&config);
+        let encoder = Encoder { file: "data.jsonl", tokenizer: &tokenizer, template: None, max_len: 9 };
+        let item = instruction::parse("data.jsonl", line.to_string().as_bytes()).unwrap().remove(0);
+        let learnt = encoder.instruction(&item).map_err(|e| e.to_string())?;
+        Ok::<_, String>((learnt.ids, learnt.targets, encoder.instruction_prompt(&item).unwrap()))
+    };
+    let named = json!({"bos_token": "end", "eos_token": "end"});
+    let line = |prompt: &str| json!({"prompt": prompt, "completion": "hi you"});
+    // What is learnt in training is what generation asks for: the first word after the start token.
+    let expected = (vec![1, 2, 3, 1], vec![false, true, true, true], vec![1]);
+    assert_eq!(of(named.clone(), line("")), Ok(expected.clone()));
+    assert_eq!(of(named.clone(), line(" ")), Ok(expected), "this tokenizer drops white space");
+    assert_eq!(of(named, line("you ")), Ok((vec![3, 2, 3, 1], vec![false, true, true, true], vec![3])));
+    let error = of(json!({"eos_token": "end"}), line("")).unwrap_err();
+    let wanted = "data.jsonl:1: the prompt is empty, and the tokenizer has no start token to stand for it; give a prompt, or name a \
+                  `bos_token` in tokenizer_config.json";
+    assert_eq!(error, wanted);
+}
+
+#[test]
+fn items_that_lose_tokens_are_counted() {
+    let tokenizer = tokenizer();
+    let encoder = |max_len| Encoder { file: "e2e.txt", tokenizer: &tokenizer, template: None, max_len };
+    let read = pairs("name||so\nname||so good .\n").unwrap();
+    // `name <bos> _ so <eos>` has five tokens.
+    assert_eq!([4, 5, 6, 99].map(|max_len| encoder(max_len).pairs(&read).unwrap().truncated), [2, 1, 1, 0]);
+    let lines = json!({"prompt": "hi ", "completion": "you"}).to_string();
+    let items = instruction::parse("x.jsonl", lines.as_bytes()).unwrap();
+    assert_eq!([4, 5].map(|max_len| encoder(max_len).instructions(&items).unwrap().truncated), [1, 0]);
+}
+
 #[test]
 fn conversations_learn_the_assistant() {
     let template = template(PLAIN, None);

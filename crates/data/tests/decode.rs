@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use data::causal::decode::{Decoding, NextToken, generate};
+use data::causal::decode::{Decoding, NextToken, generate, generate_counted};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -195,6 +195,23 @@ fn no_prefix_is_longer_than_the_model() {
         let found = generate(&mut table, &prompts, 30, &decoding(3, beams, 1.0, 0), 6).unwrap();
         let lengths: Vec<usize> = found.iter().map(Vec::len).collect();
         assert_eq!((lengths, table.seen.1), (vec![3, 3, 3, 3, 2, 1, 0, 0], 6), "{beams} beams");
+    }
+}
+
+#[test]
+fn texts_that_the_limit_cuts_are_counted() {
+    let ends = Constant(vec![3.0, 1.0, 0.0]);
+    let goes_on = Constant(vec![0.0, 3.0, 1.0]);
+    let cut = |model: &Constant, prompts: &[Vec<u32>], beams, longest| {
+        let mut model = Constant(model.0.clone());
+        generate_counted(&mut model, prompts, 0, &decoding(3, beams, 1.0, 0), longest).unwrap().cut
+    };
+    for beams in [1, 2] {
+        assert_eq!(cut(&ends, &[vec![1], vec![2]], beams, 9), 0);
+        assert_eq!(cut(&goes_on, &[vec![1], vec![2]], beams, 9), 2);
+        // The second prompt leaves no room, and the positions cut the third after one token.
+        assert_eq!(cut(&goes_on, &[vec![], vec![1; 10], vec![1; 9]], beams, 9), 3);
+        assert_eq!(cut(&ends, &[vec![], vec![1; 10], vec![1; 9]], beams, 9), 1);
     }
 }
 

@@ -5,7 +5,7 @@
 mod parquet_file;
 
 use data::metric::Metric;
-use data::own::{Kind, OwnTask, load};
+use data::own::{Kind, OwnTask, examples, load};
 use data::source::MemoryFiles;
 use data::task::{Example, Loaded, Objective};
 use parquet_file::{Column, Compression, bytes as parquet};
@@ -144,6 +144,48 @@ fn a_regression_has_the_range_of_its_training_scores() {
         );
         refused(&task, &files(&format!("review,stars\na,1\nb,{value}\n"), dev), &message);
     }
+}
+
+#[test]
+fn labels_that_differ_in_white_space_or_case_alone_are_noted() {
+    let rows = "review,stars\na,neg\nb,neg \nc,pos\nd,Pos\ne,fair\n";
+    let loaded = load(&task(SINGLE), &files(rows, "review,stars\nf,neg\n")).unwrap();
+    let note = |names: &str| {
+        format!(
+            "train.csv: labels that differ in white space or case alone are classes of their own: {names}; make them one in the file"
+        )
+    };
+    assert_eq!(loaded.notes, [note("`neg`, `neg `"), note("`Pos`, `pos`")]);
+    let silent = load(&task(SINGLE), &files("review,stars\na,neg\nb,pos\n", "review,stars\nf,neg\n")).unwrap();
+    assert_eq!(silent.notes, [] as [&str; 0]);
+}
+
+#[test]
+fn a_tsv_as_pandas_writes_it_is_read_as_it_was_meant() {
+    let task = |more: &str| task(&format!("{{name: t, train: t.tsv, dev: d.tsv, text: a, label: y{more}}}"));
+    let files = MemoryFiles::default()
+        .with("t.tsv", "a\ty\nplain\t0\n\"he said \"\"so\"\" twice\"\t1\n")
+        .with("d.tsv", "a\ty\n\"lone\t0\n");
+    let texts = |loaded: &Loaded| loaded.dataset.train.iter().map(|e| e.first.clone()).collect::<Vec<_>>();
+    let loaded = load(&task(""), &files).unwrap();
+    assert_eq!(texts(&loaded), ["plain", "he said \"so\" twice"]);
+    assert_eq!(loaded.dataset.evaluation[0].1[0].first, "\"lone");
+    assert_eq!(loaded.notes.len(), 1, "{:?}", loaded.notes);
+    let kept = load(&task(", format: tsv"), &files).unwrap();
+    assert_eq!(texts(&kept), ["plain", "\"he said \"\"so\"\" twice\""]);
+    assert!(kept.notes[0].starts_with("t.tsv: every quote follows the rules of csv"), "{:?}", kept.notes);
+}
+
+#[test]
+fn rows_of_a_file_of_no_known_format_are_refused() {
+    let files = MemoryFiles::default().with("rows.txt", "review,stars\na,1\n");
+    let objective = Objective::Classification { labels: vec!["0".to_owned(), "1".to_owned()] };
+    let error = |path: &str| examples(&task(SINGLE), &objective, &files, path).unwrap_err().to_string();
+    assert_eq!(error("rows.txt"), "rows.txt: ends in no known format; use .tsv, .csv, .jsonl or .parquet");
+    assert_eq!(
+        error("nope.csv"),
+        "task `reviews`: memory has no file `nope.csv`; it has 1 others; put it there, or correct the path"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 #[path = "support/parquet_file.rs"]
 mod parquet_file;
 
-use data::table::{Cell, Format, Header, Layout, ShortRows, Table};
+use data::table::{Cell, Format, Header, Layout, Quoting, ShortRows, Table};
 use parquet_file::{Column, Compression, bytes as parquet};
 
 const BOM: &str = "\u{feff}";
@@ -38,6 +38,103 @@ fn tsv_has_no_quoting_and_takes_marks_and_line_ends() {
         check(Format::Tsv, text.as_bytes(), &["s", "label"], rows, &[2, 3]);
         check(Format::Tsv, format!("{BOM}{text}").as_bytes(), &["s", "label"], rows, &[2, 3]);
     }
+}
+
+/// The rows of a TSV in which quotes may follow the rules of csv, and the notes.
+fn told(text: &str, quoting: Quoting) -> (Vec<Vec<String>>, Vec<String>) {
+    let table = Table::read("f.tsv", text.as_bytes(), &Layout { quoting, ..Layout::new(Format::Tsv) }).unwrap();
+    (texts(&table), table.notes)
+}
+
+#[test]
+fn tsv_is_quoted_where_every_quote_follows_the_rules_of_csv() {
+    let read = |text: &str| told(text, Quoting::WhereConsistent);
+    let note = |fields: usize| {
+        format!(
+            "f.tsv: fields in quotes, read without them as csv has it: {fields}; `format: tsv` keeps quotes as text"
+        )
+    };
+    // pandas 2.3: DataFrame({"text": ["plain", 'he said "so" twice', "a\tb", "two\nlines"], "y": ..}).to_csv(sep="\t", index=False)
+    let pandas = "text\ty\nplain\t0\n\"he said \"\"so\"\" twice\"\t1\n\"a\tb\"\t0\n\"two\nlines\"\t1\n";
+    let rows = [["plain", "0"], ["he said \"so\" twice", "1"], ["a\tb", "0"], ["two\nlines", "1"]];
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
+    for text in [pandas.to_owned(), pandas.replace("\n", "\r\n").replace("two\r\n", "two\n")] {
+        assert_eq!(read(&text), (rows.clone(), vec![note(3)]));
+    }
+    let one = |text: &str| vec![vec![text.to_owned(), "1".to_owned()]];
+    assert_eq!(read("t\ty\n\"a \"\"b\"\"\"\t1\n"), (one("a \"b\""), vec![note(1)]));
+    assert_eq!(read("\"t\"\t\"y\"\n\"a\"\t1\n"), (one("a"), vec![note(3)]), "every field but numbers is quoted");
+    // Nothing tells quoting from a text in quotes, or a quote breaks the rules.
+    for plain in ["\"a\"", "\"a", "a \"b\"", "a\"", "\"a\"\" b\" c", "\"a \"b\"\"", "\"\"", "\"a\" b"] {
+        assert_eq!(read(&format!("t\ty\n{plain}\t1\n")), (one(plain), vec![]), "{plain}");
+    }
+    // Two stray quotes that happen to close each other over two rows: the lines make a table as they are.
+    let stray = "t\ty\n\"a \"\"b\"\"\t1\nc\"\t1\n";
+    assert_eq!(read(stray), ([one("\"a \"\"b\"\""), one("c\"")].concat(), vec![]));
+}
+
+#[test]
+fn tsv_keeps_quotes_where_it_is_told_to() {
+    let quoted = "t\ty\n\"a \"\"b\"\"\"\t1\n";
+    let plain = vec![vec!["\"a \"\"b\"\"\"".to_owned(), "1".to_owned()]];
+    assert_eq!(told(quoted, Quoting::Never), (plain.clone(), vec![]));
+    let note = "f.tsv: every quote follows the rules of csv, but `tsv` keeps quotes as text; `format: csv` with `delimiter: \"\\t\"` \
+                reads quoted fields";
+    assert_eq!(told(quoted, Quoting::NeverButNoted), (plain, vec![note.to_owned()]));
+}
+
+#[test]
+fn what_nobody_wants_may_hold_anything() {
+    let wanted = |format| Layout { wanted: Some(vec!["s".to_owned()]), ..Layout::new(format) };
+    let text = b"{\"id\": {\"a\": [1]}, \"s\": \"x\"}\n{\"s\": \"y\", \"tokens\": [\"y\"]}\n";
+    let table = Table::read("f", text, &wanted(Format::Jsonl)).unwrap();
+    assert_eq!(
+        (table.columns.as_slice(), texts(&table)),
+        (["s".to_owned()].as_slice(), vec![vec!["x".to_owned()], vec!["y".to_owned()]])
+    );
+    let missing = table.column("ids").unwrap_err().to_string();
+    assert_eq!(missing, "f: has no column `ids`; did you mean `id`? the columns are `s`, `id`, `tokens`");
+    let nested = parquet_file::nested();
+    let table = Table::read("f", &nested, &wanted(Format::Parquet)).unwrap();
+    assert_eq!(
+        (table.columns.as_slice(), table.others.as_slice()),
+        (["s".to_owned()].as_slice(), ["tokens".to_owned()].as_slice())
+    );
+    assert_eq!(texts(&table), [["one"], ["two"]]);
+    refused(
+        &Layout { wanted: Some(vec!["tokens".to_owned()]), ..Layout::new(Format::Parquet) },
+        &nested,
+        "d/f, row 1: column `tokens` holds neither text nor numbers; write flat columns of text, numbers and truth values",
+    );
+}
+
+#[test]
+fn a_million_columns_are_a_table() {
+    let names = (0..1_000_000).map(|n| format!("c{n}")).collect::<Vec<_>>();
+    let table = format!("{}\n{}\n", names.join(","), vec!["1"; names.len()].join(","));
+    let read = Table::read("f", table.as_bytes(), &Layout::new(Format::Csv)).unwrap();
+    assert_eq!((read.columns.len(), read.rows.len()), (1_000_000, 1));
+    let message = read.column("label").unwrap_err().to_string();
+    assert!(message.len() < 400 && message.ends_with("`c23`, `.. (1000000 columns)`"), "{message}");
+    // As many lines, each with a key of its own: only what is wanted takes memory.
+    let lines: String = (0..200_000).map(|n| format!("{{\"s\": \"x\", \"c{n}\": 1}}\n")).collect();
+    let wanted = Layout { wanted: Some(vec!["s".to_owned()]), ..Layout::new(Format::Jsonl) };
+    let read = Table::read("f", lines.as_bytes(), &wanted).unwrap();
+    assert_eq!((read.columns.len(), read.rows.len()), (1, 200_000));
+}
+
+#[test]
+fn text_that_is_none_is_refused_with_its_line() {
+    refused(
+        &Layout::new(Format::Jsonl),
+        b"{\"s\": \"x\"}\n{\"s\": \"\\ud800 alone\"}\n",
+        "d/f, line 2: unexpected end of hex escape at line 1 column 14; write both halves of a pair such as `\\ud83d\\ude00`, or leave \
+         the half out",
+    );
+    let bytes = parquet(&[("s", Column::Bytes(&[b"one", b"\xed\xa0\x80"]))], Compression::None);
+    let error = Table::read("d/f", &bytes, &Layout::new(Format::Parquet)).unwrap_err().to_string();
+    let found = "d/f, row 2: Parquet error: Error reading BYTE_ARRAY as String.; copy the file again";
+    assert!(error.starts_with(found), "{error}");
 }
 
 #[test]

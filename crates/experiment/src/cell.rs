@@ -6,7 +6,7 @@ use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
 use variants::{pass::Active, rank::AnyRankPolicy, spec::VariantSpec, stream::Seeds};
 
-use crate::{hyper::Hyper, start::StartFrom};
+use crate::hyper::Hyper;
 
 /// A run of the grid.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,16 @@ pub struct Recipe {
     pub readouts: Vec<Derived>,
     /// The seeds of the four streams.
     pub seeds: Seeds,
+}
+
+/// Where a run starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFrom {
+    /// The end of another cell of the grid.
+    Cell(CellId),
+    /// An adapter on disk: a run's folder or its file.
+    Adapter(String),
 }
 
 /// A task that an experiment describes.

@@ -7,6 +7,7 @@ use serde_yaml::Value;
 use variants::rank::RankPolicy;
 
 use super::{
+    bounds,
     error::Report,
     fields::{given, list, map, shown, text, unknown, whole},
     path::Path,
@@ -51,7 +52,7 @@ pub(super) fn read(value: &Value, at: &Path, labels: &[String], report: &mut Rep
             Some(label)
         };
         let (variant, against) = (label("variant"), label("against"));
-        let mut rank = |key: &str| Some(whole(given(fields, key)?, &at.key(key), 1, report)? as usize);
+        let mut rank = |key: &str| Some(whole(given(fields, key)?, &at.key(key), bounds::RANK, report)? as usize);
         let (rank, against_rank) = (rank("rank"), rank("against_rank"));
         let margin = given(fields, "margin").and_then(|value| {
             let margin = value.as_f64().filter(|margin| margin.is_finite());

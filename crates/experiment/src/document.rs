@@ -6,7 +6,7 @@ use models::{modules::Modules, target::Target};
 use serde_yaml::Value;
 
 use crate::{
-    CohortSize, contrast,
+    CohortSize, bounds, contrast,
     error::Report,
     fields::{given, list, map, name, path_safe, quoted, text, unknown, whole},
     path::Path,
@@ -107,7 +107,8 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     let derived = variants.iter().flat_map(derived_labels);
     let rows: Vec<String> = labels.iter().cloned().chain(derived).collect();
     let contrasts = reader.read("contrasts", |v, at, report| Some(contrast::read(v, at, &rows, report)));
-    let seeds = reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, 0, r)))));
+    let seeds =
+        reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, bounds::ANY, r)))));
     let streams = reader.read("streams", streams);
     let document = Document {
         gave: gave(fields),

@@ -36,7 +36,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         start_from: task.start_from.as_ref().map(|from| start(document, &from.value, &id)),
                         targets: row.targets.clone(),
                         modules: row.modules.clone(),
-                        preset: entry.preset.name.to_owned(),
+                        preset: row.preset.name.to_owned(),
                         variant: spec.clone(),
                         train: row.hypers[n].clone(),
                         readouts: readouts.clone(),

@@ -2,7 +2,7 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::{error::Report, path::Path};
+use super::{bounds::Whole, error::Report, path::Path};
 
 /// A map; anything else and every unknown key is reported.
 pub(super) fn map<'a>(value: &'a Value, at: &Path, known: &[&str], report: &mut Report) -> Option<&'a Mapping> {
@@ -93,11 +93,15 @@ pub(super) fn list<T: PartialEq>(
     items
 }
 
-/// A whole number that is not below `least`.
-pub(super) fn whole(value: &Value, at: &Path, least: u64, report: &mut Report) -> Option<u64> {
-    let number = value.as_u64().filter(|number| *number >= least);
+/// A whole number within `bound`.
+pub(super) fn whole(value: &Value, at: &Path, bound: Whole, report: &mut Report) -> Option<u64> {
+    let number = value.as_u64().filter(|number| bound.broken(*number).is_none());
     if number.is_none() {
-        let bound = if least == 0 { "0 or more".to_owned() } else { format!("at least {least}") };
+        let bound = match value.as_u64() {
+            Some(number) if number > bound.most => format!("at most {}", bound.most),
+            _ if bound.least == 0 => "0 or more".to_owned(),
+            _ => format!("at least {}", bound.least),
+        };
         report.add(at, format!("{} is {}, but must be a whole number, {bound}", at.last(), shown(value)));
     }
     number

@@ -1,7 +1,5 @@
 //! What spans fields: every variant at every rank on every task, against the model's widths and the run's length.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use models::{
     config::{Config, Map, MapKind},
     modules::{Modules, Selected},
@@ -13,26 +11,34 @@ use variants::{
     capability::{Capability, Lack},
     embedding,
     error::{AttachError, SpecProblem},
+    preset::Preset,
     role::{Role, TrainConfig},
     spec::VariantSpec,
 };
 
 use super::{
-    document::{At, Document, Entry, MODULE_KEYS, Ranks, Task},
+    document::{At, Document, Entry, MODULE_KEYS, Ranks},
     error::Report,
     overlay::overlay,
     path::Path,
-    train_fields,
 };
 use crate::hyper::Hyper;
-use crate::{suites, tasks};
+use crate::suites;
 use assets::source;
+
+mod recipes;
+mod rules;
+
+use recipes::{Examples, Recipes};
+use rules::{check_init, check_readouts, check_specs};
 
 /// One entry of `variants`, resolved.
 #[derive(Debug)]
 pub(super) struct Row {
     /// Index into the document's variants.
     pub(super) entry: usize,
+    /// The preset that it starts from.
+    pub(super) preset: &'static Preset,
     pub(super) model: String,
     /// Empty where nothing is adapted.
     pub(super) targets: Target,
@@ -44,70 +50,54 @@ pub(super) struct Row {
     pub(super) hypers: Vec<Hyper>,
 }
 
-/// Resolves every entry. Rows are complete where nothing is reported.
+/// Resolves every entry. Rows are complete where nothing is reported; what can be checked of an entry that cannot be resolved is.
 pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
     let mut examples = Examples::default();
-    let rows = document.variants.iter().enumerate().filter_map(|(index, entry)| {
-        let model = model(document, entry, report);
-        let config = model.and_then(|model| config(model, report));
-        let specs = specs(document, entry, report);
-        let layers = |task: &'_ Task| {
-            [document.train.clone(), task.train.clone(), entry.train.clone()].into_iter().flatten().collect::<Vec<_>>()
-        };
-        let longest = config.as_ref().map(Config::longest);
-        if let (Some(config), Some(model)) = (&config, model)
-            && document.suite == suites::TEXT
-            && !config.is_causal()
-        {
-            report.add(
-                &model.at,
-                format!(
-                    "model `{}` is an encoder, but text is continued by a decoder such as GPT-2 or Llama",
-                    model.value
-                ),
-            );
-        }
-        let mut lengths = Vec::new();
-        let mut hypers = Vec::new();
-        for task in &document.tasks {
-            let layers = layers(task);
-            let hyper = train_fields::resolve(&layers.iter().collect::<Vec<_>>(), longest, report);
-            let steps = hyper.as_ref().and_then(|hyper| examples.steps(hyper, document, task));
-            lengths.push((task.name.as_str(), steps));
-            hypers.extend(hyper);
-        }
-        if lengths.is_empty() {
-            lengths.push(("", None)); // no readable task: the rules that need none
-        }
-        let specs = specs?;
-        let modules = modules(document, entry, specs.first()?, report);
-        check_specs(entry, document.ranks.as_ref(), &specs, modules.roles(), &lengths, report);
-        check_readouts(entry, &specs, &modules, report);
-        let targets = targets(document, entry, &specs, &modules, config.as_ref(), report);
-        Some(Row { entry: index, model: model?.value.clone(), targets: targets?, modules, specs, hypers })
-    });
-    rows.collect()
+    if document.variants.is_empty() {
+        examples.recipes(document, None, None, report);
+    }
+    let mut row = |(index, entry): (usize, &Entry)| row(document, index, entry, &mut examples, report);
+    document.variants.iter().enumerate().filter_map(&mut row).collect()
 }
 
-/// Sizes of training sets, made once each.
-#[derive(Default)]
-struct Examples(BTreeMap<String, Option<usize>>);
+fn row(document: &Document, index: usize, entry: &Entry, examples: &mut Examples, report: &mut Report) -> Option<Row> {
+    let model = model(document, entry, report);
+    let config = model.and_then(|model| config(model, report));
+    if let (Some(config), Some(model)) = (&config, model)
+        && document.suite == suites::TEXT
+        && !config.is_causal()
+    {
+        let name = &model.value;
+        let rule = format!("model `{name}` is an encoder, but text is continued by a decoder such as GPT-2 or Llama");
+        report.add(&model.at, rule);
+    }
+    let longest = config.as_ref().map(Config::longest);
+    let Recipes { hypers, lengths } = examples.recipes(document, Some(entry), longest, report);
+    let Some((preset, specs)) = entry.preset.zip(specs(document, entry, report)) else {
+        maps_alone(document, entry, config.as_ref(), report);
+        return None;
+    };
+    let modules = modules(document, entry, specs.first()?, report);
+    check_specs(entry, document.ranks.as_ref(), &specs, modules.roles(), &lengths, report);
+    check_init(entry, &specs, report);
+    check_readouts(entry, &specs, &modules, report);
+    let targets = targets(document, entry, &specs, &modules, config.as_ref(), report);
+    Some(Row { entry: index, preset, model: model?.value.clone(), targets: targets?, modules, specs, hypers })
+}
 
-impl Examples {
-    fn steps(&mut self, hyper: &Hyper, document: &Document, task: &Task) -> Option<u64> {
-        if hyper.steps.is_some() {
-            return hyper.steps;
-        }
-        let data = document.data.as_ref().map(|data| data.value.as_str());
-        // Checking downloads nothing.
-        if data.is_some_and(|data| data.starts_with(source::hub::SCHEME)) {
-            return None;
-        }
-        let load = || {
-            let loaded = tasks::load(&document.suite, &task.name, data, task.given.as_ref());
-            loaded.ok().map(|loaded| loaded.dataset.train.len())
-        };
-        self.0.entry(task.name.clone()).or_insert_with(load).map(|examples| hyper.total_steps(examples))
+/// Looks at the maps of an entry whose composition is not known, so that one mistake does not hide the next.
+fn maps_alone(document: &Document, entry: &Entry, config: Option<&Config>, report: &mut Report) {
+    let given = if entry.gave.contains("targets") { &entry.targets } else { &document.targets };
+    let (Some(targets), Some(config)) = (given, config) else { return };
+    if let Err(problems) = merged(document, entry).select(Some(&targets.value), config) {
+        refuse(document, entry, problems, report);
+    }
+}
+
+/// Reports what is wrong with the selection of an entry's maps.
+fn refuse(document: &Document, entry: &Entry, problems: Vec<SpecProblem>, report: &mut Report) {
+    for SpecProblem { field, rule } in problems {
+        report.add(&place(document, entry, &field), rule);
     }
 }
 
@@ -164,18 +154,23 @@ fn place(document: &Document, entry: &Entry, key: &str) -> Path {
 }
 
 /// The entry's fields beside targets, each the experiment's where it has none of its own.
-///
-/// A composition that adapts nothing has nothing to narrow, and one that trains the whole base nothing to add to.
-fn modules(document: &Document, entry: &Entry, spec: &VariantSpec, report: &mut Report) -> Modules {
+fn merged(document: &Document, entry: &Entry) -> Modules {
     let own = |key: &str| if entry.gave.contains(key) { &entry.modules } else { &document.modules };
-    let mut modules = Modules {
+    Modules {
         exclude_modules: own("exclude_modules").exclude_modules.clone(),
         layers_to_transform: own("layers_to_transform").layers_to_transform.clone(),
         layers_pattern: own("layers_pattern").layers_pattern.clone(),
         rank_pattern: own("rank_pattern").rank_pattern.clone(),
         alpha_pattern: own("alpha_pattern").alpha_pattern.clone(),
         modules_to_save: own("modules_to_save").modules_to_save.clone(),
-    };
+    }
+}
+
+/// The fields beside targets as far as the composition takes them.
+///
+/// A composition that adapts nothing has nothing to narrow, and one that trains the whole base nothing to add to.
+fn modules(document: &Document, entry: &Entry, spec: &VariantSpec, report: &mut Report) -> Modules {
+    let mut modules = merged(document, entry);
     if spec.base == BaseSpec::Trained {
         if entry.gave.contains("modules_to_save") {
             let rule = format!("`{}` trains the whole base; leave `modules_to_save` out", entry.label);
@@ -216,7 +211,7 @@ fn ranks<'a>(entry: &'a Entry, shared: Option<&'a Ranks>) -> Option<&'a Ranks> {
 
 /// The preset at `rank` with the entry's overrides.
 fn compose(entry: &Entry, with: &Mapping, rank: usize, at: &Path, report: &mut Report) -> Option<VariantSpec> {
-    let preset = (entry.preset.spec)(rank);
+    let preset = (entry.preset?.spec)(rank);
     let mut base = serde_yaml::to_value(&preset).unwrap_or_else(|error| unreachable!("a preset serialises: {error}"));
     // A role that the preset leaves alone has a plan all the same: overrides change single fields of it.
     if let (Some(Value::Mapping(roles)), Some(plans)) =
@@ -233,73 +228,6 @@ fn compose(entry: &Entry, with: &Mapping, rank: usize, at: &Path, report: &mut R
     Some(VariantSpec { rank: if spec.delta.is_some() { rank } else { 0 }, ..spec })
 }
 
-/// The rules of the compositions themselves; each broken one is reported once, with the ranks and tasks that break it.
-fn check_specs(
-    entry: &Entry,
-    shared: Option<&Ranks>,
-    specs: &[VariantSpec],
-    more: &[Role],
-    tasks: &[(&str, Option<u64>)],
-    report: &mut Report,
-) {
-    #[expect(clippy::type_complexity, reason = "a local grouping: problem, ranks, tasks")]
-    let mut broken: Vec<((String, String), BTreeSet<usize>, BTreeSet<&str>)> = Vec::new();
-    for spec in specs {
-        for (task, steps) in tasks {
-            for problem in spec.check_beside(*steps, more).err().unwrap_or_default() {
-                let key = (problem.field, problem.rule);
-                let index = broken.iter().position(|(other, ..)| *other == key).unwrap_or_else(|| {
-                    broken.push((key, BTreeSet::new(), BTreeSet::new()));
-                    broken.len() - 1
-                });
-                broken[index].1.insert(spec.rank);
-                broken[index].2.insert(task);
-            }
-        }
-    }
-    for ((field, rule), at_ranks, on_tasks) in broken {
-        let mut places = Vec::new();
-        if at_ranks.len() < specs.len() {
-            places.push(format!("at rank {}", joined(at_ranks.iter().map(usize::to_string))));
-        }
-        if on_tasks.len() < tasks.len() {
-            places.push(format!("on {}", joined(on_tasks.iter().map(|task| format!("`{task}`")))));
-        }
-        let place = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
-        let path = match ranks(entry, shared) {
-            Some(ranks) if field == "rank" => ranks.at.clone(),
-            _ => entry.at.key("with").keys(field.split('.')),
-        };
-        report.add(&path, format!("{rule}{place}"));
-    }
-}
-
-fn joined(items: impl Iterator<Item = String>) -> String {
-    items.collect::<Vec<_>>().join(", ")
-}
-
-/// What derived readouts need of a composition.
-const READOUTS: &[Capability] = &[Capability::TwoFactors, Capability::Additive, Capability::ConstantRank];
-
-/// Derived readouts cut a trained update down, so it must be one low-rank product of one fixed rank.
-fn check_readouts(entry: &Entry, specs: &[VariantSpec], modules: &Modules, report: &mut Report) {
-    let Some(spec) = specs.iter().max_by_key(|spec| spec.rank).filter(|_| !entry.readouts.is_empty()) else { return };
-    let reason = match spec.lacks(READOUTS) {
-        Some(lack) => lack.to_string(),
-        None if modules.largest_rank(spec.rank) == 1 => {
-            "its largest rank is 1, below which there is nothing".to_owned()
-        }
-        None => return,
-    };
-    report.add(
-        &entry.at.key("readouts"),
-        format!(
-            "readouts cut down an additive `low_rank` update of constant rank, but this is `{}`: {reason}; leave `readouts` out",
-            entry.label
-        ),
-    );
-}
-
 /// The entry's targets, if they select maps of the model that are wide enough for every rank.
 fn targets(
     document: &Document,
@@ -309,14 +237,9 @@ fn targets(
     config: Option<&Config>,
     report: &mut Report,
 ) -> Option<Target> {
-    let refuse = |problems: Vec<SpecProblem>, report: &mut Report| {
-        for SpecProblem { field, rule } in problems {
-            report.add(&place(document, entry, &field), rule);
-        }
-    };
     let Some(delta) = &specs.first()?.delta else {
         let found = config.map_or_else(|| Ok(Selected::default()), |config| modules.select(None, config));
-        found.map_err(|problems| refuse(problems, report)).ok()?;
+        found.map_err(|problems| refuse(document, entry, problems, report)).ok()?;
         return Some(Target::Endings(Vec::new()));
     };
     require(document, entry, "targets", "adapts maps, so it needs targets", report);
@@ -325,11 +248,13 @@ fn targets(
     let Some(config) = config else {
         let problems = modules.check(Some(&targets.value));
         let holds = problems.is_empty();
-        refuse(problems, report);
+        refuse(document, entry, problems, report);
         return holds.then(|| targets.value.clone());
     };
-    let Selected { maps, own, .. } =
-        modules.select(Some(&targets.value), config).map_err(|problems| refuse(problems, report)).ok()?;
+    let Selected { maps, own, .. } = modules
+        .select(Some(&targets.value), config)
+        .map_err(|problems| refuse(document, entry, problems, report))
+        .ok()?;
     let refuses_tables = specs[0].lacks(embedding::REQUIRES).is_some();
     if let Some((table, _)) = maps.iter().find(|(_, map)| map.kind == MapKind::Table && refuses_tables) {
         let error = AttachError::NotAnEmbeddingDelta { slot: table.clone(), delta: delta.kind() };

@@ -11,11 +11,11 @@
 //! ```
 
 use record::Contrast;
-use serde_yaml::Value;
 
 use cell::Cell;
 use start::StartFrom;
 
+mod bounds;
 pub mod cell;
 mod contrast;
 pub mod controls;
@@ -36,8 +36,10 @@ pub mod tasks;
 #[cfg(test)]
 mod tests;
 mod train_fields;
+mod yaml;
 
 pub use error::{Problem, SpecErrors};
+pub use yaml::text;
 
 use error::Report;
 use path::Path;
@@ -147,10 +149,11 @@ fn check_adapters(document: &document::Document, cells: &[Cell], report: &mut Re
 /// `key=value` with a dotted key, such as `variants.lora.train.learning_rate=1e-3`.
 pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) -> Result<Experiment, SpecErrors> {
     let mut report = Report::default();
-    let mut root = match serde_yaml::from_str::<Value>(text) {
+    let text = yaml::without_mark(text);
+    let mut root = match yaml::parse(text) {
         Ok(root) => root,
-        Err(error) => {
-            report.add(&Path::default(), format!("not valid YAML: {error}"));
+        Err(reason) => {
+            report.add(&Path::default(), reason);
             return Err(report.into_errors(origin, text, &[]));
         }
     };

@@ -46,6 +46,16 @@ pub(super) fn overlay<T: Serialize + DeserializeOwned>(
     (report.len() == before).then_some(read)
 }
 
+/// `value` as a `T` that has no defaults; every unknown key is reported under `at`, and the first of anything else.
+pub(super) fn whole<T: DeserializeOwned>(value: &Value, at: &Path, report: &mut Report) -> Option<T> {
+    let before = report.len();
+    diagnose::<T>(&Value::Null, &Path::default(), value.clone(), at, report);
+    if report.len() > before {
+        return None;
+    }
+    serde_yaml::from_value(value.clone()).map_err(|error| report.add(at, error.to_string())).ok()
+}
+
 /// Parts of `over` that replace something of `base`: its leaves, and maps of another kind.
 fn split(base: Option<&Value>, over: &Value, keys: &Path, units: &mut Vec<(Path, Value)>) {
     match (base, over) {
@@ -121,6 +131,7 @@ fn explain(refused: &Refusal, keys: &Path, value: &Value) -> (Path, String) {
             let message = format!("{} is {}, but must be {}", place.last(), shown(node), friendly(expected));
             (path, message)
         }
+        Refusal::Missing(name) if keys.parts().is_empty() => (Path::default(), format!("`{name}` is missing")),
         Refusal::Missing(name) => (Path::default(), format!("{} lacks `{name}`", keys.last())),
         Refusal::Rule(rule) => (Path::default(), rule.clone()),
     }

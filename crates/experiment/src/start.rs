@@ -10,16 +10,7 @@ use record::{CellId, adapter_file};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Recipe;
-
-/// Where a run starts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StartFrom {
-    /// The end of another cell of the grid.
-    Cell(CellId),
-    /// An adapter on disk: a run's folder or its file.
-    Adapter(String),
-}
+pub use crate::cell::StartFrom;
 
 /// What the file says beside its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -91,13 +91,84 @@ hint: `lora-lab list tasks` and `lora-lab list variants` show all");
 #[test]
 fn syntax_errors_have_a_position() {
     check("variants: [lora\n", &["not valid YAML: did not find expected ',' or ']' at line 9 column 1"]);
-    check("seeds: [1]\nseeds: [2]\n", &["not valid YAML: duplicate entry with key \"seeds\""]);
+    check(
+        "seeds: [1]\nseeds: [2]\n",
+        &["not valid YAML: duplicate entry with key \"seeds\" at line 9 column 1; keep one of them"],
+    );
+    check(
+        "train: {batch: 1, steps: 2, batch: 2}\n",
+        &["duplicate entry with key \"batch\" at line 8 column 29; keep one of them"],
+    );
+    check(
+        "variants:\n  - preset: lora\n    preset: dora\n",
+        &["duplicate entry with key \"preset\" at line 10 column 5"],
+    );
+    check("seeds: [\0]\n", &["control characters are not allowed: `\\u{0}` at line 8 column 9; delete it"]);
+    check("seeds: [1]\n# \u{7}\n", &["control characters are not allowed: `\\u{7}` at line 9 column 3; delete it"]);
     let errors = parse("", &[]).unwrap_err();
     assert_eq!(
         errors.to_string(),
         "experiments/x.yaml: 1 problem\n  the file is empty; an experiment needs `suite`, `tasks`, `seeds`, `variants`"
     );
     assert_eq!(parse("- a\n", &[]).unwrap_err().problems.len(), 1);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_file() {
+    let (plain, marked) = (yaml("# what it asks\n"), format!("\u{feff}{}", yaml("# what it asks\n")));
+    let (plain, marked) = (parse(&plain, &[]).unwrap(), parse(&marked, &[]).unwrap());
+    assert_eq!((plain.cells(), plain.text()), (marked.cells(), marked.text()));
+    let errors = parse(&format!("\u{feff}{}", yaml("seed: 1\n")), &[]).unwrap_err();
+    assert_eq!(errors.problems[0].line, Some(9));
+    assert_eq!(crate::text("\u{feff}a: 1".as_bytes(), "x.yaml").unwrap(), "a: 1");
+    let message = crate::text(b"a: 1\nb: \xff\n", "x.yaml").unwrap_err().to_string();
+    assert_eq!(message, "x.yaml: 1 problem\n  byte `0xff` is not UTF-8 at line 2 column 4; save the file as UTF-8");
+}
+
+#[test]
+fn one_mistake_does_not_hide_the_next() {
+    check(
+        "variants: [loar]\ntrain: {batch: 0, learning_rate: -1}\n",
+        &[
+            "variants[0] (line 7): unknown preset `loar`, did you mean `lora`?",
+            "train.batch (line 8): batch is `0`",
+            "train.learning_rate (line 8): learning_rate is `-1`",
+        ],
+    );
+    check(
+        "variants: [loar]\ntasks: [sst]\ntargets: [quary]\nmodel: mini_roberta\ntrain: {batch: 0}\n",
+        &["unknown preset `loar`", "unknown task `sst`", "`quary` (did you mean `query`?)", "batch is `0`"],
+    );
+    check(
+        "variants: [{preset: lora, with: {alpha: high}}]\ntargets: [quary]\ntrain: {batch: 0}\n",
+        &["alpha is `high`", "`quary` (did you mean `query`?)", "batch is `0`"],
+    );
+    check("variants: [{label: x}]\ntrain: {batch: 0}\n", &["`preset` is missing", "batch is `0`"]);
+    check("variants: 3\ntrain: {batch: 0}\n", &["variants is `3`", "batch is `0`"]);
+    check(
+        "variants: [loar, {preset: lora, train: {clip: 0}}]\ntasks: [{task: sst2, train: {beta1: 2}}]\n",
+        &["unknown preset `loar`", "tasks[0].train.beta1", "variants[1].train.clip"],
+    );
+}
+
+#[test]
+fn an_init_needs_factors_that_are_drawn() {
+    let with = |preset: &str| format!("variants: [{{preset: {preset}, with: {{init: {{kind: gaussian}}}}}}]\n");
+    for preset in ["lora", "adalora, ranks: [6]", "dora", "dylora", "lora_fa"] {
+        good(&with(preset), &[]);
+    }
+    let draws = "leave `init` out, or take a variant that draws: `adalora`, `dora`, `dylora`, `lora`, `lora_fa`, \
+                 `lora_fa_preconditioned`, `lora_plus`, `rslora`";
+    for (preset, reason) in [
+        ("pissa", "its delta is `residual_init`, which starts at a decomposition of the base"),
+        ("vera", "its delta is `shared_random`, whose random pair has a seed and a distribution of its own"),
+        ("head_only", "it adapts no map"),
+        ("full", "it adapts no map"),
+    ] {
+        let rule = format!("`{preset}` draws no factors, so an init has no effect: {reason}; {draws}");
+        check(&with(preset), &[&format!("variants[0].with.init (line 8): {rule}")]);
+    }
+    good("variants: [{preset: pissa, with: {init: null}}]\n", &[]);
 }
 
 #[test]
@@ -292,6 +363,16 @@ fn recipes_out_of_range_are_refused() {
         ("checkpoint_every: 0", "checkpoint_every is `0`"),
         ("select: best", "select is `best`, but only the last step is evaluated"),
         ("epochs: null", "steps and epochs are both empty"),
+        ("batch: 1000000000000", "batch is `1000000000000`, but must be at most 65536"),
+        ("batch: 18446744073709551615", "batch is `18446744073709551615`, but must be at most 65536"),
+        ("accumulate: 1000000000000", "accumulate is `1000000000000`, but must be at most 65536"),
+        (
+            "batch: 65536, accumulate: 17",
+            "accumulate is `17`, 1114112 rows a step with the batch of 65536, but they must be at most 1048576",
+        ),
+        ("learning_rate: 1e308", "learning_rate is `1"),
+        ("epsilon: 1e-60", "must be at least 1.1754943508222875e-38, the least of single precision"),
+        ("epochs: 999999", "which makes"),
     ] {
         check(&format!("train: {{{train}}}\n"), &[message]);
     }

@@ -2,7 +2,13 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::{error::Report, fields::given, overlay::overlay, path::Path};
+use super::{
+    bounds::{self, Real},
+    error::Report,
+    fields::given,
+    overlay::overlay,
+    path::Path,
+};
 use crate::hyper::{Hyper, Interval, Select};
 
 /// A `train` map, as written. Its types are checked, the ranges are not: they may depend on other layers.
@@ -66,52 +72,70 @@ pub(super) fn resolve(layers: &[&Layer], longest: Option<usize>, report: &mut Re
 /// Every rule that a recipe breaks, with the field. `longest`: the most tokens the model takes, where known.
 fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> {
     let mut broken = Vec::new();
-    let mut rule = |holds: bool, field: &'static str, value: &dyn std::fmt::Display, bound: &str| {
-        if !holds {
-            broken.push((field, format!("{field} is `{value}`, but must {bound}")));
-        }
+    let mut rule = |field: &'static str, value: &dyn std::fmt::Display, bound: Option<String>| {
+        broken.extend(bound.map(|bound| (field, format!("{field} is `{value}`, but must {bound}"))));
     };
-    let positive = |value: f64| value.is_finite() && value > 0.0;
-    let share = |value: f64| (0.0..1.0).contains(&value);
-    let above = "be finite and above 0";
-    let one = "be at least 1";
-    for (field, value) in
-        [("steps", hyper.steps), ("patience", hyper.patience), ("snapshot_every", hyper.snapshot_every)]
-    {
-        rule(value != Some(0), field, &value.unwrap_or_default(), one);
+    let between = match hyper.evaluate_every {
+        Some(Interval::Steps(steps)) => Some(steps),
+        Some(Interval::Epoch) | None => None,
+    };
+    for (field, value, bound) in [
+        ("steps", hyper.steps, bounds::STEPS),
+        ("patience", hyper.patience, bounds::INTERVAL),
+        ("snapshot_every", hyper.snapshot_every, bounds::INTERVAL),
+        ("evaluate_every", between, bounds::INTERVAL),
+        ("batch", Some(hyper.batch as u64), bounds::BATCH),
+        ("accumulate", Some(hyper.accumulate as u64), bounds::ACCUMULATE),
+        ("checkpoint_every", Some(hyper.checkpoint_every), bounds::INTERVAL),
+    ] {
+        rule(field, &value.unwrap_or_default(), value.and_then(|value| bound.broken(value)));
     }
-    rule(hyper.evaluate_every != Some(Interval::Steps(0)), "evaluate_every", &0, one);
-    rule(hyper.batch >= 1, "batch", &hyper.batch, one);
-    rule(hyper.accumulate >= 1, "accumulate", &hyper.accumulate, one);
-    rule(hyper.checkpoint_every >= 1, "checkpoint_every", &hyper.checkpoint_every, one);
-    for (field, value) in
-        [("epochs", hyper.epochs), ("head_learning_rate", hyper.head_learning_rate), ("clip", hyper.clip)]
-    {
-        rule(value.is_none_or(positive), field, &value.unwrap_or_default(), above);
+    for (field, value, bound) in [
+        ("epochs", hyper.epochs, bounds::EPOCHS),
+        ("head_learning_rate", hyper.head_learning_rate, bounds::RATE),
+        ("clip", hyper.clip, bounds::CLIP),
+        ("learning_rate", Some(hyper.learning_rate), bounds::RATE),
+        ("epsilon", Some(hyper.epsilon), bounds::EPSILON),
+        ("weight_decay", Some(hyper.weight_decay), bounds::DECAY),
+        ("backbone_dropout", hyper.backbone_dropout, Real::Share),
+        ("warmup", Some(hyper.warmup), Real::Share),
+        ("beta1", Some(hyper.beta1), Real::Share),
+        ("beta2", Some(hyper.beta2), Real::Share),
+    ] {
+        rule(field, &value.unwrap_or_default(), value.and_then(|value| bound.broken(value)));
     }
-    rule(positive(hyper.learning_rate), "learning_rate", &hyper.learning_rate, above);
-    rule(positive(hyper.epsilon), "epsilon", &hyper.epsilon, above);
-    rule(
-        hyper.weight_decay.is_finite() && hyper.weight_decay >= 0.0,
-        "weight_decay",
-        &hyper.weight_decay,
-        "be finite and not negative",
-    );
-    rule(
-        hyper.backbone_dropout.is_none_or(share),
-        "backbone_dropout",
-        &hyper.backbone_dropout.unwrap_or_default(),
-        "lie in [0, 1)",
-    );
-    for (field, value) in [("warmup", hyper.warmup), ("beta1", hyper.beta1), ("beta2", hyper.beta2)] {
-        rule(share(value), field, &value, "lie in [0, 1)");
-    }
-    // Two special tokens frame at least one of text.
-    rule(hyper.max_length >= 3, "max_length", &hyper.max_length, "be at least 3, two special tokens and one of text");
-    if let Some(longest) = longest {
-        let bound = format!("be at most {longest}, the positions of the model");
-        rule(hyper.max_length <= longest, "max_length", &hyper.max_length, &bound);
-    }
+    let positions = longest.filter(|longest| hyper.max_length > *longest);
+    let length = match (bounds::MAX_LENGTH.broken(hyper.max_length as u64), positions) {
+        (_, Some(longest)) => Some(format!("be at most {longest}, the positions of the model")),
+        (Some(bound), None) if (hyper.max_length as u64) < bounds::MAX_LENGTH.least => {
+            Some(format!("{bound}, two special tokens and one of text"))
+        }
+        (bound, None) => bound,
+    };
+    rule("max_length", &hyper.max_length, length);
+    broken.extend(too_many_rows(hyper));
+    broken.extend(contradictions(hyper));
+    broken
+}
+
+/// Rows of a step beyond what a machine holds, where batch and micro-batches are each within bounds.
+fn too_many_rows(hyper: &Hyper) -> Option<(&'static str, String)> {
+    let each = [(hyper.batch, bounds::BATCH), (hyper.accumulate, bounds::ACCUMULATE)];
+    let rows = (hyper.batch as u64).saturating_mul(hyper.accumulate as u64);
+    let within = each.iter().all(|(value, bound)| bound.broken(*value as u64).is_none());
+    let bound = within.then(|| bounds::ROWS_OF_A_STEP.broken(rows)).flatten()?;
+    Some((
+        "accumulate",
+        format!(
+            "accumulate is `{}`, {rows} rows a step with the batch of {}, but they must {bound}",
+            hyper.accumulate, hyper.batch
+        ),
+    ))
+}
+
+/// Fields that need each other.
+fn contradictions(hyper: &Hyper) -> Vec<(&'static str, String)> {
+    let mut broken = Vec::new();
     let evaluates = hyper.evaluate_every.is_some();
     if hyper.select == Select::Best && !evaluates {
         broken.push((

@@ -63,7 +63,7 @@ pub fn rows(plan: &Recipe, objective: &Objective, file: &Path) -> Result<Vec<Exa
                 "is asked about, but a run on text continues the prompts of its own splits; use `--split`".to_owned();
             return Err(TrainError::foreign(file.to_owned(), reason));
         }
-        None => glue::examples(&plan.task, &file.display().to_string(), std::fs::read(file).map_err(failed)?)?,
+        None => glue::examples(&plan.task, &file.display().to_string(), assets::file::read(file).map_err(failed)?)?,
     })
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use burn::tensor::{DType, Device};
 use data::{
+    audit,
     batch::EncodedSet,
     causal::task::{self, TextSplit},
     task::{Dataset, Example, Loaded, TaskInfo},
@@ -223,7 +224,8 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
             notes: loaded.notes,
         });
     }
-    let Loaded { dataset, notes, .. } = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
+    let Loaded { dataset, mut notes, .. } = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
+    notes.extend(audit::notes(&dataset));
     let encode = |examples: &[Example]| EncodedSet::encode_all(&base.tokenizer, examples, plan.train.max_length);
     let hash = dataset.hash();
     let Dataset { info, train, evaluation, test } = dataset;

@@ -81,7 +81,7 @@ impl<'a> Text<'a> {
             let encoding = self.tokenizer.encode(&first, second.as_deref(), self.recipe.max_length);
             Encoded::labelled(encoding.unwrap_or_else(|error| unreachable!("the corpus is text: {error}")), 0.0)
         });
-        let set = EncodedSet { rows: rows.collect() };
+        let set = EncodedSet::whole(rows.collect());
         let all: Vec<usize> = (0..set.rows.len()).collect();
         let batch = Batch::gather(&set, &all, all.len(), self.pad);
         mask::mask(batch, self.tokenizer, self.recipe.seed, step)

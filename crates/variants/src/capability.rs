@@ -10,6 +10,7 @@
 //! | [`Orthonormal`](Capability::Orthonormal) | delta | `orthogonality` above 0 |
 //! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd` |
 //! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned` |
+//! | [`DrawnFactors`](Capability::DrawnFactors) | delta | an `init` of one's own |
 //! | [`OwnRanks`](Capability::OwnRanks) | delta, rank policy | `rank_pattern` |
 //! | [`UsesAlpha`](Capability::UsesAlpha) | scaling | `alpha_pattern` |
 //! | [`FixedA`](Capability::FixedA), [`TrainedA`](Capability::TrainedA) | train | `gradient: preconditioned`; adapters on tables |
@@ -31,6 +32,8 @@ pub enum Capability {
     Prunable,
     /// It has factors whose components are to be orthonormal.
     Orthonormal,
+    /// It has factors whose first values `init` draws from the run's seed.
+    DrawnFactors,
     /// `W' − W0` is the delta itself.
     Additive,
     /// All components are in use at every step.
@@ -68,7 +71,7 @@ impl Capability {
     /// The parts that all must provide it.
     const fn decided_by(self) -> &'static [Part] {
         match self {
-            Self::TwoFactors | Self::Prunable | Self::Orthonormal => &[Part::Delta],
+            Self::TwoFactors | Self::Prunable | Self::Orthonormal | Self::DrawnFactors => &[Part::Delta],
             Self::Additive => &[Part::Combine],
             Self::ConstantRank => &[Part::RankPolicy],
             Self::OwnRanks => &[Part::Delta, Part::RankPolicy],
@@ -224,6 +227,14 @@ mod tests {
         );
         says(&spec("vera"), &[Capability::UsesAlpha], "its scaling is `constant`, which has no alpha");
         says(&spec("lora_fa"), &[Capability::TrainedA], "its `a` is frozen");
+        let drawn = [Capability::DrawnFactors];
+        assert_eq!((spec("lora").lacks(&drawn), spec("adalora").lacks(&drawn)), (None, None));
+        says(&spec("pissa"), &drawn, "its delta is `residual_init`, which starts at a decomposition of the base");
+        says(
+            &spec("vera"),
+            &drawn,
+            "its delta is `shared_random`, whose random pair has a seed and a distribution of its own",
+        );
     }
 
     #[test]

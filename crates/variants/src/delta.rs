@@ -110,9 +110,6 @@ pub trait DeltaRecipe {
     /// Width of the factors in ranks: the rank of `ΔW` is at most `WIDTH·rank`.
     const WIDTH: usize = 1;
 
-    /// Whether first values depend on the run's seed.
-    const DRAWN: bool = true;
-
     /// Roles of the tensors that it owns; what trains of them is the train plan's to say.
     const ROLES: &'static [Role];
 
@@ -235,7 +232,7 @@ macro_rules! deltas {
             }
             /// Whether first values depend on the run's seed.
             pub fn is_drawn(&self) -> bool {
-                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::DRAWN),+ }
+                self.declaration().provides.contains(&Capability::DrawnFactors)
             }
             /// Roles of the tensors that it owns.
             pub fn roles(&self) -> &'static [Role] {

@@ -20,7 +20,7 @@
 //! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
 //! <!-- end -->
 //!
-//! A published method is a [`Preset`](preset::Preset), a named point in that space. An empty cell is LoRA's value:
+//! A [`Preset`](preset::Preset) is a named point in that space: a published method or a reference point. An empty cell is LoRA's value:
 //!
 //! <!-- table of presets -->
 //! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias |

@@ -1,4 +1,4 @@
-//! The registry of published methods that only recombine existing parts.
+//! The registry of presets, which only recombine existing parts.
 
 use crate::preset::Preset;
 

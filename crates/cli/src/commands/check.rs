@@ -28,10 +28,14 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
     let mut problems = Vec::new();
     for path in &args.experiments {
         match read(path, &args.set) {
-            Ok(experiment) => match writable(&results.join(experiment.name())).and_then(|()| present(&experiment)) {
-                Ok(()) => print(&format!("{}: {} cells, no problems\n", path.display(), experiment.cells().len()))?,
-                Err(reason) => problems.push(format!("{}: {reason}", path.display())),
-            },
+            Ok(experiment) => {
+                let mut reasons = absent(&experiment);
+                reasons.extend(writable(&results.join(experiment.name())).err());
+                if reasons.is_empty() {
+                    print(&format!("{}: {} cells, no problems\n", path.display(), experiment.cells().len()))?;
+                }
+                problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
+            }
             Err(Failure::Input(message)) => problems.push(message),
             Err(other) => return Err(other),
         }
@@ -39,13 +43,16 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
 }
 
-/// Whether the folders of models and data are present.
-fn present(experiment: &Experiment) -> Result<(), String> {
-    let absent = |cell: &Cell| source::absent(&cell.plan.model, cell.plan.data.as_deref());
-    match experiment.cells().iter().find_map(absent) {
-        Some(error) => Err(error.to_string()),
-        None => Ok(()),
+/// What is said of folders of models and data that are not there, each once.
+fn absent(experiment: &Experiment) -> Vec<String> {
+    let of = |cell: &Cell| source::absent(&cell.plan.model, cell.plan.data.as_deref());
+    let mut reasons: Vec<String> = Vec::new();
+    for reason in experiment.cells().iter().filter_map(of).map(|error| error.to_string()) {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
     }
+    reasons
 }
 
 /// Whether a folder can be made and written to; looks at the nearest part of the path that exists, and makes nothing.

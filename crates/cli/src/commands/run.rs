@@ -47,8 +47,8 @@ pub(crate) struct Run {
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Number of cohorts trained at once; by default one per core on a CPU, else one.
-    #[arg(long, value_name = "N")]
-    pub workers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
     /// Delete this experiment's records and unfinished work, and train every run again.
     #[arg(long)]
     pub force: bool,
@@ -102,7 +102,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
             CohortSize::Runs(runs) => Some(runs),
             CohortSize::Auto => None,
         },
-        workers: args.workers.unwrap_or(if named.name == "flex" { cores } else { 1 }),
+        workers: args.workers.map_or(if named.name == "flex" { cores } else { 1 }, usize::from),
         stop: &stop,
     };
     let progress = Progress::new();

@@ -28,5 +28,5 @@ pub fn blocks(file: &str, bytes: &[u8], tokenizer: &Tokenizer, block: usize) -> 
         return Err(of(file, &problem, "give more text or a smaller block"));
     }
     let rows = stream.chunks_exact(block).map(|ids| Encoded::causal(ids.to_vec(), vec![true; block]));
-    Ok(EncodedSet { rows: rows.collect() })
+    Ok(EncodedSet::whole(rows.collect()))
 }

@@ -40,6 +40,13 @@ pub struct Decoding {
     pub no_repeat_ngram: usize,
 }
 
+/// Most tokens of a text. The model's positions bound it as well.
+const MOST_TOKENS: usize = 1_048_576;
+/// Most texts that a search keeps: as many prefixes are computed at once.
+const MOST_BEAMS: usize = 1024;
+/// Most of a power of the length, either way: beyond, the score of every longer text is 0 or infinite.
+const MOST_PENALTY: f64 = 10.0;
+
 impl Default for Decoding {
     fn default() -> Self {
         // `--eval_len 64` of the E2E commands of `loralib` (`examples/NLG/README.md`).
@@ -51,13 +58,25 @@ impl Decoding {
     /// Every problem of the settings.
     pub fn check(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for (key, value) in [("max_new_tokens", self.max_new_tokens), ("beams", self.beams)] {
+        for (key, value, most) in
+            [("max_new_tokens", self.max_new_tokens, MOST_TOKENS), ("beams", self.beams, MOST_BEAMS)]
+        {
             if value == 0 {
                 problems.push(format!("{key}: is `0`, which gives no text; use at least 1"));
+            } else if value > most {
+                problems.push(format!("{key}: is `{value}`; use at most {most}"));
             }
+        }
+        if self.no_repeat_ngram > MOST_TOKENS {
+            let value = self.no_repeat_ngram;
+            problems.push(format!("no_repeat_ngram: is `{value}`; use at most {MOST_TOKENS}, or 0 to allow all"));
         }
         if !self.length_penalty.is_finite() {
             problems.push(format!("length_penalty: is `{}`; use a finite number, such as 1.0", self.length_penalty));
+        } else if self.length_penalty.abs() > MOST_PENALTY {
+            let value = self.length_penalty;
+            problems
+                .push(format!("length_penalty: is `{value:e}`; use a number from -{MOST_PENALTY} to {MOST_PENALTY}"));
         }
         problems
     }
@@ -66,10 +85,16 @@ impl Decoding {
 /// Prefixes that a model is asked about at once, as long as one prompt's beams do not exceed it.
 const AT_ONCE: usize = 32;
 
-/// The tokens after each prompt, without the end token, `[prompts][length]`.
-///
-/// A model of `longest` positions never sees a longer prefix: a text ends where the next one would be, and a prompt that is longer
-/// has no text. Prompts share calls of the model but not their searches. A logit that is NaN is never chosen.
+/// What a model says after some prompts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Generated {
+    /// The tokens after each prompt, without the end token, `[prompts][length]`.
+    pub texts: Vec<Vec<u32>>,
+    /// How many of them the greatest length has cut before the model ended them, prompts that leave no room for a token included.
+    pub cut: usize,
+}
+
+/// The tokens after each prompt, without the end token, `[prompts][length]`: the texts of [`generate_counted`].
 pub fn generate<M: NextToken>(
     model: &mut M,
     prompts: &[Vec<u32>],
@@ -77,18 +102,34 @@ pub fn generate<M: NextToken>(
     decoding: &Decoding,
     longest: usize,
 ) -> Result<Vec<Vec<u32>>, M::Error> {
+    Ok(generate_counted(model, prompts, end, decoding, longest)?.texts)
+}
+
+/// A text for each prompt, and how many of these were cut.
+///
+/// A model of `longest` positions never sees a longer prefix: a text ends where the next one would be, and a prompt that is longer
+/// has no text. Prompts share calls of the model but not their searches. A logit that is NaN is never chosen.
+pub fn generate_counted<M: NextToken>(
+    model: &mut M,
+    prompts: &[Vec<u32>],
+    end: u32,
+    decoding: &Decoding,
+    longest: usize,
+) -> Result<Generated, M::Error> {
+    // The last token is not read again.
+    let room = |prompt: &Vec<u32>| decoding.max_new_tokens.min((longest + 1).saturating_sub(prompt.len()));
     let mut waiting = prompts.iter().enumerate().filter_map(|(i, prompt)| {
-        // The last token is not read again.
-        let max_new = decoding.max_new_tokens.min((longest + 1).saturating_sub(prompt.len()));
+        let max_new = room(prompt);
         (max_new > 0).then(|| (i, Search::new(prompt, end, decoding, max_new)))
     });
-    let mut texts = vec![Vec::new(); prompts.len()];
+    let cut = prompts.iter().filter(|prompt| room(prompt) == 0).count();
+    let mut found = Generated { texts: vec![Vec::new(); prompts.len()], cut };
     let mut active: Vec<(usize, Search)> = Vec::new();
     let at_once = (AT_ONCE / decoding.beams.max(1)).max(1);
     loop {
         active.extend(waiting.by_ref().take(at_once - active.len()));
         if active.is_empty() {
-            return Ok(texts);
+            return Ok(found);
         }
         let prefixes: Vec<Vec<u32>> = active.iter().flat_map(|(_, search)| search.prefixes()).collect();
         let logits = model.logits(&prefixes)?;
@@ -98,8 +139,9 @@ pub fn generate<M: NextToken>(
             let (own, rest) = rows.split_at(search.width());
             rows = rest;
             search.step(own);
-            if let Some(text) = search.take_result() {
-                texts[*i] = text;
+            if let Some((text, cut)) = search.take_result() {
+                found.texts[*i] = text;
+                found.cut += usize::from(cut);
             }
         }
         active.retain(|(_, search)| search.width() > 0);

@@ -1,7 +1,8 @@
 //! Instruction data as JSONL: `{"prompt": .., "completion": ..}` or `{"messages": [{"role": .., "content": ..}, ..]}` in each line.
 //!
 //! The text of a prompt and its completion is the two joined as they are, after what the tokenizer's frame puts first; the
-//! completion and the end token after it are learnt. The text of a conversation is the template's rendering without frame; the
+//! completion and the end token after it are learnt. Where neither the frame nor the prompt gives a token, the start token stands
+//! first. The text of a conversation is the template's rendering without frame; the
 //! assistant's turns are learnt, and the text ends with the end token, which is added where the rendering does not end with it.
 //!
 //! A turn begins where the rendering of the messages before it, with the generation prompt, ends, and ends where the rendering up to
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use crate::batch::{Encoded, EncodedSet};
 use crate::causal::chat::{ChatTemplate, Message};
-use crate::causal::{Encoder, at, of, utf8};
+use crate::causal::{Encoder, Item, at, of, utf8};
 use crate::error::DataError;
 
 /// One line of a file.
@@ -102,7 +103,11 @@ const ASSISTANT: &str = "assistant";
 impl Encoder<'_> {
     /// The tokens of an item and which of them are learnt.
     pub fn instruction(&self, item: &Instruction) -> Result<Encoded, DataError> {
-        let (mut ids, text, learnt) = match &item.content {
+        self.limited(self.instruction_item(item)?)
+    }
+
+    fn instruction_item(&self, item: &Instruction) -> Result<Item, DataError> {
+        let (leading, text, learnt) = match &item.content {
             Content::Pair { prompt, completion } => {
                 let text = format!("{prompt}{completion}");
                 let learnt = prompt.len()..text.len();
@@ -113,6 +118,8 @@ impl Encoder<'_> {
                 (Vec::new(), text, learnt)
             }
         };
+        let prompt = learnt.first().map_or("", |turn| &text[..turn.start]);
+        let mut ids = self.begun(leading, prompt, item.line)?;
         let mut targets = vec![false; ids.len()];
         for (id, Range { start, end }) in self.tokenizer.spans(&text)? {
             ids.push(id);
@@ -123,26 +130,42 @@ impl Encoder<'_> {
             ids.push(self.tokenizer.end_id()?);
             targets.push(true);
         }
-        self.limited(item.line, ids, targets)
+        Ok(Item { line: item.line, ids, targets })
+    }
+
+    /// What stands before the text of an item. Where a prompt gives no token, the start token stands for it: the first token of a
+    /// completion is predicted from something, in training as in generation.
+    fn begun(&self, leading: Vec<u32>, prompt: &str, line: usize) -> Result<Vec<u32>, DataError> {
+        let blank = leading.is_empty() && prompt.trim().is_empty();
+        if !blank || !self.tokenizer.encode_plain(prompt, false)?.is_empty() {
+            return Ok(leading);
+        }
+        let start = self.tokenizer.start_id().map_err(|_| {
+            let problem = "the prompt is empty, and the tokenizer has no start token to stand for it";
+            at(self.file, line, problem, "give a prompt, or name a `bos_token` in tokenizer_config.json")
+        })?;
+        Ok(vec![start])
     }
 
     /// Every item, in order.
     pub fn instructions(&self, items: &[Instruction]) -> Result<EncodedSet, DataError> {
-        Ok(EncodedSet { rows: items.iter().map(|item| self.instruction(item)).collect::<Result<_, _>>()? })
+        self.set(items.iter().map(|item| self.instruction_item(item)))
     }
 
     /// What a generation starts from: the prompt, or the conversation before the last turn, whole.
     pub fn instruction_prompt(&self, item: &Instruction) -> Result<Vec<u32>, DataError> {
         match &item.content {
             Content::Pair { prompt, .. } => {
-                let mut ids = self.tokenizer.leading()?;
+                let mut ids = self.begun(self.tokenizer.leading()?, prompt, item.line)?;
                 ids.extend(self.tokenizer.encode_plain(prompt, false)?);
                 Ok(ids)
             }
             Content::Chat(messages) => {
                 let before = &messages[..messages.len().saturating_sub(1)];
                 let text = self.rendered(self.template_for(item)?, before, true, item.line)?;
-                self.tokenizer.encode_plain(&text, false)
+                let mut ids = self.begun(Vec::new(), &text, item.line)?;
+                ids.extend(self.tokenizer.encode_plain(&text, false)?);
+                Ok(ids)
             }
         }
     }

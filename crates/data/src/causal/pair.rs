@@ -7,7 +7,7 @@
 //! Departs from it: a line with more than one `||` is refused, where `format_converting_e2e.py` drops the rest.
 
 use crate::batch::{Encoded, EncodedSet};
-use crate::causal::{Encoder, at, of, utf8};
+use crate::causal::{Encoder, Item, at, of, utf8};
 use crate::error::DataError;
 
 /// A prompt and what should follow.
@@ -63,17 +63,21 @@ pub fn group(pairs: Vec<TextPair>) -> Vec<TextPair> {
 impl Encoder<'_> {
     /// `context, bos, " " + completion, eos`, of which completion and `eos` are learnt.
     pub fn pair(&self, pair: &TextPair) -> Result<Encoded, DataError> {
+        self.limited(self.pair_item(pair)?)
+    }
+
+    fn pair_item(&self, pair: &TextPair) -> Result<Item, DataError> {
         let mut ids = self.pair_prompt(pair)?;
         let prompt = ids.len();
         ids.extend(self.tokenizer.encode_plain(&format!(" {}", pair.completion), false)?);
         ids.push(self.tokenizer.end_id()?);
         let targets = (0..ids.len()).map(|i| i >= prompt).collect();
-        self.limited(pair.line, ids, targets)
+        Ok(Item { line: pair.line, ids, targets })
     }
 
     /// Every pair, in order.
     pub fn pairs(&self, pairs: &[TextPair]) -> Result<EncodedSet, DataError> {
-        Ok(EncodedSet { rows: pairs.iter().map(|pair| self.pair(pair)).collect::<Result<_, _>>()? })
+        self.set(pairs.iter().map(|pair| self.pair_item(pair)))
     }
 
     /// What a generation starts from: `context, bos`, whole.

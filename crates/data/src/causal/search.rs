@@ -45,16 +45,15 @@ impl<'a> Search<'a> {
         if self.decoding.beams > 1 { self.beam_step(logits) } else { self.greedy_step(&logits[0]) }
     }
 
-    /// The text found, without the end token, if the search is over.
-    pub(super) fn take_result(&mut self) -> Option<Vec<u32>> {
+    /// The text found, without the end token, and whether the greatest length has cut it, if the search is over.
+    pub(super) fn take_result(&mut self) -> Option<(Vec<u32>, bool)> {
         if !self.running.is_empty() {
             return None;
         }
         let mut tokens = self.finished.drain(..).next().map_or(Vec::new(), |text| text.tokens);
-        if tokens.last() == Some(&self.end) {
-            tokens.pop();
-        }
-        Some(tokens)
+        let ended = tokens.pop_if(|token| *token == self.end).is_some();
+        let cut = !ended && tokens.len() == self.max_new;
+        Some((tokens, cut))
     }
 
     fn greedy_step(&mut self, logits: &[f32]) {

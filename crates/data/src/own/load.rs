@@ -1,6 +1,6 @@
 //! From a user's files to a dataset.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
@@ -8,7 +8,7 @@ use super::{Kind, OwnTask};
 use crate::error::DataError;
 use crate::metric::Metric;
 use crate::source::{self, Files};
-use crate::table::{Header, Layout, Table};
+use crate::table::{Format, Header, Layout, Quoting, Table};
 use crate::task::{Dataset, Example, Loaded, Objective, TaskInfo};
 
 /// The task with its examples.
@@ -23,6 +23,7 @@ pub fn load(task: &OwnTask, files: &dyn Files) -> Result<Loaded, DataError> {
     let mut reader = Reader { task, files, objective: &objective, notes: Vec::new() };
     let all = reader.examples(&table, Split::Labelled)?;
     reader.note_absent_labels(&all);
+    reader.note_similar_labels();
     let n_rows = all.len();
     let (train, dev) = match (&task.dev, task.dev_share) {
         (Some(path), _) => (all, reader.file(path, Split::Labelled)?),
@@ -65,13 +66,14 @@ fn is_held_out(text: &str, share: f64) -> bool {
 }
 
 fn table<'a>(task: &OwnTask, path: &str, bytes: &'a [u8]) -> Result<Table<'a>, DataError> {
-    let Some(format) = task.format_of(path) else {
-        unreachable!("`check` let the path `{path}` without a format pass");
-    };
+    let format = task.format_of(path).ok_or_else(|| Format::unknown(path))?;
     let mut layout = Layout::new(format);
     if let Some(columns) = &task.columns {
         layout.header = Header::Absent(columns.clone());
     }
+    let wanted = [Some(&task.text), task.text_pair.as_ref(), Some(&task.label)].into_iter().flatten();
+    layout.wanted = Some(wanted.cloned().collect());
+    layout.quoting = if task.format.is_some() { Quoting::NeverButNoted } else { Quoting::WhereConsistent };
     // `check` asks for ASCII.
     layout.delimiter = task.delimiter.map_or(layout.delimiter, |delimiter| delimiter as u8);
     Table::read(path, bytes, &layout)
@@ -172,6 +174,7 @@ impl Reader<'_> {
     }
 
     fn examples(&mut self, table: &Table<'_>, split: Split) -> Result<Vec<Example>, DataError> {
+        self.notes.extend(table.notes.iter().cloned());
         let first = table.column(&self.task.text)?;
         let second = self.task.text_pair.as_deref().map(|name| table.column(name)).transpose()?;
         let label = match split {
@@ -215,6 +218,22 @@ impl Reader<'_> {
             "; they are those of the training file, so name all in `labels`, or mend the row"
         };
         Err(DataError::UnknownLabel { at, column, value, all, hint })
+    }
+
+    /// Labels that differ in white space or case alone are mostly one class, written in two ways.
+    fn note_similar_labels(&mut self) {
+        let Objective::Classification { labels } = self.objective else { return };
+        let mut alike: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for label in labels {
+            let plain = label.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+            alike.entry(plain).or_default().push(label);
+        }
+        for group in alike.values().filter(|group| group.len() > 1) {
+            let (file, names) = (&self.task.train, group.join("`, `"));
+            self.notes.push(format!(
+                "{file}: labels that differ in white space or case alone are classes of their own: `{names}`; make them one in the file"
+            ));
+        }
     }
 
     /// A class that is never trained cannot be predicted; the user may have meant another name.

@@ -10,16 +10,26 @@ use crate::error::DataError;
 const SENTINEL: &[u8] = b"\n\x1e";
 
 pub(super) fn read<'a>(file: &str, bytes: &'a [u8], layout: &Layout) -> Result<Table<'a>, DataError> {
-    let mut table = Table::empty(file, Format::Csv);
+    quoted(Table::empty(file, Format::Csv), bytes, layout.delimiter, layout)
+}
+
+/// The rows of a file with quoting, in a table without rows.
+pub(super) fn quoted<'a>(
+    mut table: Table<'a>,
+    bytes: &'a [u8],
+    delimiter: u8,
+    layout: &Layout,
+) -> Result<Table<'a>, DataError> {
+    let (file, format) = (table.file.clone(), table.format);
     let mut reader = csv::ReaderBuilder::new()
-        .delimiter(layout.delimiter)
+        .delimiter(delimiter)
         .has_headers(false)
         // The count of cells is checked in one place for all formats.
         .flexible(true)
         .from_reader(bytes.chain(SENTINEL));
     let mut record = csv::ByteRecord::new();
     let (mut line, mut closed) = (1, false);
-    let malformed = |line, reason, remedy| DataError::Malformed { at: at(file, Format::Csv, line), reason, remedy };
+    let malformed = |line, reason, remedy| DataError::Malformed { at: at(&file, format, line), reason, remedy };
     while reader
         .read_byte_record(&mut record)
         .map_err(|e| malformed(line, e.to_string(), "mend the line, or export the table again"))?
@@ -34,7 +44,7 @@ pub(super) fn read<'a>(file: &str, bytes: &'a [u8], layout: &Layout) -> Result<T
             closed = true;
             break;
         }
-        let cell = |bytes| utf8(file, Format::Csv, line, bytes).map(|text| Cow::Owned(text.to_owned()));
+        let cell = |bytes| utf8(&file, format, line, bytes).map(|text| Cow::Owned(text.to_owned()));
         // A row that swallowed the sentinel is not worth judging: the open quote is the cause of whatever is wrong with it.
         if record.iter().any(|field| field.ends_with(SENTINEL)) {
             break;

@@ -1,33 +1,58 @@
 //! Parquet, by its records.
 
 use std::borrow::Cow;
+use std::cell::Cell as Flag;
+use std::panic;
+use std::sync::Once;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
+use parquet::schema::types::Type;
 
-use super::{Cell, Format, Table, at, utf8};
+use super::{Cell, Format, Layout, Table, at, utf8};
 use crate::error::DataError;
 
 const REMEDY: &str = "copy the file again, or write it uncompressed or with snappy, gzip or zstd";
 
-pub(super) fn read<'a>(file: &str, bytes: &[u8]) -> Result<Table<'a>, DataError> {
+thread_local! {
+    /// Whether a panic of this thread is one of the decoder's, which becomes an error and is not shown.
+    static DECODES: Flag<bool> = const { Flag::new(false) };
+}
+
+pub(super) fn read<'a>(file: &str, bytes: &[u8], layout: &Layout) -> Result<Table<'a>, DataError> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let shown = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !DECODES.get() {
+                shown(info);
+            }
+        }));
+    });
     // The decoder indexes past the end of some damaged pages; a damaged file is an error, not a bug.
-    std::panic::catch_unwind(|| decode(file, bytes)).unwrap_or_else(|_| {
+    DECODES.set(true);
+    let decoded = panic::catch_unwind(|| decode(file, bytes, layout));
+    DECODES.set(false);
+    decoded.unwrap_or_else(|_| {
         let reason = "a page is damaged".to_owned();
         Err(DataError::Malformed { at: file.to_owned(), reason, remedy: REMEDY })
     })
 }
 
-fn decode<'a>(file: &str, bytes: &[u8]) -> Result<Table<'a>, DataError> {
+fn decode<'a>(file: &str, bytes: &[u8], layout: &Layout) -> Result<Table<'a>, DataError> {
     let mut table = Table::empty(file, Format::Parquet);
-    let malformed = |at: String, e: &ParquetError| DataError::Malformed { at, reason: e.to_string(), remedy: REMEDY };
+    let malformed = |at: String, e: &ParquetError| DataError::Malformed { at, reason: reason(e), remedy: REMEDY };
     let whole = |e: ParquetError| malformed(file.to_owned(), &e);
     let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(whole)?;
     let schema = reader.metadata().file_metadata().schema();
-    table.columns = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
-    for (line, row) in (1..).zip(reader.get_row_iter(None).map_err(whole)?) {
+    let (read, others): (Vec<_>, Vec<_>) =
+        schema.get_fields().iter().cloned().partition(|field| layout.wants(field.name()));
+    table.columns = read.iter().map(|field| field.name().to_owned()).collect();
+    table.others = others.iter().map(|field| field.name().to_owned()).collect();
+    let projected = Type::group_type_builder(schema.name()).with_fields(read).build().map_err(whole)?;
+    for (line, row) in (1..).zip(reader.get_row_iter(Some(projected)).map_err(whole)?) {
         let here = || at(file, Format::Parquet, line);
         let row = row.map_err(|e| malformed(here(), &e))?;
         let cells = row.into_columns().into_iter().map(|(name, field)| {
@@ -41,6 +66,15 @@ fn decode<'a>(file: &str, bytes: &[u8]) -> Result<Table<'a>, DataError> {
         table.lines.push(line);
     }
     Ok(table)
+}
+
+/// What the decoder says, without the bytes that it shows.
+fn reason(error: &ParquetError) -> String {
+    let text = error.to_string();
+    match text.split_once(" Bytes: [") {
+        Some((reason, _)) => reason.to_owned(),
+        None => text,
+    }
 }
 
 fn cell<'a>(file: &str, line: usize, field: Field) -> Result<Option<Cell<'a>>, DataError> {

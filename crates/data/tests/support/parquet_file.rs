@@ -29,6 +29,8 @@ impl Compression {
 pub(crate) enum Column<'a> {
     Text(&'a [&'a str]),
     Optional(&'a [Option<&'a str>]),
+    /// Bytes that claim to be text.
+    Bytes(&'a [&'a [u8]]),
     Integer(&'a [i64]),
     Float(&'a [f32]),
 }
@@ -36,7 +38,7 @@ pub(crate) enum Column<'a> {
 /// The bytes of a file with these columns.
 pub(crate) fn bytes(columns: &[(&str, Column<'_>)], compression: Compression) -> Vec<u8> {
     let field = |(name, column): &(&str, Column<'_>)| match column {
-        Column::Text(_) => format!("REQUIRED BYTE_ARRAY {name} (UTF8);"),
+        Column::Text(_) | Column::Bytes(_) => format!("REQUIRED BYTE_ARRAY {name} (UTF8);"),
         Column::Optional(_) => format!("OPTIONAL BYTE_ARRAY {name} (UTF8);"),
         Column::Integer(_) => format!("REQUIRED INT64 {name};"),
         Column::Float(_) => format!("REQUIRED FLOAT {name};"),
@@ -64,6 +66,10 @@ pub(crate) fn bytes(columns: &[(&str, Column<'_>)], compression: Compression) ->
                 let values: Vec<ByteArray> = values.iter().flatten().map(|&value| value.into()).collect();
                 writer.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
             }
+            Column::Bytes(values) => {
+                let values: Vec<ByteArray> = values.iter().map(|&value| value.to_vec().into()).collect();
+                writer.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+            }
             Column::Integer(values) => {
                 writer.typed::<Int64Type>().write_batch(values, None, None).unwrap();
             }
@@ -73,6 +79,26 @@ pub(crate) fn bytes(columns: &[(&str, Column<'_>)], compression: Compression) ->
         }
         writer.close().unwrap();
     }
+    group.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// A file with a column of texts, `s`, and one of lists, `tokens`.
+#[allow(dead_code, reason = "each test file uses some")]
+pub(crate) fn nested() -> Vec<u8> {
+    let schema = "message schema { REQUIRED BYTE_ARRAY s (UTF8); OPTIONAL GROUP tokens (LIST) { REPEATED GROUP list { \
+                  OPTIONAL BYTE_ARRAY element (UTF8); } } }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer =
+        SerializedFileWriter::new(Vec::new(), schema, Arc::new(WriterProperties::builder().build())).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut texts = group.next_column().unwrap().unwrap();
+    texts.typed::<ByteArrayType>().write_batch(&["one".into(), "two".into()], None, None).unwrap();
+    texts.close().unwrap();
+    let mut lists = group.next_column().unwrap().unwrap();
+    let values: [ByteArray; 3] = ["a".into(), "b".into(), "c".into()];
+    lists.typed::<ByteArrayType>().write_batch(&values, Some(&[3, 3, 3]), Some(&[0, 1, 0])).unwrap();
+    lists.close().unwrap();
     group.close().unwrap();
     writer.into_inner().unwrap()
 }

@@ -42,7 +42,8 @@ pub(crate) struct Entry {
     /// Keys with a value, refused ones included.
     pub(crate) gave: BTreeSet<String>,
     pub(crate) at: Path,
-    pub(crate) preset: &'static Preset,
+    /// None where it is not known, which has been reported.
+    pub(crate) preset: Option<&'static Preset>,
     pub(crate) label: String,
     pub(crate) model: Option<At<String>>,
     pub(crate) targets: Option<At<Target>>,
@@ -69,14 +70,14 @@ pub(crate) fn entries(value: &Value, at: &Path, report: &mut Report) -> (Vec<Ent
         }
         labels.push(label.clone());
         let preset_at = if value.is_string() { at.clone() } else { at.key("preset") };
-        entries.extend(entry(fields, at, &preset_at, label, report));
+        entries.push(entry(fields, at, &preset_at, label, report));
         Some(at.clone())
     });
     check_derived_labels(&entries, report);
     (entries, labels)
 }
 
-fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &mut Report) -> Option<Entry> {
+fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &mut Report) -> Entry {
     let presets = preset::all();
     let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
     if given(fields, "preset").is_none() {
@@ -98,10 +99,10 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
     let modules = modules(&mut reader);
     let (ranks, train) = (reader.read("ranks", ranks), reader.read("train", train_fields::layer).map(|t| t.value));
     let readouts = reader.read("readouts", |v, at, report| Some(unindexed(list(v, at, report, readout))));
-    Some(Entry {
+    Entry {
         gave: gave(fields),
         at: at.clone(),
-        preset: preset::find(&preset?.value).ok()?,
+        preset: preset.and_then(|preset| preset::find(&preset.value).ok()),
         label,
         model,
         targets,
@@ -110,7 +111,7 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
         train,
         with: with.map(|w| w.value).unwrap_or_default(),
         readouts: readouts.map(|r| r.value).unwrap_or_default(),
-    })
+    }
 }
 
 /// Names of the derived readouts, which are also the ends of their rows' labels.

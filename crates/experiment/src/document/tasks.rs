@@ -10,6 +10,7 @@ use crate::{
     cell::TaskSource,
     error::Report,
     fields::{given, list, map, name, path_safe, quoted, shown, text},
+    overlay::whole,
     path::Path,
     suites::{self, CUSTOM, TEXT},
     train_fields::{self, Layer},
@@ -119,22 +120,16 @@ fn described_task(suite: &str, value: &Value, at: &Path, report: &mut Report) ->
         );
         return None;
     }
-    let read = if suite == CUSTOM {
-        serde_yaml::from_value::<OwnTask>(value.clone()).map(|task| (task.check(), TaskSource::Custom(task)))
+    let (problems, task) = if suite == CUSTOM {
+        let task = whole::<OwnTask>(value, at, report)?;
+        (task.check(), TaskSource::Custom(task))
     } else {
-        serde_yaml::from_value::<TextTask>(value.clone()).map(|task| (task.check(), TaskSource::Text(task)))
+        let task = whole::<TextTask>(value, at, report)?;
+        (task.check(), TaskSource::Text(task))
     };
-    match read {
-        Ok((problems, task)) => {
-            let valid = problems.is_empty();
-            for problem in problems {
-                report.add(at, problem);
-            }
-            valid.then_some(task)
-        }
-        Err(error) => {
-            report.add(at, error.to_string());
-            None
-        }
+    let valid = problems.is_empty();
+    for problem in problems {
+        report.add(at, problem);
     }
+    valid.then_some(task)
 }

@@ -12,7 +12,7 @@ use super::{
     reader::{Reader, unindexed},
 };
 use crate::{
-    CohortSize,
+    CohortSize, bounds,
     error::Report,
     fields::{given, list, map, name, shown, text, whole},
     path::Path,
@@ -34,14 +34,17 @@ pub(crate) fn model(value: &Value, at: &Path, report: &mut Report) -> Option<Str
 }
 
 pub(crate) fn cohort(value: &Value, at: &Path, report: &mut Report) -> Option<CohortSize> {
-    match value.as_u64() {
-        Some(runs) if runs >= 1 => Some(CohortSize::Runs(runs as usize)),
-        _ if value.as_str() == Some("auto") => Some(CohortSize::Auto),
-        _ => {
-            report.add(at, format!("cohort is {}, but must be `auto` or a number of runs, at least 1", shown(value)));
-            None
-        }
-    }
+    let broken = match value.as_u64() {
+        Some(runs) => match bounds::COHORT.broken(runs) {
+            None => return Some(CohortSize::Runs(runs as usize)),
+            Some(rule) => rule,
+        },
+        None if value.as_str() == Some("auto") => return Some(CohortSize::Auto),
+        None => format!("be at least {}", bounds::COHORT.least),
+    };
+    let bound = broken.trim_start_matches("be ");
+    report.add(at, format!("cohort is {}, but must be `auto` or a number of runs, {bound}", shown(value)));
+    None
 }
 
 /// Random streams that can be pinned.
@@ -53,7 +56,7 @@ pub(crate) fn streams(value: &Value, at: &Path, report: &mut Report) -> Option<B
     let names: Vec<&str> = all.as_mapping().into_iter().flat_map(Mapping::keys).filter_map(Value::as_str).collect();
     let pins = map(value, at, &names, report)?;
     let pins = names.iter().filter_map(|name| {
-        let seed = whole(given(pins, name)?, &at.key(*name), 0, report)?;
+        let seed = whole(given(pins, name)?, &at.key(*name), bounds::ANY, report)?;
         Some(((*name).to_owned(), seed))
     });
     Some(pins.collect())
@@ -62,8 +65,12 @@ pub(crate) fn streams(value: &Value, at: &Path, report: &mut Report) -> Option<B
 /// The fields beside targets; one that is empty takes back what the experiment says.
 pub(crate) fn modules(reader: &mut Reader<'_>) -> Modules {
     let words = |value: &Value, at: &Path, report: &mut Report| Some(listed(value, at, report, text));
-    let index = |value: &Value, at: &Path, report: &mut Report| whole(value, at, 0, report).map(|index| index as usize);
-    let rank = |value: &Value, at: &Path, report: &mut Report| whole(value, at, 1, report).map(|rank| rank as usize);
+    let index = |value: &Value, at: &Path, report: &mut Report| {
+        whole(value, at, bounds::ANY, report).map(|index| index as usize)
+    };
+    let rank = |value: &Value, at: &Path, report: &mut Report| {
+        whole(value, at, bounds::RANK, report).map(|rank| rank as usize)
+    };
     let exclude = |value: &Value, at: &Path, report: &mut Report| match value {
         Value::Sequence(items) if items.is_empty() => None,
         other => targets(other, at, report),
@@ -149,6 +156,6 @@ pub(crate) fn targets(value: &Value, at: &Path, report: &mut Report) -> Option<T
 }
 
 pub(crate) fn ranks(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(usize, usize)>> {
-    let ranks = list(value, at, report, |v, at, report| whole(v, at, 1, report).map(|rank| rank as usize));
+    let ranks = list(value, at, report, |v, at, report| whole(v, at, bounds::RANK, report).map(|rank| rank as usize));
     (!ranks.is_empty()).then_some(ranks)
 }

@@ -40,6 +40,17 @@ fn overrides_merge_into_a_preset() {
         plus.train.of_role(Role::B),
         RoleConfig::Trained { lr_multiplier: 4.0, learning_rate: None, weight_decay: None }
     );
+    // LoRA+ raises the rate of `B` alone; what its authors' optimizer raises as well has to be written.
+    let magnitude = |train: &str| {
+        spec(&format!("{{preset: lora_plus, with: {{combine: {{kind: weight_decomposed}}{train}}}}}"))
+            .train
+            .of_role(Role::Magnitude)
+    };
+    assert_eq!(magnitude(""), RoleConfig::DEFAULT);
+    assert_eq!(
+        magnitude(", train: {magnitude: {lr_multiplier: 16}}"),
+        RoleConfig::Trained { lr_multiplier: 16.0, learning_rate: None, weight_decay: None }
+    );
     let decayed = spec("{preset: lora, with: {bias: all, train: {a: {state: frozen}, bias: {lr_multiplier: 2}}}}");
     assert_eq!(
         decayed.train.of_role(Role::Bias),

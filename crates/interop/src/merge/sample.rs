@@ -108,7 +108,7 @@ fn drawn_rows(rows: usize, plan: &Recipe, base: &BaseModel) -> EncodedSet {
         let targets = vec![true; if plan.text().is_some() { length } else { 0 }];
         Encoded { types: vec![0; length], ids, targets, label: 0.0 }
     };
-    EncodedSet { rows: (0..rows).map(row).collect() }
+    EncodedSet::whole((0..rows).map(row).collect())
 }
 
 /// What the task predicts; none where only its data says so and that is not at hand.

@@ -79,8 +79,10 @@ pub enum Attention<I = Vec<i64>, F = Vec<f64>> {
 }
 
 impl Layout {
-    /// Rows padded on the right to `seq` tokens, with `pad` as the padding token.
+    /// Rows padded on the right to `seq` tokens, at least one, with `pad` as the padding token.
     pub fn padded(rows: &[Row<'_>], seq: usize, pad: u32, scheme: Scheme) -> Self {
+        // A tensor without columns has no last token to read.
+        let seq = seq.max(1);
         let mut ids = vec![pad; rows.len() * seq];
         let mut types = vec![0; rows.len() * seq];
         for (at, row) in rows.iter().enumerate() {
@@ -93,7 +95,7 @@ impl Layout {
 
     /// From padded `ids` and `types` (empty: all 0), each `[rows, seq]` row-major, with the length of each row before padding.
     pub fn new(ids: &[u32], types: &[u32], lengths: &[usize], scheme: Scheme) -> Self {
-        let (rows, seq) = (lengths.len(), ids.len() / lengths.len());
+        let (rows, seq) = (lengths.len(), ids.len() / lengths.len().max(1));
         let cells = || lengths.iter().flat_map(|&length| (0..seq).map(move |at| (length, at)));
         let wide = |values: &[u32]| values.iter().map(|id| i64::from(*id)).collect::<Vec<_>>();
         // Finite, so that a row of padding alone yields numbers and not NaN.
@@ -237,6 +239,14 @@ mod tests {
         let no = -1e9;
         let bias = vec![0.0, no, no, no, /**/ 0.0, 0.0, 0.0, no, /**/ no, no, no, no];
         assert_eq!(padded.attention, Attention::Padded { queries: 1, bias });
+    }
+
+    #[test]
+    fn rows_without_tokens_are_one_padding_token() {
+        let padded = Layout::padded(&[Row::default(), Row::default()], 0, 9, Scheme::DECODER);
+        assert_eq!((padded.rows, padded.seq, padded.ids, padded.last), (2, 1, vec![9, 9], vec![0, 1]));
+        let none = Layout::padded(&[], 4, 9, Scheme::DECODER);
+        assert_eq!((none.rows, none.seq, none.ids.len()), (0, 0, 0));
     }
 
     #[test]

@@ -153,7 +153,7 @@ pub fn merge_error(
     let merged = network.merged(0, 0, &Active::All, &plan)?;
     let set = &task.splits[0].set;
     let (beside, folded): (Vec<f64>, Vec<f64>) = if task.info.objective == Objective::Text {
-        let few = data::batch::EncodedSet { rows: set.rows.iter().take(COMPARED).cloned().collect() };
+        let few = data::batch::EncodedSet::whole(set.rows.iter().take(COMPARED).cloned().collect());
         (
             language_model::learnt_logits(network, &few, &Active::All, pad),
             language_model::learnt_logits(&merged, &few, &Active::All, pad),

@@ -35,7 +35,7 @@ pub struct LowRank {
 
 impl DeltaRecipe for Spec {
     type Delta = LowRank;
-    const PROVIDES: &'static [Capability] = &[Capability::TwoFactors, Capability::OwnRanks];
+    const PROVIDES: &'static [Capability] = &[Capability::TwoFactors, Capability::DrawnFactors, Capability::OwnRanks];
     // On an embedding table both factors have the role `embedding`.
     const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Embedding];
 

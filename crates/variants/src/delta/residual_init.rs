@@ -105,9 +105,10 @@ fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Star
 impl DeltaRecipe for Spec {
     type Delta = ResidualInit;
     const PROVIDES: &'static [Capability] = &[Capability::OwnRanks];
+    const LACKS: &'static [(Capability, &'static str)] =
+        &[(Capability::DrawnFactors, "which starts at a decomposition of the base")];
     const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Projection];
     const WIDTH: usize = 2;
-    const DRAWN: bool = false;
 
     fn peft(&self) -> Option<PeftForm> {
         let start = match self.start {

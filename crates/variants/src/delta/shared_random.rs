@@ -107,10 +107,11 @@ impl DeltaRecipe for Spec {
     type Delta = SharedRandom;
     const RANK_BOUNDED: bool = false;
     // From a seed of its own.
-    const DRAWN: bool = false;
     const PROVIDES: &'static [Capability] = &[];
-    const LACKS: &'static [(Capability, &'static str)] =
-        &[(Capability::OwnRanks, "whose random pair has one rank and is shared by all maps")];
+    const LACKS: &'static [(Capability, &'static str)] = &[
+        (Capability::OwnRanks, "whose random pair has one rank and is shared by all maps"),
+        (Capability::DrawnFactors, "whose random pair has a seed and a distribution of its own"),
+    ];
     const ROLES: &'static [Role] = &[Role::Vector, Role::Projection];
 
     fn check(&self) -> Vec<SpecProblem> {

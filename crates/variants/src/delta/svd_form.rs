@@ -39,7 +39,8 @@ pub struct SvdForm {
 
 impl DeltaRecipe for Spec {
     type Delta = SvdForm;
-    const PROVIDES: &'static [Capability] = &[Capability::Prunable, Capability::Orthonormal, Capability::OwnRanks];
+    const PROVIDES: &'static [Capability] =
+        &[Capability::Prunable, Capability::Orthonormal, Capability::DrawnFactors, Capability::OwnRanks];
     const ROLES: &'static [Role] = &[Role::A, Role::Lambda, Role::B];
 
     fn peft(&self) -> Option<PeftForm> {

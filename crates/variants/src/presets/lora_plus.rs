@@ -2,8 +2,12 @@
 //!
 //! `η_B = λ·η_A` (§4); the authors' rule of thumb is `λ = 2⁴`, their RoBERTa script uses 80, their GPT-2
 //! script 10. Adapters on embedding tables train at a rate of their own, 1e-6 in the authors' code
-//! (`loraplus_lr_embedding`), which follows the run's schedule. One-dimensional parameters train with `B`
-//! there; here biases keep the run's rate, which matters only beside `bias: all` or `lora_only`.
+//! (`loraplus_lr_embedding`), which follows the run's schedule.
+//!
+//! The authors' optimizer and PEFT's (`create_loraplus_optimizer`) train every one-dimensional parameter at
+//! the rate of `B`. Here biases and DoRA's magnitudes keep the run's rate: the paper derives a rate for `B`
+//! alone. It matters beside `bias: all` or `lora_only`, and beside `combine: {kind: weight_decomposed}`, where
+//! `train: {magnitude: {lr_multiplier: 16}}` gives the magnitudes the rate that they have there.
 //!
 //! All else is [`lora`].
 //!

@@ -1,6 +1,7 @@
 //! From the files of a text task to tokens.
 
 use super::{Form, LoadedText, TextSplit, TextTask};
+use crate::audit;
 use crate::batch::EncodedSet;
 use crate::causal::block::blocks;
 use crate::causal::chat::{ChatTemplate, Date};
@@ -39,9 +40,12 @@ pub fn load(
     };
     let purpose = if task.generates() { Purpose::Generate } else { Purpose::Learn };
     let train = file("train", &task.train, Purpose::Learn)?.set;
-    let evaluation = vec![("dev".to_owned(), file("dev", &task.dev, purpose)?)];
+    let dev = file("dev", &task.dev, purpose)?;
     let test = task.test.as_ref().map(|path| file("test", path, purpose)).transpose()?;
-    Ok(LoadedText { info: info(task), train, evaluation, test, hash: hasher.finish(), notes: reader.notes })
+    let (mut notes, hash) = (reader.notes, hasher.finish());
+    let splits = [(Some(&task.dev), Some(&dev)), (task.test.as_ref(), test.as_ref())];
+    notes.extend(splits.into_iter().filter_map(|(path, split)| audit::shared_rows_note(path?, &train, &split?.set)));
+    Ok(LoadedText { info: info(task), train, evaluation: vec![("dev".to_owned(), dev)], test, hash, notes })
 }
 
 fn form_name(form: Form) -> &'static str {

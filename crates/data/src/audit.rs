@@ -1,0 +1,185 @@
+//! What a user should know of a task's splits before trusting its metrics. Nothing is refused; every finding is a note.
+//!
+//! | finding | figure | said |
+//! |---|---|---|
+//! | texts of an evaluation or test split that train has as well | their number | from 1 on |
+//! | classes that no row of an evaluation split has | their names | always |
+//! | the label can be read off the row's place in the file, or off the length of a text | what it takes off a guess | from 50% on |
+//!
+//! **What it takes off a guess.** The rows of train are put into groups by place or by length. For classes the figure is Goodman and
+//! Kruskal's λ: of the errors of always guessing the most frequent label, the share that is gone where each group's most frequent label
+//! is guessed. For scores it is the correlation ratio η²: the share of the scores' variance that lies between the groups. Places are
+//! grouped into stretches of the file and, in case labels come in a cycle, by the remainder of the place divided by 2 to 10; lengths
+//! into stretches of the rows sorted by length, rows of one length staying together.
+//!
+//! A group has a 20th of the rows and at least 20, and a train split of fewer than 100 rows is not looked at. Labels that have nothing to
+//! do with the groups then give a λ of about 0.2 at most (two even classes in groups of 20) and an η² of about 1/20, so that half is far
+//! from chance.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::batch::EncodedSet;
+use crate::task::{Dataset, Example, Objective};
+
+/// Share of a guess's errors, or of the scores' variance, from which on a note is written.
+const THRESHOLD: f64 = 0.5;
+/// Rows of a group.
+const LEAST: usize = 20;
+/// Groups of a split.
+const GROUPS: usize = 20;
+/// Rows of the smallest split that is looked at.
+const SMALLEST: usize = 5 * LEAST;
+/// Cycles of labels that are looked for.
+const CYCLES: std::ops::RangeInclusive<usize> = 2..=10;
+
+/// Every finding of a task whose examples are known.
+pub fn notes(dataset: &Dataset) -> Vec<String> {
+    let mut notes = Vec::new();
+    let text = |example: &Example| (example.first.clone(), example.second.clone());
+    let train: HashSet<_> = dataset.train.iter().map(text).collect();
+    let test = [("test".to_owned(), dataset.test.clone())];
+    for (split, examples) in dataset.evaluation.iter().chain(&test) {
+        let shared = examples.iter().filter(|example| train.contains(&text(example))).count();
+        notes.extend(shared_note(split, "texts", shared, examples.len()));
+    }
+    for (split, examples) in &dataset.evaluation {
+        notes.extend(absent_note(split, examples, &dataset.info.objective));
+    }
+    let train = Labelled { examples: &dataset.train, objective: &dataset.info.objective };
+    notes.extend(train.note_of_place());
+    notes.extend(train.note_of_length());
+    notes
+}
+
+/// The note of an evaluation split of texts as tokens, where train has some of its rows as well.
+pub fn shared_rows_note(name: &str, train: &EncodedSet, split: &EncodedSet) -> Option<String> {
+    let known: HashSet<&[u32]> = train.rows.iter().map(|row| row.ids.as_slice()).collect();
+    let shared = split.rows.iter().filter(|row| known.contains(row.ids.as_slice())).count();
+    shared_note(name, "items", shared, split.rows.len())
+}
+
+fn shared_note(split: &str, what: &str, shared: usize, all: usize) -> Option<String> {
+    let note = || {
+        format!(
+            "{split}: {what} that train has as well: {shared} of {all}; its metrics count what was seen in training"
+        )
+    };
+    (shared > 0).then(note)
+}
+
+/// Names that a note shows.
+const SHOWN: usize = 8;
+
+fn absent_note(split: &str, examples: &[Example], objective: &Objective) -> Option<String> {
+    let Objective::Classification { labels } = objective else { return None };
+    let present: HashSet<u32> = examples.iter().map(|example| example.label.to_bits()).collect();
+    let absent = labels.iter().enumerate().filter(|(id, _)| !present.contains(&(*id as f32).to_bits()));
+    let absent: Vec<&str> = absent.map(|(_, label)| label.as_str()).collect();
+    let (shown, more) =
+        (absent[..absent.len().min(SHOWN)].join("`, `"), if absent.len() > SHOWN { ", .." } else { "" });
+    let note = || format!("{split}: no row has the label `{shown}`{more}; its metrics say nothing of it");
+    (!absent.is_empty()).then(note)
+}
+
+/// The rows of train with what they are to teach.
+#[derive(Clone, Copy)]
+struct Labelled<'a> {
+    examples: &'a [Example],
+    objective: &'a Objective,
+}
+
+impl Labelled<'_> {
+    fn note_of_place(self) -> Option<String> {
+        let n = self.examples.len();
+        let stretches = (0..n).map(|row| row / group_size(n)).collect();
+        let cycles = CYCLES.map(|cycle| (0..n).map(|row| row % cycle).collect());
+        let figure = self.largest(std::iter::once(stretches).chain(cycles))?;
+        Some(format!(
+            "train: a row's place in the file alone {figure}: rows are sorted by their label or come in a cycle; see to it that no text \
+             holds the number of its row"
+        ))
+    }
+
+    fn note_of_length(self) -> Option<String> {
+        let length = |text: &str| text.chars().count();
+        let second = |example: &Example| example.second.as_deref().map_or(0, length);
+        let of_both: Vec<usize> = self.examples.iter().map(|e| length(&e.first) + second(e)).collect();
+        let of_first = self.examples.iter().map(|e| length(&e.first)).collect();
+        let of_second = self.examples.iter().map(second).collect();
+        let is_pair = self.examples.iter().any(|example| example.second.is_some());
+        let lengths = if is_pair { vec![of_both, of_first, of_second] } else { vec![of_both] };
+        let figure = self.largest(lengths.iter().map(|lengths| by_size(lengths)))?;
+        Some(format!(
+            "train: the length of a text alone {figure}: a model may learn lengths in place of the task; even them out between labels"
+        ))
+    }
+
+    /// The largest figure of several ways to group the rows, in words, where it is large enough.
+    fn largest(self, groupings: impl Iterator<Item = Vec<usize>>) -> Option<String> {
+        let labels: Vec<f32> = self.examples.iter().map(|example| example.label).collect();
+        if labels.len() < SMALLEST {
+            return None;
+        }
+        let (figure, says): (fn(&[usize], &[f32]) -> f64, _) = match self.objective {
+            Objective::Classification { .. } => (lambda, "of the errors of guessing the most frequent label"),
+            Objective::Regression { .. } => (eta_squared, "of the variance of the scores"),
+            Objective::Text => return None,
+        };
+        let largest = groupings.map(|groups| figure(&groups, &labels)).fold(0.0, f64::max);
+        let percent = 100.0 * largest;
+        (largest >= THRESHOLD)
+            .then(|| format!("takes off {percent:.0}% {says} (said from {:.0}% on)", 100.0 * THRESHOLD))
+    }
+}
+
+fn group_size(rows: usize) -> usize {
+    rows.div_ceil(GROUPS).max(LEAST)
+}
+
+/// The group of every row: stretches of the rows in the order of their sizes, equal ones together.
+fn by_size(sizes: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&row| sizes[row]);
+    let (mut groups, mut group, mut filled) = (vec![0; sizes.len()], 0, 0);
+    for (at, &row) in order.iter().enumerate() {
+        let differs = at > 0 && sizes[row] != sizes[order[at - 1]];
+        if differs && filled >= group_size(sizes.len()) {
+            (group, filled) = (group + 1, 0);
+        }
+        groups[row] = group;
+        filled += 1;
+    }
+    groups
+}
+
+/// Goodman and Kruskal's λ of labels given groups.
+fn lambda(groups: &[usize], labels: &[f32]) -> f64 {
+    let mut of_group: BTreeMap<(usize, u32), usize> = BTreeMap::new();
+    let mut of_all: BTreeMap<u32, usize> = BTreeMap::new();
+    for (&group, label) in groups.iter().zip(labels) {
+        *of_group.entry((group, label.to_bits())).or_default() += 1;
+        *of_all.entry(label.to_bits()).or_default() += 1;
+    }
+    let mut best: BTreeMap<usize, usize> = BTreeMap::new();
+    for ((group, _), count) in of_group {
+        let best = best.entry(group).or_default();
+        *best = (*best).max(count);
+    }
+    let guessed = of_all.values().copied().max().unwrap_or(0);
+    let errors = labels.len() - guessed;
+    if errors == 0 { 0.0 } else { (best.values().sum::<usize>() - guessed) as f64 / errors as f64 }
+}
+
+/// The correlation ratio η² of scores given groups.
+fn eta_squared(groups: &[usize], scores: &[f32]) -> f64 {
+    let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+    let mut of_group: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let all: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+    for (&group, score) in groups.iter().zip(&all) {
+        of_group.entry(group).or_default().push(*score);
+    }
+    let centre = mean(&all);
+    let variance: f64 = all.iter().map(|score| (score - centre).powi(2)).sum();
+    let between: f64 = of_group.values().map(|scores| scores.len() as f64 * (mean(scores) - centre).powi(2)).sum();
+    if variance > 0.0 { between / variance } else { 0.0 }
+}
