@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use record::{CellId, Evaluation, RunRecord, Status, StepEntry};
+use record::{CellId, Evaluation, Generated, RunRecord, Status, StepEntry};
 use trainer::sink::{Event, Sink};
 
 use crate::terminal::note;
@@ -133,7 +133,11 @@ impl State {
         let of_cell = |evaluation: &&Evaluation| evaluation.readout.rank == record.cell.rank;
         let result = match (&record.status, record.evaluations.iter().rev().find(of_cell)) {
             (Status::Failed { step, reason }, _) => format!("failed at step {step}: {reason}"),
-            (_, Some(evaluation)) => format!("{name} {:.3} on {}", evaluation.metrics[name], evaluation.split),
+            (_, Some(evaluation)) => {
+                let cut = evaluation.generated.and_then(Generated::note).map(|note| format!(", {note}"));
+                let score = evaluation.metrics[name];
+                format!("{name} {score:.3} on {}{}", evaluation.split, cut.unwrap_or_default())
+            }
             (_, None) => "finished".to_owned(),
         };
         let seconds = record.measured.train_seconds + record.measured.eval_seconds;

@@ -35,11 +35,10 @@ const CYCLES: std::ops::RangeInclusive<usize> = 2..=10;
 /// Every finding of a task whose examples are known.
 pub fn notes(dataset: &Dataset) -> Vec<String> {
     let mut notes = Vec::new();
-    let text = |example: &Example| (example.first.clone(), example.second.clone());
-    let train: HashSet<_> = dataset.train.iter().map(text).collect();
-    let test = [("test".to_owned(), dataset.test.clone())];
-    for (split, examples) in dataset.evaluation.iter().chain(&test) {
-        let shared = examples.iter().filter(|example| train.contains(&text(example))).count();
+    let train: HashSet<_> = dataset.train.iter().map(texts).collect();
+    let evaluation = dataset.evaluation.iter().map(|(split, examples)| (split.as_str(), examples));
+    for (split, examples) in evaluation.chain([("test", &dataset.test)]) {
+        let shared = examples.iter().filter(|example| train.contains(&texts(example))).count();
         notes.extend(shared_note(split, "texts", shared, examples.len()));
     }
     for (split, examples) in &dataset.evaluation {
@@ -49,6 +48,10 @@ pub fn notes(dataset: &Dataset) -> Vec<String> {
     notes.extend(train.note_of_place());
     notes.extend(train.note_of_length());
     notes
+}
+
+fn texts(example: &Example) -> (&str, Option<&str>) {
+    (&example.first, example.second.as_deref())
 }
 
 /// The note of an evaluation split of texts as tokens, where train has some of its rows as well.
@@ -152,34 +155,31 @@ fn by_size(sizes: &[usize]) -> Vec<usize> {
     groups
 }
 
-/// Goodman and Kruskal's λ of labels given groups.
+/// Goodman and Kruskal's λ of class ids given groups.
 fn lambda(groups: &[usize], labels: &[f32]) -> f64 {
-    let mut of_group: BTreeMap<(usize, u32), usize> = BTreeMap::new();
-    let mut of_all: BTreeMap<u32, usize> = BTreeMap::new();
-    for (&group, label) in groups.iter().zip(labels) {
-        *of_group.entry((group, label.to_bits())).or_default() += 1;
-        *of_all.entry(label.to_bits()).or_default() += 1;
+    let most = |ids: &mut dyn Iterator<Item = usize>| ids.max().map_or(1, |largest| largest + 1);
+    let classes = most(&mut labels.iter().map(|label| *label as usize));
+    let mut counts = vec![0usize; most(&mut groups.iter().copied()) * classes]; // [groups, classes]
+    for (group, label) in groups.iter().zip(labels) {
+        counts[group * classes + *label as usize] += 1;
     }
-    let mut best: BTreeMap<usize, usize> = BTreeMap::new();
-    for ((group, _), count) in of_group {
-        let best = best.entry(group).or_default();
-        *best = (*best).max(count);
-    }
-    let guessed = of_all.values().copied().max().unwrap_or(0);
+    let right: usize = counts.chunks(classes).filter_map(|group| group.iter().max()).sum();
+    let of_class = |class| counts.iter().skip(class).step_by(classes).sum::<usize>();
+    let guessed = (0..classes).map(of_class).max().unwrap_or(0);
     let errors = labels.len() - guessed;
-    if errors == 0 { 0.0 } else { (best.values().sum::<usize>() - guessed) as f64 / errors as f64 }
+    if errors == 0 { 0.0 } else { (right - guessed) as f64 / errors as f64 }
 }
 
 /// The correlation ratio η² of scores given groups.
 fn eta_squared(groups: &[usize], scores: &[f32]) -> f64 {
-    let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-    let mut of_group: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-    let all: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
-    for (&group, score) in groups.iter().zip(&all) {
-        of_group.entry(group).or_default().push(*score);
+    let scores: Vec<f64> = scores.iter().map(|score| f64::from(*score)).collect();
+    let centre = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+    let mut sums: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+    for (group, score) in groups.iter().zip(&scores) {
+        let (rows, sum) = sums.entry(*group).or_default();
+        (*rows, *sum) = (*rows + 1.0, *sum + score - centre);
     }
-    let centre = mean(&all);
-    let variance: f64 = all.iter().map(|score| (score - centre).powi(2)).sum();
-    let between: f64 = of_group.values().map(|scores| scores.len() as f64 * (mean(scores) - centre).powi(2)).sum();
+    let variance: f64 = scores.iter().map(|score| (score - centre).powi(2)).sum();
+    let between: f64 = sums.values().map(|(rows, sum)| sum.powi(2) / rows).sum();
     if variance > 0.0 { between / variance } else { 0.0 }
 }

@@ -25,4 +25,44 @@ pub struct Evaluation {
     /// Mean loss over these examples.
     #[serde(with = "number::single")]
     pub loss: f64,
+    /// What was generated for a metric that compares texts; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<Generated>,
+}
+
+/// How many texts a model has generated, and how many of them it did not end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generated {
+    /// Texts, one per prompt.
+    pub texts: usize,
+    /// Of these, texts that their greatest length has cut.
+    pub cut: usize,
+}
+
+impl Generated {
+    /// How many texts were cut, in words, where any was.
+    pub fn note(self) -> Option<String> {
+        let Self { texts, cut } = self;
+        let percent = 100.0 * cut as f64 / texts.max(1) as f64;
+        (cut > 0).then(|| format!("{cut} of {texts} generated texts cut at their greatest length ({percent:.0}%)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_generated_is_said_where_it_was_cut_and_is_absent_from_older_records() {
+        assert_eq!(Generated { texts: 20, cut: 0 }.note(), None);
+        let note = Generated { texts: 20, cut: 3 }.note();
+        assert_eq!(note.as_deref(), Some("3 of 20 generated texts cut at their greatest length (15%)"));
+        let written =
+            r#"{"step":1,"split":"dev","readout":{"label":"lora","rank":4},"metrics":{},"examples":2,"loss":0.5}"#;
+        let read: Evaluation = serde_json::from_str(written).unwrap();
+        assert_eq!((read.generated, serde_json::to_string(&read).unwrap()), (None, written.to_owned()));
+        let counted = Evaluation { generated: Some(Generated { texts: 20, cut: 3 }), ..read };
+        assert_eq!(serde_json::from_str::<Evaluation>(&serde_json::to_string(&counted).unwrap()).unwrap(), counted);
+    }
 }

@@ -136,7 +136,15 @@ mod tests {
     fn evaluation(step: u64) -> Entry {
         let metrics = BTreeMap::from([("accuracy".into(), 0.75)]);
         let readout = Readout { label: "lora".into(), rank: 8 };
-        Entry::Evaluation(Evaluation { step, split: "validation".into(), readout, metrics, examples: 4, loss: 0.5 })
+        Entry::Evaluation(Evaluation {
+            step,
+            split: "validation".into(),
+            readout,
+            metrics,
+            examples: 4,
+            loss: 0.5,
+            generated: None,
+        })
     }
 
     fn written(entries: &[Entry]) -> (tempfile::TempDir, PathBuf) {

@@ -37,7 +37,7 @@ pub use cell::{CellId, Readout};
 pub use code::{code_hash, code_hash_of_files, code_hash_of_listing, is_code_path};
 pub use contrast::Contrast;
 pub use error::{BadFile, RecordError};
-pub use evaluation::Evaluation;
+pub use evaluation::{Evaluation, Generated};
 pub use hash::{canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal};
 pub use run::{

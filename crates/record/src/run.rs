@@ -264,6 +264,7 @@ pub(crate) mod tests {
                 metrics: BTreeMap::from([("matthews".into(), 0.5)]),
                 examples: 10,
                 loss: 0.25,
+                generated: None,
             }],
             steps: [StepEntry {
                 step: 1,

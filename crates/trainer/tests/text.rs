@@ -72,7 +72,9 @@ fn texts_are_those_of_generate() {
         };
         for (decoding, outputs) in [(greedy, &oracle["greedy"]["outputs"]), (beams, &beam["outputs"])] {
             let found = continuations(&network, &prompts, end, &decoding, &Active::All, 0);
-            for ((found, prompt), wanted) in found.iter().zip(&prompts).zip(lists(outputs)) {
+            let cut = lists(outputs).iter().filter(|text| text.last() != Some(&end)).count();
+            assert_eq!(found.cut, cut, "{arch}, {decoding:?}: texts that do not end by themselves");
+            for ((found, prompt), wanted) in found.texts.iter().zip(&prompts).zip(lists(outputs)) {
                 let mut wanted = wanted[prompt.len()..].to_vec();
                 if wanted.last() == Some(&end) {
                     wanted.pop();

@@ -21,6 +21,7 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
         metrics: BTreeMap::from([("accuracy".into(), accuracy), ("a_f1".into(), accuracy / 2.0)]),
         examples: 100,
         loss: 1.0 - accuracy,
+        generated: None,
     };
     RunRecord {
         format: record::FORMAT,

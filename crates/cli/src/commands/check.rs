@@ -45,9 +45,12 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
 
 /// What is said of folders of models and data that are not there, each once.
 fn absent(experiment: &Experiment) -> Vec<String> {
-    let of = |cell: &Cell| source::absent(&cell.plan.model, cell.plan.data.as_deref());
+    let of = |Cell { plan, .. }: &Cell| {
+        let data = plan.data.as_deref().and_then(|data| source::files(data).err());
+        [source::absent(&plan.model, None), data].into_iter().flatten()
+    };
     let mut reasons: Vec<String> = Vec::new();
-    for reason in experiment.cells().iter().filter_map(of).map(|error| error.to_string()) {
+    for reason in experiment.cells().iter().flat_map(of).map(|error| error.to_string()) {
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }

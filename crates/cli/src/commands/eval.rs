@@ -6,7 +6,10 @@ use assets::device;
 use interop::evaluate::evaluate;
 use trainer::model_cache::ModelCache;
 
-use crate::{failure::Failure, terminal::print};
+use crate::{
+    failure::Failure,
+    terminal::{note, print},
+};
 
 /// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +36,8 @@ pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let (task, evaluations) = evaluate(&args.adapter, &args.rank, &cache)?;
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
     for evaluation in evaluations {
+        let cut = evaluation.generated.and_then(record::Generated::note);
+        cut.iter().for_each(|cut| note(&format!("{} at rank {}: {cut}", evaluation.split, evaluation.readout.rank)));
         for (metric, value) in &evaluation.metrics {
             let record::Readout { label, rank } = &evaluation.readout;
             out += &format!("{task},{label},{rank},{},{metric},{value:.6},{}\n", evaluation.split, evaluation.examples);

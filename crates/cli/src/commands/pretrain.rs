@@ -88,7 +88,9 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
 fn check(args: &Pretrain) -> Result<(), Failure> {
     for (flag, ok, rule) in [
         ("--steps", args.steps >= 1, "at least 1"),
+        ("--steps", args.steps <= 10_000_000, "at most 10000000"),
         ("--batch", args.batch >= 1, "at least 1"),
+        ("--batch", args.batch <= 65_536, "at most 65536"),
         ("--learning-rate", args.learning_rate.is_finite() && args.learning_rate > 0.0, "finite and above 0"),
     ] {
         if !ok {

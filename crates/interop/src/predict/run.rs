@@ -131,9 +131,9 @@ fn scores(found: &Predicted, task: &TaskInfo) -> Option<Vec<(String, f64)>> {
 
 /// Predicts the rows, and scores them where every label is known.
 pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, TrainError> {
-    let (plan, network, notes) = open(&request.source, cache)?;
+    let (plan, network, mut notes) = open(&request.source, cache)?;
     let (task, output, scores) = if plan.text().is_some() {
-        texts(&plan, &network, request.rows, cache)?
+        texts(&plan, &network, request.rows, cache, &mut notes)?
     } else {
         classify(&plan, &network, request.rows, cache)?
     };
@@ -188,7 +188,13 @@ fn classify(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache
 }
 
 /// Texts for the prompts of a split, and what they are worth.
-fn texts(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
+fn texts(
+    plan: &Recipe,
+    network: &Network,
+    rows: Rows<'_>,
+    cache: &ModelCache,
+    notes: &mut Vec<String>,
+) -> Result<Found, TrainError> {
     let wanted = match rows {
         Rows::Split(name) => name,
         Rows::Default => "dev",
@@ -208,7 +214,8 @@ fn texts(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -
         return Err(TrainError::foreign(&plan.task, reason));
     }
     let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
-    let texts = evaluator.generate(network, split, &Active::All)?;
+    let (texts, generated) = evaluator.generate(network, split, &Active::All)?;
+    notes.extend(generated.note());
     let answer = plan.text().and_then(|task| task.answer.as_deref());
     let scores = score::of_texts(&task.info.metrics, answer, &texts, &split.references)?;
     let output = Output::Texts { texts, references: split.references.clone() };

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use data::{
     batch::{Encoded, EncodedSet},
-    causal::decode::{Decoding, NextToken, generate},
+    causal::decode::{Decoding, Generated, NextToken, generate_counted},
 };
 use models::{head::index, network::Network, tokens::Row};
 use variants::{
@@ -89,7 +89,7 @@ impl NextToken for Continuation<'_> {
     }
 }
 
-/// New tokens after every prompt, without the end token; `network` has one run.
+/// New tokens after every prompt, without the end token, and how many of these texts were cut; `network` has one run.
 pub fn continuations(
     network: &Network,
     prompts: &[Vec<u32>],
@@ -97,9 +97,9 @@ pub fn continuations(
     decoding: &Decoding,
     active: &Active,
     pad: u32,
-) -> Vec<Vec<u32>> {
+) -> Generated {
     let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
     let longest = network.backbone.config().longest();
-    let Ok(found) = generate(&mut Continuation { network, pass, pad }, prompts, end, decoding, longest);
+    let Ok(found) = generate_counted(&mut Continuation { network, pass, pad }, prompts, end, decoding, longest);
     found
 }

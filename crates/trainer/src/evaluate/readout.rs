@@ -8,7 +8,7 @@ use data::{
     task::Objective,
 };
 use models::network::Network;
-use record::{Evaluation, Readout};
+use record::{Evaluation, Generated, Readout};
 use variants::{
     pass::Active,
     slot::{RunPlan, StackPlan},
@@ -82,21 +82,29 @@ impl Evaluator<'_> {
         let (sum, count) = language_model::likelihood(network, &split.set, active, self.base.pad);
         let mut metrics = BTreeMap::from([(Metric::Perplexity.to_string(), perplexity(sum, count))]);
         metrics.retain(|name, _| self.task.info.metrics.iter().any(|metric| metric.to_string() == *name));
+        let mut generated = None;
         if self.generates && !split.prompts.is_empty() {
-            let texts = self.generate(network, split, active)?;
+            let (texts, counted) = self.generate(network, split, active)?;
             let answer = self.plan.text().and_then(|task| task.answer.as_deref());
             metrics.extend(of_texts(&self.task.info.metrics, answer, &texts, &split.references)?);
+            generated = Some(counted);
         }
-        Ok(Scored { metrics, loss: sum / count.max(1) as f64 })
+        Ok(Scored { metrics, loss: sum / count.max(1) as f64, generated })
     }
 
-    /// A text for every prompt of a split.
-    pub fn generate(&self, network: &Network, split: &Split, active: &Active) -> Result<Vec<String>, TrainError> {
+    /// A text for every prompt of a split, and how many there are and were cut.
+    pub fn generate(
+        &self,
+        network: &Network,
+        split: &Split,
+        active: &Active,
+    ) -> Result<(Vec<String>, Generated), TrainError> {
         let tokenizer = &self.base.tokenizer;
         let decoding = self.plan.text().and_then(|task| task.decoding.clone()).unwrap_or_default();
         let end = tokenizer.end_id()?;
         let found = language_model::continuations(network, &split.prompts, end, &decoding, active, self.base.pad);
-        Ok(found.iter().map(|ids| tokenizer.decode(ids, true)).collect::<Result<_, _>>()?)
+        let texts = found.texts.iter().map(|ids| tokenizer.decode(ids, true)).collect::<Result<_, _>>()?;
+        Ok((texts, Generated { texts: found.texts.len(), cut: found.cut }))
     }
 }
 
@@ -119,6 +127,7 @@ fn evaluation_of(scored: Scored, split: &Split, readout: &Readout, step: u64) ->
         metrics: scored.metrics,
         examples: split.set.rows.len(),
         loss: scored.loss,
+        generated: scored.generated,
     }
 }
 

@@ -8,6 +8,7 @@ use data::{
     task::{Objective, TaskInfo},
 };
 use models::network::Network;
+use record::Generated;
 use variants::{
     host::values,
     pass::{Active, Pass, StackPass},
@@ -42,6 +43,8 @@ pub struct Scored {
     pub metrics: BTreeMap<String, f64>,
     /// Mean loss over the examples.
     pub loss: f64,
+    /// What was generated.
+    pub generated: Option<Generated>,
 }
 
 /// Rows per run and evaluation batch.
@@ -124,7 +127,7 @@ pub fn score(logits: &[Vec<f64>], set: &EncodedSet, info: &TaskInfo) -> Scored {
         }
     };
     let total: f64 = logits.iter().zip(&labels).map(|(row, label)| loss(row, *label)).sum();
-    Scored { metrics: metrics.collect(), loss: total / labels.len().max(1) as f64 }
+    Scored { metrics: metrics.collect(), loss: total / labels.len().max(1) as f64, generated: None }
 }
 
 /// `active` for a stack of `runs`, where a readout names one rank for all of them.
