@@ -332,6 +332,95 @@ fn a_run_goes_to_peft_and_comes_back() {
     assert!(predicted(&new) == smaller && smaller != wanted);
 }
 
+/// `--out` replaces what the same command wrote, and nothing else.
+#[test]
+fn outputs_never_destroy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let results = path("results");
+    check(&["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=3"], 0, &[], &[]);
+    let (lora, nested) = (path("results/quick/runs/sst2-lora-r4-s0"), path("results/quick/runs/sst2-dylora-r4-s0"));
+    let files = ["record.json", "adapter.safetensors"].map(|name| folder.path().join(&lora).join(name));
+    let before = files.each_ref().map(|file| std::fs::read(file).unwrap());
+    let record = format!("{lora}/record.json");
+    for force in [None, Some("--force")] {
+        let refused = |line: &[&str], part: &str| {
+            let line: Vec<&str> = line.iter().copied().chain(force).collect();
+            check(&line, 2, &[], &[part]);
+        };
+        for out in [record.as_str(), &lora] {
+            refused(&["analyze", "spectrum", &lora, "--out", out], "has the runs of an experiment");
+            refused(&["predict", "--adapter", &lora, "--split", "dev", "--out", out], "has the runs of an experiment");
+        }
+        refused(&["export", &nested, "--rank", "1", "--out", &lora], "has the runs of an experiment");
+        refused(&["export", &nested, "--to", "peft", "--out", &lora], "has the runs of an experiment");
+        refused(&["merge", &nested, "--out", &lora], "has the runs of an experiment");
+        refused(&["combine", &nested, "--method", "linear", "--out", &lora], "has the runs of an experiment");
+        refused(
+            &["predict", "--adapter", &lora, "--split", "dev", "--submission", &lora],
+            "has the runs of an experiment",
+        );
+        #[cfg(unix)]
+        refused(&["analyze", "spectrum", &lora, "--out", "/dev/null"], "is a device");
+        let rows = path("rows.tsv");
+        std::fs::write(&rows, "sentence\tlabel\nthe dog slept .\t1\n").unwrap();
+        refused(&["predict", "--adapter", &lora, "--data", &rows, "--out", &rows], "input of this command");
+        assert!(std::fs::read(&rows).unwrap().starts_with(b"sentence"));
+    }
+    assert!(files.each_ref().map(|file| std::fs::read(file).unwrap()) == before);
+    check(
+        &["--results", &results, "run", "experiments/quick.yaml", "--set", "train.steps=3"],
+        0,
+        &[],
+        &["4 finished before"],
+    );
+
+    // A table or logits again, in either format, but no table of another kind and no file of somebody else.
+    let table = path("table");
+    let spectrum = ["analyze", "spectrum", &lora, "--out", &table];
+    for format in ["csv", "json", "csv"] {
+        check(&[&spectrum[..], &["--format", format]].concat(), 0, &[], &["rows to"]);
+    }
+    check(&[&spectrum[..], &["--directions"]].concat(), 2, &[], &["not an earlier output", "`--force`"]);
+    let predict = ["predict", "--adapter", &lora, "--split", "dev", "--out", &table];
+    check(&predict, 2, &[], &["not an earlier output", "`--force`"]);
+    for forced in [["--force"].as_slice(), &[]] {
+        check(&[&predict[..], forced].concat(), 0, &["accuracy,"], &["480 rows"]);
+    }
+    let mine = path("mine");
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::write(path("mine/notes.txt"), "mine").unwrap();
+    let export = ["export", &nested, "--rank", "1", "--out", &mine];
+    check(&export, 2, &[], &["not an earlier output of `lora-lab export`", "`--force`"]);
+    check(&["pretrain", "--steps", "1", "--out", &mine], 2, &[], &["not an earlier output of `lora-lab pretrain`"]);
+    check(&[&export[..], &["--force"]].concat(), 0, &[], &["adapter.safetensors"]);
+    assert_eq!(std::fs::read(path("mine/notes.txt")).unwrap(), b"mine");
+}
+
+/// Rows that are cut are counted, wherever rows are read.
+#[test]
+fn cut_rows_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let results = path("results");
+    let settings = ["--set", "train.steps=3", "--set", "train.max_length=8", "--set", "seeds=[0]"];
+    check(&[&["--results", &results, "run", "experiments/quick.yaml"][..], &settings].concat(), 0, &[], &[]);
+    let lora = path("results/quick/runs/sst2-lora-r4-s0");
+    let rows = path("rows.tsv");
+    std::fs::write(&rows, "sentence\tlabel\nthe dog slept .\t1\nthe dog and the cat and the dog slept .\t1\n").unwrap();
+    let predict = ["predict", "--adapter", &lora, "--data", &rows];
+    check(&predict, 0, &["accuracy,"], &["1 of 2 rows (50.0%) are longer than max_length 8 and were cut"]);
+    let whole = check(&[&predict[..], &["--max-length", "40"]].concat(), 0, &["accuracy,"], &[]);
+    assert!(!String::from_utf8_lossy(&whole.stderr).contains("cut"));
+    check(
+        &[&predict[..], &["--max-length", "100000"]].concat(),
+        2,
+        &[],
+        &["max_length is `100000`", "positions of the base"],
+    );
+    check(&["eval", &lora], 0, &["accuracy,"], &["dev: ", "of 480 rows", "are longer than max_length 8 and were cut"]);
+}
+
 /// The layout of the hub's cache: a branch names a commit, and a folder of that commit has the files.
 fn cached(root: &Path, kind: &str, name: &str, files: &[(&str, &[u8])]) {
     let folder = root.join("hub").join(format!("{kind}--{}", name.replace('/', "--")));

@@ -11,7 +11,13 @@ use crate::{
 
 /// Writes the best approximation of rank `rank` of the adapter at `path`, with its classification head; the report says what each map
 /// lost.
-pub fn as_lora(path: &Path, rank: usize, out: &Path, cache: &ModelCache) -> Result<CombineReport, TrainError> {
+pub fn as_lora(
+    path: &Path,
+    rank: usize,
+    out: &Path,
+    force: bool,
+    cache: &ModelCache,
+) -> Result<CombineReport, TrainError> {
     if peft::is_folder(path) {
         let reason =
             "is a PEFT folder already; `lora-lab combine FOLDER --method svd --rank R` approximates its update";
@@ -20,5 +26,5 @@ pub fn as_lora(path: &Path, rank: usize, out: &Path, cache: &ModelCache) -> Resu
     let (metadata, _) = adapter::load(&adapter::resolve(path)?, cache)?;
     let inputs = [Input { path: path.to_owned(), weight: 1.0 }];
     let head = metadata.plan.text().is_none().then_some(path);
-    combine(&CombineRequest { inputs: &inputs, method: Method::Svd { rank }, head, out }, cache)
+    combine(&CombineRequest { inputs: &inputs, method: Method::Svd { rank }, head, out, force }, cache)
 }

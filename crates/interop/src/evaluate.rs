@@ -12,16 +12,35 @@ use trainer::{
 };
 use variants::rank::RankPolicy;
 
-/// Evaluates the adapter at `path` on every split of its task; returns the task's name and one evaluation per rank and split. No
-/// `ranks` stand for all that the adapter has.
-pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<(String, Vec<Evaluation>), TrainError> {
+use crate::length;
+
+/// What an evaluation found.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// The task's name.
+    pub task: String,
+    /// One per rank and split.
+    pub evaluations: Vec<Evaluation>,
+    /// Remarks on the task's files, and on rows that were cut.
+    pub notes: Vec<String>,
+}
+
+/// Evaluates the adapter at `path` on every split of its task. No `ranks` stand for all that the adapter has.
+pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<Evaluated, TrainError> {
     let (metadata, network) = adapter::load(&adapter::resolve(path)?, cache)?;
     let plan = &metadata.plan;
     let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
     let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
     let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
     let evaluations = evaluator.evaluate(&network, &splits, &views(path, ranks, &metadata)?, 0)?.evaluations;
-    Ok((plan.task.clone(), evaluations))
+    let mut notes = task.notes.clone();
+    if plan.text().is_none() {
+        for split in splits {
+            let cut = length::cut(&split.set, plan.train.max_length);
+            notes.extend(cut.map(|note| format!("{}: {note}", split.name)));
+        }
+    }
+    Ok(Evaluated { task: plan.task.clone(), evaluations, notes })
 }
 
 /// The readouts at the ranks asked for, or all the adapter has.

@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use crate::{
+    output::{Guard, OutputDir},
+    peft::export::COMMAND,
+};
 use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
 use record::ADAPTER;
@@ -29,18 +33,32 @@ pub enum Reduction {
     Svd,
 }
 
-/// Reads an adapter, a run's folder or its file, and writes it at `rank` as `out/adapter.safetensors`: a plain adapter of constant rank, which
-/// computes what the trained one computes when it is read out there.
-pub fn at_rank(
-    path: &Path,
-    rank: usize,
-    reduction: Reduction,
-    out: &Path,
-    cache: &ModelCache,
-) -> Result<u64, TrainError> {
-    let (metadata, tensors) = cut_to(&adapter::resolve(path)?, None, rank, reduction, cache)?;
-    std::fs::create_dir_all(out).map_err(|source| TrainError::io(out.to_owned(), source))?;
-    adapter::save(&out.join(ADAPTER), &metadata, &tensors)
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct CutRequest<'a> {
+    /// A run's folder, or its `adapter.safetensors`.
+    pub adapter: &'a Path,
+    /// The rank of the new adapter.
+    pub rank: usize,
+    /// How it is made.
+    pub reduction: Reduction,
+    /// The folder to write.
+    pub out: &'a Path,
+    /// Whether `out` may be a folder of others.
+    pub force: bool,
+}
+
+/// Writes an adapter at another rank as `out/adapter.safetensors`: a plain adapter of constant rank, which computes what the trained one
+/// computes when it is read out there. Returns its size in bytes.
+pub fn at_rank(request: &CutRequest<'_>, cache: &ModelCache) -> Result<u64, TrainError> {
+    let CutRequest { adapter, rank, reduction, out, force } = *request;
+    let output = OutputDir::check(out, COMMAND, &Guard::new([adapter], force))?;
+    let (metadata, tensors) = cut_to(&adapter::resolve(adapter)?, None, rank, reduction, cache)?;
+    let bytes = adapter::encode(&metadata, &tensors)?;
+    let mut staged = output.begin()?;
+    staged.write(ADAPTER, &bytes)?;
+    staged.finish(serde_json::json!({ "adapter": adapter, "rank": rank }))?;
+    Ok(bytes.len() as u64)
 }
 
 /// The metadata and the tensors of [`at_rank`]; the base lies where `model` says, if not where it lay in training.
@@ -53,50 +71,11 @@ pub fn cut_to(
 ) -> Result<(AdapterMetadata, BTreeMap<String, Tensor<3>>), TrainError> {
     let (metadata, mut network) = adapter::load_on(path, model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.to_owned(), reason);
-    let spec = metadata.plan.variant.clone();
     let (variant, tensors) = match reduction {
-        Reduction::Prefix => {
-            let mut ranks = spec.rank_policy.readouts(spec.rank);
-            if ranks.is_empty() {
-                ranks.push(spec.rank);
-            }
-            if !ranks.contains(&rank) {
-                let known: Vec<String> = ranks.iter().map(usize::to_string).collect();
-                return Err(refused(format!(
-                    "rank is `{rank}`, but `{}` was trained to be used at {}; `--svd` approximates it at any rank",
-                    metadata.cell.variant,
-                    known.join(", ")
-                )));
-            }
-            let smaller = rank < spec.rank;
-            let policy = if smaller { AnyRankPolicy::Constant(Constant {}) } else { spec.rank_policy.clone() };
-            // At the full rank nothing is cut, whatever rank a map has of its own.
-            let tensors = if smaller { prefix(&mut network, rank) } else { adapter::tensors(&mut network, 0, 0) };
-            (VariantSpec { rank, rank_policy: policy, ..spec }, tensors)
-        }
-        Reduction::Svd => {
-            if spec.lacks(&[Capability::Additive]).is_some() || rank == 0 || rank > metadata.plan.largest_rank() {
-                return Err(refused(format!(
-                    "`--svd` cuts an additive update down to a rank in 1..={}, but this is `{}` and rank is `{rank}`",
-                    metadata.plan.largest_rank(),
-                    metadata.cell.variant
-                )));
-            }
-            network.compress(0, rank);
-            let plain_lora = VariantSpec {
-                rank: rank.min(spec.rank),
-                delta: Some(DeltaSpec::LowRank(low_rank::Spec {})),
-                combine: CombineSpec::Additive(additive::Spec {}),
-                scaling: Scaling::Constant { value: 1.0 },
-                rank_policy: AnyRankPolicy::Constant(Constant {}),
-                orthogonality: 0.0,
-                train: variants::role::TrainConfig::default(),
-                gradient: variants::gradient::GradientSpec::Plain,
-                ..spec
-            };
-            (plain_lora, adapter::tensors(&mut network, 0, 0))
-        }
-    };
+        Reduction::Prefix => first_components(&metadata, &mut network, rank),
+        Reduction::Svd => nearest(&metadata, &mut network, rank),
+    }
+    .map_err(refused)?;
     let mut metadata = AdapterMetadata { drawn: None, ..metadata };
     metadata.cell.rank = rank;
     metadata.plan.variant = variant;
@@ -110,6 +89,55 @@ pub fn cut_to(
         metadata.drawn = adapter::drawn(&network).filter(|_| rank == metadata.plan.variant.rank);
     }
     Ok((metadata, tensors))
+}
+
+type Cut = (VariantSpec, BTreeMap<String, Tensor<3>>);
+
+/// The first components, at a rank that the adapter was trained for.
+fn first_components(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Result<Cut, String> {
+    let spec = metadata.plan.variant.clone();
+    let mut ranks = spec.rank_policy.readouts(spec.rank);
+    if ranks.is_empty() {
+        ranks.push(spec.rank);
+    }
+    if !ranks.contains(&rank) {
+        let known: Vec<String> = ranks.iter().map(usize::to_string).collect();
+        return Err(format!(
+            "rank is `{rank}`, but `{}` was trained to be used at {}; `--svd` approximates it at any rank",
+            metadata.cell.variant,
+            known.join(", ")
+        ));
+    }
+    let smaller = rank < spec.rank;
+    let policy = if smaller { AnyRankPolicy::Constant(Constant {}) } else { spec.rank_policy.clone() };
+    // At the full rank nothing is cut, whatever rank a map has of its own.
+    let tensors = if smaller { prefix(network, rank) } else { adapter::tensors(network, 0, 0) };
+    Ok((VariantSpec { rank, rank_policy: policy, ..spec }, tensors))
+}
+
+/// The best approximation of an additive update.
+fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Result<Cut, String> {
+    let spec = metadata.plan.variant.clone();
+    let largest = metadata.plan.largest_rank();
+    if spec.lacks(&[Capability::Additive]).is_some() || rank == 0 || rank > largest {
+        return Err(format!(
+            "`--svd` cuts an additive update down to a rank in 1..={largest}, but this is `{}` and rank is `{rank}`",
+            metadata.cell.variant
+        ));
+    }
+    network.compress(0, rank);
+    let plain_lora = VariantSpec {
+        rank: rank.min(spec.rank),
+        delta: Some(DeltaSpec::LowRank(low_rank::Spec {})),
+        combine: CombineSpec::Additive(additive::Spec {}),
+        scaling: Scaling::Constant { value: 1.0 },
+        rank_policy: AnyRankPolicy::Constant(Constant {}),
+        orthogonality: 0.0,
+        train: variants::role::TrainConfig::default(),
+        gradient: variants::gradient::GradientSpec::Plain,
+        ..spec
+    };
+    Ok((plain_lora, adapter::tensors(network, 0, 0)))
 }
 
 /// Every tensor, those that count components cut to the first `rank`.

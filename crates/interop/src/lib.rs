@@ -13,16 +13,18 @@
 //! | [`predict`] | logits of a trained adapter on given rows |
 //! | [`head`] | a trained head as transformers has it |
 //! | [`dtype`] | the types of the numbers of a checkpoint |
-//! | [`output_dir`] | folders that are complete or absent |
+//! | [`length`] | how many tokens of a row are read |
+//! | [`output`] | what a command writes, and what it may replace |
 
 pub mod approximate;
 pub mod dtype;
 pub mod evaluate;
 pub mod export;
 pub mod head;
+pub mod length;
 pub mod merge;
 pub mod model_merging;
-pub mod output_dir;
+pub mod output;
 pub mod peft;
 pub mod predict;
 pub mod run_updates;

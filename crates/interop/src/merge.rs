@@ -22,17 +22,17 @@ use assets::source::{
     raw::{self, Files, GENERATION},
 };
 use experiment::cell::Recipe;
-use models::network::Network;
+use models::{config::Config, network::Network};
 use trainer::{
     adapter::{self, AdapterMetadata},
     error::TrainError,
     model_cache::ModelCache,
 };
-use variants::{pass::Active, rank::RankPolicy};
+use variants::{host::Placement, pass::Active, rank::RankPolicy};
 
 use crate::{
     dtype::Dtype,
-    output_dir::{OutputDir, StagedDir},
+    output::{Guard, OutputDir, StagedDir},
     peft,
 };
 
@@ -45,7 +45,7 @@ pub use check::Check;
 pub use sample::Rows;
 
 use check::{answers, compare, plain_network};
-use checkpoint::{assemble, encode, overflow, rounded};
+use checkpoint::{Tensor, assemble, encode, overflow, rounded};
 use sample::{objective, sample};
 
 /// The command's name in what it writes.
@@ -64,6 +64,8 @@ pub struct MergeRequest<'a> {
     pub dtype: Dtype,
     /// The folder to write.
     pub out: &'a Path,
+    /// Whether `out` may be a folder of others.
+    pub force: bool,
     /// What the check reads.
     pub rows: Rows,
     /// Most rows of it.
@@ -91,7 +93,7 @@ pub struct MergeReport {
 
 /// Merges, writes the checkpoint and holds it against the unmerged model.
 pub fn merge(request: &MergeRequest<'_>, cache: &ModelCache) -> Result<MergeReport, TrainError> {
-    let output = OutputDir::check(request.out, COMMAND)?;
+    let output = OutputDir::check(request.out, COMMAND, &guard(request))?;
     let path = adapter_file(request.adapter)?;
     let (metadata, mut network) = adapter::load_on(&path, request.model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
@@ -123,17 +125,9 @@ pub fn merge(request: &MergeRequest<'_>, cache: &ModelCache) -> Result<MergeRepo
     };
     write_beside(&mut staged, &files, &wanted, &metadata.plan)?;
 
-    let written = source::open(&staged.folder().display().to_string())?;
-    let mut checks = Vec::new();
-    for dtype in Dtype::ALL {
-        let merged = if dtype == request.dtype {
-            plain_network(&written.config, &written.weights, &metadata, cache.place())?
-        } else {
-            plain_network(&config, &rounded(&tensors, dtype, &config), &metadata, cache.place())?
-        };
-        let found = answers(&merged, &sample.set, &metadata.plan, &Active::All, base.pad);
-        checks.push(compare(dtype, &unmerged, &found));
-    }
+    let merged = Merged { tensors: &tensors, config: &config, metadata: &metadata, place: cache.place() };
+    let ask = |network: &Network| answers(network, &sample.set, &metadata.plan, &Active::All, base.pad);
+    let checks = merged.checks(request.dtype, staged.folder(), &unmerged, &ask)?;
     staged.finish(serde_json::json!({
         "adapter": request.adapter,
         "card": metadata,
@@ -150,6 +144,46 @@ pub fn merge(request: &MergeRequest<'_>, cache: &ModelCache) -> Result<MergeRepo
         largest_logit: unmerged.iter().flatten().fold(0.0, |most, value| most.max(value.abs())),
         checks,
     })
+}
+
+/// A merged checkpoint.
+struct Merged<'a> {
+    tensors: &'a [Tensor],
+    config: &'a Config,
+    metadata: &'a AdapterMetadata,
+    place: &'a Placement,
+}
+
+impl Merged<'_> {
+    /// Every type beside the unmerged answers: the written one as it lies in its folder, the others as they would be read.
+    fn checks(
+        &self,
+        written: Dtype,
+        folder: &Path,
+        unmerged: &[Vec<f64>],
+        ask: &dyn Fn(&Network) -> Vec<Vec<f64>>,
+    ) -> Result<Vec<Check>, TrainError> {
+        let opened = source::open(&folder.display().to_string())?;
+        let check = |dtype: Dtype| {
+            let merged = if dtype == written {
+                plain_network(&opened.config, &opened.weights, self.metadata, self.place)?
+            } else {
+                plain_network(self.config, &rounded(self.tensors, dtype, self.config), self.metadata, self.place)?
+            };
+            Ok(compare(dtype, unmerged, &ask(&merged)))
+        };
+        Dtype::ALL.into_iter().map(check).collect()
+    }
+}
+
+/// What the output must leave alone.
+fn guard(request: &MergeRequest<'_>) -> Guard {
+    let data = match &request.rows {
+        Rows::File(file) => Some(file.as_path()),
+        Rows::Any | Rows::Split(_) => None,
+    };
+    let inputs = [Some(request.adapter), request.model.map(Path::new), data];
+    Guard::new(inputs.into_iter().flatten(), request.force)
 }
 
 /// The adapter's file; a folder of PEFT does not say what its task is.

@@ -17,7 +17,7 @@ use trainer::{error::TrainError, model_cache::ModelCache};
 
 use crate::{
     head::WholeTensor,
-    output_dir::OutputDir,
+    output::{Guard, OutputDir},
     peft::{self, write::Config},
 };
 
@@ -52,6 +52,8 @@ pub struct CombineRequest<'a> {
     pub head: Option<&'a Path>,
     /// The folder to write.
     pub out: &'a Path,
+    /// Whether `out` may be a folder of others.
+    pub force: bool,
 }
 
 /// One map of the combination.
@@ -86,7 +88,8 @@ impl CombineReport {
 
 /// Combines and writes.
 pub fn combine(request: &CombineRequest<'_>, cache: &ModelCache) -> Result<CombineReport, TrainError> {
-    let output = OutputDir::check(request.out, COMMAND)?;
+    let guard = Guard::new(request.inputs.iter().map(|input| &input.path), request.force);
+    let output = OutputDir::check(request.out, COMMAND, &guard)?;
     check(request)?;
     let members = request.inputs.iter().map(|input| Member::read(input, cache)).collect::<Result<Vec<_>, _>>()?;
     let mut report = CombineReport::default();

@@ -2,31 +2,33 @@
 //!
 //! A LoRA in that format has per map `lora_A.weight` `[r, d_in]` and `lora_B.weight` `[d_out, r]` under
 //! `base_model.model.<map>`, and the scale is `lora_alpha/r`, or `lora_alpha/√r` with `use_rslora`; `rank_pattern` and
-//! `alpha_pattern` replace both for maps whose name ends in the key or matches it as a regular expression; the first key of the file that
-//! does counts.
+//! `alpha_pattern` replace both for maps whose name matches the key; the first key of the file that does counts.
+//!
+//! Every reader goes through [`said::Opened`], which refuses a configuration whose fields ask for what is not done here.
 
 use std::path::{Path, PathBuf};
 use trainer::error::TrainError;
 
 mod config;
 pub mod export;
+mod fields;
 pub mod import;
 mod layout;
 pub mod read;
+mod said;
+mod weights;
 pub mod write;
 
 pub use config::Base;
 pub(crate) use config::task_type;
 pub use read::read;
+pub(crate) use read::{Read, read_whole};
 
 pub(crate) const CONFIG: &str = "adapter_config.json";
 pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// What PEFT puts in front of a model's own names.
 pub(crate) const WRAPPED: &str = "base_model.model.";
-
-/// Starts that subtract their first product from the base: `s·B·A` of such an adapter is not the change of the weights.
-const RESIDUAL_STARTS: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
 
 /// Whether PEFT wrote this folder.
 pub fn is_folder(path: &Path) -> bool {
@@ -42,5 +44,5 @@ pub fn folder(path: &Path) -> Option<PathBuf> {
 }
 
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, TrainError> {
-    std::fs::read(path).map_err(|source| TrainError::io(path.to_owned(), source))
+    assets::file::read(path).map_err(|source| TrainError::io(path.to_owned(), source))
 }

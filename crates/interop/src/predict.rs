@@ -27,6 +27,8 @@ use trainer::{
 };
 use variants::pass::Active;
 
+use crate::length;
+
 /// What was predicted.
 #[derive(Clone, Debug)]
 pub struct Predicted {
@@ -34,6 +36,8 @@ pub struct Predicted {
     pub logits: Vec<Vec<f64>>,
     /// `[rows]`; NaN where unknown.
     pub labels: Vec<f32>,
+    /// A note where rows were cut.
+    pub cut: Option<String>,
 }
 
 impl Predicted {
@@ -94,37 +98,22 @@ pub fn predict(
     max_length: usize,
 ) -> Result<Predicted, TrainError> {
     let set = EncodedSet::encode_all(&base.tokenizer, rows, max_length)?;
+    let cut = length::cut(&set, max_length);
     let logits = logits(network, &[&set], &Active::All, base.pad).swap_remove(0);
-    Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect() })
+    Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect(), cut })
 }
 
-/// A checkpoint with its own classification head, for a task of GLUE.
-pub fn checkpoint(model: &str, task: &str, cache: &ModelCache) -> Result<(Recipe, Network), TrainError> {
+/// A checkpoint with its own classification head, for a task of GLUE; its rows are as long as it allows, or at most `max_length`.
+pub fn checkpoint(
+    model: &str,
+    task: &str,
+    max_length: Option<usize>,
+    cache: &ModelCache,
+) -> Result<(Recipe, Network), TrainError> {
     let base = cache.base(model)?;
-    let info = glue::tasks().into_iter().find(|info| info.name == task);
-    let Some(info) = info else {
-        let names: Vec<String> = glue::tasks().into_iter().map(|info| info.name).collect();
-        return Err(TrainError::foreign(model, format!("task is `{task}`, but must be one of {}", names.join(", "))));
-    };
-    let outputs = info.objective.n_outputs();
-    let last = base.backbone.config().head_names().iter().rev().find_map(|name| {
-        base.head.find(name).filter(|(shape, _)| shape.len() == 2).map(|(shape, _)| (*name, shape[0]))
-    });
-    match last {
-        Some((_, found)) if found == outputs => {}
-        Some((name, found)) => {
-            let reason = format!(
-                "`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`"
-            );
-            return Err(TrainError::foreign(model, reason));
-        }
-        None => {
-            let reason =
-                "the checkpoint has no classification head; give the adapter of a run with `--adapter`".to_owned();
-            return Err(TrainError::foreign(model, reason));
-        }
-    }
+    let outputs = outputs(model, task, &base)?;
     let longest = base.backbone.config().longest();
+    let max_length = length::limit(max_length, None, longest).map_err(|reason| TrainError::foreign(model, reason))?;
     let plan = Recipe {
         suite: glue::GLUE.to_owned(),
         data: None,
@@ -136,7 +125,7 @@ pub fn checkpoint(model: &str, task: &str, cache: &ModelCache) -> Result<(Recipe
         modules: models::modules::Modules::default(),
         preset: "head_only".to_owned(),
         variant: variants::presets::head_only::spec(0),
-        train: Hyper { max_length: Hyper::default().max_length.min(longest), ..Hyper::default() },
+        train: Hyper { max_length, ..Hyper::default() },
         readouts: Vec::new(),
         seeds: variants::stream::Seeds::all(0),
     };
@@ -144,4 +133,31 @@ pub fn checkpoint(model: &str, task: &str, cache: &ModelCache) -> Result<(Recipe
     let stack = trainer::adapter::stack_plan(&plan, &id, cache)?;
     let network = cache.network(&plan, &[(stack, vec![outputs])])?;
     Ok((plan, network))
+}
+
+/// Outputs of a task of GLUE, which are those of the checkpoint's head.
+fn outputs(model: &str, task: &str, base: &BaseModel) -> Result<usize, TrainError> {
+    let info = glue::tasks().into_iter().find(|info| info.name == task);
+    let Some(info) = info else {
+        let names: Vec<String> = glue::tasks().into_iter().map(|info| info.name).collect();
+        return Err(TrainError::foreign(model, format!("task is `{task}`, but must be one of {}", names.join(", "))));
+    };
+    let outputs = info.objective.n_outputs();
+    let last = base.backbone.config().head_names().iter().rev().find_map(|name| {
+        base.head.find(name).filter(|(shape, _)| shape.len() == 2).map(|(shape, _)| (*name, shape[0]))
+    });
+    match last {
+        Some((_, found)) if found == outputs => Ok(outputs),
+        Some((name, found)) => {
+            let reason = format!(
+                "`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`"
+            );
+            Err(TrainError::foreign(model, reason))
+        }
+        None => {
+            let reason =
+                "the checkpoint has no classification head; give the adapter of a run with `--adapter`".to_owned();
+            Err(TrainError::foreign(model, reason))
+        }
+    }
 }

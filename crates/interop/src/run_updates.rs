@@ -30,6 +30,8 @@ pub struct RunUpdates {
     pub maps: BTreeMap<String, MapUpdate>,
     /// The same at the steps of its snapshots.
     pub snapshots: BTreeMap<u64, BTreeMap<String, MapUpdate>>,
+    /// What is worth knowing of its files.
+    pub notes: Vec<String>,
 }
 
 /// Reads an adapter with the snapshots in its folder. `base` names the base model of an adapter that does not say it.
@@ -78,7 +80,7 @@ pub fn of_study(cells: &[Cell], store: &Store, cache: &ModelCache) -> Result<Opt
 
 impl From<Updates> for RunUpdates {
     fn from(updates: Updates) -> Self {
-        let Updates { name, metadata, maps } = updates;
+        let Updates { name, metadata, maps, notes } = updates;
         let variant = metadata.as_ref().map(|metadata| &metadata.plan.variant);
         Self {
             frozen_inputs: variant.is_some_and(|variant| variant.delta.is_some() && !variant.trains_inputs()),
@@ -91,6 +93,7 @@ impl From<Updates> for RunUpdates {
             name,
             maps,
             snapshots: BTreeMap::new(),
+            notes,
         }
     }
 }

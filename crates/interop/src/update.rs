@@ -27,6 +27,8 @@ pub struct Updates {
     pub metadata: Option<AdapterMetadata>,
     /// By full name of the map, without the prefix of a model with a head.
     pub maps: BTreeMap<String, MapUpdate>,
+    /// What is worth knowing of its files.
+    pub notes: Vec<String>,
 }
 
 /// Reads an adapter: a run's folder or `.safetensors` file of this program, or a folder that PEFT wrote.
@@ -52,7 +54,7 @@ pub fn read(path: &Path, cache: &ModelCache) -> Result<Updates, TrainError> {
         };
         maps.insert(map.name().to_owned(), MapUpdate { base: Some(base), update });
     }
-    Ok(Updates { name: metadata.cell.to_string(), metadata: Some(metadata), maps })
+    Ok(Updates { name: metadata.cell.to_string(), metadata: Some(metadata), maps, notes: Vec::new() })
 }
 
 /// Row-major numbers as a matrix.

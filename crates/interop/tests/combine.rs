@@ -1,12 +1,14 @@
 //! Combinations of adapters: against PEFT's functions (`scripts/oracle/combine.py`), of this program's own runs, and what is refused.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[path = "support/adapters.rs"]
+mod support;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{DType, Device};
 use experiment::{cell::Recipe, hyper::Hyper};
 use interop::{
     model_merging::{
@@ -15,25 +17,12 @@ use interop::{
     },
     peft, update,
 };
-use models::{modules::Modules, network::NamedParam, target::Target};
-use record::CellId;
 use safetensors::SafeTensors;
-use trainer::{
-    adapter::{self, AdapterMetadata},
-    model_cache::ModelCache,
-};
-use variants::{
-    host::{Placement, values},
-    preset,
-    stream::{self, Seeds, Stream},
-};
-
-fn cache() -> ModelCache {
-    ModelCache::new(Placement::new(&Device::flex(), DType::F32))
-}
+use support::{cache, checkpoint, noisy};
+use variants::preset;
 
 fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/combine").join(name)
+    support::fixture("combine").join(name)
 }
 
 fn inputs(weighted: &[(PathBuf, f64)]) -> Vec<Input> {
@@ -41,7 +30,7 @@ fn inputs(weighted: &[(PathBuf, f64)]) -> Vec<Input> {
 }
 
 fn run(inputs: &[Input], method: Method, out: &Path, head: Option<&Path>) -> Result<CombineReport, String> {
-    combine(&CombineRequest { inputs, method, head, out }, &cache()).map_err(|error| error.to_string())
+    combine(&CombineRequest { inputs, method, head, out, force: false }, &cache()).map_err(|error| error.to_string())
 }
 
 /// `ΔW` of every map, `[d_in, d_out]` row-major.
@@ -171,44 +160,18 @@ fn a_head_is_taken_along_where_it_is_asked_for() {
 
 /// An adapter of this program, everything in it a little away from its start.
 fn own(root: &Path, model: &str, preset: &str, targets: &[&str], rank: usize) -> PathBuf {
-    let cache = cache();
+    let variant = (preset::find(preset).unwrap().spec)(rank);
     let plan = Recipe {
         suite: "glue_mini".to_owned(),
         data: None,
         task: "sst2".to_owned(),
-        given: None,
-        model: model.to_owned(),
-        start_from: None,
-        targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
-        modules: Modules::default(),
-        preset: preset.to_owned(),
-        variant: (preset::find(preset).unwrap().spec)(rank),
         train: Hyper::default(),
-        readouts: Vec::new(),
-        seeds: Seeds::all(0),
-    };
-    let cell = CellId { task: "sst2".to_owned(), variant: preset.to_owned(), rank, seed: 0 };
-    let stack = adapter::stack_plan(&plan, &cell, &cache).unwrap();
-    let mut network = cache.network(&plan, &[(stack, vec![2])]).unwrap();
-    for NamedParam { name, param, .. } in network.parameters(0) {
-        let noise = stream::normal(
-            &mut stream::generator(1, Stream::Init, &format!("{preset}.{name}")),
-            param.tensor.shape().num_elements(),
-            0.1,
-        );
-        let moved = values(param.tensor).iter().zip(noise).map(|(value, noise)| value + noise).collect();
-        *param.tensor = cache.place().tensor(moved, param.tensor.dims());
-    }
-    let metadata = AdapterMetadata {
-        cell,
-        outputs: 2,
-        model_hash: cache.base(model).unwrap().hash.clone(),
-        drawn: adapter::drawn(&network),
-        plan,
+        ..support::plan(model, targets, preset, variant, false)
     };
     let folder = root.join(format!("{}-{preset}-r{rank}", Path::new(model).file_name().unwrap().to_string_lossy()));
-    std::fs::create_dir_all(&folder).unwrap();
-    adapter::save(&folder.join("adapter.safetensors"), &metadata, &adapter::tensors(&mut network, 0, 0)).unwrap();
+    support::saved(&folder, preset, &plan, &cache(), |named, old| {
+        noisy(&old, 1, &format!("{preset}.{}", named.name), 0.1)
+    });
     folder
 }
 
@@ -258,25 +221,12 @@ fn runs_of_any_method_are_added_as_what_they_do_to_the_weights() {
     assert!((residual.sqrt() - lost).abs() < 1e-5 * norm && lost < norm, "{lost} {norm}");
 }
 
-fn gpt2(root: &Path) -> String {
-    let folder = root.join("gpt2");
-    std::fs::create_dir_all(&folder).unwrap();
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures/gpt2");
-    for name in ["config.json", "model.safetensors"] {
-        std::fs::copy(source.join(name), folder.join(name)).unwrap();
-    }
-    let json = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
-        "post_processor": null, "decoder": null, "model": {"type": "WordLevel", "vocab": {"a": 0, "<unk>": 1}, "unk_token": "<unk>"}}"#;
-    std::fs::write(folder.join("tokenizer.json"), json).unwrap();
-    folder.display().to_string()
-}
-
 /// Query and value apart become columns of the fused map, which PEFT knows.
 #[test]
 fn parts_of_a_fused_map_go_to_their_columns() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("out");
-    let model = gpt2(root.path());
+    let model = checkpoint(root.path(), "gpt2");
     let apart = own(root.path(), &model, "lora", &["c_attn.q", "c_attn.v"], 2);
     run(&inputs(&[(apart.clone(), 0.5)]), Method::Linear, &out, None).unwrap();
     let (found, parts) = (deltas(&out), deltas(&apart));

@@ -1,29 +1,17 @@
 //! Studies whose models and data are files: GLUE's folders, a user's own tables, texts for a decoder.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
-};
+#[path = "support/adapters.rs"]
+mod support;
 
-use burn::tensor::{DType, Device};
+use std::path::{Path, PathBuf};
+
 use data::glue;
 use experiment::Experiment;
 use interop::predict;
-use record::{CodeIdentity, RunRecord, Store};
-use trainer::{
-    adapter,
-    evaluate::score::predictions,
-    model_cache::ModelCache,
-    sink::Silent,
-    study::{self, context::StudyContext},
-};
-use variants::host::Placement;
-
-fn cache() -> ModelCache {
-    ModelCache::new(Placement::new(&Device::flex(), DType::F32))
-}
+use record::{RunRecord, Store};
+use support::{base_fixture as fixture, cache, write_tokenizer};
+use trainer::{adapter, evaluate::score::predictions};
 
 fn read(yaml: &str) -> Experiment {
     experiment::read(yaml, "test.yaml", "test", &[]).unwrap_or_else(|errors| panic!("{errors}"))
@@ -38,21 +26,7 @@ fn refused(yaml: &str, parts: &[&str]) {
 }
 
 fn run(experiment: &Experiment, root: &Path) -> Vec<RunRecord> {
-    let store = Store::open(root, experiment.name()).unwrap();
-    let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
-    let cache = cache();
-    let context = StudyContext {
-        cache: &cache,
-        store: &store,
-        code: &code,
-        versions: &BTreeMap::new(),
-        device: "flex",
-        cohort: Some(2),
-        workers: 1,
-        stop: &AtomicBool::new(false),
-    };
-    study::run(experiment.cells(), &context, &Silent).unwrap_or_else(|error| panic!("{error}"));
-    study::records(experiment.cells(), &store).unwrap()
+    support::run_study(experiment.cells(), root, experiment.name(), &cache(), 2)
 }
 
 fn write(root: &Path, name: &str, text: &str) {
@@ -170,10 +144,6 @@ fn data_is_asked_for_where_it_is_needed_and_looked_for() {
     read(&format!("data: hf://nyu-mll/glue\n{base}").replace("[head_only]", "[bitfit]"));
 }
 
-fn fixture(arch: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures").join(arch)
-}
-
 /// A tiny decoder of the fixtures with a tokenizer of as many words.
 fn decoder(root: &Path, arch: &str, vocabulary: usize) -> PathBuf {
     let folder = root.join(arch);
@@ -183,21 +153,7 @@ fn decoder(root: &Path, arch: &str, vocabulary: usize) -> PathBuf {
             std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
         }
     }
-    let words: Vec<String> = (0..vocabulary)
-        .map(|id| match id {
-            0 => "\"<|endoftext|>\": 0".to_owned(),
-            1 => "\"<unk>\": 1".to_owned(),
-            id => format!("\"w{id}\": {id}"),
-        })
-        .collect();
-    let json = format!(
-        r#"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [{{"id": 0, "content": "<|endoftext|>",
-        "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}}], "normalizer": null,
-        "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
-        "model": {{"type": "WordLevel", "vocab": {{{}}}, "unk_token": "<unk>"}}}}"#,
-        words.join(", ")
-    );
-    std::fs::write(folder.join("tokenizer.json"), json).unwrap();
+    write_tokenizer(&folder, vocabulary);
     folder
 }
 
@@ -307,13 +263,19 @@ fn a_checkpoint_with_a_head_predicts_by_itself() {
     );
     std::fs::write(folder.join("tokenizer.json"), json).unwrap();
     let model = folder.display().to_string();
-    let (plan, network) = predict::checkpoint(&model, "mnli", &cache).unwrap();
+    let (plan, network) = predict::checkpoint(&model, "mnli", None, &cache).unwrap();
     let row =
         |first: &str| data::task::Example { first: first.into(), second: Some("the dog".into()), label: f32::NAN };
     let base = cache.base(&model).unwrap();
-    let found =
-        predict::predict(&network, &base, &[row("the dog slept"), row("slept")], plan.train.max_length).unwrap();
+    // Every position of the base, where nobody says how long a row is.
+    assert_eq!(plan.train.max_length, base.backbone.config().longest());
+    let rows = [row("the dog slept"), row("slept")];
+    let found = predict::predict(&network, &base, &rows, plan.train.max_length).unwrap();
+    assert_eq!(found.cut, None);
+    let short = predict::predict(&network, &base, &rows, 7).unwrap();
+    assert_eq!(short.cut.unwrap(), "1 of 2 rows (50.0%) are longer than max_length 7 and were cut");
+    assert!(short.logits[0] != found.logits[0] && short.logits[1] == found.logits[1]);
     assert!(found.logits.len() == 2 && found.logits[0].len() == 3 && found.logits[0] != found.logits[1]);
-    let error = predict::checkpoint(&model, "rte", &cache).unwrap_err().to_string();
+    let error = predict::checkpoint(&model, "rte", None, &cache).unwrap_err().to_string();
     assert!(error.contains("`classifier.weight` has 3 outputs, but `rte` has 2"), "{error}");
 }

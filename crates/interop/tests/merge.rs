@@ -5,17 +5,17 @@
 //! logits beside each, for `scripts/oracle/merged.py DIR`, which opens them with transformers.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[path = "support/adapters.rs"]
+mod support;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
 };
 
 use assets::source;
-use burn::tensor::{DType, Device};
-use experiment::{
-    cell::{Recipe, TaskSource},
-    hyper::Hyper,
-};
+use burn::tensor::DType;
+use experiment::cell::Recipe;
 use interop::{
     dtype::Dtype,
     merge::{MergeReport, MergeRequest, Rows, checkpoint::backbone_tensors, merge},
@@ -24,100 +24,28 @@ use models::{
     backbone::Backbone,
     config::{Config, Purpose},
     head::{Classifier, Head},
-    modules::Modules,
     network::{NamedParam, Network},
-    safetensors::as_f32,
-    target::Target,
     weights::Weights,
 };
-use record::CellId;
 use safetensors::{SafeTensors, tensor::TensorView};
-use trainer::{
-    adapter::{self, AdapterMetadata},
-    model_cache::ModelCache,
+use support::{
+    Numbers, base_fixture as fixture, checkpoint, difference, largest, logits, noisy, numbers, place, wanted,
 };
+use trainer::model_cache::ModelCache;
 use variants::{
     base::{BaseSpec, BiasSpec},
-    host::{Placement, values},
-    pass::{Active, Pass},
+    pass::Active,
     preset,
     rank::RankPolicy,
     slot::{RunPlan, Slot, StackPlan},
     spec::VariantSpec,
-    stream::{self, Seeds, Stream},
 };
 
-fn place() -> Placement {
-    Placement::new(&Device::flex(), DType::F32)
-}
-
-fn fixture(arch: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures").join(arch)
-}
-
-type Numbers = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
-
-fn numbers(path: &Path) -> Numbers {
-    let bytes = std::fs::read(path).unwrap();
-    let one = |(name, view): (String, TensorView<'_>)| {
-        let data = view.data();
-        let numbers = match view.dtype() {
-            safetensors::Dtype::I64 => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-            _ => as_f32(&view).unwrap().into_iter().map(f64::from).collect(),
-        };
-        (name, (view.shape().to_vec(), numbers))
-    };
-    SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter().map(one).collect()
-}
-
-/// A fixture with a tokenizer of whole words, which the fixtures lack.
-fn checkpoint(root: &Path, arch: &str) -> String {
-    let folder = root.join("base").join(arch);
-    std::fs::create_dir_all(&folder).unwrap();
-    for file in std::fs::read_dir(fixture(arch)).unwrap().map(|entry| entry.unwrap().path()) {
-        if file.file_name().unwrap().to_string_lossy().starts_with("model") || file.ends_with("config.json") {
-            std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
-        }
-    }
-    let words: Vec<String> = (0..60)
-        .map(|id| match id {
-            0 => "\"<|endoftext|>\": 0".to_owned(),
-            1 => "\"<unk>\": 1".to_owned(),
-            id => format!("\"w{id}\": {id}"),
-        })
-        .collect();
-    let json = format!(
-        r#"{{"version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [{{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
-        "normalized": false, "special": true}}],
-        "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
-        "model": {{"type": "WordLevel", "vocab": {{{}}}, "unk_token": "<unk>"}}}}"#,
-        words.join(", ")
-    );
-    std::fs::write(folder.join("tokenizer.json"), json).unwrap();
-    folder.display().to_string()
-}
-
 fn plan(model: &str, targets: &[&str], variant: VariantSpec, is_text: bool) -> Recipe {
-    let task = r#"{"name": "e2e", "form": "pairs", "train": "train.txt", "dev": "dev.txt"}"#;
-    Recipe {
-        suite: if is_text { "text" } else { "glue" }.to_owned(),
-        data: Some("/nowhere".to_owned()),
-        task: if is_text { "e2e" } else { "mnli" }.to_owned(),
-        given: is_text.then(|| TaskSource::Text(serde_json::from_str(task).unwrap())),
-        model: model.to_owned(),
-        start_from: None,
-        targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
-        modules: Modules::default(),
-        preset: "lora".to_owned(),
-        variant,
-        train: Hyper { max_length: 20, ..Hyper::default() },
-        readouts: Vec::new(),
-        seeds: Seeds::all(0),
-    }
+    support::plan(model, targets, "lora", variant, is_text)
 }
 
-/// An adapter whose tensors `fill` sets, saved as a run would; its file and its network.
+/// An adapter under `root` whose tensors `fill` sets.
 fn saved(
     root: &Path,
     name: &str,
@@ -125,46 +53,24 @@ fn saved(
     cache: &ModelCache,
     mut fill: impl FnMut(&str, [usize; 3], Vec<f64>) -> Vec<f64>,
 ) -> (PathBuf, Network) {
-    let id = CellId { task: plan.task.clone(), variant: name.to_owned(), rank: plan.variant.rank, seed: 0 };
-    let stack = adapter::stack_plan(plan, &id, cache).unwrap();
-    let outputs = if plan.text().is_some() { 0 } else { 3 };
-    let mut network = cache.network(plan, &[(stack, vec![outputs])]).unwrap();
-    for NamedParam { name, param, .. } in network.parameters(0) {
-        let shape = param.tensor.dims();
-        *param.tensor = cache.place().tensor(fill(&name, shape, values(param.tensor)), shape);
-    }
-    let metadata = AdapterMetadata {
-        cell: id,
-        plan: plan.clone(),
-        outputs,
-        model_hash: cache.base(&plan.model).unwrap().hash.clone(),
-        drawn: adapter::drawn(&network),
-    };
-    let folder = root.join("adapters").join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("adapter.safetensors");
-    let tensors = adapter::tensors(&mut network, 0, 0);
-    adapter::save(&file, &metadata, &tensors).unwrap();
-    (file, network)
+    let fill = |named: &NamedParam<'_>, values: Vec<f64>| fill(&named.name, named.param.tensor.dims(), values);
+    support::saved(&root.join("adapters").join(name), name, plan, cache, fill)
 }
 
 /// Everything a little away from its start, so that nothing is merged as a zero.
 fn moved(seed: u64) -> impl FnMut(&str, [usize; 3], Vec<f64>) -> Vec<f64> {
-    move |name, _, values| {
-        let noise = stream::normal(&mut stream::generator(seed, Stream::Init, name), values.len(), 0.05);
-        values.iter().zip(noise).map(|(value, noise)| value + noise).collect()
-    }
+    move |name, _, values| noisy(&values, seed, name, 0.05)
 }
 
 fn request<'a>(adapter: &'a Path, out: &'a Path, dtype: Dtype) -> MergeRequest<'a> {
-    MergeRequest { adapter, model: None, rank: None, dtype, out, rows: Rows::Any, most: 16 }
+    MergeRequest { adapter, model: None, rank: None, dtype, out, force: false, rows: Rows::Any, most: 16 }
 }
 
 /// A checkpoint as it lies in a folder, with its own head and no adapter.
 fn reopened(folder: &Path, is_text: bool) -> Network {
     let files = source::open(&folder.display().to_string()).unwrap();
     let purpose = if is_text { Purpose::Continue } else { Purpose::Classify };
-    let mut network = Network::new(Backbone::new(&files.config, &files.weights, purpose, &place()).unwrap());
+    let mut network = Network::new(Backbone::new(&files.config, &files.weights, purpose, &place(DType::F32)).unwrap());
     let plan = StackPlan::new(
         (preset::find("head_only").unwrap().spec)(0).check(None).unwrap(),
         vec![RunPlan { init_seed: 0, alpha: 1.0 }],
@@ -178,49 +84,6 @@ fn reopened(folder: &Path, is_text: bool) -> Network {
     };
     network.attach(&plan, head).unwrap();
     network
-}
-
-/// Logits of a fixture's rows: `[rows][outputs]`, or of every real position of a text.
-fn logits(network: &Network, expected: &Numbers, is_text: bool) -> Vec<f64> {
-    let whole = |name: &str| -> Vec<u32> {
-        expected.get(name).map(|(_, v)| v.iter().map(|v| *v as u32).collect()).unwrap_or_default()
-    };
-    let lengths: Vec<usize> = expected["lengths"].1.iter().map(|v| *v as usize).collect();
-    let tokens = network.backbone.tokens(&whole("input_ids"), &whole("type_ids"), &lengths);
-    let pass = Pass::evaluation(1);
-    if !is_text {
-        return values(&network.classify(&tokens, &pass)[0]);
-    }
-    let seq = expected["input_ids"].0[1];
-    let real: Vec<u32> =
-        lengths.iter().enumerate().flat_map(|(row, n)| (0..*n).map(move |at| (row * seq + at) as u32)).collect();
-    values(
-        &network.continue_at(
-            &network.backbone.forward(&tokens, &pass),
-            &[models::head::index(&real, network.backbone.place())],
-            &pass,
-        )[0],
-    )
-}
-
-/// PEFT's logits at the same places.
-fn wanted(expected: &Numbers, name: &str) -> Vec<f64> {
-    let (shape, all) = &expected[name];
-    if shape.len() == 2 {
-        return all.clone();
-    }
-    let lengths = expected["lengths"].1.iter().map(|v| *v as usize);
-    let (seq, width) = (shape[1], shape[2]);
-    lengths.enumerate().flat_map(|(row, n)| all[row * seq * width..][..n * width].to_vec()).collect()
-}
-
-fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(f64::abs).fold(0.0, f64::max)
-}
-
-fn difference(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    largest(a.iter().zip(b).map(|(a, b)| a - b))
 }
 
 /// The adapters that PEFT wrote, merged by this program and by PEFT: the same logits within 1e-5 of the largest (f32, as
@@ -237,7 +100,7 @@ fn merged_fixtures_are_pefts_and_taking_the_adapter_off_gives_the_base_back() {
         ("llama", &["q_proj", "v_proj"], true),
         ("llama_tied", &["q_proj", "v_proj"], true),
     ] {
-        let cache = ModelCache::new(place());
+        let cache = ModelCache::new(place(DType::F32));
         let model = checkpoint(root.path(), arch);
         let mut variant = (preset::find("lora").unwrap().spec)(4);
         variant.alpha = 8.0;
@@ -316,7 +179,7 @@ fn keep(folder: &Path, arch: &str, expected: &Numbers, unmerged: &[f64]) {
 fn a_bare_encoder_gets_prefix_and_head() {
     let root = tempfile::tempdir().unwrap();
     let kept = std::env::var_os("LORA_LAB_MERGED").map(PathBuf::from);
-    let cache = ModelCache::new(place());
+    let cache = ModelCache::new(place(DType::F32));
     let model = checkpoint(root.path(), "bert_bare");
     let plan = plan(&model, &["query"], (preset::find("lora").unwrap().spec)(4), false);
     let (file, network) = saved(root.path(), "bert_bare", &plan, &cache, moved(1));
@@ -352,7 +215,7 @@ fn decoders_merge_parts_wholes_and_heads() {
         ("gpt2_classifier", "gpt2", "lora", &["c_attn.v"], false),
         ("llama_classifier", "llama", "dora", &all, false),
     ] {
-        let cache = ModelCache::new(place());
+        let cache = ModelCache::new(place(DType::F32));
         let model = checkpoint(root.path(), arch);
         let rank = if preset == "full" { 0 } else { 4 };
         let plan = plan(&model, targets, (preset::find(preset).unwrap().spec)(rank), is_text);
@@ -376,7 +239,7 @@ fn decoders_merge_parts_wholes_and_heads() {
 #[test]
 fn texts_are_compared_on_their_own_split() {
     let root = tempfile::tempdir().unwrap();
-    let cache = ModelCache::new(place());
+    let cache = ModelCache::new(place(DType::F32));
     let model = checkpoint(root.path(), "llama");
     for name in ["train.txt", "dev.txt"] {
         std::fs::write(root.path().join(name), "w5 w6||w7 w8 w9\nw10||w11 w12\n".repeat(10)).unwrap();
@@ -398,7 +261,7 @@ fn texts_are_compared_on_their_own_split() {
 #[test]
 fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
     let root = tempfile::tempdir().unwrap();
-    let cache = ModelCache::new(place());
+    let cache = ModelCache::new(place(DType::F32));
     let merged = |file: &Path, name: &str, rank: Option<usize>, dtype: Dtype| -> MergeReport {
         let out = root.path().join(name);
         merge(&MergeRequest { rank, ..request(file, &out, dtype) }, &cache)
@@ -446,7 +309,7 @@ fn every_variant_merges_and_a_rank_of_dylora_is_one_more() {
 #[test]
 fn what_cannot_be_merged_is_refused_before_anything_is_written() {
     let root = tempfile::tempdir().unwrap();
-    let cache = ModelCache::new(place());
+    let cache = ModelCache::new(place(DType::F32));
     let out = root.path().join("out");
     let refused = |request: &MergeRequest<'_>, part: &str| {
         let error = merge(request, &cache).unwrap_err().to_string();
@@ -499,7 +362,7 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
 #[test]
 fn merging_again_replaces_the_checkpoint_by_the_same_bytes() {
     let root = tempfile::tempdir().unwrap();
-    let cache = ModelCache::new(place());
+    let cache = ModelCache::new(place(DType::F32));
     let spec = (preset::find("dora").unwrap().spec)(2);
     let (file, _) = saved(root.path(), "dora", &plan("mini_roberta", &["value"], spec, false), &cache, moved(4));
     let out = root.path().join("out");

@@ -1,30 +1,27 @@
 //! Runs whose maps have ranks and scales of their own and whose modules train in full: trained, recorded, saved, loaded, cut.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[path = "support/adapters.rs"]
+mod support;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
 };
 
-use burn::tensor::{DType, Device};
+use burn::tensor::DType;
 use experiment::{SpecErrors, cell::Cell, controls};
 use interop::{
-    export::{Reduction, at_rank},
+    export::{CutRequest, Reduction, at_rank},
     update,
 };
 use lowrank::Update;
-use record::{CodeIdentity, RunRecord, Store};
-use trainer::{
-    adapter,
-    model_cache::ModelCache,
-    sink::Silent,
-    study::{self, context::StudyContext},
-};
-use variants::host::{Placement, values};
+use record::{RunRecord, Store};
+use trainer::{adapter, model_cache::ModelCache};
+use variants::host::values;
 
 fn cache() -> ModelCache {
-    ModelCache::new(Placement::new(&Device::flex(), DType::F64))
+    ModelCache::new(support::place(DType::F64))
 }
 
 fn read(tasks: &str, variants: &str) -> Result<Vec<Cell>, SpecErrors> {
@@ -40,21 +37,7 @@ const BOTH: &str = "[{preset: lora, label: own, exclude_modules: '.*layer\\.0\\.
      alpha_pattern: {query: 4}, modules_to_save: [encoder.layer.3.output], readouts: [truncated, svd]}, lora]";
 
 fn run(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
-    let store = Store::open(root, "test").unwrap();
-    let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
-    let (cache, versions, stop) = (cache(), BTreeMap::new(), AtomicBool::new(false));
-    let context = StudyContext {
-        cache: &cache,
-        store: &store,
-        code: &code,
-        versions: &versions,
-        device: "flex",
-        cohort: Some(cohort),
-        workers: 1,
-        stop: &stop,
-    };
-    study::run(cells, &context, &Silent).unwrap();
-    study::records(cells, &store).unwrap()
+    support::run_study(cells, root, "test", &cache(), cohort)
 }
 
 fn file(cell: &Cell, root: &Path) -> PathBuf {
@@ -116,8 +99,11 @@ fn patterns_and_whole_modules_train_and_are_recorded_saved_and_cut() {
 
     // A cut at 3 takes rank 4 to 3 and leaves rank 2 as it is.
     let (path, out) = (file(&cells[0], together.path()), together.path().join("svd"));
-    at_rank(&path, 3, Reduction::Svd, &out, &cache()).unwrap();
-    let (whole, cut) = (update::read(&path, &cache()).unwrap(), update::read(&out, &cache()).unwrap());
+    let cut = |rank: usize, reduction: Reduction| {
+        at_rank(&CutRequest { adapter: &path, rank, reduction, out: &out, force: false }, &cache())
+    };
+    cut(3, Reduction::Svd).unwrap();
+    let (whole, reduced) = (update::read(&path, &cache()).unwrap(), update::read(&out, &cache()).unwrap());
     let of = |updates: &update::Updates, map: &str| -> (usize, Vec<f64>) {
         let update = &updates.maps[map].update;
         let width = if let Update::LowRank(product) = update { product.width() } else { 0 };
@@ -125,14 +111,14 @@ fn patterns_and_whole_modules_train_and_are_recorded_saved_and_cut() {
     };
     let far = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     let (query, value) = (layer(2, "query"), layer(2, "value"));
-    assert_eq!((of(&whole, &query).0, of(&cut, &query).0, of(&cut, &value).0), (4, 3, 2));
-    assert!(far(&of(&whole, &value).1, &of(&cut, &value).1) < 1e-12);
-    assert!(far(&of(&whole, &query).1, &of(&cut, &query).1) > 0.0);
+    assert_eq!((of(&whole, &query).0, of(&reduced, &query).0, of(&reduced, &value).0), (4, 3, 2));
+    assert!(far(&of(&whole, &value).1, &of(&reduced, &value).1) < 1e-12);
+    assert!(far(&of(&whole, &query).1, &of(&reduced, &query).1) > 0.0);
     // The modules that train in full are no part of the approximation.
     assert_eq!(saved(&tensors(&out.join("adapter.safetensors"))), saved(&one));
-    let refused = at_rank(&path, 2, Reduction::Prefix, &out, &cache()).unwrap_err().to_string();
+    let refused = cut(2, Reduction::Prefix).unwrap_err().to_string();
     assert!(refused.contains("rank is `2`, but `own` was trained to be used at 4"), "{refused}");
-    at_rank(&path, 4, Reduction::Prefix, &out, &cache()).unwrap();
+    cut(4, Reduction::Prefix).unwrap();
     assert_eq!(tensors(&out.join("adapter.safetensors")), one);
 
     // A run with other tensors does not start here.

@@ -2,18 +2,17 @@
 //! preset that PEFT can express, and what is refused.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[path = "support/adapters.rs"]
+mod support;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{DType, Device};
-use experiment::{
-    cell::{Recipe, TaskSource},
-    hyper::Hyper,
-};
+use experiment::cell::Recipe;
 use interop::{
-    export::{Reduction, at_rank},
+    export::{CutRequest, Reduction, at_rank},
     peft::{
         export::{self, ExportReport, export},
         import::{self, Imported, Purpose, import},
@@ -22,24 +21,17 @@ use interop::{
 use models::{
     modules::Modules,
     network::{NamedParam, Network},
-    safetensors::as_f32,
     target::Target,
 };
-use record::CellId;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
-use trainer::{
-    adapter::{self, AdapterMetadata},
-    model_cache::ModelCache,
-};
+use support::{Numbers, base_fixture, cache, checkpoint, largest, noisy, numbers, says, text_task, write_numbers};
+use trainer::{adapter, model_cache::ModelCache};
 use variants::{
-    host::{Placement, values},
-    pass::Pass,
+    host::values,
     peft::{NoPeftForm, PeftForm},
     preset,
     role::Role,
     spec::VariantSpec,
-    stream::{self, Seeds, Stream},
 };
 
 const CONFIG: &str = "adapter_config.json";
@@ -63,69 +55,13 @@ const CASES: [&str; 12] = [
 /// 1e-6 at worst, as in `models/tests/oracle.rs`. Every adapter moves its logits by more than 0.1.
 const TOLERANCE: f64 = 1e-5;
 
-fn cache() -> ModelCache {
-    ModelCache::new(Placement::new(&Device::flex(), DType::F32))
-}
-
 fn fixture(case: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft").join(case)
-}
-
-fn base_fixture(arch: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures").join(arch)
-}
-
-type Numbers = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
-
-fn numbers(path: &Path) -> Numbers {
-    let bytes = std::fs::read(path).unwrap();
-    let one = |(name, view): (String, TensorView<'_>)| {
-        let numbers = match view.dtype() {
-            Dtype::I64 => view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
-            _ => as_f32(&view).unwrap().into_iter().map(f64::from).collect(),
-        };
-        (name, (view.shape().to_vec(), numbers))
-    };
-    SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter().map(one).collect()
-}
-
-fn write_numbers(path: &Path, tensors: &Numbers) {
-    let narrow = |values: &[f64]| values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect::<Vec<u8>>();
-    let raw: Vec<_> = tensors.iter().map(|(name, (shape, values))| (name, shape.clone(), narrow(values))).collect();
-    let views =
-        raw.iter().map(|(name, shape, bytes)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
-    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    support::fixture("peft").join(case)
 }
 
 /// A folder's configuration.
 fn said(folder: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(folder.join(CONFIG)).unwrap()).unwrap()
-}
-
-/// A checkpoint of the fixtures with a tokenizer of whole words, which they lack.
-fn checkpoint(root: &Path, arch: &str) -> String {
-    let folder = root.join("base").join(arch);
-    std::fs::create_dir_all(&folder).unwrap();
-    for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(base_fixture(arch).join(file), folder.join(file)).unwrap();
-    }
-    let words: Vec<String> = (0..60)
-        .map(|id| match id {
-            0 => "\"<|endoftext|>\": 0".to_owned(),
-            1 => "\"<unk>\": 1".to_owned(),
-            id => format!("\"w{id}\": {id}"),
-        })
-        .collect();
-    let json = format!(
-        r#"{{"version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [{{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false, "rstrip": false,
-        "normalized": false, "special": true}}],
-        "pre_tokenizer": {{"type": "WhitespaceSplit"}}, "post_processor": null, "decoder": null,
-        "model": {{"type": "WordLevel", "vocab": {{{}}}, "unk_token": "<unk>"}}}}"#,
-        words.join(", ")
-    );
-    std::fs::write(folder.join("tokenizer.json"), json).unwrap();
-    folder.display().to_string()
 }
 
 fn is_text(arch: &str) -> bool {
@@ -134,53 +70,25 @@ fn is_text(arch: &str) -> bool {
 
 /// MNLI has three classes, as the heads of the fixtures; a causal model continues text.
 fn purpose(arch: &str) -> Purpose {
-    let task = r#"{"name": "e2e", "form": "pairs", "train": "train.txt", "dev": "dev.txt"}"#;
-    let given = is_text(arch).then(|| TaskSource::Text(serde_json::from_str(task).unwrap()));
+    let given = is_text(arch).then(text_task);
     let (suite, task) = if is_text(arch) { ("text", "e2e") } else { ("glue", "mnli") };
-    Purpose { suite: suite.to_owned(), data: Some("/nowhere".to_owned()), task: task.to_owned(), given }
+    let data = Some("/nowhere".to_owned());
+    Purpose { suite: suite.to_owned(), data, task: task.to_owned(), given, max_length: Some(20) }
 }
 
-/// Logits of a fixture's rows: `[rows][outputs]`, or of every real position of a text.
+/// Logits of a fixture's rows.
 fn logits(network: &Network, asked: &Numbers) -> Vec<f64> {
-    let whole = |name: &str| -> Vec<u32> {
-        asked.get(name).map(|(_, v)| v.iter().map(|v| *v as u32).collect()).unwrap_or_default()
-    };
-    let lengths: Vec<usize> = asked["lengths"].1.iter().map(|v| *v as usize).collect();
-    let tokens = network.backbone.tokens(&whole("input_ids"), &whole("type_ids"), &lengths);
-    let pass = Pass::evaluation(1);
-    if asked["logits"].0.len() == 2 {
-        return values(&network.classify(&tokens, &pass)[0]);
-    }
-    let seq = asked["input_ids"].0[1];
-    let real: Vec<u32> =
-        lengths.iter().enumerate().flat_map(|(row, n)| (0..*n).map(move |at| (row * seq + at) as u32)).collect();
-    values(
-        &network.continue_at(
-            &network.backbone.forward(&tokens, &pass),
-            &[models::head::index(&real, network.backbone.place())],
-            &pass,
-        )[0],
-    )
+    support::logits(network, asked, asked["logits"].0.len() != 2)
 }
 
 /// PEFT's logits at the same places.
 fn wanted(asked: &Numbers) -> Vec<f64> {
-    let (shape, all) = &asked["logits"];
-    if shape.len() == 2 {
-        return all.clone();
-    }
-    let (seq, width) = (shape[1], shape[2]);
-    let lengths = asked["lengths"].1.iter().map(|v| *v as usize);
-    lengths.enumerate().flat_map(|(row, n)| all[row * seq * width..][..n * width].to_vec()).collect()
+    support::wanted(asked, "logits")
 }
 
 /// The inputs of an architecture's fixture.
 fn inputs(arch: &str) -> Numbers {
     numbers(&base_fixture(arch).join("expected.safetensors"))
-}
-
-fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(f64::abs).fold(0.0, f64::max)
 }
 
 #[track_caller]
@@ -198,22 +106,7 @@ fn tensors(network: &mut Network) -> Tensors {
 }
 
 fn plan(model: &str, targets: &[&str], preset: &str, variant: VariantSpec, arch: &str) -> Recipe {
-    let Purpose { suite, data, task, given } = purpose(arch);
-    Recipe {
-        suite,
-        data,
-        task,
-        given,
-        model: model.to_owned(),
-        start_from: None,
-        targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
-        modules: Modules::default(),
-        preset: preset.to_owned(),
-        variant,
-        train: Hyper { max_length: 20, ..Hyper::default() },
-        readouts: Vec::new(),
-        seeds: Seeds::all(0),
-    }
+    support::plan(model, targets, preset, variant, is_text(arch))
 }
 
 fn spec(preset: &str, rank: usize) -> VariantSpec {
@@ -223,48 +116,33 @@ fn spec(preset: &str, rank: usize) -> VariantSpec {
 /// A run's adapter with everything that trains a little away from its start; AdaLoRA's first map has no component left, its others
 /// lack the second.
 fn saved(root: &Path, name: &str, plan: &Recipe, cache: &ModelCache) -> (PathBuf, Network) {
-    let cell = CellId { task: plan.task.clone(), variant: name.to_owned(), rank: plan.variant.rank, seed: 0 };
-    let stack = adapter::stack_plan(plan, &cell, cache).unwrap();
-    let outputs = if plan.text().is_some() { 0 } else { 3 };
-    let mut network = cache.network(plan, &[(stack, vec![outputs])]).unwrap();
     let mut is_first = true;
-    for NamedParam { name, param, .. } in network.parameters(0) {
+    let folder = root.join("adapters").join(name);
+    let (file, _) = support::saved(&folder, name, plan, cache, |NamedParam { name, param, .. }, old| {
         if param.role == Role::Projection {
-            continue;
+            return old;
         }
-        let old = values(param.tensor);
-        let noise = stream::normal(&mut stream::generator(5, Stream::Init, &name), old.len(), 0.1);
-        let mut new: Vec<f64> = old.iter().zip(noise).map(|(value, noise)| value + noise).collect();
+        let mut new = noisy(&old, 5, name, 0.1);
         if name.ends_with(".lambda") {
             new.iter_mut().enumerate().filter(|(at, _)| is_first || *at == 1).for_each(|(_, value)| *value = 0.0);
             is_first = false;
         }
-        *param.tensor = cache.place().tensor(new, param.tensor.dims());
-    }
-    let metadata = AdapterMetadata {
-        cell,
-        plan: plan.clone(),
-        outputs,
-        model_hash: cache.base(&plan.model).unwrap().hash.clone(),
-        drawn: adapter::drawn(&network),
-    };
-    let folder = root.join("runs").join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let tensors = adapter::tensors(&mut network, 0, 0);
-    adapter::save(&folder.join("adapter.safetensors"), &metadata, &tensors).unwrap();
+        new
+    });
     // As it lies in the file, in f32.
-    let network = adapter::load(&folder.join("adapter.safetensors"), cache).unwrap().1;
+    let network = adapter::load(&file, cache).unwrap().1;
     (folder, network)
 }
 
 fn out(adapter: &Path, residual: bool, out: &Path, cache: &ModelCache) -> Result<ExportReport, String> {
-    let request = export::ExportRequest { adapter, model: None, rank: None, residual, out };
+    let request = export::ExportRequest { adapter, model: None, rank: None, residual, out, force: false };
     export(&request, cache).map_err(|error| error.to_string())
 }
 
 /// An export of this program, taken back by its own account.
 fn back(folder: &Path, cache: &ModelCache) -> Result<Imported, String> {
-    import(&import::ImportRequest { folder, model: None, purpose: None }, cache).map_err(|error| error.to_string())
+    import(&import::ImportRequest { folder, model: None, purpose: None, max_length: None }, cache)
+        .map_err(|error| error.to_string())
 }
 
 /// Without what PEFT saves twice or of the base.
@@ -286,13 +164,18 @@ fn folders_of_peft_give_its_logits_and_come_back() {
         let arch = case.split('_').next().unwrap();
         let model = checkpoint(root.path(), arch);
         let folder = fixture(case);
-        let request = import::ImportRequest { folder: &folder, model: Some(&model), purpose: Some(purpose(arch)) };
+        let request = import::ImportRequest {
+            folder: &folder,
+            model: Some(&model),
+            purpose: Some(purpose(arch)),
+            max_length: None,
+        };
         let imported = import(&request, &cache).unwrap();
         let asked = numbers(&folder.join("expected.safetensors"));
         agree(case, &logits(&imported.network, &asked), &wanted(&asked));
 
         let (taken, again) = (root.path().join("taken").join(case), root.path().join("again").join(case));
-        let bytes = import::write(imported, &folder, &taken).unwrap();
+        let bytes = import::write(imported, &folder, import::output(&request, &taken, false).unwrap()).unwrap();
         assert_eq!(bytes, std::fs::metadata(taken.join("adapter.safetensors")).unwrap().len());
         out(&taken, case == "bert_pissa", &again, &cache).unwrap();
         let [theirs, ours] = [&folder, &again].map(|folder| of_adapter(numbers(&folder.join(WEIGHTS))));
@@ -322,13 +205,6 @@ fn altered(case: &str, edit: impl FnOnce(&mut Value, &mut Numbers)) -> tempfile:
     folder
 }
 
-#[track_caller]
-fn says(error: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(error.contains(part), "no `{part}` in: {error}");
-    }
-}
-
 #[test]
 fn every_tensor_of_a_folder_is_needed_in_its_shape() {
     let root = tempfile::tempdir().unwrap();
@@ -336,7 +212,8 @@ fn every_tensor_of_a_folder_is_needed_in_its_shape() {
         let cache = cache();
         let model = checkpoint(root.path(), arch);
         let refused = |folder: &Path| {
-            let request = import::ImportRequest { folder, model: Some(&model), purpose: Some(purpose(arch)) };
+            let request =
+                import::ImportRequest { folder, model: Some(&model), purpose: Some(purpose(arch)), max_length: None };
             import(&request, &cache).map(|_| ()).unwrap_err().to_string()
         };
         for case in CASES.iter().filter(|case| case.starts_with(arch)) {
@@ -374,7 +251,12 @@ fn names_that_match_nothing_are_passed_over() {
         config["exclude_modules"] = json!(["lm_head"]);
         config["rank_pattern"] = json!({"k_proj": 2});
     });
-    let request = import::ImportRequest { folder: folder.path(), model: Some(&model), purpose: Some(purpose("bert")) };
+    let request = import::ImportRequest {
+        folder: folder.path(),
+        model: Some(&model),
+        purpose: Some(purpose("bert")),
+        max_length: None,
+    };
     let imported = import(&request, &cache()).unwrap();
     let notes = imported.notes.join("; ");
     says(&notes, &["target_modules: `q_proj`", "exclude_modules: `lm_head`", "rank_pattern: `k_proj`"]);
@@ -393,7 +275,12 @@ fn heads_come_whole_from_the_folder_or_from_the_base() {
     let root = tempfile::tempdir().unwrap();
     let without = altered("bert_lora", |_, tensors| tensors.retain(|name, _| !name.contains("classifier")));
     let model = checkpoint(root.path(), "bert");
-    let request = import::ImportRequest { folder: without.path(), model: Some(&model), purpose: Some(purpose("bert")) };
+    let request = import::ImportRequest {
+        folder: without.path(),
+        model: Some(&model),
+        purpose: Some(purpose("bert")),
+        max_length: None,
+    };
     let mut imported = import(&request, &cache()).unwrap();
     says(&imported.notes.join("; "), &["the base's own: the head"]);
     let of_base = numbers(&base_fixture("bert").join("model.safetensors"));
@@ -412,7 +299,7 @@ fn what_cannot_be_read_is_one_clear_error() {
     let cache = cache();
     let refused = |folder: &Path, task: Option<&str>, model: Option<&str>| {
         let purpose = task.map(|task| Purpose { task: task.to_owned(), ..purpose("bert") });
-        let request = import::ImportRequest { folder, model, purpose };
+        let request = import::ImportRequest { folder, model, purpose, max_length: None };
         import(&request, &cache).map(|_| ()).unwrap_err().to_string()
     };
     let fields: &[(&str, Value, &[&str])] = &[
@@ -556,7 +443,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     // Another base than the one that it was trained on is found by its hash.
     let folder = root.path().join("exports/lora");
     let roberta = checkpoint(root.path(), "roberta");
-    let request = import::ImportRequest { folder: &folder, model: Some(&roberta), purpose: None };
+    let request = import::ImportRequest { folder: &folder, model: Some(&roberta), purpose: None, max_length: None };
     let error = import(&request, &cache).map(|_| ()).unwrap_err().to_string();
     says(&error, &[CONFIG, "hash", "give the right base with `--model`"]);
     // Nor is a configuration that was changed read by the recipe of the old one.
@@ -568,7 +455,8 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
     let error = back(&folder, &cache).map(|_| ()).unwrap_err();
     says(&error, &[CONFIG, "`lora_alpha` is `32`", "`lora-lab export` wrote", "lora_lab.json", "`--task`"]);
-    let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    let request =
+        import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")), max_length: None };
     assert_eq!(import(&request, &cache).unwrap().metadata.plan.variant.alpha, 32.0);
     // Nothing is left of what was refused.
     for folder in ["exports", "residual"] {
@@ -595,7 +483,8 @@ fn veras_pair_lies_in_the_file_under_both_names() {
         assert!(file[&name] == file[&format!("{name}.default")], "{name}");
     }
     // Read as PEFT's own, it has the pair of the file.
-    let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    let request =
+        import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")), max_length: None };
     let imported = import(&request, &cache).unwrap();
     let asked = inputs("bert");
     agree("vera", &logits(&imported.network, &asked), &logits(&network, &asked));
@@ -626,7 +515,8 @@ fn parts_of_gpt2_are_joined_and_parted_again() {
         let mut imported = back(&folder, &cache).unwrap();
         agree(label, &logits(&imported.network, &asked), &before);
         // As one map, which is what PEFT sees.
-        let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("gpt2")) };
+        let request =
+            import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("gpt2")), max_length: None };
         agree(label, &logits(&import(&request, &cache).unwrap().network, &asked), &before);
 
         let config = said(&folder);
@@ -700,9 +590,18 @@ fn dylora_is_exported_at_a_rank() {
     let plan = plan(&model, &["query", "value"], "dylora", spec("dylora", 4), "bert");
     let (run, _) = saved(root.path(), "dylora", &plan, &cache);
     let [folder, cut] = ["at_2", "cut"].map(|name| root.path().join(name));
-    let request = export::ExportRequest { adapter: &run, model: None, rank: Some(2), residual: false, out: &folder };
+    let request = export::ExportRequest {
+        adapter: &run,
+        model: None,
+        rank: Some(2),
+        residual: false,
+        out: &folder,
+        force: false,
+    };
     export(&request, &cache).unwrap();
-    at_rank(&run.join("adapter.safetensors"), 2, Reduction::Prefix, &cut, &cache).unwrap();
+    let file = run.join("adapter.safetensors");
+    let cut_request = CutRequest { adapter: &file, rank: 2, reduction: Reduction::Prefix, out: &cut, force: false };
+    at_rank(&cut_request, &cache).unwrap();
     let (_, mut smaller) = adapter::load(&cut.join("adapter.safetensors"), &cache).unwrap();
     let mut imported = back(&folder, &cache).unwrap();
     assert!(tensors(&mut smaller) == tensors(&mut imported.network));
@@ -751,7 +650,8 @@ fn a_tables_scale_is_found_by_its_full_name() {
     out(&run, false, &folder, &cache).unwrap();
     let config = said(&folder);
     assert_eq!((&config["lora_alpha"], &config["alpha_pattern"]), (&json!(5), &json!({table: 3})));
-    let request = import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")) };
+    let request =
+        import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")), max_length: None };
     agree("table", &logits(&import(&request, &cache).unwrap().network, &asked), &logits(&network, &asked));
 }
 
@@ -774,7 +674,11 @@ fn a_folder_is_replaced_only_by_what_wrote_it() {
     out(&run, false, &folder, &cache).unwrap();
     assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), first);
 
-    let write = |to: &Path| import::write(back(&folder, &cache).unwrap(), &folder, to).map_err(|e| e.to_string());
+    let request = import::ImportRequest { folder: &folder, model: None, purpose: None, max_length: None };
+    let write = |to: &Path| {
+        let output = import::output(&request, to, false).map_err(|error| error.to_string())?;
+        import::write(back(&folder, &cache).unwrap(), &folder, output).map_err(|error| error.to_string())
+    };
     let again = root.path().join("again");
     write(&again).unwrap();
     write(&again).unwrap();
@@ -818,4 +722,116 @@ fn whole_modules_lie_as_torch_has_them() {
             "{arch}: it comes back as it was"
         );
     }
+}
+
+/// An export of this program says its own task only as long as its configuration is the one that was written.
+#[test]
+fn an_edited_export_is_not_taken_for_what_was_written() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, model) = (cache(), checkpoint(root.path(), "bert"));
+    let plan = plan(&model, &["query", "value"], "lora", spec("lora", 2), "bert");
+    let (run, mut network) = saved(root.path(), "lora", &plan, &cache);
+    let folder = root.path().join("out");
+    out(&run, false, &folder, &cache).unwrap();
+    let written = said(&folder);
+    let edited = |edit: &dyn Fn(&mut Value)| {
+        let mut config = written.clone();
+        edit(&mut config);
+        std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
+        back(&folder, &cache)
+    };
+    for (field, value) in [
+        ("rank_pattern", json!({"query": 7})),
+        ("alpha_pattern", json!({"query": 7})),
+        ("bias", json!("all")),
+        ("target_modules", json!(["nope"])),
+        ("target_modules", json!("query")),
+        ("exclude_modules", json!(["value"])),
+        ("layers_to_transform", json!([99])),
+        ("modules_to_save", json!(["classifier", "score", "pooler"])),
+        ("lora_dropout", json!(0.5)),
+        ("lora_alpha", json!(3)),
+        ("task_type", json!("CAUSAL_LM")),
+        ("use_rslora", json!(true)),
+        ("r", Value::Null),
+    ] {
+        let error = edited(&|config| config[field] = value.clone()).map(drop).unwrap_err();
+        says(&error, &[CONFIG, &format!("`{field}` is `"), "`lora-lab export` wrote", "lora_lab.json", "`--task`"]);
+    }
+    // What PEFT makes of it when it saves the folder again asks for nothing else.
+    let again = edited(&|config| {
+        config["target_modules"].as_array_mut().unwrap().reverse();
+        config["lora_alpha"] = json!(written["lora_alpha"].as_f64().unwrap());
+        config["inference_mode"] = json!(false);
+        config["peft_version"] = json!("0.20.0");
+        config["qalora_group_size"] = json!(16);
+        config["kasa_config"] = Value::Null;
+        config["exclude_modules"] = json!([]);
+    });
+    assert_eq!(tensors(&mut again.unwrap().network), tensors(&mut network));
+    // A base that has moved is the one that the configuration names now, if it is the same.
+    let moved = root.path().join("moved");
+    std::fs::rename(&model, &moved).unwrap();
+    let gone = edited(&|_| {}).map(drop).unwrap_err();
+    says(&gone, &["no such folder"]);
+    let found = edited(&|config| config["base_model_name_or_path"] = json!(moved.display().to_string())).unwrap();
+    assert_eq!(found.metadata.plan.model, moved.display().to_string());
+    let other = checkpoint(root.path(), "roberta");
+    let wrong = edited(&|config| config["base_model_name_or_path"] = json!(other)).map(drop).unwrap_err();
+    says(&wrong, &["it was trained on", "give the right base with `--model`"]);
+}
+
+/// Rows are as long as somebody says, or as the base allows.
+#[test]
+fn lengths_are_the_experiments_or_all_that_the_base_allows() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, model) = (cache(), checkpoint(root.path(), "bert"));
+    let longest = cache.base(&model).unwrap().backbone.config().longest();
+    let folder = fixture("bert_lora");
+    let length = |known: Option<usize>, asked: Option<usize>| {
+        let purpose = Some(Purpose { max_length: known, ..purpose("bert") });
+        let request = import::ImportRequest { folder: &folder, model: Some(&model), purpose, max_length: asked };
+        import(&request, &cache).map(|found| found.metadata.plan.train.max_length).map_err(|error| error.to_string())
+    };
+    assert_eq!((length(None, None), length(Some(9), None)), (Ok(longest), Ok(9)));
+    assert_eq!((length(Some(9), Some(7)), length(None, Some(longest))), (Ok(7), Ok(longest)));
+    says(&length(None, Some(longest + 1)).unwrap_err(), &["max_length is `", &format!("3..={longest}")]);
+    // An export keeps the recipe's.
+    let plan = plan(&model, &["query"], "lora", spec("lora", 2), "bert");
+    let (run, _) = saved(root.path(), "lora", &plan, &cache);
+    let exported = root.path().join("out");
+    out(&run, false, &exported, &cache).unwrap();
+    assert_eq!(back(&exported, &cache).unwrap().metadata.plan.train.max_length, 20);
+    let request = import::ImportRequest { folder: &exported, model: None, purpose: None, max_length: Some(11) };
+    assert_eq!(import(&request, &cache).unwrap().metadata.plan.train.max_length, 11);
+}
+
+/// An expression for names without the model's prefix, and exclusions that VeRA's configuration has no field for, are written out.
+#[test]
+fn targets_that_peft_would_read_otherwise_are_written_out() {
+    let root = tempfile::tempdir().unwrap();
+    let (cache, model) = (cache(), checkpoint(root.path(), "bert"));
+    let export_of = |name: &str, preset: &str, targets: &str, exclude: Option<&str>| {
+        let mut plan = plan(&model, &[], preset, spec(preset, 2), "bert");
+        plan.targets = Target::Pattern(targets.to_owned());
+        plan.modules.exclude_modules = exclude.map(|pattern| Target::Pattern(pattern.to_owned()));
+        let (run, mut network) = saved(root.path(), name, &plan, &cache);
+        let folder = root.path().join("out").join(name);
+        out(&run, false, &folder, &cache).unwrap();
+        // Read as PEFT reads it, without the recipe beside it.
+        let request =
+            import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")), max_length: None };
+        let mut taken = import(&request, &cache).unwrap();
+        assert_eq!(tensors(&mut taken.network), tensors(&mut network), "{name}");
+        said(&folder)
+    };
+    let plain = export_of("plain", "lora", ".*(query|value)", None);
+    assert_eq!(plain["target_modules"], json!(r"(?:bert\.)?(?:.*(query|value))"));
+    let anchored = export_of("anchored", "lora", r"^encoder\..*query", None);
+    let written = json!(["bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.1.attention.self.query"]);
+    assert_eq!(anchored["target_modules"], written);
+    let ahead = export_of("ahead", "lora", "(?!bert).*query", Some("encoder.*layer.0.*"));
+    assert_eq!((&ahead["target_modules"], &ahead["exclude_modules"]), (&json!([written[1]]), &Value::Null));
+    let vera = export_of("vera", "vera", ".*(query|value)", Some(".*value"));
+    assert_eq!((&vera["target_modules"], vera.get("exclude_modules")), (&written, None));
 }

@@ -1,21 +1,13 @@
 //! What an adapter does to every map, read from its file, against the network that holds it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+#[path = "support/adapters.rs"]
+mod support;
 
-use burn::tensor::{DType, Device};
 use interop::update;
-use record::{CodeIdentity, Store};
-use trainer::{
-    adapter,
-    model_cache::ModelCache,
-    sink::Silent,
-    study::{self, context::StudyContext},
-};
-use variants::{
-    host::{Placement, values},
-    pass::Active,
-};
+use record::Store;
+use trainer::adapter;
+use variants::{host::values, pass::Active};
 
 #[test]
 fn an_adapters_update_is_the_change_of_its_maps() {
@@ -28,18 +20,8 @@ fn an_adapters_update_is_the_change_of_its_maps() {
     let experiment = experiment::read(&yaml, "test.yaml", "test", &[]).unwrap_or_else(|errors| panic!("{errors}"));
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path(), "test").unwrap();
-    let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
-    let context = StudyContext {
-        cache: &cache,
-        store: &store,
-        code: &CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true },
-        versions: &BTreeMap::new(),
-        device: "flex",
-        cohort: Some(1),
-        workers: 1,
-        stop: &AtomicBool::new(false),
-    };
-    study::run(experiment.cells(), &context, &Silent).unwrap();
+    let cache = support::cache();
+    support::run_study(experiment.cells(), root.path(), "test", &cache, 1);
     for cell in experiment.cells() {
         let folder = store.run_dir(&cell.id);
         let updates = update::read(&folder, &cache).unwrap();

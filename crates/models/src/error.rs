@@ -39,13 +39,8 @@ pub enum ModelError {
         part: String,
     },
     /// A target is not a valid pattern.
-    #[error("target `{pattern}` is not a valid regular expression: {reason}")]
-    BadPattern {
-        /// The pattern.
-        pattern: String,
-        /// What the parser says.
-        reason: String,
-    },
+    #[error("target {0}")]
+    BadPattern(#[from] crate::pattern::BadPattern),
     /// An adapter does not fit.
     #[error(transparent)]
     Attach(#[from] variants::error::AttachError),

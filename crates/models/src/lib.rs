@@ -14,6 +14,7 @@ pub mod head;
 pub mod llama;
 pub mod modules;
 pub mod network;
+pub mod pattern;
 pub mod safetensors;
 pub mod target;
 pub mod tokens;

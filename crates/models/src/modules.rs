@@ -1,7 +1,7 @@
 //! Which maps of a model are adapted, which have a rank and a scale of their own, and what trains in full besides.
 //!
-//! The fields are those of PEFT's `LoraConfig`, with its rules. A name is matched as it stands in a model with a head
-//! (`bert.encoder.layer.0.attention.self.query`); expressions may also match the name without the model's prefix.
+//! The fields are those of PEFT's `LoraConfig`, with its rules of names ([`crate::pattern`]). A name is matched as it stands in a model
+//! with a head (`bert.encoder.layer.0.attention.self.query`); expressions may also match the name without the model's prefix.
 //!
 //! | field | what it does |
 //! |---|---|
@@ -18,13 +18,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 use variants::{error::SpecProblem, role::Role, slot::MapPlan};
 
 use crate::{
     config::{Config, Map, MapKind, Purpose},
     error::ModelError,
+    pattern::{BadPattern, LayerLists, Pattern, ends_in},
     target::Target,
 };
 
@@ -66,16 +66,13 @@ pub struct Selected {
 /// Layers that maps are taken from.
 pub(crate) struct Layers<'a> {
     indices: &'a [usize],
-    /// Each has the index as its first group.
-    lists: Vec<Regex>,
+    lists: LayerLists,
 }
 
 impl Layers<'_> {
     /// Whether the first list that a name is in has it in one of the layers.
-    pub(crate) fn hold(&self, name: &str) -> bool {
-        let found = self.lists.iter().find_map(|list| list.captures(name));
-        let index = found.and_then(|found| found.get(1)?.as_str().parse::<usize>().ok());
-        index.is_some_and(|index| self.indices.contains(&index))
+    pub(crate) fn hold(&self, name: &str) -> Result<bool, BadPattern> {
+        Ok(self.lists.layer(name)?.is_some_and(|index| self.indices.contains(&index)))
     }
 }
 
@@ -98,17 +95,6 @@ fn suggested(name: &str, near: Option<&str>) -> String {
 /// Last parts of names.
 fn last_parts<'a>(names: impl IntoIterator<Item = &'a String>) -> BTreeSet<&'a str> {
     names.into_iter().filter_map(|name| name.rsplit('.').next()).collect()
-}
-
-/// PEFT's rule of patterns: the end of a name after a dot, or the whole name.
-pub fn ending(pattern: &str) -> Result<Regex, String> {
-    Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$")).map_err(|error| bad(pattern, &error.to_string()))
-}
-
-/// A pattern that does not parse; the last line of the parser's reason says why.
-fn bad(pattern: &str, reason: &str) -> String {
-    let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("error: ");
-    format!("`{pattern}` is not a valid regular expression: {reason}")
 }
 
 impl Modules {
@@ -152,15 +138,15 @@ impl Modules {
             );
         }
         for pattern in &self.layers_pattern {
-            if let Err(rule) = ending(pattern) {
-                report("layers_pattern", rule);
+            if let Err(bad) = LayerLists::new(std::slice::from_ref(pattern)) {
+                report("layers_pattern", bad.to_string());
             }
         }
         for (field, pattern) in (self.rank_pattern.iter().map(|(pattern, _)| ("rank_pattern", pattern)))
             .chain(self.alpha_pattern.iter().map(|(pattern, _)| ("alpha_pattern", pattern)))
         {
-            if let Err(rule) = ending(pattern) {
-                report(field, rule);
+            if let Err(bad) = Pattern::ending(pattern) {
+                report(field, bad.to_string());
             }
         }
         for (pattern, rank) in self.rank_pattern.iter().filter(|(_, rank)| *rank == 0) {
@@ -227,7 +213,7 @@ impl Modules {
                     let missed = missed.collect::<Vec<_>>().join(", ");
                     format!("{missed} matches no map of this model; its maps end in {}", known.join(", "))
                 }
-                ModelError::BadPattern { pattern, reason } => bad(&pattern, &reason),
+                ModelError::BadPattern(bad) => bad.to_string(),
                 other => other.to_string(),
             };
             SpecProblem::new("exclude_modules", rule)
@@ -256,13 +242,14 @@ impl Modules {
                 format!("layer is `{index}`, but this model has {count}, counted from 0; use 0..={}", count - 1),
             ));
         }
-        let any = [r"[^.]*".to_owned()];
-        let patterns = if self.layers_pattern.is_empty() { &any[..] } else { &self.layers_pattern };
-        let lists: Vec<Regex> =
-            patterns.iter().filter_map(|list| Regex::new(&format!(r"^.*\.(?:{list})\.(\d+)\.")).ok()).collect();
-        let names: Vec<String> = config.maps().into_keys().map(|name| config.full(&name)).collect();
-        if !names.iter().any(|name| lists.iter().any(|list| list.is_match(name))) {
-            let given = quoted(patterns.iter().map(String::as_str));
+        let bad = |bad: BadPattern| SpecProblem::new("layers_pattern", bad.to_string());
+        let lists = LayerLists::new(&self.layers_pattern).map_err(bad)?;
+        let mut is_in_one = false;
+        for name in config.maps().into_keys() {
+            is_in_one = is_in_one || lists.layer(&config.full(&name)).map_err(bad)?.is_some();
+        }
+        if !is_in_one {
+            let given = quoted(self.layers_pattern.iter().map(String::as_str));
             let list = config.layer_list();
             return Err(SpecProblem::new(
                 "layers_pattern",
@@ -295,8 +282,7 @@ impl Modules {
             last_parts(&paths).into_iter().filter(|part| part.parse::<usize>().is_err()).collect();
         let (mut found_slots, mut problems) = (BTreeSet::new(), Vec::new());
         for module in &self.modules_to_save {
-            let dotted = format!(".{module}");
-            let means = |path: &String| path == module || path.ends_with(&dotted);
+            let means = |path: &String| ends_in(path, module);
             let found: Vec<&String> =
                 slots.iter().filter(|slot| around(&config.full(slot)).iter().any(means)).collect();
             let head = config.head_names().iter().any(|name| around(name).iter().any(means));
@@ -368,6 +354,18 @@ fn twice(selected: &Selected, config: &Config) -> Option<SpecProblem> {
     ))
 }
 
+/// The maps whose names match a key, with the prefix of a model with a head or without.
+fn matching<'a>(key: &str, maps: &'a BTreeMap<String, Map>, config: &Config) -> Result<Vec<&'a String>, BadPattern> {
+    let pattern = Pattern::ending(key)?;
+    let mut found = Vec::new();
+    for name in maps.keys() {
+        if pattern.is_match(&config.full(name))? || pattern.is_match(name)? {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
 /// The value of the first pattern that matches each map.
 fn first_matches<T: Copy>(
     field: &str,
@@ -379,9 +377,13 @@ fn first_matches<T: Copy>(
     let mut found = BTreeMap::new();
     let mut met = BTreeSet::new();
     for (pattern, value) in patterns {
-        let Ok(regex) = ending(pattern) else { continue };
-        let matching: Vec<&String> =
-            maps.keys().filter(|name| regex.is_match(&config.full(name)) || regex.is_match(name)).collect();
+        let matching = match matching(pattern, maps, config) {
+            Ok(matching) => matching,
+            Err(bad) => {
+                problems.push(SpecProblem::new(field, bad.to_string()));
+                continue;
+            }
+        };
         let free: Vec<&String> = matching.iter().copied().filter(|name| !met.contains(*name)).collect();
         if matching.is_empty() {
             let known = last_parts(maps.keys());

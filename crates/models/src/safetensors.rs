@@ -98,6 +98,17 @@ impl File<'_> {
     }
 }
 
+/// Names of the tensors of a file, by its beginning alone, which holds the whole header; none of another kind of file.
+pub fn names(head: &[u8]) -> Option<Vec<String>> {
+    let (length, rest) = head.split_first_chunk()?;
+    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let entries: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let mut names: Vec<String> =
+        entries.into_iter().map(|(name, _)| name).filter(|name| name != "__metadata__").collect();
+    names.sort();
+    Some(names)
+}
+
 /// Reads the bytes of a file.
 pub fn read(bytes: &[u8]) -> Result<File<'_>, SafeTensorError> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;

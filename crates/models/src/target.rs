@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, Map, MapKind},
     error::ModelError,
     modules::Layers,
+    pattern::{Pattern, ends_in},
 };
 
 /// A target as PEFT users write it.
@@ -73,22 +73,24 @@ impl Target {
         match self {
             Self::Pattern(pattern) if pattern == ALL_LINEAR => Ok(linear().cloned().collect()),
             Self::Pattern(pattern) => {
-                let whole = Regex::new(&format!("^(?:{pattern})$"))
-                    .map_err(|error| ModelError::BadPattern { pattern: pattern.clone(), reason: error.to_string() })?;
-                let matches = |name: &&String| whole.is_match(name) || whole.is_match(&config.full(name));
-                let found: BTreeSet<_> = maps.keys().filter(matches).cloned().collect();
+                let whole = Pattern::whole(pattern)?;
+                let mut found = BTreeSet::new();
+                for name in maps.keys() {
+                    if whole.is_match(name)? || whole.is_match(&config.full(name))? {
+                        found.insert(name.clone());
+                    }
+                }
                 if found.is_empty() { Err(none(vec![pattern])) } else { Ok(found) }
             }
             Self::Endings(list) => {
                 let (mut found, mut missed) = (BTreeSet::new(), Vec::new());
                 for ending in list {
-                    let dotted = format!(".{ending}");
                     let mut met = false;
                     for name in maps.keys() {
                         let full = config.full(name);
-                        if full == *ending || full.ends_with(&dotted) {
+                        if ends_in(&full, ending) {
                             met = true;
-                            if full == *ending || layers.is_none_or(|layers| layers.hold(&full)) {
+                            if full == *ending || layers.map_or(Ok(true), |layers| layers.hold(&full))? {
                                 found.insert(name.clone());
                             }
                         }

@@ -28,6 +28,7 @@ mod hash;
 mod journal;
 mod layout;
 mod number;
+mod place;
 mod run;
 mod steps;
 mod store;
@@ -40,6 +41,7 @@ pub use error::{BadFile, RecordError};
 pub use evaluation::{Evaluation, Generated};
 pub use hash::{canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal};
+pub use place::runs_around;
 pub use run::{
     Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, MemoryUse, PrimaryMetric, RunRecord, Start,
     Status,

@@ -10,8 +10,14 @@ use crate::error::{BadFile, RecordError};
 use crate::layout;
 use crate::run::{FORMAT, RunRecord};
 
+/// Folder of an experiment's finished runs.
+pub(crate) const RUNS: &str = "runs";
+
+/// Folder of its unfinished ones.
+pub(crate) const PARTIAL: &str = ".partial";
+
 /// File name of a record in its run's directory.
-const RECORD: &str = "record.json";
+pub(crate) const RECORD: &str = "record.json";
 
 /// File name of an adapter in its run's directory.
 pub const ADAPTER: &str = "adapter.safetensors";
@@ -57,7 +63,7 @@ impl Store {
 
     /// `results/<experiment>/runs`.
     pub fn runs_dir(&self) -> PathBuf {
-        self.directory.join("runs")
+        self.directory.join(RUNS)
     }
 
     /// `results/<experiment>/tables`.
@@ -77,7 +83,7 @@ impl Store {
 
     /// `results/<experiment>/.partial`, which holds the journals and checkpoints of unfinished cohorts, one folder each.
     pub fn partial_dir(&self) -> PathBuf {
-        self.directory.join(".partial")
+        self.directory.join(PARTIAL)
     }
 
     /// The file of a cell's record, whether it exists or not.

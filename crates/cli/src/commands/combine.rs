@@ -53,6 +53,9 @@ pub(crate) struct Combine {
     /// Folder for the new adapter; it must be new, empty, or an earlier output of this command.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Write into a folder that this command did not make: files of the same names are replaced, the others stay.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Merging methods.
@@ -100,7 +103,8 @@ pub(crate) enum SignMethod {
 pub(super) fn run(args: &Combine) -> Result<(), Failure> {
     let method = method(args).map_err(Failure::Input)?;
     let inputs: Vec<Input> = args.adapters.iter().map(|written| input(written)).collect();
-    let request = CombineRequest { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out };
+    let request =
+        CombineRequest { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out, force: args.force };
     let report = combine(&request, &ModelCache::on_cpu())?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote {} maps to {}", report.maps.len(), args.out.display()));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use assets::device;
-use interop::evaluate::evaluate;
+use interop::evaluate::{Evaluated, evaluate};
 use trainer::model_cache::ModelCache;
 
 use crate::{
@@ -33,7 +33,8 @@ pub(crate) struct Eval {
 /// Evaluates, and prints the scores as CSV.
 pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let cache = ModelCache::on(&device::parse(&args.device)?);
-    let (task, evaluations) = evaluate(&args.adapter, &args.rank, &cache)?;
+    let Evaluated { task, evaluations, notes } = evaluate(&args.adapter, &args.rank, &cache)?;
+    notes.iter().for_each(|line| note(line));
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
     for evaluation in evaluations {
         let cut = evaluation.generated.and_then(record::Generated::note);

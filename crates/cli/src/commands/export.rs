@@ -6,7 +6,7 @@ use assets::source::hub::SCHEME;
 use clap::ValueEnum;
 use interop::{
     approximate::as_lora,
-    export::{Reduction, at_rank},
+    export::{CutRequest, Reduction, at_rank},
     peft::export::{ExportRequest, export},
 };
 use record::ADAPTER;
@@ -40,9 +40,12 @@ pub(crate) struct Export {
     /// Rank of the new adapter; `--to peft` keeps the rank by default.
     #[arg(long)]
     pub rank: Option<usize>,
-    /// Folder for the new adapter; for PEFT it must be new, empty, or an earlier output of this command.
+    /// Folder for the new adapter; it must be new, empty, or an earlier output of this command.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Write into a folder that this command did not make: files of the same names are replaced, the others stay.
+    #[arg(long)]
+    pub force: bool,
     /// Take the best approximation of the update (truncated SVD) instead of its first components.
     #[arg(long, requires = "rank")]
     pub svd: bool,
@@ -75,8 +78,9 @@ pub(super) fn run(args: &Export) -> Result<(), Failure> {
 
 /// A folder for PEFT that computes the same function.
 fn for_peft(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
-    let Export { adapter, model, rank, residual, out, .. } = args;
-    let request = ExportRequest { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out };
+    let Export { adapter, model, rank, residual, out, force, .. } = args;
+    let request =
+        ExportRequest { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out, force: *force };
     let report = export(&request, cache)?;
     if !report.base.starts_with(SCHEME) && !Path::new(&report.base).exists() {
         note(&format!(
@@ -99,7 +103,8 @@ fn smaller(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
         return Err(Failure::Input("`--residual` and `--model` are for `--to peft`; leave them out".to_owned()));
     }
     let reduction = if args.svd { Reduction::Svd } else { Reduction::Prefix };
-    let bytes = at_rank(&args.adapter, rank, reduction, &args.out, cache)?;
+    let Export { adapter, out, force, .. } = args;
+    let bytes = at_rank(&CutRequest { adapter, rank, reduction, out, force: *force }, cache)?;
     note(&format!("wrote {} ({bytes} bytes)", args.out.join(ADAPTER).display()));
     Ok(())
 }
@@ -111,7 +116,7 @@ fn approximated(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
             "`--model` does not go with `--svd`; put the base where it was in training".to_owned(),
         ));
     }
-    let report = as_lora(&args.adapter, args.rank.unwrap_or_default(), &args.out, cache)?;
+    let report = as_lora(&args.adapter, args.rank.unwrap_or_default(), &args.out, args.force, cache)?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote LORA with {} maps to {}", report.maps.len(), args.out.display()));
     print(&table(&report))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use interop::peft::import::{ImportRequest, Purpose, import, write};
+use interop::peft::import::{ImportRequest, Purpose, import, output, write};
 use record::ADAPTER;
 use trainer::model_cache::ModelCache;
 
@@ -25,6 +25,9 @@ pub(crate) struct Import {
     /// Folder for the adapter; it must be new, empty, or an earlier output of this command.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Write into a folder that this command did not make: files of the same names are replaced, the others stay.
+    #[arg(long)]
+    pub force: bool,
     /// Folder of the base, if not where `adapter_config.json` says.
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
@@ -37,16 +40,28 @@ pub(crate) struct Import {
     /// An experiment that describes the task and its data.
     #[arg(long, value_name = "FILE", requires = "task")]
     pub experiment: Option<PathBuf>,
+    /// Largest number of tokens of a row, whatever the experiment says; without either, rows are as long as the base allows.
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
 }
 
 /// Reads the folder and writes the adapter.
 pub(super) fn run(args: &Import) -> Result<(), Failure> {
-    let request = ImportRequest { folder: &args.folder, model: args.model.as_deref(), purpose: purpose(args)? };
+    let request = ImportRequest {
+        folder: &args.folder,
+        model: args.model.as_deref(),
+        purpose: purpose(args)?,
+        max_length: args.max_length,
+    };
+    let target = output(&request, &args.out, args.force)?;
     let imported = import(&request, &ModelCache::on_cpu())?;
     imported.notes.iter().for_each(|line| note(line));
-    let label = imported.metadata.cell.to_string();
-    let bytes = write(imported, &args.folder, &args.out)?;
-    note(&format!("wrote {label} to {} ({bytes} bytes)", args.out.join(ADAPTER).display()));
+    let (label, length) = (imported.metadata.cell.to_string(), imported.metadata.plan.train.max_length);
+    let bytes = write(imported, &args.folder, target)?;
+    note(&format!(
+        "wrote {label} to {} ({bytes} bytes); rows have at most {length} tokens",
+        args.out.join(ADAPTER).display()
+    ));
     Ok(())
 }
 
@@ -54,7 +69,13 @@ pub(super) fn run(args: &Import) -> Result<(), Failure> {
 fn purpose(args: &Import) -> Result<Option<Purpose>, Failure> {
     let Some(task) = &args.task else { return Ok(None) };
     let Some(file) = &args.experiment else {
-        return Ok(Some(Purpose { suite: args.suite.clone(), data: None, task: task.clone(), given: None }));
+        return Ok(Some(Purpose {
+            suite: args.suite.clone(),
+            data: None,
+            task: task.clone(),
+            given: None,
+            max_length: None,
+        }));
     };
     let experiment = read(file, &[])?;
     let cell = experiment.cells().iter().find(|cell| cell.plan.task == *task).ok_or_else(|| {
@@ -67,5 +88,6 @@ fn purpose(args: &Import) -> Result<Option<Purpose>, Failure> {
         data: plan.data.clone(),
         task: plan.task.clone(),
         given: plan.given.clone(),
+        max_length: Some(plan.train.max_length),
     }))
 }

@@ -33,6 +33,9 @@ pub(crate) struct Merge {
     /// Folder for the checkpoint; it must be new, empty, or an earlier output of this command.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Write into a folder that this command did not make: files of the same names are replaced, the others stay.
+    #[arg(long)]
+    pub force: bool,
     /// Dtype of the written weights. f32 writes the merged weights as they are; f16 and bf16 round them and halve the file.
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: DtypeName,
@@ -91,6 +94,7 @@ pub(super) fn run(args: &Merge) -> Result<(), Failure> {
         rank: args.rank,
         dtype: args.dtype.into(),
         out: &args.out,
+        force: args.force,
         rows,
         most: args.rows as usize,
     };

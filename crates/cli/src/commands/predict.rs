@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use assets::device;
-use interop::predict::run::{Prediction, Request, Rows, Source, run as predict};
-use record::write_atomic;
+use interop::{
+    output::{Guard, OutputFile},
+    predict::run::{Prediction, Request, Rows, Source, run as predict},
+};
 use trainer::model_cache::ModelCache;
 
 use crate::{
@@ -44,6 +46,12 @@ pub(crate) struct Predict {
     /// Write the logits (safetensors) or the texts (JSON lines) to this file.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace a file that this command did not write.
+    #[arg(long)]
+    pub force: bool,
+    /// Largest number of tokens of a row, whatever the run's recipe says; without either, rows are as long as the base allows.
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
     /// Write the benchmark's submission file into this folder.
     #[arg(long, value_name = "DIR")]
     pub submission: Option<PathBuf>,
@@ -54,7 +62,7 @@ pub(crate) struct Predict {
 
 /// Predicts, and writes what was asked for.
 pub(super) fn run(args: &Predict) -> Result<(), Failure> {
-    check(args)?;
+    let outputs = outputs(args)?;
     let cache = ModelCache::on(&device::parse(&args.device)?);
     let source = match (&args.adapter, &args.model, &args.task) {
         (Some(adapter), model, task) => {
@@ -72,9 +80,9 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
         (None, Some(split)) => Rows::Split(split),
         (None, None) => Rows::Default,
     };
-    let found = predict(&Request { source, rows }, &cache)?;
+    let found = predict(&Request { source, rows, max_length: args.max_length }, &cache)?;
     found.notes.iter().for_each(|line| note(line));
-    write(args, &found)?;
+    write(args, &outputs, &found)?;
     match &found.scores {
         None => {
             note("some labels are withheld, so nothing is scored");
@@ -87,27 +95,44 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     }
 }
 
-fn write(args: &Predict, found: &Prediction) -> Result<(), Failure> {
-    if let Some(out) = &args.out {
-        write_atomic(out, &found.to_bytes()?)?;
-        note(&format!("wrote {} of {} rows to {}", found.what(), found.rows(), out.display()));
+fn write(args: &Predict, outputs: &Outputs, found: &Prediction) -> Result<(), Failure> {
+    if let (Some(path), Some(out)) = (&args.out, &outputs.out) {
+        out.write(&found.to_bytes()?)?;
+        note(&format!("wrote {} of {} rows to {}", found.what(), found.rows(), path.display()));
     }
     if let Some(folder) = &args.submission {
         let (name, bytes) = found.submission(args.split.as_deref().unwrap_or("test"))?;
         create_folder(folder)?;
-        write_atomic(&folder.join(&name), &bytes)?;
-        note(&format!("wrote {}", folder.join(&name).display()));
+        let path = folder.join(&name);
+        submission_file(&path, &outputs.guard)?.write(&bytes)?;
+        note(&format!("wrote {}", path.display()));
     }
     Ok(())
 }
 
+/// What is written.
+struct Outputs {
+    guard: Guard,
+    out: Option<OutputFile>,
+}
+
 /// A path that cannot be written is found before the work.
-fn check(args: &Predict) -> Result<(), Failure> {
-    for path in args.out.iter().chain(&args.submission) {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn outputs(args: &Predict) -> Result<Outputs, Failure> {
+    let model = args.model.as_ref().map(PathBuf::from);
+    let guard = Guard::new([&args.adapter, &model, &args.data].into_iter().flatten(), args.force);
+    let out = args.out.as_ref().map(|out| OutputFile::check(out, &guard, &Prediction::is_own)).transpose()?;
+    if let Some(folder) = &args.submission {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !parent.is_dir() {
-            return Err(Failure::Input(format!("{}: its folder does not exist; make it first", path.display())));
+            return Err(Failure::Input(format!("{}: its folder does not exist; make it first", folder.display())));
         }
+        // The file's name is that of the benchmark; what lies there is looked at when it is written.
+        guard.check(&folder.join("submission"))?;
     }
-    Ok(())
+    Ok(Outputs { guard, out })
+}
+
+/// A submission file, which begins with the benchmark's header.
+fn submission_file(path: &Path, guard: &Guard) -> Result<OutputFile, Failure> {
+    Ok(OutputFile::check(path, guard, &|head| head.starts_with(b"index\tprediction\n"))?)
 }

@@ -1,8 +1,13 @@
 //! `pretrain`: makes the embedded base model again, with a card that says how.
 
-use std::{fmt::Write, path::PathBuf, time::Instant};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use assets::device;
+use interop::output::Guard;
 use record::{sha256_hex, write_atomic};
 use trainer::pretrain::{
     HeldOut, PretrainConfig,
@@ -21,6 +26,9 @@ pub(crate) struct Pretrain {
     /// Folder for config.json, tokenizer.json, model.safetensors and CARD.md.
     #[arg(long, default_value = "crates/models/assets/mini_roberta")]
     pub out: PathBuf,
+    /// Write into a folder that this command did not make: files of the same names are replaced, the others stay.
+    #[arg(long)]
+    pub force: bool,
     /// Seed of weights, text and masks.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -41,6 +49,7 @@ pub(crate) struct Pretrain {
 /// Pretrains and writes the model's files.
 pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
     check(args)?;
+    check_target(&args.out, args.force)?;
     create_folder(&args.out)?;
     let named = device::parse(&args.device)?;
     let recipe = PretrainConfig {
@@ -77,7 +86,7 @@ pub(super) fn run(args: &Pretrain) -> Result<(), Failure> {
             write_atomic(&args.out.join(name), bytes)?;
         }
         let card = card(args, &named.name, &files["model.safetensors"], &curve, seconds);
-        Ok(write_atomic(&args.out.join("CARD.md"), card.as_bytes())?)
+        Ok(write_atomic(&args.out.join(CARD), card.as_bytes())?)
     });
     bar.finish_and_clear();
     trained.map_err(|error| Failure::Run(error.into()))?;
@@ -99,6 +108,28 @@ fn check(args: &Pretrain) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// A folder may be written that is new, empty, or has a card of an earlier run.
+fn check_target(out: &Path, force: bool) -> Result<(), Failure> {
+    Guard::default().check(out)?;
+    let is_empty = std::fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
+    let is_own = || std::fs::read_to_string(out.join(CARD)).is_ok_and(|card| card.starts_with(TITLE));
+    if force || is_empty || is_own() {
+        return Ok(());
+    }
+    Err(Failure::Input(format!(
+        "{}: is not empty and not an earlier output of `lora-lab pretrain`; give an empty or new folder with `--out`, or `--force`, which \
+         replaces files of the same names",
+        out.display()
+    )))
+}
+
+/// The file that says how the model was made.
+const CARD: &str = "CARD.md";
+
+/// How it begins.
+const TITLE: &str = "# mini_roberta\n";
+
 fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, HeldOut)], seconds: f64) -> String {
     let Pretrain { seed, steps, batch, learning_rate, .. } = args;
     let done = curve.last().map_or(0, |(step, _)| *step);
@@ -107,7 +138,7 @@ fn card(args: &Pretrain, device: &str, weights: &[u8], curve: &[(u64, HeldOut)],
     let state = if identity.dirty { "with uncommitted changes" } else { "clean" };
     let code = format!("{}, commit {} ({state})", identity.code_hash, identity.commit);
     let mut text = format!(
-        "# mini_roberta\n\nA RoBERTa encoder with a masked-language-modelling head, pretrained on the language of \
+        "{TITLE}\nA RoBERTa encoder with a masked-language-modelling head, pretrained on the language of \
          `glue_mini` (`crates/data/LANGUAGE.md`). It exists so that a study can run at once and anywhere; it knows \
          nothing of English.\n\nMade by\n\n```\nlora-lab pretrain --seed {seed} --steps {steps} --batch {batch} \
          --learning-rate {learning_rate} --device {device}\n```\n\n| | |\n|---|---|\n| seed | {seed} |\n| steps | {done} of {steps} planned, \

@@ -14,6 +14,7 @@ pub(super) fn fit_together(members: &[Member], notes: &mut Vec<String>) -> Resul
     known_maps(members)?;
     let names = same_shapes(members)?;
     for member in members {
+        notes.extend(member.notes.iter().map(|note| format!("{}: {note}", member.shown)));
         let missing: Vec<String> =
             names.iter().filter(|name| !member.maps.contains_key(**name)).map(|name| format!("`{name}`")).collect();
         if !missing.is_empty() {

@@ -9,7 +9,6 @@ use lowrank::{LowRank, Update};
 use models::{
     config::{Config as Architecture, MapKind},
     network::NamedParam,
-    safetensors::{self, as_f32},
 };
 use nalgebra::DMatrix;
 use variants::role::Role;
@@ -17,8 +16,8 @@ use variants::role::Role;
 use super::{Input, foreign};
 use crate::{
     head::{self, WholeTensor},
-    peft::{self, Base, WRAPPED, task_type, write::Config},
-    update::{self, MapUpdate},
+    peft::{self, Base, Read, task_type, write::Config},
+    update::{self, MapUpdate, Updates},
 };
 use trainer::{adapter, error::TrainError, model_cache::ModelCache};
 
@@ -38,16 +37,17 @@ pub(super) struct Member {
     pub(super) head: Vec<WholeTensor>,
     /// What of it is neither a map's update nor a head.
     pub(super) left_out: Vec<String>,
+    /// What is worth knowing of its files.
+    pub(super) notes: Vec<String>,
 }
 
 impl Member {
     /// Reads a run's adapter or a folder that PEFT wrote.
     pub(super) fn read(input: &Input, cache: &ModelCache) -> Result<Self, TrainError> {
         let path = &input.path;
-        let updates = update::read(path, cache)?;
-        let member = match &updates.metadata {
-            Some(metadata) => of_run(&adapter::resolve(path)?, metadata, cache)?,
-            None => of_peft(&peft::folder(path).unwrap_or_else(|| path.clone()), &updates.maps)?,
+        let (updates, member) = match peft::folder(path) {
+            Some(folder) => of_peft(&folder)?,
+            None => of_run(path, cache)?,
         };
         let architecture = updates.metadata.as_ref().map(|metadata| cache.base(&metadata.plan.model)).transpose()?;
         let architecture = architecture.map(|base| base.backbone.config());
@@ -60,9 +60,17 @@ impl Member {
     }
 }
 
-/// Head, base and the rest of a run's adapter.
-fn of_run(file: &Path, metadata: &adapter::AdapterMetadata, cache: &ModelCache) -> Result<Member, TrainError> {
-    let (_, mut network) = adapter::load(file, cache)?;
+/// Updates, head, base and the rest of a folder that PEFT wrote.
+fn of_peft(folder: &Path) -> Result<(Updates, Member), TrainError> {
+    let Read { updates, config, head, left_out } = peft::read_whole(folder)?;
+    let notes = updates.notes.clone();
+    Ok((updates, Member { config, head, left_out, notes, ..Member::default() }))
+}
+
+/// Updates, head, base and the rest of a run's adapter.
+fn of_run(path: &Path, cache: &ModelCache) -> Result<(Updates, Member), TrainError> {
+    let updates = update::read(path, cache)?;
+    let (metadata, mut network) = adapter::load(&adapter::resolve(path)?, cache)?;
     let architecture = network.backbone.config();
     let maps: BTreeSet<String> = network.backbone.linears().iter().map(|map| map.name().to_owned()).collect();
     let mut left_out = Vec::new();
@@ -79,46 +87,7 @@ fn of_run(file: &Path, metadata: &adapter::AdapterMetadata, cache: &ModelCache) 
         prefix: architecture.base_prefix().to_owned(),
         fan_in_fan_out: architecture.stores_inputs_first(),
     };
-    Ok(Member { hash: Some(metadata.model_hash.clone()), config, head, left_out, ..Member::default() })
-}
-
-/// Head, base and the rest of a folder that PEFT wrote, whose maps were read.
-fn of_peft(folder: &Path, maps: &BTreeMap<String, MapUpdate>) -> Result<Member, TrainError> {
-    let said: serde_json::Value = serde_json::from_slice(&peft::bytes(&folder.join(peft::CONFIG))?)
-        .map_err(|error| foreign(&folder.join(peft::CONFIG), error.to_string()))?;
-    let text = |key: &str| said[key].as_str().map(str::to_owned);
-    let content = peft::bytes(&folder.join(peft::WEIGHTS))?;
-    let file = safetensors::read(&content)
-        .map_err(|error| foreign(&folder.join(peft::WEIGHTS), format!("not safetensors: {error}")))?;
-    let (mut head, mut left_out, mut prefix) = (Vec::new(), Vec::new(), String::new());
-    // In the order of their names, as both lists are to be.
-    for (name, view) in &file.tensors {
-        let plain = name.strip_prefix(WRAPPED).unwrap_or(name);
-        if let Some(full) = plain.strip_suffix(".lora_A.weight") {
-            if let Some(found) = maps.keys().find_map(|map| full.strip_suffix(map.as_str())) {
-                found.clone_into(&mut prefix);
-            }
-        } else if !plain.ends_with(".lora_B.weight") {
-            let is_head = ["classifier.", "score."].iter().any(|start| plain.starts_with(start));
-            match as_f32(view).filter(|_| is_head) {
-                Some(numbers) => head.push(WholeTensor {
-                    name: plain.to_owned(),
-                    shape: view.shape().to_vec(),
-                    values: numbers.into_iter().map(f64::from).collect(),
-                }),
-                None => left_out.push(format!("`{plain}`")),
-            }
-        }
-    }
-    head.sort_by(|a, b| a.name.cmp(&b.name));
-    left_out.sort();
-    let config = Config {
-        base: Base { name: text("base_model_name_or_path"), revision: text("revision") },
-        task_type: text("task_type"),
-        prefix,
-        fan_in_fan_out: said["fan_in_fan_out"].as_bool().unwrap_or(false),
-    };
-    Ok(Member { config, head, left_out, ..Member::default() })
+    Ok((updates, Member { hash: Some(metadata.model_hash), config, head, left_out, ..Member::default() }))
 }
 
 /// Updates of whole maps: those of a fused map's parts go to their columns of it.

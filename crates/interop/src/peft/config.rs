@@ -9,6 +9,9 @@ use serde::{
 };
 use serde_json::{Map, Value, json};
 
+/// The kind whose configuration has no exclusions: PEFT would warn of the field and adapt what it names.
+pub(super) const VERA: &str = "VERA";
+
 /// A map whose order counts.
 #[derive(Debug)]
 pub(super) struct Ordered<T>(pub(super) Vec<(String, T)>);
@@ -75,7 +78,7 @@ pub(super) struct Common {
     pub(super) base: Base,
     /// Names or an expression.
     pub(super) targets: Value,
-    /// Names or an expression of what is taken off.
+    /// Names or an expression of what is taken off; none for VeRA.
     pub(super) exclude: Option<Value>,
     pub(super) layers: Vec<usize>,
     pub(super) layers_pattern: Vec<String>,
@@ -124,7 +127,7 @@ pub(super) fn configuration(common: &Common, own: &Value) -> Map<String, Value> 
     fn list<T: serde::Serialize>(items: &[T]) -> Value {
         if items.is_empty() { Value::Null } else { json!(items) }
     }
-    let common = json!({
+    let mut all = json!({
         "peft_type": common.kind,
         "task_type": common.task_type,
         "auto_mapping": null,
@@ -132,14 +135,16 @@ pub(super) fn configuration(common: &Common, own: &Value) -> Map<String, Value> 
         "revision": common.base.revision,
         "inference_mode": true,
         "target_modules": common.targets,
-        "exclude_modules": common.exclude,
         "layers_to_transform": list(&common.layers),
         "layers_pattern": list(&common.layers_pattern),
         "modules_to_save": list(&common.saved),
         "bias": common.bias,
         "fan_in_fan_out": common.fan_in_fan_out,
     });
-    [&common, own].into_iter().filter_map(Value::as_object).flat_map(Clone::clone).collect()
+    if common.kind != VERA {
+        all["exclude_modules"] = json!(common.exclude);
+    }
+    [&all, own].into_iter().filter_map(Value::as_object).flat_map(Clone::clone).collect()
 }
 
 /// A configuration as its file.

@@ -19,17 +19,17 @@
 use std::path::{Path, PathBuf};
 
 use models::network::Network;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use trainer::{
     adapter::{self, AdapterMetadata},
     error::TrainError,
     model_cache::ModelCache,
 };
 
-use super::{CONFIG, WEIGHTS, config, import::DECISIVE};
+use super::{CONFIG, WEIGHTS, config};
 use crate::{
     export::{Reduction, cut_to},
-    output_dir::OutputDir,
+    output::{Guard, OutputDir},
 };
 
 mod files;
@@ -49,7 +49,7 @@ pub(super) const PAIR: [&str; 2] = ["base_model.vera_A", "base_model.vera_B"];
 pub(super) const LOADED: &str = ".default";
 
 /// The command's name in what it writes.
-pub(super) const COMMAND: &str = "lora-lab export";
+pub(crate) const COMMAND: &str = "lora-lab export";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -64,6 +64,8 @@ pub struct ExportRequest<'a> {
     pub residual: bool,
     /// The folder to write.
     pub out: &'a Path,
+    /// Whether `out` may be a folder of others.
+    pub force: bool,
 }
 
 /// What was written.
@@ -80,9 +82,11 @@ pub struct ExportReport {
     /// Outputs of the head: what `num_labels` must be; `None` for text.
     pub outputs: Option<usize>,
 }
+
 /// Exports, whole or not at all.
 pub fn export(request: &ExportRequest<'_>, cache: &ModelCache) -> Result<ExportReport, TrainError> {
-    let output = OutputDir::check(request.out, COMMAND)?;
+    let inputs = [Some(request.adapter), request.model.map(Path::new)];
+    let output = OutputDir::check(request.out, COMMAND, &Guard::new(inputs.into_iter().flatten(), request.force))?;
     let path = file(request.adapter)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
     let (metadata, mut network) = read(&path, request, cache)?;
@@ -94,9 +98,7 @@ pub fn export(request: &ExportRequest<'_>, cache: &ModelCache) -> Result<ExportR
     let mut staged = output.begin()?;
     staged.write(CONFIG, &config::encode(&config))?;
     staged.write(WEIGHTS, &bytes)?;
-    let decisive: Map<String, Value> =
-        DECISIVE.iter().filter_map(|field| Some(((*field).to_owned(), config.get(*field)?.clone()))).collect();
-    staged.finish(json!({ "card": form.metadata, "configuration": decisive }))?;
+    staged.finish(json!({ "card": form.metadata, "configuration": config }))?;
     Ok(ExportReport {
         kind: form.peft.peft_type(),
         base: form.metadata.plan.model.clone(),

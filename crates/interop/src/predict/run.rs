@@ -3,11 +3,17 @@
 use std::path::Path;
 
 use data::{causal::score, glue, task::TaskInfo};
-use models::network::Network;
+use models::{network::Network, safetensors};
 use variants::pass::Active;
 
 use super::{Predicted, checkpoint, predict, split};
-use crate::peft::{self, import::Purpose};
+use crate::{
+    length,
+    peft::{
+        self,
+        import::{ImportRequest, Purpose},
+    },
+};
 use experiment::{cell::Recipe, tasks};
 use trainer::{
     adapter,
@@ -23,6 +29,8 @@ pub struct Request<'a> {
     pub source: Source<'a>,
     /// The rows.
     pub rows: Rows<'a>,
+    /// Tokens of a row at most; by default what the recipe says, or all that the base allows.
+    pub max_length: Option<usize>,
 }
 
 /// What predicts.
@@ -60,7 +68,7 @@ pub enum Rows<'a> {
 /// What was predicted.
 #[derive(Clone, Debug)]
 pub struct Prediction {
-    /// Remarks on the adapter.
+    /// Remarks on the adapter, and on rows that were cut.
     pub notes: Vec<String>,
     /// Metrics of the task by name; none where a label is unknown.
     pub scores: Option<Vec<(String, f64)>>,
@@ -90,6 +98,14 @@ impl Prediction {
             Output::Logits(_) => "logits",
             Output::Texts { .. } => "texts",
         }
+    }
+
+    /// Whether a file begins like one of [`to_bytes`](Self::to_bytes): the logits and labels of any task, or its texts.
+    pub fn is_own(head: &[u8]) -> bool {
+        let is_logits = safetensors::names(head).is_some_and(|names| names == ["labels", "logits"]);
+        let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let first: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+        is_logits || first.is_some_and(|first| first["text"].is_string() && first["references"].is_array())
     }
 
     /// Logits as safetensors, or texts with their references as JSON lines.
@@ -131,33 +147,45 @@ fn scores(found: &Predicted, task: &TaskInfo) -> Option<Vec<(String, f64)>> {
 
 /// Predicts the rows, and scores them where every label is known.
 pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, TrainError> {
-    let (plan, network, mut notes) = open(&request.source, cache)?;
-    let (task, output, scores) = if plan.text().is_some() {
-        texts(&plan, &network, request.rows, cache, &mut notes)?
+    let (plan, network, mut notes) = open(request, cache)?;
+    let found = if plan.text().is_some() {
+        texts(&plan, &network, request.rows, cache)?
     } else {
         classify(&plan, &network, request.rows, cache)?
     };
-    Ok(Prediction { notes, scores, task, output })
+    notes.extend(found.notes);
+    Ok(Prediction { notes, scores: found.scores, task: found.task, output: found.output })
 }
 
-type Found = (TaskInfo, Output, Option<Vec<(String, f64)>>);
+/// What was predicted for the rows.
+struct Found {
+    task: TaskInfo,
+    output: Output,
+    scores: Option<Vec<(String, f64)>>,
+    notes: Vec<String>,
+}
 
 /// The recipe and the network of what predicts, with remarks.
-fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(Recipe, Network, Vec<String>), TrainError> {
-    let (path, model, task) = match *source {
+fn open(request: &Request<'_>, cache: &ModelCache) -> Result<(Recipe, Network, Vec<String>), TrainError> {
+    let max_length = request.max_length;
+    let (path, model, task) = match request.source {
         Source::Checkpoint { model, task } => {
-            let (plan, network) = checkpoint(model, task, cache)?;
+            let (plan, network) = checkpoint(model, task, max_length, cache)?;
             return Ok((plan, network, Vec::new()));
         }
         Source::Adapter { path, model, task } => (path, model, task),
     };
     // The weights inside a folder of PEFT stand for it.
-    let outer = path.parent().filter(|outer| path.is_file() && peft::is_folder(outer));
-    let path = outer.unwrap_or(path);
-    if peft::is_folder(path) {
-        let purpose =
-            task.map(|task| Purpose { suite: glue::GLUE.to_owned(), data: None, task: task.to_owned(), given: None });
-        let imported = peft::import::import(&peft::import::ImportRequest { folder: path, model, purpose }, cache)?;
+    if let Some(folder) = peft::folder(path) {
+        let purpose = task.map(|task| Purpose {
+            suite: glue::GLUE.to_owned(),
+            data: None,
+            task: task.to_owned(),
+            given: None,
+            max_length: None,
+        });
+        let request = ImportRequest { folder: &folder, model, purpose, max_length };
+        let imported = peft::import::import(&request, cache)?;
         return Ok((imported.metadata.plan, imported.network, imported.notes));
     }
     if task.is_some() {
@@ -165,16 +193,20 @@ fn open(source: &Source<'_>, cache: &ModelCache) -> Result<(Recipe, Network, Vec
         return Err(TrainError::foreign(path, reason));
     }
     let (metadata, network) = adapter::load_on(&adapter::resolve(path)?, model, cache)?;
-    Ok((metadata.plan, network, Vec::new()))
+    let mut plan = metadata.plan;
+    let longest = network.backbone.config().longest();
+    plan.train.max_length = length::limit(max_length, Some(plan.train.max_length), longest)
+        .map_err(|reason| TrainError::foreign(path, reason))?;
+    Ok((plan, network, Vec::new()))
 }
 
 /// Logits of a classifier.
 fn classify(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
     // A user's own task says in its files which classes there are.
     let known = tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task);
-    let info = known.map_or_else(|| Ok::<_, TrainError>(cache.task(plan)?.info.clone()), Ok)?;
+    let task = known.map_or_else(|| Ok::<_, TrainError>(cache.task(plan)?.info.clone()), Ok)?;
     let rows = match rows {
-        Rows::File(file) => super::rows(plan, &info.objective, file)?,
+        Rows::File(file) => super::rows(plan, &task.objective, file)?,
         Rows::Split(name) => split(plan, name)?,
         Rows::Default => {
             let reason = "needs rows: give `--data FILE`, or `--split NAME` of the run's own data".to_owned();
@@ -183,18 +215,13 @@ fn classify(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache
     };
     let base = cache.base(&plan.model)?;
     let found = predict(network, &base, &rows, plan.train.max_length)?;
-    let scores = scores(&found, &info);
-    Ok((info, Output::Logits(found), scores))
+    let scores = scores(&found, &task);
+    let notes = found.cut.iter().cloned().collect();
+    Ok(Found { task, output: Output::Logits(found), scores, notes })
 }
 
 /// Texts for the prompts of a split, and what they are worth.
-fn texts(
-    plan: &Recipe,
-    network: &Network,
-    rows: Rows<'_>,
-    cache: &ModelCache,
-    notes: &mut Vec<String>,
-) -> Result<Found, TrainError> {
+fn texts(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
     let wanted = match rows {
         Rows::Split(name) => name,
         Rows::Default => "dev",
@@ -215,9 +242,10 @@ fn texts(
     }
     let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
     let (texts, generated) = evaluator.generate(network, split, &Active::All)?;
-    notes.extend(generated.note());
     let answer = plan.text().and_then(|task| task.answer.as_deref());
     let scores = score::of_texts(&task.info.metrics, answer, &texts, &split.references)?;
     let output = Output::Texts { texts, references: split.references.clone() };
-    Ok((task.info.clone(), output, Some(scores.into_iter().collect())))
+    let scores = Some(scores.into_iter().collect());
+    let notes = task.notes.iter().cloned().chain(generated.note()).collect();
+    Ok(Found { task: task.info.clone(), output, scores, notes })
 }

@@ -141,6 +141,9 @@ pub(crate) struct Output {
     /// Write the table to this file instead of standard output.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Replace a file that is no earlier table of this command.
+    #[arg(long, requires = "out")]
+    pub force: bool,
     /// Format of the table.
     #[arg(long, default_value = "csv")]
     pub format: TableFormat,

@@ -12,7 +12,7 @@ use record::Store;
 use trainer::model_cache::ModelCache;
 
 use super::args::{Adapters, Output};
-use crate::failure::Failure;
+use crate::{failure::Failure, terminal::note};
 
 /// One adapter with its snapshots, and those of its maps that were asked for.
 pub(super) fn one(
@@ -21,7 +21,9 @@ pub(super) fn one(
     output: &Output,
     cache: &ModelCache,
 ) -> Result<AdapterSample, Failure> {
-    let mut sample = sample(run_updates::read(path, base, cache)?);
+    let run = run_updates::read(path, base, cache)?;
+    run.notes.iter().for_each(|line| note(&format!("{}: {line}", path.display())));
+    let mut sample = sample(run);
     let Some(pattern) = &output.maps else { return Ok(sample) };
     let wanted = regex::Regex::new(pattern)
         .map_err(|error| Failure::Input(format!("--maps `{pattern}` is no regular expression: {error}")))?;
@@ -63,7 +65,7 @@ pub(in crate::commands) fn of_study(
 
 /// A run as the measures take it.
 fn sample(run: RunUpdates) -> AdapterSample {
-    let RunUpdates { name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots } = run;
+    let RunUpdates { name, cell, frozen_inputs, trains_base, base_hash, maps, snapshots, notes: _ } = run;
     let snapshots = snapshots
         .into_iter()
         .map(|(step, maps)| (step, maps.into_iter().map(|(key, map)| (key, map.update)).collect()))

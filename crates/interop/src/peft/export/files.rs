@@ -6,6 +6,7 @@ use models::{
     config::Config,
     error::ModelError,
     modules::Modules,
+    pattern::{BadPattern, Pattern},
     safetensors::{self, Stored, TORCH},
     target::{ALL_LINEAR, Target},
 };
@@ -44,12 +45,40 @@ pub(super) fn weights(form: &Form) -> Result<Vec<u8>, ModelError> {
     Ok(safetensors::write(&all, Some(TORCH))?)
 }
 
+/// Whether the maps are written out by their full names: where they were joined, or PEFT would read the plan's choice otherwise.
+fn is_written_out(form: &Form) -> bool {
+    let plan = &form.metadata.plan;
+    let exclude = plan.modules.exclude_modules.as_ref();
+    form.joined
+        || (exclude.is_some() && form.peft.peft_type() == config::VERA)
+        || ![Some(&plan.targets), exclude].into_iter().flatten().all(|target| is_exact(target, &form.architecture))
+}
+
+/// Whether PEFT reads a choice of maps as it is meant here, where a name may also be matched without the model's prefix.
+fn is_exact(target: &Target, architecture: &Config) -> bool {
+    let (Target::Pattern(pattern), Value::String(written)) = (target, selection(target, architecture)) else {
+        return true;
+    };
+    let matching = |pattern: &str, is_bare: bool| {
+        let pattern = Pattern::whole(pattern)?;
+        let mut found = BTreeSet::new();
+        for name in architecture.maps().into_keys() {
+            if pattern.is_match(&architecture.full(&name))? || (is_bare && pattern.is_match(&name)?) {
+                found.insert(name);
+            }
+        }
+        Ok::<_, BadPattern>(found)
+    };
+    pattern == ALL_LINEAR
+        || matches!((matching(pattern, true), matching(&written, false)), (Ok(ours), Ok(theirs)) if ours == theirs)
+}
+
 /// The targets as PEFT reads them.
 fn targets(form: &Form) -> Value {
-    match &form.metadata.plan.targets {
-        _ if form.joined => json!(form.maps.keys().map(|map| form.architecture.full(map)).collect::<Vec<_>>()),
-        target => selection(target, &form.architecture),
+    if is_written_out(form) {
+        return json!(form.maps.keys().map(|map| form.architecture.full(map)).collect::<Vec<_>>());
     }
+    selection(&form.metadata.plan.targets, &form.architecture)
 }
 
 /// A choice of maps as PEFT reads it: its expressions are for the name in a model with a head.
@@ -57,7 +86,9 @@ fn selection(target: &Target, architecture: &Config) -> Value {
     match target {
         Target::Endings(list) => json!(list),
         Target::Pattern(pattern) if pattern == ALL_LINEAR => json!(pattern),
-        Target::Pattern(pattern) => json!(format!("(?:{})?(?:{pattern})", regex::escape(architecture.base_prefix()))),
+        Target::Pattern(pattern) => {
+            json!(format!("(?:{})?(?:{pattern})", architecture.base_prefix().replace('.', r"\.")))
+        }
     }
 }
 
@@ -143,8 +174,8 @@ fn common(form: &Form) -> Common {
     let is_text = plan.text().is_some();
     let mut whole: Vec<String> = if is_text { Vec::new() } else { ["classifier", "score"].map(str::to_owned).to_vec() };
     whole.extend(saved(form));
-    // Names of joined maps are written out, so nothing selects among them.
-    let modules = if form.joined { Modules::default() } else { plan.modules.clone() };
+    // Nothing selects among names that are written out.
+    let modules = if is_written_out(form) { Modules::default() } else { plan.modules.clone() };
     Common {
         kind: form.peft.peft_type(),
         task_type: Some(config::task_type(is_text).to_owned()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use models::{config::Config, modules::ending, network::Network};
+use models::{config::Config, network::Network, pattern::Pattern};
 use trainer::adapter::AdapterMetadata;
 use variants::{
     capability::Capability,
@@ -127,7 +127,10 @@ pub(super) fn form(mut metadata: AdapterMetadata, network: &mut Network, residua
 fn adapter_ranks(metadata: &AdapterMetadata, slots: &Slots, config: &Config) -> Vec<(String, (usize, f64))> {
     let alpha = |slot: &str| {
         let full = config.full(slot);
-        let matches = |pattern: &str| ending(pattern).is_ok_and(|regex| regex.is_match(&full) || regex.is_match(slot));
+        let is_met = |pattern: &Pattern, name: &str| pattern.is_match(name).is_ok_and(|is_match| is_match);
+        // The plan's patterns were tried on these names when its maps were selected, so none of them fails now.
+        let matches =
+            |pattern: &str| Pattern::ending(pattern).is_ok_and(|own| is_met(&own, &full) || is_met(&own, slot));
         let found = metadata.plan.modules.alpha_pattern.iter().find(|(pattern, _)| matches(pattern));
         found.map_or(metadata.plan.variant.alpha, |(_, alpha)| *alpha)
     };

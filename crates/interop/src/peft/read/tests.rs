@@ -1,8 +1,11 @@
 //! Folders of one map.
 
-use models::safetensors::Stored;
+use models::safetensors::{self, Stored};
 
-use super::{super::is_folder, *};
+use super::{
+    super::{CONFIG, WEIGHTS, is_folder},
+    *,
+};
 
 const MAP: &str = "base_model.model.roberta.encoder.layer.0.attention.self.query";
 

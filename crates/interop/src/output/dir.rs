@@ -1,0 +1,167 @@
+//! Atomic output folders: written beside the target, then renamed into place, so that a folder is complete or absent.
+//!
+//! Files are written into a hidden folder beside the target, which then takes its name in one step; whatever fails before leaves the
+//! target as it was. `lora_lab.json` lists the files and says what made them, so that the same command may replace its own output, and
+//! only that.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use record::write_atomic;
+use serde::{Deserialize, Serialize};
+use trainer::error::TrainError;
+
+use super::{Guard, parent};
+
+/// The file that says what made a folder.
+pub const ORIGIN: &str = "lora_lab.json";
+
+/// What made a folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct Origin {
+    /// The command.
+    written_by: String,
+    /// Every file, this one left out.
+    files: Vec<String>,
+    /// What the command knows of its inputs.
+    from: serde_json::Value,
+}
+
+/// A folder that may be written.
+#[derive(Debug)]
+pub struct OutputDir {
+    /// Once links are followed.
+    path: PathBuf,
+    command: &'static str,
+    /// Whether it has what the command did not write, which stays.
+    is_shared: bool,
+}
+
+impl OutputDir {
+    /// Checks before any work that `command` may write `target`: it is absent, empty, or its own earlier output, or it is forced.
+    pub fn check(target: &Path, command: &'static str, guard: &Guard) -> Result<Self, TrainError> {
+        let refused = |reason: String| TrainError::foreign(target.to_owned(), reason);
+        let path = guard.place(target)?;
+        if path.is_file() {
+            return Err(refused("is a file, but a folder is written; give another `--out`".to_owned()));
+        }
+        fs::create_dir_all(parent(&path)).map_err(|error| refused(format!("its folder cannot be made: {error}")))?;
+        let foreign = foreign(&path, command).map_err(|source| TrainError::io(target.to_owned(), source))?;
+        match foreign {
+            Some(reason) if !guard.is_forced => Err(refused(format!(
+                "{reason}; give an empty or new folder with `--out`, or `--force`, which replaces files of the same names"
+            ))),
+            foreign => {
+                guard.spare_inputs(target, &path)?;
+                Ok(Self { path, command, is_shared: foreign.is_some() })
+            }
+        }
+    }
+
+    /// Begins to write.
+    pub fn begin(self) -> Result<StagedDir, TrainError> {
+        let staged = hidden(&self.path, "new");
+        // What an earlier process of this number left behind.
+        let _ = fs::remove_dir_all(&staged);
+        fs::create_dir(&staged).map_err(|source| TrainError::io(staged.clone(), source))?;
+        Ok(StagedDir { folder: staged, target: self, files: Vec::new() })
+    }
+}
+
+/// A folder that is being written; dropped before [`finish`](Self::finish), it leaves nothing.
+#[derive(Debug)]
+pub struct StagedDir {
+    folder: PathBuf,
+    target: OutputDir,
+    files: Vec<String>,
+}
+
+impl StagedDir {
+    /// Where the files lie until the end.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes one file.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+        write_atomic(&self.folder.join(name), bytes)?;
+        self.files.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Puts the whole folder in its place.
+    pub fn finish(mut self, from: serde_json::Value) -> Result<(), TrainError> {
+        let origin = Origin { written_by: self.target.command.to_owned(), files: self.files.clone(), from };
+        let text = serde_json::to_string_pretty(&origin).unwrap_or_else(|error| unreachable!("plain data: {error}"));
+        self.write(ORIGIN, (text + "\n").as_bytes())?;
+        let target = &self.target.path;
+        let failed = |source| TrainError::io(target.clone(), source);
+        if self.target.is_shared {
+            return self.join().map_err(failed);
+        }
+        let old = hidden(target, "old");
+        let replaces = target.exists();
+        if replaces {
+            fs::rename(target, &old).map_err(failed)?;
+        }
+        if let Err(error) = fs::rename(&self.folder, target) {
+            if replaces {
+                let _ = fs::rename(&old, target); // the earlier output back; the first error is the one to report
+            }
+            return Err(failed(error));
+        }
+        if replaces {
+            fs::remove_dir_all(&old).map_err(|source| TrainError::io(old.clone(), source))?;
+        }
+        Ok(())
+    }
+}
+
+impl StagedDir {
+    /// Puts every file into a folder that has others; what says that it is whole comes last.
+    fn join(&self) -> io::Result<()> {
+        let target = &self.target.path;
+        match fs::remove_file(target.join(ORIGIN)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for name in &self.files {
+            fs::rename(self.folder.join(name), target.join(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a folder has that `command` did not write; none of a folder that is empty or not there.
+fn foreign(path: &Path, command: &str) -> io::Result<Option<String>> {
+    let found = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?,
+    };
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let origin = fs::read(path.join(ORIGIN)).ok().and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok());
+    let Some(origin) = origin.filter(|origin| origin.written_by == command) else {
+        return Ok(Some(format!("is not empty and not an earlier output of `{command}`")));
+    };
+    let extra = found.into_iter().find(|name| name != ORIGIN && !origin.files.contains(name));
+    Ok(extra.map(|extra| format!("has `{extra}`, which `{command}` did not write and would delete")))
+}
+
+impl Drop for StagedDir {
+    fn drop(&mut self) {
+        // After `finish` there is nothing under this name.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A hidden name beside the target.
+fn hidden(target: &Path, what: &str) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.{what}-{}.tmp", std::process::id()))
+}

@@ -1,0 +1,165 @@
+//! What may be written, and what may not.
+
+use super::*;
+use std::path::PathBuf;
+
+fn write(target: &Path, text: &str) -> Result<(), TrainError> {
+    let mut staged = OutputDir::check(target, "test", &Guard::default())?.begin()?;
+    staged.write("a.txt", text.as_bytes())?;
+    staged.finish(serde_json::Value::Null)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut all: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn only_its_own_output_is_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("deep/out");
+    write(&target, "one").unwrap();
+    write(&target, "two").unwrap();
+    assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"two");
+    assert_eq!(names(&target), ["a.txt", ORIGIN]);
+    let error = OutputDir::check(&target, "other", &Guard::default()).unwrap_err().to_string();
+    assert!(error.contains("not an earlier output of `other`"), "{error}");
+    fs::write(target.join("mine.txt"), "mine").unwrap();
+    let error = write(&target, "three").unwrap_err().to_string();
+    assert!(error.contains("`mine.txt`") && error.contains("would delete"), "{error}");
+    assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"two");
+    for (target, part) in [(root.path().join("deep/out/a.txt"), "is a file"), (PathBuf::from(".."), "no name")] {
+        let error = OutputDir::check(&target, "test", &Guard::default()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn what_is_given_up_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("out");
+    let mut staged = OutputDir::check(&target, "test", &Guard::default()).unwrap().begin().unwrap();
+    staged.write("a.txt", b"half").unwrap();
+    drop(staged);
+    assert!(names(root.path()).is_empty());
+}
+
+fn file(target: &Path, guard: &Guard) -> Result<OutputFile, String> {
+    OutputFile::check(target, guard, &|head| head.starts_with(b"own,")).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn refused(target: &Path, guard: &Guard, part: &str) {
+    for found in [file(target, guard).map(drop), folder(target, guard).map(drop)] {
+        let error = found.unwrap_err();
+        assert!(error.contains(part) && error.contains(&target.display().to_string()), "no `{part}` in {error}");
+    }
+}
+
+fn folder(target: &Path, guard: &Guard) -> Result<OutputDir, String> {
+    OutputDir::check(target, "test", guard).map_err(|error| error.to_string())
+}
+
+#[test]
+fn files_that_something_else_wrote_are_replaced_by_force_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let (free, forced) = (Guard::default(), Guard::new([""; 0], true));
+    let target = root.path().join("table.csv");
+    for text in ["own,1", "own,2"] {
+        file(&target, &free).unwrap().write(text.as_bytes()).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), text);
+    }
+    fs::write(&target, "mine").unwrap();
+    let error = file(&target, &free).unwrap_err();
+    assert!(error.contains("not an earlier output of this command") && error.contains("`--force`"), "{error}");
+    file(&target, &forced).unwrap().write(b"own,3").unwrap();
+    assert_eq!(fs::read(&target).unwrap(), b"own,3");
+    assert!(file(root.path(), &forced).unwrap_err().contains("is a folder"));
+    assert!(file(&root.path().join("no/such.csv"), &free).unwrap_err().contains("its folder does not exist"));
+}
+
+/// Forced, a folder of others gets the new files and keeps its own; the list of files is of the new ones.
+#[test]
+fn a_forced_folder_keeps_what_has_another_name() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("out");
+    fs::create_dir(&target).unwrap();
+    for name in ["mine.txt", "a.txt"] {
+        fs::write(target.join(name), "mine").unwrap();
+    }
+    assert!(folder(&target, &Guard::default()).unwrap_err().contains("`--force`"));
+    let mut staged = folder(&target, &Guard::new([""; 0], true)).unwrap().begin().unwrap();
+    staged.write("a.txt", b"new").unwrap();
+    staged.finish(serde_json::Value::Null).unwrap();
+    let read = |name: &str| fs::read_to_string(target.join(name)).unwrap();
+    assert_eq!((read("a.txt").as_str(), read("mine.txt").as_str()), ("new", "mine"));
+    let origin: serde_json::Value = serde_json::from_str(&read(ORIGIN)).unwrap();
+    assert_eq!(origin["files"], serde_json::json!(["a.txt"]));
+    assert_eq!(names(root.path()), ["out"]);
+}
+
+#[test]
+fn inputs_and_runs_are_never_outputs() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path);
+    fs::create_dir_all(at("adapter")).unwrap();
+    fs::write(at("adapter/adapter_config.json"), "{}").unwrap();
+    fs::write(at("rows.csv"), "own,").unwrap();
+    for force in [false, true] {
+        let guard = Guard::new([at("adapter"), at("rows.csv"), PathBuf::from("mini_roberta")], force);
+        assert!(file(&at("rows.csv"), &guard).unwrap_err().contains("input of this command"));
+        assert!(file(&at("adapter/adapter_config.json"), &guard).unwrap_err().contains("input of this command"));
+        assert!(file(&at("adapter/new.csv"), &guard).is_ok());
+        assert!(folder(&at("new"), &guard).is_ok());
+    }
+    // The earlier output of the same command is no output of one that reads it; nor is a folder that holds an input.
+    write(&at("own"), "one").unwrap();
+    for (input, target) in [("own", "own"), ("own/a.txt", "own")] {
+        let error = folder(&at(target), &Guard::new([at(input)], true)).unwrap_err();
+        assert!(error.contains("is or holds an input"), "{error}");
+    }
+    let run = at("results/study/runs/cola-lora-r8-s0");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("record.json"), "own,").unwrap();
+    for target in [run.clone(), run.join("record.json"), at("results/study/runs/new"), run.join("deep/new")] {
+        refused(&target, &Guard::new([""; 0], true), "has the runs of an experiment");
+    }
+    assert_eq!(fs::read(run.join("record.json")).unwrap(), b"own,");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_devices_refused() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path);
+    let _socket = UnixListener::bind(at("socket")).unwrap();
+    symlink(at("socket"), at("to_socket")).unwrap();
+    for target in [PathBuf::from("/dev/null"), at("socket"), at("to_socket")] {
+        refused(&target, &Guard::new([""; 0], true), "is a device, a pipe or a socket");
+    }
+    // A file, a folder and nothing at the end of a link, which stays one.
+    fs::create_dir(at("there")).unwrap();
+    fs::write(at("there/table.csv"), "own,1").unwrap();
+    symlink("there/table.csv", at("table")).unwrap();
+    symlink("table", at("twice")).unwrap();
+    symlink("there/new.csv", at("new")).unwrap();
+    symlink("there", at("folder")).unwrap();
+    for (link, real) in [("twice", "there/table.csv"), ("new", "there/new.csv")] {
+        file(&at(link), &Guard::default()).unwrap().write(b"own,2").unwrap();
+        assert!(fs::symlink_metadata(at(link)).unwrap().is_symlink(), "{link}");
+        assert_eq!(fs::read(at(real)).unwrap(), b"own,2");
+    }
+    fs::remove_dir_all(at("there")).unwrap();
+    fs::create_dir(at("there")).unwrap();
+    write(&at("folder"), "one").unwrap();
+    assert!(fs::symlink_metadata(at("folder")).unwrap().is_symlink());
+    assert_eq!(fs::read(at("there/a.txt")).unwrap(), b"one");
+    // An input is one under its other name too.
+    let guard = Guard::new([at("there")], true);
+    assert!(folder(&at("folder"), &guard).unwrap_err().contains("is or holds an input"));
+    symlink("round", at("round")).unwrap();
+    refused(&at("round"), &Guard::default(), "link in a circle");
+}

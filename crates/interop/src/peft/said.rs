@@ -1,0 +1,164 @@
+//! `adapter_config.json` as it is honoured, behind the gate of [`super::fields`].
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use models::target::Target;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use trainer::error::TrainError;
+
+use super::{CONFIG, bytes, config::Ordered, fields};
+
+/// One or several.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T: Clone> OneOrMany<T> {
+    pub(super) fn list(&self) -> Vec<T> {
+        match self {
+            Self::One(one) => vec![one.clone()],
+            Self::Many(many) => many.clone(),
+        }
+    }
+}
+
+/// What is read of a configuration, whatever its kind.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Said {
+    pub(super) peft_type: String,
+    #[serde(default)]
+    pub(super) task_type: Option<String>,
+    #[serde(default)]
+    pub(super) base_model_name_or_path: Option<String>,
+    #[serde(default)]
+    pub(super) revision: Option<String>,
+    #[serde(default)]
+    pub(super) fan_in_fan_out: bool,
+    #[serde(default)]
+    pub(super) r: Option<usize>,
+    /// PEFT's default; VeRA has none.
+    #[serde(default = "eight")]
+    pub(super) lora_alpha: f64,
+    #[serde(default, alias = "vera_dropout")]
+    pub(super) lora_dropout: f64,
+    #[serde(default)]
+    pub(super) use_rslora: bool,
+    #[serde(default)]
+    pub(super) use_dora: bool,
+    #[serde(default)]
+    pub(super) init_lora_weights: Value,
+    #[serde(default)]
+    pub(super) ensure_weight_tying: bool,
+    #[serde(default)]
+    pub(super) target_modules: Option<Target>,
+    #[serde(default)]
+    pub(super) exclude_modules: Option<Target>,
+    #[serde(default)]
+    pub(super) layers_to_transform: Option<OneOrMany<usize>>,
+    #[serde(default)]
+    pub(super) layers_pattern: Option<OneOrMany<String>>,
+    #[serde(default)]
+    pub(super) modules_to_save: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) bias: Option<String>,
+    // AdaLoRA
+    #[serde(default)]
+    pub(super) init_r: Option<usize>,
+    #[serde(default)]
+    pub(super) target_r: Option<usize>,
+    #[serde(default)]
+    pub(super) orth_reg_weight: Option<f64>,
+    // VeRA
+    #[serde(default)]
+    pub(super) d_initial: Option<f64>,
+    #[serde(default)]
+    pub(super) projection_prng_key: Option<u64>,
+    #[serde(default = "yes")]
+    pub(super) save_projection: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn eight() -> f64 {
+    8.0
+}
+
+/// Ranks and `α` of single maps, in the order of the file.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Patterns {
+    #[serde(default)]
+    pub(super) rank_pattern: Ordered<usize>,
+    #[serde(default)]
+    pub(super) alpha_pattern: Ordered<f64>,
+}
+
+/// Which components an AdaLoRA map has kept, by PEFT's name of its diagonal.
+pub(super) type Kept = BTreeMap<String, Vec<bool>>;
+
+#[derive(Debug, Deserialize)]
+struct KeptPatterns {
+    #[serde(default)]
+    rank_pattern: Option<Kept>,
+}
+
+/// A folder that PEFT wrote, whose configuration passed the gate.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(super) folder: PathBuf,
+    /// Every field.
+    pub(super) whole: Map<String, Value>,
+    pub(super) said: Said,
+    /// What is worth knowing of the configuration.
+    pub(super) notes: Vec<String>,
+    text: Vec<u8>,
+}
+
+impl Opened {
+    /// Reads a folder's configuration, or says which field forbids it.
+    pub(crate) fn read(folder: &Path) -> Result<Self, TrainError> {
+        let path = folder.join(CONFIG);
+        let text = bytes(&path)?;
+        let foreign = |reason: String| TrainError::foreign(path.clone(), reason);
+        let whole: Value = serde_json::from_slice(&text).map_err(|error| foreign(format!("not JSON: {error}")))?;
+        let Value::Object(whole) = whole else {
+            return Err(foreign("not a configuration of PEFT: it is no object".to_owned()));
+        };
+        let notes = fields::check(&whole).map_err(foreign)?;
+        let said =
+            serde_json::from_slice(&text).map_err(|error| foreign(format!("not a configuration of PEFT: {error}")))?;
+        Ok(Self { folder: folder.to_owned(), whole, said, notes, text })
+    }
+
+    /// An error about the configuration.
+    pub(super) fn refused(&self, reason: String) -> TrainError {
+        TrainError::foreign(self.folder.join(CONFIG), reason)
+    }
+
+    /// LoRA's patterns; other kinds have none.
+    pub(super) fn patterns(&self) -> Result<Patterns, TrainError> {
+        if self.said.peft_type != "LORA" {
+            return Ok(Patterns::default());
+        }
+        serde_json::from_slice(&self.text)
+            .map_err(|error| self.refused(format!("rank_pattern, alpha_pattern: {error}")))
+    }
+
+    /// AdaLoRA's components.
+    pub(super) fn kept(&self) -> Result<Option<Kept>, TrainError> {
+        if self.said.peft_type != "ADALORA" {
+            return Ok(None);
+        }
+        let found: KeptPatterns =
+            serde_json::from_slice(&self.text).map_err(|error| self.refused(format!("rank_pattern: {error}")))?;
+        Ok(found.rank_pattern)
+    }
+}
