@@ -1,21 +1,54 @@
 //! Reads whole files of this machine, regular ones alone: a pipe waits for a writer that may never come, and a device has no end.
 
 use std::{
-    fs::{self, FileType},
-    io,
+    fs::{self, File, FileType},
+    io::{self, Read as _},
     path::Path,
 };
 
+use crate::error::AssetError;
+
+/// Most bytes of a configuration.
+pub(crate) const CONFIGURATION: u64 = 16 << 20;
+/// Most bytes of a tokenizer, or of an index of shards; the largest on the hub have some ten millions.
+pub(crate) const TOKENS: u64 = 512 << 20;
+
 /// The bytes of a regular file, or of the one that a link leads to.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let found = fs::metadata(path)?.file_type();
+    let (mut file, length) = open(path)?;
+    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    file.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Opens a regular file, or the one that a link leads to; its length too.
+pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
+    let about = fs::metadata(path)?;
+    let found = about.file_type();
     if found.is_file() {
-        return fs::read(path);
+        return Ok((File::open(path)?, about.len()));
     }
     let kind = if found.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
     let rule = "but only regular files are read";
     let way_out = if found.is_dir() { "name a file inside it" } else { "copy its content into a file and name that" };
     Err(io::Error::new(kind, format!("is {}, {rule}; {way_out}", name(found))))
+}
+
+/// The bytes of a regular file of at most `most` bytes: a small kind of file that is large is another one, or damaged.
+pub(crate) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, AssetError> {
+    let failed = |source: io::Error| AssetError::Io { path: path.to_owned(), source };
+    let (file, length) = open(path).map_err(failed)?;
+    let mut content = Vec::new();
+    // A file may grow while it is read.
+    file.take(most + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > most {
+        let length = length.max(most + 1);
+        return Err(AssetError::Foreign {
+            path: path.to_owned(),
+            reason: format!("it has {length} bytes, but a file of this kind has at most {most}; is it another one?"),
+        });
+    }
+    Ok(content)
 }
 
 fn name(found: FileType) -> &'static str {

@@ -10,21 +10,30 @@
 //! downloaded, with the token in `HF_TOKEN` where one is set. `HF_HUB_OFFLINE=1` downloads nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
 };
 
 use data::source::Files;
-use models::{catalog, config::Config, error::ModelError, weights::Weights};
-use serde::Deserialize;
+use models::{
+    backbone::draw_pooler,
+    catalog,
+    config::{Config, ConfigFile},
+    error::ModelError,
+    weights::Weights,
+};
 
-use crate::{error::AssetError, file};
+use crate::{
+    error::AssetError,
+    file::{self, CONFIGURATION, TOKENS},
+};
 
 pub mod hub;
 pub mod raw;
+mod shards;
 
 use hub::Repository;
+use shards::{shards, tensors};
 
 /// What a model or dataset is called in YAML.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,15 +96,13 @@ pub fn config(name: &str) -> Result<Option<Config>, AssetError> {
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 fn read_config(path: &Path) -> Result<Config, AssetError> {
-    Config::read(&bytes(path)?).map_err(|error| foreign(path, error.to_string()))
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, AssetError> {
-    file::read(path).map_err(|source| AssetError::Io { path: path.to_owned(), source })
+    let content = file::bounded(path, CONFIGURATION)?;
+    Config::read(&content).map_err(|error| foreign(path, error.to_string()))
 }
 
 /// A model's files, read.
@@ -103,14 +110,20 @@ fn bytes(path: &Path) -> Result<Vec<u8>, AssetError> {
 pub struct Checkpoint {
     /// The configuration.
     pub config: Config,
+    /// Names of the outputs of its classification head, where config.json gives them any.
+    pub labels: Option<Vec<String>>,
     /// tokenizer.json
     pub tokenizer: Vec<u8>,
     /// `tokenizer_config.json`, where there is one.
     pub tokenizer_config: Option<Vec<u8>>,
+    /// `chat_template.jinja`, where there is one.
+    pub chat_template: Option<Vec<u8>>,
     /// Every tensor of the file or files.
     pub weights: Weights,
     /// SHA-256 of configuration, tokenizer and weights.
     pub hash: String,
+    /// What is passed over, or was drawn because it is not there.
+    pub notes: Vec<String>,
 }
 
 /// Where a file of a model lies; none where it has no such file.
@@ -121,10 +134,9 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
     if let Some(absent) = absent(name, None) {
         return Err(absent);
     }
-    let folder: Box<Find> = match model(name)? {
+    let folder = match model(name)? {
         Origin::Embedded(name) => return embedded(name),
-        Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| path.is_file()))),
-        Origin::Hub(repository) => Box::new(move |file| repository.fetch(file)),
+        other => finder(other),
     };
     let need = |file: &str| {
         folder(file)?.ok_or_else(|| {
@@ -135,9 +147,10 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
         })
     };
     let config_path = need(CONFIG)?;
-    let config_bytes = bytes(&config_path)?;
-    let config = Config::read(&config_bytes).map_err(|error| foreign(&config_path, error.to_string()))?;
-    let tokenizer = bytes(&need(TOKENIZER)?)?;
+    let config_bytes = file::bounded(&config_path, CONFIGURATION)?;
+    let ConfigFile { config, labels, mut notes } =
+        ConfigFile::read(&config_bytes).map_err(|error| foreign(&config_path, error.to_string()))?;
+    let tokenizer = file::bounded(&need(TOKENIZER)?, TOKENS)?;
     let mut parts = vec![config_bytes, tokenizer.clone()];
     let mut weights = Weights::default();
     for path in shards(&need, &folder)? {
@@ -146,8 +159,19 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
         parts.push(content);
     }
     let hash = record::sha256_hex(&parts.concat());
-    let tokenizer_config = folder(TOKENIZER_CONFIG)?.map(|path| bytes(&path)).transpose()?;
-    Ok(Checkpoint { config, tokenizer, tokenizer_config, weights, hash })
+    notes.extend(draw_pooler(&config, &mut weights));
+    let beside = |file: &str| folder(file)?.map(|path| file::bounded(&path, CONFIGURATION)).transpose();
+    let (tokenizer_config, chat_template) = (beside(TOKENIZER_CONFIG)?, beside(CHAT_TEMPLATE)?);
+    Ok(Checkpoint { config, labels, tokenizer, tokenizer_config, chat_template, weights, hash, notes })
+}
+
+/// Looks for a file of a model. What is there and is no file is found too, so that reading it says what it is.
+fn finder(origin: Origin) -> Box<Find> {
+    match origin {
+        Origin::Hub(repository) => Box::new(move |file| repository.fetch(file)),
+        Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| path.exists()))),
+        Origin::Embedded(_) => Box::new(|_| Ok(None)),
+    }
 }
 
 fn embedded(name: &str) -> Result<Checkpoint, AssetError> {
@@ -156,79 +180,14 @@ fn embedded(name: &str) -> Result<Checkpoint, AssetError> {
     bytes.extend(files.weights.unwrap_or(b"random 0"));
     Ok(Checkpoint {
         config: files.config()?,
+        labels: None,
         tokenizer: files.tokenizer.to_vec(),
         tokenizer_config: None,
+        chat_template: None,
         weights: files.weights()?,
         hash: record::sha256_hex(&bytes),
+        notes: Vec::new(),
     })
-}
-
-/// model.safetensors.index.json
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-/// The files of the weights, in the order of their names.
-fn shards(need: &dyn Fn(&str) -> Result<PathBuf, AssetError>, find: &Find) -> Result<Vec<PathBuf>, AssetError> {
-    if let Some(path) = find(WEIGHTS)? {
-        return Ok(vec![path]);
-    }
-    let Some(path) = find(INDEX)? else { return Ok(vec![need(WEIGHTS)?]) };
-    let index: Index = serde_json::from_slice(&bytes(&path)?)
-        .map_err(|error| foreign(&path, format!("not an index of shards: {error}")))?;
-    let names: BTreeSet<String> = index.weight_map.into_values().collect();
-    let outside = |name: &String| name.contains('/') || name.contains('\\') || name.contains("..");
-    if let Some(name) = names.iter().find(|name| outside(name)) {
-        return Err(foreign(&path, format!("names the shard `{name}`, but shards lie beside the index")));
-    }
-    names.iter().map(|name| need(name)).collect()
-}
-
-/// Most bytes of a safetensors header; the format's own limit.
-const LARGEST_HEADER: u64 = 100_000_000;
-
-/// A safetensors file, whose header is compared with its length before its content is read.
-fn tensors(path: &Path) -> Result<Vec<u8>, AssetError> {
-    use std::io::Read as _;
-    let failed = |source: io::Error| AssetError::Io { path: path.to_owned(), source };
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let mut start = [0; 8];
-    let too_short = || {
-        foreign(
-            path,
-            format!(
-                "it has {length} bytes, but its header says more; the download broke off, or it is no safetensors file"
-            ),
-        )
-    };
-    if length < 8 {
-        return Err(too_short());
-    }
-    file.read_exact(&mut start).map_err(failed)?;
-    let header = u64::from_le_bytes(start);
-    if header > LARGEST_HEADER.min(length - 8) {
-        return Err(too_short());
-    }
-    let mut content = start.to_vec();
-    content.resize(8 + header as usize, 0);
-    file.read_exact(&mut content[8..]).map_err(failed)?;
-    let described: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&content[8..])
-        .map_err(|error| foreign(path, format!("not a safetensors file: its header is not JSON: {error}")))?;
-    let end = described.values().filter_map(|tensor| tensor["data_offsets"][1].as_u64()).max().unwrap_or(0);
-    if (8 + header).checked_add(end) != Some(length) {
-        return Err(foreign(
-            path,
-            format!(
-                "its header describes {} bytes, but it has {length}; download it again",
-                (8 + header).saturating_add(end)
-            ),
-        ));
-    }
-    content.reserve_exact((length - 8 - header) as usize);
-    file.read_to_end(&mut content).map_err(failed)?;
-    Ok(content)
 }
 
 /// A folder of this machine as data.

@@ -34,6 +34,14 @@ impl Objective {
             Self::Text => 0,
         }
     }
+
+    /// Names of the classes; none of a score or of texts.
+    pub fn labels(&self) -> &[String] {
+        match self {
+            Self::Classification { labels } => labels,
+            Self::Regression { .. } | Self::Text => &[],
+        }
+    }
 }
 
 /// A task without its examples.

@@ -179,6 +179,32 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// The token with the largest id that an encoding can hold, and its id: of the vocabulary, added tokens included, or of the frame, which
+    /// has ids of its own.
+    pub fn largest_id(&self) -> Result<Option<(String, u32)>, DataError> {
+        let of_words =
+            self.inner.get_vocab(true).into_iter().max_by(|(a, id), (b, other)| id.cmp(other).then(b.cmp(a)));
+        let frames = [self.frame_tokens(false)?, self.frame_tokens(true)?];
+        let of_frames =
+            frames.iter().flat_map(|frame| frame.get_tokens().iter().cloned().zip(frame.get_ids().iter().copied()));
+        Ok(of_words.into_iter().chain(of_frames).max_by_key(|(_, id)| *id))
+    }
+
+    /// The largest type of a token.
+    pub fn largest_type(&self) -> Result<u32, DataError> {
+        let pair = self.frame_tokens(true)?;
+        Ok(pair.get_type_ids().iter().copied().max().unwrap_or(0))
+    }
+
+    /// What stands around a text, or two: the frame of one token of id 0 each.
+    fn frame_tokens(&self, pair: bool) -> Result<Raw, DataError> {
+        let text = || Raw::from_tokens(vec![Token::new(0, "a".to_owned(), (0, 1))], 0);
+        match &self.frame {
+            Some(frame) => frame.process(text(), pair.then(text), true).map_err(refused),
+            None => Ok(text()),
+        }
+    }
+
     /// The token of an id.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

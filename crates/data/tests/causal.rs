@@ -4,7 +4,7 @@
 use data::batch::Encoded;
 use data::causal::answer::{AnswerPattern, exact_match};
 use data::causal::block::blocks;
-use data::causal::chat::{ChatTemplate, Date, Message};
+use data::causal::chat::{ChatFiles, ChatTemplate, Date, Message};
 use data::causal::{Encoder, instruction, pair};
 use data::metric::perplexity;
 use data::tokenize::Tokenizer;
@@ -40,6 +40,10 @@ fn template(source: &str, date: Option<Date>) -> ChatTemplate {
     let config =
         json!({"chat_template": source, "bos_token": "<bos>", "eos_token": {"content": "<eos>"}, "pad_token": null});
     ChatTemplate::from_config(config.to_string().as_bytes(), date).unwrap()
+}
+
+fn message(content: &str) -> Vec<Message> {
+    vec![Message { role: "user".to_owned(), content: content.to_owned() }]
 }
 
 /// Every token, those that are learnt between brackets.
@@ -254,7 +258,6 @@ fn lines_of_no_form_are_refused() {
 
 #[test]
 fn templates_have_what_transformers_gives_them() {
-    let message = |content: &str| vec![Message { role: "user".to_owned(), content: content.to_owned() }];
     let render = |source: &str, date, content: &str| {
         template(source, date).render(&message(content), false).map_err(|e| e.to_string())
     };
@@ -306,4 +309,53 @@ fn the_last_answer_counts() {
 fn perplexity_of_a_uniform_guess_is_the_number_of_choices() {
     assert!((perplexity(12.0 * 8f64.ln(), 12) - 8.0).abs() < 1e-12);
     assert!(perplexity(0.0, 0).is_nan());
+}
+
+#[test]
+fn the_file_of_the_template_counts_before_the_entry() {
+    let config = json!({"bos_token": "<s>", "chat_template": "entry"}).to_string();
+    let read = |template: Option<&'static [u8]>, config: Option<&str>| {
+        let files = ChatFiles { tokenizer_config: config.map(str::as_bytes), template };
+        ChatTemplate::read(files, None).map_err(|error| error.to_string())
+    };
+    let render = |template: ChatTemplate| template.render(&message("a"), false).unwrap();
+    assert_eq!(render(read(None, Some(&config)).unwrap()), "entry");
+    assert_eq!(render(read(Some(b"{{ bos_token }} file"), Some(&config)).unwrap()), "<s> file");
+    assert_eq!(render(read(Some(b"{{ messages[0].content }}"), None).unwrap()), "a");
+    let error = read(Some(b"{% if %}"), Some(&config)).unwrap_err();
+    assert!(error.starts_with("chat_template.jinja: is refused: "), "{error}");
+    assert!(read(Some(b"\xff"), None).unwrap_err().contains("not UTF-8"));
+    let error = read(Some(b"{{ raise_exception('no') }}"), None).unwrap().render(&message("a"), false).unwrap_err();
+    assert!(error.to_string().starts_with("chat_template.jinja: fails: "), "{error}");
+}
+
+#[test]
+fn a_template_has_a_budget_of_steps_and_bytes() {
+    let endless = [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set ns = namespace(s='a') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s|length }}",
+        "{% set ns = namespace(s='a') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s|length }}",
+        "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = (ns.s + ns.s)|list %}{% endfor %}{{ ns.s }}",
+        "{{ ('a' * 99999999 ~ 'a' * 99999999)|length }}",
+        "{% macro m(s) %}{{ m(s + s) }}{% endmacro %}{{ m('aa') }}",
+        "{% set ns = namespace(s='a') %}{% for i in range(60) %}{% set ns.s = ns.s|replace('a', 'aa') %}{% endfor %}{{ ns.s }}",
+        "{% set ns = namespace(s='a') %}{% for i in range(60) %}{% set ns.s = ns.s.replace('a', 'aa') %}{% endfor %}{{ ns.s }}",
+        "{{ '%999999999d'|format(1) }}",
+        "{{ 'a'|indent(999999999, true) }}",
+        "{{ 'a'.ljust(999999999) }}{{ 'a'.center(999999999) }}{{ 'a'|center(999999999) }}",
+    ];
+    for source in endless {
+        let error = template(source, None).render(&message("a"), false).unwrap_err().to_string();
+        assert!(error.starts_with("tokenizer_config.json: chat_template: "), "{source}: {error}");
+        assert!(error.contains("chat_template:1") || error.contains("recursion"), "{source}: {error}");
+        assert!(error.ends_with("; mend the conversation or the template"), "{error}");
+    }
+    let error = template(endless[0], None).render(&message("a"), false).unwrap_err().to_string();
+    assert!(error.contains("takes more than 2000000 steps (or 128 MB) for one conversation"), "{error}");
+    // What is long because the conversation is long is none of these.
+    let long = "word ".repeat(1 << 20);
+    let plain = template("{% for m in messages %}{{ m.role + ': ' + m.content|trim }}{% endfor %}", None);
+    assert_eq!(plain.render(&message(&long), false).unwrap().len(), "user: ".len() + long.len() - 1);
+    let error = plain.render(&message(&"word ".repeat(4 << 20)), false).unwrap_err().to_string();
+    assert!(error.contains("bytes of one conversation, but 16777216 are the most"), "{error}");
 }

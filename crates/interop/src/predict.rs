@@ -17,6 +17,7 @@ use experiment::{
 };
 use models::{
     error::ModelError,
+    head::Outputs,
     network::Network,
     safetensors::{self, Stored},
 };
@@ -103,15 +104,18 @@ pub fn predict(
     Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect(), cut })
 }
 
-/// A checkpoint with its own classification head, for a task of GLUE; its rows are as long as it allows, or at most `max_length`.
+/// A checkpoint with its own classification head, for a task of GLUE, and what there is to say of the head; its rows are as long as it
+/// allows, or at most `max_length`.
 pub fn checkpoint(
     model: &str,
     task: &str,
     max_length: Option<usize>,
     cache: &ModelCache,
-) -> Result<(Recipe, Network), TrainError> {
+) -> Result<(Recipe, Network, Vec<String>), TrainError> {
     let base = cache.base(model)?;
-    let outputs = outputs(model, task, &base)?;
+    let objective = objective(model, task, &base)?;
+    let outputs = objective.n_outputs();
+    let (stored, said) = base.head.for_task(outputs, objective.labels());
     let longest = base.backbone.config().longest();
     let max_length = length::limit(max_length, None, longest).map_err(|reason| TrainError::foreign(model, reason))?;
     let plan = Recipe {
@@ -131,33 +135,40 @@ pub fn checkpoint(
     };
     let id = record::CellId { task: task.to_owned(), variant: "head_only".to_owned(), rank: 0, seed: 0 };
     let stack = trainer::adapter::stack_plan(&plan, &id, cache)?;
-    let network = cache.network(&plan, &[(stack, vec![outputs])])?;
-    Ok((plan, network))
+    let network = cache.network_of(&plan, &[(stack, vec![Outputs { count: outputs, stored: &stored }])])?;
+    Ok((plan, network, said.into_iter().collect()))
 }
 
-/// Outputs of a task of GLUE, which are those of the checkpoint's head.
-fn outputs(model: &str, task: &str, base: &BaseModel) -> Result<usize, TrainError> {
+/// Why a checkpoint cannot classify by itself.
+fn without_head(base: &BaseModel) -> String {
+    const SHOWN: usize = 4;
+    let way_out = "give the adapter of a run with `--adapter`";
+    if let Some(broken) = base.head.broken() {
+        return format!("the checkpoint's classification head is not whole: {broken}; {way_out}");
+    }
+    let names = base.backbone.config().head_names().join("`, `");
+    let mut others: Vec<&str> = base.unused.iter().take(SHOWN).map(String::as_str).collect();
+    others.extend((base.unused.len() > SHOWN).then_some(".."));
+    let others = if others.is_empty() { String::new() } else { format!(" (nothing here uses {})", others.join(", ")) };
+    format!("the checkpoint has no classification head under the names `{names}`{others}; {way_out}")
+}
+
+/// What a task of GLUE predicts, for which the checkpoint's head has as many outputs as it takes.
+fn objective(model: &str, task: &str, base: &BaseModel) -> Result<Objective, TrainError> {
     let info = glue::tasks().into_iter().find(|info| info.name == task);
     let Some(info) = info else {
         let names: Vec<String> = glue::tasks().into_iter().map(|info| info.name).collect();
         return Err(TrainError::foreign(model, format!("task is `{task}`, but must be one of {}", names.join(", "))));
     };
     let outputs = info.objective.n_outputs();
-    let last = base.backbone.config().head_names().iter().rev().find_map(|name| {
-        base.head.find(name).filter(|(shape, _)| shape.len() == 2).map(|(shape, _)| (*name, shape[0]))
-    });
-    match last {
-        Some((_, found)) if found == outputs => Ok(outputs),
+    match base.head.outputs() {
+        Some((_, found)) if found == outputs => Ok(info.objective),
         Some((name, found)) => {
             let reason = format!(
                 "`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`"
             );
             Err(TrainError::foreign(model, reason))
         }
-        None => {
-            let reason =
-                "the checkpoint has no classification head; give the adapter of a run with `--adapter`".to_owned();
-            Err(TrainError::foreign(model, reason))
-        }
+        None => Err(TrainError::foreign(model, without_head(base))),
     }
 }

@@ -263,7 +263,7 @@ fn a_checkpoint_with_a_head_predicts_by_itself() {
     );
     std::fs::write(folder.join("tokenizer.json"), json).unwrap();
     let model = folder.display().to_string();
-    let (plan, network) = predict::checkpoint(&model, "mnli", None, &cache).unwrap();
+    let (plan, network, _) = predict::checkpoint(&model, "mnli", None, &cache).unwrap();
     let row =
         |first: &str| data::task::Example { first: first.into(), second: Some("the dog".into()), label: f32::NAN };
     let base = cache.base(&model).unwrap();

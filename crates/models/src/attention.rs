@@ -14,19 +14,23 @@ pub(crate) fn drop_hidden(x: Tensor<3>, name: &str, p: f64, pass: &Pass) -> Tens
     ops::dropout(x, dropout_at(name, p, pass))
 }
 
-/// Attention of `[rows, seq, heads·d_head]` queries, keys and values, scaled by `1/√d_head`. `bias` `[rows, 1, 1 or seq, seq]` is 0 where a
-/// key may be attended to and a large negative number where not.
+/// `1/√d_head`, the usual scale of products of queries and keys.
+pub(crate) fn per_width(d_head: usize) -> f64 {
+    1.0 / (d_head as f64).sqrt()
+}
+
+/// Attention of `[rows, seq, heads·d_head]` queries, keys and values over `heads` whose products are multiplied by `scale`. `bias`
+/// `[rows, 1, 1 or seq, seq]` is 0 where a key may be attended to and a large negative number where not.
 pub(crate) fn attend(
     [query, key, value]: [Tensor<3>; 3],
     bias: Tensor<4>,
-    heads: usize,
+    (heads, scale): (usize, f64),
     drop: Option<Dropout>,
 ) -> Tensor<3> {
-    let d_head = query.dims()[2] / heads;
-    ops::attention(query, key, value, bias, heads, 1.0 / (d_head as f64).sqrt(), drop)
+    ops::attention(query, key, value, bias, heads, scale, drop)
 }
 
-/// [`attend`] within each of the packed rows that begin at `starts`, without dropout.
+/// [`attend`] within each of the packed rows that begin at `starts`, with the usual scale and without dropout.
 pub(crate) fn attend_packed(
     [query, key, value]: [Tensor<3>; 3],
     starts: Tensor<1, Int>,
@@ -34,5 +38,5 @@ pub(crate) fn attend_packed(
     heads: usize,
 ) -> Tensor<3> {
     let d_head = query.dims()[2] / heads;
-    ops::varlen_attention(query, key, value, starts, longest, heads, 1.0 / (d_head as f64).sqrt())
+    ops::varlen_attention(query, key, value, starts, longest, heads, per_width(d_head))
 }

@@ -17,7 +17,7 @@ use crate::{
     gpt2::Gpt2,
     llama::Llama,
     tokens::{Layout, Row, Scheme, Tokens},
-    weights::Weights,
+    weights::{Wanted, Weights},
 };
 
 /// A backbone.
@@ -40,6 +40,23 @@ macro_rules! each {
             Backbone::Llama($model) => $value,
         }
     };
+}
+
+/// Draws the pooler of a BERT that was saved without one, as one for masked language modelling is, and says so. The values are the same
+/// for every run: a base is shared.
+pub fn draw_pooler(config: &Config, weights: &mut Weights) -> Option<String> {
+    let wanted = weights.absent(&config.wanted(Purpose::Classify));
+    let lacks = |tensor: &Wanted| tensor.name.starts_with("pooler.");
+    let of_pooler: Vec<Wanted> = wanted.into_iter().filter(lacks).collect();
+    if of_pooler.len() < 2 {
+        return None;
+    }
+    weights.extend(Weights::random(&of_pooler, 0));
+    Some(
+        "the checkpoint has no pooler, through which BERT classifies, so one is drawn; it stays as it is unless `modules_to_save: [pooler]` \
+         (or a variant that trains the base) trains it, and transformers would draw another"
+            .to_owned(),
+    )
 }
 
 impl Backbone {
@@ -75,13 +92,13 @@ impl Backbone {
         }
     }
 
-    /// Whether training batches may be packed, with rows of up to `longest` tokens: in an encoder without dropout, whose masks are keyed by
-    /// row and position, on a device with an attention kernel for sequences of any length.
+    /// Whether training batches may be packed, with rows of up to `longest` tokens: in an encoder that needs no
+    /// padding, on a device with an attention kernel for sequences of any length.
     pub(crate) fn supports_packing(&self, longest: usize) -> bool {
         let Self::Encoder(model) = self else { return false };
         let (config, place) = (model.config(), model.place());
         let d_head = config.hidden_size / config.num_attention_heads;
-        !model.drops() && ops::supports_varlen(&place.device, place.base, d_head, longest)
+        !model.needs_padding() && ops::supports_varlen(&place.device, place.base, d_head, longest)
     }
 
     /// Where its tensors live.

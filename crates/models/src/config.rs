@@ -5,8 +5,18 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, activation};
 use kernels::ops;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map as Fields, Value};
 
-use crate::{encoder, error::ModelError, gpt2, llama, weights::Wanted};
+use crate::{
+    encoder,
+    error::ModelError,
+    gpt2, llama,
+    weights::{Wanted, Weights},
+};
+
+pub(crate) mod bounds;
+pub mod fields;
+pub mod labels;
 
 /// A checkpoint's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,37 +99,74 @@ impl Activation {
     }
 }
 
-/// The keys that come before the architecture's own.
-#[derive(Deserialize)]
-struct Header {
-    model_type: Option<String>,
+/// What a config.json says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfigFile {
+    /// The model.
+    pub config: Config,
+    /// Names of the outputs of its classification head, where it gives them any.
+    pub labels: Option<Vec<String>>,
+    /// What is passed over or taken otherwise than it stands there.
+    pub notes: Vec<String>,
 }
+
+/// The output projection of a causal model, where it is not the table of words.
+pub const PROJECTION: &str = "lm_head.weight";
 
 /// Values of `model_type` that are read.
 pub const MODEL_TYPES: &[&str] = &["bert", "roberta", "xlm-roberta", "camembert", "gpt2", "llama", "mistral", "qwen2"];
 
+impl ConfigFile {
+    /// Reads config.json.
+    pub fn read(json: &[u8]) -> Result<Self, ModelError> {
+        let whole: Value = serde_json::from_slice(json).map_err(|error| ModelError::Config(error.to_string()))?;
+        let Value::Object(all) = whole else {
+            return Err(ModelError::Config("it is no JSON object".to_owned()));
+        };
+        let kind = model_type(&all)?;
+        let (fields, unknown) = fields::sift(&kind, all)?;
+        let mut notes: Vec<String> = unknown_note(&unknown).into_iter().collect();
+        let labels = labels::read(&fields).unwrap_or_else(|note| {
+            notes.push(format!("config.json: {note}"));
+            None
+        });
+        let config = match kind.as_str() {
+            "bert" => Config::Encoder(encoder::Config::read(fields, encoder::Kind::Bert, &mut notes)?),
+            "gpt2" => Config::Gpt2(gpt2::Config::read(fields)?),
+            "llama" | "mistral" | "qwen2" => Config::Llama(llama::Config::read(fields, &kind, &mut notes)?),
+            _ => Config::Encoder(encoder::Config::read(fields, encoder::Kind::Roberta, &mut notes)?),
+        };
+        Ok(Self { config, labels, notes })
+    }
+}
+
+fn model_type(fields: &Fields<String, Value>) -> Result<String, ModelError> {
+    let known = MODEL_TYPES.join(", ");
+    match fields.get("model_type") {
+        None | Some(Value::Null) => {
+            Err(ModelError::Config(format!("`model_type` is missing; it says which of {known} to build")))
+        }
+        Some(Value::String(kind)) if MODEL_TYPES.contains(&kind.as_str()) => Ok(kind.clone()),
+        Some(other) => Err(ModelError::Config(format!(
+            "model_type is `{}`, but must be one of {known}; no other architecture is built in",
+            fields::shown(other)
+        ))),
+    }
+}
+
+/// Names the fields that are in no list.
+fn unknown_note(names: &[String]) -> Option<String> {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", fields::clipped(name))).collect();
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    (!names.is_empty())
+        .then(|| format!("config.json: fields that are not known here and have no effect: {}{more}", shown.join(", ")))
+}
+
 impl Config {
     /// Reads config.json.
     pub fn read(json: &[u8]) -> Result<Self, ModelError> {
-        let header: Header = parse(json)?;
-        let Some(kind) = header.model_type else {
-            return Err(ModelError::Config(format!(
-                "`model_type` is missing; it says which of {} to build",
-                MODEL_TYPES.join(", ")
-            )));
-        };
-        match kind.as_str() {
-            "bert" => Ok(Self::Encoder(encoder::Config::read(json, encoder::Kind::Bert)?)),
-            "roberta" | "xlm-roberta" | "camembert" => {
-                Ok(Self::Encoder(encoder::Config::read(json, encoder::Kind::Roberta)?))
-            }
-            "gpt2" => Ok(Self::Gpt2(gpt2::Config::read(json)?)),
-            "llama" | "mistral" | "qwen2" => Ok(Self::Llama(llama::Config::read(json, &kind)?)),
-            other => Err(ModelError::Config(format!(
-                "model_type is `{other}`, but must be one of {}; no other architecture is built in",
-                MODEL_TYPES.join(", ")
-            ))),
-        }
+        ConfigFile::read(json).map(|file| file.config)
     }
 
     /// Width of the hidden states.
@@ -137,6 +184,14 @@ impl Config {
             Self::Encoder(config) => config.vocab_size,
             Self::Gpt2(config) => config.vocab_size,
             Self::Llama(config) => config.vocab_size,
+        }
+    }
+
+    /// Types that a token may have, where it has one.
+    pub fn token_types(&self) -> Option<usize> {
+        match self {
+            Self::Encoder(config) => Some(config.type_vocab_size),
+            Self::Gpt2(_) | Self::Llama(_) => None,
         }
     }
 
@@ -269,15 +324,37 @@ impl Config {
         }
     }
 
+    /// What a checkpoint with these tensors can be opened for. A decoder comes with its output projection, so that it can both classify and
+    /// continue texts; one saved for classification, or as embeddings, has none.
+    pub fn purpose(&self, weights: &Weights) -> Purpose {
+        let projection = |tensor: &Wanted| tensor.name == PROJECTION;
+        if self.is_causal() && !weights.absent(&self.wanted(Purpose::Continue)).iter().any(projection) {
+            Purpose::Continue
+        } else {
+            Purpose::Classify
+        }
+    }
+
     /// GPT-2's `Conv1D` keeps `[d_in, d_out]` in the file, torch's `Linear` `[d_out, d_in]`.
     pub fn stores_inputs_first(&self) -> bool {
         matches!(self, Self::Gpt2(_))
     }
 }
 
-/// Reads config.json as `T`.
-pub(crate) fn parse<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, ModelError> {
-    serde_json::from_slice(json).map_err(|error| ModelError::Config(error.to_string()))
+/// Reads the fields as `T`; one that is `null` counts as absent. A field of another type is named.
+pub(crate) fn typed<T: serde::de::DeserializeOwned>(mut fields: Fields<String, Value>) -> Result<T, ModelError> {
+    fields.retain(|_, value| !value.is_null());
+    let read = |fields: &Fields<String, Value>| serde_json::from_value::<T>(Value::Object(fields.clone()));
+    read(&fields).map_err(|error| {
+        // serde does not say which field it means: it is the one without which the complaint is another.
+        let is_it = |name: &&String| {
+            let mut others = fields.clone();
+            others.remove(*name);
+            read(&others).err().is_none_or(|other| other.to_string() != error.to_string())
+        };
+        let place = fields.keys().find(is_it).map(|name| format!("{name}: ")).unwrap_or_default();
+        ModelError::Config(format!("{place}{error}"))
+    })
 }
 
 /// Refuses a width that the heads do not divide.

@@ -9,13 +9,18 @@
 use burn::tensor::Tensor;
 use kernels::ops::SharedInputGrad;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use variants::{
     adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Placement, norm::AdaptedNorm, pass::Pass, slot::Slot,
 };
 
 use crate::{
-    attention::{attend, attend_packed, drop_hidden, dropout_at},
-    config::{Activation, Purpose, divides, parse},
+    attention::{attend, attend_packed, drop_hidden, dropout_at, per_width},
+    config::{
+        Activation, Purpose,
+        bounds::{HEADS, LAYERS, ROWS, WIDTH, not_negative, shares, sizes},
+        divides, typed,
+    },
     error::ModelError,
     tokens::{AttentionMask, Scheme, Tokens},
     weights::{Start, Wanted, Weights},
@@ -29,6 +34,16 @@ pub enum Kind {
     /// RoBERTa.
     #[default]
     Roberta,
+}
+
+impl Kind {
+    /// The padding token of transformers' class.
+    fn padding(self) -> usize {
+        match self {
+            Self::Bert => 0,
+            Self::Roberta => 1,
+        }
+    }
 }
 
 /// The part of config.json that the architecture depends on.
@@ -54,8 +69,7 @@ pub struct Config {
     /// Epsilon of layer norms.
     #[serde(default = "epsilon")]
     pub layer_norm_eps: f64,
-    /// Padding token; RoBERTa's positions count from the next number.
-    #[serde(default)]
+    /// Padding token; RoBERTa's positions count from the next number. Where it is absent it is that of transformers' class.
     pub pad_token_id: usize,
     /// Standard deviation of fresh weights.
     #[serde(default = "deviation")]
@@ -73,6 +87,9 @@ pub struct Config {
     /// How positions enter; `absolute` is built in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position_embedding_type: Option<String>,
+    /// Whether a position sees only those before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_decoder: bool,
 }
 
 fn epsilon() -> f64 {
@@ -88,15 +105,59 @@ fn gelu() -> Activation {
 }
 
 impl Config {
-    pub(crate) fn read(json: &[u8], kind: Kind) -> Result<Self, ModelError> {
-        let config = Self { kind, ..parse(json)? };
-        divides("hidden_size", config.hidden_size, config.num_attention_heads, "heads")?;
-        match config.position_embedding_type.as_deref() {
-            None | Some("absolute") => Ok(config),
-            Some(other) => Err(ModelError::Config(format!(
-                "position_embedding_type is `{other}`, but only `absolute` positions are built in"
-            ))),
+    pub(crate) fn read(
+        mut fields: Map<String, Value>,
+        kind: Kind,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, ModelError> {
+        let padding = kind.padding();
+        if fields.get("pad_token_id").is_none_or(Value::is_null) {
+            if kind == Kind::Roberta && fields.contains_key("pad_token_id") {
+                notes.push(format!(
+                    "config.json: pad_token_id is `null`; it is taken as {padding}, so that positions count from {}",
+                    padding + 1
+                ));
+            }
+            fields.insert("pad_token_id".to_owned(), padding.into());
         }
+        let config = Self { kind, ..typed(fields)? };
+        sizes([
+            ("hidden_size", config.hidden_size, WIDTH),
+            ("num_hidden_layers", config.num_hidden_layers, LAYERS),
+            ("num_attention_heads", config.num_attention_heads, HEADS),
+            ("intermediate_size", config.intermediate_size, WIDTH),
+            ("vocab_size", config.vocab_size, ROWS),
+            ("max_position_embeddings", config.max_position_embeddings, ROWS),
+            ("type_vocab_size", config.type_vocab_size, ROWS),
+        ])?;
+        divides("hidden_size", config.hidden_size, config.num_attention_heads, "heads")?;
+        not_negative([("layer_norm_eps", config.layer_norm_eps), ("initializer_range", config.initializer_range)])?;
+        shares([
+            ("hidden_dropout_prob", config.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", config.attention_probs_dropout_prob),
+            ("classifier_dropout", config.classifier_dropout.unwrap_or(0.0)),
+        ])?;
+        config.check_padding()?;
+        Ok(config)
+    }
+
+    /// Refuses a padding token that the tables have no row for.
+    fn check_padding(&self) -> Result<(), ModelError> {
+        let padding = self.pad_token_id;
+        if padding >= self.vocab_size {
+            return Err(ModelError::Config(format!(
+                "pad_token_id is `{padding}`, but vocab_size is {}; it is the id of a token",
+                self.vocab_size
+            )));
+        }
+        if self.longest() == 0 {
+            return Err(ModelError::Config(format!(
+                "max_position_embeddings is `{}`, but positions count from pad_token_id + 1 = {}, which leaves none",
+                self.max_position_embeddings,
+                self.first_position()
+            )));
+        }
+        Ok(())
     }
 
     /// Position of a row's first token.
@@ -231,7 +292,7 @@ impl Encoder {
 
     pub(crate) fn scheme(&self) -> Scheme {
         let padding = (self.config.kind == Kind::Roberta).then_some(self.config.pad_token_id);
-        Scheme { first: self.config.first_position(), padding, causal: false }
+        Scheme { first: self.config.first_position(), padding, causal: self.config.is_decoder }
     }
 
     pub(crate) fn slots(&mut self) -> Vec<Slot<'_>> {
@@ -276,7 +337,9 @@ impl Encoder {
 
     /// What the first layer is given, `[rows, seq, d_model]`.
     pub(crate) fn embed(&self, tokens: &Tokens, pass: &Pass) -> Tensor<3> {
-        let types = tokens.types.clone().unwrap_or_else(|| tokens.ids.zeros_like());
+        // Where there is one type, it is that of every token, whatever the tokenizer says; so has transformers' RoBERTa it.
+        let types = tokens.types.clone().filter(|_| self.config.type_vocab_size > 1);
+        let types = types.unwrap_or_else(|| tokens.ids.zeros_like());
         let x = self.word.forward(tokens.ids.clone(), pass)
             + self.position.forward(tokens.positions.clone(), pass)
             + self.token_type.forward(types, pass); // [rows, seq, d_model]
@@ -284,9 +347,11 @@ impl Encoder {
         drop_hidden(self.norm.forward(x, pass), "embeddings.dropout", p, pass)
     }
 
-    /// Whether training uses dropout on hidden states or attention weights. Its masks are keyed by row and position of a padded batch.
-    pub(crate) fn drops(&self) -> bool {
-        self.config.hidden_dropout_prob > 0.0 || self.config.attention_probs_dropout_prob > 0.0
+    /// Whether its batches have to be padded: dropout's masks are keyed by row and position, and packed attention has no direction.
+    pub(crate) fn needs_padding(&self) -> bool {
+        self.config.hidden_dropout_prob > 0.0
+            || self.config.attention_probs_dropout_prob > 0.0
+            || self.config.is_decoder
     }
 
     /// The vector that a row is classified by, `[rows, 1, d_model]`, from hidden states.
@@ -335,7 +400,10 @@ impl Encoder {
         let drop = dropout_at(&site, self.config.attention_probs_dropout_prob, pass);
         let heads = self.config.num_attention_heads;
         let mixed = match &tokens.attention_mask {
-            AttentionMask::Padded(bias) => attend(each, bias.clone(), heads, drop),
+            AttentionMask::Padded(bias) => {
+                let scale = per_width(self.config.hidden_size / heads);
+                attend(each, bias.clone(), (heads, scale), drop)
+            }
             AttentionMask::Packed { starts, longest, .. } => attend_packed(each, starts.clone(), *longest, heads),
         };
         layer.attention_output.forward(mixed, pass)

@@ -12,7 +12,7 @@ pub enum ModelError {
     #[error("config.json: {0}")]
     Config(String),
     /// Tensors are missing or have another shape than the configuration says.
-    #[error("weights: {} tensors do not fit the configuration:\n  {}", .0.len(), .0.join("\n  "))]
+    #[error("weights: {} tensors do not fit the configuration:\n  {}", .0.len(), first(.0))]
     Tensors(Vec<String>),
     /// No such model.
     #[error("unknown model `{name}`{}; `lora-lab list models` shows all", nearest.as_ref().map(|n| format!(", did you mean `{n}`?")).unwrap_or_default())]
@@ -44,6 +44,13 @@ pub enum ModelError {
     /// An adapter does not fit.
     #[error(transparent)]
     Attach(#[from] variants::error::AttachError),
+}
+
+/// The first of many lines, and how many more there are.
+fn first(lines: &[String]) -> String {
+    const SHOWN: usize = 40;
+    let more = (lines.len() > SHOWN).then(|| format!("and {} more", lines.len() - SHOWN));
+    lines.iter().take(SHOWN).cloned().chain(more).collect::<Vec<_>>().join("\n  ")
 }
 
 /// `target `x` (did you mean `y`?) selects no linear map`, for all that select nothing.

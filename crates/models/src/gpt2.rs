@@ -11,6 +11,7 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use variants::{
     adapted::AdaptedLinear,
     embedding::AdaptedEmbedding,
@@ -21,8 +22,12 @@ use variants::{
 };
 
 use crate::{
-    attention::{attend, drop_hidden, dropout_at},
-    config::{Activation, divides, parse},
+    attention::{attend, drop_hidden, dropout_at, per_width},
+    config::{
+        Activation,
+        bounds::{HEADS, LAYERS, ROWS, WIDTH, not_negative, shares, sizes},
+        divides, fields, typed,
+    },
     error::ModelError,
     tokens::Tokens,
     weights::{Start, Wanted, Weights},
@@ -51,7 +56,6 @@ pub struct Config {
     /// Tokens.
     pub vocab_size: usize,
     /// Position embeddings.
-    #[serde(alias = "n_ctx")]
     pub n_positions: usize,
     /// Epsilon of layer norms.
     #[serde(default = "epsilon")]
@@ -71,9 +75,21 @@ pub struct Config {
     /// Dropout of what a layer adds in training.
     #[serde(default = "tenth")]
     pub resid_pdrop: f64,
-    /// Whether attention is divided by the layer's number; not built in.
-    #[serde(default)]
-    pub scale_attn_by_inverse_layer_idx: bool,
+    /// Whether products of queries and keys are divided by `√d_head`.
+    #[serde(default = "yes")]
+    pub scale_attn_weights: bool,
+}
+
+/// Names that transformers takes for the fields too.
+const ALIASES: [(&str, &str); 4] = [
+    ("hidden_size", "n_embd"),
+    ("num_hidden_layers", "n_layer"),
+    ("num_attention_heads", "n_head"),
+    ("max_position_embeddings", "n_positions"),
+];
+
+fn yes() -> bool {
+    true
 }
 
 fn epsilon() -> f64 {
@@ -93,20 +109,49 @@ fn tenth() -> f64 {
 }
 
 impl Config {
-    pub(crate) fn read(json: &[u8]) -> Result<Self, ModelError> {
-        // Old files have both names of the number of positions, which serde would call a duplicate.
-        let mut value: serde_json::Value = parse(json)?;
-        if let Some(fields) = value.as_object_mut().filter(|fields| fields.contains_key("n_positions")) {
-            fields.remove("n_ctx");
+    pub(crate) fn read(mut fields: Map<String, Value>) -> Result<Self, ModelError> {
+        for (alias, name) in ALIASES {
+            let Some(value) = fields.remove(alias) else { continue };
+            match fields.get(name) {
+                Some(own) if *own != value => {
+                    return Err(ModelError::Config(format!(
+                        "{name} is `{}`, but {alias}, another name of it, is `{}`; leave one of them out",
+                        fields::shown(own),
+                        fields::shown(&value)
+                    )));
+                }
+                _ => fields.insert(name.to_owned(), value),
+            };
         }
-        let config: Self = serde_json::from_value(value).map_err(|error| ModelError::Config(error.to_string()))?;
+        // Old files say the number of positions twice, some only under its old name.
+        if let (Some(context), false) = (fields.remove("n_ctx"), fields.contains_key("n_positions")) {
+            fields.insert("n_positions".to_owned(), context);
+        }
+        let config: Self = typed(fields)?;
+        sizes([
+            ("n_embd", config.n_embd, WIDTH),
+            ("n_layer", config.n_layer, LAYERS),
+            ("n_head", config.n_head, HEADS),
+            ("n_inner", config.n_inner.unwrap_or(1), WIDTH),
+            ("vocab_size", config.vocab_size, ROWS),
+            ("n_positions", config.n_positions, ROWS),
+        ])?;
         divides("n_embd", config.n_embd, config.n_head, "heads")?;
-        if config.scale_attn_by_inverse_layer_idx {
-            return Err(ModelError::Config(
-                "scale_attn_by_inverse_layer_idx is `true`, which is not built in".to_owned(),
-            ));
-        }
+        not_negative([
+            ("layer_norm_epsilon", config.layer_norm_epsilon),
+            ("initializer_range", config.initializer_range),
+        ])?;
+        shares([
+            ("embd_pdrop", config.embd_pdrop),
+            ("attn_pdrop", config.attn_pdrop),
+            ("resid_pdrop", config.resid_pdrop),
+        ])?;
         Ok(config)
+    }
+
+    /// What products of queries and keys are multiplied by.
+    fn attention_scale(&self) -> f64 {
+        if self.scale_attn_weights { per_width(self.n_embd / self.n_head) } else { 1.0 }
     }
 
     fn inner(&self) -> usize {
@@ -328,7 +373,7 @@ impl Gpt2 {
         let all = layer.attention.forward(x, pass); // [rows, seq, 3d]
         let third = |at: usize| all.clone().slice([0..rows, 0..seq, at * d..(at + 1) * d]);
         let drop = dropout_at(&format!("h.{index}.attn.attn_dropout"), self.config.attn_pdrop, pass);
-        let mixed = attend([0, 1, 2].map(third), tokens.mask(), heads, drop);
+        let mixed = attend([0, 1, 2].map(third), tokens.mask(), (heads, self.config.attention_scale()), drop);
         layer.projection.forward(mixed, pass)
     }
 }

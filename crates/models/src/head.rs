@@ -18,6 +18,10 @@ use crate::{
     weights::{Weights, transposed},
 };
 
+mod stored;
+
+pub use stored::StoredHead;
+
 /// The head of one stack.
 #[derive(Clone, Debug)]
 pub enum Head {
@@ -48,6 +52,15 @@ pub struct Classifier {
     /// `[runs, 1, outputs]`
     out_bias: Option<Tensor<3>>,
     dropout: f64,
+}
+
+/// Outputs of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Outputs<'a> {
+    /// How many.
+    pub count: usize,
+    /// What they start from where it fits, in the order of the task's labels.
+    pub stored: &'a Weights,
 }
 
 /// Which of the three.
@@ -95,9 +108,15 @@ impl Classifier {
     ///
     /// `outputs` holds each run's own count; a narrower run's spare columns stay zero.
     pub fn new(backbone: &Backbone, plan: &StackPlan, outputs: &[usize], stored: &Weights) -> Self {
+        let outputs: Vec<_> = outputs.iter().map(|&count| Outputs { count, stored }).collect();
+        Self::of_runs(backbone, plan, &outputs)
+    }
+
+    /// As [`new`](Self::new), with a stored head for every run.
+    pub fn of_runs(backbone: &Backbone, plan: &StackPlan, outputs: &[Outputs<'_>]) -> Self {
         let (config, place) = (backbone.config(), backbone.place());
         let (shape, d, runs) = (Shape::of(&config), config.hidden_size(), plan.runs.len());
-        let widest = outputs.iter().copied().max().unwrap_or(1);
+        let widest = outputs.iter().map(|run| run.count).max().unwrap_or(1);
         if plan.first_values == FirstValues::Given {
             let zeros = |rows, cols| place.zeros([runs, rows, cols]);
             return Self {
@@ -109,7 +128,7 @@ impl Classifier {
             };
         }
         let (mut hidden, mut hidden_bias, mut out, mut out_bias) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (seed, &width) in plan.seeds().into_iter().zip(outputs) {
+        for (seed, &Outputs { count: width, stored }) in plan.seeds().into_iter().zip(outputs) {
             let draw = |name: &str, n| {
                 let rng = &mut stream::generator(seed, Stream::Init, name);
                 stream::normal(rng, n, config.initializer_range())

@@ -13,17 +13,27 @@ use std::{
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use variants::{
     adapted::AdaptedLinear, embedding::AdaptedEmbedding, host::Placement, norm::AdaptedNorm, pass::Pass, slot::Slot,
 };
 
 use crate::{
-    attention::{attend, dropout_at},
-    config::{Activation, Purpose, divides, parse},
+    attention::{attend, dropout_at, per_width},
+    config::{
+        Activation, Purpose,
+        bounds::{HEADS, LAYERS, ROWS, WIDTH, not_negative, positive, shares, sizes},
+        divides, typed,
+    },
     error::ModelError,
     tokens::Tokens,
     weights::{Start, Wanted, Weights},
 };
+
+mod rotary;
+mod window;
+
+pub use rotary::Stretch;
 
 /// The part of config.json that the architecture depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,35 +84,9 @@ pub struct Config {
     /// Whether the output projection is the embedding table.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Positions that a query sees, where not all before it.
-    #[serde(default)]
-    pub sliding_window: Option<usize>,
-    /// Whether that window is in use (Qwen2).
-    #[serde(default)]
-    pub use_sliding_window: Option<bool>,
     /// Biases of queries, keys and values alone, as Qwen2 has them.
     #[serde(skip)]
     pub input_bias: bool,
-}
-
-/// `rope_scaling`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stretch {
-    /// `default`, `linear` or `llama3`.
-    #[serde(alias = "type")]
-    pub rope_type: String,
-    /// How much longer the inputs are than those of the first training.
-    #[serde(default)]
-    pub factor: Option<f64>,
-    /// Wavelengths above `original/low_freq_factor` are stretched in full.
-    #[serde(default)]
-    pub low_freq_factor: Option<f64>,
-    /// Wavelengths below `original/high_freq_factor` are left alone.
-    #[serde(default)]
-    pub high_freq_factor: Option<f64>,
-    /// Longest input of the first training.
-    #[serde(default)]
-    pub original_max_position_embeddings: Option<f64>,
 }
 
 fn epsilon() -> f64 {
@@ -110,7 +94,7 @@ fn epsilon() -> f64 {
 }
 
 fn theta() -> f64 {
-    10_000.0
+    rotary::THETA
 }
 
 fn deviation() -> f64 {
@@ -122,26 +106,62 @@ fn silu() -> Activation {
 }
 
 impl Config {
-    pub(crate) fn read(json: &[u8], model_type: &str) -> Result<Self, ModelError> {
-        let mut config: Self = parse(json)?;
+    pub(crate) fn read(
+        mut fields: Map<String, Value>,
+        model_type: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, ModelError> {
+        // What transformers' class takes where the field is absent; `null` is as many as heads of queries.
+        let shared = match model_type {
+            "mistral" => Some(8),
+            "qwen2" => Some(32),
+            _ => None,
+        };
+        if let (Some(heads), false) = (shared, fields.contains_key("num_key_value_heads")) {
+            fields.insert("num_key_value_heads".to_owned(), json!(heads));
+        }
+        rotary::unite(&mut fields, notes)?;
+        let window = window::take(&mut fields, model_type)?;
+        let mut config: Self = typed(fields)?;
         config.input_bias = config.attention_bias || model_type == "qwen2";
-        if config.head_dim.is_none() {
-            divides("hidden_size", config.hidden_size, config.num_attention_heads, "heads")?;
-        }
-        divides("num_attention_heads", config.num_attention_heads, config.key_value_heads(), "heads of keys")?;
-        if !config.head_dim().is_multiple_of(2) {
-            return Err(ModelError::Config(format!(
-                "head_dim is `{}`, but rotary positions need an even one",
-                config.head_dim()
-            )));
-        }
-        let slides = config.sliding_window.filter(|_| config.use_sliding_window != Some(false));
-        if let Some(window) = slides.filter(|window| *window < config.max_position_embeddings) {
+        config.check()?;
+        if let Some(window) = window.filter(|window| *window < config.max_position_embeddings) {
             // Within the window every position sees all before it, as here.
+            notes.push(format!(
+                "config.json: attention has a sliding window of {window} tokens, which is not built in beyond its width: inputs have at \
+                 most {window} tokens, not {}",
+                config.max_position_embeddings
+            ));
             config.max_position_embeddings = window;
         }
-        config.frequencies()?;
         Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        sizes([
+            ("hidden_size", self.hidden_size, WIDTH),
+            ("num_hidden_layers", self.num_hidden_layers, LAYERS),
+            ("num_attention_heads", self.num_attention_heads, HEADS),
+            ("num_key_value_heads", self.key_value_heads(), HEADS),
+            ("head_dim", self.head_dim.unwrap_or(2), WIDTH),
+            ("intermediate_size", self.intermediate_size, WIDTH),
+            ("vocab_size", self.vocab_size, ROWS),
+            ("max_position_embeddings", self.max_position_embeddings, ROWS),
+        ])?;
+        if self.head_dim.is_none() {
+            divides("hidden_size", self.hidden_size, self.num_attention_heads, "heads")?;
+        }
+        divides("num_attention_heads", self.num_attention_heads, self.key_value_heads(), "heads of keys")?;
+        if !self.head_dim().is_multiple_of(2) || self.head_dim() == 0 {
+            return Err(ModelError::Config(format!(
+                "head_dim is `{}`, but rotary positions need an even one",
+                self.head_dim()
+            )));
+        }
+        not_negative([("rms_norm_eps", self.rms_norm_eps), ("initializer_range", self.initializer_range)])?;
+        shares([("attention_dropout", self.attention_dropout)])?;
+        positive([("rope_theta", self.rope_theta)])?;
+        self.frequencies().map(drop)
     }
 
     fn key_value_heads(&self) -> usize {
@@ -155,34 +175,10 @@ impl Config {
     /// `f_i`, `[d_head/2]`, radians per position.
     fn frequencies(&self) -> Result<Vec<f64>, ModelError> {
         let d = self.head_dim() as f64;
-        let plain = (0..self.head_dim() / 2).map(|i| self.rope_theta.powf(-2.0 * i as f64 / d));
-        let Some(stretch) = &self.rope_scaling else { return Ok(plain.collect()) };
-        let need = |value: Option<f64>, name: &str| {
-            value.ok_or_else(|| {
-                ModelError::Config(format!("rope_scaling: `{name}` is missing for `{}`", stretch.rope_type))
-            })
-        };
-        match stretch.rope_type.as_str() {
-            "default" => Ok(plain.collect()),
-            "linear" => {
-                let factor = need(stretch.factor, "factor")?;
-                Ok(plain.map(|f| f / factor).collect())
-            }
-            "llama3" => {
-                let factor = need(stretch.factor, "factor")?;
-                let low = need(stretch.low_freq_factor, "low_freq_factor")?;
-                let high = need(stretch.high_freq_factor, "high_freq_factor")?;
-                let original = need(stretch.original_max_position_embeddings, "original_max_position_embeddings")?;
-                let stretched = |f: f64| {
-                    let turns = original * f / std::f64::consts::TAU; // over the first training's longest input
-                    let share = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                    f * (share + (1.0 - share) / factor)
-                };
-                Ok(plain.map(stretched).collect())
-            }
-            other => Err(ModelError::Config(format!(
-                "rope_scaling: rope_type is `{other}`, but must be `default`, `linear` or `llama3`"
-            ))),
+        let plain = (0..self.head_dim() / 2).map(|i| self.rope_theta.powf(-2.0 * i as f64 / d)).collect();
+        match &self.rope_scaling {
+            Some(stretch) => stretch.apply(plain),
+            None => Ok(plain),
         }
     }
 
@@ -400,7 +396,7 @@ impl Llama {
         let each = heads / shared;
         let drop = dropout_at(&format!("layers.{index}.self_attn.dropout"), self.config.attention_dropout, pass);
         let operands = [query, repeat(key, each), repeat(value, each)].map(join_heads);
-        let mixed = attend(operands, tokens.mask(), heads, drop);
+        let mixed = attend(operands, tokens.mask(), (heads, per_width(self.config.head_dim())), drop);
         layer.projection.forward(mixed, pass)
     }
 }

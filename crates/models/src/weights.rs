@@ -13,7 +13,7 @@ use variants::{
 
 use crate::{
     error::ModelError,
-    safetensors::{self, Stored, TORCH, as_f32},
+    safetensors::{self, Dtype, Stored, TORCH, as_f32},
 };
 
 /// How a tensor starts when a model is made from nothing.
@@ -42,12 +42,30 @@ pub struct Wanted {
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-    /// Names of tensors that are no floats, such as a stray `position_ids`.
-    foreign: Vec<String>,
+    /// Tensors that are no floats, such as a stray `position_ids`: their type and shape.
+    foreign: BTreeMap<String, (Dtype, Vec<usize>)>,
+}
+
+/// What wrappers put before every name: `torch.compile`, and `DataParallel` of torch.
+const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
+
+/// The name of a tensor as transformers has it now: without a wrapper, and with the weights and biases of norms called so, which old
+/// files call gamma and beta.
+pub fn canonical(name: &str) -> String {
+    let mut plain = name;
+    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| plain.strip_prefix(wrapper)) {
+        plain = rest;
+    }
+    // torch.compile of a part of a model puts its name in the middle.
+    let plain = plain.replace("._orig_mod.", ".");
+    let ends = [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")];
+    let renamed = ends.iter().find_map(|(old, new)| Some(format!("{}{new}", plain.strip_suffix(old)?)));
+    renamed.unwrap_or(plain)
 }
 
 impl Weights {
-    /// Reads a safetensors file of f64, f32, f16 or bf16 tensors; one of `prefixes` (e.g. `roberta.`) is taken off names.
+    /// Reads a safetensors file of f64, f32, f16 or bf16 tensors; names are made [`canonical`], and one of `prefixes` (e.g. `roberta.`) is
+    /// taken off.
     pub fn read(bytes: &[u8], prefixes: &[&str]) -> Result<Self, ModelError> {
         let mut all = Self::default();
         all.add(bytes, prefixes)?;
@@ -56,16 +74,18 @@ impl Weights {
 
     /// Reads one file more, a shard of the same checkpoint.
     pub fn add(&mut self, bytes: &[u8], prefixes: &[&str]) -> Result<(), ModelError> {
-        for (name, view) in safetensors::read(bytes)?.tensors {
-            if let Some(values) = as_f32(&view) {
-                let name = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(&name).to_owned();
-                if self.tensors.insert(name.clone(), (view.shape().to_vec(), values)).is_some() {
-                    return Err(ModelError::Tensors(vec![format!(
-                        "`{name}` is there twice, with and without its prefix"
-                    )]));
-                }
-            } else {
-                self.foreign.push(name);
+        for (stored, view) in safetensors::read(bytes)?.tensors {
+            let whole = canonical(&stored);
+            let name = prefixes.iter().find_map(|prefix| whole.strip_prefix(prefix)).unwrap_or(&whole).to_owned();
+            let shape = view.shape().to_vec();
+            let is_new = match as_f32(&view) {
+                Some(values) => self.tensors.insert(name.clone(), (shape, values)).is_none(),
+                None => self.foreign.insert(name.clone(), (view.dtype(), shape)).is_none(),
+            };
+            if !is_new {
+                return Err(ModelError::Tensors(vec![format!(
+                    "`{name}` is there twice, in two files or under two names (`{stored}` is one); leave one of them out"
+                )]));
             }
         }
         Ok(())
@@ -85,7 +105,7 @@ impl Weights {
             };
             (tensor.name.clone(), (tensor.shape.clone(), values))
         };
-        Self { tensors: wanted.iter().map(draw).collect(), foreign: Vec::new() }
+        Self { tensors: wanted.iter().map(draw).collect(), foreign: BTreeMap::new() }
     }
 
     /// Checks that every wanted tensor is there in its shape; all departures are named at once.
@@ -93,7 +113,7 @@ impl Weights {
         let problems: Vec<String> = wanted
             .iter()
             .filter_map(|tensor| match self.tensors.get(&tensor.name) {
-                None => Some(format!("`{}` {:?} is missing", tensor.name, tensor.shape)),
+                None => Some(self.lacking(tensor)),
                 Some((shape, _)) if *shape != tensor.shape => {
                     Some(format!("`{}` is {shape:?}, but the configuration says {:?}", tensor.name, tensor.shape))
                 }
@@ -103,11 +123,33 @@ impl Weights {
         if problems.is_empty() { Ok(()) } else { Err(ModelError::Tensors(problems)) }
     }
 
+    /// Why a tensor cannot be had.
+    fn lacking(&self, Wanted { name, shape, .. }: &Wanted) -> String {
+        match self.foreign.get(name) {
+            Some((dtype, found)) => format!(
+                "`{name}` is of type {dtype} {found:?}, but must be F64, F32, F16 or BF16 {shape:?}; quantised and integer weights are not \
+                 read, save it in 16 or 32 bits"
+            ),
+            None => format!("`{name}` {shape:?} is missing"),
+        }
+    }
+
+    /// The wanted tensors that the file does not have at all.
+    pub fn absent(&self, wanted: &[Wanted]) -> Vec<Wanted> {
+        let is_there = |name: &String| self.tensors.contains_key(name) || self.foreign.contains_key(name);
+        wanted.iter().filter(|tensor| !is_there(&tensor.name)).cloned().collect()
+    }
+
+    /// Takes over the tensors of another, which replace those of the same name.
+    pub fn extend(&mut self, other: Self) {
+        self.tensors.extend(other.tensors);
+    }
+
     /// Names in the file that no wanted tensor has.
     pub fn unused(&self, wanted: &[Wanted]) -> Vec<String> {
         let known: std::collections::BTreeSet<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
         let left = self.tensors.keys().filter(|name| !known.contains(name.as_str()));
-        let mut all: Vec<String> = left.chain(&self.foreign).cloned().collect();
+        let mut all: Vec<String> = left.chain(self.foreign.keys()).cloned().collect();
         all.sort();
         all
     }
@@ -121,7 +163,7 @@ impl Weights {
     #[must_use]
     pub fn only(&self, names: &[&str]) -> Self {
         let kept = names.iter().filter_map(|name| Some(((*name).to_owned(), self.tensors.get(*name)?.clone())));
-        Self { tensors: kept.collect(), foreign: Vec::new() }
+        Self { tensors: kept.collect(), foreign: BTreeMap::new() }
     }
 
     fn wide(&self, name: &str) -> Vec<f64> {

@@ -9,15 +9,18 @@ use burn::tensor::{DType, Device};
 use data::{
     audit,
     batch::EncodedSet,
-    causal::task::{self, TextSplit},
+    causal::{
+        chat::ChatFiles,
+        task::{self, TextSplit},
+    },
     task::{Dataset, Example, Loaded, TaskInfo},
     tokenize::Tokenizer,
 };
 use kernels::ops;
 use models::{
     backbone::Backbone,
-    config::{Config, Purpose},
-    head::{Classifier, Head},
+    config::{Config, PROJECTION, Purpose},
+    head::{Classifier, Head, Outputs, StoredHead},
     network::Network,
     weights::Weights,
 };
@@ -38,12 +41,18 @@ pub struct BaseModel {
     tokenizer_config: Option<Vec<u8>>,
     /// Id of padding; it is masked, so any does where the tokenizer has none.
     pub pad: u32,
-    /// The head that lies in the checkpoint; empty where there is none.
-    pub head: Weights,
+    /// `chat_template.jinja`, which has it too, and counts where both have it.
+    chat_template: Option<Vec<u8>>,
+    /// The classification head that lies in the checkpoint.
+    pub head: StoredHead,
+    /// What it was opened for: a decoder without an output projection cannot continue texts.
+    pub purpose: Purpose,
     /// SHA-256 of configuration, tokenizer and weights.
     pub hash: String,
     /// Tensors of the checkpoint that nothing here uses.
     pub unused: Vec<String>,
+    /// What of its files is passed over, or was drawn because it is not there.
+    pub notes: Vec<String>,
 }
 
 /// A task, tokenised for a model.
@@ -59,6 +68,8 @@ pub struct TokenizedTask {
     pub test: Option<Split>,
     /// SHA-256 of the examples.
     pub hash: String,
+    /// The checkpoint's head with the outputs in the order of the task's labels; without tensors where there is none.
+    pub head: Weights,
     /// What was odd about the files.
     pub notes: Vec<String>,
 }
@@ -144,9 +155,23 @@ impl ModelCache {
         Ok(prepared)
     }
 
-    /// A network with one stack per stack plan; `outputs` has each run's count, where its head has outputs.
+    /// A network with one stack per stack plan; `outputs` has each run's count, where its head has outputs. Where a checkpoint's head is
+    /// the start, its outputs are in the order of the file.
     pub fn network(&self, plan: &Recipe, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
         let base = self.base_of(plan)?;
+        let stored = base.head.in_file_order();
+        let of_runs = |counts: &[usize]| counts.iter().map(|&count| Outputs { count, stored }).collect();
+        let stacks: Vec<(StackPlan, Vec<Outputs<'_>>)> =
+            stacks.iter().map(|(stack, counts)| (stack.clone(), of_runs(counts))).collect();
+        self.network_of(plan, &stacks)
+    }
+
+    /// As [`network`](Self::network), with what each run's head starts from.
+    pub fn network_of(&self, plan: &Recipe, stacks: &[(StackPlan, Vec<Outputs<'_>>)]) -> Result<Network, TrainError> {
+        let base = self.base_of(plan)?;
+        if plan.text().is_some() {
+            base.must_continue(&plan.model)?;
+        }
         let mut backbone = base.backbone.clone();
         if let Some(p) = plan.train.backbone_dropout {
             backbone.set_dropout(p);
@@ -156,7 +181,7 @@ impl ModelCache {
             let head = if plan.text().is_some() {
                 Head::Causal
             } else {
-                Head::Classifier(Classifier::new(&network.backbone, stack, outputs, &base.head))
+                Head::Classifier(Classifier::of_runs(&network.backbone, stack, outputs))
             };
             network.attach(stack, head)?;
         }
@@ -164,10 +189,41 @@ impl ModelCache {
     }
 }
 
+impl BaseModel {
+    /// Refuses a decoder without an output projection where texts are to be continued.
+    fn must_continue(&self, name: &str) -> Result<(), TrainError> {
+        let config = self.backbone.config();
+        if !config.is_causal() || self.purpose == Purpose::Continue {
+            return Ok(());
+        }
+        Err(TrainError::foreign(
+            name,
+            format!(
+                "the checkpoint has no output projection (`{PROJECTION}`), as one saved for classification or embeddings has none: it can \
+                 classify, but not continue texts; use a checkpoint of the class ForCausalLM"
+            ),
+        ))
+    }
+
+    /// What there is to say of its files, a line each with the model's name.
+    pub fn said_of(&self, name: &str) -> Vec<String> {
+        self.notes.iter().map(|text| format!("{name}: {text}")).collect()
+    }
+
+    fn say_unused(&mut self) {
+        const SHOWN: usize = 8;
+        if self.unused.is_empty() {
+            return;
+        }
+        let shown: Vec<&str> = self.unused.iter().take(SHOWN).map(String::as_str).collect();
+        let more = if self.unused.len() > SHOWN { ", .." } else { "" };
+        self.notes.push(format!("{} tensors are not used: {}{more}", self.unused.len(), shown.join(", ")));
+    }
+}
+
 fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     let files = source::open(name)?;
-    // A decoder comes with its output projection, so that it can both classify and continue.
-    let purpose = if files.config.is_causal() { Purpose::Continue } else { Purpose::Classify };
+    let purpose = files.config.purpose(&files.weights);
     let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
     if let Some(config) = &files.tokenizer_config {
         tokenizer = tokenizer.with_config(config)?;
@@ -179,36 +235,49 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     let unused =
         files.weights.unused(&files.config.wanted(purpose)).into_iter().filter(|name| !is_head(name)).collect();
     check_vocabulary(name, &tokenizer, &files.config)?;
-    Ok(BaseModel {
+    let mut base = BaseModel {
         pad: tokenizer.pad_id().unwrap_or(0),
-        head: files.weights.only(head_names),
+        head: StoredHead::new(&files.config, &files.weights, files.labels),
+        purpose,
         tokenizer,
         tokenizer_config: files.tokenizer_config,
+        chat_template: files.chat_template,
         backbone,
         hash: files.hash,
         unused,
-    })
+        notes: files.notes,
+    };
+    base.say_unused();
+    Ok(base)
 }
 
 /// A tokenizer of another model gives ids that the embedding table does not have.
 fn check_vocabulary(name: &str, tokenizer: &Tokenizer, config: &Config) -> Result<(), TrainError> {
-    let (has, rows) = (tokenizer.vocab_size(), config.vocab_size());
-    if has <= rows {
-        return Ok(());
+    let (rows, types) = (config.vocab_size(), config.token_types());
+    let refused = |reason: String| Err(TrainError::foreign(name, reason));
+    if let Some((token, id)) = tokenizer.largest_id()?.filter(|(_, id)| *id as usize >= rows) {
+        return refused(format!(
+            "tokenizer.json gives `{token}` the id {id}, but config.json says vocab_size {rows}, so ids end at {}; use the tokenizer that was \
+             saved with the model, or the model whose table was resized for it",
+            rows - 1
+        ));
     }
-    Err(TrainError::foreign(
-        name,
-        format!(
-            "tokenizer.json has {has} tokens, but config.json says vocab_size {rows}; use the tokenizer that was saved with the model"
-        ),
-    ))
+    match (tokenizer.largest_type()?, types) {
+        (largest, Some(types)) if types > 1 && largest as usize >= types => refused(format!(
+            "tokenizer.json gives tokens the type {largest}, but config.json says type_vocab_size {types}; use the tokenizer that was saved \
+             with the model"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError> {
     if let Some(task) = plan.text() {
+        base.must_continue(&plan.model)?;
         let files = source::files(plan.data.as_deref().unwrap_or("."))?;
-        let loaded =
-            task::load(task, &*files, &base.tokenizer, base.tokenizer_config.as_deref(), plan.train.max_length)?;
+        let chat =
+            ChatFiles { tokenizer_config: base.tokenizer_config.as_deref(), template: base.chat_template.as_deref() };
+        let loaded = task::load(task, &*files, &base.tokenizer, chat, plan.train.max_length)?;
         let split = |name: String, split: TextSplit| Split {
             name,
             set: split.set,
@@ -221,6 +290,7 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
             splits: loaded.evaluation.into_iter().map(|(name, found)| split(name, found)).collect(),
             test: loaded.test.map(|found| split("test".to_owned(), found)),
             hash: loaded.hash,
+            head: Weights::default(),
             notes: loaded.notes,
         });
     }
@@ -235,5 +305,7 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
         .collect::<Result<_, data::error::DataError>>()?;
     let is_labelled = !test.is_empty() && test.iter().all(|example| example.label.is_finite());
     let test = is_labelled.then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?))).transpose()?;
-    Ok(TokenizedTask { train: encode(&train)?, info, splits, test, hash, notes })
+    let (head, said) = base.head.for_task(info.objective.n_outputs(), info.objective.labels());
+    notes.extend(said.map(|said| format!("{}: {said}", plan.model)));
+    Ok(TokenizedTask { train: encode(&train)?, info, splits, test, hash, head, notes })
 }

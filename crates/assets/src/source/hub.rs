@@ -1,11 +1,14 @@
 //! Files of a repository on the Hugging Face hub, through the cache that its own programs use.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Component, Path, PathBuf},
+};
 
 use data::source::Files;
 use hf_hub::{Cache, Repo, RepoType, api::sync::ApiBuilder};
 
-use crate::error::AssetError;
+use crate::{error::AssetError, file};
 
 /// What an address on the hub starts with.
 pub const SCHEME: &str = "hf://";
@@ -35,7 +38,9 @@ impl Repository {
         let rest = written.strip_prefix(SCHEME).unwrap_or(written);
         let (name, revision) = rest.split_once('@').unwrap_or((rest, "main"));
         let plain = |part: &str| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && part != ".."
+            !part.is_empty()
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                && !part.starts_with('.')
         };
         if name.split('/').count() > 2 || !name.split('/').all(plain) || !revision.split('/').all(plain) {
             return Err(AssetError::Foreign {
@@ -51,9 +56,33 @@ impl Repository {
         Repo::with_revision(self.name.clone(), kind, self.revision.clone())
     }
 
-    /// A file that lies in the cache already.
+    /// A file that lies in the cache already. What leads out of the repository is in no cache.
     pub fn cached(&self, file: &str) -> Option<PathBuf> {
-        Cache::from_env().repo(self.repo()).get(file)
+        self.cached_in(&cache(), file)
+    }
+
+    fn cached_in(&self, cache: &Cache, file: &str) -> Option<PathBuf> {
+        let path = self.snapshot(cache)?.join(file);
+        (leads_down(file) && path.exists()).then_some(path)
+    }
+
+    /// The folder of a cache that has the repository's files.
+    fn folder(&self, cache: &Cache) -> PathBuf {
+        cache.path().join(self.repo().folder_name())
+    }
+
+    /// The folder of a cache that has the files of the revision: of the commit itself, or of the one that a branch or tag stood for when it
+    /// was last asked for.
+    fn snapshot(&self, cache: &Cache) -> Option<PathBuf> {
+        let snapshots = self.folder(cache).join("snapshots");
+        let of_commit = snapshots.join(&self.revision);
+        if is_commit(&self.revision) && of_commit.is_dir() {
+            return Some(of_commit);
+        }
+        let named = self.folder(cache).join("refs").join(&self.revision);
+        let commit = file::bounded(&named, LONGEST_REFERENCE).ok()?;
+        let commit = std::str::from_utf8(&commit).ok()?.trim();
+        leads_down(commit).then(|| snapshots.join(commit)).filter(|snapshot| snapshot.is_dir())
     }
 
     /// A file from the cache, or downloaded into it; none where the repository has no such file.
@@ -79,7 +108,10 @@ impl Repository {
     }
 
     fn api(&self) -> Result<hf_hub::api::sync::ApiRepo, AssetError> {
-        let mut builder = ApiBuilder::from_env().with_progress(false);
+        let mut builder = ApiBuilder::from_cache(cache()).with_progress(false);
+        if let Some(endpoint) = variable("HF_ENDPOINT") {
+            builder = builder.with_endpoint(endpoint);
+        }
         if let Ok(token) = std::env::var("HF_TOKEN") {
             builder = builder.with_token(Some(token));
         }
@@ -88,8 +120,7 @@ impl Repository {
     }
 
     fn unreachable(&self, reason: &str) -> AssetError {
-        let kind = if self.dataset { "datasets--" } else { "models--" };
-        let folder = Cache::from_env().path().join(format!("{kind}{}", self.name.replace('/', "--")));
+        let folder = self.folder(&cache());
         let wanted = if self.dataset {
             "the dataset's files"
         } else {
@@ -106,6 +137,37 @@ impl Repository {
     }
 }
 
+/// Most bytes of a file under `refs`, which holds a commit.
+const LONGEST_REFERENCE: u64 = 4096;
+
+/// Whether a revision is a commit, of which the cache keeps a snapshot under its own name.
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|c| c.is_ascii_hexdigit())
+}
+
+/// Whether a relative path stays below where it starts.
+fn leads_down(path: &str) -> bool {
+    let mut parts = Path::new(path).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// The hub's cache, where its own programs look for it.
+fn cache() -> Cache {
+    Cache::new(cache_folder(variable))
+}
+
+fn cache_folder(variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+    let named = || variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
+    let of_home = || Some(PathBuf::from(variable("HF_HOME")?).join("hub"));
+    let of_user = || Some(PathBuf::from(variable("XDG_CACHE_HOME")?).join("huggingface").join("hub"));
+    named().or_else(of_home).or_else(of_user).unwrap_or_else(|| Cache::default().path().clone())
+}
+
+/// A variable of the environment that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Whether nothing may be downloaded.
 fn is_offline() -> bool {
     std::env::var("HF_HUB_OFFLINE")
@@ -115,7 +177,7 @@ fn is_offline() -> bool {
 impl Files for Repository {
     fn read(&self, relative: &str) -> io::Result<Option<Vec<u8>>> {
         match self.fetch(relative) {
-            Ok(Some(path)) => std::fs::read(path).map(Some),
+            Ok(Some(path)) => file::read(&path).map(Some),
             Ok(None) => Ok(None),
             Err(error) => Err(io::Error::other(error.to_string())),
         }
@@ -124,13 +186,9 @@ impl Files for Repository {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut found = Vec::new();
         if is_offline() {
-            let folder = Cache::from_env().path().join(format!("datasets--{}", self.name.replace('/', "--")));
-            let commit = std::fs::read_to_string(folder.join("refs").join(&self.revision))
-                .unwrap_or_else(|_| self.revision.clone());
-            let snapshot = folder.join("snapshots").join(commit.trim());
-            if !snapshot.is_dir() {
+            let Some(snapshot) = self.snapshot(&cache()) else {
                 return Err(io::Error::other(self.unreachable("HF_HUB_OFFLINE is set").to_string()));
-            }
+            };
             super::walk(&snapshot, "", &mut found)?;
         } else {
             let info = self.api().and_then(|api| api.info().map_err(|error| self.unreachable(&error.to_string())));
@@ -143,5 +201,47 @@ impl Files for Repository {
 
     fn place(&self) -> String {
         format!("{SCHEME}{}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_the_hubs_own_programs_look_for_it() {
+        let of = |set: &[(&str, &str)]| {
+            let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            cache_folder(move |wanted| set.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()))
+        };
+        assert_eq!(of(&[("HF_HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Path::new("/h/hub"));
+        assert_eq!(of(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]), Path::new("/c"));
+        assert_eq!(of(&[("HUGGINGFACE_HUB_CACHE", "/old")]), Path::new("/old"));
+        assert_eq!(of(&[("XDG_CACHE_HOME", "/x")]), Path::new("/x/huggingface/hub"));
+        assert!(of(&[]).ends_with(".cache/huggingface/hub"));
+    }
+
+    #[test]
+    fn a_commit_is_found_by_itself_and_a_branch_by_its_reference() {
+        const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+        let root = tempfile::tempdir().unwrap();
+        let repository = root.path().join("models--acme--tiny");
+        let put = |path: &str, content: &str| {
+            let path = repository.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        put(&format!("snapshots/{COMMIT}/config.json"), "{}");
+        put("refs/main", COMMIT);
+        put("refs/out", "../../..");
+        put("secret", "s");
+        let cache = Cache::new(root.path().to_owned());
+        let found = |address: &str, file: &str| Repository::model(address).unwrap().cached_in(&cache, file);
+        assert!(found("hf://acme/tiny", "config.json").is_some());
+        assert!(found(&format!("hf://acme/tiny@{COMMIT}"), "config.json").is_some());
+        let other = COMMIT.replace('0', "f");
+        assert_eq!(found(&format!("hf://acme/tiny@{other}"), "config.json"), None);
+        assert_eq!(found("hf://acme/tiny", "tokenizer.json"), None);
+        assert_eq!((found("hf://acme/tiny@out", "secret"), found("hf://acme/tiny", "../../secret")), (None, None));
     }
 }

@@ -6,16 +6,22 @@ use models::{
     catalog,
     config::{Config, Purpose},
     safetensors::{self, Stored},
-    weights::Weights,
+    weights::{Weights, canonical},
 };
 
-use super::{CONFIG, Find, Origin, TOKENIZER, absent, bytes, foreign, model, shards, tensors};
-use crate::error::AssetError;
+use super::{
+    CHAT_TEMPLATE, CONFIG, Origin, TOKENIZER, TOKENIZER_CONFIG, absent,
+    finder, foreign, model, shards, tensors,
+};
+use crate::{
+    error::AssetError,
+    file::{self, CONFIGURATION, TOKENS},
+};
 
 /// Files that a tokenizer may consist of, and the settings of generation.
 const BESIDE: [&str; 12] = [
     TOKENIZER,
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
@@ -24,7 +30,7 @@ const BESIDE: [&str; 12] = [
     "sentencepiece.bpe.model",
     "spiece.model",
     "tokenizer.model",
-    "chat_template.jinja",
+    CHAT_TEMPLATE,
     GENERATION,
 ];
 
@@ -62,18 +68,18 @@ pub fn files(name: &str) -> Result<Files, AssetError> {
     if let Some(absent) = absent(name, None) {
         return Err(absent);
     }
-    let find: Box<Find> = match model(name)? {
+    let find = match model(name)? {
         Origin::Embedded(name) => return embedded(name),
-        Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| path.is_file()))),
-        Origin::Hub(repository) => Box::new(move |file| repository.fetch(file)),
+        other => finder(other),
     };
     let need = |file: &str| {
         find(file)?.ok_or_else(|| foreign(Path::new(name), format!("`{file}` is missing; it lies beside every model")))
     };
-    let mut all = Files { config: bytes(&need(CONFIG)?)?, beside: Vec::new(), tensors: Vec::new() };
+    let mut all =
+        Files { config: file::bounded(&need(CONFIG)?, CONFIGURATION)?, beside: Vec::new(), tensors: Vec::new() };
     for file in BESIDE {
         if let Some(path) = find(file)? {
-            all.beside.push((file.to_owned(), bytes(&path)?));
+            all.beside.push((file.to_owned(), file::bounded(&path, TOKENS)?));
         }
     }
     for path in shards(&need, &find)? {
@@ -82,10 +88,11 @@ pub fn files(name: &str) -> Result<Files, AssetError> {
     Ok(all)
 }
 
-/// Every tensor of a safetensors file.
+/// Every tensor of a safetensors file, under the name that transformers has for it now.
 fn stored(content: &[u8], path: &Path) -> Result<Vec<Stored>, AssetError> {
     let file = safetensors::read(content).map_err(|error| foreign(path, format!("not a safetensors file: {error}")))?;
-    Ok(file.into_stored())
+    let named = |stored: Stored| Stored { name: canonical(&stored.name), ..stored };
+    Ok(file.into_stored().into_iter().map(named).collect())
 }
 
 fn embedded(name: &str) -> Result<Files, AssetError> {
@@ -96,7 +103,7 @@ fn embedded(name: &str) -> Result<Files, AssetError> {
     };
     let beside = vec![
         (TOKENIZER.to_owned(), found.tokenizer.to_vec()),
-        ("tokenizer_config.json".to_owned(), EMBEDDED_TOKENIZER.to_vec()),
+        (TOKENIZER_CONFIG.to_owned(), EMBEDDED_TOKENIZER.to_vec()),
     ];
     Ok(Files { config: found.config.to_vec(), beside, tensors })
 }

@@ -116,26 +116,21 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     }
 }
 
-/// Opens every model and task before anything is trained, and says which tensors of their files are not used.
+/// Opens every model and task before anything is trained, and says what of their files is not used.
 fn open(experiment: &Experiment, cache: &ModelCache) -> Result<(), Failure> {
     let (mut models, mut tasks) = (BTreeSet::new(), BTreeSet::new());
     for Cell { plan, .. } in experiment.cells() {
         let base = cache.base_of(plan)?;
-        if models.insert(&plan.model) && !base.unused.is_empty() {
-            let shown: Vec<&str> = base.unused.iter().take(SHOWN).map(String::as_str).collect();
-            let more = if base.unused.len() > SHOWN { ", .." } else { "" };
-            note(&format!("{}: {} tensors are not used: {}{more}", plan.model, base.unused.len(), shown.join(", ")));
+        if models.insert(&plan.model) {
+            base.said_of(&plan.model).iter().for_each(|text| note(text));
         }
         let task = cache.task(plan)?;
-        if tasks.insert(&plan.task) {
+        if tasks.insert((&plan.task, &plan.model)) {
             task.notes.iter().for_each(|text| note(text));
         }
     }
     Ok(())
 }
-
-/// Number of unused tensors that are named.
-const SHOWN: usize = 8;
 
 /// Deletes what was asked to go, and refuses to replace finished runs of another recipe without being asked.
 fn prepare(args: &Run, cells: &[Cell], store: &Store) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
-//! Conversations as text, by the `chat_template` of a `tokenizer_config.json`.
+//! Conversations as text, by `chat_template.jinja`, or else by the `chat_template` of `tokenizer_config.json`.
 //!
 //! A template is Jinja with the settings of `transformers`: `trim_blocks`, `lstrip_blocks`, loop controls, Python's methods of
 //! strings and maps, `tojson` without HTML escapes, `raise_exception`, `strftime_now`. Not provided: the tag `generation`, tools,
-//! documents.
+//! documents, named templates beside the default one. A template comes from strangers, so it has a budget of steps and bytes.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use crate::causal::of;
+use crate::causal::{of, utf8};
 use crate::error::DataError;
 use crate::tokenize::{read_config, special};
 
@@ -35,16 +36,39 @@ pub struct Date {
     pub day: u8,
 }
 
+/// The files that a chat template may be in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChatFiles<'a> {
+    /// `tokenizer_config.json`
+    pub tokenizer_config: Option<&'a [u8]>,
+    /// `chat_template.jinja`, where transformers has saved it since 4.52. It counts where both have one, as there.
+    pub template: Option<&'a [u8]>,
+}
+
+impl<'a> From<Option<&'a [u8]>> for ChatFiles<'a> {
+    fn from(tokenizer_config: Option<&'a [u8]>) -> Self {
+        Self { tokenizer_config, template: None }
+    }
+}
+
 /// Renders conversations.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// Where the template lies.
+    place: &'static str,
     /// `bos_token` and its like, by name.
     tokens: BTreeMap<&'static str, String>,
 }
 
 const PLACE: &str = "tokenizer_config.json: chat_template";
+const FILE: &str = "chat_template.jinja";
 const NAME: &str = "chat_template";
+/// Steps of one rendering. minijinja counts one for an instruction and one for 64 bytes that are made, so that this bounds memory too, to
+/// 128 MB. The templates of the hub take some tens of steps a turn.
+const STEPS: u64 = 2_000_000;
+/// Most bytes of a rendered conversation: some million tokens.
+const LONGEST: usize = 16 << 20;
 const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
 
 impl ChatTemplate {
@@ -52,17 +76,25 @@ impl ChatTemplate {
     ///
     /// Without a `date`, a template that calls `strftime_now` fails.
     pub fn from_config(config: &[u8], date: Option<Date>) -> Result<Self, DataError> {
-        let config = read_config(config)?;
+        Self::read(Some(config).into(), date)
+    }
+
+    /// Reads the template of `chat_template.jinja`, or else of `tokenizer_config.json`, as [`from_config`](Self::from_config) does.
+    pub fn read(files: ChatFiles<'_>, date: Option<Date>) -> Result<Self, DataError> {
+        let config = files.tokenizer_config.map_or(Ok(Json::Null), read_config)?;
         let listed = config[NAME].as_array().into_iter().flatten().find(|entry| entry["name"] == "default");
-        let source = config[NAME].as_str().or_else(|| listed?["template"].as_str());
+        let (place, source) = match files.template {
+            Some(bytes) => (FILE, Some(utf8(FILE, bytes)?)),
+            None => (PLACE, config[NAME].as_str().or_else(|| listed?["template"].as_str())),
+        };
         let source = source.ok_or_else(|| {
             of(PLACE, "is absent", "use the tokenizer of a chat model, or data with `prompt` and `completion`")
         })?;
         let tokens = TOKENS.into_iter().filter_map(|key| Some((key, special::token(&config, key)?)));
         let environment = environment(source.to_owned(), date).map_err(|e| {
-            of(PLACE, &format!("is refused: {e:#}"), "mend the template; it must do without `generation` tags")
+            of(place, &format!("is refused: {e:#}"), "mend the template; it must do without `generation` tags")
         })?;
-        Ok(Self { environment, tokens: tokens.collect() })
+        Ok(Self { environment, place, tokens: tokens.collect() })
     }
 
     /// What the configuration names as `eos_token`.
@@ -78,14 +110,29 @@ impl ChatTemplate {
         context.insert("messages", messages.iter().map(turn).collect());
         context.insert("add_generation_prompt", Value::from(generation_prompt));
         let template = self.environment.get_template(NAME);
-        template
-            .and_then(|template| template.render(Value::from_pairs(context)))
-            .map_err(|e| of(PLACE, &format!("fails: {e:#}"), "mend the conversation or the template"))
+        let text = template.and_then(|template| template.render(Value::from_pairs(context))).map_err(|e| {
+            let problem = match e.kind() {
+                ErrorKind::OutOfFuel => {
+                    format!(
+                        "takes more than {STEPS} steps (or {} MB) for one conversation: {e:#}",
+                        STEPS * 64 / 1_000_000
+                    )
+                }
+                _ => format!("fails: {e:#}"),
+            };
+            of(self.place, &problem, "mend the conversation or the template")
+        })?;
+        if text.len() > LONGEST {
+            let problem = format!("makes {} bytes of one conversation, but {LONGEST} are the most", text.len());
+            return Err(of(self.place, &problem, "shorten the conversation, or mend the template"));
+        }
+        Ok(text)
     }
 }
 
 fn environment(source: String, date: Option<Date>) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
+    environment.set_fuel(Some(STEPS));
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", |value: Value| {

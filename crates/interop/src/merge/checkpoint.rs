@@ -75,6 +75,13 @@ pub(super) fn assemble(
             None => Tensor::of(full, stored),
         });
     }
+    // What the base's files lack was drawn here, and would be drawn otherwise elsewhere.
+    for wanted in wanted {
+        if let Some(numbers) = replaced.remove(&wanted.name) {
+            let name = format!("{prefix}{}", wanted.name);
+            tensors.push(Tensor { name, shape: wanted.shape, content: Content::Numbers(numbers) });
+        }
+    }
     tensors.extend(head::tensors(network).into_iter().map(|one| Tensor {
         name: one.name,
         shape: one.shape,

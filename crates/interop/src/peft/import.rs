@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use models::network::Network;
+use models::{head::Outputs, network::Network};
 use record::ADAPTER;
 use variants::role::Role;
 
@@ -91,18 +91,28 @@ pub fn import(request: &ImportRequest<'_>, cache: &ModelCache) -> Result<Importe
         None => recipe::metadata(&opened, request, cache, &stored, &mut notes)?,
     };
     let base = base(&opened, request, &mut metadata, cache)?;
+    notes.extend(base.said_of(&metadata.plan.model));
     let of_file = |reason: String| TrainError::foreign(request.folder.join(WEIGHTS), reason);
     let pair = stored.pair(&opened.said).map_err(of_file)?;
     let plan = adapter::stack_plan(&metadata.plan, &metadata.cell, cache).map_err(|error| match error {
         TrainError::Variant { problems, .. } => opened.refused(problems),
         other => other,
     })?;
-    let mut network = cache.network(&metadata.plan, &[(plan, vec![metadata.outputs])])?;
+    let head = stored_head(&metadata, &base);
+    let outputs = Outputs { count: metadata.outputs, stored: &head };
+    let mut network = cache.network_of(&metadata.plan, &[(plan, vec![outputs])])?;
     check_tied(&mut network, &metadata, &opened)?;
     let source = Source { metadata: &metadata, base: &base, kept: opened.kept()?, pair };
     fill(&mut network, &source, &mut stored, &mut notes).map_err(of_file)?;
     metadata.drawn = adapter::drawn(&network);
     Ok(Imported { metadata, network, notes })
+}
+
+/// The base's own head, which counts where the folder has none, with the outputs in the order of the task's labels.
+fn stored_head(metadata: &AdapterMetadata, base: &BaseModel) -> Weights {
+    let tasks = experiment::tasks::tasks(&metadata.plan.suite);
+    let known = tasks.iter().find(|info| info.name == metadata.plan.task);
+    base.head.for_task(metadata.outputs, known.map_or(&[][..], |info| info.objective.labels())).0
 }
 
 /// The base, under the name that is asked for, if it is the one of the recipe.

@@ -170,8 +170,8 @@ fn open(request: &Request<'_>, cache: &ModelCache) -> Result<(Recipe, Network, V
     let max_length = request.max_length;
     let (path, model, task) = match request.source {
         Source::Checkpoint { model, task } => {
-            let (plan, network) = checkpoint(model, task, max_length, cache)?;
-            return Ok((plan, network, Vec::new()));
+            let (plan, network, said) = checkpoint(model, task, max_length, cache)?;
+            return Ok((plan, network, [cache.base(model)?.said_of(model), said].concat()));
         }
         Source::Adapter { path, model, task } => (path, model, task),
     };
@@ -197,7 +197,8 @@ fn open(request: &Request<'_>, cache: &ModelCache) -> Result<(Recipe, Network, V
     let longest = network.backbone.config().longest();
     plan.train.max_length = length::limit(max_length, Some(plan.train.max_length), longest)
         .map_err(|reason| TrainError::foreign(path, reason))?;
-    Ok((plan, network, Vec::new()))
+    let said = cache.base(&plan.model)?.said_of(&plan.model);
+    Ok((plan, network, said))
 }
 
 /// Logits of a classifier.

@@ -83,6 +83,7 @@ fn config(vocabulary: usize) -> Config {
         hidden_act: Activation::Gelu,
         classifier_dropout: None,
         position_embedding_type: None,
+        is_decoder: false,
         hidden_size: 128,
         num_hidden_layers: 4,
         num_attention_heads: 4,

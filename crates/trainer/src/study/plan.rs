@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kernels::ops;
+use models::head::Outputs;
 use variants::{
     slot::{FirstValues, StackPlan},
     stream::{self, Stream},
@@ -92,10 +93,10 @@ impl CohortPlan {
 
     fn assemble(self, first_values: FirstValues, context: &StudyContext<'_>) -> Result<Cohort, TrainError> {
         let shared = self.first().cell.plan.clone();
-        let outputs = |stack: &Stack| stack.runs.iter().map(|run| run.task().info.objective.n_outputs()).collect();
         let plan = |stack: &Stack| StackPlan { first_values, ..stack.plan.clone() };
-        let parts: Vec<_> = self.stacks.iter().map(|stack| (plan(stack), outputs(stack))).collect();
-        let network = context.cache.network(&shared, &parts)?;
+        let parts: Vec<_> =
+            self.stacks.iter().map(|stack| (plan(stack), stack.runs.iter().map(outputs_of).collect())).collect();
+        let network = context.cache.network_of(&shared, &parts)?;
         let train = &shared.train;
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         let mut cohort = Cohort::new(network, self.stacks, train.accumulate, adam);
@@ -120,6 +121,11 @@ impl CohortPlan {
             },
         })
     }
+}
+
+/// The outputs of a run's head.
+fn outputs_of(run: &RunState) -> Outputs<'_> {
+    Outputs { count: run.task().info.objective.n_outputs(), stored: &run.task().head }
 }
 
 /// A cell's run before its first step.

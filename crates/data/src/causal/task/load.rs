@@ -4,7 +4,7 @@ use super::{Form, LoadedText, TextSplit, TextTask};
 use crate::audit;
 use crate::batch::EncodedSet;
 use crate::causal::block::blocks;
-use crate::causal::chat::{ChatTemplate, Date};
+use crate::causal::chat::{ChatFiles, ChatTemplate, Date};
 use crate::causal::instruction::{self, Content, Instruction};
 use crate::causal::pair::{self, TextPair};
 use crate::causal::{Encoder, of};
@@ -16,12 +16,12 @@ use crate::tokenize::Tokenizer;
 /// The day of every rendering: what the templates of Llama 3 say where there is no clock.
 const DATE: Date = Date { year: 2024, month: 7, day: 26 };
 
-/// The task as tokens, at most `max_len` per item. The chat template of `tokenizer_config` is read where there are conversations.
-pub fn load(
-    task: &TextTask,
+/// The task as tokens, at most `max_len` per item. The chat template is read where there are conversations.
+pub fn load<'a>(
+    task: &'a TextTask,
     files: &dyn Files,
-    tokenizer: &Tokenizer,
-    tokenizer_config: Option<&[u8]>,
+    tokenizer: &'a Tokenizer,
+    chat: impl Into<ChatFiles<'a>>,
     max_len: usize,
 ) -> Result<LoadedText, DataError> {
     let problems = task.check();
@@ -31,7 +31,7 @@ pub fn load(
     let mut hasher = FieldHasher::default();
     hasher.field(task.name.as_bytes());
     hasher.field(form_name(task.form).as_bytes());
-    let mut reader = Reader { task, tokenizer, config: tokenizer_config, template: None, max_len, notes: Vec::new() };
+    let mut reader = Reader { task, tokenizer, chat: chat.into(), template: None, max_len, notes: Vec::new() };
     let mut file = |split: &str, path: &str, purpose| {
         let bytes = source::needed(&task.name, files, path)?;
         hasher.field(split.as_bytes());
@@ -84,7 +84,7 @@ enum Purpose {
 struct Reader<'a> {
     task: &'a TextTask,
     tokenizer: &'a Tokenizer,
-    config: Option<&'a [u8]>,
+    chat: ChatFiles<'a>,
     /// Read with the first conversation.
     template: Option<ChatTemplate>,
     max_len: usize,
@@ -151,9 +151,11 @@ impl Reader<'_> {
 
     /// Tokenizers without a template do for prompts with completions.
     fn read_template(&mut self, items: &[Instruction]) -> Result<(), DataError> {
-        let Some(config) = self.config else { return Ok(()) };
+        if self.chat.tokenizer_config.is_none() && self.chat.template.is_none() {
+            return Ok(());
+        }
         if self.template.is_none() && items.iter().any(|item| matches!(item.content, Content::Chat(_))) {
-            self.template = Some(ChatTemplate::from_config(config, Some(DATE))?);
+            self.template = Some(ChatTemplate::read(self.chat, Some(DATE))?);
         }
         Ok(())
     }

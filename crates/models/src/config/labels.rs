@@ -1,0 +1,63 @@
+//! Names of a head's outputs: `id2label` of config.json, or `label2id`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::fields::clipped;
+
+/// The names by output. None where the file names no outputs, or calls them `LABEL_0`, `LABEL_1`, .. as transformers does without names;
+/// an error says why names cannot be used.
+pub(super) fn read(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
+    let Some(by_id) = by_id(fields)? else { return Ok(None) };
+    let is_generic = |(id, name): (usize, &String)| name.to_uppercase() == format!("LABEL_{id}");
+    if by_id.is_empty() || by_id.iter().enumerate().all(is_generic) { Ok(None) } else { Ok(Some(by_id)) }
+}
+
+fn by_id(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
+    let broken = |field: &str, what: &str| {
+        Err(format!(
+            "{field}: `{}` is no output of 0, 1, .., each named once, so the names are not used",
+            clipped(what)
+        ))
+    };
+    let mut names: BTreeMap<usize, String> = BTreeMap::new();
+    let field = if let Some(map) = fields.get("id2label").and_then(Value::as_object) {
+        for (id, name) in map {
+            // Labels of some files are numbers.
+            let name = name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+            match id.parse() {
+                Ok(id) if !names.contains_key(&id) => names.insert(id, name),
+                _ => return broken("id2label", id),
+            };
+        }
+        "id2label"
+    } else if let Some(map) = fields.get("label2id").and_then(Value::as_object) {
+        for (name, id) in map {
+            let id = id.as_u64().or_else(|| id.as_str()?.parse().ok());
+            match id.and_then(|id| usize::try_from(id).ok()) {
+                Some(id) if !names.contains_key(&id) => names.insert(id, name.clone()),
+                _ => return broken("label2id", name),
+            };
+        }
+        "label2id"
+    } else {
+        return Ok(None);
+    };
+    match names.keys().enumerate().find(|(at, id)| at != *id) {
+        Some((_, id)) => broken(field, &id.to_string()),
+        None => Ok(Some(names.into_values().collect())),
+    }
+}
+
+/// For each of the task's labels, the output of a head that has its name. Case and what stands between words do not count. None where
+/// some label has no output of its own.
+pub fn order(outputs: &[String], labels: &[String]) -> Option<Vec<usize>> {
+    let plain = |name: &String| name.to_lowercase().replace(['-', ' '], "_");
+    let outputs: Vec<String> = outputs.iter().map(plain).collect();
+    let labels: Vec<String> = labels.iter().map(plain).collect();
+    let found: Option<Vec<usize>> =
+        labels.iter().map(|label| outputs.iter().position(|output| output == label)).collect();
+    let mut met = vec![false; outputs.len()];
+    found.filter(|found| found.len() == outputs.len() && found.iter().all(|at| !std::mem::replace(&mut met[*at], true)))
+}
