@@ -151,17 +151,19 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
     let ConfigFile { config, labels, mut notes } =
         ConfigFile::read(&config_bytes).map_err(|error| foreign(&config_path, error.to_string()))?;
     let tokenizer = file::bounded(&need(TOKENIZER)?, TOKENS)?;
-    let mut parts = vec![config_bytes, tokenizer.clone()];
+    let mut hash = record::PartsHash::default();
+    hash.add(&config_bytes);
+    hash.add(&tokenizer);
     let mut weights = Weights::default();
     for path in shards(&need, &folder)? {
         let content = tensors(&path)?;
         weights.add(&content, config.prefixes()).map_err(|error| foreign(&path, error.to_string()))?;
-        parts.push(content);
+        hash.add(&content);
     }
-    let hash = record::sha256_hex(&parts.concat());
     notes.extend(draw_pooler(&config, &mut weights));
     let beside = |file: &str| folder(file)?.map(|path| file::bounded(&path, CONFIGURATION)).transpose();
     let (tokenizer_config, chat_template) = (beside(TOKENIZER_CONFIG)?, beside(CHAT_TEMPLATE)?);
+    let hash = hash.finish();
     Ok(Checkpoint { config, labels, tokenizer, tokenizer_config, chat_template, weights, hash, notes })
 }
 

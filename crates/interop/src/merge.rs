@@ -120,7 +120,8 @@ pub fn merge(request: &MergeRequest<'_>, cache: &ModelCache) -> Result<MergeRepo
     let wanted = configuration::Wanted {
         outputs: metadata.plan.text().is_none().then_some(metadata.outputs),
         objective: objective.as_ref(),
-        pad: base.pad,
+        // RoBERTa's positions count from it.
+        pad: base.backbone.scheme().padding.and_then(|padding| padding.try_into().ok()).unwrap_or(base.pad),
         dtype: request.dtype,
     };
     write_beside(&mut staged, &files, &wanted, &metadata.plan)?;

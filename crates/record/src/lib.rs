@@ -39,7 +39,7 @@ pub use code::{code_hash, code_hash_of_files, code_hash_of_listing, is_code_path
 pub use contrast::Contrast;
 pub use error::{BadFile, RecordError};
 pub use evaluation::{Evaluation, Generated};
-pub use hash::{canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
+pub use hash::{PartsHash, canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal};
 pub use place::runs_around;
 pub use run::{

@@ -10,8 +10,7 @@ use models::{
 };
 
 use super::{
-    CHAT_TEMPLATE, CONFIG, Origin, TOKENIZER, TOKENIZER_CONFIG, absent,
-    finder, foreign, model, shards, tensors,
+    CHAT_TEMPLATE, CONFIG, Origin, TOKENIZER, TOKENIZER_CONFIG, absent, finder, foreign, model, shards, tensors,
 };
 use crate::{
     error::AssetError,

@@ -8,10 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{
-    Find, INDEX, WEIGHTS,
-    foreign,
-};
+use super::{Find, INDEX, WEIGHTS, foreign};
 use crate::{
     error::AssetError,
     file::{self, TOKENS},

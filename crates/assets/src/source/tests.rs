@@ -177,7 +177,13 @@ fn only_regular_files_are_read() {
     symlink("/dev/zero", copy.path().join(INDEX)).unwrap();
     refused(open(&copy.path().display().to_string()), &[INDEX, "only regular files are read"]);
     symlink("/dev/zero", copy.path().join("train.csv")).unwrap();
-    assert!(Folder(copy.path().to_owned()).read("train.csv").unwrap_err().to_string().contains("only regular files are read"));
+    assert!(
+        Folder(copy.path().to_owned())
+            .read("train.csv")
+            .unwrap_err()
+            .to_string()
+            .contains("only regular files are read")
+    );
 }
 
 #[test]

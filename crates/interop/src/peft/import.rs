@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use models::{head::Outputs, network::Network};
+use models::{head::Outputs, network::Network, weights::Weights};
 use record::ADAPTER;
 use variants::role::Role;
 
