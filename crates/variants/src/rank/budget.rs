@@ -80,6 +80,70 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// What is wrong with a value whatever the number of steps.
+    fn values(&self, rank: usize) -> Vec<SpecProblem> {
+        let mut problems = Vec::new();
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+        if self.target_rank == 0 || self.target_rank >= rank {
+            report(
+                "target_rank",
+                format!(
+                    "target_rank is `{}`, but must lie below the initial rank `{rank}` and above 0, or nothing is pruned",
+                    self.target_rank
+                ),
+            );
+        }
+        for (field, value) in [("initial_steps", self.initial_steps), ("final_steps", self.final_steps)] {
+            if !(value >= 0.0 && value.is_finite()) || (value >= 1.0 && value.fract() != 0.0) {
+                report(field, format!("{field} is `{value}`, but must be a whole number of steps or a share below 1"));
+            }
+        }
+        if self.interval == 0 {
+            report("interval", "interval is `0`, but components are allocated every `interval` ≥ 1 steps".to_owned());
+        }
+        for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                report(field, format!("{field} is `{value}`, but must lie in [0, 1)"));
+            }
+        }
+        problems
+    }
+
+    /// What is wrong with the phases of a run of so many steps.
+    fn schedule(&self, steps: u64) -> Vec<SpecProblem> {
+        let mut problems = Vec::new();
+        let (initial, last) = (resolve(self.initial_steps, steps), resolve(self.final_steps, steps));
+        if last == 0 {
+            problems.push(SpecProblem::new(
+                "final_steps",
+                format!(
+                    "final_steps is `{}`, 0 of {steps} steps, so the target would never be reached; use at least 1",
+                    self.final_steps
+                ),
+            ));
+        }
+        if initial.saturating_add(last) >= steps {
+            problems.push(SpecProblem::new(
+                "initial_steps",
+                format!(
+                    "initial_steps + final_steps is {initial} + {last}, but the run has {steps} steps, which leaves \
+                 no budgeting phase; shorten them or train longer"
+                ),
+            ));
+        } else if !(initial + 1..steps - last).any(|t| t.is_multiple_of(self.interval)) {
+            problems.push(SpecProblem::new(
+                "interval",
+                format!(
+                    "interval is `{}`, but no step between {initial} and {} is a multiple of it, so nothing is \
+                 allocated before the pattern is fixed; use a smaller one",
+                    self.interval,
+                    steps - last
+                ),
+            ));
+        }
+        problems
+    }
+
     /// Components that `maps` maps of `rank` may keep after step `step` of a run of `steps` steps, `b(t)`.
     pub fn components(&self, rank: usize, maps: usize, step: u64, steps: u64) -> usize {
         self.at(rank, maps, step, steps).0
@@ -118,60 +182,12 @@ impl RankPolicy for Budget {
     }
 
     fn check(&self, rank: usize, steps: Option<u64>) -> Vec<SpecProblem> {
-        let mut problems = Vec::new();
-        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
-        if self.target_rank == 0 || self.target_rank >= rank {
-            report(
-                "target_rank",
-                format!(
-                    "target_rank is `{}`, but must lie below the initial rank `{rank}` and above 0, or nothing is pruned",
-                    self.target_rank
-                ),
-            );
+        let problems = self.values(rank);
+        match steps {
+            // A schedule of wrong values would only repeat what is wrong with them.
+            Some(steps) if problems.is_empty() => self.schedule(steps),
+            _ => problems,
         }
-        for (field, value) in [("initial_steps", self.initial_steps), ("final_steps", self.final_steps)] {
-            if !(value >= 0.0 && value.is_finite()) || (value >= 1.0 && value.fract() != 0.0) {
-                report(field, format!("{field} is `{value}`, but must be a whole number of steps or a share below 1"));
-            }
-        }
-        if self.interval == 0 {
-            report("interval", "interval is `0`, but components are allocated every `interval` ≥ 1 steps".to_owned());
-        }
-        for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                report(field, format!("{field} is `{value}`, but must lie in [0, 1)"));
-            }
-        }
-        if problems.is_empty()
-            && let Some(steps) = steps
-        {
-            let (initial, last) = (resolve(self.initial_steps, steps), resolve(self.final_steps, steps));
-            if last == 0 {
-                problems.push(SpecProblem::new(
-                    "final_steps",
-                    format!(
-                        "final_steps is `{}`, 0 of {steps} steps, so the target would never be reached; use at least 1",
-                        self.final_steps
-                    ),
-                ));
-            }
-            if initial.saturating_add(last) >= steps {
-                problems.push(SpecProblem::new("initial_steps", format!(
-                    "initial_steps + final_steps is {initial} + {last}, but the run has {steps} steps, which leaves \
-                     no budgeting phase; shorten them or train longer")));
-            } else if !(initial + 1..steps - last).any(|t| t.is_multiple_of(self.interval)) {
-                problems.push(SpecProblem::new(
-                    "interval",
-                    format!(
-                        "interval is `{}`, but no step between {initial} and {} is a multiple of it, so nothing is \
-                     allocated before the pattern is fixed; use a smaller one",
-                        self.interval,
-                        steps - last
-                    ),
-                ));
-            }
-        }
-        problems
     }
 
     fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {

@@ -21,6 +21,13 @@ pub(super) struct Label {
     pub(super) lines: Vec<String>,
 }
 
+impl Axis {
+    /// Whether one label can stand for both axes.
+    pub(super) fn is_labelled_like(&self, other: &Self) -> bool {
+        self.label == other.label && self.unit == other.unit
+    }
+}
+
 /// The ticks of an axis.
 pub(super) struct Ticks {
     pub(super) labels: Vec<Label>,
