@@ -6,11 +6,12 @@ mod marker;
 mod styles;
 
 use self::{
-    bars::{Bars, CROWD, WIDEST},
+    bars::{CROWD, WIDEST},
     marker::{Ends, WHISKER, marker, shaded, whisker},
 };
 pub(super) use self::{
     cells::{flag, hatch},
+    marker::polygon,
     styles::Styles,
 };
 use super::colour::{Colour, viridis};
@@ -151,7 +152,7 @@ impl Drawing<'_> {
             let place = crowd.iter().position(|other| std::ptr::eq(*other, series));
             let shift = place.map_or(0.0, |place| shift(self.panel, chart, self.frame, place, crowd.len()));
             if series.look == Look::Bars {
-                self.bars(series, &Bars { shift, ..bars });
+                self.bars(series, &bars.shifted(shift));
             } else {
                 self.line(series, chart.colour.as_ref(), shift, [place.unwrap_or(0), crowd.len().max(1)]);
             }

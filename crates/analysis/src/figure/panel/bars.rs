@@ -25,10 +25,16 @@ enum Labels {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bars {
     /// How far they are moved off their names' places.
-    pub(super) shift: f64,
+    shift: f64,
     /// Of a bar with the gap beside it.
     width: f64,
     labels: Labels,
+}
+
+impl Bars {
+    pub(super) fn shifted(self, shift: f64) -> Self {
+        Self { shift, ..self }
+    }
 }
 
 impl Drawing<'_> {

@@ -85,7 +85,7 @@ pub(super) fn corners(rect: Rect) -> Ring {
 }
 
 /// A regular polygon; `turn` is the first corner's direction in turns, anticlockwise from the right.
-pub(super) fn polygon(at: [f64; 2], radius: f64, sides: usize, turn: f64) -> Ring {
+pub(in super::super) fn polygon(at: [f64; 2], radius: f64, sides: usize, turn: f64) -> Ring {
     (0..sides).map(|side| corner(at, radius, turn + side as f64 / sides as f64)).collect()
 }
 
