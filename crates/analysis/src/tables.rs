@@ -49,7 +49,8 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
     let swept = ranks.values().filter(|ranks| ranks.len() > 1).count();
     let splits = summary.splits();
     for (at, split) in splits.iter().enumerate() {
-        let layout = layout(study, &summary, split);
+        let mut layout = layout(study, &summary, split);
+        layout.notes.extend(undefined(records, &summary, split)?);
         let mut of_split = vec![("main", pivot_table(&summary, &layout)?)];
         if swept > 0 {
             of_split.push(("ranks", rank_curve_table(&summary, &layout)?));
@@ -87,6 +88,29 @@ fn layout(study: &Study, summary: &SummaryTable, split: &str) -> Layout {
         layout.notes.push(format!("Where a task has several splits, its first stands here ({}).", renamed.join(", ")));
     }
     layout
+}
+
+/// Sentences on the metrics of a split that are undefined, with the reason that the records give.
+fn undefined(records: &[RunRecord], summary: &SummaryTable, split: &str) -> Result<BTreeSet<String>, AnalysisError> {
+    let rows = summary.primary(split)?;
+    let mut said = BTreeSet::new();
+    for record in records {
+        for evaluation in &record.evaluations {
+            let is_shown = |metric: &String| {
+                let of = (record.cell.task.as_str(), metric.as_str(), evaluation.split.as_str());
+                rows.iter().any(|row| {
+                    (row.task.as_str(), row.metric.as_str(), row.split.as_str()) == of && row.summary.mean.is_nan()
+                })
+            };
+            for (metric, reason) in evaluation.undefined.iter().filter(|(metric, _)| is_shown(metric)) {
+                said.insert(format!(
+                    "`{metric}` of {} is undefined on {}: {reason}.",
+                    record.cell.task, evaluation.split
+                ));
+            }
+        }
+    }
+    Ok(said)
 }
 
 /// Every row against the baseline, where the experiment names one.

@@ -83,7 +83,7 @@ fn committed_records_name_the_code_that_made_them() {
     let mut hashes: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut records = 0;
     for file in files.iter().filter(|file| file.ends_with("/record.json")) {
-        let record: record::RunRecord = serde_json::from_slice(&content(file)).unwrap();
+        let record = record::RunRecord::from_json(&content(file)).unwrap_or_else(|reason| panic!("{file} {reason}"));
         let code = &record.code;
         assert!(!code.dirty, "{file}: made by uncommitted code");
         let hash = hashes.entry(code.commit.clone()).or_insert_with(|| hash_of(&code.commit));

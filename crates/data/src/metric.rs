@@ -88,6 +88,16 @@ impl Metric {
         matches!(self, Self::Bleu | Self::ExactMatch)
     }
 
+    /// The values that it can take, where it is defined.
+    pub fn range(self) -> std::ops::RangeInclusive<f64> {
+        match self {
+            Self::Accuracy | Self::F1 | Self::Bleu | Self::ExactMatch => 0.0..=1.0,
+            // A share of a rounding error beyond the bound is one.
+            Self::Matthews | Self::Pearson | Self::Spearman => -1.0 - 1e-9..=1.0 + 1e-9,
+            Self::Perplexity => 0.0..=f64::INFINITY,
+        }
+    }
+
     /// Whether less is better.
     pub fn is_minimised(self) -> bool {
         self == Self::Perplexity

@@ -47,6 +47,38 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}-{count}.tmp", std::process::id()))
 }
 
+/// Removes below `folder` what [`write_atomic`] leaves when its process is killed. Files of processes that live are theirs.
+///
+/// Best effort: what cannot be listed or removed stays, and no reader takes it for a file.
+pub(crate) fn sweep(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder {
+            sweep(&entry.path());
+        } else if writer(&entry.file_name().to_string_lossy()).is_some_and(|pid| !lives(pid, &entry.path())) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The process that a temporary file's name tells of; none for the name of another file.
+fn writer(name: &str) -> Option<u32> {
+    let inner = name.strip_prefix('.')?.strip_suffix(".tmp")?;
+    let (pid, count) = inner.rsplit_once('.')?.1.split_once('-')?;
+    count.parse::<u64>().ok()?;
+    pid.parse().ok()
+}
+
+/// Whether a process that was writing `file` may still do so. Where the system does not list its processes, an hour is longer than a write.
+fn lives(pid: u32, file: &Path) -> bool {
+    let all = Path::new("/proc");
+    if all.join("self").exists() {
+        return all.join(pid.to_string()).exists();
+    }
+    let age = fs::metadata(file).and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
+    age.is_none_or(|age| age.as_secs() < 3600)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +130,30 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         assert!(bytes.len() == 10_000 && bytes.iter().all(|byte| *byte == bytes[0]));
         assert_eq!(names(directory.path()), ["record.json"]);
+    }
+
+    #[test]
+    fn what_dead_processes_left_is_swept_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let tables = directory.path().join("tables");
+        fs::create_dir(&tables).unwrap();
+        // Linux gives no process this number.
+        let dead = u32::MAX;
+        let kept = [
+            format!(".main.md.{}-7.tmp", std::process::id()),
+            "main.md".to_owned(),
+            ".hidden".to_owned(),
+            ".notes.tmp".to_owned(),
+            format!("main.{dead}-1.tmp"),
+            format!(".main.{dead}-one.tmp"),
+        ];
+        for name in kept.iter().chain(&[format!(".main.md.{dead}-76.tmp"), format!(".record.json.{dead}-0.tmp")]) {
+            fs::write(tables.join(name), b"x").unwrap();
+        }
+        sweep(directory.path());
+        let (mut left, mut wanted) = (names(&tables), kept.to_vec());
+        left.sort();
+        wanted.sort();
+        assert_eq!(left, wanted);
     }
 }

@@ -10,6 +10,8 @@ pub struct BadFile {
     pub path: PathBuf,
     /// What is wrong with it, as one clause without a full stop.
     pub reason: String,
+    /// Whether it ends too early, as a power cut leaves a file: nobody's edit is lost with it.
+    pub is_torn: bool,
 }
 
 /// Every way in which reading or writing records fails.
@@ -34,10 +36,12 @@ pub enum RecordError {
         name: String,
     },
     /// Another process works on the experiment.
-    #[error("{path}: another process trains this experiment; wait for it, or stop it")]
+    #[error("{path}: another process trains this experiment ({holder}); wait for it, or stop it")]
     InUse {
         /// The experiment's folder.
         path: String,
+        /// Who it is.
+        holder: String,
     },
     /// Some records exist but cannot be read.
     #[error("{}", unreadable(.files))]
@@ -57,16 +61,12 @@ pub enum RecordError {
         /// The cell that the file names.
         found: String,
     },
-    /// A line of a journal other than the last cannot be parsed.
-    #[error(
-        "{path}:{line}: {reason}; the journal is damaged beyond a torn last line, delete its folder and run again: its runs restart from step 0"
-    )]
+    /// A journal is not what it was when its checkpoint was saved.
+    #[error("{path}: {reason}; delete its folder and run again: its runs restart from step 0")]
     Journal {
         /// The journal's file.
         path: String,
-        /// Line number, from 1.
-        line: usize,
-        /// What is wrong with the line.
+        /// What is wrong with it.
         reason: String,
     },
     /// A record or journal entry could not be turned into JSON.
@@ -80,6 +80,11 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// Whether it is about records that a power cut left, and nothing else.
+    pub fn is_torn(&self) -> bool {
+        matches!(self, Self::Unreadable { files } if files.iter().all(|file| file.is_torn))
+    }
+
     /// For `map_err`: attaches the action and the path to the system's answer.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.display().to_string();

@@ -20,6 +20,9 @@ pub struct Evaluation {
     /// Metric names to values, in the metric's own unit (accuracy lies in 0..=1); NaN where undefined.
     #[serde(with = "number::map")]
     pub metrics: BTreeMap<String, f64>,
+    /// Why a metric is undefined here, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub undefined: BTreeMap<String, String>,
     /// Number of real examples evaluated, padding rows not counted.
     pub examples: usize,
     /// Mean loss over these examples.

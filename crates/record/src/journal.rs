@@ -1,13 +1,15 @@
 //! The append-only log of an unfinished run.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::RecordError;
 use crate::evaluation::Evaluation;
+use crate::hash::hex;
 use crate::steps::StepEntry;
 
 /// One line of a journal.
@@ -25,15 +27,14 @@ pub enum Entry {
     },
 }
 
-impl Entry {
-    /// The step that the line belongs to.
-    pub fn step(&self) -> u64 {
-        match self {
-            Self::Step(entry) => entry.step,
-            Self::Evaluation(evaluation) => evaluation.step,
-            Self::Resumed { step } => *step,
-        }
-    }
+/// How a journal was when a checkpoint was taken: what a resumed run finds has to begin with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JournalMark {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of these bytes.
+    pub sha256: String,
 }
 
 /// JSON lines, one per step or evaluation, each handed to the system as soon as it is appended.
@@ -43,28 +44,58 @@ pub struct Journal {
     file: File,
     /// Bytes of complete lines; a failed append may leave a torn line after them.
     length: u64,
+    /// Of these bytes.
+    hasher: Sha256,
 }
 
 impl Journal {
     /// Starts an empty journal and replaces an older one. The directory must exist.
     pub fn create(path: &Path) -> Result<Self, RecordError> {
         let file = File::create(path).map_err(RecordError::io("create the journal", path))?;
-        Ok(Self { path: path.to_owned(), file, length: 0 })
+        Ok(Self { path: path.to_owned(), file, length: 0, hasher: Sha256::new() })
     }
 
-    /// Opens a journal to resume from a checkpoint taken after `step`, and returns its entries up to that step.
+    /// Opens a journal to resume from the checkpoint that was taken at `mark`, and returns its entries up to there.
     ///
-    /// Lines of later steps are cut off, because the run takes those steps again; so is a last line that a crash tore. Any other line
-    /// that cannot be read is an error.
-    pub fn reopen(path: &Path, step: u64) -> Result<(Self, Vec<Entry>), RecordError> {
+    /// What follows the mark is cut off, because the run takes those steps again, but for the notes of earlier resumptions. A journal that
+    /// does not begin with what was there at the mark is [damaged](RecordError::Journal), and left as it is.
+    pub fn reopen(path: &Path, mark: &JournalMark) -> Result<(Self, Vec<Entry>), RecordError> {
         let io = |action| RecordError::io(action, path);
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io("open the journal"))?;
+        let damaged = |reason: String| RecordError::Journal { path: path.display().to_string(), reason };
+        let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(damaged("is gone".to_owned())),
+            file => file.map_err(io("open the journal"))?,
+        };
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read the journal"))?;
-        let (entries, length) = whole_lines(path, &bytes, step)?;
+        let found = bytes.len();
+        let kept = usize::try_from(mark.bytes).ok().and_then(|kept| bytes.get(..kept)).ok_or_else(|| {
+            damaged(format!("has {found} bytes, but had {} when the checkpoint beside it was saved", mark.bytes))
+        })?;
+        if hex(Sha256::digest(kept).as_slice()) != mark.sha256 {
+            return Err(damaged("is not what it was when the checkpoint beside it was saved".to_owned()));
+        }
+        let mut entries = Vec::new();
+        for (index, line) in lines(kept).enumerate() {
+            let entry = serde_json::from_slice(line);
+            entries.push(entry.map_err(|error| damaged(format!("line {}: {error}", index + 1)))?);
+        }
+        let mut length = kept.len();
+        for line in lines(&bytes[kept.len()..]) {
+            let Ok(entry @ Entry::Resumed { .. }) = serde_json::from_slice(line) else { break };
+            entries.push(entry);
+            length += line.len();
+        }
+        let hasher = Sha256::new_with_prefix(&bytes[..length]);
+        let length = length as u64;
         file.set_len(length).map_err(io("truncate the journal"))?;
         file.seek(SeekFrom::Start(length)).map_err(io("truncate the journal"))?;
-        Ok((Self { path: path.to_owned(), file, length }, entries))
+        Ok((Self { path: path.to_owned(), file, length, hasher }, entries))
+    }
+
+    /// How it is now. [`sync`](Self::sync) it before the mark is written down.
+    pub fn mark(&self) -> JournalMark {
+        JournalMark { bytes: self.length, sha256: hex(self.hasher.clone().finalize().as_slice()) }
     }
 
     /// Appends one line. After a failure, such as no space left, the journal still ends with a complete line.
@@ -80,6 +111,7 @@ impl Journal {
             return Err(RecordError::io("append to the journal", &self.path)(error));
         }
         self.length += line.len() as u64;
+        self.hasher.update(&line);
         Ok(())
     }
 
@@ -89,29 +121,9 @@ impl Journal {
     }
 }
 
-/// The entries up to and including `last_step`, and the number of bytes they take.
-fn whole_lines(path: &Path, bytes: &[u8], last_step: u64) -> Result<(Vec<Entry>, u64), RecordError> {
-    let mut entries = Vec::new();
-    let mut length = 0;
-    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let is_last = length + line.len() == bytes.len();
-        match serde_json::from_slice::<Entry>(line) {
-            // A last line without its newline may be a number cut short that still parses.
-            Ok(_) if !line.ends_with(b"\n") => break,
-            Ok(entry) if entry.step() > last_step => break,
-            Ok(entry) => entries.push(entry),
-            Err(_) if is_last => break,
-            Err(error) => {
-                return Err(RecordError::Journal {
-                    path: path.display().to_string(),
-                    line: index + 1,
-                    reason: error.to_string(),
-                });
-            }
-        }
-        length += line.len();
-    }
-    Ok((entries, length as u64))
+/// Whole lines, each with its end. A line that a crash tore has none and is left out: it may be a number cut short that still parses.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"))
 }
 
 #[cfg(test)]
@@ -141,65 +153,80 @@ mod tests {
             split: "validation".into(),
             readout,
             metrics,
+            undefined: BTreeMap::new(),
             examples: 4,
             loss: 0.5,
             generated: None,
         })
     }
 
-    fn written(entries: &[Entry]) -> (tempfile::TempDir, PathBuf) {
+    /// A journal of `entries` and then `later`, with its mark between them.
+    fn written(entries: &[Entry], later: &[Entry]) -> (tempfile::TempDir, PathBuf, JournalMark) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
         let mut journal = Journal::create(&path).unwrap();
         for entry in entries {
             journal.append(entry).unwrap();
         }
+        let mark = journal.mark();
+        for entry in later {
+            journal.append(entry).unwrap();
+        }
         journal.sync().unwrap();
-        (directory, path)
+        (directory, path, mark)
     }
 
     #[test]
-    fn later_steps_are_cut_off_and_the_run_goes_on() {
-        let (_directory, path) = written(&[step(1), step(2), evaluation(2), step(3)]);
-        let (mut journal, entries) = Journal::reopen(&path, 2).unwrap();
+    fn what_follows_the_mark_is_cut_off_and_the_run_goes_on() {
+        let (_directory, path, mark) = written(&[step(1), step(2), evaluation(2)], &[step(3), evaluation(2)]);
+        let (mut journal, entries) = Journal::reopen(&path, &mark).unwrap();
         assert_eq!(entries, [step(1), step(2), evaluation(2)]);
         journal.append(&Entry::Resumed { step: 2 }).unwrap();
+        // Killed again before the next checkpoint: that it was resumed once is kept.
         journal.append(&step(3)).unwrap();
-        let (_, entries) = Journal::reopen(&path, u64::MAX).unwrap();
+        let (mut journal, entries) = Journal::reopen(&path, &mark).unwrap();
+        assert_eq!(entries, [step(1), step(2), evaluation(2), Entry::Resumed { step: 2 }]);
+        journal.append(&step(3)).unwrap();
+        let (_, entries) = Journal::reopen(&path, &journal.mark()).unwrap();
         assert_eq!(entries, [step(1), step(2), evaluation(2), Entry::Resumed { step: 2 }, step(3)]);
     }
 
     #[test]
     fn nothing_is_kept_of_a_run_that_starts_over() {
-        let (_directory, path) = written(&[step(1)]);
-        assert_eq!(Journal::reopen(&path, 0).unwrap().1, []);
+        let (_directory, path, mark) = written(&[], &[step(1)]);
+        assert_eq!(Journal::reopen(&path, &mark).unwrap().1, []);
         assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]
-    fn damage_before_the_last_line_is_an_error_that_names_it() {
-        let (_directory, path) = written(&[step(1), step(2)]);
+    fn a_journal_that_is_shorter_or_was_edited_is_damaged_and_stays_as_it_is() {
+        let (_directory, path, mark) = written(&[step(1), step(2)], &[]);
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, format!("{{\"step\":\n{text}")).unwrap();
-        let message = Journal::reopen(&path, 2).unwrap_err().to_string();
-        assert!(message.contains("journal.jsonl:1: ") && message.contains("delete "), "{message}");
-        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+        let first = text.split_inclusive('\n').next().unwrap();
+        for damaged in ["", first, &text[..text.len() - 1], &text.replacen("0.5", "0.4", 1), &format!("x{text}")] {
+            fs::write(&path, damaged).unwrap();
+            let message = Journal::reopen(&path, &mark).unwrap_err().to_string();
+            assert!(message.contains("journal.jsonl: ") && message.contains("checkpoint"), "{message}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+        }
+        fs::remove_file(&path).unwrap();
+        let message = Journal::reopen(&path, &mark).unwrap_err().to_string();
+        assert!(message.contains("journal.jsonl: is gone"), "{message}");
     }
 
     proptest! {
-        // Wherever a crash tears the file, what is kept is a prefix and the torn line is gone.
+        // Wherever a crash tears the file behind the mark, what was there at the mark is kept and nothing else.
         #[test]
         fn a_torn_end_is_cut_off(cut in 0_usize..400) {
             let all = [step(1), evaluation(1), step(2), step(3)];
-            let (_directory, path) = written(&all);
+            let (_directory, path, mark) = written(&all[..2], &all[2..]);
             let bytes = fs::read(&path).unwrap();
-            let cut = cut.min(bytes.len());
+            let cut = (usize::try_from(mark.bytes).unwrap() + cut).min(bytes.len());
             fs::write(&path, &bytes[..cut]).unwrap();
-            let (mut journal, entries) = Journal::reopen(&path, u64::MAX).unwrap();
-            prop_assert_eq!(&entries[..], &all[..entries.len()]);
-            prop_assert_eq!(entries.len(), String::from_utf8_lossy(&bytes[..cut]).matches('\n').count());
+            let (mut journal, entries) = Journal::reopen(&path, &mark).unwrap();
+            prop_assert_eq!(&entries[..], &all[..2]);
             journal.append(&step(9)).unwrap();
-            let (_, entries) = Journal::reopen(&path, u64::MAX).unwrap();
+            let (_, entries) = Journal::reopen(&path, &journal.mark()).unwrap();
             prop_assert_eq!(entries.last(), Some(&step(9)));
         }
     }

@@ -27,6 +27,7 @@ mod evaluation;
 mod hash;
 mod journal;
 mod layout;
+mod lock;
 mod number;
 mod place;
 mod run;
@@ -40,11 +41,12 @@ pub use contrast::Contrast;
 pub use error::{BadFile, RecordError};
 pub use evaluation::{Evaluation, Generated};
 pub use hash::{PartsHash, canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
-pub use journal::{Entry, Journal};
+pub use journal::{Entry, Journal, JournalMark};
+pub use lock::Lock;
 pub use place::runs_around;
 pub use run::{
     Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, MemoryUse, PrimaryMetric, RunRecord, Start,
-    Status,
+    Status, Truncated,
 };
 pub use steps::{StepEntry, StepLog};
-pub use store::{ADAPTER, Store, adapter_file};
+pub use store::{ADAPTER, Store, adapter_file, record_beside};

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::cell::CellId;
 use crate::evaluation::Evaluation;
-use crate::hash::seedless_spec_hash;
+use crate::hash::{canonical_json, seedless_spec_hash, sha256_hex};
+use crate::layout;
 use crate::number;
 use crate::steps::StepLog;
 
@@ -42,6 +44,12 @@ pub struct RunRecord {
     pub model_hash: String,
     /// Hash of the task's data.
     pub data_hash: String,
+    /// SHA-256 of the adapter's file; none where none was saved, and in records of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_hash: Option<String>,
+    /// Splits, `train` among them, of which the length limit cut some texts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub truncated: BTreeMap<String, Truncated>,
     /// The device as chosen, such as `cpu` or `tch:cuda:0`, with its name where it tells.
     pub device: String,
     /// The precision of base and activations, `f32` or `bf16`.
@@ -76,6 +84,71 @@ impl RunRecord {
     pub fn group_hash(&self) -> String {
         seedless_spec_hash(&self.spec)
     }
+
+    /// Its file: this record, and a checksum over it as the last field.
+    pub(crate) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        /// The record with its checksum.
+        #[derive(Serialize)]
+        struct Written<'a> {
+            #[serde(flatten)]
+            record: &'a RunRecord,
+            checksum: String,
+        }
+        let checksum = checksum(&serde_json::to_value(self)?);
+        layout::to_bytes(&Written { record: self, checksum })
+    }
+
+    /// The record in the bytes of a file, or why it cannot be used: it has another format, is not what was written, or lacks what a run
+    /// that finished has. Records of earlier builds have no checksum.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        // The format is looked at first: a record of another format fails on some field, which says nothing to its reader.
+        let mut value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match value.get("format").and_then(Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => {}
+            Some(format) => return Err(format!("format is `{format}`, but this build reads `{FORMAT}`")),
+            None => return Err("has no `format`, so it is not a record".to_owned()),
+        }
+        let written = value.as_object_mut().and_then(|fields| fields.remove("checksum"));
+        let record: Self = match written {
+            Some(written) if written != checksum(&value) => {
+                return Err("is not what was written (checksum)".to_owned());
+            }
+            Some(_) => serde_json::from_value(value),
+            None => serde_json::from_slice(bytes),
+        }
+        .map_err(|error| error.to_string())?;
+        record.check_results().map(|()| record)
+    }
+
+    /// A run that finished was evaluated, by the metric that its task is judged by.
+    fn check_results(&self) -> Result<(), String> {
+        if !self.is_finished() {
+            return Ok(());
+        }
+        if self.evaluations.is_empty() {
+            return Err("is of a finished run, but has no evaluation".to_owned());
+        }
+        let name = &self.primary_metric.name;
+        match self.evaluations.iter().find(|evaluation| !evaluation.metrics.contains_key(name)) {
+            Some(evaluation) => Err(format!("is of a finished run, but `{name}` is missing on `{}`", evaluation.split)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A hash over the values of a record, whatever their layout in the file.
+fn checksum(record: &Value) -> String {
+    sha256_hex(canonical_json(record).as_bytes())
+}
+
+/// How many texts of a split the length limit cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Truncated {
+    /// Texts that were cut.
+    pub texts: usize,
+    /// Texts in all.
+    pub of: usize,
 }
 
 /// How a run ended.
@@ -248,6 +321,8 @@ pub(crate) mod tests {
             start: None,
             model_hash: "m".into(),
             data_hash: "d".into(),
+            adapter_hash: None,
+            truncated: BTreeMap::new(),
             device: "cpu".into(),
             precision: "f32".into(),
             cohort: Cohort { id: "0".into(), members: vec!["cola-lora-r8-s1".into()], changes: vec![], memory: None },
@@ -262,6 +337,7 @@ pub(crate) mod tests {
                 split: "validation".into(),
                 readout: Readout { label: "lora".into(), rank: 8 },
                 metrics: BTreeMap::from([("matthews".into(), 0.5)]),
+                undefined: BTreeMap::new(),
                 examples: 10,
                 loss: 0.25,
                 generated: None,

@@ -1,14 +1,14 @@
 //! The records of one experiment on disk.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::atomic::write_atomic;
 use crate::cell::CellId;
 use crate::error::{BadFile, RecordError};
-use crate::layout;
-use crate::run::{FORMAT, RunRecord};
+use crate::lock::Lock;
+use crate::run::RunRecord;
 
 /// Folder of an experiment's finished runs.
 pub(crate) const RUNS: &str = "runs";
@@ -96,16 +96,10 @@ impl Store {
         self.run_dir(cell).join(ADAPTER)
     }
 
-    /// Locks the experiment against other processes until the returned file is dropped; the system unlocks it when a process dies.
-    pub fn lock(&self) -> Result<File, RecordError> {
-        // The folder itself, so that no file of its own is left behind.
-        let path = self.partial_dir();
-        let file = File::open(&path).map_err(RecordError::io("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(RecordError::InUse { path: self.directory.display().to_string() }),
-            Err(TryLockError::Error(source)) => Err(RecordError::io("lock", &path)(source)),
-        }
+    /// Locks the experiment against other processes until the lock is dropped; the system unlocks it when a process dies. Clears away
+    /// unfinished files of processes that died.
+    pub fn lock(&self) -> Result<Lock, RecordError> {
+        Lock::take(&self.partial_dir(), &self.directory)
     }
 
     /// The cell's record, if it has one that was made from the spec with this hash; a record of another spec is stale.
@@ -121,9 +115,7 @@ impl Store {
         let record = match read(&path) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(None),
-            Err(reason) => {
-                return Err(RecordError::Unreadable { files: vec![BadFile { path, reason }] });
-            }
+            Err(bad) => return Err(RecordError::Unreadable { files: vec![bad] }),
         };
         if record.cell != *cell {
             let (expected, found) = (cell.to_string(), record.cell.to_string());
@@ -138,7 +130,7 @@ impl Store {
         fs::create_dir_all(&directory).map_err(RecordError::io("create the directory", &directory))?;
         let path = directory.join(RECORD);
         let encode = |source| RecordError::Encode { path: path.display().to_string(), source };
-        write_atomic(&path, &layout::to_bytes(record).map_err(encode)?)
+        write_atomic(&path, &record.to_json().map_err(encode)?)
     }
 
     /// Every record of the experiment in the order of their slugs; none if it was never run.
@@ -154,10 +146,10 @@ impl Store {
                 Ok(Some(record)) => {
                     let reason =
                         format!("holds the record of {}, whose directory is `{}`", record.cell, record.cell.slug());
-                    files.push(BadFile { path, reason });
+                    files.push(BadFile { path, reason, is_torn: false });
                 }
                 Ok(None) => {}
-                Err(reason) => files.push(BadFile { path, reason }),
+                Err(bad) => files.push(bad),
             }
         }
         if files.is_empty() { Ok(records) } else { Err(RecordError::Unreadable { files }) }
@@ -182,30 +174,36 @@ impl Store {
     }
 }
 
+/// The record of the run whose adapter lies at `path`; `None` for an adapter without a record beside it.
+pub fn record_beside(path: &Path) -> Result<Option<RunRecord>, RecordError> {
+    if path.file_name().is_none_or(|name| name != ADAPTER) {
+        return Ok(None);
+    }
+    read(&path.with_file_name(RECORD)).map_err(|bad| RecordError::Unreadable { files: vec![bad] })
+}
+
 /// The record in a file, `None` where there is no file, or why it cannot be used.
-fn read(path: &Path) -> Result<Option<RunRecord>, String> {
+fn read(path: &Path) -> Result<Option<RunRecord>, BadFile> {
+    let bad = |reason, is_torn| BadFile { path: path.to_owned(), reason, is_torn };
     let bytes = match fs::read(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        bytes => bytes.map_err(|error| error.to_string())?,
+        bytes => bytes.map_err(|error| bad(error.to_string(), false))?,
     };
-    // The format is looked at first: a record of another format fails on some field, which says nothing to its reader.
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    match value.get("format").and_then(serde_json::Value::as_u64) {
-        Some(format) if format == u64::from(FORMAT) => {}
-        Some(format) => {
-            return Err(format!("format is `{format}`, but this build reads `{FORMAT}`"));
-        }
-        None => return Err("has no `format`, so it is not a record".to_owned()),
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| error.to_string())
+    RunRecord::from_json(&bytes).map(Some).map_err(|reason| bad(reason, is_torn(&bytes)))
+}
+
+/// Whether a file ends before its JSON does, or holds nothing but zeros.
+fn is_torn(bytes: &[u8]) -> bool {
+    let is_cut = |error: serde_json::Error| error.is_eof();
+    bytes.iter().all(|byte| *byte == 0) || serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err_and(is_cut)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::tests::example;
+    use crate::run::{Status, tests::example};
 
     fn store() -> (tempfile::TempDir, Store) {
         let directory = tempfile::tempdir().unwrap();
@@ -254,7 +252,8 @@ mod tests {
 
         hint: delete a damaged file and run its cell again, or restore it from version control
         ");
-        assert!(store.finished(&example(1).cell, "x").is_err());
+        assert!(store.finished(&example(1).cell, "x").unwrap_err().is_torn());
+        assert!(!store.finished(&example(2).cell, "x").unwrap_err().is_torn());
         assert!(matches!(store.finished(&example(3).cell, "x"), Err(RecordError::WrongCell { .. })));
     }
 
@@ -285,8 +284,66 @@ mod tests {
         let (_directory, store) = store();
         store.prepare().unwrap();
         let held = store.lock().unwrap();
-        assert!(store.lock().unwrap_err().to_string().contains("another process"));
+        let message = store.lock().unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("another process trains this experiment (process {} on ", std::process::id()))
+        );
         drop(held);
+        assert!(fs::read_dir(store.partial_dir()).unwrap().next().is_none(), "a lock leaves nothing behind");
+        // What a killed holder said of itself stands in nobody's way.
+        fs::write(store.partial_dir().join(".holder"), "1 0 gone").unwrap();
         assert!(store.lock().is_ok());
+    }
+
+    #[test]
+    fn a_record_that_was_changed_after_it_was_written_is_noticed() {
+        let (_directory, store) = store();
+        let record = example(1);
+        store.write(&record).unwrap();
+        let path = store.record_path(&record.cell);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"checksum\": \""));
+        // Another layout is the same record.
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        fs::write(&path, serde_json::to_vec(&value).unwrap()).unwrap();
+        assert_eq!(store.record(&record.cell).unwrap(), Some(record.clone()));
+        for (from, to) in [
+            ("\"matthews\":0.5", "\"matthews\":0.6"),
+            ("\"seed\": 1", "\"seed\": 2"),
+            ("\"finished\": 2", "\"finished\": 3"),
+        ] {
+            assert!(text.contains(from), "{from} in {text}");
+            fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            let message = store.all().unwrap_err().to_string();
+            assert!(message.contains("record.json: ") && message.contains("checksum"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_finished_record_without_its_results_is_refused() {
+        let (_directory, store) = store();
+        let finished = example(1);
+        let mut without = finished.clone();
+        without.evaluations[0].metrics.clear();
+        let mut none = finished.clone();
+        none.evaluations.clear();
+        for (record, wanted) in [(without, "`matthews` is missing on `validation`"), (none, "has no evaluation")] {
+            store.write(&record).unwrap();
+            let message = store.all().unwrap_err().to_string();
+            assert!(message.contains(wanted), "{message}");
+            // A run that failed may have come to none.
+            store.write(&RunRecord { status: Status::Failed { step: 1, reason: "x".into() }, ..record }).unwrap();
+            assert_eq!(store.all().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_build_has_no_checksum() {
+        let (_directory, store) = store();
+        let record = example(1);
+        store.write(&record).unwrap();
+        let path = store.record_path(&record.cell);
+        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        assert_eq!(store.record(&record.cell).unwrap(), Some(record));
     }
 }

@@ -153,6 +153,9 @@ impl<'a> Grid<'a> {
         if failed > 0 {
             remarks.push(format!("{failed} failed"));
         }
+        if summary.n > 0 && summary.mean.is_nan() {
+            remarks.push("undefined".to_owned());
+        }
         let half_width = summary.half_width().map(|half| half * scale);
         Entry::Estimate(Estimate { mean: summary.mean * scale, half_width, remarks, dirty })
     }

@@ -54,3 +54,17 @@ fn an_unfinished_study_says_that_its_baseline_is_missing() {
     assert_eq!(found.notes, ["no comparison on validation yet: `lora` has not run on every task"]);
     assert!(matches!(tables(&study(), &runs("dora", &[8]), true), Err(AnalysisError::NoBaseline { .. })));
 }
+
+#[test]
+fn an_undefined_metric_is_marked_with_its_reason() {
+    let mut records = [runs("lora", &[8]), runs("dora", &[8])].concat();
+    for evaluation in records.iter_mut().flat_map(|record| &mut record.evaluations) {
+        evaluation.metrics.insert("accuracy".to_owned(), f64::NAN);
+        evaluation.undefined.insert("accuracy".to_owned(), "the split has no example".to_owned());
+    }
+    let found = tables(&study(), &records, true).unwrap();
+    let main = crate::render::text(&found.tables[0].table);
+    assert!(main.contains("[undefined]"), "{main}");
+    assert!(main.contains("`accuracy` of cola is undefined on validation: the split has no example."), "{main}");
+    assert_eq!(main.matches("no example").count(), 1, "{main}");
+}
