@@ -14,7 +14,7 @@ pub struct Cell {
     /// Task, label, rank and seed: its place in the grid.
     pub id: CellId,
     /// Everything that determines its result.
-    pub plan: Recipe,
+    pub recipe: Recipe,
     /// What differs from the experiment's defaults.
     pub diff: serde_json::Value,
 }
@@ -138,10 +138,10 @@ impl Cell {
     /// The number of components that the rank policy plans to keep after every step, `(step, components)`; empty where the policy
     /// has no budget. `maps` is the number of adapted maps, `taken` the steps that the run took.
     pub fn planned_components(&self, maps: usize, taken: u64) -> Vec<(u64, usize)> {
-        let AnyRankPolicy::Budget(budget) = &self.plan.variant.rank_policy else { return Vec::new() };
+        let AnyRankPolicy::Budget(budget) = &self.recipe.variant.rank_policy else { return Vec::new() };
         // A run that stopped early had planned for all of its steps.
-        let steps = self.plan.train.steps.unwrap_or(taken);
-        (0..=steps).map(|step| (step, budget.components(self.plan.variant.rank, maps, step, steps))).collect()
+        let steps = self.recipe.train.steps.unwrap_or(taken);
+        (0..=steps).map(|step| (step, budget.components(self.recipe.variant.rank, maps, step, steps))).collect()
     }
 
     /// Every readout of this cell: its row in the tables and how to make it. The plain one is first where the
@@ -154,8 +154,8 @@ impl Cell {
         } else {
             nested.iter().map(|&b| (row(label.clone(), b), View::Active(Active::Prefix(vec![b])))).collect()
         };
-        for derived in &self.plan.readouts {
-            for b in 1..self.plan.largest_rank() {
+        for derived in &self.recipe.readouts {
+            for b in 1..self.recipe.largest_rank() {
                 all.push(match derived {
                     Derived::Truncated => (row(format!("{label}_truncated"), b), View::Active(Active::Truncated(b))),
                     Derived::Svd => (row(format!("{label}_svd"), b), View::Svd(b)),

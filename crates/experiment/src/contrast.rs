@@ -71,7 +71,7 @@ pub(super) fn read(value: &Value, at: &Path, labels: &[String], report: &mut Rep
 pub(super) fn resolve(written: &[Written], cells: &[Cell], report: &mut Report) -> Vec<Contrast> {
     let mut rows: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
     for cell in cells {
-        let nested = cell.plan.variant.rank_policy.readouts(cell.plan.variant.rank);
+        let nested = cell.recipe.variant.rank_policy.readouts(cell.recipe.variant.rank);
         for (readout, _) in cell.readouts(&nested) {
             rows.entry(readout.label).or_default().insert(readout.rank);
         }

@@ -8,7 +8,7 @@ use crate::cell::Cell;
 
 /// The parts of a plan that a reader of a table wants to see matched.
 fn facets(cell: &Cell) -> BTreeMap<String, Value> {
-    let (plan, modules) = (&cell.plan, &cell.plan.modules);
+    let (plan, modules) = (&cell.recipe, &cell.recipe.modules);
     // A facet is its field alone where nothing beside it changes what it says.
     let beside = |field: Value, more: &[(&str, Value)]| -> Value {
         let given: Vec<Value> =
@@ -45,7 +45,7 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
 
 /// The training recipe of a cell, without what changes no number of the tables. A field at a default that records leave out is absent.
 fn training(cell: &Cell) -> BTreeMap<String, Value> {
-    let Ok(Value::Object(train)) = serde_json::to_value(&cell.plan.train) else { return BTreeMap::new() };
+    let Ok(Value::Object(train)) = serde_json::to_value(&cell.recipe.train) else { return BTreeMap::new() };
     let apart = ["checkpoint_every", "evaluate_every", "snapshot_every", "recompute"];
     let named = train.into_iter().filter(|(name, _)| !apart.contains(&name.as_str()));
     named.map(|(name, value)| (name.replace('_', " "), value)).collect()
@@ -54,7 +54,7 @@ fn training(cell: &Cell) -> BTreeMap<String, Value> {
 /// One sentence: what every variant shares on every task, and what differs between variants.
 pub fn sentence(cells: &[Cell]) -> String {
     let mut seen: BTreeMap<(String, String), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    let saves = cells.iter().any(|cell| !cell.plan.modules.modules_to_save.is_empty());
+    let saves = cells.iter().any(|cell| !cell.recipe.modules.modules_to_save.is_empty());
     let training: Vec<_> = cells.iter().map(training).collect();
     let fields: BTreeSet<&String> = training.iter().flat_map(BTreeMap::keys).collect();
     for (cell, training) in cells.iter().zip(&training) {
@@ -63,7 +63,7 @@ pub fn sentence(cells: &[Cell]) -> String {
         let of = |field: &&String| ((*field).clone(), training.get(*field).cloned().unwrap_or_default());
         facets.extend(fields.iter().map(of));
         if saves {
-            facets.insert("modules to save".to_owned(), json!(cell.plan.modules.modules_to_save));
+            facets.insert("modules to save".to_owned(), json!(cell.recipe.modules.modules_to_save));
         }
         for (facet, value) in facets {
             seen.entry((facet, cell.id.task.clone()))
@@ -83,7 +83,11 @@ pub fn sentence(cells: &[Cell]) -> String {
         };
     }
     let streams = |label: &str| -> BTreeSet<(u64, u64)> {
-        cells.iter().filter(|cell| cell.id.variant == label).map(|cell| (cell.id.seed, cell.plan.seeds.data)).collect()
+        cells
+            .iter()
+            .filter(|cell| cell.id.variant == label)
+            .map(|cell| (cell.id.seed, cell.recipe.seeds.data))
+            .collect()
     };
     let labels: BTreeSet<&str> = cells.iter().map(|cell| cell.id.variant.as_str()).collect();
     if labels.iter().map(|label| streams(label)).collect::<BTreeSet<_>>().len() == 1 {

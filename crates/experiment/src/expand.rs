@@ -27,7 +27,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                 let readouts = if spec.rank == largest { entry.readouts.clone() } else { Vec::new() };
                 for &seed in &document.seeds {
                     let id = CellId { task: task.name.clone(), variant: entry.label.clone(), rank: spec.rank, seed };
-                    let plan = Recipe {
+                    let recipe = Recipe {
                         suite: document.suite.clone(),
                         data: document.data.as_ref().map(|data| data.value.clone()),
                         task: task.name.clone(),
@@ -42,7 +42,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         readouts: readouts.clone(),
                         seeds: seeds(document, seed),
                     };
-                    cells.push(Cell { id, plan, diff: diff.clone() });
+                    cells.push(Cell { id, recipe, diff: diff.clone() });
                 }
             }
         }

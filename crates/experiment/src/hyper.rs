@@ -115,7 +115,7 @@ pub struct Hyper {
     pub epochs: Option<f64>,
     /// Rows per micro-batch.
     pub batch: usize,
-    /// Micro-batches per optimizer step; gradients are averaged.
+    /// Micro-batches per optimizer step, whose loss is the mean over all tokens learnt in them, or over all their rows.
     pub accumulate: usize,
     /// Longest input in tokens; longer ones are truncated.
     pub max_length: usize,

@@ -135,8 +135,8 @@ fn check_adapters(document: &document::Document, cells: &[Cell], report: &mut Re
     for task in &document.tasks {
         let Some(from) = &task.start_from else { continue };
         for cell in cells.iter().filter(|cell| cell.id.task == task.name) {
-            if let Some(StartFrom::Adapter(written)) = &cell.plan.start_from
-                && let Err(error) = start::check(written, &cell.plan)
+            if let Some(StartFrom::Adapter(written)) = &cell.recipe.start_from
+                && let Err(error) = start::check(written, &cell.recipe)
             {
                 report.add(&from.at, format!("`{}` cannot start there: {error}", cell.id.variant));
                 break;

@@ -56,7 +56,7 @@ fn good(rest: &str, sets: &[&str]) -> Experiment {
 fn a_default_may_be_written_out() {
     let spelt =
         good("train: {steps: 100, precision: f32, recompute: false, clip: 1.0}\n", &["train.snapshot_every=null"]);
-    assert_eq!(spelt.cells()[0].plan.train, good("", &[]).cells()[0].plan.train);
+    assert_eq!(spelt.cells()[0].recipe.train, good("", &[]).cells()[0].recipe.train);
     check("train: {steps: 100, recomputes: false}\n", &["recomputes"]);
 }
 
@@ -447,7 +447,8 @@ fn readouts_need_an_additive_low_rank_update_of_constant_rank() {
 #[test]
 fn pinned_streams_leave_something_to_the_seeds() {
     let experiment = good("seeds: [3, 4]\nstreams: {data: 7}\n", &[]);
-    let seeds: Vec<_> = experiment.cells().iter().map(|cell| (cell.plan.seeds.init, cell.plan.seeds.data)).collect();
+    let seeds: Vec<_> =
+        experiment.cells().iter().map(|cell| (cell.recipe.seeds.init, cell.recipe.seeds.data)).collect();
     assert_eq!(seeds, [(3, 7), (4, 7)]);
     check(
         "seeds: [0, 1]\nstreams: {init: 0, data: 0, dropout: 0, rank: 0}\n",
@@ -471,13 +472,13 @@ fn overrides_reach_every_place() {
     // No layer gives a length, so it is all that the model takes.
     let config = catalog::find("mini_roberta").unwrap().config().unwrap();
     let max_length = Hyper::default().max_length.min(config.longest());
-    assert_eq!(cell(0, 0).plan.train, Hyper { steps: Some(50), epochs: None, max_length, ..Hyper::default() });
+    assert_eq!(cell(0, 0).recipe.train, Hyper { steps: Some(50), epochs: None, max_length, ..Hyper::default() });
     assert_eq!(
         cell(0, 0).diff,
         json!({"with": {"alpha": 8}, "set": {"train.steps": 50, "seeds": [5], "variants[0].with.alpha": 8}})
     );
-    assert_eq!((cell(0, 0).plan.variant.alpha, cell(0, 1).plan.variant.alpha), (8.0, 16.0));
-    assert_eq!((cell(1, 1).plan.train.batch, cell(1, 1).plan.train.learning_rate), (4, 1e-3));
+    assert_eq!((cell(0, 0).recipe.variant.alpha, cell(0, 1).recipe.variant.alpha), (8.0, 16.0));
+    assert_eq!((cell(1, 1).recipe.train.batch, cell(1, 1).recipe.train.learning_rate), (4, 1e-3));
     assert_eq!(
         cell(1, 1).diff,
         json!({

@@ -19,7 +19,7 @@ use crate::{CohortSize, read};
 fn spec(variant: &str) -> VariantSpec {
     let experiment = good(&format!("variants:\n  - {variant}\n"), &[]);
     assert_eq!(experiment.cells().len(), 1);
-    experiment.cells()[0].plan.variant.clone()
+    experiment.cells()[0].recipe.variant.clone()
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn layers_of_a_recipe_go_from_experiment_to_task_to_variant() {
         &[],
     );
     let of = |n: usize| {
-        let train = &experiment.cells()[n].plan.train;
+        let train = &experiment.cells()[n].recipe.train;
         (train.steps, train.epochs, train.batch, train.clip)
     };
     assert_eq!([of(0), of(1)], [(Some(100), None, 32, Some(1.0)), (Some(100), None, 4, None)]);
@@ -108,13 +108,13 @@ baseline: head_only
     assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
     let lora: Vec<&Cell> = experiment.cells().iter().filter(|cell| cell.id.variant == "lora").collect();
     assert!(
-        lora.iter().all(|cell| cell.plan.readouts
+        lora.iter().all(|cell| cell.recipe.readouts
             == if cell.id.rank == 8 { vec![Derived::Truncated, Derived::Svd] } else { vec![] })
     );
     let random = experiment.cells().iter().find(|cell| cell.id.variant == "full_random").unwrap();
-    assert_eq!((random.plan.model.as_str(), random.plan.preset.as_str()), ("mini_roberta_random", "full"));
+    assert_eq!((random.recipe.model.as_str(), random.recipe.preset.as_str()), ("mini_roberta_random", "full"));
     assert_eq!(
-        (&random.plan.targets, &random.diff),
+        (&random.recipe.targets, &random.diff),
         (&Target::Endings(vec![]), &json!({"model": "mini_roberta_random"}))
     );
     assert_eq!((experiment.name(), experiment.suite(), experiment.title()), ("x", "glue_mini", "What it asks."));

@@ -14,14 +14,14 @@ fn first(rest: &str, sets: &[&str]) -> Cell {
 }
 
 fn modules(rest: &str) -> Modules {
-    first(rest, &[]).plan.modules
+    first(rest, &[]).recipe.modules
 }
 
 #[test]
 fn a_plan_without_them_says_nothing_of_them() {
     let cell = first("", &[]);
-    assert!(cell.plan.modules.is_default());
-    let plan = serde_json::to_value(&cell.plan).unwrap();
+    assert!(cell.recipe.modules.is_default());
+    let plan = serde_json::to_value(&cell.recipe).unwrap();
     assert!(plan.get("modules").is_none());
     assert_eq!(cell.diff, json!({}));
 }
@@ -48,7 +48,7 @@ fn each_field_is_read_and_kept_in_order() {
         Some(Target::Pattern(r".*layer\.0\..*".into()))
     );
     // A plan on disk keeps the order of the expressions, which decides; JSON's maps need not.
-    let plan = first("rank_pattern: {value: 2, '.*': 3}\n", &[]).plan;
+    let plan = first("rank_pattern: {value: 2, '.*': 3}\n", &[]).recipe;
     let written = serde_json::to_value(&plan).unwrap();
     assert_eq!(written["modules"], json!({"rank_pattern": [["value", 2], [".*", 3]]}));
     assert_eq!(serde_json::from_value::<Recipe>(written).unwrap(), plan);
@@ -59,7 +59,7 @@ fn an_entry_replaces_what_the_experiment_says() {
     let rest = "rank_pattern: {query: 2}\nmodules_to_save: [LayerNorm]\nvariants:\n  - lora\n  - {preset: lora, label: other, \
                 rank_pattern: {value: 3}, modules_to_save: []}\n  - {preset: dylora, rank_pattern: {}}\n  - head_only\n  - full\n";
     let experiment = good(rest, &[]);
-    let of = |index: usize| &experiment.cells()[index].plan.modules;
+    let of = |index: usize| &experiment.cells()[index].recipe.modules;
     let norms = vec!["LayerNorm".to_owned()];
     assert_eq!(of(0).rank_pattern, [("query".to_owned(), 2)]);
     assert_eq!((of(1).rank_pattern.clone(), of(1).modules_to_save.len()), (vec![("value".to_owned(), 3)], 0));
@@ -73,7 +73,7 @@ fn an_entry_replaces_what_the_experiment_says() {
 
 #[test]
 fn overrides_reach_them() {
-    let plan = first("", &["layers_to_transform=[1]", "variants.0.alpha_pattern={value: 2}"]).plan.modules;
+    let plan = first("", &["layers_to_transform=[1]", "variants.0.alpha_pattern={value: 2}"]).recipe.modules;
     assert_eq!((plan.layers_to_transform.as_slice(), plan.alpha_pattern.len()), (&[1][..], 1));
     check_set("", &["layers_to_transform=[9]"], &["layers_to_transform: layer is `9`, but this model has 4"]);
 }
@@ -201,7 +201,7 @@ fn ranks_that_another_mechanism_owns_are_refused() {
 fn derived_readouts_go_up_to_the_largest_rank_of_a_map() {
     let rest = "ranks: [2]\nrank_pattern: {query: 4}\nvariants: [{preset: lora, readouts: [truncated]}]\n";
     let cell = first(rest, &[]);
-    assert_eq!((cell.id.rank, cell.plan.largest_rank()), (2, 4));
+    assert_eq!((cell.id.rank, cell.recipe.largest_rank()), (2, 4));
     let ranks: Vec<_> = cell.readouts(&[]).into_iter().map(|(readout, _)| readout.rank).collect();
     assert_eq!(ranks, [2, 1, 2, 3]);
     good("ranks: [1]\nrank_pattern: {query: 4}\nvariants: [{preset: lora, readouts: [svd]}]\n", &[]);
@@ -240,7 +240,7 @@ fn modules_that_train_in_full_are_modules_and_no_targets() {
 fn biases_are_a_field_of_the_variant() {
     for (written, wanted) in [("none", BiasSpec::None), ("all", BiasSpec::All), ("lora_only", BiasSpec::LoraOnly)] {
         let plan =
-            good(&format!("variants: [{{preset: lora, with: {{bias: {written}}}}}]\n"), &[]).cells()[0].plan.clone();
+            good(&format!("variants: [{{preset: lora, with: {{bias: {written}}}}}]\n"), &[]).cells()[0].recipe.clone();
         assert_eq!(plan.variant.bias, wanted);
     }
     check(
