@@ -11,6 +11,9 @@ use trainer::error::TrainError;
 
 use crate::terminal::note;
 
+/// Exit status of a process that Ctrl-C stopped.
+const INTERRUPTED: u8 = 130;
+
 /// Why a command does not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -18,8 +21,11 @@ pub(crate) enum Failure {
     Input(String),
     /// A run failed, or a result cannot be written; exit status 1.
     Run(anyhow::Error),
-    /// The user stopped it; exit status 130.
-    Interrupted,
+    /// A signal stopped it, and everything is saved; the exit status is 128 and the signal's number: 130 for Ctrl-C.
+    Interrupted {
+        /// The exit status.
+        status: u8,
+    },
 }
 
 /// Errors that the user's input causes, and errors that it does not.
@@ -48,8 +54,8 @@ impl From<TrainError> for Failure {
         match error {
             // A full disk is not the input's fault.
             TrainError::Record(error) => Self::Run(error.into()),
-            error @ TrainError::Diverged { .. } => Self::Run(error.into()),
-            TrainError::Interrupted => Self::Interrupted,
+            error @ (TrainError::Diverged { .. } | TrainError::BaseChanged { .. }) => Self::Run(error.into()),
+            TrainError::Interrupted => Self::Interrupted { status: INTERRUPTED },
             other => Self::Input(other.to_string()),
         }
     }
@@ -77,9 +83,9 @@ impl Failure {
                 note(&format!("error: {error:#}"));
                 ExitCode::from(1)
             }
-            Self::Interrupted => {
+            Self::Interrupted { status } => {
                 note("interrupted; everything is saved, and the same command continues where it stopped");
-                ExitCode::from(130)
+                ExitCode::from(*status)
             }
         }
     }

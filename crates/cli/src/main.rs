@@ -6,6 +6,7 @@ mod failure;
 mod identity;
 mod output;
 mod progress;
+mod signals;
 mod terminal;
 
 use std::process::ExitCode;

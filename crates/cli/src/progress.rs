@@ -88,6 +88,14 @@ impl Sink for Progress {
                     ));
                 }
             }
+            Event::Renewed { cell, reason } => self.line(&format!("{cell}: {reason}; it is trained again")),
+            Event::Restarted { runs, path, reason } => {
+                self.line(&format!("{}: {reason}; {runs} unfinished runs restart from step 0", path.display()));
+            }
+            Event::Halved { runs } => self.line(&format!(
+                "out of memory with {runs} runs at once: they restart from step 0 in two halves; `cohort: {}` asks for this from the start",
+                runs.div_ceil(2)
+            )),
             Event::Started { cells, step, .. } if *step > 0 => {
                 state.done += step * cells.len() as u64;
                 state.before += step * cells.len() as u64;
@@ -135,8 +143,9 @@ impl State {
             (Status::Failed { step, reason }, _) => format!("failed at step {step}: {reason}"),
             (_, Some(evaluation)) => {
                 let cut = evaluation.generated.and_then(Generated::note).map(|note| format!(", {note}"));
+                let why = evaluation.undefined.get(name).map(|why| format!(" ({why})")).unwrap_or_default();
                 let score = evaluation.metrics[name];
-                format!("{name} {score:.3} on {}{}", evaluation.split, cut.unwrap_or_default())
+                format!("{name} {score:.3}{why} on {}{}", evaluation.split, cut.unwrap_or_default())
             }
             (_, None) => "finished".to_owned(),
         };

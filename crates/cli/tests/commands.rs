@@ -133,6 +133,9 @@ fn bad_input_is_one_clear_error() {
     check(&["run", "exp/no_such.yaml"], 2, &[], &["no_such", "lora-lab list experiments"]);
     check(&["run", "experiments/quick.yaml", "--device", "gpu"], 2, &[], &["device `gpu`", "flex"]);
     check(&["run", "experiments/quick.yaml", "--set", "train.stepz=3"], 2, &[], &["stepz"]);
+    for workers in ["0", "1025", "18446744073709551615"] {
+        check(&["run", "experiments/quick.yaml", "--workers", workers], 2, &[], &["--workers", workers, "1..=1024"]);
+    }
     check(&["eval", "/no/such/folder"], 2, &[], &["/no/such/folder"]);
     // A file where the results should go is found before anything is trained.
     let in_the_way = folder.path().join("results");

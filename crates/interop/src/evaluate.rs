@@ -9,6 +9,7 @@ use trainer::{
     error::TrainError,
     evaluate::readout::Evaluator,
     model_cache::ModelCache,
+    stop::Stop,
 };
 use variants::rank::RankPolicy;
 
@@ -30,7 +31,7 @@ pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<Eval
     let (metadata, network) = adapter::load(&adapter::resolve(path)?, cache)?;
     let plan = &metadata.plan;
     let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
-    let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
+    let evaluator = Evaluator { base: &base, plan, task: &task, generates: true, stop: Stop::NEVER };
     let splits: Vec<_> = task.splits.iter().chain(&task.test).collect();
     let evaluations = evaluator.evaluate(&network, &splits, &views(path, ranks, &metadata)?, 0)?.evaluations;
     let mut notes = task.notes.clone();

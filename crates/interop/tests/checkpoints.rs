@@ -65,7 +65,11 @@ impl Copy {
     fn predict(&self, task: &str) -> Result<Prediction, String> {
         let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
         let rows = fixtures().join(format!("{task}.tsv"));
-        let request = Request { source: Source::Checkpoint { model: &self.name(), task }, rows: Rows::File(&rows), max_length: None };
+        let request = Request {
+            source: Source::Checkpoint { model: &self.name(), task },
+            rows: Rows::File(&rows),
+            max_length: None,
+        };
         run(&request, &cache).map_err(|error| error.to_string())
     }
 
@@ -260,7 +264,7 @@ fn a_decoder_without_output_projection_classifies_and_is_refused_for_texts_by_na
     );
     let experiment = experiment::read(&yaml, "t.yaml", "t", &[]).unwrap_or_else(|errors| panic!("{errors}"));
     let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
-    let plan = &experiment.cells()[0].plan;
+    let plan = &experiment.cells()[0].recipe;
     for error in [cache.task(plan).map(drop).unwrap_err(), cache.network(plan, &[]).map(drop).unwrap_err()] {
         let error = error.to_string();
         for part in [&copy.name()[..], "no output projection (`lm_head.weight`)", "not continue texts", "ForCausalLM"] {

@@ -116,7 +116,7 @@ fn a_table_of_the_user_is_a_task() {
             .replace("custom", "own"),
     );
     assert_eq!(former.cells(), experiment.cells());
-    let recorded = serde_json::to_value(&experiment.cells()[0].plan).unwrap();
+    let recorded = serde_json::to_value(&experiment.cells()[0].recipe).unwrap();
     assert_eq!((&recorded["suite"], recorded["given"].get("own").is_some()), (&"own".into(), true));
     let records = run(&experiment, &root.path().join("results"));
     let accuracy = records[0].evaluations.last().unwrap().metrics["accuracy"];
@@ -132,7 +132,7 @@ fn data_is_asked_for_where_it_is_needed_and_looked_for() {
     refused(base, &["data", "suite `glue` is read from files", "hf://"]);
     // Without its folder an experiment can be read, as for a table of its results, and not be run.
     let read_only = read(&format!("data: /nowhere\n{base}"));
-    let plan = &read_only.cells()[0].plan;
+    let plan = &read_only.cells()[0].recipe;
     let error = assets::source::absent(&plan.model, plan.data.as_deref()).unwrap().to_string();
     assert!(error.contains("/nowhere: no such folder"), "{error}");
     refused(

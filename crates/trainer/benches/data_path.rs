@@ -8,7 +8,7 @@
 //! ```
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark prints its figures")]
 
-use std::{collections::BTreeMap, sync::atomic::AtomicBool, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use burn::tensor::DType;
 use data::batch::EncodedSet;
@@ -16,6 +16,7 @@ use record::{CodeIdentity, Store};
 use trainer::{
     batch::BatchSource,
     model_cache::ModelCache,
+    stop::Stop,
     study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::host::Placement;
@@ -54,12 +55,12 @@ fn main() {
         device: name,
         cohort: Some(1),
         workers: 1,
-        stop: &AtomicBool::new(false),
+        stop: Stop::NEVER,
     };
     let cell = &experiment.cells()[0];
     let plan = CohortPlan::new(std::slice::from_ref(cell), &context).unwrap();
     let base = cache.base(&model).unwrap();
-    let loaded = experiment::tasks::load(&cell.plan.suite, &task, cell.plan.data.as_deref(), None).unwrap();
+    let loaded = experiment::tasks::load(&cell.recipe.suite, &task, cell.recipe.data.as_deref(), None).unwrap();
     let examples = &loaded.dataset.train;
     let clock = Instant::now();
     let set = EncodedSet::encode_all(&base.tokenizer, examples, 128).unwrap();

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, atomic::AtomicBool},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,7 @@ use trainer::{
     batch::SupervisedBatches,
     cohort::Cohort,
     model_cache::ModelCache,
+    stop::Stop,
     study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::host::Placement;
@@ -57,7 +58,7 @@ impl Trainee {
         let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
         let store = Store::open(std::path::Path::new("target/bench"), "bench").expect("a name");
         let code = CodeIdentity { code_hash: String::new(), commit: String::new(), dirty: true };
-        let (versions, stop) = (BTreeMap::new(), AtomicBool::new(false));
+        let versions = BTreeMap::new();
         let context = StudyContext {
             cache: &cache,
             store: &store,
@@ -66,7 +67,7 @@ impl Trainee {
             device: "flex",
             cohort: Some(1),
             workers: 1,
-            stop: &stop,
+            stop: Stop::NEVER,
         };
         let plan = CohortPlan::new(experiment.cells(), &context).expect("a plan");
         let batches = plan.batches(&context).expect("batches");

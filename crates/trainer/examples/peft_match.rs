@@ -9,7 +9,7 @@
 //! The first cell of the experiment is taken, a LoRA on a BERT-like encoder.
 #![allow(clippy::print_stderr, reason = "a command of its own")]
 
-use std::{collections::BTreeMap, error::Error, path::PathBuf, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, error::Error, path::PathBuf};
 
 use burn::tensor::{DType, Device};
 use data::order::epoch_order;
@@ -18,6 +18,7 @@ use record::{CodeIdentity, Store};
 use safetensors::tensor::{Dtype, TensorView};
 use trainer::{
     model_cache::ModelCache,
+    stop::Stop,
     study::{context::StudyContext, plan::CohortPlan},
 };
 use variants::{
@@ -51,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         device: "flex",
         cohort: None,
         workers: 1,
-        stop: &AtomicBool::new(false),
+        stop: Stop::NEVER,
     };
     let plan = CohortPlan::new(std::slice::from_ref(cell), &context)?;
     let batches = plan.batches(&context)?;
@@ -81,8 +82,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("init.safetensors"), safetensors::serialize(views, None)?)?;
 
     let sampler = &batches.samplers[0][0];
-    let (lengths, rows) = (sampler.set.lengths(), cell.plan.train.batch);
-    let seed = stream::key(cell.plan.seeds.data, Stream::Data, "order");
+    let (lengths, rows) = (sampler.set.lengths(), cell.recipe.train.batch);
+    let seed = stream::key(cell.recipe.seeds.data, Stream::Data, "order");
     let per_epoch = lengths.len().div_ceil(rows) as u64;
     let order: Vec<Vec<usize>> = (0..steps)
         .map(|step| epoch_order(&lengths, rows, seed, step / per_epoch).swap_remove((step % per_epoch) as usize))

@@ -193,7 +193,7 @@ fn main() {
                 readouts: Vec::new(),
                 seeds: Seeds::all(*seed),
             };
-            let cell = Cell { id, plan, diff: serde_json::Value::Null };
+            let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };
             RunState::new(cell, 1_000_000)
         };
         stacks.push(Stack::new(seeds.iter().map(run).collect(), plan));

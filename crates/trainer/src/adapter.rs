@@ -11,7 +11,7 @@ use models::{
     modules::Selected,
     network::{NamedParam, Network},
 };
-use record::{CellId, adapter_file, sha256_hex, write_atomic};
+use record::{CellId, RunRecord, adapter_file, record_beside, sha256_hex, write_atomic};
 use variants::{
     error::SpecProblem,
     host::{inner, values},
@@ -32,9 +32,9 @@ pub use experiment::start::AdapterMetadata;
 pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -> Result<AdapterMetadata, TrainError> {
     Ok(AdapterMetadata {
         cell: run.cell.id.clone(),
-        plan: run.cell.plan.clone(),
+        plan: run.cell.recipe.clone(),
         outputs: run.task().info.objective.n_outputs(),
-        model_hash: context.cache.base_of(&run.cell.plan)?.hash.clone(),
+        model_hash: context.cache.base_of(&run.cell.recipe)?.hash.clone(),
         drawn: drawn(network),
     })
 }
@@ -81,6 +81,31 @@ pub fn save(path: &Path, metadata: &AdapterMetadata, tensors: &BTreeMap<String, 
     Ok(bytes.len() as u64)
 }
 
+/// How the bytes of an adapter differ from those that its run saved, by what the run's record says of them; records of earlier builds know
+/// the length alone.
+pub fn differs(bytes: &[u8], record: &RunRecord) -> Option<String> {
+    let (found, saved) = (bytes.len() as u64, record.measured.adapter_bytes);
+    if found != saved {
+        return Some(format!("has {found} bytes, but its run saved {saved}"));
+    }
+    let hash = record.adapter_hash.as_ref()?;
+    (sha256_hex(bytes) != *hash).then(|| "is not the file that its run saved (SHA-256)".to_owned())
+}
+
+/// What the record beside an adapter says against it.
+fn check_record(path: &Path, metadata: &AdapterMetadata) -> Result<(), TrainError> {
+    let Some(record) = record_beside(path)?.filter(RunRecord::is_finished) else { return Ok(()) };
+    let bytes = std::fs::read(path).map_err(|source| TrainError::io(path, source))?;
+    let reason = if record.cell == metadata.cell {
+        differs(&bytes, &record)
+    } else {
+        Some(format!("is the adapter of {}, but the record beside it is of {}", metadata.cell, record.cell))
+    };
+    reason.map_or(Ok(()), |reason| {
+        Err(TrainError::foreign(path, format!("{reason}; train its run again, or restore it")))
+    })
+}
+
 /// The stack of one cell alone.
 pub fn stack_plan(cell: &Recipe, id: &CellId, cache: &ModelCache) -> Result<StackPlan, TrainError> {
     let base = cache.base_of(cell)?;
@@ -110,6 +135,7 @@ pub fn load_on(path: &Path, model: Option<&str>, cache: &ModelCache) -> Result<(
         other => other,
     })?;
     let mut metadata: AdapterMetadata = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    check_record(path, &metadata)?;
     if let Some(model) = model {
         model.clone_into(&mut metadata.plan.model);
     }
@@ -159,5 +185,5 @@ pub fn assemble(
 
 /// The cell that trained an adapter.
 pub fn cell(metadata: &AdapterMetadata) -> Cell {
-    Cell { id: metadata.cell.clone(), plan: metadata.plan.clone(), diff: serde_json::Value::Null }
+    Cell { id: metadata.cell.clone(), recipe: metadata.plan.clone(), diff: serde_json::Value::Null }
 }

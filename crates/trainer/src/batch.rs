@@ -1,17 +1,19 @@
-//! Micro-batches: which examples a run sees ([`sampler`]), how they become arrays on the host ([`collate`]), and what those arrays are
-//! called on their way to the device ([`layout`]).
+//! Micro-batches: which examples a run sees ([`sampler`]), how they become arrays on the host ([`mod@collate`]), what those arrays are
+//! called on their way to the device ([`layout`]), and what the model and the losses make of them ([`forward`]).
 
 pub mod collate;
+pub mod forward;
 pub mod layout;
 pub mod sampler;
 
 use models::network::Network;
 
 pub use self::{
-    collate::{Padding, RunRows, collate},
+    collate::{Padding, collate},
     layout::{BatchLayout, DeviceBatch, HostBatch},
     sampler::Sampler,
 };
+pub use crate::rows::RunRows;
 
 /// Where a cohort's batches come from.
 pub trait BatchSource {

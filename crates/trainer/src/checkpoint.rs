@@ -7,13 +7,14 @@ use std::{
 
 use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
-use record::write_atomic;
+use record::{JournalMark, write_atomic};
 use serde::{Deserialize, Serialize};
 use variants::{host::inner, rank::RankPolicy};
 
 use crate::{
     cohort::{Cohort, Stack},
     error::TrainError,
+    guard::OwnTensors,
     step::optimizer::Moments,
     study::run_state::{BestState, RunState},
     tensor_file::{decode, encode},
@@ -23,6 +24,8 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
     step: u64,
+    /// Whether the evaluations and snapshots that are due after this step are still to be made.
+    owes: bool,
     /// Seconds since 1970 at the first step.
     started: u64,
     counts: BTreeMap<String, Vec<u64>>,
@@ -42,6 +45,9 @@ struct RunMeta {
     train_seconds: f64,
     eval_seconds: f64,
     tokens: u64,
+    /// How its journal is; none in a cohort that keeps none.
+    journal: Option<JournalMark>,
+    first: OwnTensors,
 }
 
 /// Tensors by their keys in the file.
@@ -52,8 +58,18 @@ pub fn path(folder: &Path) -> PathBuf {
     folder.join("checkpoint.safetensors")
 }
 
+/// What a checkpoint says of its cohort beside the state of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Seconds since 1970 at the first step.
+    pub started: u64,
+    /// Whether the evaluations and snapshots that are due after the cohort's step are still to be made.
+    pub owes: bool,
+}
+
 /// Writes a checkpoint, whole or not at all.
-pub fn save(cohort: &mut Cohort, started: u64, path: &Path) -> Result<(), TrainError> {
+pub fn save(cohort: &mut Cohort, progress: Progress, path: &Path) -> Result<(), TrainError> {
+    let Progress { started, owes } = progress;
     let mut tensors = Tensors::new();
     let mut counts = BTreeMap::new();
     for (index, stack) in cohort.stacks.iter().enumerate() {
@@ -76,13 +92,13 @@ pub fn save(cohort: &mut Cohort, started: u64, path: &Path) -> Result<(), TrainE
         }
     }
     let members = cohort.stacks.iter().map(|stack| stack.runs.iter().map(RunMeta::of).collect()).collect();
-    let meta = serde_json::to_string(&Meta { step: cohort.step, started, counts, members })
+    let meta = serde_json::to_string(&Meta { step: cohort.step, owes, started, counts, members })
         .unwrap_or_else(|error| unreachable!("numbers and strings are JSON: {error}"));
     Ok(write_atomic(path, &encode(&tensors, "checkpoint", &meta)?)?)
 }
 
-/// Puts a checkpoint's state into a freshly built cohort of the same make-up; returns when its first step was.
-pub fn load(cohort: &mut Cohort, path: &Path) -> Result<u64, TrainError> {
+/// Puts a checkpoint's state into a freshly built cohort of the same make-up.
+pub fn load(cohort: &mut Cohort, path: &Path) -> Result<Progress, TrainError> {
     let damaged = |reason: String| TrainError::damaged(path.to_owned(), reason);
     let place = cohort.network.backbone.place().clone();
     let (mut tensors, text) = decode(path, "checkpoint", &place)?;
@@ -99,7 +115,7 @@ pub fn load(cohort: &mut Cohort, path: &Path) -> Result<u64, TrainError> {
             meta.put(state, &tensors, &format!("{index}/best{run}/"));
         }
     }
-    Ok(meta.started)
+    Ok(Progress { started: meta.started, owes: meta.owes })
 }
 
 impl RunMeta {
@@ -114,6 +130,8 @@ impl RunMeta {
             train_seconds: run.train_seconds,
             eval_seconds: run.eval_seconds,
             tokens: run.tokens,
+            journal: run.log.mark(),
+            first: run.first.clone(),
         }
     }
 
@@ -133,6 +151,8 @@ impl RunMeta {
         run.train_seconds = self.train_seconds;
         run.eval_seconds = self.eval_seconds;
         run.tokens = self.tokens;
+        run.log.resumes = self.journal;
+        run.first = self.first;
     }
 }
 

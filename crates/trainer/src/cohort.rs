@@ -2,15 +2,15 @@
 
 use burn::tensor::Tensor;
 use models::network::Network;
-use record::MemoryUse;
+use record::{CohortChange, MemoryUse};
 use variants::{host::Placement, slot::StackPlan, spec::Variant};
 
 use crate::{
     step::{
         importance::Importance,
         optimizer::{Adam, ParamSlice, StackOptimizer},
+        pending::Pending,
         replay::Recordings,
-        report::Pending,
     },
     study::run_state::{RunAt, RunState},
 };
@@ -49,6 +49,8 @@ pub struct Cohort {
     pub recordings: Recordings,
     /// What it took of its device's memory, once that is known.
     pub memory: Option<MemoryUse>,
+    /// How its make-up changed before its first step.
+    pub changes: Vec<CohortChange>,
     /// Activation checkpointing: whether the backward pass computes each layer again instead of keeping its activations.
     pub recomputes: bool,
 }
@@ -78,6 +80,7 @@ impl Cohort {
             pending: Vec::new(),
             recordings: Recordings::default(),
             memory: None,
+            changes: Vec::new(),
             recomputes: false,
         }
     }

@@ -43,6 +43,15 @@ pub enum TrainError {
         /// Loss and gradient norm.
         reason: String,
     },
+    /// A tensor that no run may write has other values than before.
+    #[error(
+        "`{name}` of the frozen base changed during training: its runs are worth nothing and are not recorded; this is a fault of the \
+         program or of the machine's memory, run again with `--force`, and report it if it comes back"
+    )]
+    BaseChanged {
+        /// The tensor.
+        name: String,
+    },
     /// The user asked to stop; everything is saved.
     #[error("interrupted; the same command continues where it stopped")]
     Interrupted,

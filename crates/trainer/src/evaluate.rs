@@ -8,6 +8,7 @@
 //! | [`readout`] | one run in every way it is read out |
 //! | [`score`] | logits of a split, and the metrics that they give |
 //! | [`single`] | one run by itself |
+//! | [`undefined`] | metrics that a split leaves undefined |
 
 pub mod batched;
 pub mod early_stop;
@@ -15,3 +16,4 @@ pub mod language_model;
 pub mod readout;
 pub mod score;
 pub mod single;
+pub mod undefined;

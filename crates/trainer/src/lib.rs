@@ -8,12 +8,14 @@
 //! | [`mod@train`] | the training loop, from a cohort's first step to its records |
 //! | [`cohort`] | runs that train at the same time over one base |
 //! | [`step`] | one optimizer step of a cohort, and AdamW over its stacked tensors |
-//! | [`batch`] | examples to micro-batches, packed or padded |
+//! | [`rows`], [`batch`] | examples to micro-batches, packed or padded; their losses |
 //! | [`objective`] | losses, a file each |
 //! | [`footprint`] | what a cohort takes of a device's memory |
+//! | [`guard`] | what trains has moved, what is frozen has not |
 //! | [`evaluate`] | predictions and metrics |
 //! | [`checkpoint`], [`snapshot`], [`adapter`], [`tensor_file`] | cohorts and adapters on disk |
 //! | [`records`] | what a run leaves behind when it ends |
+//! | [`stop`] | whether somebody wants the work to stop |
 //! | [`pretrain`] | masked-language-model pretraining of the embedded base |
 //!
 //! **Architecture invariant.** The loop names no method: what a variant does differently reaches it as roles, masks
@@ -27,13 +29,16 @@ pub mod cohort;
 pub mod error;
 pub mod evaluate;
 pub mod footprint;
+pub mod guard;
 pub mod model_cache;
 pub mod objective;
 pub mod pretrain;
 pub mod records;
+pub mod rows;
 pub mod sink;
 pub mod snapshot;
 pub mod step;
+pub mod stop;
 pub mod study;
 pub mod tensor_file;
 pub mod train;

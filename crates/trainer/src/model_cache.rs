@@ -13,7 +13,7 @@ use data::{
         chat::ChatFiles,
         task::{self, TextSplit},
     },
-    task::{Dataset, Example, Loaded, TaskInfo},
+    task::{Dataset, Example, Loaded, Objective, TaskInfo},
     tokenize::Tokenizer,
 };
 use kernels::ops;
@@ -24,7 +24,11 @@ use models::{
     network::Network,
     weights::Weights,
 };
-use variants::{host::Placement, slot::StackPlan};
+use record::Truncated;
+use variants::{
+    host::Placement,
+    slot::{FirstValues, StackPlan},
+};
 
 use crate::{error::TrainError, evaluate::score::Split};
 use assets::{device, source};
@@ -70,8 +74,31 @@ pub struct TokenizedTask {
     pub hash: String,
     /// The checkpoint's head with the outputs in the order of the task's labels; without tensors where there is none.
     pub head: Weights,
+    /// Splits, `train` among them, of which the length limit cut some texts.
+    pub truncated: BTreeMap<String, Truncated>,
     /// What was odd about the files.
     pub notes: Vec<String>,
+}
+
+impl TokenizedTask {
+    /// The same, with what the length limit of a recipe cut in every split.
+    fn with_truncated(mut self, recipe: &Recipe) -> Self {
+        let train = std::iter::once(("train", &self.train));
+        let others = self.splits.iter().chain(&self.test).map(|split| (split.name.as_str(), &split.set));
+        for (name, set) in train.chain(others).filter(|(_, set)| set.truncated > 0) {
+            let of = set.rows.len();
+            self.truncated.insert(name.to_owned(), Truncated { texts: set.truncated, of });
+            // Of items that are continued, the reader of their files says how many are as long as the limit.
+            if self.info.objective != Objective::Text {
+                let (limit, percent) = (recipe.train.max_length, 100.0 * set.truncated as f64 / of as f64);
+                self.notes.push(format!(
+                    "{}, {name}: train.max_length, {limit} tokens, cuts {} of {of} texts ({percent:.0}%)",
+                    recipe.task, set.truncated
+                ));
+            }
+        }
+        self
+    }
 }
 
 /// Everything a study's cohorts share.
@@ -168,6 +195,16 @@ impl ModelCache {
 
     /// As [`network`](Self::network), with what each run's head starts from.
     pub fn network_of(&self, plan: &Recipe, stacks: &[(StackPlan, Vec<Outputs<'_>>)]) -> Result<Network, TrainError> {
+        self.network_with(plan, stacks, None)
+    }
+
+    /// The same, whose heads may have other first values than the adapters.
+    pub fn network_with(
+        &self,
+        plan: &Recipe,
+        stacks: &[(StackPlan, Vec<Outputs<'_>>)],
+        heads: Option<FirstValues>,
+    ) -> Result<Network, TrainError> {
         let base = self.base_of(plan)?;
         if plan.text().is_some() {
             base.must_continue(&plan.model)?;
@@ -181,7 +218,8 @@ impl ModelCache {
             let head = if plan.text().is_some() {
                 Head::Causal
             } else {
-                Head::Classifier(Classifier::of_runs(&network.backbone, stack, outputs))
+                let plan = StackPlan { first_values: heads.unwrap_or(stack.first_values), ..stack.clone() };
+                Head::Classifier(Classifier::of_runs(&network.backbone, &plan, outputs))
             };
             network.attach(stack, head)?;
         }
@@ -284,15 +322,17 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
             prompts: split.prompts,
             references: split.references,
         };
-        return Ok(TokenizedTask {
+        let task = TokenizedTask {
             info: loaded.info,
             train: loaded.train,
             splits: loaded.evaluation.into_iter().map(|(name, found)| split(name, found)).collect(),
             test: loaded.test.map(|found| split("test".to_owned(), found)),
             hash: loaded.hash,
             head: Weights::default(),
+            truncated: BTreeMap::new(),
             notes: loaded.notes,
-        });
+        };
+        return Ok(task.with_truncated(plan));
     }
     let Loaded { dataset, mut notes, .. } = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
     notes.extend(audit::notes(&dataset));
@@ -307,5 +347,7 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
     let test = is_labelled.then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?))).transpose()?;
     let (head, said) = base.head.for_task(info.objective.n_outputs(), info.objective.labels());
     notes.extend(said.map(|said| format!("{}: {said}", plan.model)));
-    Ok(TokenizedTask { train: encode(&train)?, info, splits, test, hash, head, notes })
+    let truncated = BTreeMap::new();
+    let task = TokenizedTask { train: encode(&train)?, info, splits, test, hash, head, truncated, notes };
+    Ok(task.with_truncated(plan))
 }

@@ -32,10 +32,10 @@ use variants::{
 };
 
 use crate::{
-    batch::{BatchSource, HostBatch, layout::BatchArrays},
+    batch::{BatchSource, HostBatch, forward, layout::BatchArrays},
     cohort::{Cohort, Stack},
     error::TrainError,
-    objective::{self, LossInputs, Objective, masked},
+    objective::{LossInputs, Objective, masked},
     step::optimizer::Adam,
     study::run_state::RunState,
 };
@@ -122,7 +122,11 @@ impl MaskedBatches<'_> {
         let Batch { ids, types, lengths, .. } = &masked.batch;
         let tokens = Layout::new(ids, types, lengths, network.backbone.scheme());
         let losses = vec![vec![LossInputs::Masked(masked::Inputs::of(masked))]];
-        HostBatch { arrays: BatchArrays { tokens, losses }, n_tokens: vec![vec![lengths.iter().sum::<usize>() as u64]] }
+        HostBatch {
+            arrays: BatchArrays { tokens, losses },
+            n_tokens: vec![vec![lengths.iter().sum::<usize>() as u64]],
+            n_terms: vec![vec![masked.targets.len() as u64]],
+        }
     }
 }
 
@@ -150,7 +154,7 @@ fn held_out(network: &Network, batches: &MaskedBatches<'_>) -> HeldOut {
     for batch in 0..n {
         let start = HELD_OUT + batch * batches.text.recipe.batch as u64;
         let batch = MaskedBatches::of(&network, &batches.text.masked(start, start)).upload(batches.place);
-        let logits = objective::logits(&network, &batch, &pass).swap_remove(0);
+        let logits = forward::logits(&network, &batch, &pass).swap_remove(0);
         let LossInputs::Masked(inputs) = &batch.losses[0][0] else { unreachable!("the batch is a masked one") };
         sum.loss += values(&masked::Masked::loss(inputs, logits.clone()))[0] / n as f64;
         sum.accuracy += values(&inputs.accuracy(logits).without_autodiff())[0] / n as f64;
@@ -213,7 +217,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: PretrainConfig, place: &Pl
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
     let cell = Cell {
         id: CellId { task: "masked_lm".to_owned(), variant: "full".to_owned(), rank: 0, seed: recipe.seed },
-        plan: Recipe {
+        recipe: Recipe {
             suite: "corpus".to_owned(),
             data: None,
             given: None,

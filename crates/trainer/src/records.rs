@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use data::metric::Metric;
 use models::network::{NamedParam, Network};
 use record::{
-    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, spec_hash,
+    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, sha256_hex,
+    spec_hash, write_atomic,
 };
 use variants::{
     host::{inner, values},
@@ -21,10 +23,11 @@ use crate::{
     error::TrainError,
     evaluate::{
         batched::{self, EvalRequest},
-        readout::{EvalResult, Evaluator, merge_error},
+        readout::{EvalResult, Evaluator},
         score::Split,
         single,
     },
+    guard::OwnTensors,
     sink::{Event, Sink},
     study::{
         context::StudyContext,
@@ -65,14 +68,15 @@ pub fn write(
 ) -> Result<(), TrainError> {
     let members = cohort.runs().map(|run| run.cell.id.slug()).collect();
     let memory = cohort.memory;
-    let closing = Closing { cohort: CohortRecord { id, members, changes: Vec::new(), memory }, started, context, sink };
+    let changes = cohort.changes.clone();
+    let closing = Closing { cohort: CohortRecord { id, members, changes, memory }, started, context, sink };
     for stack in 0..cohort.stacks.len() {
         let addresses = (0..cohort.stacks[stack].runs.len()).map(|run| RunAt { stack, run });
         let ends: Vec<End> = addresses.clone().map(|at| End::of(cohort, at)).collect();
         let mut together = closing.evaluate_together(cohort, stack, &ends)?;
         for (at, end) in addresses.zip(ends) {
-            let measured = closing.close(cohort, at, &end, together.remove(&at.run))?;
-            let record = closing.record_of(cohort.at_mut(at), end, measured)?;
+            let left = closing.close(cohort, at, &end, together.remove(&at.run))?;
+            let record = closing.record_of(cohort.at_mut(at), end, left)?;
             context.store.write(&record)?;
             sink.event(&Event::Finished { record: &record });
         }
@@ -83,7 +87,7 @@ pub fn write(
 impl RunState {
     /// The state that is reported, where it is not the last one.
     fn chosen(&self) -> Option<&BestState> {
-        self.best.as_ref().filter(|_| self.cell.plan.train.select == Select::Best)
+        self.best.as_ref().filter(|_| self.cell.recipe.train.select == Select::Best)
     }
 }
 
@@ -92,16 +96,18 @@ impl End {
         let run = &cohort.stacks[at.stack].runs[at.run];
         let step = run.chosen().map_or(run.log.steps.step().last().copied().unwrap_or(0), |best| best.step);
         // No later loss checks the last update.
-        let failure = run.failure.clone().or_else(|| {
-            let name = first_non_finite(&mut cohort.network, at, run.chosen())?;
-            Some((step, format!("`{name}` is not finite after the last update")))
-        });
+        let mut failure = run.failure.clone();
+        if failure.is_none() {
+            let name = first_non_finite(&mut cohort.network, at, run.chosen());
+            let reason = name.map(|name| format!("`{name}` is not finite after the last update"));
+            failure = reason.or_else(|| misplaced(cohort, at)).map(|reason| (step, reason));
+        }
         Self { step, failure }
     }
 
     /// What is asked of the run at its end.
     fn request<'a>(&self, run: &'a RunState, index: usize) -> EvalRequest<'a> {
-        let variant = &run.cell.plan.variant;
+        let variant = &run.cell.recipe.variant;
         let mut splits: Vec<&Split> = run.task().splits.iter().collect();
         if run.chosen().is_some() {
             splits.extend(&run.task().test); // the other splits chose the checkpoint
@@ -123,6 +129,28 @@ fn first_non_finite(network: &mut Network, at: RunAt, chosen: Option<&BestState>
     network.parameters(at.stack).into_iter().find(|named| !is_finite(named)).map(|named| named.name)
 }
 
+/// What trains in a run and has not moved, or is frozen and has.
+fn misplaced(cohort: &mut Cohort, at: RunAt) -> Option<String> {
+    let stack = &cohort.stacks[at.stack];
+    let (run, roles) = (&stack.runs[at.run], &stack.variant().spec().train);
+    let now = OwnTensors::of(&mut cohort.network, at, run.chosen(), roles);
+    if let Some(map) = now.thawed(&run.first) {
+        return Some(format!("a frozen tensor of `{map}` has changed"));
+    }
+    let updated = run.log.steps.learning_rate().iter().any(|rate| *rate > 0.0);
+    let (unmoved, all) = now.unmoved(&run.first);
+    (updated && all > 0 && unmoved.len() == all).then(|| {
+        "no tensor that trains has moved: the learning rate is too small for the numbers' precision, or no gradient arrives".to_owned()
+    })
+}
+
+/// What is left of a run beside its log.
+struct Left {
+    measured: Measured,
+    /// SHA-256 of the adapter's file; none where the run failed.
+    adapter_hash: Option<String>,
+}
+
 impl Closing<'_> {
     /// Results of a stack's runs by their place in it, where they are evaluated in one pass.
     fn evaluate_together(
@@ -139,26 +167,21 @@ impl Closing<'_> {
     }
 
     /// Evaluates a run that did not fail, where `result` has not done so, saves its adapter, and measures both.
-    fn close(
-        &self,
-        cohort: &mut Cohort,
-        at: RunAt,
-        end: &End,
-        result: Option<EvalResult>,
-    ) -> Result<Measured, TrainError> {
+    fn close(&self, cohort: &mut Cohort, at: RunAt, end: &End, result: Option<EvalResult>) -> Result<Left, TrainError> {
         let clock = Instant::now();
         let run = cohort.at(at);
         let mut network = single::network(cohort, at, run.chosen());
         let mut measured = self.measure(cohort, at, &mut network);
         if end.failure.is_some() {
-            return Ok(measured);
+            return Ok(Left { measured, adapter_hash: None });
         }
-        let base = self.context.cache.base_of(&run.cell.plan)?;
+        let base = self.context.cache.base_of(&run.cell.recipe)?;
+        let (recipe, task) = (run.cell.recipe.clone(), Arc::clone(run.task()));
+        let evaluator = Evaluator { base: &base, plan: &recipe, task: &task, generates: true, stop: self.context.stop };
         let result = if let Some(result) = result {
             measured.eval_seconds += result.seconds;
             result
         } else {
-            let evaluator = Evaluator { base: &base, plan: &run.cell.plan, task: run.task(), generates: true };
             let request = end.request(run, at.run);
             evaluator.evaluate(&network, &request.splits, &request.readouts, request.step)?
         };
@@ -170,10 +193,11 @@ impl Closing<'_> {
             self.sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
             run.log.evaluation(evaluation)?;
         }
-        measured.merge_error = Some(merge_error(&network, &bare, run.task(), base.pad, result.full_logits)?);
+        measured.merge_error = Some(evaluator.merge_error(&network, &bare, result.full_logits)?);
         measured.eval_seconds += clock.elapsed().as_secs_f64();
-        measured.adapter_bytes = self.save_adapter(run, &mut network)?;
-        Ok(measured)
+        let bytes = self.save_adapter(run, &mut network)?;
+        measured.adapter_bytes = bytes.len() as u64;
+        Ok(Left { measured, adapter_hash: Some(sha256_hex(&bytes)) })
     }
 
     /// What training took; `network` has the run alone.
@@ -193,20 +217,22 @@ impl Closing<'_> {
         }
     }
 
-    /// Saves the adapter of a run; returns the file's size in bytes.
-    fn save_adapter(&self, run: &RunState, network: &mut Network) -> Result<u64, TrainError> {
+    /// Saves the adapter of a run; returns the bytes of its file.
+    fn save_adapter(&self, run: &RunState, network: &mut Network) -> Result<Vec<u8>, TrainError> {
         let folder = self.context.store.run_dir(&run.cell.id);
         std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
         let metadata = adapter::metadata(run, network, self.context)?;
-        adapter::save(&folder.join(ADAPTER), &metadata, &adapter::tensors(network, 0, 0))
+        let bytes = adapter::encode(&metadata, &adapter::tensors(network, 0, 0))?;
+        write_atomic(&folder.join(ADAPTER), &bytes)?;
+        Ok(bytes)
     }
 
     /// The record of a run, which takes its log.
-    fn record_of(&self, run: &mut RunState, end: End, measured: Measured) -> Result<RunRecord, TrainError> {
+    fn record_of(&self, run: &mut RunState, end: End, left: Left) -> Result<RunRecord, TrainError> {
         let log = std::mem::take(&mut run.log);
         let (cell, task) = (&run.cell, run.task());
         let primary = task.info.primary();
-        let (spec, seeds) = (spec_of(cell), &cell.plan.seeds);
+        let (spec, seeds) = (spec_of(cell), &cell.recipe.seeds);
         let best = run.chosen().map(|best| Best { step: best.step, metric: primary.to_string(), value: best.value });
         Ok(RunRecord {
             format: FORMAT,
@@ -224,14 +250,16 @@ impl Closing<'_> {
             code: self.context.code.clone(),
             versions: self.context.versions.clone(),
             start: run.start.clone(),
-            model_hash: self.context.cache.base_of(&cell.plan)?.hash.clone(),
+            model_hash: self.context.cache.base_of(&cell.recipe)?.hash.clone(),
             data_hash: task.hash.clone(),
+            adapter_hash: left.adapter_hash,
+            truncated: task.truncated.clone(),
             device: self.context.device.to_owned(),
-            precision: cell.plan.train.precision.name().to_owned(),
+            precision: cell.recipe.train.precision.name().to_owned(),
             cohort: self.cohort.clone(),
             primary_metric: PrimaryMetric { name: primary.to_string(), goal: goal(primary) },
             best,
-            measured,
+            measured: left.measured,
             resumed_at: log.resumed,
             started: self.started,
             finished: now(),

@@ -1,5 +1,7 @@
 //! What a study tells whoever watches it.
 
+use std::path::Path;
+
 use record::{CellId, Evaluation, RunRecord, StepEntry};
 
 /// News of a study.
@@ -24,6 +26,27 @@ pub enum Event<'a> {
         step: u64,
         /// Steps in all.
         steps: u64,
+    },
+    /// A finished cell's record or adapter is not what was written; the cell is trained again.
+    Renewed {
+        /// The cell.
+        cell: &'a CellId,
+        /// The file and what is wrong with it.
+        reason: &'a str,
+    },
+    /// A file of an unfinished cohort is not what was written; the cohort begins afresh.
+    Restarted {
+        /// Runs of the cohort.
+        runs: usize,
+        /// The file.
+        path: &'a Path,
+        /// What is wrong with it.
+        reason: &'a str,
+    },
+    /// The device's memory does not take a cohort; its halves begin afresh, one after the other.
+    Halved {
+        /// Runs of the cohort.
+        runs: usize,
     },
     /// Optimizer steps of a cohort, one of each run or as many as a device did before it was asked; `entry` is the first run's last one.
     Steps {

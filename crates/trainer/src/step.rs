@@ -9,7 +9,9 @@ pub mod checkpointing;
 pub mod gradients;
 pub mod importance;
 pub mod inputs;
+pub mod layout;
 pub mod optimizer;
+pub mod pending;
 pub mod plan;
 pub mod pruning;
 pub mod replay;
@@ -20,9 +22,10 @@ use burn::tensor::Tensor;
 use self::{
     gradients::StackGradients,
     inputs::DeviceInputs,
+    layout::{StackLayout, StepLayout},
     optimizer::squared_norm,
-    plan::{StackLayout, StepLayout},
-    report::{Pending, StepReport},
+    pending::Pending,
+    report::StepReport,
 };
 use crate::{
     batch::{BatchSource, HostBatch},

@@ -11,21 +11,26 @@ mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use record::{CellId, RunRecord, Store, spec_hash};
+use data::metric::Metric;
+use record::{BadFile, CellId, RecordError, RunRecord, Store, spec_hash};
 
 use self::{
     context::StudyContext,
-    identity::{is_done, spec_of},
+    identity::{Standing, spec_of, standing},
     plan::CohortPlan,
 };
 use crate::{
     error::TrainError,
+    model_cache::TokenizedTask,
     sink::{Event, Sink},
 };
-use experiment::{cell::Cell, start::StartFrom};
+use experiment::{
+    cell::{Cell, Recipe},
+    start::StartFrom,
+};
 
 /// Trains every cell that has no record yet; cells that start from another after that one.
 ///
@@ -35,11 +40,11 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     let _lock = context.store.lock()?;
     let cells: Vec<(&Cell, usize)> = cells.iter().zip(levels(cells)).collect();
     let last = cells.iter().map(|(_, level)| *level).max().unwrap_or(0);
-    let open = open_cells(&cells, context)?;
+    let open = open_cells(&cells, context, sink)?;
     let is_open = |cell: &Cell| open.contains(&cell.id.slug());
     let mut steps = 0;
     for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
-        steps += cell.plan.train.total_steps(context.cache.task(&cell.plan)?.train.rows.len());
+        steps += cell.recipe.train.total_steps(context.cache.task(&cell.recipe)?.train.rows.len());
     }
     for level in 0..=last {
         let (mut plans, stale) = resume::resumable(&cells, level, context)?;
@@ -61,7 +66,7 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
 /// How many cells lie before each in a chain of warm starts. The chains were checked to end.
 fn levels(cells: &[Cell]) -> Vec<usize> {
     let by_slug: BTreeMap<String, &Cell> = cells.iter().map(|cell| (cell.id.slug(), cell)).collect();
-    let before = |cell: &Cell| match &cell.plan.start_from {
+    let before = |cell: &Cell| match &cell.recipe.start_from {
         Some(StartFrom::Cell(id)) => by_slug.get(&id.slug()).copied(),
         _ => None,
     };
@@ -70,13 +75,21 @@ fn levels(cells: &[Cell]) -> Vec<usize> {
 }
 
 /// The slugs of cells that have no valid record, or start from one that has none.
-fn open_cells(cells: &[(&Cell, usize)], context: &StudyContext<'_>) -> Result<BTreeSet<String>, TrainError> {
+fn open_cells(
+    cells: &[(&Cell, usize)],
+    context: &StudyContext<'_>,
+    sink: &dyn Sink,
+) -> Result<BTreeSet<String>, TrainError> {
     let mut in_order = cells.to_vec();
     in_order.sort_by_key(|(_, level)| *level);
     let mut open = BTreeSet::new();
     for (cell, _) in in_order {
-        let renewed = matches!(&cell.plan.start_from, Some(StartFrom::Cell(id)) if open.contains(&id.slug()));
-        if renewed || !is_done(cell, context)? {
+        let renewed = matches!(&cell.recipe.start_from, Some(StartFrom::Cell(id)) if open.contains(&id.slug()));
+        let standing = standing(cell, context)?;
+        if let Standing::Damaged(reason) = &standing {
+            sink.event(&Event::Renewed { cell: &cell.id, reason });
+        }
+        if renewed || standing != Standing::Done {
             open.insert(cell.id.slug());
         }
     }
@@ -95,11 +108,29 @@ fn remove(path: &Path) -> Result<(), TrainError> {
 pub fn replaced<'a>(cells: &'a [Cell], store: &Store) -> Result<Vec<&'a CellId>, TrainError> {
     let mut found = Vec::new();
     for cell in cells {
-        if store.record(&cell.id)?.is_some_and(|record| record.spec_hash != spec_hash(&spec_of(cell))) {
+        if whole_record(cell, store)?.is_some_and(|record| record.spec_hash != spec_hash(&spec_of(cell))) {
             found.push(&cell.id);
         }
     }
     Ok(found)
+}
+
+/// A cell's record, if it has one that does not end too early: that would be nobody's result.
+fn whole_record(cell: &Cell, store: &Store) -> Result<Option<RunRecord>, TrainError> {
+    match store.record(&cell.id) {
+        Err(error) if error.is_torn() => Ok(None),
+        found => Ok(found?),
+    }
+}
+
+/// What a recipe does to its data that a reader of its results should know.
+pub fn remarks(recipe: &Recipe, task: &TokenizedTask) -> Vec<String> {
+    let rows = task.train.rows.len();
+    let batch = recipe.train.batch;
+    let larger = (batch > rows).then(|| {
+        format!("{}: train.batch is {batch}, but there are {rows} training examples: every batch has all of them and no more", recipe.task)
+    });
+    larger.into_iter().collect()
 }
 
 /// Which records are thrown away.
@@ -116,7 +147,7 @@ pub fn forget(cells: &[Cell], store: &Store, which: Forget) -> Result<(), TrainE
     store.prepare()?;
     let _lock = store.lock()?;
     for cell in cells {
-        let failed = || Ok::<_, TrainError>(store.record(&cell.id)?.is_some_and(|record| !record.is_finished()));
+        let failed = || Ok::<_, TrainError>(whole_record(cell, store)?.is_some_and(|record| !record.is_finished()));
         if which == Forget::All || failed()? {
             remove(&store.run_dir(&cell.id))?;
         }
@@ -130,7 +161,34 @@ pub fn forget(cells: &[Cell], store: &Store, which: Forget) -> Result<(), TrainE
 /// Records of the experiment's own cells, as they are planned now, in their order.
 pub fn records(cells: &[Cell], store: &Store) -> Result<Vec<RunRecord>, TrainError> {
     let of = |cell: &Cell| store.finished(&cell.id, &spec_hash(&spec_of(cell))).map_err(TrainError::from);
-    cells.iter().filter_map(|cell| of(cell).transpose()).collect()
+    let found: Vec<RunRecord> = cells.iter().filter_map(|cell| of(cell).transpose()).collect::<Result<_, _>>()?;
+    let bad = found.iter().filter_map(|record| {
+        let reason = out_of_range(record)?;
+        Some(BadFile { path: store.record_path(&record.cell), reason, is_torn: false })
+    });
+    let files: Vec<BadFile> = bad.collect();
+    if files.is_empty() { Ok(found) } else { Err(RecordError::Unreadable { files }.into()) }
+}
+
+/// Adapters of finished runs that are there and have another length than their runs saved; `run` hashes them as well.
+pub fn altered(records: &[RunRecord], store: &Store) -> Vec<PathBuf> {
+    let is_altered = |record: &&RunRecord| {
+        let length = std::fs::metadata(store.adapter_path(&record.cell)).ok().map(|data| data.len());
+        record.is_finished() && length.is_some_and(|length| length != record.measured.adapter_bytes)
+    };
+    records.iter().filter(is_altered).map(|record| store.adapter_path(&record.cell)).collect()
+}
+
+/// A value of a record that its metric cannot take. NaN stands for one that is undefined.
+fn out_of_range(record: &RunRecord) -> Option<String> {
+    record.evaluations.iter().find_map(|evaluation| {
+        let is_beyond = |(name, value): &(&String, &f64)| {
+            let metric = serde_json::from_value::<Metric>(serde_json::Value::from(name.as_str())).ok();
+            metric.is_some_and(|metric| !value.is_nan() && !metric.range().contains(*value))
+        };
+        let (name, value) = evaluation.metrics.iter().find(is_beyond)?;
+        Some(format!("`{name}` on `{}` is {value}, which it cannot be", evaluation.split))
+    })
 }
 
 /// Cells that have no record.

@@ -1,20 +1,17 @@
 //! The training loop: a cohort from its first step, or its checkpoint, to its records.
 
-use std::{
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use kernels::ops;
 use record::CellId;
 
 use crate::{
-    checkpoint,
+    checkpoint::{self, Progress},
     cohort::Cohort,
     error::TrainError,
     evaluate::early_stop::evaluate_due,
     footprint::Footprint,
+    guard::{BaseTensors, OwnTensors},
     records::{self, now},
     sink::{Event, Sink},
     snapshot,
@@ -28,18 +25,15 @@ use crate::{
 /// Steps that may be under way on a device before the host reads their numbers.
 const AHEAD: usize = 32;
 
-/// Trains a cohort to its end and writes its records; stops at a step where `context.stop` or `halt` is set.
-pub fn train(
-    plan: CohortPlan,
-    folder: &Path,
-    context: &StudyContext<'_>,
-    halt: &AtomicBool,
-    sink: &dyn Sink,
-) -> Result<(), TrainError> {
+/// Trains a cohort to its end and writes its records. Where somebody wants it to stop, everything is saved first, and it resumes from there.
+pub fn train(plan: CohortPlan, folder: &Path, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
     let batches = plan.batches(context)?;
     let mut training = Training::begin(plan, folder, context, sink)?;
+    if training.owes {
+        training.pay()?;
+    }
     while training.cohort.is_active() {
-        if context.stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed) {
+        if context.stop.is_asked() {
             training.flush_reports()?;
             training.save_checkpoint()?;
             return Err(TrainError::Interrupted);
@@ -50,14 +44,15 @@ pub fn train(
             continue;
         }
         training.flush_reports()?;
-        snapshot::save_due(&training.cohort, context)?;
-        evaluate_due(&mut training.cohort, context, sink)?;
+        training.pay()?;
         if training.is_checkpoint_due() {
             training.save_checkpoint()?;
         }
         training.clock = Instant::now();
     }
     training.flush_reports()?;
+    // The last evaluation may take long, and an interruption of it costs no step.
+    training.save_checkpoint()?;
     training.finish()
 }
 
@@ -74,6 +69,10 @@ struct Training<'a> {
     checkpoint_every: u64,
     /// Steps that may be under way before the host reads their numbers.
     ahead: usize,
+    /// Whether the evaluations and snapshots that are due after the cohort's step are still to be made.
+    owes: bool,
+    /// The frozen base before the first step here.
+    base: BaseTensors,
     /// Memory of the first step. A resumed cohort has its moments on the device already, so its first step tells nothing.
     footprint: Option<Footprint>,
     /// Since when steps have been counted into no run's training time.
@@ -94,25 +93,32 @@ impl<'a> Training<'a> {
         let (begun, id) = (now(), plan.id().to_owned());
         let checkpoint = checkpoint::path(folder);
         let resumes = checkpoint.is_file();
-        let (mut cohort, started) =
-            if resumes { plan.resume(&checkpoint, context)? } else { (plan.build(context)?, begun) };
+        let (mut cohort, Progress { started, owes }) = if resumes {
+            plan.resume(&checkpoint, context)?
+        } else {
+            (plan.build(context)?, Progress { started: begun, owes: false })
+        };
         if !resumes {
             cohort.runs().try_for_each(|run| snapshot::forget(&run.cell.id, context))?;
+            hash_first_values(&mut cohort);
         }
         let step = cohort.step;
-        cohort.runs_mut().try_for_each(|run| open_log(run, folder, resumes.then_some(step)))?;
+        cohort.runs_mut().try_for_each(|run| open_log(run, folder, step))?;
+        let base = BaseTensors::of(&cohort.network);
         let device = &context.cache.place().device;
         let footprint = if resumes { None } else { Footprint::begin(device) };
         let steps = cohort.total_steps();
         let cells: Vec<CellId> = cohort.runs().map(|run| run.cell.id.clone()).collect();
         sink.event(&Event::Started { cells: &cells, step, steps });
         Ok(Self {
-            checkpoint_every: cohort.stacks[0].runs[0].cell.plan.train.checkpoint_every,
+            checkpoint_every: cohort.stacks[0].runs[0].cell.recipe.train.checkpoint_every,
             ahead: if ops::writes_in_place(device) { AHEAD } else { 1 },
             clock: Instant::now(),
             cohort,
             id,
             started,
+            owes,
+            base,
             steps,
             footprint,
             folder,
@@ -166,14 +172,32 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
+    /// Makes the snapshots and evaluations that are due after the step that was made. Where somebody wants it to stop, the checkpoint says
+    /// that they are still to be made.
+    fn pay(&mut self) -> Result<(), TrainError> {
+        self.owes = true;
+        snapshot::save_due(&self.cohort, self.context)?;
+        match evaluate_due(&mut self.cohort, self.context, self.sink) {
+            Err(TrainError::Interrupted) => {
+                self.save_checkpoint()?;
+                return Err(TrainError::Interrupted);
+            }
+            done => done?,
+        }
+        self.owes = false;
+        Ok(())
+    }
+
     /// Writes the checkpoint, the journals first: a checkpoint names them valid up to its step.
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
         self.cohort.runs().try_for_each(|run| run.log.sync())?;
-        checkpoint::save(&mut self.cohort, self.started, &checkpoint::path(self.folder))
+        let progress = Progress { started: self.started, owes: self.owes };
+        checkpoint::save(&mut self.cohort, progress, &checkpoint::path(self.folder))
     }
 
     /// Writes the records and removes the folder of the unfinished cohort.
     fn finish(mut self) -> Result<(), TrainError> {
+        self.base.check(&BaseTensors::of(&self.cohort.network))?;
         self.cohort.memory = self.footprint.take().and_then(|footprint| footprint.read());
         records::write(&mut self.cohort, self.id, self.started, self.context, self.sink)?;
         // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
@@ -183,12 +207,27 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Opens a run's journal: afresh, or cut back to the checkpoint's step.
-fn open_log(run: &mut RunState, folder: &Path, resumes_at: Option<u64>) -> Result<(), TrainError> {
+/// Opens a run's journal: afresh, or cut back to where it was at the checkpoint of `step`.
+fn open_log(run: &mut RunState, folder: &Path, step: u64) -> Result<(), TrainError> {
     let path = folder.join(format!("{}.jsonl", run.cell.id.slug()));
-    run.log = match resumes_at {
-        Some(step) => RunLog::resume(&path, step)?,
-        None => RunLog::create(&path)?,
+    run.log = match &run.log.resumes {
+        Some(mark) => RunLog::resume(&path, mark, step)?,
+        None if step == 0 => RunLog::create(&path)?,
+        None => {
+            return Err(TrainError::damaged(
+                checkpoint::path(folder),
+                format!("it says nothing of {}", path.display()),
+            ));
+        }
     };
     Ok(())
+}
+
+/// Hashes every run's tensors before its first step.
+fn hash_first_values(cohort: &mut Cohort) {
+    for at in cohort.addresses() {
+        let roles = cohort.stacks[at.stack].variant().spec().train.clone();
+        let first = OwnTensors::of(&mut cohort.network, at, None, &roles);
+        cohort.at_mut(at).first = first;
+    }
 }

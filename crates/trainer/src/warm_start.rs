@@ -61,14 +61,14 @@ pub(crate) fn apply(
         return Err(foreign(format!("`{}` starts from here, but there is no adapter", cell.id)));
     }
     let (metadata, mut source) = adapter::load(&path, context.cache)?;
-    fits(&metadata.plan, &cell.plan).map_err(foreign)?;
+    fits(&metadata.plan, &cell.recipe).map_err(foreign)?;
     if metadata.drawn != adapter::drawn_by(network, stack) {
         return Err(foreign(format!(
             "its frozen random factors are drawn from another seed than those of `{}`; start it with the same `init` seed",
             cell.id
         )));
     }
-    let keeps_head = same_classes(&metadata.plan, &cell.plan);
+    let keeps_head = same_classes(&metadata.plan, &cell.recipe);
     let tensors = adapter::tensors(&mut source, 0, 0);
     let mut missing = BTreeSet::new();
     for NamedParam { name, param, .. } in network.parameters(stack) {

@@ -138,7 +138,7 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
                 readouts: Vec::new(),
                 seeds: Seeds::all(*seed),
             };
-            let cell = Cell { id, plan, diff: serde_json::Value::Null };
+            let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };
             RunState::new(cell, STEPS)
         };
         all.push(Stack::new(seeds.iter().map(run).collect(), plan));

@@ -15,9 +15,14 @@ use trainer::{
     error::TrainError,
     model_cache::ModelCache,
     sink::{Event, Silent, Sink},
+    stop::Stop,
     study::{self, context::StudyContext, plan::CohortPlan},
 };
-use variants::{host::Placement, slot::INITIALISED};
+use variants::{
+    host::{Placement, values},
+    role::Role,
+    slot::INITIALISED,
+};
 
 /// A head of two outputs beside one of three, and every start that costs a decomposition or a product with the base.
 const YAML: &str = "suite: glue_mini\nmodel: mini_roberta\ntasks: [sst2, mnli]\nseeds: [0]\ntargets: [query, value]\n\
@@ -49,7 +54,7 @@ fn with<T>(root: &Path, stop: &AtomicBool, act: impl FnOnce(&StudyContext<'_>) -
         device: "flex",
         cohort: Some(100),
         workers: 1,
-        stop,
+        stop: Stop::on(stop),
     })
 }
 
@@ -92,4 +97,21 @@ fn an_initialisation_runs_when_a_cohort_is_made_and_never_again() {
         });
     });
     assert_eq!(loaded, 0, "an adapter's file has every tensor that training may change, and the frozen start");
+
+    // Of other classes than their sources, so that the heads are drawn.
+    let started = YAML
+        .replace("[sst2, mnli]", "[{task: rte, start_from: mnli}, mnli]")
+        .replace("snapshot_every: 3, ", "")
+        .replace("steps: 6", "steps: 2");
+    let started = experiment::read(&started, "test.yaml", "test", &[]).unwrap_or_else(|error| panic!("{error}"));
+    let dependent: Vec<Cell> = started.cells().iter().filter(|cell| cell.id.task == "rte").cloned().collect();
+    let (drawn, ()) = counted(|| {
+        with(root.path(), &stop, |context| {
+            let mut cohort = CohortPlan::new(&dependent, context).unwrap().build(context).unwrap();
+            let heads = cohort.network.parameters(0).into_iter().filter(|named| named.param.role == Role::Head);
+            let largest = heads.flat_map(|named| values(named.param.tensor)).fold(0.0, f64::max);
+            assert!(largest > 0.0, "a head is drawn");
+        });
+    });
+    assert_eq!(drawn, 0, "the adapter that a run starts from has every tensor");
 }

@@ -20,9 +20,8 @@ use models::{
 };
 use record::CellId;
 use trainer::{
-    batch::{BatchSource, HostBatch, Padding, RunRows, collate},
+    batch::{BatchSource, HostBatch, Padding, RunRows, collate, forward},
     cohort::{Cohort, Stack},
-    objective,
     step::optimizer::Adam,
     study::run_state::RunState,
 };
@@ -101,7 +100,7 @@ fn cohort(arch: &str, objective: &Objective, spec: &VariantSpec, endings: &[&str
             readouts: Vec::new(),
             seeds: Seeds::all(seed),
         };
-        let cell = Cell { id, plan, diff: serde_json::Value::Null };
+        let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };
         RunState::new(cell, STEPS)
     };
     let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
@@ -114,7 +113,7 @@ fn reached(cohort: &mut Cohort, batches: &Batches) -> Vec<String> {
     cohort.network.track();
     let place = cohort.network.backbone.place().clone();
     let batch = batches.batch(&cohort.network, 0).upload(&place);
-    let loss = objective::losses(&cohort.network, &batch, &Pass::evaluation(2)).remove(0).sum();
+    let loss = forward::losses(&cohort.network, &batch, &Pass::evaluation(2)).remove(0).sum();
     let mut gradients = loss.backward();
     let mut found: Vec<_> = cohort.network.parameters(0);
     found.retain(|named| named.param.tensor.grad_remove(&mut gradients).is_some());

@@ -701,7 +701,7 @@ fn lora_fas_adam_departs_from_pefts_in_eps_and_decay() {
     let (epsilon, decay) = (reference.number("their_epsilon"), reference.number("their_decay"));
     let mut bench = Bench::new(&reference, &spec, DType::F64);
     bench.cohort.adam.epsilon = epsilon;
-    bench.cohort.stacks[0].runs[0].cell.plan.train.weight_decay = decay;
+    bench.cohort.stacks[0].runs[0].cell.recipe.train.weight_decay = decay;
     bench.cohort.advance(&bench.batches);
     let [first, second] = bench.moments();
     same("m", &first, &reference.packed("their_m1"));

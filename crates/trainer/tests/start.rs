@@ -1,7 +1,7 @@
 //! Warm starts: order, what is taken over, what is drawn afresh, and when a dependent is trained again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::{DType, Device};
 use experiment::cell::Cell;
@@ -10,6 +10,7 @@ use trainer::{
     adapter,
     model_cache::ModelCache,
     sink::Silent,
+    stop::Stop,
     study::{self, context::StudyContext, plan::CohortPlan},
 };
 use variants::{
@@ -43,7 +44,7 @@ fn with<T>(root: &Path, act: impl FnOnce(&StudyContext<'_>) -> T) -> T {
         device: "flex",
         cohort: Some(2),
         workers: 2,
-        stop: &AtomicBool::new(false),
+        stop: Stop::NEVER,
     })
 }
 

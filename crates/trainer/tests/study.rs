@@ -19,6 +19,7 @@ use trainer::{
     evaluate,
     model_cache::ModelCache,
     sink::{Event, Silent, Sink},
+    stop::Stop,
     study::{self, context::StudyContext},
 };
 use variants::{
@@ -79,7 +80,7 @@ fn run_in(
         device: "flex",
         cohort: Some(cohort),
         workers: 1,
-        stop,
+        stop: Stop::on(stop),
     };
     study::run(cells, &context, sink)?;
     study::records(cells, &store)
@@ -128,6 +129,57 @@ fn an_interrupted_study_resumes_to_the_same_bits() {
         assert_eq!(got.steps, wanted.steps, "{}", cell.id);
         assert_eq!(got.evaluations, wanted.evaluations, "{}", cell.id);
         assert_eq!(got.measured.final_ranks, wanted.measured.final_ranks, "{}", cell.id);
+    }
+}
+
+#[test]
+fn an_evaluation_is_interrupted_and_made_when_the_study_goes_on() {
+    let cells = cells(
+        "[{preset: lora, ranks: [2]}, head_only]",
+        "[0]",
+        "train.evaluate_every=4, train.snapshot_every=4, train.select=best, train.checkpoint_every=100",
+    );
+    let whole = tempfile::tempdir().unwrap();
+    let wanted = finish(&cells, whole.path(), 2);
+    // Both evaluate after steps 4 and 8; at the latter the last one of all splits follows.
+    for steps in [4, 8] {
+        let root = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        let stopped = run(&cells, root.path(), 2, &stop, &StopAfter(AtomicU64::new(steps), &stop));
+        assert!(matches!(stopped, Err(TrainError::Interrupted)), "{stopped:?}");
+        assert!(partial(root.path()).join("checkpoint.safetensors").is_file(), "no step is lost");
+        let got = finish(&cells, root.path(), 2);
+        for ((cell, wanted), got) in cells.iter().zip(&wanted).zip(&got) {
+            assert_eq!(got.resumed_at, [steps], "{}", cell.id);
+            assert_eq!((&got.steps, &got.evaluations), (&wanted.steps, &wanted.evaluations), "{}", cell.id);
+            assert_eq!(tensors(cell, root.path()), tensors(cell, whole.path()), "{}", cell.id);
+        }
+    }
+}
+
+/// Stops the study once a cell has its record.
+struct StopAtRecord<'a>(&'a AtomicBool);
+
+impl Sink for StopAtRecord<'_> {
+    fn event(&self, event: &Event<'_>) {
+        if matches!(event, Event::Finished { .. }) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_cohort_that_is_interrupted_between_its_records_ends_with_all_of_them() {
+    // Of two tasks, so that the runs are evaluated one by one.
+    let cells = cells("[{preset: lora, ranks: [2]}, head_only]", "[0]", "tasks=[rte,sst2]");
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = finish(&cells, whole.path(), 4);
+    let stop = AtomicBool::new(false);
+    let stopped = run(&cells, parts.path(), 4, &stop, &StopAtRecord(&stop));
+    assert!(matches!(stopped, Err(TrainError::Interrupted)), "{stopped:?}");
+    for ((cell, wanted), got) in cells.iter().zip(&wanted).zip(&finish(&cells, parts.path(), 4)) {
+        assert_eq!((&got.steps, &got.evaluations), (&wanted.steps, &wanted.evaluations), "{}", cell.id);
+        assert_eq!(tensors(cell, parts.path()), tensors(cell, whole.path()), "{}", cell.id);
     }
 }
 
@@ -194,18 +246,71 @@ fn work_of_another_recipe_begins_again_and_damage_is_said() {
     assert_eq!(study::replaced(&first, &store).unwrap(), [&first[0].id]);
     study::forget(&first, &store, study::Forget::All).unwrap();
     assert!(study::replaced(&first, &store).unwrap().is_empty());
-    // One flipped bit of a checkpoint's tensors is found, and the message names the file and the way out.
+    // One flipped bit of a checkpoint's tensors is found: its file and what is wrong are said, and the cohort begins afresh.
     interrupt();
-    let partial = std::fs::read_dir(root.path().join("test/.partial")).unwrap().next().unwrap().unwrap().path();
+    let partial = partial(root.path());
     let checkpoint = partial.join("checkpoint.safetensors");
     let mut bytes = std::fs::read(&checkpoint).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&checkpoint, bytes).unwrap();
-    let message = run(&first, root.path(), 1, &AtomicBool::new(false), &Silent).unwrap_err().to_string();
-    assert!(message.contains("checkpoint.safetensors") && message.contains("checksum"), "{message}");
-    assert!(message.contains("delete the folder"), "{message}");
-    std::fs::remove_dir_all(&partial).unwrap();
-    assert!(finish(&first, root.path(), 1)[0].resumed_at.is_empty());
+    let said = Restarts::default();
+    let records = run(&first, root.path(), 1, &AtomicBool::new(false), &said).unwrap();
+    let said = said.0.into_inner().unwrap();
+    assert!(said.len() == 1 && said[0].contains("checkpoint.safetensors") && said[0].contains("checksum"), "{said:?}");
+    assert!(records[0].resumed_at.is_empty() && records[0].steps.len() == 8);
+}
+
+/// The folder of the only unfinished cohort.
+fn partial(root: &Path) -> std::path::PathBuf {
+    let folders = std::fs::read_dir(root.join("test/.partial")).unwrap().map(|entry| entry.unwrap().path());
+    folders.into_iter().find(|path| path.is_dir()).unwrap()
+}
+
+/// What is said of cohorts that begin afresh.
+#[derive(Default)]
+struct Restarts(Mutex<Vec<String>>);
+
+impl Sink for Restarts {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Restarted { path, reason, .. } = event {
+            self.0.lock().unwrap().push(format!("{}: {reason}", path.display()));
+        }
+    }
+}
+
+/// What is left of a journal's text; nothing where its file is gone.
+type Damage = dyn Fn(&str) -> Option<String>;
+
+#[test]
+fn a_run_whose_journal_is_not_that_of_its_checkpoint_begins_afresh() {
+    let cells = cells("[{preset: lora, ranks: [2]}, head_only]", "[0]", "train.evaluate_every=2");
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = finish(&cells, whole.path(), 2);
+    let damages: [(&str, &Damage); 4] = [
+        ("bytes, but had", &|_| Some(String::new())),
+        ("bytes, but had", &|text| Some(text.lines().next().unwrap().to_owned() + "\n")),
+        ("is not what it was", &|text| Some(text.replacen("\"task_loss\":", "\"task_loss\":1", 1))),
+        ("is gone", &|_| None),
+    ];
+    for (reason, damage) in damages {
+        let stop = AtomicBool::new(false);
+        let stopped = run(&cells, parts.path(), 2, &stop, &StopAfter(AtomicU64::new(5), &stop));
+        assert!(matches!(stopped, Err(TrainError::Interrupted)), "{stopped:?}");
+        let journal = partial(parts.path()).join(format!("{}.jsonl", cells[1].id.slug()));
+        match damage(&std::fs::read_to_string(&journal).unwrap()) {
+            Some(text) => std::fs::write(&journal, text).unwrap(),
+            None => std::fs::remove_file(&journal).unwrap(),
+        }
+        let said = Restarts::default();
+        let got = run(&cells, parts.path(), 2, &AtomicBool::new(false), &said).unwrap();
+        let said = said.0.into_inner().unwrap();
+        assert!(said.len() == 1 && said[0].contains(reason) && said[0].contains(".jsonl"), "{said:?}");
+        for (wanted, got) in wanted.iter().zip(&got) {
+            assert_eq!((&got.steps, &got.evaluations), (&wanted.steps, &wanted.evaluations));
+            assert!(got.resumed_at.is_empty());
+        }
+        study::forget(&cells, &Store::open(parts.path(), "test").unwrap(), study::Forget::All).unwrap();
+    }
 }
 
 /// A tensor that counts components: its rank axis, shape and numbers.
@@ -234,11 +339,11 @@ fn a_step_of_dylora_moves_the_drawn_components_alone() {
                 ranked.collect()
             })
             .collect();
-        let policy = &cells[0].plan.variant.rank_policy;
+        let policy = &cells[0].recipe.variant.rank_policy;
         let mut drawn = BTreeSet::new();
         // The state after step `s` (from 0) against the one before it; the last step's rate is small, not zero.
         for step in 1..states.len() {
-            let b = policy.draw(4, cells[0].plan.seeds.rank, step as u64).unwrap();
+            let b = policy.draw(4, cells[0].recipe.seeds.rank, step as u64).unwrap();
             drawn.insert(b);
             let touched = policy.touched(b);
             for (name, (axis, [_, rows, cols], after)) in &states[step] {
@@ -365,9 +470,9 @@ fn evaluations_in_company_are_those_of_each_run_alone() {
     let mut cells = cells(variants, "[0, 1, 2, 3]", recipe);
     for cell in &mut cells {
         match cell.id.seed {
-            1 => cell.plan.train.steps = Some(7), // done while the others go on, and not at an evaluation of theirs
-            2 => cell.plan.train.select = Select::Last,
-            3 => cell.plan.train.learning_rate = 1e300, // fails, and its tensors are anything from then on
+            1 => cell.recipe.train.steps = Some(7), // done while the others go on, and not at an evaluation of theirs
+            2 => cell.recipe.train.select = Select::Last,
+            3 => cell.recipe.train.learning_rate = 1e300, // fails, and its tensors are anything from then on
             _ => {}
         }
     }
@@ -405,15 +510,15 @@ fn evaluations_in_company_are_those_of_each_run_alone() {
 fn more_runs_than_fit_into_a_pass_are_evaluated_in_parts() {
     let cells = cells("[{preset: lora, ranks: [1]}]", "[0]", "");
     let cache = library_in(DType::F64);
-    let (cell, task) = (&cells[0], cache.task(&cells[0].plan).unwrap());
+    let (cell, task) = (&cells[0], cache.task(&cells[0].recipe).unwrap());
     let mut set = task.splits[0].set.clone();
     set.rows.truncate(70); // a batch and a rest
-    let pad = cache.base_of(&cell.plan).unwrap().pad;
+    let pad = cache.base_of(&cell.recipe).unwrap().pad;
     let logits = |seeds: &[u64]| {
-        let mut plan = adapter::stack_plan(&cell.plan, &cell.id, &cache).unwrap();
+        let mut plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
         let run = plan.runs[0];
         plan.runs = seeds.iter().map(|seed| RunPlan { init_seed: *seed, ..run }).collect();
-        let network = cache.network(&cell.plan, &[(plan, vec![2; seeds.len()])]).unwrap();
+        let network = cache.network(&cell.recipe, &[(plan, vec![2; seeds.len()])]).unwrap();
         evaluate::score::logits(&network, &vec![&set; seeds.len()], &Active::All, pad)
     };
     let many = logits(&(0..24).collect::<Vec<_>>());
@@ -434,7 +539,7 @@ fn a_diverging_run_is_cut_off_and_harms_nobody() {
         finish(&cells[1..], root.path(), 1);
         tensors(&cells[1], root.path())
     };
-    cells[0].plan.train.learning_rate = 1e30;
+    cells[0].recipe.train.learning_rate = 1e30;
     let root = tempfile::tempdir().unwrap();
     let records = finish(&cells, root.path(), 2);
     assert!(matches!(records[0].status, Status::Failed { .. }), "{:?}", records[0].status);
@@ -481,9 +586,9 @@ fn a_step_changes_what_trains_and_nothing_else() {
     finish(&cells, root.path(), 1);
     let cache = cache();
     for cell in &cells {
-        let plan = adapter::stack_plan(&cell.plan, &cell.id, &cache).unwrap();
+        let plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
         let train = plan.variant.spec().train.clone();
-        let mut fresh = cache.network(&cell.plan, &[(plan, vec![2])]).unwrap();
+        let mut fresh = cache.network(&cell.recipe, &[(plan, vec![2])]).unwrap();
         let trained = tensors(cell, root.path());
         let path = Store::open(root.path(), "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
         let (_, network) = adapter::load(&path, &cache).unwrap();

@@ -13,7 +13,11 @@ use models::{
     weights::Weights,
 };
 use serde_json::Value;
-use trainer::evaluate::language_model::continuations;
+use trainer::{
+    error::TrainError,
+    evaluate::language_model::{Continuing, continuations},
+    stop::Stop,
+};
 use variants::{
     host::Placement,
     pass::Active,
@@ -71,7 +75,8 @@ fn texts_are_those_of_generate() {
             no_repeat_ngram: number(&beam["no_repeat_ngram_size"]),
         };
         for (decoding, outputs) in [(greedy, &oracle["greedy"]["outputs"]), (beams, &beam["outputs"])] {
-            let found = continuations(&network, &prompts, end, &decoding, &Active::All, 0);
+            let how = Continuing { end, decoding: &decoding, active: &Active::All, pad: 0, stop: Stop::NEVER };
+            let found = continuations(&network, &prompts, &how).unwrap();
             let cut = lists(outputs).iter().filter(|text| text.last() != Some(&end)).count();
             assert_eq!(found.cut, cut, "{arch}, {decoding:?}: texts that do not end by themselves");
             for ((found, prompt), wanted) in found.texts.iter().zip(&prompts).zip(lists(outputs)) {
@@ -83,4 +88,22 @@ fn texts_are_those_of_generate() {
             }
         }
     }
+}
+
+#[test]
+fn a_search_stops_between_two_tokens() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let network = network("gpt2");
+    let prompts = vec![vec![1_u32, 2, 3]; 20_000];
+    let decoding = Decoding { max_new_tokens: 16, ..Decoding::default() };
+    let asked = AtomicBool::new(false);
+    // No token ends a text, so that all of them would take minutes.
+    let how = Continuing { end: u32::MAX, decoding: &decoding, active: &Active::All, pad: 0, stop: Stop::on(&asked) };
+    let found = std::thread::scope(|scope| {
+        let search = scope.spawn(|| continuations(&network, &prompts, &how));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        asked.store(true, Ordering::Relaxed);
+        search.join().unwrap()
+    });
+    assert!(matches!(found, Err(TrainError::Interrupted)));
 }

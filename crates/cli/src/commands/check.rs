@@ -45,9 +45,9 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
 
 /// What is said of folders of models and data that are not there, each once.
 fn absent(experiment: &Experiment) -> Vec<String> {
-    let of = |Cell { plan, .. }: &Cell| {
-        let data = plan.data.as_deref().and_then(|data| source::files(data).err());
-        [source::absent(&plan.model, None), data].into_iter().flatten()
+    let of = |Cell { recipe, .. }: &Cell| {
+        let data = recipe.data.as_deref().and_then(|data| source::files(data).err());
+        [source::absent(&recipe.model, None), data].into_iter().flatten()
     };
     let mut reasons: Vec<String> = Vec::new();
     for reason in experiment.cells().iter().flat_map(of).map(|error| error.to_string()) {

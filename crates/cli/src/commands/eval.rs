@@ -39,6 +39,9 @@ pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     for evaluation in evaluations {
         let cut = evaluation.generated.and_then(record::Generated::note);
         cut.iter().for_each(|cut| note(&format!("{} at rank {}: {cut}", evaluation.split, evaluation.readout.rank)));
+        for (metric, reason) in &evaluation.undefined {
+            note(&format!("{metric} is undefined on {}: {reason}", evaluation.split));
+        }
         for (metric, value) in &evaluation.metrics {
             let record::Readout { label, rank } = &evaluation.readout;
             out += &format!("{task},{label},{rank},{},{metric},{value:.6},{}\n", evaluation.split, evaluation.examples);

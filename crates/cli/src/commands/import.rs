@@ -78,11 +78,11 @@ fn purpose(args: &Import) -> Result<Option<Purpose>, Failure> {
         }));
     };
     let experiment = read(file, &[])?;
-    let cell = experiment.cells().iter().find(|cell| cell.plan.task == *task).ok_or_else(|| {
+    let cell = experiment.cells().iter().find(|cell| cell.recipe.task == *task).ok_or_else(|| {
         let known = experiment.tasks().join(", ");
         Failure::Input(format!("{}: has no task `{task}`; its tasks are {known}", file.display()))
     })?;
-    let plan = &cell.plan;
+    let plan = &cell.recipe;
     Ok(Some(Purpose {
         suite: plan.suite.clone(),
         data: plan.data.clone(),

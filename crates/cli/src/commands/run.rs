@@ -3,10 +3,6 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
 };
 
 use assets::device;
@@ -15,6 +11,7 @@ use record::Store;
 use trainer::{
     error::TrainError,
     model_cache::ModelCache,
+    stop::Stop,
     study::{self, Forget},
 };
 
@@ -24,6 +21,7 @@ use crate::{
     failure::Failure,
     identity,
     progress::Progress,
+    signals::Signals,
     terminal::{note, print},
 };
 
@@ -35,8 +33,8 @@ Examples:
   lora-lab run exp/quick.yaml --set train.steps=20 --set name=shorter     another recipe, kept under another name
   lora-lab run exp/quick.yaml --force                                     restart from step 0
 
-Stop it at any time and run it again: it continues where it stopped. Ctrl-C saves first; a kill loses at most the steps since the
-last checkpoint.")]
+Stop it at any time and run it again: it continues where it stopped. Ctrl-C, SIGTERM and SIGUSR1 save first, and a second one ends
+the program at once; a kill loses at most the steps since the last checkpoint.")]
 pub(crate) struct Run {
     /// The experiment: a YAML file, or its name under `experiments/` (`exp/NAME.yaml` means `experiments/NAME.yaml`).
     pub experiment: PathBuf,
@@ -46,7 +44,7 @@ pub(crate) struct Run {
     /// Device: cpu, or a name that `lora-lab devices` lists.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Number of cohorts trained at once; by default one per core on a CPU, else one.
+    /// Number of cohorts trained at once, at most 1024; by default one per core on a CPU, else one.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
     /// Delete this experiment's records and unfinished work, and train every run again.
@@ -81,12 +79,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
 fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Named) -> Result<(), Failure> {
     let cache = ModelCache::training_on(named);
     open(experiment, &cache)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second signal ends the process at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
-    }
+    let signals = Signals::listen()?;
     let (code, versions) = (identity::code(), identity::versions());
     if code.dirty {
         note("note: this binary was built from uncommitted code; its records are marked dirty");
@@ -103,30 +96,33 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
             CohortSize::Auto => None,
         },
         workers: args.workers.map_or(if named.name == "flex" { cores } else { 1 }, usize::from),
-        stop: &stop,
+        stop: Stop::on(signals.asked()),
     };
     let progress = Progress::new();
     let done = study::run(experiment.cells(), &context, &progress);
     progress.close();
-    match done {
-        Err(TrainError::Interrupted) if stop.load(Ordering::Relaxed) => Err(Failure::Interrupted),
+    match (done, signals.status()) {
+        (Err(TrainError::Interrupted), Some(status)) => Err(Failure::Interrupted { status }),
         // The input was checked before: whatever stops the study now is a failed run.
-        Err(error) => Err(Failure::Run(error.into())),
-        Ok(()) => Ok(()),
+        (Err(error), _) => Err(Failure::Run(error.into())),
+        (Ok(()), _) => Ok(()),
     }
 }
 
-/// Opens every model and task before anything is trained, and says what of their files is not used.
+/// Opens every model and task before anything is trained, and says what is odd about them: what of their files is not used, and what a
+/// recipe does to its data.
 fn open(experiment: &Experiment, cache: &ModelCache) -> Result<(), Failure> {
-    let (mut models, mut tasks) = (BTreeSet::new(), BTreeSet::new());
-    for Cell { plan, .. } in experiment.cells() {
-        let base = cache.base_of(plan)?;
-        if models.insert(&plan.model) {
-            base.said_of(&plan.model).iter().for_each(|text| note(text));
+    let (mut models, mut said) = (BTreeSet::new(), BTreeSet::new());
+    for Cell { recipe, .. } in experiment.cells() {
+        let base = cache.base_of(recipe)?;
+        if models.insert(&recipe.model) {
+            base.said_of(&recipe.model).iter().for_each(|text| note(text));
         }
-        let task = cache.task(plan)?;
-        if tasks.insert((&plan.task, &plan.model)) {
-            task.notes.iter().for_each(|text| note(text));
+        let task = cache.task(recipe)?;
+        for text in task.notes.iter().cloned().chain(study::remarks(recipe, &task)) {
+            if said.insert(text.clone()) {
+                note(&text);
+            }
         }
     }
     Ok(())

@@ -66,6 +66,9 @@ pub(super) fn write(
     if missing > 0 {
         note(&format!("note: {missing} of {} cells have no record yet", experiment.cells().len()));
     }
+    for path in study::altered(records, store) {
+        note(&format!("note: {} is not what its run saved; `lora-lab run` trains it again", path.display()));
+    }
     let found = tables(&super::study(experiment), records, missing == 0)?;
     found.notes.iter().for_each(|line| note(&format!("note: {line}")));
     let folder = store.tables_dir();

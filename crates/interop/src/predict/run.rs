@@ -20,6 +20,7 @@ use trainer::{
     error::TrainError,
     evaluate::{readout::Evaluator, score::predictions},
     model_cache::ModelCache,
+    stop::Stop,
 };
 
 /// What predicts, and what it predicts.
@@ -241,7 +242,7 @@ fn texts(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -
             format!("generates nothing: its metrics are {}; give it `bleu` or `exact_match`", metrics.join(", "));
         return Err(TrainError::foreign(&plan.task, reason));
     }
-    let evaluator = Evaluator { base: &base, plan, task: &task, generates: true };
+    let evaluator = Evaluator { base: &base, plan, task: &task, generates: true, stop: Stop::NEVER };
     let (texts, generated) = evaluator.generate(network, split, &Active::All)?;
     let answer = plan.text().and_then(|task| task.answer.as_deref());
     let scores = score::of_texts(&task.info.metrics, answer, &texts, &split.references)?;

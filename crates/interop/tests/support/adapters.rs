@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
 };
 
 use burn::tensor::{DType, Device};
@@ -24,6 +23,7 @@ use trainer::{
     adapter::{self, AdapterMetadata},
     model_cache::ModelCache,
     sink::Silent,
+    stop::Stop,
     study::{self, context::StudyContext},
 };
 use variants::{
@@ -228,7 +228,7 @@ pub(crate) fn run_study(cells: &[Cell], root: &Path, name: &str, cache: &ModelCa
         device: "flex",
         cohort: Some(cohort),
         workers: 1,
-        stop: &AtomicBool::new(false),
+        stop: Stop::NEVER,
     };
     study::run(cells, &context, &Silent).unwrap_or_else(|error| panic!("{error}"));
     study::records(cells, &store).unwrap()

@@ -26,6 +26,8 @@ pub struct HostBatch {
     pub arrays: BatchArrays<Vec<i64>, Vec<f64>>,
     /// Tokens of every run of every stack, padding left out.
     pub n_tokens: Vec<Vec<u64>>,
+    /// What the loss of every run of every stack is a mean over: tokens that are learnt, or rows.
+    pub n_terms: Vec<Vec<u64>>,
 }
 
 /// Where a micro-batch lies in the upload buffer. Equal layouts are the same computation on other numbers.

@@ -14,7 +14,7 @@ use variants::host::inner;
 
 use super::{
     readout::{EvalResult, apply_view, evaluation},
-    score::{Split, logits},
+    score::{Split, logits_until},
 };
 use crate::{
     cohort::Cohort,
@@ -46,7 +46,7 @@ type Position = (usize, usize);
 
 /// Whether the runs of a stack can be evaluated in one pass: they have one task, whose examples a head classifies.
 fn share_batches(runs: &[RunState]) -> bool {
-    runs.iter().all(|run| Arc::ptr_eq(run.task(), runs[0].task())) && runs[0].cell.plan.text().is_none()
+    runs.iter().all(|run| Arc::ptr_eq(run.task(), runs[0].task())) && runs[0].cell.recipe.text().is_none()
 }
 
 /// The network with one stack. A run that is asked has its tensors as they are, or as they were chosen; one that is not has those of the
@@ -85,7 +85,7 @@ pub fn evaluate(
     }
     let clock = Instant::now();
     let network = assemble(cohort, stack, requests);
-    let pad = context.cache.base_of(&runs[0].cell.plan)?.pad;
+    let pad = context.cache.base_of(&runs[0].cell.recipe)?.pad;
     let mut found = vec![Found::default(); requests.len()];
     for view in distinct(requests.iter().flat_map(|r| r.readouts.iter().map(|(_, view)| view)), |a, b| a == b) {
         let (network, active) = apply_view(&network, view, runs.len());
@@ -93,7 +93,7 @@ pub fn evaluate(
             if requests.iter().all(|request| asked_at(request, view, split).is_empty()) {
                 continue;
             }
-            let logits = logits(&network, &vec![&split.set; runs.len()], &active, pad);
+            let logits = logits_until(&network, &vec![&split.set; runs.len()], &active, pad, context.stop)?;
             for (request, found) in requests.iter().zip(&mut found) {
                 found.enter(request, &runs[request.run], (view, split), &logits[request.run]);
             }
@@ -129,7 +129,7 @@ impl Found {
     ) {
         for (at @ (_, column), readout) in asked_at(request, view, split) {
             self.evaluations.insert(at, evaluation(run.task(), split, readout, request.step, logits));
-            if column == 0 && view.is_whole(run.cell.plan.largest_rank()) {
+            if column == 0 && view.is_whole(run.cell.recipe.largest_rank()) {
                 self.full_logits = Some(logits.to_vec());
             }
         }

@@ -24,18 +24,21 @@ use experiment::{cell::View, hyper::Select};
 
 /// Evaluates runs whose turn it is, keeps the best state and stops runs that are at their end or no longer improve.
 pub fn evaluate_due(cohort: &mut Cohort, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+    let mut all = Vec::new();
     for stack in 0..cohort.stacks.len() {
-        for (at, result) in evaluate_stack(cohort, stack, context)? {
-            early_stop(cohort, at, &result);
-            let run = cohort.at_mut(at);
-            for evaluation in result.evaluations {
-                sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
-                run.log.evaluation(evaluation)?;
-            }
-        }
-        let step = cohort.step;
-        cohort.stacks[stack].runs.iter_mut().for_each(|run| run.active &= step < run.steps);
+        all.extend(evaluate_stack(cohort, stack, context)?);
     }
+    // From here on nothing is interrupted: all runs have their results, or none has.
+    for (at, result) in all {
+        early_stop(cohort, at, &result);
+        let run = cohort.at_mut(at);
+        for evaluation in result.evaluations {
+            sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
+            run.log.evaluation(evaluation)?;
+        }
+    }
+    let step = cohort.step;
+    cohort.runs_mut().for_each(|run| run.active &= step < run.steps);
     Ok(())
 }
 
@@ -73,12 +76,12 @@ fn full_readout(run: &RunState) -> (Readout, View) {
 fn early_stop(cohort: &mut Cohort, at: RunAt, result: &EvalResult) {
     let step = cohort.step;
     let run = &mut cohort.stacks[at.stack].runs[at.run];
-    let (train, primary) = (&run.cell.plan.train, run.task().info.primary());
+    let (train, primary) = (&run.cell.recipe.train, run.task().info.primary());
     let (selects, patience) = (train.select == Select::Best, train.patience);
     let (name, minimised) = (primary.to_string(), primary.is_minimised());
     let value = result.evaluations[0].metrics[&name];
     run.eval_seconds += result.seconds;
-    if step < run.cell.plan.variant.rank_policy.settled(run.steps) {
+    if step < run.cell.recipe.variant.rank_policy.settled(run.steps) {
         // Logged, but neither selected nor counted: its ranks are not the ones asked for.
     } else if run.best.as_ref().is_none_or(|best| is_better(value, best.value, minimised)) {
         let tensors = if selects { adapter::tensors(&mut cohort.network, at.stack, at.run) } else { BTreeMap::new() };

@@ -13,8 +13,10 @@ use variants::{
 
 use super::score::spread;
 use crate::{
-    batch::collate::row,
+    error::TrainError,
     objective::causal::{LossMask, token_nll},
+    rows::row,
+    stop::Stop,
 };
 
 /// Rows of an evaluation batch.
@@ -47,13 +49,20 @@ pub fn learnt_logits(network: &Network, set: &EncodedSet, active: &Active, pad: 
 }
 
 /// Sum of the negative log-likelihood over the tokens of a set that are learnt, and their number; `network` has one run.
-pub fn likelihood(network: &Network, set: &EncodedSet, active: &Active, pad: u32) -> (f64, usize) {
+pub fn likelihood(
+    network: &Network,
+    set: &EncodedSet,
+    active: &Active,
+    pad: u32,
+    stop: Stop<'_>,
+) -> Result<(f64, usize), TrainError> {
     let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
     let place = network.backbone.place();
     let mut order: Vec<usize> = (0..set.rows.len()).collect();
     order.sort_by_key(|row| set.rows[*row].ids.len());
     let (mut sum, mut count) = (0.0, 0);
     for rows in order.chunks(ROWS) {
+        stop.check()?;
         let (hidden, learnt) = forward(network, set, rows, &pass, pad);
         for (positions, ids) in learnt.positions.chunks(TOKENS).zip(learnt.ids.chunks(TOKENS)) {
             let logits = network.continue_at(&hidden, &[index(positions, place)], &pass).swap_remove(0);
@@ -61,7 +70,7 @@ pub fn likelihood(network: &Network, set: &EncodedSet, active: &Active, pad: u32
         }
         count += learnt.len();
     }
-    (sum, count)
+    Ok((sum, count))
 }
 
 /// A trained model as a search sees it.
@@ -69,12 +78,14 @@ struct Continuation<'a> {
     network: &'a Network,
     pass: Pass,
     pad: u32,
+    stop: Stop<'a>,
 }
 
 impl NextToken for Continuation<'_> {
-    type Error = std::convert::Infallible;
+    type Error = TrainError;
 
     fn logits(&mut self, prefixes: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, Self::Error> {
+        self.stop.check()?;
         let seq = prefixes.iter().map(Vec::len).max().unwrap_or(0);
         let rows: Vec<Row<'_>> = prefixes.iter().map(|ids| Row { ids, types: &[] }).collect();
         let lengths: Vec<usize> = prefixes.iter().map(Vec::len).collect();
@@ -89,17 +100,25 @@ impl NextToken for Continuation<'_> {
     }
 }
 
+/// How a text is continued.
+#[derive(Clone, Copy, Debug)]
+pub struct Continuing<'a> {
+    /// The token that ends a text.
+    pub end: u32,
+    /// How texts are searched for.
+    pub decoding: &'a Decoding,
+    /// Components in use.
+    pub active: &'a Active,
+    /// The padding token.
+    pub pad: u32,
+    /// Who may want it to stop, which is looked at before every token.
+    pub stop: Stop<'a>,
+}
+
 /// New tokens after every prompt, without the end token, and how many of these texts were cut; `network` has one run.
-pub fn continuations(
-    network: &Network,
-    prompts: &[Vec<u32>],
-    end: u32,
-    decoding: &Decoding,
-    active: &Active,
-    pad: u32,
-) -> Generated {
-    let pass = Pass::of(vec![StackPass::with(1, spread(active, 1))]);
+pub fn continuations(network: &Network, prompts: &[Vec<u32>], how: &Continuing<'_>) -> Result<Generated, TrainError> {
+    let pass = Pass::of(vec![StackPass::with(1, spread(how.active, 1))]);
     let longest = network.backbone.config().longest();
-    let Ok(found) = generate_counted(&mut Continuation { network, pass, pad }, prompts, end, decoding, longest);
-    found
+    let mut model = Continuation { network, pass, pad: how.pad, stop: how.stop };
+    generate_counted(&mut model, prompts, how.end, how.decoding, longest)
 }

@@ -16,12 +16,13 @@ use variants::{
 };
 
 use super::{
-    language_model,
-    score::{self, Scored, Split, logits, spread},
+    language_model::{self, Continuing},
+    score::{self, Scored, Split, logits_until, spread},
 };
 use crate::{
     error::TrainError,
     model_cache::{BaseModel, TokenizedTask},
+    stop::Stop,
 };
 use experiment::cell::{Recipe, View};
 
@@ -36,6 +37,8 @@ pub struct Evaluator<'a> {
     pub task: &'a TokenizedTask,
     /// Whether texts are generated where a metric asks for them.
     pub generates: bool,
+    /// Who may want it to stop.
+    pub stop: Stop<'a>,
 }
 
 /// What a run's readouts gave.
@@ -68,7 +71,7 @@ impl Evaluator<'_> {
                     evaluations.push(evaluation_of(scored, split, readout, step));
                     continue;
                 }
-                let logits = logits(&network, &[&split.set], &active, self.base.pad).swap_remove(0);
+                let logits = logits_until(&network, &[&split.set], &active, self.base.pad, self.stop)?.swap_remove(0);
                 evaluations.push(evaluation(self.task, split, readout, step, &logits));
                 if index == 0 && view.is_whole(self.plan.largest_rank()) {
                     full_logits = Some(logits);
@@ -79,7 +82,7 @@ impl Evaluator<'_> {
     }
 
     fn score_text(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
-        let (sum, count) = language_model::likelihood(network, &split.set, active, self.base.pad);
+        let (sum, count) = language_model::likelihood(network, &split.set, active, self.base.pad, self.stop)?;
         let mut metrics = BTreeMap::from([(Metric::Perplexity.to_string(), perplexity(sum, count))]);
         metrics.retain(|name, _| self.task.info.metrics.iter().any(|metric| metric.to_string() == *name));
         let mut generated = None;
@@ -89,7 +92,9 @@ impl Evaluator<'_> {
             metrics.extend(of_texts(&self.task.info.metrics, answer, &texts, &split.references)?);
             generated = Some(counted);
         }
-        Ok(Scored { metrics, loss: sum / count.max(1) as f64, generated })
+        let nothing = || [(Metric::Perplexity.to_string(), "no token of the split is learnt".to_owned())];
+        let undefined = if count == 0 { nothing().into() } else { BTreeMap::new() };
+        Ok(Scored { metrics, undefined, loss: sum / count.max(1) as f64, generated })
     }
 
     /// A text for every prompt of a split, and how many there are and were cut.
@@ -102,11 +107,44 @@ impl Evaluator<'_> {
         let tokenizer = &self.base.tokenizer;
         let decoding = self.plan.text().and_then(|task| task.decoding.clone()).unwrap_or_default();
         let end = tokenizer.end_id()?;
-        let found = language_model::continuations(network, &split.prompts, end, &decoding, active, self.base.pad);
+        let how = Continuing { end, decoding: &decoding, active, pad: self.base.pad, stop: self.stop };
+        let found = language_model::continuations(network, &split.prompts, &how)?;
         let texts = found.texts.iter().map(|ids| tokenizer.decode(ids, true)).collect::<Result<_, _>>()?;
         Ok((texts, Generated { texts: found.texts.len(), cut: found.cut }))
     }
+
+    /// Largest difference between a run's logits with its adapter beside the base and folded into it, on the first evaluation split; for
+    /// text, on the tokens learnt in its first rows.
+    ///
+    /// `network` has the run alone, `bare` is a composition without adapters, and `beside` has the run's logits on that split,
+    /// `[example][output]`, where they are known.
+    pub fn merge_error(
+        &self,
+        network: &Network,
+        bare: &Variant,
+        beside: Option<Vec<Vec<f64>>>,
+    ) -> Result<f64, TrainError> {
+        let run = RunPlan { init_seed: 0, alpha: 1.0 };
+        let plan = StackPlan::new(bare.clone(), vec![run], std::collections::BTreeSet::new());
+        let merged = network.merged(0, 0, &Active::All, &plan)?;
+        let (set, pad) = (&self.task.splits[0].set, self.base.pad);
+        let (beside, folded): (Vec<f64>, Vec<f64>) = if self.task.info.objective == Objective::Text {
+            let few = data::batch::EncodedSet::whole(set.rows.iter().take(COMPARED).cloned().collect());
+            let learnt = |network: &Network| language_model::learnt_logits(network, &few, &Active::All, pad);
+            (learnt(network), learnt(&merged))
+        } else {
+            let all = |network: &Network| {
+                Ok::<_, TrainError>(logits_until(network, &[set], &Active::All, pad, self.stop)?.swap_remove(0))
+            };
+            let beside = beside.map_or_else(|| all(network), Ok)?;
+            (beside.concat(), all(&merged)?.concat())
+        };
+        Ok(beside.iter().zip(&folded).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
+    }
 }
+
+/// Rows of a text split whose logits a merge is judged by.
+const COMPARED: usize = 16;
 
 /// Scores a run's logits on a split.
 pub(crate) fn evaluation(
@@ -125,6 +163,7 @@ fn evaluation_of(scored: Scored, split: &Split, readout: &Readout, step: u64) ->
         split: split.name.clone(),
         readout: readout.clone(),
         metrics: scored.metrics,
+        undefined: scored.undefined,
         examples: split.set.rows.len(),
         loss: scored.loss,
         generated: scored.generated,
@@ -141,36 +180,4 @@ pub(crate) fn apply_view(network: &Network, view: &View, runs: usize) -> (Networ
             (smaller, Active::All)
         }
     }
-}
-
-/// Rows of a text split whose logits are compared.
-const COMPARED: usize = 16;
-
-/// Largest difference between a run's logits with its adapter beside the base and folded into it, on the first evaluation split; for
-/// text, on the tokens learnt in its first rows.
-///
-/// `network` has the run alone, and `beside` its logits on that split, `[example][output]`, where they are known.
-pub fn merge_error(
-    network: &Network,
-    plain: &Variant,
-    task: &TokenizedTask,
-    pad: u32,
-    beside: Option<Vec<Vec<f64>>>,
-) -> Result<f64, TrainError> {
-    let plan =
-        StackPlan::new(plain.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], std::collections::BTreeSet::new());
-    let merged = network.merged(0, 0, &Active::All, &plan)?;
-    let set = &task.splits[0].set;
-    let (beside, folded): (Vec<f64>, Vec<f64>) = if task.info.objective == Objective::Text {
-        let few = data::batch::EncodedSet::whole(set.rows.iter().take(COMPARED).cloned().collect());
-        (
-            language_model::learnt_logits(network, &few, &Active::All, pad),
-            language_model::learnt_logits(&merged, &few, &Active::All, pad),
-        )
-    } else {
-        let all = |network: &Network| logits(network, &[set], &Active::All, pad).swap_remove(0);
-        let flat = |logits: Vec<Vec<f64>>| logits.into_iter().flatten().collect();
-        (flat(beside.unwrap_or_else(|| all(network))), flat(all(&merged)))
-    };
-    Ok(beside.iter().zip(&folded).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use data::{
     batch::EncodedSet,
+    metric::Metric,
     task::{Objective, TaskInfo},
 };
 use models::network::Network;
@@ -14,7 +15,8 @@ use variants::{
     pass::{Active, Pass, StackPass},
 };
 
-use crate::batch::collate::row;
+use super::undefined;
+use crate::{error::TrainError, rows::row, stop::Stop};
 
 /// An evaluation split, tokenised.
 #[derive(Clone, Debug)]
@@ -39,8 +41,10 @@ impl Split {
 /// Metrics and mean loss of one run on one split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
-    /// By metric name.
+    /// By metric name; NaN where undefined.
     pub metrics: BTreeMap<String, f64>,
+    /// Why a metric is undefined, by its name.
+    pub undefined: BTreeMap<String, String>,
     /// Mean loss over the examples.
     pub loss: f64,
     /// What was generated.
@@ -58,6 +62,18 @@ const MOST: usize = 1024;
 /// Where the batches of many runs are too much for one pass, each is computed in parts, padded to the width of the whole: what a run's rows
 /// look like depends on the sets and not on how many runs there are.
 pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32) -> Vec<Vec<Vec<f64>>> {
+    let found = logits_until(network, sets, active, pad, Stop::NEVER);
+    found.unwrap_or_else(|error| unreachable!("nobody stops it: {error}"))
+}
+
+/// The same, until somebody wants it to stop.
+pub fn logits_until(
+    network: &Network,
+    sets: &[&EncodedSet],
+    active: &Active,
+    pad: u32,
+    stop: Stop<'_>,
+) -> Result<Vec<Vec<Vec<f64>>>, TrainError> {
     // By length, so that little is padded; the order of equal lengths is that of the file.
     let orders: Vec<Vec<usize>> = sets
         .iter()
@@ -77,6 +93,7 @@ pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32
         let width = sets.iter().zip(&chosen).map(length).max().unwrap_or(0);
         let whole = chosen.iter().map(|c| c.len()).max().unwrap_or(0);
         for start in (0..whole).step_by(part) {
+            stop.check()?;
             let here: Vec<&[usize]> =
                 chosen.iter().map(|c| &c[start.min(c.len())..(start + part).min(c.len())]).collect();
             let rows = here.iter().map(|c| c.len()).max().unwrap_or(0);
@@ -98,7 +115,7 @@ pub fn logits(network: &Network, sets: &[&EncodedSet], active: &Active, pad: u32
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// Class with the largest logit, or the first logit for regression.
@@ -116,7 +133,15 @@ pub fn predictions(logits: &[Vec<f64>], objective: &Objective) -> Vec<f64> {
 pub fn score(logits: &[Vec<f64>], set: &EncodedSet, info: &TaskInfo) -> Scored {
     let labels: Vec<f64> = set.rows.iter().map(|row| f64::from(row.label)).collect();
     let predicted = predictions(logits, &info.objective);
-    let metrics = info.metrics.iter().map(|metric| (metric.to_string(), metric.evaluate(&predicted, &labels)));
+    let reason = |metric: &Metric| undefined::reason(*metric, &predicted, &labels, &info.objective);
+    let undefined: BTreeMap<String, String> =
+        info.metrics.iter().filter_map(|metric| Some((metric.to_string(), reason(metric)?))).collect();
+    let value = |metric: &Metric| {
+        let name = metric.to_string();
+        let value = if undefined.contains_key(&name) { f64::NAN } else { metric.evaluate(&predicted, &labels) };
+        (name, value)
+    };
+    let metrics = info.metrics.iter().map(value).collect();
     let loss = |row: &Vec<f64>, label: f64| match &info.objective {
         Objective::Regression { .. } => (row[0] - label).powi(2),
         Objective::Text => unreachable!("text is not classified"),
@@ -127,7 +152,7 @@ pub fn score(logits: &[Vec<f64>], set: &EncodedSet, info: &TaskInfo) -> Scored {
         }
     };
     let total: f64 = logits.iter().zip(&labels).map(|(row, label)| loss(row, *label)).sum();
-    Scored { metrics: metrics.collect(), loss: total / labels.len().max(1) as f64, generated: None }
+    Scored { metrics, undefined, loss: total / labels.len().max(1) as f64, generated: None }
 }
 
 /// `active` for a stack of `runs`, where a readout names one rank for all of them.

@@ -41,10 +41,10 @@ pub(super) fn evaluate(
     let clock = Instant::now();
     let run = cohort.at(at);
     let network = network(cohort, at, None);
-    let base = context.cache.base_of(&run.cell.plan)?;
+    let base = context.cache.base_of(&run.cell.recipe)?;
     // Generation takes as long as many steps; in training it is done only where it decides.
     let generates = run.task().info.primary().generates();
-    let evaluator = Evaluator { base: &base, plan: &run.cell.plan, task: run.task(), generates };
+    let evaluator = Evaluator { base: &base, plan: &run.cell.recipe, task: run.task(), generates, stop: context.stop };
     let result = evaluator.evaluate(&network, &request.splits, &request.readouts, request.step)?;
     Ok(EvalResult { seconds: clock.elapsed().as_secs_f64(), ..result })
 }

@@ -5,7 +5,7 @@ use data::{batch::Encoded, task};
 use models::tokens::Transfer;
 
 use super::{Objective, Reads};
-use crate::batch::RunRows;
+use crate::rows::{RunRows, learnt};
 
 /// Cross-entropy of the next token.
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +70,14 @@ pub struct LossMask {
 }
 
 impl LossMask {
-    /// Of rows that are padded to `seq` tokens each. Nothing predicts the first token of a row, so it is left out.
+    /// Of rows that are padded to `seq` tokens each.
     pub fn of(rows: &[Option<&Encoded>], seq: usize) -> Self {
         let mut mask = Self { positions: Vec::new(), ids: Vec::new() };
         for (row, example) in rows.iter().enumerate() {
-            let Some(Encoded { ids, targets, .. }) = example else { continue };
-            for at in (1..ids.len()).filter(|at| targets.get(*at) == Some(&true)) {
+            let Some(example) = example else { continue };
+            for at in learnt(example) {
                 mask.positions.push((row * seq + at - 1) as u32);
-                mask.ids.push(ids[at]);
+                mask.ids.push(example.ids[at]);
             }
         }
         mask

@@ -5,7 +5,7 @@ use data::task;
 use models::tokens::Transfer;
 
 use super::{Objective, Reads};
-use crate::batch::RunRows;
+use crate::rows::RunRows;
 
 /// Squared error.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,14 @@ use variants::{
     pass::Active,
 };
 
-use super::{inputs::DeviceInputs, plan::StepLayout};
-use crate::{cohort::Cohort, objective};
+use super::{
+    inputs::{DeviceInputs, Slice},
+    layout::{MicroLayout, StepLayout},
+};
+use crate::{
+    batch::forward,
+    cohort::{Cohort, Stack},
+};
 
 /// What one stack's losses gave, summed over micro-batches.
 #[derive(Clone, Debug, Default)]
@@ -57,15 +63,15 @@ impl Cohort {
     /// Gradients, task losses and penalties of every stack, summed over all micro-batches.
     pub(super) fn accumulate_gradients(&mut self, layout: &StepLayout, inputs: &DeviceInputs) -> Vec<StackGradients> {
         let mut sums = vec![StackGradients::default(); self.stacks.len()];
-        let share = 1.0 / self.accumulate as f64;
         self.network.track();
         for micro in 0..layout.micros.len() {
             let mut pass = self.pass(layout, micro, inputs);
             let batch = layout.micros[micro].batch.read(inputs);
             let checkpoints =
                 if self.recomputes { self.checkpoint_inputs(&batch.tokens, &mut pass) } else { Vec::new() };
-            let losses = objective::losses(&self.network, &batch, &pass);
-            let total = self.total_loss(losses, share, &mut sums) * share;
+            let losses = forward::losses(&self.network, &batch, &pass);
+            let shares = self.shares(&layout.micros[micro], inputs);
+            let total = self.total_loss(losses, shares, &mut sums);
             let mut gradients = total.backward();
             self.collect(&mut gradients, &mut sums);
             let last = pass.last_hidden.take().and_then(|last| last.grad_remove(&mut gradients));
@@ -77,20 +83,32 @@ impl Cohort {
         sums
     }
 
-    /// The one number that is differentiated: the sum over runs and stacks of losses and penalties. Adds `share` of each to the sums.
-    fn total_loss(&self, losses: Vec<Tensor<1>>, share: f64, sums: &mut [StackGradients]) -> Tensor<1> {
+    /// What the loss of every run weighs in its step's, `[runs]` by stack; nothing where the step is one micro-batch.
+    fn shares(&self, micro: &MicroLayout, inputs: &DeviceInputs) -> Vec<Tensor<1>> {
+        let of_stack = |(slice, stack): (&Slice, &Stack)| inputs.floats(*slice, [stack.runs.len()]);
+        micro.shares.iter().zip(&self.stacks).map(of_stack).collect()
+    }
+
+    /// The one number that is differentiated: the sum over runs and stacks of losses, each times its share of the step's, and penalties.
+    /// Adds what it is made of to the sums.
+    fn total_loss(&self, losses: Vec<Tensor<1>>, shares: Vec<Tensor<1>>, sums: &mut [StackGradients]) -> Tensor<1> {
         let dtype = self.place().dtype;
+        let mut shares = shares.into_iter();
         let mut total: Option<Tensor<1>> = None;
         for (index, (loss, sums)) in losses.into_iter().zip(sums).enumerate() {
-            let loss = cast(&loss, dtype);
-            add(&mut sums.task, &loss, share);
+            let mut loss = cast(&loss, dtype);
+            if let Some(share) = shares.next() {
+                loss = loss * share;
+            }
+            add(&mut sums.task, &loss);
             let mut sum = loss.sum();
             let weight = self.stacks[index].variant().spec().orthogonality;
             if weight > 0.0
                 && let Some(departure) = self.network.orthogonality(index)
             {
-                let term = departure * weight;
-                add(&mut sums.penalty, &term, share);
+                // The same in every micro-batch, and once in the step.
+                let term = departure * (weight / self.accumulate as f64);
+                add(&mut sums.penalty, &term);
                 sum = sum + term.sum();
             }
             total = Some(total.map_or(sum.clone(), |t| t + sum));
@@ -114,9 +132,9 @@ impl Cohort {
     }
 }
 
-/// Adds `share` of a tensor's values to a sum.
-fn add(sum: &mut Option<Tensor<1>>, tensor: &Tensor<1>, share: f64) {
-    let term = inner(tensor) * share;
+/// Adds a tensor's values to a sum.
+fn add(sum: &mut Option<Tensor<1>>, tensor: &Tensor<1>) {
+    let term = inner(tensor);
     *sum = Some(match sum.take() {
         Some(sum) => sum + term,
         None => term,

@@ -1,4 +1,4 @@
-//! The host's half of a step: every number that the device will read, put into the upload buffer, and where each of them lies.
+//! The host's half of a step: every number that the device will read, put into the upload buffer.
 
 use std::collections::BTreeMap;
 
@@ -10,54 +10,21 @@ use variants::{
 
 use super::{
     inputs::{DeviceInputs, Slice, UploadBuffer},
+    layout::{MicroLayout, StackLayout, StepLayout},
     optimizer::{Adam, RunStep},
-    report::RunFacts,
+    pending::RunFacts,
 };
 use crate::{
-    batch::{BatchLayout, HostBatch},
+    batch::HostBatch,
     cohort::{Cohort, Stack},
     study::run_state::RunState,
 };
-
-/// Where the numbers of a step lie in the upload buffer. Steps with equal layouts are the same computation on other numbers, so that one
-/// recording serves them all.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StepLayout {
-    /// One per micro-batch.
-    pub micros: Vec<MicroLayout>,
-    /// One per stack.
-    pub stacks: Vec<StackLayout>,
-}
-
-/// Where a micro-batch lies.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MicroLayout {
-    /// Its tokens and what its losses read.
-    pub batch: BatchLayout,
-    /// The dropout key of every run of every stack.
-    pub keys: Slice,
-}
-
-/// Where a stack's optimizer settings lie.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StackLayout {
-    /// Gates of the forward pass, where the rank policy draws ranks.
-    pub gates: Vec<(GateKey, Slice)>,
-    /// Learning rates, bias corrections and decay, `[runs, segments, 4]`.
-    pub coefficients: Slice,
-    /// The clipping threshold of every run.
-    pub limits: Slice,
-    /// 1 for runs that still train.
-    pub running: Slice,
-    /// 1 for runs whose importance averages take this step in; none where no run's do.
-    pub observing: Option<Slice>,
-}
 
 impl Stack {
     /// Ranks drawn for this step, where the policy draws any.
     pub(super) fn draw(&self, step: u64) -> Active {
         let spec = self.variant().spec();
-        let draw = |run: &RunState| spec.rank_policy.draw(spec.rank, run.cell.plan.seeds.rank, step);
+        let draw = |run: &RunState| spec.rank_policy.draw(spec.rank, run.cell.recipe.seeds.rank, step);
         match self.runs.iter().map(draw).collect::<Option<Vec<_>>>() {
             Some(ranks) => Active::Prefix(ranks),
             None => Active::All,
@@ -73,7 +40,7 @@ impl Stack {
     /// Every run's part in a step.
     fn run_steps(&self, step: u64) -> Vec<RunStep> {
         let of = |run: &RunState| {
-            let train = &run.cell.plan.train;
+            let train = &run.cell.recipe.train;
             let multiple = train.rate(step, run.steps);
             RunStep {
                 rate: train.learning_rate * multiple,
@@ -120,6 +87,7 @@ impl Cohort {
     pub(super) fn plan(&mut self, batches: Vec<HostBatch>) -> (StepLayout, UploadBuffer, Vec<Vec<RunFacts>>) {
         let mut buffer = UploadBuffer::default();
         let mut tokens: Vec<Vec<u64>> = self.stacks.iter().map(|s| vec![0; s.runs.len()]).collect();
+        let mut shares = shares_of_step(&batches).into_iter();
         let mut micros = Vec::new();
         for (micro, batch) in batches.into_iter().enumerate() {
             tokens.iter_mut().flatten().zip(batch.n_tokens.iter().flatten()).for_each(|(sum, more)| *sum += more);
@@ -127,6 +95,7 @@ impl Cohort {
             micros.push(MicroLayout {
                 batch: batch.write_into(&mut buffer),
                 keys: buffer.ints(keys.into_iter().map(|key| key as i64)),
+                shares: shares.next().into_iter().flatten().map(|of_stack| buffer.floats(of_stack)).collect(),
             });
         }
         let (mut stacks, mut facts) = (Vec::new(), Vec::new());
@@ -144,7 +113,7 @@ impl Cohort {
     }
 
     fn dropout_clock(&self, micro: u64) -> DropoutClock {
-        let key = |run: &RunState| stream::key(run.cell.plan.seeds.dropout, Stream::Dropout, "");
+        let key = |run: &RunState| stream::key(run.cell.recipe.seeds.dropout, Stream::Dropout, "");
         let seeds = self.runs().map(key).collect();
         DropoutClock { seeds, step: self.step, micro }
     }
@@ -159,4 +128,19 @@ impl Cohort {
         Pass::of(self.stacks.iter().zip(&layout.stacks).map(of_stack).collect())
             .keyed(inputs.ints(layout.micros[micro].keys))
     }
+}
+
+/// What every micro-batch's mean loss weighs in the step's, by micro-batch, stack and run: its share of what the step's loss is a mean
+/// over, so that a token (or a row) weighs the same wherever it lies. Empty where a step is one micro-batch, whose mean is the step's.
+fn shares_of_step(batches: &[HostBatch]) -> Vec<Vec<Vec<f64>>> {
+    if batches.len() == 1 {
+        return Vec::new();
+    }
+    let share = |batch: &HostBatch, stack: usize, run: usize| {
+        let of_step: u64 = batches.iter().map(|batch| batch.n_terms[stack][run]).sum();
+        batch.n_terms[stack][run] as f64 / of_step.max(1) as f64
+    };
+    let of_stack =
+        |batch: &HostBatch, stack: usize| (0..batch.n_terms[stack].len()).map(|run| share(batch, stack, run)).collect();
+    batches.iter().map(|batch| (0..batch.n_terms.len()).map(|stack| of_stack(batch, stack)).collect()).collect()
 }

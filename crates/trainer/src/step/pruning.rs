@@ -9,7 +9,7 @@ use variants::{
     role::Role,
 };
 
-use super::{optimizer::ParamSlice, report::RunFacts};
+use super::{optimizer::ParamSlice, pending::RunFacts};
 use crate::{
     cohort::{Cohort, Stack},
     study::run_state::RunState,

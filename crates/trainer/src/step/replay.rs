@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use burn::tensor::{Device, Tensor};
 use kernels::{graph::Graph, memory, ops};
 
-use super::{inputs::DeviceInputs, plan::StepLayout};
+use super::{inputs::DeviceInputs, layout::StepLayout};
 
 /// Recorded steps of one cohort, by layout.
 #[derive(Debug, Default)]

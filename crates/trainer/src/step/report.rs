@@ -4,31 +4,11 @@ use burn::tensor::Tensor;
 use record::StepEntry;
 use variants::host::values;
 
-use super::optimizer::RunStep;
+use super::pending::{Pending, RunFacts};
 use crate::{
     cohort::{Cohort, Stack},
     study::run_state::RunAt,
 };
-
-/// A step that is done or under way on the device.
-#[derive(Debug)]
-pub struct Pending {
-    pub(super) step: u64,
-    /// Loss, penalty and squared norm of every run, as the device's half of the step returns them.
-    pub(super) results: Tensor<1>,
-    /// By stack and run.
-    pub(super) facts: Vec<Vec<RunFacts>>,
-}
-
-/// What the host knows of a run's part in a step.
-#[derive(Clone, Copy, Debug)]
-pub struct RunFacts {
-    rate: f64,
-    tokens: u64,
-    active: bool,
-    /// Components that it has left, where a policy prunes.
-    pub(super) components: Option<u64>,
-}
 
 /// What one step did to one run.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +26,6 @@ pub struct RunReport {
 pub struct StepReport {
     /// One per run that trained.
     pub runs: Vec<RunReport>,
-}
-
-impl RunFacts {
-    pub(super) fn new(run: &RunStep, tokens: u64) -> Self {
-        Self { rate: run.rate, tokens, active: run.active, components: None }
-    }
 }
 
 impl Stack {

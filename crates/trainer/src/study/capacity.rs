@@ -7,7 +7,6 @@ use variants::slot::StackPlan;
 
 use super::{context::StudyContext, plan::CohortPlan};
 use crate::{adapter, error::TrainError};
-use assets::error::AssetError;
 use experiment::cell::Cell;
 
 /// Share of a device's memory that cohorts may fill: the allocator needs room between its blocks.
@@ -28,14 +27,13 @@ pub(super) fn capacity(cells: &[Cell], context: &StudyContext<'_>) -> Result<usi
         plan.build(context)?.advance(&longest);
         Ok(())
     };
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(step));
+    let done = or_out_of_memory(step, context);
     let peak = memory::usage(device).map_or(before.now, |memory| memory.peak);
     memory::release(device);
     match done {
-        Ok(done) => done?,
+        Some(done) => done?,
         // One run of every stack is too much at once; a run alone fits, or says in training that it does not.
-        Err(panic) if is_out_of_memory(panic.as_ref()) => return Ok(1),
-        Err(panic) => std::panic::resume_unwind(panic),
+        None => return Ok(1),
     }
     // Twice: a recorded step keeps its memory beside that of a step of another length. And half as much again: blocks of many lengths
     // leave gaps between them.
@@ -48,7 +46,7 @@ pub(super) fn capacity(cells: &[Cell], context: &StudyContext<'_>) -> Result<usi
 fn one_of_each_stack(cells: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Cell>, TrainError> {
     let mut found: Vec<(StackPlan, Cell)> = Vec::new();
     for cell in cells {
-        let plan = adapter::stack_plan(&cell.plan, &cell.id, context.cache)?;
+        let plan = adapter::stack_plan(&cell.recipe, &cell.id, context.cache)?;
         if !found.iter().any(|(other, _)| other.is_like(&plan)) {
             found.push((plan, cell.clone()));
         }
@@ -56,29 +54,44 @@ fn one_of_each_stack(cells: &[Cell], context: &StudyContext<'_>) -> Result<Vec<C
     Ok(found.into_iter().map(|(_, cell)| cell).collect())
 }
 
-/// What `attempt` gave; a device whose memory is full says so by a panic, which becomes an error with the way out.
-pub(super) fn or_out_of_memory(
-    attempt: impl FnOnce() -> Result<(), TrainError>,
-    runs: usize,
-    context: &StudyContext<'_>,
-) -> Result<(), TrainError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
-        if !is_out_of_memory(panic.as_ref()) {
-            std::panic::resume_unwind(panic);
+/// What `attempt` gave, or none where the device's memory was full, which a backend says by a panic. What the attempt held is given back.
+pub(super) fn or_out_of_memory<T>(attempt: impl FnOnce() -> T, context: &StudyContext<'_>) -> Option<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)) {
+        Ok(done) => Some(done),
+        Err(panic) if is_out_of_memory(panic.as_ref()) => {
+            memory::release(&context.cache.place().device);
+            None
         }
-        Err(AssetError::Device {
-            name: context.device.to_owned(),
-            reason: format!(
-                "its memory does not take a cohort of {runs} runs; give a smaller `cohort: N`, or free the device. What was \
-                 saved is kept"
-            ),
-        }
-        .into())
-    })
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Whether a panic is a device's that has no memory left.
 fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    text.is_some_and(|text| text.contains("out of memory"))
+    text.is_some_and(says_out_of_memory)
+}
+
+/// Whether a message is of a device that has no memory left: of LibTorch's allocator or the driver, or of a library that allocates beside
+/// them.
+fn says_out_of_memory(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["out of memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed"].iter().any(|said| text.contains(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_told_from_other_faults() {
+        let full = [
+            // What LibTorch's allocator, the driver and cuBLAS say; tch hands the first line on.
+            "Torch(\"CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB\")",
+            "CUDA error: out of memory",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ];
+        assert!(full.iter().all(|text| says_out_of_memory(text)));
+        assert!(!says_out_of_memory("CUDA error: an illegal memory access was encountered"));
+    }
 }

@@ -1,13 +1,13 @@
 //! What a study needs beside its cells.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+use std::collections::BTreeMap;
 
 use record::{CodeIdentity, Store};
 
-use crate::model_cache::ModelCache;
+use crate::{model_cache::ModelCache, stop::Stop};
 
 /// What a study needs beside its cells.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct StudyContext<'a> {
     /// Models and tasks.
     pub cache: &'a ModelCache,
@@ -23,6 +23,6 @@ pub struct StudyContext<'a> {
     pub cohort: Option<usize>,
     /// Cohorts trained at once.
     pub workers: usize,
-    /// Set by whoever wants the study to stop at the next step.
-    pub stop: &'a AtomicBool,
+    /// Who may want the study to stop.
+    pub stop: Stop<'a>,
 }

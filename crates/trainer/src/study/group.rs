@@ -28,7 +28,7 @@ pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Coh
 fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {
     let mut groups = Vec::new();
     for cell in open {
-        put(&mut groups, (CohortKey::of(cell), &cell.plan.task, &cell.plan.data), cell, usize::MAX);
+        put(&mut groups, (CohortKey::of(cell), &cell.recipe.task, &cell.recipe.data), cell, usize::MAX);
     }
     let mut plans = Vec::new();
     for (_, cells) in groups {
@@ -69,8 +69,8 @@ impl CohortKey {
             preset: _,
             readouts: _,
             seeds: _,
-        } = &cell.plan;
-        Self { model: model.clone(), is_text: cell.plan.text().is_some(), base: variant.base, train: train.shared() }
+        } = &cell.recipe;
+        Self { model: model.clone(), is_text: cell.recipe.text().is_some(), base: variant.base, train: train.shared() }
     }
 }
 

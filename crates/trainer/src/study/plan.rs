@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kernels::ops;
 use models::head::Outputs;
+use record::CohortChange;
 use variants::{
     slot::{FirstValues, StackPlan},
     stream::{self, Stream},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     adapter,
     batch::{Padding, Sampler, SupervisedBatches},
-    checkpoint,
+    checkpoint::{self, Progress},
     cohort::{Cohort, Stack},
     error::TrainError,
     step::optimizer::Adam,
@@ -33,6 +34,8 @@ const BUCKET: usize = 8;
 pub struct CohortPlan {
     id: String,
     stacks: Vec<Stack>,
+    /// How it came to be smaller than was planned.
+    pub(super) changes: Vec<CohortChange>,
 }
 
 impl CohortPlan {
@@ -41,7 +44,7 @@ impl CohortPlan {
     pub fn new(cells: &[Cell], context: &StudyContext<'_>) -> Result<Self, TrainError> {
         let mut stacks: Vec<Stack> = Vec::new();
         for cell in cells {
-            let one = adapter::stack_plan(&cell.plan, &cell.id, context.cache)?;
+            let one = adapter::stack_plan(&cell.recipe, &cell.id, context.cache)?;
             let run = run_at_start(cell, context)?;
             match stacks.iter_mut().find(|stack| stack.plan.is_like(&one)) {
                 Some(stack) => {
@@ -53,7 +56,12 @@ impl CohortPlan {
         }
         stacks.sort_by_key(|stack| stack.plan.variant.spec().batch_key());
         let id = identity::cohort_id(stacks.iter().flat_map(|stack| &stack.runs), context)?;
-        Ok(Self { id, stacks })
+        Ok(Self { id, stacks, changes: Vec::new() })
+    }
+
+    /// The same cohort, which came to be so by these changes.
+    pub(super) fn changed(self, changes: Vec<CohortChange>) -> Self {
+        Self { changes, ..self }
     }
 
     /// Its name, which follows from its runs.
@@ -84,31 +92,37 @@ impl CohortPlan {
         Ok(cohort)
     }
 
-    /// The cohort at the step of a checkpoint, and when its first step was.
-    pub fn resume(self, checkpoint: &Path, context: &StudyContext<'_>) -> Result<(Cohort, u64), TrainError> {
+    /// The cohort at the step of a checkpoint, and how far it was.
+    pub fn resume(self, checkpoint: &Path, context: &StudyContext<'_>) -> Result<(Cohort, Progress), TrainError> {
         let mut cohort = self.assemble(FirstValues::Given, context)?;
-        let started = checkpoint::load(&mut cohort, checkpoint)?;
-        Ok((cohort, started))
+        let progress = checkpoint::load(&mut cohort, checkpoint)?;
+        Ok((cohort, progress))
     }
 
     fn assemble(self, first_values: FirstValues, context: &StudyContext<'_>) -> Result<Cohort, TrainError> {
-        let shared = self.first().cell.plan.clone();
-        let plan = |stack: &Stack| StackPlan { first_values, ..stack.plan.clone() };
+        let shared = self.first().cell.recipe.clone();
+        let plan = |stack: &Stack| {
+            // Where every run starts from an adapter, that has all values but the head's, which may be of other classes.
+            let starts = stack.runs.iter().all(|run| run.cell.recipe.start_from.is_some());
+            let adapters = if starts { FirstValues::Given } else { first_values };
+            StackPlan { first_values: adapters, ..stack.plan.clone() }
+        };
         let parts: Vec<_> =
             self.stacks.iter().map(|stack| (plan(stack), stack.runs.iter().map(outputs_of).collect())).collect();
-        let network = context.cache.network_of(&shared, &parts)?;
+        let network = context.cache.network_with(&shared, &parts, Some(first_values))?;
         let train = &shared.train;
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         let mut cohort = Cohort::new(network, self.stacks, train.accumulate, adam);
         cohort.recomputes = train.recompute;
+        cohort.changes = self.changes;
         Ok(cohort)
     }
 
     /// Batches of all its runs.
     pub fn batches(&self, context: &StudyContext<'_>) -> Result<SupervisedBatches, TrainError> {
-        let shared = &self.first().cell.plan;
+        let shared = &self.first().cell.recipe;
         let sampler = |run: &RunState| {
-            let seed = stream::key(run.cell.plan.seeds.data, Stream::Data, "order");
+            let seed = stream::key(run.cell.recipe.seeds.data, Stream::Data, "order");
             Sampler::new(run.task().train.clone(), run.task().info.objective.clone(), seed)
         };
         Ok(SupervisedBatches {
@@ -130,8 +144,8 @@ fn outputs_of(run: &RunState) -> Outputs<'_> {
 
 /// A cell's run before its first step.
 fn run_at_start(cell: &Cell, context: &StudyContext<'_>) -> Result<RunState, TrainError> {
-    let task = context.cache.task(&cell.plan)?;
-    let steps = cell.plan.train.total_steps(task.train.rows.len());
+    let task = context.cache.task(&cell.recipe)?;
+    let steps = cell.recipe.train.total_steps(task.train.rows.len());
     let start = identity::start_of(cell, context)?;
     Ok(RunState { task: Some(task), start, ..RunState::new(cell.clone(), steps) })
 }
@@ -139,7 +153,7 @@ fn run_at_start(cell: &Cell, context: &StudyContext<'_>) -> Result<RunState, Tra
 /// Puts the adapter on a run that starts from one.
 fn warm_start(cohort: &mut Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), TrainError> {
     let cell = &cohort.stacks[at.stack].runs[at.run].cell;
-    match &cell.plan.start_from {
+    match &cell.recipe.start_from {
         Some(from) => warm_start::apply(&mut cohort.network, at, cell, from, context),
         None => Ok(()),
     }

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use record::{Store, write_atomic};
+use record::{CohortChange, Store, write_atomic};
+use serde::{Deserialize, Serialize};
 
 use super::{context::StudyContext, plan::CohortPlan};
 use crate::error::TrainError;
@@ -20,16 +21,27 @@ fn partial_root(store: &Store) -> PathBuf {
     store.partial_dir()
 }
 
+/// Which runs an unfinished cohort has.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Members {
+    /// Their slugs.
+    pub slugs: Vec<String>,
+    /// How the cohort came to be smaller than was planned.
+    pub changes: Vec<CohortChange>,
+}
+
 /// Makes a cohort's folder and writes there which runs it has.
 pub(super) fn open_folder(folder: &Path, plan: &CohortPlan) -> Result<(), TrainError> {
     std::fs::create_dir_all(folder).map_err(|source| TrainError::io(folder.to_owned(), source))?;
-    let slugs: Vec<String> = plan.cells().iter().map(|cell| cell.id.slug()).collect();
-    let json = serde_json::to_vec(&slugs).unwrap_or_else(|error| unreachable!("strings are JSON: {error}"));
+    let slugs = plan.cells().iter().map(|cell| cell.id.slug()).collect();
+    let json = serde_json::to_vec(&Members { slugs, changes: plan.changes.clone() });
+    let json = json.unwrap_or_else(|error| unreachable!("strings are JSON: {error}"));
     Ok(write_atomic(&folder.join("members.json"), &json)?)
 }
 
-/// Folders of unfinished cohorts, with the slugs of their runs.
-pub(super) fn unfinished(store: &Store) -> Result<Vec<(PathBuf, Vec<String>)>, TrainError> {
+/// Folders of unfinished cohorts, with their runs.
+pub(super) fn unfinished(store: &Store) -> Result<Vec<(PathBuf, Members)>, TrainError> {
     let root = partial_root(store);
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(&root) {
@@ -41,7 +53,7 @@ pub(super) fn unfinished(store: &Store) -> Result<Vec<(PathBuf, Vec<String>)>, T
         let members = std::fs::read(path.join("members.json")).ok();
         found.push((path, members.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()));
     }
-    found.sort();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(found)
 }
 
@@ -56,7 +68,7 @@ pub(super) fn resumable(
 ) -> Result<(Vec<CohortPlan>, Vec<PathBuf>), TrainError> {
     let wanted: BTreeMap<String, (&Cell, usize)> = cells.iter().map(|of| (of.0.id.slug(), *of)).collect();
     let (mut plans, mut stale) = (Vec::new(), Vec::new());
-    for (folder, slugs) in unfinished(context.store)? {
+    for (folder, Members { slugs, changes }) in unfinished(context.store)? {
         let first = slugs.first().and_then(|slug| wanted.get(slug));
         if first.is_some_and(|(_, of)| *of > level) {
             continue;
@@ -65,7 +77,7 @@ pub(super) fn resumable(
         let cells = cells.filter(|cells| !cells.is_empty());
         let plan = cells.map(|cells| CohortPlan::new(&cells, context)).transpose()?;
         match plan.filter(|plan| folder.ends_with(plan.id())) {
-            Some(plan) => plans.push(plan),
+            Some(plan) => plans.push(plan.changed(changes)),
             None => stale.push(folder),
         }
     }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use burn::tensor::Tensor;
-use record::{Entry, Evaluation, Journal, Start, StepEntry, StepLog};
+use record::{Entry, Evaluation, Journal, JournalMark, Start, StepEntry, StepLog};
 
-use crate::{error::TrainError, model_cache::TokenizedTask};
+use crate::{error::TrainError, guard::OwnTensors, model_cache::TokenizedTask};
 use experiment::cell::Cell;
 
 /// The address of a run: its stack in the cohort and its row in the stack.
@@ -28,6 +28,8 @@ pub struct RunState {
     pub steps: u64,
     /// The adapter it starts from, as it lies on disk.
     pub start: Option<Start>,
+    /// Its tensors at its first step; none before.
+    pub first: OwnTensors,
     /// Whether it still trains.
     pub active: bool,
     /// Step and reason of a failure.
@@ -68,6 +70,8 @@ pub struct RunLog {
     pub evaluations: Vec<Evaluation>,
     /// Steps at which it was resumed.
     pub resumed: Vec<u64>,
+    /// How its journal was at the checkpoint that it resumes from; none where it begins.
+    pub resumes: Option<JournalMark>,
     /// Where both are appended as they come; nowhere before training begins.
     journal: Option<Journal>,
 }
@@ -80,6 +84,7 @@ impl RunState {
             task: None,
             steps,
             start: None,
+            first: OwnTensors::default(),
             active: true,
             failure: None,
             kept: None,
@@ -104,14 +109,14 @@ impl RunState {
 
     /// Whether its recipe evaluates after a step.
     pub fn evaluates_at(&self, step: u64) -> bool {
-        let train = &self.cell.plan.train;
+        let train = &self.cell.recipe.train;
         let every = train.evaluate_every.map(|every| every.steps(train, self.task().train.rows.len()));
         every.is_some_and(|every| step.is_multiple_of(every) || step == self.steps)
     }
 
     /// Whether its recipe keeps its adapter after a step.
     pub fn saves_at(&self, step: u64) -> bool {
-        self.cell.plan.train.snapshot_every.is_some_and(|every| step.is_multiple_of(every))
+        self.cell.recipe.train.snapshot_every.is_some_and(|every| step.is_multiple_of(every))
     }
 }
 
@@ -121,9 +126,9 @@ impl RunLog {
         Ok(Self { journal: Some(Journal::create(path)?), ..Self::default() })
     }
 
-    /// The log at `path`, cut back to a checkpoint's step, at which the run resumes.
-    pub fn resume(path: &Path, step: u64) -> Result<Self, TrainError> {
-        let (mut journal, entries) = Journal::reopen(path, step)?;
+    /// The log at `path`, cut back to where it was at the checkpoint of `step`, at which the run resumes.
+    pub fn resume(path: &Path, mark: &JournalMark, step: u64) -> Result<Self, TrainError> {
+        let (mut journal, entries) = Journal::reopen(path, mark)?;
         let mut log = Self::default();
         for entry in entries {
             match entry {
@@ -151,9 +156,14 @@ impl RunLog {
         Ok(())
     }
 
-    /// Waits until the journal is on the disk.
+    /// Waits until the journal is on the disk, for a checkpoint that names it.
     pub fn sync(&self) -> Result<(), TrainError> {
         Ok(self.journal.as_ref().map_or(Ok(()), Journal::sync)?)
+    }
+
+    /// How the journal is now; none before training begins.
+    pub fn mark(&self) -> Option<JournalMark> {
+        self.journal.as_ref().map(Journal::mark)
     }
 
     fn append(&mut self, entry: &Entry) -> Result<(), TrainError> {

@@ -21,9 +21,8 @@ use record::CellId;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use trainer::{
-    batch::{BatchSource, HostBatch, Padding, RunRows, collate},
+    batch::{BatchSource, HostBatch, Padding, RunRows, collate, forward},
     cohort::{Cohort, Stack},
-    objective,
     step::optimizer::Adam,
     study::run_state::RunState,
 };
@@ -309,7 +308,7 @@ impl Bench {
     /// Components in use at a step.
     pub(crate) fn active(&self, step: u64) -> Active {
         let spec = self.spec();
-        let seed = self.cohort.stacks[0].runs[0].cell.plan.seeds.rank;
+        let seed = self.cohort.stacks[0].runs[0].cell.recipe.seeds.rank;
         spec.rank_policy.draw(spec.rank, seed, step).map_or(Active::All, |b| Active::Prefix(vec![b]))
     }
 
@@ -325,7 +324,7 @@ impl Bench {
         self.cohort.network.track();
         let pass = Pass::of(vec![StackPass::with(1, active.clone())]);
         let batch = self.batches.batch(&self.cohort.network, 0).upload(&place);
-        let mut loss = objective::losses(&self.cohort.network, &batch, &pass).remove(0).sum();
+        let mut loss = forward::losses(&self.cohort.network, &batch, &pass).remove(0).sum();
         if let Some(departure) = self.cohort.network.orthogonality(0).filter(|_| spec.orthogonality > 0.0) {
             loss = loss + (departure * spec.orthogonality).sum();
         }
@@ -382,5 +381,5 @@ fn cell(reference: &Reference, spec: &VariantSpec, train: Hyper) -> Cell {
         readouts: Vec::new(),
         seeds: Seeds::all(seed),
     };
-    Cell { id, plan, diff: Value::Null }
+    Cell { id, recipe: plan, diff: Value::Null }
 }

@@ -1,0 +1,106 @@
+//! Guards of training: what trains has moved, and what is frozen has not. Both compare hashes of values at the first step with those at
+//! the end.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use models::{
+    backbone::Backbone,
+    network::{NamedParam, Network},
+};
+use record::sha256_hex;
+use serde::{Deserialize, Serialize};
+use variants::{host::inner, role::TrainConfig, slot::Slot};
+
+use crate::{
+    error::TrainError,
+    study::run_state::{BestState, RunAt},
+};
+
+/// A run's own tensors, hashed map by map. The head counts as a map without a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnTensors {
+    /// Those that train.
+    trained: BTreeMap<String, String>,
+    /// The others.
+    frozen: BTreeMap<String, String>,
+}
+
+impl OwnTensors {
+    /// Those of a run as they are now, or as they were chosen. `roles` says what trains.
+    pub fn of(network: &mut Network, at: RunAt, chosen: Option<&BestState>, roles: &TrainConfig) -> Self {
+        let mut texts = [BTreeMap::<String, String>::new(), BTreeMap::new()];
+        for NamedParam { slot, name, param } in network.parameters(at.stack) {
+            let tensor = match chosen {
+                Some(best) => inner(&best.tensors[&name]),
+                None => inner(param.tensor).slice([at.run..at.run + 1]),
+            };
+            let of_kind = &mut texts[usize::from(!roles.trains(param.role))];
+            *of_kind.entry(slot).or_default() += &format!("{name} {}\n", hash(&tensor));
+        }
+        let [trained, frozen] =
+            texts.map(|all| all.into_iter().map(|(slot, text)| (slot, sha256_hex(text.as_bytes()))).collect());
+        Self { trained, frozen }
+    }
+
+    /// Maps of which nothing that trains has another value than at the start, and the number of maps that train.
+    pub fn unmoved<'a>(&'a self, start: &Self) -> (Vec<&'a str>, usize) {
+        let same = |(slot, hash): &(&String, &String)| start.trained.get(*slot) == Some(*hash);
+        (self.trained.iter().filter(same).map(|(slot, _)| slot.as_str()).collect(), self.trained.len())
+    }
+
+    /// A map of which something that is frozen has another value than at the start.
+    pub fn thawed<'a>(&'a self, start: &Self) -> Option<&'a str> {
+        let other = |(slot, hash): &(&String, &String)| start.frozen.get(*slot).is_some_and(|old| old != *hash);
+        self.frozen.iter().find(other).map(|(slot, _)| slot.as_str())
+    }
+}
+
+/// A base's tensors, hashed one by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseTensors(BTreeMap<String, String>);
+
+impl BaseTensors {
+    /// Those that the runs of a network share.
+    pub fn of(network: &Network) -> Self {
+        let mut backbone = network.backbone.clone();
+        let mut all = BTreeMap::new();
+        if let Backbone::Llama(_) = backbone
+            && network.stacks() > 0
+            && !backbone.config().is_tied()
+        {
+            all.insert("lm_head.weight".to_owned(), hash(&backbone.output(0)));
+        }
+        for slot in backbone.slots() {
+            let name = slot.name().to_owned();
+            let (weight, bias) = match slot {
+                Slot::Linear(map) => {
+                    let (weight, bias) = map.base();
+                    (hash(&weight), bias.map(|bias| hash(&bias)))
+                }
+                Slot::Norm(norm) => {
+                    let (gamma, beta) = norm.base();
+                    (hash(&gamma), beta.map(|beta| hash(&beta)))
+                }
+                Slot::Embedding(table) => (hash(&table.base()), None),
+            };
+            all.extend(bias.map(|bias| (format!("{name}.bias"), bias)));
+            all.insert(format!("{name}.weight"), weight);
+        }
+        Self(all)
+    }
+
+    /// An error where a tensor is not what it was.
+    pub fn check(&self, now: &Self) -> Result<(), TrainError> {
+        match self.0.iter().find(|(name, hash)| now.0.get(*name) != Some(*hash)) {
+            Some((name, _)) => Err(TrainError::BaseChanged { name: name.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// SHA-256 of a tensor's values.
+fn hash<const D: usize>(tensor: &Tensor<D>) -> String {
+    sha256_hex(inner(tensor).into_data().as_bytes())
+}

@@ -1,0 +1,39 @@
+//! Whether somebody wants the work to stop: looked at between steps, between the batches of an evaluation, and between generated tokens.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::TrainError;
+
+/// Flags of those who may want it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop<'a> {
+    flags: [&'a AtomicBool; 2],
+}
+
+static UNSET: AtomicBool = AtomicBool::new(false);
+
+impl<'a> Stop<'a> {
+    /// Nobody.
+    pub const NEVER: Stop<'static> = Stop { flags: [&UNSET, &UNSET] };
+
+    /// Whoever sets the flag.
+    pub fn on(flag: &'a AtomicBool) -> Self {
+        Self { flags: [flag, &UNSET] }
+    }
+
+    /// Whoever this one hears, and whoever sets the flag.
+    #[must_use]
+    pub fn or(self, flag: &'a AtomicBool) -> Self {
+        Self { flags: [self.flags[0], flag] }
+    }
+
+    /// Whether somebody does.
+    pub fn is_asked(self) -> bool {
+        self.flags.iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// [`TrainError::Interrupted`] where somebody does.
+    pub fn check(self) -> Result<(), TrainError> {
+        if self.is_asked() { Err(TrainError::Interrupted) } else { Ok(()) }
+    }
+}
