@@ -107,12 +107,7 @@ pub fn merge(request: &MergeRequest<'_>, cache: &ModelCache) -> Result<MergeRepo
     let mut files = raw::files(&metadata.plan.model)?;
     let stored = std::mem::take(&mut files.tensors);
     let (tensors, left_out) = assemble(stored, &mut network, &active, &config, metadata.plan.text().is_some());
-    if let Some(name) = overflow(&tensors, request.dtype) {
-        return Err(refused(format!(
-            "`{name}` holds a number beyond {}'s largest; write it with `--dtype bf16` or `f32`",
-            request.dtype.torch()
-        )));
-    }
+    check_range(&tensors, request.dtype).map_err(refused)?;
     let content = encode(&tensors, request.dtype)?;
     let mut staged = output.begin()?;
     staged.write("model.safetensors", &content)?;
@@ -208,6 +203,17 @@ fn check_network(network: &mut Network, plan: &Recipe) -> Result<(), String> {
              too. Train the table as a whole (`base: trained`), or leave it out of `targets`"
         )),
         None => Ok(()),
+    }
+}
+
+/// Refuses a type that cannot hold every number.
+fn check_range(tensors: &[Tensor], dtype: Dtype) -> Result<(), String> {
+    match overflow(tensors, dtype) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "`{name}` holds a number beyond {}'s largest; write it with `--dtype bf16` or `f32`",
+            dtype.torch()
+        )),
     }
 }
 

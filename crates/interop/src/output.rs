@@ -44,27 +44,7 @@ impl Guard {
 
     /// Refuses a target where nothing may be written, whatever it is.
     pub fn check(&self, target: &Path) -> Result<(), TrainError> {
-        self.spare_inputs(target, &self.place(target)?)
-    }
-
-    /// Where a target lies once links are followed; refused where nothing may be written whatever it is.
-    fn place(&self, target: &Path) -> Result<PathBuf, TrainError> {
-        let refused = |reason: String| TrainError::foreign(target.to_owned(), reason);
-        if target.file_name().is_none() {
-            return Err(refused("is no name of a file or folder; give one, e.g. `--out merged`".to_owned()));
-        }
-        let place = followed(target).map_err(refused)?;
-        if let Some(what) = special(&place) {
-            return Err(refused(format!("is {what}, which is not written to; give a file or folder with `--out`")));
-        }
-        let place = absolute(&place);
-        if let Some(runs) = record::runs_around(&place) {
-            return Err(refused(format!(
-                "lies in {}, which has the runs of an experiment; give another `--out`",
-                runs.display()
-            )));
-        }
-        Ok(place)
+        self.spare_inputs(target, &place(target)?)
     }
 
     /// Refuses a place that is an input of the command or has one inside.
@@ -82,6 +62,26 @@ impl Guard {
     fn is_inside_an_input(&self, place: &Path) -> bool {
         self.inputs.iter().any(|input| place.starts_with(input))
     }
+}
+
+/// Where a target lies once links are followed; refused where nothing may be written whatever it is.
+fn place(target: &Path) -> Result<PathBuf, TrainError> {
+    let refused = |reason: String| TrainError::foreign(target.to_owned(), reason);
+    if target.file_name().is_none() {
+        return Err(refused("is no name of a file or folder; give one, e.g. `--out merged`".to_owned()));
+    }
+    let place = followed(target).map_err(refused)?;
+    if let Some(what) = special(&place) {
+        return Err(refused(format!("is {what}, which is not written to; give a file or folder with `--out`")));
+    }
+    let place = absolute(&place);
+    if let Some(runs) = record::runs_around(&place) {
+        return Err(refused(format!(
+            "lies in {}, which has the runs of an experiment; give another `--out`",
+            runs.display()
+        )));
+    }
+    Ok(place)
 }
 
 /// Most links that lead from one to the next.

@@ -188,7 +188,7 @@ fn of_query(folder: &Path, model: &str) -> (f64, Imported) {
     (updates.maps[name].update.dense().norm(), imported(folder, model).unwrap())
 }
 
-/// Keys and expressions match the names that PEFT knows: with a head's prefix, from their beginning where they are anchored.
+/// Keys and expressions match the names that PEFT knows: with a head's prefix, from the beginning where they have a `^`.
 #[test]
 fn patterns_are_pefts_in_every_command() {
     let root = tempfile::tempdir().unwrap();
@@ -204,11 +204,11 @@ fn patterns_are_pefts_in_every_command() {
         assert!((found.0 - wanted.0).abs() < 1e-9 && found.1 == wanted.1, "{key}: {found:?}");
     };
     // alpha 8 becomes 64.
-    near(alpha("^bert.encoder.layer.0.attention.self.query"), (8.0, 1), "anchored");
+    near(alpha("^bert.encoder.layer.0.attention.self.query"), (8.0, 1), "`^`");
     near(alpha("layer.0.attention.self.(?!value).*"), (8.0, 1), "look-ahead");
     near(alpha("(?<!key.)query"), (8.0, 1), "look-behind");
     // Not the beginning of a name in PEFT's model, so the key matches nothing.
-    near(alpha("^encoder.layer.0.attention.self.query"), (1.0, 0), "anchored without the prefix");
+    near(alpha("^encoder.layer.0.attention.self.query"), (1.0, 0), "`^` without the prefix");
     // The same key for an adapter of the model without a head, whose names have no prefix.
     let bare = folder("bert_lora", |config, tensors| {
         config.insert("alpha_pattern".to_owned(), json!({"^encoder.layer.0.attention.self.query": 64}));
@@ -241,6 +241,28 @@ fn patterns_are_pefts_in_every_command() {
     }
 }
 
+/// PEFT adapts nothing inside a module that is saved whole, though the targets name it.
+#[test]
+fn what_is_saved_whole_is_not_adapted() {
+    let root = tempfile::tempdir().unwrap();
+    let model = checkpoint(root.path(), "bert");
+    let asked = numbers(&fixture("peft").join("bert_saved/expected.safetensors"));
+    let plain = imported(&fixture("peft").join("bert_saved"), &model).unwrap();
+    for (targets, exclude) in [
+        (json!(["query", "value", "pooler.dense"]), Value::Null),
+        (json!(["query", "value", "pooler.dense"]), json!(["key"])),
+        (json!(".*(query|key|value|pooler.dense)"), json!(".*key")),
+    ] {
+        let folder = folder("bert_saved", |config, _| {
+            config.insert("target_modules".to_owned(), targets.clone());
+            config.insert("exclude_modules".to_owned(), exclude.clone());
+        });
+        let found = imported(folder.path(), &model).unwrap_or_else(|error| panic!("{targets}: {error}"));
+        says(&found.notes.join("; "), &["saved whole and not adapted, as in PEFT: bert.pooler.dense"]);
+        assert_eq!(logits(&found.network, &asked, false), logits(&plain.network, &asked, false), "{targets}");
+    }
+}
+
 /// What a file has beside plain factors is refused where only they would be read.
 #[test]
 fn tensors_beside_the_factors_are_no_plain_update() {
@@ -263,7 +285,9 @@ fn files_that_other_programs_leave_are_named_as_what_they_are() {
     std::fs::rename(pickle.path().join(WEIGHTS), pickle.path().join("adapter_model.bin")).unwrap();
     // DeepSpeed's ZeRO-3.
     let empty = folder("bert_lora", |_, tensors| {
-        tensors.values_mut().for_each(|tensor| *tensor = (vec![0], Vec::new()));
+        for tensor in tensors.values_mut() {
+            *tensor = (vec![0], Vec::new());
+        }
     });
     for (command, found) in every_command(pickle.path(), &model) {
         says(&found.map_err(|error| (command, error)).unwrap_err().1, &["adapter_model.bin", "pickle", "save_file"]);

@@ -827,11 +827,13 @@ fn targets_that_peft_would_read_otherwise_are_written_out() {
     };
     let plain = export_of("plain", "lora", ".*(query|value)", None);
     assert_eq!(plain["target_modules"], json!(r"(?:bert\.)?(?:.*(query|value))"));
-    let anchored = export_of("anchored", "lora", r"^encoder\..*query", None);
+    let bare = export_of("bare", "lora", r"^encoder\..*query", None);
     let written = json!(["bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.1.attention.self.query"]);
-    assert_eq!(anchored["target_modules"], written);
-    let ahead = export_of("ahead", "lora", "(?!bert).*query", Some("encoder.*layer.0.*"));
-    assert_eq!((&ahead["target_modules"], &ahead["exclude_modules"]), (&json!([written[1]]), &Value::Null));
+    assert_eq!(bare["target_modules"], written);
+    let ahead = export_of("ahead", "lora", "(?!bert).*query", None);
+    assert_eq!(ahead["target_modules"], json!(r"(?:bert\.)?(?:(?!bert).*query)"));
+    let narrowed = export_of("narrowed", "lora", r"^encoder\..*query", Some("encoder.*layer.0.*"));
+    assert_eq!((&narrowed["target_modules"], &narrowed["exclude_modules"]), (&json!([written[1]]), &Value::Null));
     let vera = export_of("vera", "vera", ".*(query|value)", Some(".*value"));
     assert_eq!((&vera["target_modules"], vera.get("exclude_modules")), (&written, None));
 }

@@ -7,6 +7,7 @@
 //! | `rank_pattern`, `alpha_pattern` | `re.match(rf"(.*\.)?({key})$", name)`, the first key that matches | `utils.other.get_pattern_key` |
 //! | `layers_pattern` | `re.match(rf".*?\.{list}\.(\d+)\.", name)`, `[^.]*` where there is none | `tuners_utils.check_target_module_exists` |
 //! | `modules_to_save` | `name.endswith(module)` | `utils.other._set_trainable` |
+//! | targets that they hold, which are not adapted (since 0.16) | `re.match(rf"(^|.*\.){module}($|\..*)", name)` | `tuners_utils.check_target_module_exists` |
 //!
 //! `name` is the module's in the model that PEFT wraps, without `base_model.model.`; for a model with a head it begins with the
 //! model's prefix (`bert.`), so that `^bert\.encoder` matches and `^encoder` does not.
@@ -51,6 +52,11 @@ impl Pattern {
     /// Matches whole names or their ends after a dot: a key of `rank_pattern` or `alpha_pattern`.
     pub fn ending(key: &str) -> Result<Self, BadPattern> {
         Self::new(key, r"^(?:.*\.)?(?:", ")$")
+    }
+
+    /// Matches a module and all that it holds: an item of `modules_to_save`.
+    pub fn held_by(module: &str) -> Result<Self, BadPattern> {
+        Self::new(module, r"^(?:.*\.)?(?:", r")(?:$|\.)")
     }
 
     /// Matches names in a list of layers, whose index is the last group.
@@ -153,6 +159,21 @@ mod tests {
             (r"layer\.0.*(?<!key)", QUERY, true),
         ] {
             assert_eq!(ending(key, name), is_match, "{key} {name}");
+        }
+    }
+
+    #[test]
+    fn a_module_holds_itself_and_what_is_in_it() {
+        let holds = |module: &str, name: &str| Pattern::held_by(module).unwrap().is_match(name).unwrap();
+        for (module, name, is_held) in [
+            ("pooler", "bert.pooler.dense", true),
+            ("pooler", "pooler", true),
+            ("layer.1", "bert.encoder.layer.1.output.dense", true),
+            ("layer.1", "bert.encoder.layer.11.output.dense", false),
+            ("dense", "bert.pooler.dense_2", false),
+            ("ooler", "bert.pooler.dense", false),
+        ] {
+            assert_eq!(holds(module, name), is_held, "{module} {name}");
         }
     }
 

@@ -34,11 +34,14 @@ pub(crate) struct Eval {
 pub(super) fn run(args: &Eval) -> Result<(), Failure> {
     let cache = ModelCache::on(&device::parse(&args.device)?);
     let Evaluated { task, evaluations, notes } = evaluate(&args.adapter, &args.rank, &cache)?;
-    notes.iter().for_each(|line| note(line));
+    for line in &notes {
+        note(line);
+    }
     let mut out = String::from("task,variant,rank,split,metric,value,examples\n");
     for evaluation in evaluations {
-        let cut = evaluation.generated.and_then(record::Generated::note);
-        cut.iter().for_each(|cut| note(&format!("{} at rank {}: {cut}", evaluation.split, evaluation.readout.rank)));
+        if let Some(cut) = evaluation.generated.and_then(record::Generated::note) {
+            note(&format!("{} at rank {}: {cut}", evaluation.split, evaluation.readout.rank));
+        }
         for (metric, reason) in &evaluation.undefined {
             note(&format!("{metric} is undefined on {}: {reason}", evaluation.split));
         }

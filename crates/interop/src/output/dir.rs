@@ -13,7 +13,7 @@ use record::write_atomic;
 use serde::{Deserialize, Serialize};
 use trainer::error::TrainError;
 
-use super::{Guard, parent};
+use super::{Guard, parent, place};
 
 /// The file that says what made a folder.
 pub const ORIGIN: &str = "lora_lab.json";
@@ -43,7 +43,7 @@ impl OutputDir {
     /// Checks before any work that `command` may write `target`: it is absent, empty, or its own earlier output, or it is forced.
     pub fn check(target: &Path, command: &'static str, guard: &Guard) -> Result<Self, TrainError> {
         let refused = |reason: String| TrainError::foreign(target.to_owned(), reason);
-        let path = guard.place(target)?;
+        let path = place(target)?;
         if path.is_file() {
             return Err(refused("is a file, but a folder is written; give another `--out`".to_owned()));
         }

@@ -1,6 +1,6 @@
 //! The fields of PEFT's configurations and what each does here: the gate that every command goes through before it uses a folder.
 //!
-//! The lists have every field of `LoraConfig`, `AdaLoraConfig` and `VeraConfig` of PEFT 0.2 to 0.20, with KaSA's that followed.
+//! The lists have every field of `LoraConfig`, `AdaLoraConfig` and `VeraConfig` of PEFT 0.2 to 0.20, with `kasa_config`, which followed.
 //! A field is read and done as PEFT does it, or must depart from nothing, or changes no number of a trained adapter.
 //!
 //! A field of no list may be of a later release. Where it is null, false or empty it asks for nothing, and a note names it; any other
@@ -151,7 +151,6 @@ pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, S
     for (field, value) in configuration {
         let shown = shown(value);
         match effect(lists, field) {
-            Some(Honoured | Passive) => {}
             Some(OneOf(values)) => match value.as_str() {
                 Some(found) if values.contains(&found) => {}
                 _ if value.is_null() => {}
@@ -160,7 +159,7 @@ pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, S
             Some(Unset(what)) if is_set(value) => problems.push(format!(
                 "`{field}` is {shown}: {what}, which has no counterpart here; convert it with PEFT first, to plain LoRA"
             )),
-            Some(Unset(_)) => {}
+            Some(Honoured | Passive | Unset(_)) => {}
             None if is_set(value) => problems.push(format!(
                 "`{field}` is {shown}, but is no field of PEFT's {kind} that is known here, so it may change what the adapter computes; \
                  if it does not, take it out of the file"

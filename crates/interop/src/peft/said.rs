@@ -31,6 +31,7 @@ impl<T: Clone> OneOrMany<T> {
 
 /// What is read of a configuration, whatever its kind.
 #[derive(Debug, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "they are PEFT's fields")]
 pub(crate) struct Said {
     pub(super) peft_type: String,
     #[serde(default)]

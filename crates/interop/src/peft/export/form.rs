@@ -36,16 +36,15 @@ pub(super) struct Form {
     /// AdaLoRA's components.
     pub(super) kept: BTreeMap<String, Vec<bool>>,
 }
+
 /// Brings an adapter into a form that PEFT has, or says why there is none and what to do.
-pub(super) fn form(mut metadata: AdapterMetadata, network: &mut Network, residual: bool) -> Result<Form, String> {
-    let spec = metadata.plan.variant.clone();
+pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: bool) -> Result<Form, String> {
     let label = metadata.cell.variant.clone();
-    let other = "`--svd --rank R` approximates its update by a LoRA";
-    let mut peft = spec.peft_form().map_err(|why| match why {
+    let peft = metadata.plan.variant.peft_form().map_err(|why| match why {
         NoPeftForm::NoAdapter => {
             format!("`{label}` adapts no map, so PEFT has no form for it; `lora-lab merge` writes a whole checkpoint")
         }
-        NoPeftForm::NoCounterpart => format!("PEFT has no form for the update of `{label}`; {other}"),
+        NoPeftForm::NoCounterpart => format!("PEFT has no form for the update of `{label}`; {APPROXIMATE}"),
     })?;
     let architecture = network.backbone.config();
     let mut maps = BTreeMap::new();
@@ -54,66 +53,17 @@ pub(super) fn form(mut metadata: AdapterMetadata, network: &mut Network, residua
             maps.insert(map.name().to_owned(), (rank, alpha));
         }
     }
-    let mut slots = gather(network);
-    if metadata.plan.text().is_some()
-        && architecture.is_tied()
-        && slots.get(network.backbone.word().name()).is_some_and(|own| own.contains_key("weight"))
-    {
-        return Err(format!(
-            "`{label}` trains `{}`, which is also the output projection; PEFT would train a copy of it on the way in alone, so it has no \
-             form there; `lora-lab merge` writes a whole checkpoint",
-            network.backbone.word().name()
-        ));
+    let slots = gather(network);
+    for (table, own) in adapter_ranks(&metadata, &slots, &architecture) {
+        maps.entry(table).or_insert(own);
     }
-    let plan = adapter_ranks(&metadata, &slots, &architecture);
-    for (table, (rank, alpha)) in plan {
-        maps.entry(table).or_insert((rank, alpha));
+    let mut form = Form { metadata, peft, slots, maps, architecture, joined: false, pair: None, kept: BTreeMap::new() };
+    form.check_tied(network)?;
+    if residual {
+        form.take_starts_off()?;
+    } else {
+        form.shape()?;
     }
-    let (mut pair, mut kept) = (None, BTreeMap::new());
-    match peft {
-        PeftForm::DoubledLora { start } if residual => {
-            let decomposed = spec.lacks(&[Capability::Additive]).is_some();
-            let Some(start) = start.filter(|_| !decomposed) else {
-                return Err(format!(
-                    "PEFT has no start that `{label}` could be taken off the base by; leave `--residual` out"
-                ));
-            };
-            if start == "olora" && architecture.stores_inputs_first() {
-                // PEFT 0.18 decomposes `Conv1D` as if it lay as `[d_out, d_in]`, and then cannot hold the factors.
-                return Err("PEFT cannot take OLoRA's start off GPT-2's maps; leave `--residual` out".to_owned());
-            }
-            for slot in maps.keys() {
-                if let Some(own) = slots.get_mut(slot) {
-                    own.retain(|name, _| !name.starts_with("start_"));
-                }
-            }
-        }
-        _ if residual => {
-            return Err(format!(
-                "`--residual` is for starts that are taken off the base, but `{label}` has none; leave it out"
-            ));
-        }
-        PeftForm::Lora => {}
-        PeftForm::DoubledLora { .. } => {
-            double(&mut metadata, &mut slots, &mut maps);
-            peft = PeftForm::Lora;
-        }
-        PeftForm::AdaLora => {
-            if !metadata.plan.modules.rank_pattern.is_empty() || !metadata.plan.modules.alpha_pattern.is_empty() {
-                return Err(format!(
-                    "PEFT's AdaLoRA has one rank and alpha for all maps, but `{label}` has patterns; {other}"
-                ));
-            }
-            kept = prune(&maps, &mut slots);
-        }
-        PeftForm::Vera(own) => {
-            if spec.scaling != (Scaling::Constant { value: 1.0 }) {
-                return Err(format!("PEFT's VeRA has no scale, but `{label}` has one; {other}"));
-            }
-            pair = Some(vera_pair(&own, spec.rank, &maps, &architecture, &mut slots));
-        }
-    }
-    let mut form = Form { metadata, peft, slots, maps, architecture, joined: false, pair, kept };
     join(&mut form, network)?;
     if residual && form.joined {
         return Err(format!(
@@ -121,6 +71,78 @@ pub(super) fn form(mut metadata: AdapterMetadata, network: &mut Network, residua
         ));
     }
     Ok(form)
+}
+
+/// What can be done where PEFT has no form.
+const APPROXIMATE: &str = "`--svd --rank R` approximates its update by a LoRA";
+
+impl Form {
+    /// Refuses a table that trains on both ways.
+    fn check_tied(&self, network: &Network) -> Result<(), String> {
+        let (label, word) = (&self.metadata.cell.variant, network.backbone.word().name().to_owned());
+        let trains = self.slots.get(&word).is_some_and(|own| own.contains_key("weight"));
+        if self.metadata.plan.text().is_some() && self.architecture.is_tied() && trains {
+            return Err(format!(
+                "`{label}` trains `{word}`, which is also the output projection; PEFT would train a copy of it on the way in alone, so it \
+                 has no form there; `lora-lab merge` writes a whole checkpoint"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Leaves the starts out, which PEFT takes off the base again.
+    fn take_starts_off(&mut self) -> Result<(), String> {
+        let label = &self.metadata.cell.variant;
+        let PeftForm::DoubledLora { start } = self.peft else {
+            return Err(format!(
+                "`--residual` is for starts that are taken off the base, but `{label}` has none; leave it out"
+            ));
+        };
+        let decomposed = self.metadata.plan.variant.lacks(&[Capability::Additive]).is_some();
+        let Some(start) = start.filter(|_| !decomposed) else {
+            return Err(format!(
+                "PEFT has no start that `{label}` could be taken off the base by; leave `--residual` out"
+            ));
+        };
+        if start == "olora" && self.architecture.stores_inputs_first() {
+            // PEFT 0.18 decomposes `Conv1D` as if it lay as `[d_out, d_in]`, and then cannot hold the factors.
+            return Err("PEFT cannot take OLoRA's start off GPT-2's maps; leave `--residual` out".to_owned());
+        }
+        for slot in self.maps.keys() {
+            if let Some(own) = self.slots.get_mut(slot) {
+                own.retain(|name, _| !name.starts_with("start_"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the tensors the shape of PEFT's own.
+    fn shape(&mut self) -> Result<(), String> {
+        let (label, plan) = (&self.metadata.cell.variant, &self.metadata.plan);
+        match self.peft {
+            PeftForm::Lora => {}
+            PeftForm::DoubledLora { .. } => {
+                double(&mut self.metadata, &mut self.slots, &mut self.maps);
+                self.peft = PeftForm::Lora;
+            }
+            PeftForm::AdaLora => {
+                if !plan.modules.rank_pattern.is_empty() || !plan.modules.alpha_pattern.is_empty() {
+                    return Err(format!(
+                        "PEFT's AdaLoRA has one rank and alpha for all maps, but `{label}` has patterns; {APPROXIMATE}"
+                    ));
+                }
+                self.kept = prune(&self.maps, &mut self.slots);
+            }
+            PeftForm::Vera(own) => {
+                if plan.variant.scaling != (Scaling::Constant { value: 1.0 }) {
+                    return Err(format!("PEFT's VeRA has no scale, but `{label}` has one; {APPROXIMATE}"));
+                }
+                let rank = plan.variant.rank;
+                self.pair = Some(vera_pair(&own, rank, &self.maps, &self.architecture, &mut self.slots));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Rank and `α` of adapted tables, which are no linear maps.

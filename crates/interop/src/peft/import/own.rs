@@ -23,7 +23,7 @@ pub(super) fn metadata(opened: &Opened, request: &ImportRequest<'_>) -> Result<O
     let fields = written.keys().chain(opened.whole.keys());
     let is_base = |field: &str| field == "base_model_name_or_path" || field == "revision";
     let is_edited = |field: &&String| {
-        !is_passive(kind, field) && !is_base(field) && differs(&written[field.as_str()], opened.whole.get(*field))
+        !is_passive(kind, field) && !is_base(field) && differs(written.get(*field), opened.whole.get(*field))
     };
     if let Some(field) = fields.into_iter().find(is_edited) {
         return Err(opened.refused(format!(
@@ -59,8 +59,8 @@ fn read(folder: &Path) -> Option<(AdapterMetadata, Map<String, Value>)> {
 }
 
 /// Whether a field was changed since. PEFT writes out fields that ask for nothing, lists in any order and numbers in another form.
-fn differs(written: &Value, found: Option<&Value>) -> bool {
-    let found = found.unwrap_or(&Value::Null);
+fn differs(written: Option<&Value>, found: Option<&Value>) -> bool {
+    let (written, found) = (written.unwrap_or(&Value::Null), found.unwrap_or(&Value::Null));
     match (written, found) {
         (Value::Number(written), Value::Number(found)) => written.as_f64() != found.as_f64(),
         (Value::Array(written), Value::Array(found)) => {

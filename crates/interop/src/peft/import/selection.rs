@@ -21,14 +21,18 @@ use super::{
 };
 
 /// The maps of a model by their names here, with those that PEFT knew them by.
-struct Names(BTreeMap<String, String>);
+struct Names<'a> {
+    config: &'a Config,
+    theirs: BTreeMap<String, String>,
+}
 
-impl Names {
-    fn new(config: &Config, stored: &Stored) -> Self {
+impl<'a> Names<'a> {
+    fn new(config: &'a Config, stored: &Stored) -> Self {
         let prefix = format!("{WRAPPED}{}", config.base_prefix());
         let has_head = stored.tensors.keys().any(|name| name.starts_with(&prefix));
         let maps = config.maps().into_iter().filter(|(_, map)| !matches!(map.kind, MapKind::Part(_)));
-        Self(maps.map(|(name, _)| (name.clone(), if has_head { config.full(&name) } else { name })).collect())
+        let theirs = maps.map(|(name, _)| (name.clone(), if has_head { config.full(&name) } else { name })).collect();
+        Self { config, theirs }
     }
 
     /// Those that an expression matches whole.
@@ -38,7 +42,7 @@ impl Names {
 
     fn matching(&self, pattern: &Pattern) -> Result<BTreeSet<String>, BadPattern> {
         let mut found = BTreeSet::new();
-        for (name, theirs) in &self.0 {
+        for (name, theirs) in &self.theirs {
             if pattern.is_match(theirs)? {
                 found.insert(name.clone());
             }
@@ -46,9 +50,9 @@ impl Names {
         Ok(found)
     }
 
-    /// The map that a recipe's name in full stands for.
-    fn written(names: &BTreeSet<String>, config: &Config) -> Target {
-        Target::Endings(names.iter().map(|name| config.full(name)).collect())
+    /// Maps as a recipe names them in full.
+    fn written(&self, maps: &BTreeSet<String>) -> Vec<String> {
+        maps.iter().map(|name| self.config.full(name)).collect()
     }
 }
 
@@ -70,7 +74,7 @@ pub(super) fn selection(
     let targets = said.target_modules.clone().ok_or(
         "target_modules is missing, so the maps are those that PEFT chose by the model's type; save it with a current PEFT",
     )?;
-    let targets = targets_of(targets, &names, config, notes)?;
+    let targets = targets_of(targets, &names, notes)?;
     let mut modules = Modules {
         exclude_modules: said.exclude_modules.clone(),
         layers_to_transform: said.layers_to_transform.as_ref().map(OneOrMany::list).unwrap_or_default(),
@@ -89,11 +93,12 @@ pub(super) fn selection(
     let Ok(selected) = plain.select(Some(&targets), config) else { return Ok((targets, modules)) };
     let selected: BTreeSet<String> = selected.maps.into_keys().collect();
     modules.exclude_modules = match modules.exclude_modules.take() {
-        Some(exclude) => exclude_of(exclude, &selected, &names, config, notes)?,
+        Some(exclude) => exclude_of(exclude, &selected, &names, notes)?,
         None => None,
     };
-    modules.rank_pattern = own("rank_pattern", modules.rank_pattern, &selected, &names, config, notes)?;
-    modules.alpha_pattern = own("alpha_pattern", modules.alpha_pattern, &selected, &names, config, notes)?;
+    spare_saved(said, &mut modules, &selected, &names, notes)?;
+    modules.rank_pattern = own("rank_pattern", modules.rank_pattern, &selected, &names, notes)?;
+    modules.alpha_pattern = own("alpha_pattern", modules.alpha_pattern, &selected, &names, notes)?;
     Ok((targets, modules))
 }
 
@@ -108,19 +113,22 @@ fn is_head(name: &str, config: &Config) -> bool {
 }
 
 /// The targets without those of a list that match nothing.
-fn targets_of(targets: Target, names: &Names, config: &Config, notes: &mut Vec<String>) -> Result<Target, String> {
+fn targets_of(targets: Target, names: &Names<'_>, notes: &mut Vec<String>) -> Result<Target, String> {
     let pattern = match targets {
         Target::Endings(list) => {
             // PEFT writes `all-linear` out, the head's maps included, which it does not adapt because they are saved whole.
-            let list =
-                list.into_iter().filter(|name| !name.split('.').next().is_some_and(|first| is_head(first, config)));
-            let is_met = |end: &String| Target::Endings(vec![end.clone()]).select(config).is_ok();
+            let list = list
+                .into_iter()
+                .filter(|name| !name.split('.').next().is_some_and(|first| is_head(first, names.config)));
+            let is_met = |end: &String| Target::Endings(vec![end.clone()]).select(names.config).is_ok();
             let (met, missed): (Vec<String>, Vec<String>) = list.partition(is_met);
             // Where nothing is left, the missed names are the error.
             if met.is_empty() {
                 return Ok(Target::Endings(missed));
             }
-            missed.iter().for_each(|end| passed(notes, "target_modules", end));
+            for end in &missed {
+                passed(notes, "target_modules", end);
+            }
             return Ok(Target::Endings(met));
         }
         Target::Pattern(pattern) if pattern.to_lowercase() == ALL_LINEAR => {
@@ -129,10 +137,11 @@ fn targets_of(targets: Target, names: &Names, config: &Config, notes: &mut Vec<S
         Target::Pattern(pattern) => pattern,
     };
     let theirs = names.whole(&pattern).map_err(|bad| format!("target_modules: {bad}"))?;
-    let Some((_, example)) = names.0.iter().next().filter(|_| theirs.is_empty()) else {
+    let Some((_, example)) = names.theirs.iter().next().filter(|_| theirs.is_empty()) else {
         let targets = Target::Pattern(pattern);
-        let ours: BTreeSet<String> = targets.select(config).map(|maps| maps.into_keys().collect()).unwrap_or_default();
-        return Ok(if ours == theirs { targets } else { Names::written(&theirs, config) });
+        let ours: BTreeSet<String> =
+            targets.select(names.config).map(|maps| maps.into_keys().collect()).unwrap_or_default();
+        return Ok(if ours == theirs { targets } else { Target::Endings(names.written(&theirs)) });
     };
     Err(format!("target_modules is `{pattern}`, which matches none of this model's maps, such as `{example}`"))
 }
@@ -173,15 +182,16 @@ fn keep_layers(modules: &mut Modules, config: &Config, notes: &mut Vec<String>) 
 fn exclude_of(
     exclude: Target,
     selected: &BTreeSet<String>,
-    names: &Names,
-    config: &Config,
+    names: &Names<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Option<Target>, String> {
     match exclude {
         Target::Endings(list) => {
-            let meets = |end: &String| selected.iter().any(|name| ends_in(&config.full(name), end));
+            let meets = |end: &String| selected.iter().any(|name| ends_in(&names.config.full(name), end));
             let (met, missed): (Vec<String>, Vec<String>) = list.into_iter().partition(meets);
-            missed.iter().for_each(|end| passed(notes, "exclude_modules", end));
+            for end in &missed {
+                passed(notes, "exclude_modules", end);
+            }
             Ok(Some(Target::Endings(met.clone())).filter(|_| !met.is_empty()))
         }
         Target::Pattern(pattern) => {
@@ -192,10 +202,42 @@ fn exclude_of(
             }
             let exclude = Target::Pattern(pattern);
             let ours: BTreeSet<String> =
-                exclude.select(config).map(|maps| maps.into_keys().collect()).unwrap_or_default();
-            Ok(Some(if ours == theirs { exclude } else { Names::written(&theirs, config) }))
+                exclude.select(names.config).map(|maps| maps.into_keys().collect()).unwrap_or_default();
+            Ok(Some(if ours == theirs { exclude } else { Target::Endings(names.written(&theirs)) }))
         }
     }
+}
+
+/// Takes off what a saved module holds, which PEFT does not adapt.
+fn spare_saved(
+    said: &Said,
+    modules: &mut Modules,
+    selected: &BTreeSet<String>,
+    names: &Names<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(), String> {
+    let bad = |bad: BadPattern| format!("modules_to_save: {bad}");
+    let mut held = BTreeSet::new();
+    for module in said.modules_to_save.iter().flatten() {
+        let matching = names.matching(&Pattern::held_by(module).map_err(bad)?).map_err(bad)?;
+        held.extend(matching.into_iter().filter(|name| selected.contains(name)));
+    }
+    if held.is_empty() {
+        return Ok(());
+    }
+    let list = names.written(&held);
+    notes.push(format!("saved whole and not adapted, as in PEFT: {}", list.join(", ")));
+    let mut all = match modules.exclude_modules.take() {
+        Some(Target::Endings(list)) => list,
+        Some(Target::Pattern(pattern)) => {
+            let theirs = names.whole(&pattern).map_err(|bad| format!("exclude_modules: {bad}"))?;
+            names.written(&theirs)
+        }
+        None => Vec::new(),
+    };
+    all.extend(list);
+    modules.exclude_modules = Some(Target::Endings(all));
+    Ok(())
 }
 
 /// The keys that give a selected map its own value: where no earlier key does.
@@ -203,8 +245,7 @@ fn own<T: Copy>(
     field: &str,
     patterns: Vec<(String, T)>,
     selected: &BTreeSet<String>,
-    names: &Names,
-    config: &Config,
+    names: &Names<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, T)>, String> {
     let bad = |bad: BadPattern| format!("{field}: {bad}");
@@ -214,7 +255,8 @@ fn own<T: Copy>(
         let theirs: BTreeSet<String> =
             names.matching(&pattern).map_err(bad)?.into_iter().filter(|name| selected.contains(name)).collect();
         for name in selected {
-            let ours = pattern.is_match(name).map_err(bad)? || pattern.is_match(&config.full(name)).map_err(bad)?;
+            let ours =
+                pattern.is_match(name).map_err(bad)? || pattern.is_match(&names.config.full(name)).map_err(bad)?;
             is_same = is_same && ours == theirs.contains(name);
         }
         let own: Vec<&String> = theirs.iter().filter(|name| !met.contains(*name)).collect();
@@ -222,7 +264,7 @@ fn own<T: Copy>(
             passed(notes, field, &key);
             continue;
         }
-        written.extend(own.iter().map(|name| (config.full(name), value)));
+        written.extend(own.iter().map(|name| (names.config.full(name), value)));
         met.extend(own.into_iter().cloned());
         kept.push((key, value));
     }
