@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use record::PartsHash;
+
 use crate::error::AssetError;
 
 /// Most bytes of a configuration.
@@ -49,6 +51,18 @@ pub(crate) fn bounded(path: &Path, most: u64) -> Result<Vec<u8>, AssetError> {
         });
     }
     Ok(content)
+}
+
+/// The SHA-256 of a regular file.
+pub(crate) fn sha256(path: &Path) -> io::Result<String> {
+    let (mut file, _) = open(path)?;
+    let (mut hash, mut part) = (PartsHash::default(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hash.finish()),
+            read => hash.add(&part[..read]),
+        }
+    }
 }
 
 fn name(found: FileType) -> &'static str {

@@ -276,3 +276,26 @@ fn a_decoder_without_output_projection_classifies_and_is_refused_for_texts_by_na
     assert!(cache.base(&tied.name()).unwrap().purpose == models::config::Purpose::Continue);
     assert!(Path::new(&copy.name()).is_dir());
 }
+
+#[test]
+fn conversations_are_rendered_by_the_file_of_the_template() {
+    let copy = Copy::of("llama");
+    let put = |file: &str, content: &str| std::fs::write(copy.root.path().join(file), content).unwrap();
+    let line = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]}"#;
+    put("a.jsonl", line);
+    let yaml = format!(
+        "suite: own\nname: t\nmodel: {0}\ndata: {0}\ntargets: [q_proj]\nranks: [2]\nvariants: [lora]\n\
+         train: {{steps: 1, batch: 1, max_length: 40}}\ntasks:\n  - task: {{name: t, form: instructions, train: a.jsonl, dev: a.jsonl}}\n",
+        copy.name()
+    );
+    let experiment = experiment::read(&yaml, "t.yaml", "t", &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let plan = &experiment.cells()[0].plan;
+    let task = || ModelCache::new(Placement::new(&Device::flex(), DType::F32)).task(plan).map_err(|e| e.to_string());
+    let error = task().unwrap_err();
+    assert!(error.contains("tokenizer_config.json: chat_template: is absent"), "{error}");
+    put("chat_template.jinja", "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}");
+    let found = task().unwrap();
+    let base = ModelCache::new(Placement::new(&Device::flex(), DType::F32)).base(&copy.name()).unwrap();
+    assert_eq!(base.tokenizer.decode(&found.train.rows[0].ids, false).unwrap(), "user:hi</s>assistant:so</s>");
+    assert!(found.notes.iter().any(|note| note.contains("head `score.weight` is not used")), "{:?}", found.notes);
+}

@@ -315,7 +315,10 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
         let files = source::files(plan.data.as_deref().unwrap_or("."))?;
         let chat =
             ChatFiles { tokenizer_config: base.tokenizer_config.as_deref(), template: base.chat_template.as_deref() };
-        let loaded = task::load(task, &*files, &base.tokenizer, chat, plan.train.max_length)?;
+        let mut loaded = task::load(task, &*files, &base.tokenizer, chat, plan.train.max_length)?;
+        if let Some((head, _)) = base.head.outputs() {
+            loaded.notes.push(format!("{}: the checkpoint's classification head `{head}` is not used", plan.model));
+        }
         let split = |name: String, split: TextSplit| Split {
             name,
             set: split.set,

@@ -101,7 +101,10 @@ impl Repository {
         }
         let api = self.api()?;
         match api.get(file) {
-            Ok(path) => Ok(Some(path)),
+            Ok(path) => match damage(&path) {
+                Some(reason) => Err(self.unreachable(&format!("`{file}` {reason}"))),
+                None => Ok(Some(path)),
+            },
             Err(error) if error.to_string().contains("404") => Ok(None),
             Err(error) => Err(self.unreachable(&error.to_string())),
         }
@@ -139,6 +142,26 @@ impl Repository {
 
 /// Most bytes of a file under `refs`, which holds a commit.
 const LONGEST_REFERENCE: u64 = 4096;
+
+/// What is wrong with a file that was downloaded just now, which is then taken out of the cache. The hub names large files by their SHA-256,
+/// and the cache keeps a file under that name, to which the snapshot links.
+fn damage(path: &Path) -> Option<String> {
+    let blob = path.canonicalize().ok()?;
+    let wanted = blob.file_name()?.to_str()?.to_owned();
+    if wanted.len() != 64 || !wanted.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let found = file::sha256(&blob);
+    if found.as_ref().is_ok_and(|found| *found == wanted) {
+        return None;
+    }
+    let _ = std::fs::remove_file(&blob);
+    let _ = std::fs::remove_file(path);
+    Some(match found {
+        Ok(found) => format!("has the hash {found}, but the hub says {wanted}; it was deleted, download it again"),
+        Err(error) => format!("cannot be read: {error}"),
+    })
+}
 
 /// Whether a revision is a commit, of which the cache keeps a snapshot under its own name.
 fn is_commit(revision: &str) -> bool {
@@ -243,5 +266,25 @@ mod tests {
         assert_eq!(found(&format!("hf://acme/tiny@{other}"), "config.json"), None);
         assert_eq!(found("hf://acme/tiny", "tokenizer.json"), None);
         assert_eq!((found("hf://acme/tiny@out", "secret"), found("hf://acme/tiny", "../../secret")), (None, None));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_download_that_is_not_what_the_hub_says_is_deleted() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |blob: &str, content: &str| {
+            let (blob, link) = (root.path().join(blob), root.path().join("model.safetensors"));
+            std::fs::write(&blob, content).unwrap();
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(&blob, &link).unwrap();
+            (blob, link)
+        };
+        let right = record::sha256_hex(b"weights");
+        assert_eq!(damage(&put(&right, "weights").1), None);
+        assert_eq!(damage(&put("0123456789abcdef0123456789abcdef01234567", "small").1), None, "named by git");
+        let (blob, link) = put(&right, "weigh");
+        let said = damage(&link).unwrap();
+        assert!(said.contains(&format!("but the hub says {right}")), "{said}");
+        assert!(!blob.exists() && !link.exists());
     }
 }
