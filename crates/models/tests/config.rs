@@ -26,7 +26,9 @@ fn with(model_type: &str, fields: &Value) -> Value {
 
 fn without(model_type: &str, fields: &[&str]) -> Value {
     let mut config = with(model_type, &json!({}));
-    fields.iter().for_each(|field| drop(config.as_object_mut().unwrap().remove(*field)));
+    for field in fields {
+        config.as_object_mut().unwrap().remove(*field);
+    }
     config
 }
 
@@ -59,7 +61,7 @@ fn what_transformers_writes_is_known_and_built() {
             config.insert("model_type".to_owned(), model_type.as_str().into());
             let found = read(&Value::Object(config.clone()));
             // Mistral's own default is a window that its positions exceed.
-            let expected = if model_type == "mistral" { 1 } else { 0 };
+            let expected = usize::from(model_type == "mistral");
             assert_eq!(found.notes.len(), expected, "{release} {model_type}: {:?}", found.notes);
             assert_eq!(found.labels, None);
             for name in config.keys() {

@@ -89,6 +89,9 @@ impl Repository {
     ///
     /// Offline, a file that is not in the cache is an error where the repository is not there at all, and none where it is.
     pub fn fetch(&self, file: &str) -> Result<Option<PathBuf>, AssetError> {
+        if !leads_down(file) {
+            return Ok(None); // a list of the hub's or a user's may name anything
+        }
         if let Some(path) = self.cached(file) {
             return Ok(Some(path));
         }
@@ -266,6 +269,10 @@ mod tests {
         assert_eq!(found(&format!("hf://acme/tiny@{other}"), "config.json"), None);
         assert_eq!(found("hf://acme/tiny", "tokenizer.json"), None);
         assert_eq!((found("hf://acme/tiny@out", "secret"), found("hf://acme/tiny", "../../secret")), (None, None));
+        let tiny = Repository::model("hf://acme/tiny").unwrap();
+        for outside in ["../secret", "/etc/passwd", "a/../../b", ""] {
+            assert!(tiny.fetch(outside).unwrap().is_none(), "{outside}");
+        }
     }
 
     #[cfg(unix)]

@@ -38,13 +38,7 @@ pub(super) fn take(fields: &mut Map<String, Value>, model_type: &str) -> Result<
     let width = match fields.remove("sliding_window") {
         None => Some(WIDTH),
         Some(Value::Null) => None,
-        Some(value) => match value.as_u64().and_then(|width| usize::try_from(width).ok()).filter(|width| *width > 0) {
-            Some(width) => Some(width),
-            None => {
-                let rule = "but must be a number of tokens, at least 1, or `null`";
-                return Err(ModelError::Config(format!("sliding_window is `{}`, {rule}", shown(&value))));
-            }
-        },
+        Some(value) => Some(width(&value)?),
     };
     match model_type {
         "mistral" => Ok(width),
@@ -73,3 +67,11 @@ pub(super) fn take(fields: &mut Map<String, Value>, model_type: &str) -> Result<
 }
 
 const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+
+fn width(value: &Value) -> Result<usize, ModelError> {
+    let width = value.as_u64().and_then(|width| usize::try_from(width).ok()).filter(|width| *width > 0);
+    width.ok_or_else(|| {
+        let rule = "but must be a number of tokens, at least 1, or `null`";
+        ModelError::Config(format!("sliding_window is `{}`, {rule}", shown(value)))
+    })
+}
