@@ -258,7 +258,7 @@ fn a_decoder_without_output_projection_classifies_and_is_refused_for_texts_by_na
     let text = |file: &str, content: &str| std::fs::write(copy.root.path().join(file), content).unwrap();
     text("a.txt", "one||two\nthree||four\n");
     let yaml = format!(
-        "suite: own\nname: t\nmodel: {0}\ndata: {0}\ntargets: [q_proj]\nranks: [2]\nvariants: [lora]\n\
+        "suite: text\nname: acc\nmodel: {0}\ndata: {0}\nseeds: [0]\ntargets: [q_proj]\nranks: [2]\nvariants: [lora]\n\
          train: {{steps: 1, batch: 2, max_length: 16}}\ntasks:\n  - task: {{name: t, form: pairs, train: a.txt, dev: a.txt}}\n",
         copy.name()
     );
@@ -284,7 +284,7 @@ fn conversations_are_rendered_by_the_file_of_the_template() {
     let line = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]}"#;
     put("a.jsonl", line);
     let yaml = format!(
-        "suite: own\nname: t\nmodel: {0}\ndata: {0}\ntargets: [q_proj]\nranks: [2]\nvariants: [lora]\n\
+        "suite: text\nname: acc\nmodel: {0}\ndata: {0}\nseeds: [0]\ntargets: [q_proj]\nranks: [2]\nvariants: [lora]\n\
          train: {{steps: 1, batch: 1, max_length: 40}}\ntasks:\n  - task: {{name: t, form: instructions, train: a.jsonl, dev: a.jsonl}}\n",
         copy.name()
     );
