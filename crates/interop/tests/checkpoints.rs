@@ -123,7 +123,7 @@ fn configurations_give_the_logits_of_transformers() {
 fn what_the_configuration_says_beside_it_is_said() {
     let notes = Copy::of("qwen2").config("use_sliding_window", &json!(true)).config("max_window_layers", &json!(0));
     let said = notes.logits().1;
-    assert!(said.len() == 1 && said[0].contains("sliding window of 8 tokens"), "{said:?}");
+    assert!(said[0].contains("sliding window of 8 tokens") && said[1].contains("were cut"), "{said:?}");
     let said = Copy::of("bert").config("embedding_scale", &json!(2)).gives("bert");
     assert!(said[0].contains("`embedding_scale`"), "{said:?}");
 }
@@ -257,9 +257,10 @@ fn a_decoder_without_output_projection_classifies_and_is_refused_for_texts_by_na
     let copy = Copy::of("llama_classifier");
     let text = |file: &str, content: &str| std::fs::write(copy.root.path().join(file), content).unwrap();
     text("a.txt", "one||two\nthree||four\n");
+    text("b.txt", "five||six\n");
     let yaml = format!(
         "suite: text\nname: acc\nmodel: {0}\ndata: {0}\nseeds: [0]\ntargets: [q_proj]\nranks: [2]\nvariants: [lora]\n\
-         train: {{steps: 1, batch: 2, max_length: 16}}\ntasks:\n  - task: {{name: t, form: pairs, train: a.txt, dev: a.txt}}\n",
+         train: {{steps: 1, batch: 2, max_length: 16}}\ntasks:\n  - task: {{name: t, form: pairs, train: a.txt, dev: b.txt}}\n",
         copy.name()
     );
     let experiment = experiment::read(&yaml, "t.yaml", "t", &[]).unwrap_or_else(|errors| panic!("{errors}"));
@@ -283,9 +284,10 @@ fn conversations_are_rendered_by_the_file_of_the_template() {
     let put = |file: &str, content: &str| std::fs::write(copy.root.path().join(file), content).unwrap();
     let line = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "so"}]}"#;
     put("a.jsonl", line);
+    put("b.jsonl", &line.replace("hi", "you"));
     let yaml = format!(
         "suite: text\nname: acc\nmodel: {0}\ndata: {0}\nseeds: [0]\ntargets: [q_proj]\nranks: [2]\nvariants: [lora]\n\
-         train: {{steps: 1, batch: 1, max_length: 40}}\ntasks:\n  - task: {{name: t, form: instructions, train: a.jsonl, dev: a.jsonl}}\n",
+         train: {{steps: 1, batch: 1, max_length: 40}}\ntasks:\n  - task: {{name: t, form: instructions, train: a.jsonl, dev: b.jsonl}}\n",
         copy.name()
     );
     let experiment = experiment::read(&yaml, "t.yaml", "t", &[]).unwrap_or_else(|errors| panic!("{errors}"));

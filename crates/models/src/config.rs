@@ -353,7 +353,8 @@ pub(crate) fn typed<T: serde::de::DeserializeOwned>(mut fields: Fields<String, V
             read(&others).err().is_none_or(|other| other.to_string() != error.to_string())
         };
         let place = fields.keys().find(is_it).map(|name| format!("{name}: ")).unwrap_or_default();
-        ModelError::Config(format!("{place}{error}"))
+        // The complaint repeats the value, however long.
+        ModelError::Config(format!("{place}{}", fields::first(&error.to_string(), 200)))
     })
 }
 

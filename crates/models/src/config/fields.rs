@@ -280,6 +280,10 @@ pub(crate) fn shown(value: &Value) -> String {
 
 /// The first characters of a text that a file gives.
 pub(crate) fn clipped(text: &str) -> String {
-    const MOST: usize = 60;
-    if text.chars().count() <= MOST { text.to_owned() } else { text.chars().take(MOST).chain("..".chars()).collect() }
+    first(text, 60)
+}
+
+/// At most so many characters of a text.
+pub(super) fn first(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most).chain("..".chars()).collect() }
 }
