@@ -291,7 +291,7 @@ fn conversations_are_rendered_by_the_file_of_the_template() {
         copy.name()
     );
     let experiment = experiment::read(&yaml, "t.yaml", "t", &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    let plan = &experiment.cells()[0].plan;
+    let plan = &experiment.cells()[0].recipe;
     let task = || ModelCache::new(Placement::new(&Device::flex(), DType::F32)).task(plan).map_err(|e| e.to_string());
     let error = task().unwrap_err();
     assert!(error.contains("tokenizer_config.json: chat_template: is absent"), "{error}");
