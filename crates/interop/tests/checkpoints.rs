@@ -4,10 +4,17 @@
 //! Logits are transformers' own, see `fixtures/checkpoints/expected.json`; they have four places, so that they differ by up to 5e-5.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[path = "support/adapters.rs"]
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
-use interop::predict::run::{Prediction, Request, Rows, Source, run};
+use interop::{
+    dtype,
+    merge::{self, MergeRequest, merge},
+    predict::run::{Prediction, Request, Rows, Source, run},
+};
 use models::safetensors::{self, Dtype, Stored};
 use serde_json::{Value, json};
 use trainer::model_cache::ModelCache;
@@ -300,4 +307,57 @@ fn conversations_are_rendered_by_the_file_of_the_template() {
     let base = ModelCache::new(Placement::new(&Device::flex(), DType::F32)).base(&copy.name()).unwrap();
     assert_eq!(base.tokenizer.decode(&found.train.rows[0].ids, false).unwrap(), "user:hi</s>assistant:so</s>");
     assert!(found.notes.iter().any(|note| note.contains("head `score.weight` is not used")), "{:?}", found.notes);
+}
+
+#[test]
+fn what_merge_writes_of_them_opens_again_and_is_whole() {
+    let without_pooler = |stored: Stored| (!stored.name.contains("pooler")).then_some(stored);
+    for (copy, map, tensor) in [
+        (Copy::of("llama_classifier"), "q_proj", "score.weight"),
+        (Copy::of("llama"), "q_proj", "score.weight"),
+        (Copy::of("bert").tensors(without_pooler), "query", "bert.pooler.dense.weight"),
+        (Copy::of("bert"), "query", "bert.embeddings.LayerNorm.weight"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let rows = |words: [&str; 2]| {
+            format!(
+                "text,label\n{}",
+                (0..8).map(|at| format!("{} {at},{}\n", words[at % 2], at % 2)).collect::<String>()
+            )
+        };
+        std::fs::write(root.path().join("train.csv"), rows(["good", "bad"])).unwrap();
+        std::fs::write(root.path().join("dev.csv"), rows(["fine", "poor"])).unwrap();
+        let yaml = format!(
+            "suite: custom\nname: kept\nmodel: {}\ndata: {}\nseeds: [0]\ntargets: [{map}]\nranks: [2]\nvariants: [lora]\n\
+             train: {{steps: 2, batch: 4, max_length: 32}}\ntasks:\n  - task: {{name: t, train: train.csv, dev: dev.csv, text: text, label: label}}\n",
+            copy.name(),
+            root.path().display()
+        );
+        let experiment = experiment::read(&yaml, "t.yaml", "t", &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let cache = support::cache();
+        support::run_study(experiment.cells(), root.path(), experiment.name(), &cache, 1);
+        let runs = root.path().join("kept/runs");
+        let adapter =
+            std::fs::read_dir(&runs).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+        let out = root.path().join("merged");
+        let request = MergeRequest {
+            adapter: &adapter,
+            model: None,
+            rank: None,
+            dtype: dtype::Dtype::F32,
+            out: &out,
+            force: false,
+            rows: merge::Rows::Any,
+            most: 8,
+        };
+        let report = merge(&request, &cache).unwrap_or_else(|error| panic!("{error}"));
+        assert!(report.checks[0].difference < 1e-4 * report.largest_logit.max(1.0), "{:?}", report.checks);
+        let bytes = std::fs::read(out.join("model.safetensors")).unwrap();
+        let file = safetensors::read(&bytes).unwrap();
+        assert!(file.tensors.contains_key(tensor), "{tensor} of {:?}", file.tensors.keys());
+        assert!(!file.tensors.keys().any(|name| name.contains("gamma") || name.contains("lm_head")));
+        let opened = support::cache().base(&out.display().to_string()).unwrap();
+        assert_eq!(opened.head.outputs().map(|(_, outputs)| outputs), Some(2));
+        assert!(opened.notes.is_empty(), "{:?}", opened.notes);
+    }
 }
