@@ -97,6 +97,8 @@ const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// A folder of templates that transformers chooses by name.
+const MORE_TEMPLATES: &str = "additional_chat_templates";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -161,6 +163,9 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
         hash.add(&content);
     }
     notes.extend(draw_pooler(&config, &mut weights));
+    if Path::new(name).join(MORE_TEMPLATES).is_dir() {
+        notes.push(format!("{MORE_TEMPLATES}: templates beside the default one are not used"));
+    }
     let beside = |file: &str| folder(file)?.map(|path| file::bounded(&path, CONFIGURATION)).transpose();
     let (tokenizer_config, chat_template) = (beside(TOKENIZER_CONFIG)?, beside(CHAT_TEMPLATE)?);
     let hash = hash.finish();

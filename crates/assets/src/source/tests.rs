@@ -209,4 +209,7 @@ fn what_a_checkpoint_says_comes_along() {
     assert_eq!(found.labels, Some(vec!["no".to_owned(), "yes".to_owned()]));
     assert_eq!(found.chat_template.as_deref(), Some(&b"{{ messages }}"[..]));
     assert!(found.notes.len() == 1 && found.notes[0].contains("`novelty`"), "{:?}", found.notes);
+    std::fs::create_dir(copy.path().join(MORE_TEMPLATES)).unwrap();
+    let notes = open(&copy.path().display().to_string()).unwrap().notes;
+    assert!(notes[1].starts_with("additional_chat_templates: ") && notes.len() == 2, "{notes:?}");
 }
