@@ -738,7 +738,8 @@ fn an_edited_export_is_not_taken_for_what_was_written() {
         let mut config = written.clone();
         edit(&mut config);
         std::fs::write(folder.join(CONFIG), config.to_string()).unwrap();
-        back(&folder, &cache)
+        // A cache keeps a base that was moved away.
+        back(&folder, &support::cache())
     };
     for (field, value) in [
         ("rank_pattern", json!({"query": 7})),
@@ -821,8 +822,11 @@ fn targets_that_peft_would_read_otherwise_are_written_out() {
         // Read as PEFT reads it, without the recipe beside it.
         let request =
             import::ImportRequest { folder: &folder, model: None, purpose: Some(purpose("bert")), max_length: None };
-        let mut taken = import(&request, &cache).unwrap();
-        assert_eq!(tensors(&mut taken.network), tensors(&mut network), "{name}");
+        let wanted = tensors(&mut network);
+        let mut taken = tensors(&mut import(&request, &cache).unwrap().network);
+        // VeRA's pair, which a run draws and a folder has.
+        taken.retain(|tensor, _| wanted.contains_key(tensor) || preset != "vera");
+        assert_eq!(taken, wanted, "{name}");
         said(&folder)
     };
     let plain = export_of("plain", "lora", ".*(query|value)", None);

@@ -157,7 +157,8 @@ pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, S
                 _ => problems.push(format!("{field} is {shown}, but must be {}", listed(values))),
             },
             Some(Unset(what)) if is_set(value) => problems.push(format!(
-                "`{field}` is {shown}: {what}, which has no counterpart here; convert it with PEFT first, to plain LoRA"
+                "`{field}` is {shown}: {what}, which has no counterpart here; convert it with PEFT first, if a plain LoRA can do \
+                 the same"
             )),
             Some(Honoured | Passive | Unset(_)) => {}
             None if is_set(value) => problems.push(format!(

@@ -38,10 +38,6 @@ pub(super) fn metadata(opened: &Opened, request: &ImportRequest<'_>) -> Result<O
     if request.model.is_none() && now != Base::of(&metadata.plan.model) {
         metadata.plan.model = recipe::model(&opened.said, None).map_err(|reason| opened.refused(reason))?;
     }
-    let train = &mut metadata.plan.train;
-    if let Some(asked) = request.max_length {
-        train.max_length = asked;
-    }
     Ok(Some(metadata))
 }
 
