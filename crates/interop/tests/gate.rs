@@ -241,6 +241,37 @@ fn patterns_are_pefts_in_every_command() {
     }
 }
 
+/// Tensors of a map that the configuration leaves out are not used by PEFT, so no command uses them.
+#[test]
+fn maps_that_the_configuration_leaves_out_are_refused_in_every_command() {
+    let root = tempfile::tempdir().unwrap();
+    let model = checkpoint(root.path(), "bert");
+    for (field, value) in [
+        ("target_modules", json!(["query"])),
+        ("target_modules", json!(".*query")),
+        ("exclude_modules", json!(["value"])),
+        ("exclude_modules", json!(".*(?<!query)")),
+        ("layers_to_transform", json!(0)),
+        ("layers_to_transform", json!([1])),
+        ("modules_to_save", json!(["classifier", "score", "value"])),
+    ] {
+        for (command, found) in every_command(with("bert_lora", field, &value).path(), &model) {
+            let error = found.map_err(|error| (command, error)).unwrap_err().1;
+            says(&error, &["belongs to nothing in its configuration"]);
+        }
+    }
+    // Maps that are named in full are not chosen by layer.
+    let folder = folder("bert_lora", |config, tensors| {
+        let maps =
+            tensors.keys().filter_map(|name| name.strip_prefix("base_model.model.")?.strip_suffix(".lora_A.weight"));
+        config.insert("target_modules".to_owned(), json!(maps.collect::<Vec<_>>()));
+        config.insert("layers_to_transform".to_owned(), json!([0]));
+    });
+    for (command, found) in every_command(folder.path(), &model) {
+        found.unwrap_or_else(|error| panic!("{command}: {error}"));
+    }
+}
+
 /// PEFT adapts nothing inside a module that is saved whole, though the targets name it.
 #[test]
 fn what_is_saved_whole_is_not_adapted() {

@@ -132,6 +132,12 @@ fn product(
         let reason = format!("`{map}`: A has rank {rank}, B {rank_b}, the configuration says {r}; they must agree");
         return Err(foreign(reason));
     }
+    if !opened.said.adapts(theirs(map)).map_err(|bad| opened.refused(bad.to_string()))? {
+        return Err(foreign(format!(
+            "`{name}` belongs to nothing in its configuration: target_modules, exclude_modules, layers_to_transform and modules_to_save \
+             leave that map out"
+        )));
+    }
     // What is row-major there, [r, d_in] and [d_out, r], is column-major here, [d_in, r] and [r, d_out].
     let down = DMatrix::from_vec(d_in, rank, numbers(a, &name, path)?) * scale;
     let up = DMatrix::from_vec(rank, d_out, numbers(b, &partner, path)?);

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use models::target::Target;
+use models::{
+    pattern::{BadPattern, LayerLists, Pattern, ends_in},
+    target::{ALL_LINEAR, Target},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use trainer::error::TrainError;
@@ -91,6 +94,44 @@ fn yes() -> bool {
 
 fn eight() -> f64 {
     8.0
+}
+
+impl Said {
+    /// Whether PEFT adapts a module of this name; it does where the configuration does not name any.
+    pub(super) fn adapts(&self, name: &str) -> Result<bool, BadPattern> {
+        let is_excluded = match &self.exclude_modules {
+            Some(exclude) => is_named(exclude, name)?,
+            None => false,
+        };
+        if is_excluded {
+            return Ok(false);
+        }
+        for module in self.modules_to_save.iter().flatten() {
+            if Pattern::held_by(module)?.is_match(name)? {
+                return Ok(false);
+            }
+        }
+        let Some(targets) = &self.target_modules else { return Ok(true) };
+        let is_in_full = matches!(targets, Target::Endings(list) if list.iter().any(|target| target == name));
+        let layers = match (targets, &self.layers_to_transform) {
+            (Target::Endings(_), Some(layers)) if !is_in_full => layers.list(),
+            _ => Vec::new(),
+        };
+        if !is_named(targets, name)? || layers.is_empty() {
+            return is_named(targets, name);
+        }
+        let lists = self.layers_pattern.as_ref().map(OneOrMany::list).unwrap_or_default();
+        Ok(LayerLists::new(&lists)?.layer(name)?.is_some_and(|layer| layers.contains(&layer)))
+    }
+}
+
+/// Whether a list or an expression names a module.
+fn is_named(target: &Target, name: &str) -> Result<bool, BadPattern> {
+    match target {
+        Target::Endings(list) => Ok(list.iter().any(|ending| ends_in(name, ending))),
+        Target::Pattern(pattern) if pattern.to_lowercase() == ALL_LINEAR => Ok(true),
+        Target::Pattern(pattern) => Pattern::whole(pattern)?.is_match(name),
+    }
 }
 
 /// Ranks and `α` of single maps, in the order of the file.
