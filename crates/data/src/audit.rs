@@ -84,6 +84,9 @@ fn absent_note(split: &str, examples: &[Example], objective: &Objective) -> Opti
     (!absent.is_empty()).then(note)
 }
 
+/// What a grouping of the rows takes off a guess of their labels.
+type Figure = fn(&[usize], &[f32]) -> f64;
+
 /// The rows of train with what they are to teach.
 #[derive(Clone, Copy)]
 struct Labelled<'a> {
@@ -123,7 +126,7 @@ impl Labelled<'_> {
         if labels.len() < SMALLEST {
             return None;
         }
-        let (figure, says): (fn(&[usize], &[f32]) -> f64, _) = match self.objective {
+        let (figure, says): (Figure, _) = match self.objective {
             Objective::Classification { .. } => (lambda, "of the errors of guessing the most frequent label"),
             Objective::Regression { .. } => (eta_squared, "of the variance of the scores"),
             Objective::Text => return None,

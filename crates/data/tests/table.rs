@@ -58,7 +58,7 @@ fn tsv_is_quoted_where_every_quote_follows_the_rules_of_csv() {
     let pandas = "text\ty\nplain\t0\n\"he said \"\"so\"\" twice\"\t1\n\"a\tb\"\t0\n\"two\nlines\"\t1\n";
     let rows = [["plain", "0"], ["he said \"so\" twice", "1"], ["a\tb", "0"], ["two\nlines", "1"]];
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
-    for text in [pandas.to_owned(), pandas.replace("\n", "\r\n").replace("two\r\n", "two\n")] {
+    for text in [pandas.to_owned(), pandas.replace('\n', "\r\n").replace("two\r\n", "two\n")] {
         assert_eq!(read(&text), (rows.clone(), vec![note(3)]));
     }
     let one = |text: &str| vec![vec![text.to_owned(), "1".to_owned()]];

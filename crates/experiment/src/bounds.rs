@@ -89,5 +89,5 @@ impl Real {
 /// What any number of a composition must do and does not: single precision holds it.
 pub(super) fn beyond_single(value: f64) -> Option<String> {
     let most = f64::from(f32::MAX);
-    (!(value.abs() <= most)).then(|| format!("lie within ±{most:e}, the range of single precision"))
+    (!value.is_finite() || value.abs() > most).then(|| format!("lie within ±{most:e}, the range of single precision"))
 }

@@ -146,7 +146,9 @@ fn numbers_of_an_experiment_are_legal_or_refused() {
         let mut paths = Vec::new();
         numbers(&serde_yaml::from_str(text).unwrap(), "", &mut paths);
         assert!(paths.len() > 4, "{paths:?}");
-        paths.iter().for_each(|path| walk(text, path, &mut refused));
+        for path in &paths {
+            walk(text, path, &mut refused);
+        }
     }
     assert!(refused > 100, "{refused}");
 }
@@ -190,7 +192,9 @@ fn numbers_of_a_composition_are_legal_or_refused() {
         let mut root: Value = serde_yaml::from_str(CLASSES).unwrap();
         let map = root.as_mapping_mut().unwrap();
         let plain = ["contrasts", "layers_to_transform", "rank_pattern", "alpha_pattern"];
-        plain.iter().for_each(|key| drop(map.remove(*key)));
+        for key in plain {
+            map.remove(key);
+        }
         let spec = serde_yaml::to_value(preset.at(6)).unwrap();
         let mut paths = Vec::new();
         numbers(&spec, "", &mut paths);
