@@ -91,3 +91,9 @@ pub(super) fn beyond_single(value: f64) -> Option<String> {
     let most = f64::from(f32::MAX);
     (!value.is_finite() || value.abs() > most).then(|| format!("lie within ±{most:e}, the range of single precision"))
 }
+
+/// A number in a message, without hundreds of zeros.
+pub(super) fn shown(value: f64) -> String {
+    let is_plain = value == 0.0 || !value.is_finite() || (1e-5..1e15).contains(&value.abs());
+    if is_plain { value.to_string() } else { format!("{value:e}") }
+}

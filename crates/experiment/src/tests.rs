@@ -370,7 +370,7 @@ fn recipes_out_of_range_are_refused() {
             "batch: 65536, accumulate: 17",
             "accumulate is `17`, 1114112 rows a step with the batch of 65536, but they must be at most 1048576",
         ),
-        ("learning_rate: 1e308", "learning_rate is `1"),
+        ("learning_rate: 1e308", "learning_rate is `1e308`, but must be at most 1000"),
         ("epsilon: 1e-60", "must be at least 1.1754943508222875e-38, the least of single precision"),
         ("epochs: 999999", "which makes"),
     ] {

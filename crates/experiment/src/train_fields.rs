@@ -102,7 +102,7 @@ fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> 
         ("beta1", Some(hyper.beta1), Real::Share),
         ("beta2", Some(hyper.beta2), Real::Share),
     ] {
-        rule(field, &value.unwrap_or_default(), value.and_then(|value| bound.broken(value)));
+        rule(field, &bounds::shown(value.unwrap_or_default()), value.and_then(|value| bound.broken(value)));
     }
     let positions = longest.filter(|longest| hyper.max_length > *longest);
     let length = match (bounds::MAX_LENGTH.broken(hyper.max_length as u64), positions) {

@@ -30,17 +30,16 @@ pub(super) fn without_mark(text: &str) -> &str {
 /// The value of a text, or why there is none.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
     serde_yaml::from_str(text).map_err(|error| {
-        let reason = format!("not valid YAML: {error}");
-        if error.location().is_some() {
-            return reason;
-        }
-        // The parser gives no place for these two.
+        // Of these two the parser gives no place, or that of the map around.
         if let Some((before, character)) = forbidden(text) {
-            return format!("{reason}: `{}` at {}; delete it", character.escape_default(), place(before));
+            let (character, place) = (character.escape_default(), place(before));
+            return format!("not valid YAML: control characters are not allowed: `{character}` at {place}; delete it");
         }
         match second_key(text) {
-            Some(place) => format!("{reason} at {place}; keep one of them"),
-            None => reason,
+            Some((key, place)) => {
+                format!("not valid YAML: duplicate entry with key {key:?} at {place}; keep one of them")
+            }
+            None => format!("not valid YAML: {error}"),
         }
     })
 }
@@ -61,14 +60,15 @@ fn forbidden(text: &str) -> Option<(&str, char)> {
     text.char_indices().find(|(_, c)| !allowed(*c)).map(|(at, c)| (&text[..at], c))
 }
 
-/// The place of the first key that its map has already.
-fn second_key(text: &str) -> Option<String> {
+/// The first key that its map has already, and its place.
+fn second_key(text: &str) -> Option<(String, String)> {
     let error = Distinct.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
-    let location = error.to_string().contains(TWICE).then(|| error.location())??;
-    Some(format!("line {} column {}", location.line(), location.column()))
+    let key = error.to_string().split(TWICE).nth(1)?.to_owned();
+    let location = error.location()?;
+    Some((key, format!("line {} column {}", location.line(), location.column())))
 }
 
-/// Marks the error that breaks the walk off at a second key; the parser adds the place.
+/// Stands round the key in the error that breaks the walk off; the parser adds the place.
 const TWICE: &str = "\u{1}twice\u{1}";
 
 /// Walks a value and breaks off at a key that its map has already.
@@ -150,6 +150,6 @@ impl Visitor<'_> for NewKey<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<(), E> {
-        if self.0.insert(key.to_owned()) { Ok(()) } else { Err(E::custom(TWICE)) }
+        if self.0.insert(key.to_owned()) { Ok(()) } else { Err(E::custom(format!("{TWICE}{key}{TWICE}"))) }
     }
 }

@@ -198,8 +198,10 @@ fn numbers_of_a_composition_are_legal_or_refused() {
         let spec = serde_yaml::to_value(preset.at(6)).unwrap();
         let mut paths = Vec::new();
         numbers(&spec, "", &mut paths);
-        let entry = format!("[{{preset: {}, ranks: [6], with: {{}}}}]", preset.name);
+        let ranks = if preset.at(6).delta.is_some() { "ranks: [6], " } else { "" };
+        let entry = format!("[{{preset: {}, {ranks}with: {{}}}}]", preset.name);
         map.insert("variants".into(), serde_yaml::from_str(&entry).unwrap());
+        map.insert("train".into(), serde_yaml::from_str("{steps: 100}").unwrap());
         let text = serde_yaml::to_string(&root).unwrap();
         for path in paths.iter().filter(|path| *path != "rank") {
             walk(&text, &format!("variants.0.with.{path}"), &mut refused);

@@ -129,10 +129,11 @@ fn pattern<T>(
 /// A number.
 fn number(value: &Value, at: &Path, report: &mut Report) -> Option<f64> {
     let number = value.as_f64();
-    if number.is_none() {
-        report.add(at, format!("{} is {}, but must be a number", at.last(), shown(value)));
+    let broken = number.map_or_else(|| Some("be a number".to_owned()), bounds::beyond_single);
+    if let Some(rule) = &broken {
+        report.add(at, format!("{} is {}, but must {rule}", at.last(), shown(value)));
     }
-    number
+    number.filter(|_| broken.is_none())
 }
 
 pub(crate) fn targets(value: &Value, at: &Path, report: &mut Report) -> Option<Target> {

@@ -81,7 +81,7 @@ impl Examples {
         let Some(rule) = bounds::STEPS.broken(steps) else { return Some(steps) };
         let giver = layers.iter().rev().find(|layer| layer.map.contains_key("epochs"));
         let at = giver.map_or_else(|| Path::default().key("train"), |layer| layer.at.clone());
-        let epochs = hyper.epochs.unwrap_or_default();
+        let epochs = bounds::shown(hyper.epochs.unwrap_or_default());
         let steps = format!("{steps} steps over the {examples} examples of `{}`", task.name);
         report.add(
             &at.key("epochs"),

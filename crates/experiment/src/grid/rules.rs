@@ -69,7 +69,7 @@ fn beyond_single(spec: &VariantSpec) -> Vec<SpecProblem> {
             _ => {
                 let broken = value.as_f64().and_then(|number| Some((number, bounds::beyond_single(number)?)));
                 if let Some((number, rule)) = broken {
-                    let rule = format!("{} is `{number:e}`, but must {rule}", at.last());
+                    let rule = format!("{} is `{}`, but must {rule}", at.last(), bounds::shown(number));
                     found.push(SpecProblem::new(at.to_string(), rule));
                 }
             }
