@@ -209,6 +209,8 @@ fn types_are_read_or_named_as_what_they_are() {
             "must be F64, F32, F16 or BF16",
         ]);
     }
+    let ungathered = |stored: Stored| Some(Stored { shape: vec![0], data: Vec::new(), ..stored });
+    Copy::of("bert").tensors(ungathered).refuses(&["word_embeddings.weight` is [0], but", "ZeRO-3", "gathered"]);
     let quantised = json!({"quant_method": "gptq", "bits": 4});
     Copy::of("bert").config("quantization_config", &quantised).refuses(&[
         "config.json",

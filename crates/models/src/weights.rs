@@ -115,7 +115,11 @@ impl Weights {
             .filter_map(|tensor| match self.tensors.get(&tensor.name) {
                 None => Some(self.lacking(tensor)),
                 Some((shape, _)) if *shape != tensor.shape => {
-                    Some(format!("`{}` is {shape:?}, but the configuration says {:?}", tensor.name, tensor.shape))
+                    let gathered =
+                        "; DeepSpeed ZeRO-3 leaves no numbers where weights are saved without being gathered";
+                    let cause = if shape[..] == [0] { gathered } else { "" };
+                    let Wanted { name, shape: wanted, .. } = tensor;
+                    Some(format!("`{name}` is {shape:?}, but the configuration says {wanted:?}{cause}"))
                 }
                 Some(_) => None,
             })

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Find, INDEX, WEIGHTS, foreign};
+use super::{CONFIG, Find, INDEX, WEIGHTS, foreign};
 use crate::{
     error::AssetError,
     file::{self, TOKENS},
@@ -28,7 +28,18 @@ pub(super) fn shards(
     if let Some(path) = find(WEIGHTS)? {
         return Ok(vec![path]);
     }
-    let Some(path) = find(INDEX)? else { return Ok(vec![need(WEIGHTS)?]) };
+    let Some(path) = find(INDEX)? else {
+        return match pickle(find)? {
+            Some(path) => Err(foreign(
+                &path,
+                format!(
+                    "is a pickle, which can run any code and is not read, and {WEIGHTS} is missing; open the model with transformers where you \
+                     trust it, and write it again by `save_pretrained`"
+                ),
+            )),
+            None => Ok(vec![need(WEIGHTS)?]),
+        };
+    };
     let index: Index = serde_json::from_slice(&file::bounded(&path, TOKENS)?)
         .map_err(|error| foreign(&path, format!("not an index of shards: {error}")))?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
@@ -43,6 +54,13 @@ pub(super) fn shards(
         return Err(foreign(&path, "names no shard; download it again"));
     }
     names.iter().map(|name| need(name)).collect()
+}
+
+/// Weights that lie beside config.json as torch's own files.
+fn pickle(find: &Find) -> Result<Option<PathBuf>, AssetError> {
+    let config = find(CONFIG)?;
+    let beside = |name: &&str| Some(config.as_ref()?.parent()?.join(name)).filter(|path| path.exists());
+    Ok(["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().find_map(|name| beside(&name)))
 }
 
 /// Most bytes of a safetensors header; the format's own limit.

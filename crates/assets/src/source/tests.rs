@@ -61,6 +61,11 @@ fn missing_files_are_named() {
     let copy = folder(weights);
     std::fs::remove_file(copy.path().join(TOKENIZER)).unwrap();
     refused(open(&copy.path().display().to_string()), &["tokenizer.json` is missing"]);
+    let torch = folder(b"");
+    std::fs::rename(torch.path().join(WEIGHTS), torch.path().join("pytorch_model.bin")).unwrap();
+    refused(open(&torch.path().display().to_string()), &["pytorch_model.bin", "is a pickle", "`save_pretrained`"]);
+    std::fs::remove_file(torch.path().join("pytorch_model.bin")).unwrap();
+    refused(open(&torch.path().display().to_string()), &["`model.safetensors` is missing"]);
     std::fs::write(copy.path().join(CONFIG), "{\"model_type\": \"t5\"}").unwrap();
     refused(config(&copy.path().display().to_string()), &["config.json", "model_type is `t5`", "roberta"]);
 }
