@@ -17,6 +17,7 @@ use std::{
 use data::metric::Metric;
 use record::{BadFile, CellId, RecordError, RunRecord, Store, spec_hash};
 
+pub use self::capacity::is_out_of_memory;
 use self::{
     context::StudyContext,
     identity::{Standing, spec_of, standing},

@@ -66,8 +66,8 @@ pub(super) fn or_out_of_memory<T>(attempt: impl FnOnce() -> T, context: &StudyCo
     }
 }
 
-/// Whether a panic is a device's that has no memory left.
-fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
+/// Whether a panic is a device's that has no memory left. The study catches it.
+pub fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.is_some_and(says_out_of_memory)
 }
