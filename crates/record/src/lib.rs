@@ -24,6 +24,7 @@ mod code;
 mod contrast;
 mod error;
 mod evaluation;
+mod file;
 mod hash;
 mod journal;
 mod layout;
