@@ -28,7 +28,7 @@ Examples:
 
 `lora-lab COMMAND --help` explains a command with examples. Running the same command again continues: finished runs are
 skipped, and an unfinished run resumes with the same bits.
-Exit status: 0 done, 1 a run failed, 2 bad input; interrupted, with everything saved: 130 by Ctrl-C, 143 by SIGTERM, 138 by SIGUSR1."
+Exit status: 0 done, 1 a run failed, 2 bad input, 130 interrupted (143 by SIGTERM, 138 by SIGUSR1)."
 )]
 pub(crate) struct Args {
     /// Folder that holds the results.

@@ -47,13 +47,14 @@ fn tokens_weigh_alike_in_every_micro_batch() {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/token_means");
     let yaml = format!(
         "suite: text\nmodel: {}\ndata: {}\nseeds: [0, 1]\ntargets: [c_attn]\nranks: [2]\n\
-         train: {{steps: 3, learning_rate: 1e-2, max_length: 60, warmup: 0, backbone_dropout: 0}}\n\
-         tasks:\n  - task: {{name: first, form: instructions, train: first.jsonl, dev: first.jsonl}}\n  \
-         - task: {{name: second, form: instructions, train: second.jsonl, dev: first.jsonl}}\n\
+         train: {{steps: 4, learning_rate: 1e-2, max_length: 60, warmup: 0, backbone_dropout: 0}}\n\
+         tasks:\n  - task: {{name: first, form: instructions, train: first.jsonl, dev: dev.jsonl}}\n  \
+         - task: {{name: second, form: instructions, train: second.jsonl, dev: dev.jsonl}}\n\
          variants: [lora, dora, {{preset: adalora, with: {{rank_policy: {{target_rank: 1, initial_steps: 1, final_steps: 1, interval: 1}}}}}}]\n",
         base.display(),
         data.path().display()
     );
+    write(data.path(), "dev.jsonl", &[letter]);
     // A step sees all four rows of a run, so nothing but their split differs.
     let whole = train(&yaml, (4, 1), 12);
     assert_eq!(whole[0].cohort.members.len(), 12, "one cohort of tasks, variants and seeds");
@@ -75,10 +76,11 @@ fn rows_weigh_alike_in_a_short_micro_batch() {
     let row = |n: usize| format!("{},{}", ["the dog runs", "a cat sees the big house", "dog"][n % 3], n % 2);
     let rows: Vec<String> = std::iter::once("sentence,mood".to_owned()).chain((0..10).map(row)).collect();
     write(data.path(), "rows.csv", &rows.iter().map(String::as_str).collect::<Vec<_>>());
+    write(data.path(), "dev.csv", &["sentence,mood", "a dog,1", "a cat,0"]);
     let yaml = format!(
         "suite: own\nmodel: mini_roberta\ndata: {}\nseeds: [0]\ntargets: [query]\nranks: [2]\n\
          train: {{steps: 3, learning_rate: 1e-2, warmup: 0, backbone_dropout: 0}}\n\
-         tasks: [{{task: {{name: mood, train: rows.csv, dev: rows.csv, text: sentence, label: mood}}}}]\nvariants: [lora]\n",
+         tasks: [{{task: {{name: mood, train: rows.csv, dev: dev.csv, text: sentence, label: mood}}}}]\nvariants: [lora]\n",
         data.path().display()
     );
     let whole = train(&yaml, (10, 1), 1);

@@ -45,8 +45,8 @@ pub(crate) struct Run {
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Number of cohorts trained at once, at most 1024; by default one per core on a CPU, else one.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub workers: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub workers: Option<u64>,
     /// Delete this experiment's records and unfinished work, and train every run again.
     #[arg(long)]
     pub force: bool,
@@ -84,7 +84,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     if code.dirty {
         note("note: this binary was built from uncommitted code; its records are marked dirty");
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = std::thread::available_parallelism().map_or(1, |workers| workers as usize);
     let context = study::context::StudyContext {
         cache: &cache,
         store,
