@@ -84,7 +84,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     if code.dirty {
         note("note: this binary was built from uncommitted code; its records are marked dirty");
     }
-    let cores = std::thread::available_parallelism().map_or(1, |workers| workers as usize);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let context = study::context::StudyContext {
         cache: &cache,
         store,
@@ -95,7 +95,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
             CohortSize::Runs(runs) => Some(runs),
             CohortSize::Auto => None,
         },
-        workers: args.workers.map_or(if named.name == "flex" { cores } else { 1 }, usize::from),
+        workers: args.workers.map_or(if named.name == "flex" { cores } else { 1 }, |workers| workers as usize),
         stop: Stop::on(signals.asked()),
     };
     let progress = Progress::new();
