@@ -4,7 +4,7 @@
 //! `base_model.model.<map>`, and the scale is `lora_alpha/r`, or `lora_alpha/√r` with `use_rslora`; `rank_pattern` and
 //! `alpha_pattern` replace both for maps whose name matches the key; the first key of the file that does counts.
 //!
-//! Every reader goes through [`said::Opened`], which refuses a configuration whose fields ask for what is not done here.
+//! Every reader goes through `said::Opened`, which refuses a configuration whose fields ask for what is not done here.
 
 use std::path::{Path, PathBuf};
 use trainer::error::TrainError;

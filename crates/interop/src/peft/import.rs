@@ -6,7 +6,7 @@
 //! `lora_lab.json` where [`export`](super::export) wrote it; without a length, rows are as long as the base allows.
 //!
 //! Every tensor of the file has its place or is an error, and so is every one that is missing; every field of the configuration has
-//! passed the gate of [`super::fields`]. Where PEFT passes over a name that matches nothing, so does this, with a note.
+//! passed the gate of `peft::fields`. Where PEFT passes over a name that matches nothing, so does this, with a note.
 
 use std::path::Path;
 
