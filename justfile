@@ -3,6 +3,8 @@
 # One profile for everything: tests compute, and a second build of the dependencies costs ten minutes.
 cargo := "cargo"
 mdbook := "0.5.4"
+cargo_deny := "0.20.2"
+cargo_fuzz := "0.13.2"
 
 [private]
 default:
@@ -51,6 +53,24 @@ gpu *arguments:
 # Every test of the workspace
 test *options:
     {{cargo}} test --release --workspace {{options}}
+
+# Faults made on purpose, in full: 100 kills at random moments, disks of 40 sizes, cut files, signals; some minutes. `just test` makes a few of each
+faults *options:
+    LORA_LAB_FAULTS=full {{cargo}} test --release -p cli --test faults {{options}} -- --nocapture --test-threads 2
+
+# Studies of 2,000 cells and of 10,000 records: memory, file handles, unfinished work and seconds
+long-haul:
+    {{cargo}} test --release -p cli --test long_haul -- --ignored --nocapture --test-threads 1
+
+# Feed one reader (a name in fuzz/fuzz_targets) random inputs for some seconds: just fuzz table 600. Needs a nightly compiler; installs cargo-fuzz into target/cargo-fuzz
+fuzz target seconds="600":
+    [ -x target/cargo-fuzz/bin/cargo-fuzz ] || {{cargo}} install cargo-fuzz@{{cargo_fuzz}} --locked --root target/cargo-fuzz
+    PATH="$PWD/target/cargo-fuzz/bin:$PATH" cargo +nightly fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}} -timeout=20 -rss_limit_mb=2048
+
+# Licences, sources, duplicates and advisories of every dependency; installs cargo-deny into target/cargo-deny the first time
+deny:
+    [ -x target/cargo-deny/bin/cargo-deny ] || {{cargo}} install cargo-deny@{{cargo_deny}} --locked --root target/cargo-deny
+    bash scripts/deny.sh target/cargo-deny/bin/cargo-deny
 
 # The tests that need files: LORA_LAB_GLUE=data/glue LORA_LAB_MINILM=FOLDER LORA_LAB_MINILM_EXPECTED=FILE just test-data
 test-data *options:

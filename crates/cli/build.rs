@@ -1,5 +1,6 @@
 //! Takes the code identity when the binary is built: a hash of `crates/`, `Cargo.toml` and `Cargo.lock`, the
-//! commit, and whether the two differ. Sets `cfg(git_history)` where the sources are a full clone, for the tests that need one.
+//! commit, and whether the two differ. Sets `cfg(git_history)` where the sources are a full clone, and `cfg(namespaces)` where the machine
+//! lets a user mount file systems of his own, for the tests that need one.
 
 use std::{path::Path, process::Command};
 
@@ -24,6 +25,11 @@ fn main() {
     let shallow = git(&root, &["rev-parse", "--is-shallow-repository"]);
     if shallow.is_some_and(|answer| answer.trim() == "false") {
         println!("cargo:rustc-cfg=git_history");
+    }
+    println!("cargo:rustc-check-cfg=cfg(namespaces)");
+    let mounts = Command::new("unshare").args(["-Urm", "sh", "-c", "mount -t tmpfs none /tmp"]).output();
+    if mounts.is_ok_and(|output| output.status.success()) {
+        println!("cargo:rustc-cfg=namespaces");
     }
     println!("cargo:rustc-env=LORA_LAB_CODE_HASH={}", hash.unwrap_or_else(|_| "unknown".to_owned()));
     println!("cargo:rustc-env=LORA_LAB_COMMIT={commit}");

@@ -17,6 +17,7 @@ mod markdown;
 mod methods;
 mod mutants;
 mod tidy;
+mod unsafe_code;
 mod words;
 
 #[expect(clippy::print_stderr, reason = "a task speaks to the person who runs it")]

@@ -26,6 +26,7 @@ pub(crate) fn problems(root: &Path) -> Vec<String> {
     problems.extend(crate::documents::stale(root));
     problems.extend(crate::keys::problems(root));
     problems.extend(crate::links::problems(root));
+    problems.extend(crate::unsafe_code::problems(root));
     problems.extend(crate::words::problems(root));
     problems
 }

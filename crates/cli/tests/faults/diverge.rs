@@ -1,0 +1,51 @@
+//! One run of a cohort that becomes NaN: the others end where they end beside any other run.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{
+    outcome::{assert_equal, of},
+    scratch::{Scratch, failed_well, said},
+};
+
+/// `RATE` is that of the second run of the cohort.
+const BESIDE: &str = "\
+# A run beside another.
+suite: glue_mini
+model: mini_roberta
+tasks: [sst2]
+seeds: [0]
+targets: [query, value]
+ranks: [2]
+cohort: 2
+train: {steps: 6, batch: 4, checkpoint_every: 2, evaluate_every: 3}
+variants:
+  - {preset: lora, label: tame, train: {learning_rate: 1e-3}}
+  - {preset: lora, label: wild, train: {learning_rate: RATE}}
+";
+
+#[test]
+fn a_run_that_diverges_fails_alone() {
+    let (beside, wild) =
+        (Scratch::with(&BESIDE.replace("RATE", "1e-3")), Scratch::with(&BESIDE.replace("RATE", "1e30")));
+    beside.finish();
+    let output = wild.output("run");
+    failed_well(&output, &[1]);
+    let said_first = said(&output);
+    assert!(said_first.contains("1 of 2 runs failed") && said_first.contains("--retry-failed"), "{said_first}");
+    let adapter =
+        |scratch: &Scratch, name: &str| fs::read(scratch.results().join("runs").join(name).join("adapter.safetensors"));
+    assert_eq!(adapter(&beside, "sst2-tame-r2-s0").unwrap(), adapter(&wild, "sst2-tame-r2-s0").unwrap());
+    assert!(adapter(&wild, "sst2-wild-r2-s0").is_err(), "a run that failed leaves no adapter");
+    let record = fs::read(wild.results().join("runs/sst2-wild-r2-s0/record.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert!(record["status"]["failed"]["reason"].as_str().unwrap().contains("finite"), "{}", record["status"]);
+    // Again: what failed is not tried again unasked, and fails alike where it is.
+    let first = of(&wild.results());
+    for extra in [&[][..], &["--retry-failed"]] {
+        let again = wild.program().args(["run", "grid.yaml"]).args(extra).output().unwrap();
+        failed_well(&again, &[1]);
+        assert_equal(&first, &of(&wild.results()), &format!("{extra:?}"));
+    }
+}

@@ -1,0 +1,68 @@
+//! `kill -9` at random moments of training, evaluation, checkpoints, tables and figures.
+
+use std::{process::Child, time::Duration};
+
+use crate::{
+    Random, count,
+    outcome::{assert_same, undisturbed, whole},
+    scratch::{COMMANDS, Scratch, said},
+};
+
+/// Seed of the moments.
+const SEED: u64 = 18;
+
+#[test]
+fn killed_at_random_moments_it_ends_at_the_same_bits() {
+    let wanted = count(6, 100);
+    let (_, took) = undisturbed();
+    let mut random = Random(SEED);
+    let (mut kills, mut studies) = ([0; 3], 0);
+    while kills.iter().sum::<usize>() < wanted {
+        let scratch = Scratch::new();
+        for (at, command) in COMMANDS.into_iter().enumerate() {
+            // Up to half again as long as it takes undisturbed: two of three are cut off.
+            while kill_after(&scratch, command, random.below(took[at].as_micros() as u64 * 3 / 2)) {
+                kills[at] += 1;
+                whole(&scratch.results());
+            }
+        }
+        assert_same(&scratch.results(), &format!("kills (study {studies}, seed {SEED})"));
+        studies += 1;
+    }
+    println!(
+        "{} kills, {} of them in run, {} in table, {} in figures; {studies} studies ended at the same bits",
+        kills.iter().sum::<usize>(),
+        kills[0],
+        kills[1],
+        kills[2]
+    );
+}
+
+/// Whether the command was killed, and had not come to its (good) end before.
+fn kill_after(scratch: &Scratch, command: &str, microseconds: u64) -> bool {
+    let mut child = scratch.start(command);
+    std::thread::sleep(Duration::from_micros(microseconds));
+    if child.try_wait().unwrap().is_none() {
+        child.kill().unwrap(); // SIGKILL
+    }
+    let output = child.wait_with_output().unwrap();
+    // Without a code, it was the signal.
+    assert!(output.status.code().is_none_or(|code| code == 0), "{command}: {:?}\n{}", output.status, said(&output));
+    output.status.code().is_none()
+}
+
+#[test]
+fn killed_at_a_checkpoint_it_resumes_and_says_so() {
+    let scratch = Scratch::new();
+    for _ in 0..3 {
+        let mut child: Child = scratch.start("run");
+        scratch.await_checkpoint(&mut child);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    scratch.finish();
+    assert_same(&scratch.results(), "three kills at checkpoints");
+    let record = |name: &str| std::fs::read_to_string(scratch.results().join("runs").join(name).join("record.json"));
+    let resumed = ["sst2-lora-r2-s0", "sst2-dylora-r2-s0"].map(|name| record(name).unwrap());
+    assert!(resumed.iter().any(|text| !text.contains("\"resumed_at\": []")), "{}", resumed[0]);
+}
