@@ -8,12 +8,6 @@ use data::{
     tokenize::Tokenizer,
 };
 
-use data::{
-    causal::chat::{ChatTemplate, Date, Message},
-    table::{Format, Header, Layout, ShortRows, Table},
-    tokenize::Tokenizer,
-};
-
 /// A table: the first byte chooses the format and what the user says of it, the rest is the file.
 pub fn table(bytes: &[u8]) {
     let Some((&choice, file)) = bytes.split_first() else { return };

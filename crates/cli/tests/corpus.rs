@@ -3,8 +3,10 @@
 
 use std::{fs, path::Path};
 
+#[allow(unreachable_pub, reason = "public for the fuzz targets")]
 #[path = "../../../fuzz/src/files.rs"]
 mod files;
+#[allow(unreachable_pub, reason = "public for the fuzz targets")]
 #[path = "../../../fuzz/src/texts.rs"]
 mod texts;
 

@@ -13,7 +13,7 @@ use std::{
 const VARIANTS: [&str; 4] = [
     "{preset: lora, with: {dropout: 0.1}}",
     "dylora",
-    "{preset: adalora, with: {rank_policy: {target_rank: 1, warmup: 1, final_steps: 1}}}",
+    "{preset: adalora, with: {rank_policy: {target_rank: 1, initial_steps: 1, final_steps: 1, interval: 1}}}",
     "vera",
 ];
 

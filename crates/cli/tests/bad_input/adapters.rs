@@ -22,7 +22,7 @@ pub(crate) struct Folder {
     tensors: Vec<Tensor>,
 }
 
-/// Fields that a release added, with its own default, as far as an adapter of a text model has them. Each release has those before it.
+/// Fields beyond PEFT 0.3's with their defaults, about in the order in which releases added them; each release has those before it.
 const ADDED: &[(&str, &str)] = &[
     ("0.5.0", r#"{"rank_pattern": {}, "alpha_pattern": {}, "revision": null, "auto_mapping": null}"#),
     ("0.6.0", r#"{"loftq_config": {}, "megatron_config": null, "megatron_core": "megatron.core"}"#),

@@ -27,7 +27,7 @@ pub(crate) struct Answer {
     pub(crate) peak_kib: Option<u64>,
     /// What was written where nobody asked for it.
     strayed: Option<String>,
-    took: Duration,
+    pub(crate) took: Duration,
 }
 
 /// Address space of the program: what it takes for whole inputs as small as these, and half again.

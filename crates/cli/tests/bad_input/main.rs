@@ -68,7 +68,13 @@ fn every_broken_input_is_one_clear_error() {
     let shown: Vec<String> = cases.iter().zip(&answers).map(|(case, answer)| case.shown(answer)).collect();
     insta::assert_snapshot!("messages", shown.join("\n"));
     let largest = answers.iter().filter_map(|answer| answer.peak_kib).max().unwrap_or_default();
-    println!("{} broken inputs; the largest process held {largest} KiB", cases.len());
+    let slowest = answers.iter().zip(&cases).max_by_key(|(answer, _)| answer.took).unwrap();
+    println!(
+        "{} broken inputs; the largest process held {largest} KiB, the slowest took {:.2?} ({})",
+        cases.len(),
+        slowest.0.took,
+        slowest.1.name
+    );
 }
 
 /// What the cases start from works: a case fails for what it breaks.

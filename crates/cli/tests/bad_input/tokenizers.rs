@@ -53,7 +53,12 @@ pub(crate) fn cases() -> Vec<Case> {
         edited("a frame of ids beyond the table", |base| {
             base.tokenizer["post_processor"]["cls"] = json!(["[CLS]", 70])
         }),
-        edited("no unknown word", |base| base.tokenizer["model"]["unk_token"] = json!("[NONE]")),
+        Case::new("tokenizer: a word that it lacks, and none for unknown ones", PREDICT, |place| {
+            let mut base = Base::new();
+            base.tokenizer["model"]["unk_token"] = json!("[NONE]");
+            base.put(place);
+            place.write("rows.tsv", "src\t1\t\ta zebra\n");
+        }),
         edited("more words than the table", |base| {
             for word in 0..50 {
                 base.tokenizer["model"]["vocab"][format!("w{word}")] = json!(16 + word);

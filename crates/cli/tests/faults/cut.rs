@@ -40,16 +40,13 @@ fn unfinished_work_cut_short_is_noticed() {
     for round in 0..count(1, 6) {
         for end in ["checkpoint.safetensors", ".jsonl", "members.json"] {
             let scratch = Scratch::new();
-            let mut child = scratch.start("run");
-            scratch.await_checkpoint(&mut child);
-            child.kill().unwrap();
-            child.wait().unwrap();
+            scratch.kill_at_checkpoint();
             let found = scratch.unfinished(end);
             let path = &found[random.below(found.len() as u64) as usize];
             let share = if round == 0 { 0 } else { random.below(100) };
             let what = format!("{end} cut to {} bytes", cut(path, share));
             refused += usize::from(run_again(&scratch, path, &what));
-            scratch.finish();
+            scratch.finish_tables();
             assert_same(&scratch.results(), &what);
             cuts += 1;
         }

@@ -10,19 +10,18 @@ use crate::{
 #[test]
 fn a_second_process_is_refused_while_the_first_lives() {
     let scratch = Scratch::new();
-    let mut first = scratch.start("run");
-    scratch.await_checkpoint(&mut first);
+    let mut first = scratch.at_checkpoint();
     let second = scratch.output("run");
     failed_well(&second, &[1, 2]);
     assert!(said(&second).contains("another process"), "{}", said(&second));
     // Nor may the second take away what the first is writing.
     let forced = scratch.program().args(["run", "grid.yaml", "--force"]).output().unwrap();
     failed_well(&forced, &[1, 2]);
-    assert!(!scratch.unfinished("members.json").is_empty(), "the first still works");
+    assert!(!scratch.unfinished("members.json").is_empty(), "the first process has its work still");
     // A lock outlives nobody: after a kill the folder is free.
     first.kill().unwrap();
     first.wait().unwrap();
-    scratch.finish();
+    scratch.finish_tables();
     assert_same(&scratch.results(), "a second process");
 }
 
@@ -35,7 +34,7 @@ fn of_two_that_start_at_once_one_works() {
         failed_well(output, &[1, 2]);
         assert!(said(output).contains("another process"), "{}", said(output));
     }
-    scratch.finish();
+    scratch.finish_tables();
     assert_same(&scratch.results(), "two processes");
 }
 
@@ -54,6 +53,6 @@ fn a_folder_that_is_read_only_is_found_before_anything_trains() {
     let said = said(&output);
     assert!(said.contains("results/grid") && said.contains("Read-only"), "{said}");
     assert_eq!(files(&scratch.folder().join("results")), Vec::<std::path::PathBuf>::new());
-    scratch.finish();
+    scratch.finish_tables();
     assert_same(&scratch.results(), "a read-only folder");
 }

@@ -1,27 +1,24 @@
 //! Signals that ask a process to stop: it saves, says so by its exit status, and goes on later.
 
-use std::process::Command;
-
 use crate::{
     count,
     outcome::{assert_same, whole},
-    scratch::{Scratch, failed_well},
+    scratch::{Scratch, failed_well, signal},
 };
 
 /// Sends a signal to a `run` that has a checkpoint, and holds it to its exit status.
-fn stopped_by(signal: &str, status: i32) {
+fn stopped_by(name: &str, status: i32) {
     for _ in 0..count(1, 5) {
         let scratch = Scratch::new();
-        let mut child = scratch.start("run");
-        scratch.await_checkpoint(&mut child);
-        let id = child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+        let child = scratch.at_checkpoint();
+        signal(&child, name);
+        signal(&child, "CONT");
         let output = child.wait_with_output().unwrap();
         failed_well(&output, &[status]);
         whole(&scratch.results());
         assert!(!scratch.unfinished("checkpoint.safetensors").is_empty(), "what it did is saved");
-        scratch.finish();
-        assert_same(&scratch.results(), signal);
+        scratch.finish_tables();
+        assert_same(&scratch.results(), name);
     }
 }
 
