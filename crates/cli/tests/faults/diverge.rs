@@ -9,7 +9,7 @@ use crate::{
     scratch::{Scratch, failed_well, said},
 };
 
-/// `RATE` is that of the second run of the cohort.
+/// `SIZE` is the rate, and the weight decay, of the second run of the cohort: by 1e3 of each, a weight grows a million times a step.
 const BESIDE: &str = "\
 # A run beside another.
 suite: custom
@@ -20,16 +20,16 @@ seeds: [0]
 targets: [query, value]
 ranks: [2]
 cohort: 2
-train: {steps: 6, batch: 4, max_length: 16, checkpoint_every: 2, evaluate_every: 3}
+train: {steps: 8, batch: 4, max_length: 16, checkpoint_every: 2, evaluate_every: 3}
 variants:
   - {preset: lora, label: tame, train: {learning_rate: 1e-3}}
-  - {preset: lora, label: wild, train: {learning_rate: RATE}}
+  - {preset: lora, label: wild, train: {learning_rate: SIZE, weight_decay: SIZE}}
 ";
 
 #[test]
 fn a_run_that_diverges_fails_alone() {
     let (beside, wild) =
-        (Scratch::with(&BESIDE.replace("RATE", "1e-3")), Scratch::with(&BESIDE.replace("RATE", "1e30")));
+        (Scratch::with(&BESIDE.replace("SIZE", "1e-3")), Scratch::with(&BESIDE.replace("SIZE", "1e3")));
     beside.finish_tables();
     let output = wild.output("run");
     failed_well(&output, &[1]);
