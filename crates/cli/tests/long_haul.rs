@@ -76,7 +76,7 @@ fn held(process: u32, results: &Path) -> Option<Held> {
 #[test]
 #[ignore = "needs some minutes of both cores: `just long-haul`"]
 fn two_thousand_cells_take_no_more_than_two_hundred() {
-    let folder = folder(&yaml(500, "lora, dylora"));
+    let folder = folder(&yaml(500, "lora, lora_fa"));
     let results = folder.path().join("results/many");
     let mut child = program(folder.path(), "run").args(["--workers", "2"]).stderr(Stdio::null()).spawn().unwrap();
     let mut seen: Vec<Held> = Vec::new();
@@ -104,7 +104,7 @@ fn two_thousand_cells_take_no_more_than_two_hundred() {
 #[test]
 #[ignore = "needs 10,000 records to be written: `just long-haul`"]
 fn ten_thousand_records_are_a_table_in_seconds() {
-    let (seeds, variants) = (2500, "lora, dylora");
+    let (seeds, variants) = (2500, "lora, lora_fa");
     let folder = folder(&yaml(1, variants));
     timed(folder.path(), "run");
     fs::write(folder.path().join("many.yaml"), yaml(seeds, variants)).unwrap();
