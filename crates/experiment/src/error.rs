@@ -55,6 +55,9 @@ impl fmt::Display for Problem {
 /// Kinds of names, and what `lora-lab list` calls them.
 const LISTS: [(&str, &str); 3] = [("models", "models"), ("tasks", "tasks"), ("presets", "variants")];
 
+/// Problems that are kept: more of them are one mistake many times over, such as a list of the same number.
+const MOST: usize = 200;
+
 /// Problems as they are found.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -64,8 +67,11 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Adds a problem, once.
+    /// Adds a problem, once; past [`MOST`], nothing.
     pub(super) fn add(&mut self, path: &Path, message: impl Into<String>) {
+        if self.found.len() == MOST {
+            return;
+        }
         let problem = (path.clone(), message.into());
         if !self.found.contains(&problem) {
             self.found.push(problem);

@@ -64,6 +64,9 @@ pub(super) fn path_safe(name: &str, at: &Path, also: &str, report: &mut Report) 
     }
 }
 
+/// Longest list, far beyond any study: each item is compared with those before it.
+const MOST_ITEMS: usize = 16_384;
+
 /// The items of a list with their indices: at least one, none twice.
 pub(super) fn list<T: PartialEq>(
     value: &Value,
@@ -79,6 +82,10 @@ pub(super) fn list<T: PartialEq>(
     };
     if values.is_empty() {
         report.add(at, format!("{} is empty, but needs at least one item", at.last()));
+    }
+    if values.len() > MOST_ITEMS {
+        report.add(at, format!("{} has {} items, but must have at most {MOST_ITEMS}", at.last(), values.len()));
+        return Vec::new();
     }
     let mut items: Vec<(usize, T)> = Vec::new();
     for (index, value) in values.iter().enumerate() {

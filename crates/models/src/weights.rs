@@ -108,7 +108,7 @@ impl Weights {
         Self { tensors: wanted.iter().map(draw).collect(), foreign: BTreeMap::new() }
     }
 
-    /// Checks that every wanted tensor is there in its shape; all departures are named at once.
+    /// Checks that every wanted tensor is there in its shape, of finite numbers; all departures are named at once.
     pub fn check(&self, wanted: &[Wanted]) -> Result<(), ModelError> {
         let problems: Vec<String> = wanted
             .iter()
@@ -121,7 +121,13 @@ impl Weights {
                     let Wanted { name, shape: wanted, .. } = tensor;
                     Some(format!("`{name}` is {shape:?}, but the configuration says {wanted:?}{cause}"))
                 }
-                Some(_) => None,
+                // Whatever is computed with them is no number either, and a mask would call every run diverged.
+                Some((_, values)) => values.iter().position(|value| !value.is_finite()).map(|at| {
+                    let (name, value) = (&tensor.name, values[at]);
+                    format!(
+                        "`{name}` has the value {value} at {at}; the checkpoint is damaged, download or save it again"
+                    )
+                }),
             })
             .collect();
         if problems.is_empty() { Ok(()) } else { Err(ModelError::Tensors(problems)) }

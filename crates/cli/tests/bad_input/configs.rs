@@ -58,7 +58,6 @@ pub(crate) fn cases() -> Vec<Case> {
         bert("an epsilon that is text", "layer_norm_eps", json!("tiny")),
         bert("an epsilon below 0", "layer_norm_eps", json!(-1.0)),
         bert("dropout above 1", "hidden_dropout_prob", json!(1.5)),
-        bert("a decoder", "is_decoder", json!(true)),
         llama("a head's width of 2^62", "head_dim", json!(1_u64 << 62)),
         llama("an odd width of a head", "head_dim", json!(7)),
         llama("heads of keys that do not divide", "num_key_value_heads", json!(3)),

@@ -68,7 +68,6 @@ pub(crate) fn cases() -> Vec<Case> {
         bytes("a header that is no JSON", |_| joined("{tensors", &[])),
         bytes("a header that is a list", |_| joined("[1, 2]", &[])),
         bytes("a header of lists in lists", |_| joined(&format!("{{\"a\": {}", "[".repeat(50_000)), &[])),
-        bytes("a tensor twice", |all| twice(&all)),
         header("a tensor of petabytes", |header| {
             header[QUERY] = json!({"dtype": "F32", "shape": [1_u64 << 40, 1 << 10], "data_offsets": [0, 1_u64 << 52]});
         }),
@@ -153,12 +152,4 @@ pub(crate) fn cases() -> Vec<Case> {
         std::os::unix::fs::symlink(SHARDS[1], &path).unwrap();
     }));
     all
-}
-
-/// The header with its first tensor written twice, which a JSON value cannot hold.
-fn twice(all: &[u8]) -> Vec<u8> {
-    let length = u64::from_le_bytes(*all.first_chunk().unwrap()) as usize;
-    let text = std::str::from_utf8(&all[8..8 + length]).unwrap();
-    let entry = text.split("},").find(|part| part.contains("classifier.bias")).unwrap().trim_start_matches('{');
-    joined(&format!("{},{entry}}}}}", text.strip_suffix('}').unwrap()), &all[8 + length..])
 }
