@@ -31,3 +31,8 @@ fn ctrl_c_saves_and_ends_with_130() {
 fn sigterm_saves_and_ends_with_143() {
     stopped_by("TERM", 143);
 }
+
+#[test]
+fn sigusr1_saves_and_ends_with_138() {
+    stopped_by("USR1", 138);
+}
