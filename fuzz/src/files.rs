@@ -56,14 +56,17 @@ pub fn peft_folder(bytes: &[u8]) {
     });
 }
 
-/// What a run resumes from and what a table is made of: the first byte chooses the checkpoint's step, the rest is a journal and a record.
+/// What a run resumes from and what a table is made of: the first byte chooses the share of a journal that a checkpoint knows of, the rest
+/// is the journal, and a record.
 pub fn resume(bytes: &[u8]) {
-    let Some((&step, file)) = bytes.split_first() else { return };
+    let Some((&share, file)) = bytes.split_first() else { return };
+    let known = &file[..file.len() * usize::from(share) / 255];
+    let mark = record::JournalMark { bytes: known.len() as u64, sha256: record::sha256_hex(known) };
     let cell = record::CellId { task: "a".to_owned(), variant: "lora".to_owned(), rank: 2, seed: 0 };
     in_folder(&[("journal.jsonl", file), ("a/runs/a-lora-r2-s0/record.json", file)], |folder| {
         let store = record::Store::open(folder, "a").unwrap_or_else(|error| unreachable!("a plain name: {error}"));
         let _ = (store.record(&cell), store.all());
-        let _ = record::Journal::reopen(&folder.join("journal.jsonl"), u64::from(step));
+        let _ = record::Journal::reopen(&folder.join("journal.jsonl"), &mark);
     });
 }
 

@@ -136,10 +136,10 @@ pub(crate) fn cases() -> Vec<Case> {
         edited("dropout above 1", IMPORT, |folder| folder.config["lora_dropout"] = json!(5.0)),
         edited("an alpha that is text", IMPORT, |folder| folder.config["lora_alpha"] = json!("16")),
         edited("an A without its B", IMPORT, |folder| {
-            folder.tensors.retain(|one| !one.name.ends_with("query.lora_B.weight"))
+            folder.tensors.retain(|one| !one.name.ends_with("query.lora_B.weight"));
         }),
         edited("an A without its B", COMBINE, |folder| {
-            folder.tensors.retain(|one| !one.name.ends_with("query.lora_B.weight"))
+            folder.tensors.retain(|one| !one.name.ends_with("query.lora_B.weight"));
         }),
         edited("a tensor without a place", IMPORT, |folder| {
             folder.tensors.push(Tensor::new(format!("{QUERY}.lora_C.weight"), &[2, 2]));
@@ -189,7 +189,7 @@ pub(crate) fn cases() -> Vec<Case> {
             place.write("peft/adapter_model.bin", b"\x80\x02}q\x00.");
         }));
         all.push(Case::new(format!("adapter: nothing there ({})", &command[..6]), command, |place| {
-            Base::new().put(place)
+            Base::new().put(place);
         }));
     }
     all

@@ -15,7 +15,7 @@ fn bert(name: &str, field: &'static str, value: Value) -> Case {
 /// One field of Llama's.
 fn llama(name: &str, field: &'static str, value: Value) -> Case {
     Case::new(format!("config of Llama: {name}"), LLAMA, move |place| {
-        Base::llama().with(field, value.clone()).put(place)
+        Base::llama().with(field, value.clone()).put(place);
     })
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
             base.tokenizer["added_tokens"][4]["content"] = json!("<new>");
         }),
         edited("a frame of ids beyond the table", |base| {
-            base.tokenizer["post_processor"]["cls"] = json!(["[CLS]", 70])
+            base.tokenizer["post_processor"]["cls"] = json!(["[CLS]", 70]);
         }),
         Case::new("tokenizer: a word that it lacks, and none for unknown ones", PREDICT, |place| {
             let mut base = Base::new();
@@ -88,7 +88,7 @@ pub(crate) fn cases() -> Vec<Case> {
         template("a text that is repeated without end", "{{ 'a' * 99999999999 }}"),
         template("a macro that calls itself", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
         template("another file", "{% include '/etc/passwd' %}"),
-        template("braces in braces", "(".repeat(100) + &"{{ ".to_owned() + &"(".repeat(20_000)),
+        template("braces in braces", "(".repeat(100) + "{{ " + &"(".repeat(20_000)),
     ]
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn cases() -> Vec<Case> {
             header[QUERY]["data_offsets"] = json!([offsets[1], offsets[0]]);
         }),
         header("offsets behind the end", |header| {
-            header[QUERY]["data_offsets"] = json!([1_u64 << 40, (1_u64 << 40) + 1024])
+            header[QUERY]["data_offsets"] = json!([1_u64 << 40, (1_u64 << 40) + 1024]);
         }),
         header("offsets of 2^64 - 1", |header| header[QUERY]["data_offsets"] = json!([u64::MAX - 1024, u64::MAX])),
         header("a hole between tensors", |header| {
@@ -117,17 +117,22 @@ pub(crate) fn cases() -> Vec<Case> {
             place.write("base/pytorch_model.bin", b"\x80\x02}q\x00.");
         }),
     ];
-    all.extend([
+    all.extend(of_shards());
+    all
+}
+
+fn of_shards() -> Vec<Case> {
+    let mut all = vec![
         shards("an index that is no JSON", |index, _| *index = json!("weight_map")),
         shards("an index without a map", |index, _| *index = json!({"metadata": {}})),
         shards("an empty map", |index, _| index["weight_map"] = json!({})),
         shards("a shard that climbs", |index, _| index["weight_map"][QUERY] = json!("../../neighbour.safetensors")),
         shards("a shard from the root", |index, _| index["weight_map"][QUERY] = json!("/etc/passwd")),
         shards("a shard that climbs by backslashes", |index, _| {
-            index["weight_map"][QUERY] = json!("..\\..\\neighbour.safetensors")
+            index["weight_map"][QUERY] = json!("..\\..\\neighbour.safetensors");
         }),
         shards("a shard that is not there", |index, _| {
-            index["weight_map"][QUERY] = json!("model-00003-of-00002.safetensors")
+            index["weight_map"][QUERY] = json!("model-00003-of-00002.safetensors");
         }),
         shards("an index that names itself", |index, _| {
             index["weight_map"][QUERY] = json!("model.safetensors.index.json");
@@ -144,7 +149,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let of = |name| place.inside().join("base").join(name);
             fs::copy(of(SHARDS[0]), of(SHARDS[1])).unwrap();
         }),
-    ]);
+    ];
     #[cfg(unix)]
     all.push(shards("links that lead round in a circle", |_, place| {
         let path = place.inside().join("base").join(SHARDS[1]);

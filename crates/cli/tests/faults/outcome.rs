@@ -116,7 +116,7 @@ pub(crate) fn whole(folder: &Path) {
     for path in files(folder) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // Named as temporary, or as unfinished work, which no reader takes for a result.
-        if name.ends_with(".tmp") || path.starts_with(folder.join(".partial")) {
+        if path.extension().is_some_and(|end| end == "tmp") || path.starts_with(folder.join(".partial")) {
             continue;
         }
         let bytes = fs::read(&path).unwrap();
