@@ -10,8 +10,11 @@ mod files;
 #[path = "../../../fuzz/src/texts.rs"]
 mod texts;
 
+/// Takes any bytes and returns.
+type Read = fn(&[u8]);
+
 /// Kinds of input with their functions, as `fuzz/fuzz_targets` has them.
-const TARGETS: [(&str, fn(&[u8])); 8] = [
+const TARGETS: [(&str, Read); 8] = [
     ("chat_template", texts::chat_template),
     ("config", files::config),
     ("experiment", files::experiment),

@@ -114,7 +114,6 @@ fn without_clocks(value: &mut Value) {
 #[track_caller]
 pub(crate) fn whole(folder: &Path) {
     for path in files(folder) {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // Named as temporary, or as unfinished work, which no reader takes for a result.
         if path.extension().is_some_and(|end| end == "tmp") || path.starts_with(folder.join(".partial")) {
             continue;
