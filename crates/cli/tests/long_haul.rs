@@ -134,6 +134,8 @@ fn ten_thousand_records_are_a_table_in_seconds() {
 /// A record as a run of another seed would have left it, its metrics a little apart.
 fn of_seed(record: &Value, seed: usize) -> Value {
     let mut copy = record.clone();
+    // It is of the other record; those of earlier builds have none.
+    copy.as_object_mut().unwrap().remove("checksum");
     copy["cell"]["seed"] = seed.into();
     for place in ["/seeds", "/spec/seeds"] {
         let streams = copy.pointer_mut(place).and_then(Value::as_object_mut).unwrap();
