@@ -12,10 +12,7 @@ use record::sha256_hex;
 use serde::{Deserialize, Serialize};
 use variants::{host::inner, role::TrainConfig, slot::Slot};
 
-use crate::{
-    error::TrainError,
-    study::run_state::{BestState, RunAt},
-};
+use crate::error::TrainError;
 
 /// A run's own tensors, hashed map by map. The head counts as a map without a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +25,18 @@ pub struct OwnTensors {
 }
 
 impl OwnTensors {
-    /// Those of a run as they are now, or as they were chosen. `roles` says what trains.
-    pub fn of(network: &mut Network, at: RunAt, chosen: Option<&BestState>, roles: &TrainConfig) -> Self {
+    /// Those of a run of a stack as they are now, or as they were `chosen`, by name. `roles` says what trains.
+    pub fn of(
+        network: &mut Network,
+        [stack, run]: [usize; 2],
+        chosen: Option<&BTreeMap<String, Tensor<3>>>,
+        roles: &TrainConfig,
+    ) -> Self {
         let mut texts = [BTreeMap::<String, String>::new(), BTreeMap::new()];
-        for NamedParam { slot, name, param } in network.parameters(at.stack) {
+        for NamedParam { slot, name, param } in network.parameters(stack) {
             let tensor = match chosen {
-                Some(best) => inner(&best.tensors[&name]),
-                None => inner(param.tensor).slice([at.run..at.run + 1]),
+                Some(best) => inner(&best[&name]),
+                None => inner(param.tensor).slice([run..run + 1]),
             };
             let of_kind = &mut texts[usize::from(!roles.trains(param.role))];
             *of_kind.entry(slot).or_default() += &format!("{name} {}\n", hash(&tensor));

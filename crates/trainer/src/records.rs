@@ -133,7 +133,8 @@ fn first_non_finite(network: &mut Network, at: RunAt, chosen: Option<&BestState>
 fn misplaced(cohort: &mut Cohort, at: RunAt) -> Option<String> {
     let stack = &cohort.stacks[at.stack];
     let (run, roles) = (&stack.runs[at.run], &stack.variant().spec().train);
-    let now = OwnTensors::of(&mut cohort.network, at, run.chosen(), roles);
+    let chosen = run.chosen().map(|best| &best.tensors);
+    let now = OwnTensors::of(&mut cohort.network, [at.stack, at.run], chosen, roles);
     if let Some(map) = now.thawed(&run.first) {
         return Some(format!("a frozen tensor of `{map}` has changed"));
     }

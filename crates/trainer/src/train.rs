@@ -227,7 +227,7 @@ fn open_log(run: &mut RunState, folder: &Path, step: u64) -> Result<(), TrainErr
 fn hash_first_values(cohort: &mut Cohort) {
     for at in cohort.addresses() {
         let roles = cohort.stacks[at.stack].variant().spec().train.clone();
-        let first = OwnTensors::of(&mut cohort.network, at, None, &roles);
+        let first = OwnTensors::of(&mut cohort.network, [at.stack, at.run], None, &roles);
         cohort.at_mut(at).first = first;
     }
 }

@@ -19,7 +19,7 @@ use trainer::{
     error::TrainError,
     guard::{BaseTensors, OwnTensors},
     sink::{Event, Silent, Sink},
-    study::{self, run_state::RunAt},
+    study,
 };
 use variants::{host::inner, pass::Active};
 
@@ -131,7 +131,7 @@ fn a_frozen_tensor_that_changes_is_noticed() {
     let path = store(root.path()).adapter_path(&cells[0].id);
     let (_, mut network) = adapter::load(&path, &cache(DType::F32)).unwrap();
     let roles = cells[0].recipe.variant.train.clone();
-    let at = RunAt { stack: 0, run: 0 };
+    let at = [0, 0];
     let (own, base) = (OwnTensors::of(&mut network, at, None, &roles), BaseTensors::of(&network));
     assert_eq!((own.thawed(&own), own.unmoved(&own).0.len()), (None, own.unmoved(&own).1));
     base.check(&BaseTensors::of(&network)).unwrap();

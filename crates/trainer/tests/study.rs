@@ -283,7 +283,7 @@ type Damage = dyn Fn(&str) -> Option<String>;
 
 #[test]
 fn a_run_whose_journal_is_not_that_of_its_checkpoint_begins_afresh() {
-    let cells = cells("[{preset: lora, ranks: [2]}, head_only]", "[0]", "train.evaluate_every=2");
+    let cells = cells("[{preset: lora, ranks: [2]}, head_only]", "[0]", "tasks=[wnli], train.evaluate_every=2");
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let wanted = finish(&cells, whole.path(), 2);
     let damages: [(&str, &Damage); 4] = [
