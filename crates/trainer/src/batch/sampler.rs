@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use data::{batch::EncodedSet, order::epoch_order, task::Objective};
 
-use super::RunRows;
+use crate::rows::RunRows;
 
 /// One run's training examples, in the order of its seed.
 #[derive(Clone, Debug)]
