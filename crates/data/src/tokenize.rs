@@ -55,6 +55,8 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads a `tokenizer.json`. Truncation and padding stored in the file are ignored.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DataError> {
+        // `tokenizers` panics at what is no JSON where a decoder should stand.
+        let _: serde::de::IgnoredAny = serde_json::from_slice(bytes).map_err(refused)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(refused)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(refused)?;

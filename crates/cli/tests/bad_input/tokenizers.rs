@@ -39,6 +39,7 @@ pub(crate) fn cases() -> Vec<Case> {
         file("no JSON", b"<html>404</html>"),
         file("an empty object", b"{}"),
         file("cut short", b"{\"version\": \"1.0\", \"model\": {\"type\": \"Wor"),
+        file("cut short inside its decoder", b"{\"version\": \"1.0\", \"decoder\": nu"),
         edited("no model", |base| base.tokenizer["model"] = json!(null)),
         edited("an unknown kind of model", |base| base.tokenizer["model"]["type"] = json!("Runes")),
         edited("an unknown pre-tokenizer", |base| base.tokenizer["pre_tokenizer"] = json!({"type": "Runes"})),
