@@ -37,13 +37,15 @@ fn write(folder: &Path, name: &str, lines: &[&str]) {
 #[test]
 fn tokens_weigh_alike_in_every_micro_batch() {
     let data = tempfile::tempdir().unwrap();
-    let [short, long, letter] = [
+    let [short, long, word, count, letter] = [
         r#"{"prompt": "q: ", "completion": "a"}"#,
         r#"{"prompt": "say: ", "completion": "the quick brown fox jumps over it"}"#,
+        r#"{"prompt": "x ", "completion": "yes"}"#,
+        r#"{"prompt": "count ", "completion": "one two three four five"}"#,
         r#"{"prompt": "z", "completion": "w"}"#,
     ];
-    write(data.path(), "first.jsonl", &[short, long, letter, short]);
-    write(data.path(), "second.jsonl", &[long, long, letter, r#"{"prompt": "count ", "completion": "one two"}"#]);
+    write(data.path(), "first.jsonl", &[short, long, word, count]);
+    write(data.path(), "second.jsonl", &[long, long, letter, count]);
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/token_means");
     let yaml = format!(
         "suite: text\nmodel: {}\ndata: {}\nseeds: [0, 1]\ntargets: [c_attn]\nranks: [2]\n\
