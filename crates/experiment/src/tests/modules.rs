@@ -91,7 +91,9 @@ fn exclusions_must_exclude_something_and_leave_something() {
     check("exclude_modules: [query, value]\n", &["takes off every one of the 8 maps"]);
     check(
         "exclude_modules: '('\n",
-        &["exclude_modules (line 9): `(` is not a valid regular expression: unclosed group"],
+        &[
+            "exclude_modules (line 9): `(` is not a valid regular expression: parsing error at position 1: Opening parenthesis without closing parenthesis",
+        ],
     );
     check("exclude_modules: 3\n", &["exclude_modules is `3`, but must be a list such as"]);
     check("exclude_modules: {a: 1}\n", &["exclude_modules is a map, but must be a list such as"]);
