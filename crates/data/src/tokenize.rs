@@ -17,6 +17,7 @@ pub mod special;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use serde::Deserialize;
 use tokenizers::PostProcessor;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::tokenizer::{Encoding as Raw, Token};
@@ -52,11 +53,17 @@ pub struct Tokenizer {
     special: Vec<u32>,
 }
 
+/// The part of a `tokenizer.json` at which `tokenizers` panics where it is no JSON, a cut or a lone surrogate; read by itself first.
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default, rename = "decoder")]
+    _decoder: serde_json::Value,
+}
+
 impl Tokenizer {
     /// Reads a `tokenizer.json`. Truncation and padding stored in the file are ignored.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DataError> {
-        // `tokenizers` panics at what is no JSON where a decoder should stand.
-        let _: serde::de::IgnoredAny = serde_json::from_slice(bytes).map_err(refused)?;
+        let _: Outline = serde_json::from_slice(bytes).map_err(refused)?;
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(refused)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(refused)?;
