@@ -94,9 +94,9 @@ fn companions_change_no_result() {
         assert_eq!(got.adapters.len(), 2 * way.variants);
         for (cell, bytes) in &got.adapters {
             let (apart, size) = apart(&wanted.adapters[cell], bytes);
-            // Rows of other lengths and other blocks of the products reorder sums of f32, by 1e-7 of each; Adam turns what that does to
-            // a vanishing gradient into a step of its own, 1e-3 of a weight of 0.1.
-            assert!(apart <= 5e-3 * size, "{way:?}: {cell} is {apart} apart, of {size}");
+            // Rows of other lengths and other blocks of the products reorder sums of f32: 4e-8 is seen. Adam may turn what that does to a
+            // vanishing gradient into a larger step.
+            assert!(apart <= 1e-5 * size, "{way:?}: {cell} is {apart} apart, of {size}");
         }
     }
 }

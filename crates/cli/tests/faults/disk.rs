@@ -87,7 +87,10 @@ fn every_command_that_writes_says_which_file_it_could_not() {
         let said = said(&output);
         assert!(said.contains("File too large"), "{arguments:?}: {said}");
         assert!(said.contains("new") || said.contains("results/grid"), "{arguments:?} names no file: {said}");
-        let stray = |path: &&std::path::PathBuf| !before.contains(path);
+        // But for unfinished work, which the next run takes up or clears away.
+        let stray = |path: &&std::path::PathBuf| {
+            !before.contains(path) && !path.components().any(|part| part.as_os_str() == ".partial")
+        };
         assert_eq!(files(scratch.folder()).iter().find(stray), None, "{arguments:?} leaves a file");
         whole(&scratch.results());
         for left in ["new", "results/new"] {
@@ -99,29 +102,21 @@ fn every_command_that_writes_says_which_file_it_could_not() {
 
 #[test]
 fn files_of_a_limited_size_are_written_whole_or_not_at_all() {
-    let largest = largest(&undisturbed().0.values().map(Vec::len).collect::<Vec<_>>());
-    let mut stopped = 0;
-    let limits = count(3, 12) as u64;
-    for at in 0..limits {
+    // In blocks of 512 bytes: journals of a study this small stay below all of them, adapters and figures below some, and a checkpoint,
+    // with both moments of its runs, below none.
+    let all = [1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384, 512];
+    let limits = if count(0, 1) == 0 { &all[4..=10][..] } else { &all };
+    let limits: Vec<u64> = limits.iter().copied().step_by(count(3, 1)).collect();
+    for &blocks in &limits {
         let scratch = Scratch::new();
-        // Below the largest result, journals end first; a checkpoint, with both moments, is larger than all.
-        let blocks = largest / 512 * 3 * (at + 1) / limits;
         let output = limited(&scratch, blocks, &["run", "grid.yaml", "--workers", "2"]);
-        if !output.status.success() {
-            stopped += 1;
-            failed_well(&output, &[1]);
-            assert!(said(&output).contains("File too large"), "{}", said(&output));
-        }
+        failed_well(&output, &[1]);
+        assert!(said(&output).contains("File too large"), "{}", said(&output));
         whole(&scratch.results());
         scratch.finish_tables();
         assert_same(&scratch.results(), &format!("files of at most {blocks} blocks"));
     }
-    assert!(stopped > 0, "no limit was felt");
-    println!("{limits} limits on the size of files, {stopped} of them felt; all studies ended at the same bits");
-}
-
-fn largest(sizes: &[usize]) -> u64 {
-    sizes.iter().copied().max().unwrap_or(0) as u64
+    println!("{} limits on the size of files; all studies ended at the same bits", limits.len());
 }
 
 #[test]
