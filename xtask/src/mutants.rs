@@ -37,7 +37,29 @@ struct Break {
 struct Tried {
     name: String,
     test: String,
-    noticed: bool,
+    outcome: Outcome,
+}
+
+/// What a test said of a break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// It failed.
+    Noticed,
+    /// It passed.
+    NotNoticed,
+    /// The break does not compile, or no test of that name ran: nothing was asked.
+    NotAsked,
+}
+
+impl Outcome {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Noticed => "noticed",
+            Self::NotNoticed => "**not noticed**",
+            Self::NotAsked => "**not asked**",
+        }
+    }
 }
 
 /// A mutant that no test can notice, since the program stays the same.
@@ -102,16 +124,16 @@ pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> 
         }
         let text = broken(root, &it)?;
         fs::write(copy.join(&it.file), text).map_err(|error| error.to_string())?;
-        let noticed = fails(&copy, &it)?;
+        let outcome = ask(&copy, &it)?;
         fs::copy(root.join(&it.file), copy.join(&it.file)).map_err(|error| error.to_string())?;
-        say(&format!("{:60} {}", it.name, if noticed { "noticed" } else { "NOT NOTICED" }));
-        tried.push(Tried { name: it.name, test: it.test, noticed });
+        say(&format!("{:60} {}", it.name, outcome.text()));
+        tried.push(Tried { name: it.name, test: it.test, outcome });
     }
     let text = serde_json::to_string_pretty(&tried).map_err(|error| error.to_string())?;
     fs::write(root.join(WORK).join("breaks.json"), text).map_err(|error| error.to_string())?;
-    match tried.iter().filter(|it| !it.noticed).count() {
+    match tried.iter().filter(|it| it.outcome != Outcome::Noticed).count() {
         0 => Ok(()),
-        count => Err(format!("{count} of {} breaks were not noticed", tried.len())),
+        count => Err(format!("{count} of {} breaks were not noticed or not asked", tried.len())),
     }
 }
 
@@ -151,8 +173,8 @@ pub(crate) fn tree(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the test of a break ran and failed. A tree that does not compile notices nothing.
-fn fails(copy: &Path, it: &Break) -> Result<bool, String> {
+/// Runs the tests of a break whose names have its test's.
+fn ask(copy: &Path, it: &Break) -> Result<Outcome, String> {
     // Its dependencies are those of the tree that it copies.
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| copy.join("../.."), PathBuf::from);
     let output = Command::new("cargo")
@@ -164,7 +186,12 @@ fn fails(copy: &Path, it: &Break) -> Result<bool, String> {
         .output()
         .map_err(|error| format!("cargo test: {error}"))?;
     let log = String::from_utf8_lossy(&output.stdout);
-    Ok(log.lines().any(|line| line.starts_with("test ") && line.contains(&it.test) && line.ends_with("FAILED")))
+    let ran: Vec<&str> = log.lines().filter(|line| line.starts_with("test ") && line.contains(&it.test)).collect();
+    Ok(match ran.as_slice() {
+        [] => Outcome::NotAsked,
+        lines if lines.iter().any(|line| line.ends_with("FAILED")) => Outcome::Noticed,
+        _ => Outcome::NotNoticed,
+    })
 }
 
 /// Writes the table of what cargo-mutants and the breaks found.
@@ -274,8 +301,7 @@ fn page(made: &BTreeMap<String, usize>, mutants: &[Mutant], equivalent: &[Equiva
         page.push_str("\n## Breaks by hand\n\n| break | test | |\n|---|---|---|\n");
     }
     for it in tried {
-        let noticed = if it.noticed { "noticed" } else { "**not noticed**" };
-        page.push_str(&format!("| {} | `{}` | {noticed} |\n", it.name, it.test));
+        page.push_str(&format!("| {} | `{}` | {} |\n", it.name, it.test, it.outcome.text()));
     }
     page
 }

@@ -10,7 +10,7 @@ use crate::{
     error::AttachError,
     host::{inner, values},
     norm::AdaptedNorm,
-    pass::{Active, Pass},
+    pass::{Active, Pass, StackPass},
     slot::{Slot, StackPlan, attach},
     stream::{self, Stream},
 };
@@ -126,25 +126,37 @@ pub fn norms_obey_the_laws_of_maps(case: &Case) -> Outcome {
     let draw = |name: &str| place.tensor(stream::normal(&mut stream::generator(8, Stream::Data, name), d, 0.5), [d]);
     let layer = AdaptedNorm::new("output.LayerNorm", draw("gamma") + 1.0, draw("beta"), 1e-5);
     let square = AdaptedNorm::root_mean_square("input_layernorm", draw("gamma") + 1.0, 1e-5);
-    for mut norm in [layer, square] {
-        attach(&mut [Slot::Norm(&mut norm)], &case.plan(&case.seeds()), &place)
-            .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
-        let rng = &mut stream::generator(3, Stream::Data, "x");
-        let rows = case.runs * ROWS;
-        let x = place.tensor(stream::normal(rng, rows * SEQ * d, 1.0), [rows, SEQ, d]);
-        let base = norm.merge(0, 0).forward(x.clone(), &Pass::of(vec![]));
-        case.close("a norm starts as the base", &norm.forward(x.clone(), &case.pass(&Active::All)), &base);
-        for param in norm.parameters(0) {
-            let dims @ [runs, rows, cols] = param.tensor.dims();
-            let rng = &mut stream::generator(9, Stream::Init, param.name);
-            *param.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
-        }
-        let y = norm.forward(x.clone(), &case.pass(&Active::All));
-        for run in 0..case.runs {
-            let rows = run * ROWS..(run + 1) * ROWS;
-            let alone = norm.merge(0, run).forward(x.clone().slice([rows.clone()]), &Pass::of(vec![]));
-            case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
-        }
+    for (norm, stacks) in [(&layer, 1), (&layer, 2), (&square, 1), (&square, 2)] {
+        runs_have_norms_of_their_own(case, norm.clone(), stacks);
     }
     Outcome::Applied
+}
+
+/// Every run's rows pass the norm that merging gives it, with the case's stack there once or several times.
+fn runs_have_norms_of_their_own(case: &Case, mut norm: AdaptedNorm, stacks: usize) {
+    let ([_, d], place, runs) = (case.shape, case.place(), case.runs);
+    for _ in 0..stacks {
+        attach(&mut [Slot::Norm(&mut norm)], &case.plan(&case.seeds()), &place)
+            .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
+    }
+    let pass = Pass::of(vec![StackPass::with(runs, Active::All); stacks]);
+    let rows = stacks * runs * ROWS;
+    let rng = &mut stream::generator(3, Stream::Data, "x");
+    let x = place.tensor(stream::normal(rng, rows * SEQ * d, 1.0), [rows, SEQ, d]);
+    let base = norm.merge(0, 0).forward(x.clone(), &Pass::of(vec![]));
+    case.close("a norm starts as the base", &norm.forward(x.clone(), &pass), &base);
+    for stack in 0..stacks {
+        for param in norm.parameters(stack) {
+            let dims @ [runs, rows, cols] = param.tensor.dims();
+            let rng = &mut stream::generator(9 + stack as u64, Stream::Init, param.name);
+            *param.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+        }
+    }
+    let y = norm.forward(x.clone(), &pass);
+    for (stack, run) in (0..stacks).flat_map(|stack| (0..runs).map(move |run| (stack, run))) {
+        let first = (stack * runs + run) * ROWS;
+        let rows = first..first + ROWS;
+        let alone = norm.merge(stack, run).forward(x.clone().slice([rows.clone()]), &Pass::of(vec![]));
+        case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
+    }
 }
