@@ -91,8 +91,9 @@ impl Metric {
     /// The values that it can take, where it is defined.
     pub fn range(self) -> std::ops::RangeInclusive<f64> {
         match self {
-            Self::Accuracy | Self::F1 | Self::Bleu | Self::ExactMatch => 0.0..=1.0,
-            // A share of a rounding error beyond the bound is one.
+            Self::Accuracy | Self::F1 | Self::ExactMatch => 0.0..=1.0,
+            // These are products of roots and exponentials: rounding takes the best value beyond the bound.
+            Self::Bleu => 0.0..=1.0 + 1e-9,
             Self::Matthews | Self::Pearson | Self::Spearman => -1.0 - 1e-9..=1.0 + 1e-9,
             Self::Perplexity => 0.0..=f64::INFINITY,
         }

@@ -70,11 +70,14 @@ impl Copy {
     }
 
     fn predict(&self, task: &str) -> Result<Prediction, String> {
+        self.predict_rows(task, &fixtures().join(format!("{task}.tsv")))
+    }
+
+    fn predict_rows(&self, task: &str, rows: &Path) -> Result<Prediction, String> {
         let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
-        let rows = fixtures().join(format!("{task}.tsv"));
         let request = Request {
             source: Source::Checkpoint { model: &self.name(), task },
-            rows: Rows::File(&rows),
+            rows: Rows::File(rows),
             max_length: None,
         };
         run(&request, &cache).map_err(|error| error.to_string())
@@ -133,6 +136,30 @@ fn what_the_configuration_says_beside_it_is_said() {
     assert!(said[0].contains("sliding window of 8 tokens") && said[1].contains("were cut"), "{said:?}");
     let said = Copy::of("bert").config("embedding_scale", &json!(2)).gives("bert");
     assert!(said[0].contains("`embedding_scale`"), "{said:?}");
+}
+
+#[test]
+fn a_metric_that_the_rows_leave_undefined_says_why() {
+    let copy = Copy::of("bert");
+    let rows = std::fs::read_to_string(fixtures().join("cola.tsv")).unwrap();
+    let one_class: String = rows
+        .lines()
+        .map(|row| {
+            let mut fields: Vec<&str> = row.split('\t').collect();
+            fields[1] = "1";
+            fields.join("\t") + "\n"
+        })
+        .collect();
+    let path = copy.root.path().join("rows.tsv");
+    std::fs::write(&path, one_class).unwrap();
+    let found = copy.predict_rows("cola", &path).unwrap();
+    let scores = found.scores.unwrap();
+    assert!(scores[0].0 == "matthews" && scores[0].1.is_nan(), "{scores:?}");
+    assert!(
+        found.notes.iter().any(|note| note.starts_with("matthews is undefined: every label is")),
+        "{:?}",
+        found.notes
+    );
 }
 
 #[test]

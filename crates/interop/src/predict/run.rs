@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use data::{causal::score, glue, task::TaskInfo};
+use data::{causal::score, glue, metric::Metric, task::TaskInfo};
 use models::{network::Network, safetensors};
 use variants::pass::Active;
 
@@ -18,7 +18,7 @@ use experiment::{cell::Recipe, tasks};
 use trainer::{
     adapter,
     error::TrainError,
-    evaluate::{readout::Evaluator, score::predictions},
+    evaluate::{readout::Evaluator, score::predictions, undefined},
     model_cache::ModelCache,
     stop::Stop,
 };
@@ -136,14 +136,24 @@ impl Prediction {
     }
 }
 
-/// The task's metrics; none where a label is withheld.
-fn scores(found: &Predicted, task: &TaskInfo) -> Option<Vec<(String, f64)>> {
+/// The task's metrics, none where a label is withheld; one that these rows leave undefined is NaN, and a note says why.
+fn scores(found: &Predicted, task: &TaskInfo, notes: &mut Vec<String>) -> Option<Vec<(String, f64)>> {
     if found.labels.iter().any(|label| label.is_nan()) {
         return None;
     }
     let labels: Vec<f64> = found.labels.iter().map(|label| f64::from(*label)).collect();
     let predicted = predictions(&found.logits, &task.objective);
-    Some(task.metrics.iter().map(|metric| (metric.to_string(), metric.evaluate(&predicted, &labels))).collect())
+    let mut score = |metric: &Metric| {
+        let value = match undefined::reason(*metric, &predicted, &labels, &task.objective) {
+            Some(reason) => {
+                notes.push(format!("{metric} is undefined: {reason}"));
+                f64::NAN
+            }
+            None => metric.evaluate(&predicted, &labels),
+        };
+        (metric.to_string(), value)
+    };
+    Some(task.metrics.iter().map(&mut score).collect())
 }
 
 /// Predicts the rows, and scores them where every label is known.
@@ -217,8 +227,8 @@ fn classify(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache
     };
     let base = cache.base(&plan.model)?;
     let found = predict(network, &base, &rows, plan.train.max_length)?;
-    let scores = scores(&found, &task);
-    let notes = found.cut.iter().cloned().collect();
+    let mut notes: Vec<String> = found.cut.iter().cloned().collect();
+    let scores = scores(&found, &task, &mut notes);
     Ok(Found { task, output: Output::Logits(found), scores, notes })
 }
 
