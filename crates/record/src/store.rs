@@ -51,7 +51,11 @@ impl Store {
             fs::create_dir_all(&directory).map_err(RecordError::io("create the directory", &directory))?;
             let probe = directory.join(".probe");
             write_atomic(&probe, b"")?;
-            fs::remove_file(&probe).map_err(RecordError::io("remove", &probe))?;
+            match fs::remove_file(&probe) {
+                // Another process that starts at the same moment took it away; the lock decides which of the two goes on.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(RecordError::io("remove", &probe))?,
+            }
         }
         Ok(())
     }

@@ -127,8 +127,10 @@ impl Case {
     pub(crate) fn shown(&self, answer: &Answer) -> String {
         let status = answer.status.map_or("a signal".to_owned(), |status| status.to_string());
         // A message that names everything there is may be long; its beginning is what is read.
-        let mut said: String = answer.said.trim_end().chars().take(1500).collect();
-        if said.len() < answer.said.trim_end().len() {
+        let whole = answer.said.trim_end();
+        let plain = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+        let mut said: String = whole.chars().take(1500).map(plain).collect();
+        if whole.chars().count() > 1500 {
             said.push_str(" [..]");
         }
         format!("## {}\n$ lora-lab {}\n{said}\n[exit {status}]\n", self.name, self.arguments.join(" "))

@@ -66,9 +66,6 @@ pub(crate) fn cases() -> Vec<Case> {
         llama("a stretch without its factor", "rope_scaling", json!({"rope_type": "linear"})),
         llama("a stretch by 0", "rope_scaling", json!({"rope_type": "linear", "factor": 0.0})),
         llama("a rotary base of 0", "rope_theta", json!(0.0)),
-        Case::new("config of Mistral: a window", LLAMA, |place| {
-            Base::llama().with("model_type", json!("mistral")).with("sliding_window", json!(4)).put(place);
-        }),
     ];
     for field in ["model_type", "hidden_size", "num_hidden_layers", "vocab_size"] {
         all.push(Case::new(format!("config: no {field}"), PREDICT, move |place| Base::new().without(field).put(place)));
