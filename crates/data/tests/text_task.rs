@@ -158,7 +158,8 @@ fn blocks_fill_the_limit() {
     let files = [("a", text), ("b", text)];
     let loaded = read("{name: a, form: blocks, train: a, dev: b}", &files, None, 5).unwrap();
     assert_eq!(rows(&loaded.train), ["hi you so good <eos>", "hi so you 42 <eos>"]);
-    assert_eq!((loaded.notes, loaded.evaluation[0].1.prompts.len()), (vec![], 0));
+    let seen = "b: items that train has as well: 2 of 2; its metrics count what was seen in training";
+    assert_eq!((loaded.notes, loaded.evaluation[0].1.prompts.len()), (vec![seen.to_owned()], 0));
     let loaded = read("{name: a, form: blocks, train: a, dev: b, block: 2}", &files, None, 5).unwrap();
     assert_eq!((rows(&loaded.train).len(), rows(&loaded.evaluation[0].1.set).len()), (5, 5));
     let error = read("{name: a, form: blocks, train: a, dev: b, block: 6}", &files, None, 5).unwrap_err();

@@ -30,7 +30,7 @@ mod recipes;
 mod rules;
 
 use recipes::{Examples, Recipes};
-use rules::{check_init, check_readouts, check_specs};
+use rules::{check_init, check_nested, check_readouts, check_specs};
 
 /// One entry of `variants`, resolved.
 #[derive(Debug)]
@@ -80,6 +80,7 @@ fn row(document: &Document, index: usize, entry: &Entry, examples: &mut Examples
     let modules = modules(document, entry, specs.first()?, report);
     check_specs(entry, document.ranks.as_ref(), &specs, modules.roles(), &lengths, report);
     check_init(entry, &specs, report);
+    check_nested(entry, &specs, report);
     check_readouts(entry, &specs, &modules, report);
     let targets = targets(document, entry, &specs, &modules, config.as_ref(), report);
     Some(Row { entry: index, preset, model: model?.value.clone(), targets: targets?, modules, specs, hypers })

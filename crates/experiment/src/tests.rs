@@ -444,6 +444,15 @@ fn readouts_need_an_additive_low_rank_update_of_constant_rank() {
 }
 
 #[test]
+fn a_nested_variant_is_trained_at_one_rank() {
+    check(
+        "variants: [{preset: dylora, ranks: [2, 4]}]\n",
+        &["`dylora` at rank 4 is read out at rank 1, as its run of another rank is"],
+    );
+    good("variants: [{preset: dylora, ranks: [4]}, {preset: dylora, label: dylora_2, ranks: [2]}]\n", &[]);
+}
+
+#[test]
 fn pinned_streams_leave_something_to_the_seeds() {
     let experiment = good("seeds: [3, 4]\nstreams: {data: 7}\n", &[]);
     let seeds: Vec<_> =

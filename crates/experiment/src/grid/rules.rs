@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use models::modules::Modules;
 use serde_yaml::Value;
-use variants::{capability::Capability, error::SpecProblem, preset, role::Role, spec::VariantSpec};
+use variants::{capability::Capability, error::SpecProblem, preset, rank::RankPolicy, role::Role, spec::VariantSpec};
 
 use super::ranks;
 use crate::{
@@ -120,6 +120,24 @@ pub(super) fn check_readouts(entry: &Entry, specs: &[VariantSpec], modules: &Mod
         &entry.at.key("readouts"),
         format!(
             "readouts cut down an additive `low_rank` update of constant rank, but this is `{}`: {reason}; leave `readouts` out",
+            entry.label
+        ),
+    );
+}
+
+/// A run of a nested policy is read out at several ranks, each a row of its own, in which no run of another rank can stand.
+pub(super) fn check_nested(entry: &Entry, specs: &[VariantSpec], report: &mut Report) {
+    let mut rows = BTreeSet::new();
+    let clash = specs.iter().find_map(|spec| {
+        let shared = spec.rank_policy.readouts(spec.rank).into_iter().find(|rank| !rows.insert(*rank));
+        shared.map(|rank| (spec.rank, rank))
+    });
+    let Some((trained, rank)) = clash else { return };
+    report.add(
+        &entry.at,
+        format!(
+            "`{}` at rank {trained} is read out at rank {rank}, as its run of another rank is, and both would be one row; train the largest \
+             rank alone, or give every rank an entry with a `label` of its own",
             entry.label
         ),
     );
