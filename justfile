@@ -67,6 +67,10 @@ fuzz target seconds="600":
     [ -x target/cargo-fuzz/bin/cargo-fuzz ] || {{cargo}} install cargo-fuzz@{{cargo_fuzz}} --locked --root target/cargo-fuzz
     PATH="$PWD/target/cargo-fuzz/bin:$PATH" cargo +nightly fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}} -timeout=20 -rss_limit_mb=2048
 
+# Feed every reader random changes of the fuzzer's corpus, without knowledge of its branches and without a nightly compiler: just mutate 100000
+mutate inputs="1000000":
+    LORA_LAB_MUTATIONS={{inputs}} {{cargo}} test --release -p cli --test corpus -- --nocapture
+
 # Licences, sources, duplicates and advisories of every dependency; installs cargo-deny into target/cargo-deny the first time
 deny:
     [ -x target/cargo-deny/bin/cargo-deny ] || {{cargo}} install cargo-deny@{{cargo_deny}} --locked --root target/cargo-deny

@@ -1,7 +1,13 @@
-//! The fuzzer's corpus, replayed: every input that is worth keeping goes through the function that the fuzzer feeds, without a panic.
+//! The fuzzer's corpus, replayed and mutated: every input that is worth keeping, and random changes of it, go through the function that the
+//! fuzzer feeds, without a panic.
+//!
+//! The mutations know nothing of the code's branches, as libFuzzer's do, but need no nightly compiler: `just mutate` makes a million per kind.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{fs, path::Path};
+use std::{env, fs, panic, path::Path, thread};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 #[allow(unreachable_pub, reason = "public for the fuzz targets")]
 #[path = "../../../fuzz/src/files.rs"]
@@ -30,6 +36,76 @@ fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// What readers of numbers, brackets and lengths stumble over.
+const WORDS: [&[u8]; 16] = [
+    b"18446744073709551615",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"null",
+    b"true",
+    b"{}",
+    b"[]",
+    b"\"\"",
+    b"\xff\xfe",
+    b"\\ud800",
+    b"\0\0\0\0\0\0\0\0",
+    b"\xff\xff\xff\xff\xff\xff\xff\x7f",
+    b"{{{{{{{{",
+    b"[[[[[[[[",
+    b"\n",
+];
+
+/// One to eight changes of an input of the corpus.
+fn mutated(corpus: &[Vec<u8>], rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let mut input = corpus[rng.random_range(0..corpus.len())].clone();
+    for _ in 0..rng.random_range(1..=8) {
+        let at = rng.random_range(0..=input.len());
+        let end = rng.random_range(at..=input.len().min(at + 64));
+        match rng.random_range(0..7) {
+            0 if at < input.len() => input[at] ^= 1 << rng.random_range(0..8),
+            1 if at < input.len() => input[at] = rng.random(),
+            2 => drop(input.drain(at..end)),
+            3 => drop(input.splice(at..at, input[at..end].to_vec())),
+            4 => drop(input.splice(at..end, WORDS[rng.random_range(0..WORDS.len())].to_vec())),
+            5 => {
+                let other = &corpus[rng.random_range(0..corpus.len())];
+                let from = rng.random_range(0..=other.len());
+                input.splice(at..end, other[from..other.len().min(from + 256)].to_vec());
+            }
+            _ => input.truncate(at),
+        }
+    }
+    input
+}
+
+#[test]
+fn mutations_of_the_corpus_are_read_without_a_panic() {
+    let number = |name: &str, or: u64| env::var(name).map_or(or, |text| text.parse().unwrap());
+    let (inputs, seed) = (number("LORA_LAB_MUTATIONS", 200), number("LORA_LAB_SEED", 0));
+    let feed = |kind: &str, read: Read| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(kind);
+        let corpus: Vec<Vec<u8>> = names(&folder).iter().map(|name| fs::read(folder.join(name)).unwrap()).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for _ in 0..inputs {
+            let input = mutated(&corpus, &mut rng);
+            if panic::catch_unwind(|| read(&input)).is_err() {
+                let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{kind}_that_panics"));
+                fs::write(&kept, &input).unwrap();
+                return Some(kept);
+            }
+        }
+        println!("{kind}: {inputs} mutations");
+        None
+    };
+    let found: Vec<_> = thread::scope(|scope| {
+        let feed = &feed;
+        let started: Vec<_> = TARGETS.iter().map(|(kind, read)| scope.spawn(move || feed(kind, *read))).collect();
+        started.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(found.is_empty(), "inputs that panic: {found:?}; put them into fuzz/corpus");
 }
 
 #[test]
