@@ -248,18 +248,14 @@ impl BaseModel {
         self.notes.iter().map(|text| format!("{name}: {text}")).collect()
     }
 
-    /// The output projection of a pretrained encoder is known to have no use here, and not worth a note in every run.
     fn say_unused(&mut self) {
         const SHOWN: usize = 8;
-        let of_pretraining = |name: &str| name.starts_with("lm_head.") || name.starts_with("cls.");
-        let unused: Vec<&str> = self.unused.iter().map(String::as_str).filter(|name| !of_pretraining(name)).collect();
-        if unused.is_empty() {
+        if self.unused.is_empty() {
             return;
         }
-        let shown = &unused[..unused.len().min(SHOWN)];
-        let more = if unused.len() > SHOWN { ", .." } else { "" };
-        let text = format!("{} tensors are not used: {}{more}", unused.len(), shown.join(", "));
-        self.notes.push(text);
+        let shown: Vec<&str> = self.unused.iter().take(SHOWN).map(String::as_str).collect();
+        let more = if self.unused.len() > SHOWN { ", .." } else { "" };
+        self.notes.push(format!("{} tensors are not used: {}{more}", self.unused.len(), shown.join(", ")));
     }
 }
 

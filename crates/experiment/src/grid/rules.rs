@@ -128,7 +128,8 @@ pub(super) fn check_readouts(entry: &Entry, specs: &[VariantSpec], modules: &Mod
 /// A run of a nested policy is read out at several ranks, each a row of its own, in which no run of another rank can stand.
 pub(super) fn check_nested(entry: &Entry, specs: &[VariantSpec], report: &mut Report) {
     let mut rows = BTreeSet::new();
-    let clash = specs.iter().find_map(|spec| {
+    // What is wrong with a policy itself has been said.
+    let clash = specs.iter().filter(|spec| spec.check(None).is_ok()).find_map(|spec| {
         let shared = spec.rank_policy.readouts(spec.rank).into_iter().find(|rank| !rows.insert(*rank));
         shared.map(|rank| (spec.rank, rank))
     });
