@@ -30,6 +30,7 @@ pub mod bleu;
 pub mod causal;
 pub mod corpus;
 pub mod error;
+mod foreign;
 pub mod glue;
 pub mod language;
 pub mod mask;

@@ -24,6 +24,7 @@ use tokenizers::tokenizer::{Encoding as Raw, Token};
 use tokenizers::utils::truncation::TruncationDirection;
 
 use crate::error::DataError;
+use crate::foreign::quietly;
 use crate::language::lexicon::lexicon;
 use crate::language::render::FUNCTION_WORDS;
 use crate::tokenize::special::{Role, Roles};
@@ -64,7 +65,11 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`. Truncation and padding stored in the file are ignored.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DataError> {
         let _: Outline = serde_json::from_slice(bytes).map_err(refused)?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(refused)?;
+        // The builder of BPE indexes past the end of tokens that its merges do not fit.
+        let read = quietly(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let mut inner = read
+            .ok_or_else(|| refused("its parts do not fit one another, such as merges and tokens"))?
+            .map_err(refused)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(refused)?;
         let frame = inner.get_post_processor().cloned();

@@ -1,9 +1,6 @@
 //! Parquet, by its records.
 
 use std::borrow::Cow;
-use std::cell::Cell as Flag;
-use std::panic;
-use std::sync::Once;
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
@@ -13,29 +10,13 @@ use parquet::schema::types::Type;
 
 use super::{Cell, Format, Layout, Table, at, utf8};
 use crate::error::DataError;
+use crate::foreign::quietly;
 
 const REMEDY: &str = "copy the file again, or write it uncompressed or with snappy, gzip or zstd";
 
-thread_local! {
-    /// Whether a panic of this thread is one of the decoder's, which becomes an error and is not shown.
-    static DECODES: Flag<bool> = const { Flag::new(false) };
-}
-
 pub(super) fn read<'a>(file: &str, bytes: &[u8], layout: &Layout) -> Result<Table<'a>, DataError> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let shown = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !DECODES.get() {
-                shown(info);
-            }
-        }));
-    });
-    // The decoder indexes past the end of some damaged pages; a damaged file is an error, not a bug.
-    DECODES.set(true);
-    let decoded = panic::catch_unwind(|| decode(file, bytes, layout));
-    DECODES.set(false);
-    decoded.unwrap_or_else(|_| {
+    // The decoder indexes past the end of some damaged pages.
+    quietly(|| decode(file, bytes, layout)).unwrap_or_else(|| {
         let reason = "a page is damaged".to_owned();
         Err(DataError::Malformed { at: file.to_owned(), reason, remedy: REMEDY })
     })
