@@ -163,8 +163,8 @@ fn index(presets: &[&Preset]) -> String {
 const INTRODUCTION: &str = "\
 # Methods
 
-A method is a choice on a few axes. A *preset* is a published method: a named point in that space. With weights stored
-`[d_in, d_out]`, an adapted map computes `W' = combine(W0, s·ΔW)`.
+A method is a choice on a few axes. A *preset* is a named point in that space: a published method, or a reference point
+such as `full`. With weights stored `[d_in, d_out]`, an adapted map computes `W' = combine(W0, s·ΔW)`.
 
 - [`delta`](axes/delta.md): how ΔW is formed
 - [`combine`](axes/combine.md): how ΔW meets W0
