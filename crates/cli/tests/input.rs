@@ -49,7 +49,9 @@ fn check(folder: &TempDir, arguments: &[&str], status: i32, parts: &[&str]) -> S
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(status), "{arguments:?}\n{said}");
     assert!(!said.contains("panicked"), "{arguments:?}\n{said}");
-    parts.iter().for_each(|part| assert!(said.contains(part), "{arguments:?}: no `{part}` in\n{said}"));
+    for part in parts {
+        assert!(said.contains(part), "{arguments:?}: no `{part}` in\n{said}");
+    }
     said
 }
 
