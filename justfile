@@ -65,7 +65,8 @@ long-haul:
 # Feed one reader (a name in fuzz/fuzz_targets) random inputs for some seconds: just fuzz table 600. Needs a nightly compiler; installs cargo-fuzz into target/cargo-fuzz
 fuzz target seconds="600":
     [ -x target/cargo-fuzz/bin/cargo-fuzz ] || {{cargo}} install cargo-fuzz@{{cargo_fuzz}} --locked --root target/cargo-fuzz
-    PATH="$PWD/target/cargo-fuzz/bin:$PATH" cargo +nightly fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}} -timeout=20 -rss_limit_mb=2048
+    mkdir -p target/fuzz/{{target}}
+    PATH="$PWD/target/cargo-fuzz/bin:$PATH" cargo +nightly fuzz run --sanitizer none {{target}} target/fuzz/{{target}} fuzz/corpus/{{target}} -- -max_total_time={{seconds}} -timeout=20 -rss_limit_mb=2048
 
 # Feed every reader random changes of the fuzzer's corpus, without knowledge of its branches and without a nightly compiler: just mutate 100000
 mutate inputs="1000000":
@@ -114,10 +115,10 @@ check: fmt-check lint test doc tidy
 
 # Format every source file, those named inside macros included
 fmt:
-    git ls-files '*.rs' | xargs rustfmt --edition 2024
+    git ls-files --cached --others --exclude-standard '*.rs' | xargs rustfmt --edition 2024
 
 fmt-check:
-    git ls-files '*.rs' | xargs rustfmt --edition 2024 --check
+    git ls-files --cached --others --exclude-standard '*.rs' | xargs rustfmt --edition 2024 --check
 
 lint:
     {{cargo}} clippy --release --workspace --all-targets -- -D warnings

@@ -186,7 +186,10 @@ fn ask(copy: &Path, it: &Break) -> Result<Outcome, String> {
         .output()
         .map_err(|error| format!("cargo test: {error}"))?;
     let log = String::from_utf8_lossy(&output.stdout);
-    let ran: Vec<&str> = log.lines().filter(|line| line.starts_with("test ") && line.contains(&it.test)).collect();
+    let ran: Vec<&str> = log
+        .lines()
+        .filter(|line| line.starts_with("test ") && line.contains(&it.test) && !line.contains("... ignored"))
+        .collect();
     Ok(match ran.as_slice() {
         [] => Outcome::NotAsked,
         lines if lines.iter().any(|line| line.ends_with("FAILED")) => Outcome::Noticed,

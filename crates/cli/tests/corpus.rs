@@ -58,13 +58,16 @@ const WORDS: [&[u8]; 16] = [
     b"\n",
 ];
 
+/// Deeper than any reader may follow.
+const DEEP: usize = 20_000;
+
 /// One to eight changes of an input of the corpus.
 fn mutated(corpus: &[Vec<u8>], rng: &mut ChaCha8Rng) -> Vec<u8> {
     let mut input = corpus[rng.random_range(0..corpus.len())].clone();
     for _ in 0..rng.random_range(1..=8) {
         let at = rng.random_range(0..=input.len());
         let end = rng.random_range(at..=input.len().min(at + 64));
-        match rng.random_range(0..7) {
+        match rng.random_range(0..8) {
             0 if at < input.len() => input[at] ^= 1 << rng.random_range(0..8),
             1 if at < input.len() => input[at] = rng.random(),
             2 => drop(input.drain(at..end)),
@@ -75,6 +78,7 @@ fn mutated(corpus: &[Vec<u8>], rng: &mut ChaCha8Rng) -> Vec<u8> {
                 let from = rng.random_range(0..=other.len());
                 input.splice(at..end, other[from..other.len().min(from + 256)].to_vec());
             }
+            6 => drop(input.splice(at..at, vec![b"[{("[rng.random_range(0..3)]; DEEP])),
             _ => input.truncate(at),
         }
     }
@@ -89,11 +93,12 @@ fn mutations_of_the_corpus_are_read_without_a_panic() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(kind);
         let corpus: Vec<Vec<u8>> = names(&folder).iter().map(|name| fs::read(folder.join(name)).unwrap()).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("last_{kind}"));
         for _ in 0..inputs {
             let input = mutated(&corpus, &mut rng);
+            // Before it is read: nothing catches a stack that overflows, and the file is what is left then.
+            fs::write(&kept, &input).unwrap();
             if panic::catch_unwind(|| read(&input)).is_err() {
-                let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{kind}_that_panics"));
-                fs::write(&kept, &input).unwrap();
                 return Some(kept);
             }
         }
@@ -102,7 +107,12 @@ fn mutations_of_the_corpus_are_read_without_a_panic() {
     };
     let found: Vec<_> = thread::scope(|scope| {
         let feed = &feed;
-        let started: Vec<_> = TARGETS.iter().map(|(kind, read)| scope.spawn(move || feed(kind, *read))).collect();
+        // Named, so that a thread that overflows its stack, which nothing catches, says of what kind its input was.
+        let start = |(kind, read): &(&'static str, Read)| {
+            let (kind, read) = (*kind, *read);
+            thread::Builder::new().name(kind.to_owned()).spawn_scoped(scope, move || feed(kind, read)).unwrap()
+        };
+        let started: Vec<_> = TARGETS.iter().map(start).collect();
         started.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(found.is_empty(), "inputs that panic: {found:?}; put them into fuzz/corpus");

@@ -346,13 +346,16 @@ pub(crate) fn typed<T: serde::de::DeserializeOwned>(mut fields: Fields<String, V
     fields.retain(|_, value| !value.is_null());
     let read = |fields: &Fields<String, Value>| serde_json::from_value::<T>(Value::Object(fields.clone()));
     read(&fields).map_err(|error| {
-        // serde does not say which field it means: it is the one without which the complaint is another.
+        // serde does not say which field it means: it is the one without which the complaint is another. A field that is missing it names,
+        // and a configuration has some tens.
+        let is_named = error.to_string().starts_with("missing field") || fields.len() > 1000;
         let is_it = |name: &&String| {
             let mut others = fields.clone();
             others.remove(*name);
             read(&others).err().is_none_or(|other| other.to_string() != error.to_string())
         };
-        let place = fields.keys().find(is_it).map(|name| format!("{name}: ")).unwrap_or_default();
+        let place = if is_named { None } else { fields.keys().find(is_it) };
+        let place = place.map(|name| format!("{name}: ")).unwrap_or_default();
         // The complaint repeats the value, however long.
         ModelError::Config(format!("{place}{}", fields::first(&error.to_string(), 200)))
     })

@@ -18,7 +18,8 @@ fn put_file(place: &Place, task: &str, name: &str, train: &[u8]) {
     place.write("dev.csv", TRAIN);
     place.write(name, train);
     let own = if task.contains("text:") { "" } else { ", text: text, label: mood" };
-    let task = format!("{{task: {{name: own, train: {name}, dev: dev.csv{own}{task}}}}}");
+    let dev = if task.contains("dev:") { "" } else { ", dev: dev.csv" };
+    let task = format!("{{task: {{name: own, train: {name}{dev}{own}{task}}}}}");
     place.write("e.yaml", yaml(&format!("suite: custom\ndata: .\nmodel: ./base\ntasks: [{task}]\ntrain: {SHORT}")));
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn cases() -> Vec<Case> {
         table("a row too short", "text,mood\na,pos\nb\n"),
         table("a row too long", "text,mood\na,pos\nb,neg,more\n"),
         table("a quote that does not end", "text,mood\n\"a,pos\nb,neg\n"),
-        table("a NUL in a label", "text,mood\na,p\0s\nb,neg\n"),
+        table("a label with a NUL, which dev has not", "text,mood\na,p\0s\nb,neg\n"),
         table(
             "a million columns",
             format!("text,mood{}\na,pos\n", (0..1_000_000).map(|at| format!(",c{at}")).collect::<String>()),
@@ -87,7 +88,7 @@ pub(crate) fn cases() -> Vec<Case> {
         lines("a label that is null", "{\"text\": \"a\", \"mood\": null}\n{\"text\": \"b\", \"mood\": \"neg\"}\n"),
         lines("a key that a line lacks", "{\"text\": \"a\", \"mood\": \"pos\"}\n{\"text\": \"b\"}\n"),
         lines("text that is not UTF-8", b"{\"text\": \"\xff\", \"mood\": \"pos\"}\n".to_vec()),
-        lines("lists in lists", "[".repeat(100_000)),
+        lines("lists in lists", format!("{{\"text\": {}", "[".repeat(100_000))),
         lines("a number beyond all", "{\"text\": \"a\", \"mood\": 1e999}\n"),
         parquet("an empty file", b""),
         parquet("no Parquet", b"text,mood\n"),
@@ -97,7 +98,7 @@ pub(crate) fn cases() -> Vec<Case> {
         described("a share of 1", ", dev: null, dev_share: 1.0"),
         described("a share that is not a number", ", dev: null, dev_share: .nan"),
         described("a file that is not there", ", test: nowhere.csv"),
-        described("a file that climbs", ", test: ../neighbour.safetensors"),
+        described("a file that climbs", ", test: ../neighbour.csv"),
         described("a file of an unknown kind", ", test: rows.xlsx"),
         described("two labels alike", ", labels: [pos, pos]"),
         described("labels that the file has not", ", labels: [yes, no]"),

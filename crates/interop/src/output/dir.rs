@@ -47,16 +47,14 @@ impl OutputDir {
         if path.is_file() {
             return Err(refused("is a file, but a folder is written; give another `--out`".to_owned()));
         }
+        guard.spare_inputs(target, &path)?;
         fs::create_dir_all(parent(&path)).map_err(|error| refused(format!("its folder cannot be made: {error}")))?;
         let foreign = foreign(&path, command).map_err(|source| TrainError::io(target.to_owned(), source))?;
         match foreign {
             Some(reason) if !guard.is_forced => Err(refused(format!(
                 "{reason}; give an empty or new folder with `--out`, or `--force`, which replaces files of the same names"
             ))),
-            foreign => {
-                guard.spare_inputs(target, &path)?;
-                Ok(Self { path, command, is_shared: foreign.is_some() })
-            }
+            foreign => Ok(Self { path, command, is_shared: foreign.is_some() }),
         }
     }
 

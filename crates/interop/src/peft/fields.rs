@@ -141,10 +141,11 @@ fn effect(lists: &[Fields], field: &str) -> Option<Effect> {
 
 /// Refuses a configuration with a field that would be passed over; returns notes.
 pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, String> {
-    let kind = configuration.get("peft_type").and_then(Value::as_str).unwrap_or("missing");
-    let Some(lists) = lists(kind) else {
+    let kind = configuration.get("peft_type");
+    let Some(lists) = kind.and_then(Value::as_str).and_then(lists) else {
+        let kind = kind.map_or_else(|| "missing".to_owned(), shown);
         return Err(format!(
-            "peft_type is `{kind}`, but LORA, ADALORA and VERA are read; convert it to LoRA with PEFT first"
+            "peft_type is {kind}, but LORA, ADALORA and VERA are read; convert it to LoRA with PEFT first"
         ));
     };
     let (mut notes, mut problems) = (Vec::new(), Vec::new());
