@@ -141,11 +141,11 @@ fn effect(lists: &[Fields], field: &str) -> Option<Effect> {
 
 /// Refuses a configuration with a field that would be passed over; returns notes.
 pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, String> {
-    let kind = configuration.get("peft_type");
-    let Some(lists) = kind.and_then(Value::as_str).and_then(lists) else {
-        let kind = kind.map_or_else(|| "missing".to_owned(), shown);
+    let named = configuration.get("peft_type");
+    let Some((kind, lists)) = named.and_then(Value::as_str).and_then(|kind| Some((kind, lists(kind)?))) else {
+        let found = named.map_or_else(|| "missing".to_owned(), shown);
         return Err(format!(
-            "peft_type is {kind}, but LORA, ADALORA and VERA are read; convert it to LoRA with PEFT first"
+            "peft_type is {found}, but LORA, ADALORA and VERA are read; convert it to LoRA with PEFT first"
         ));
     };
     let (mut notes, mut problems) = (Vec::new(), Vec::new());
@@ -175,7 +175,7 @@ pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, S
     if problems.is_empty() { Ok(notes) } else { Err(problems.join("; ")) }
 }
 
-/// Whether a change of a field can change what is computed or trained here.
+/// Whether no change of a field can change what is computed or trained here.
 pub(super) fn is_passive(kind: &str, field: &str) -> bool {
     lists(kind).and_then(|lists| effect(lists, field)) == Some(Passive)
 }
