@@ -330,6 +330,24 @@ fn the_file_of_the_template_counts_before_the_entry() {
 }
 
 #[test]
+fn a_template_has_values_with_an_end() {
+    let config = json!({"chat_template": "{% set ns = namespace(s='') %}\n{% set ns.s = ns %}{{ ns }}"}).to_string();
+    let error = ChatTemplate::from_config(config.as_bytes(), None).unwrap_err().to_string();
+    assert!(error.contains("puts a namespace into a namespace in line 2"), "{error}");
+    // As deep as the budget of steps lets it go: longer ones run out of it, and none runs out of stack.
+    for (outer, inner) in [(1, 1000), (1, 99_999), (2, 99_999), (3, 99_999), (4, 99_999), (9, 99_999)] {
+        let loops = format!("{{% for i in range({outer}) %}}{{% for j in range({inner}) %}}");
+        let source = format!(
+            "{{% set ns = namespace(s='a') %}}{loops}{{% set ns.s = [ns.s] %}}{{% endfor %}}{{% endfor %}}{{{{ ns.s|string|length }}}}"
+        );
+        match template(&source, None).render(&message("a"), false) {
+            Ok(length) => assert_eq!(length, (2 * outer * inner + 3).to_string()),
+            Err(error) => assert!(error.to_string().contains("takes more than") && outer * inner > 200_000, "{error}"),
+        }
+    }
+}
+
+#[test]
 fn a_template_has_a_budget_of_steps_and_bytes() {
     let endless = [
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",

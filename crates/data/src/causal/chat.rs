@@ -4,7 +4,10 @@
 //! strings and maps, `tojson` without HTML escapes, `raise_exception`, `strftime_now`. Not provided: the tag `generation`, tools,
 //! documents, named templates beside the default one. A template comes from strangers, so it has a budget of steps and bytes.
 
+mod namespaces;
+
 use std::collections::BTreeMap;
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -67,6 +70,9 @@ const NAME: &str = "chat_template";
 /// Steps of one rendering. minijinja counts one for an instruction and one for 64 bytes that are made, so that this bounds memory too, to
 /// 128 MB. The templates of the hub take some tens of steps a turn.
 const STEPS: u64 = 2_000_000;
+/// Stack of a rendering, of which the system gives what is used: lists in lists, one more for every few steps, are written out one call
+/// within another.
+const STACK: usize = 1 << 30;
 /// Most bytes of a rendered conversation: some million tokens.
 const LONGEST: usize = 16 << 20;
 const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
@@ -91,6 +97,13 @@ impl ChatTemplate {
             of(PLACE, "is absent", "use the tokenizer of a chat model, or data with `prompt` and `completion`")
         })?;
         let tokens = TOKENS.into_iter().filter_map(|key| Some((key, special::token(&config, key)?)));
+        if let Some(line) = namespaces::nested(source) {
+            return Err(of(
+                place,
+                &format!("puts a namespace into a namespace in line {line}, where it may hold itself and have no end"),
+                "mend the template; keep texts, numbers or messages in a namespace",
+            ));
+        }
         let environment = environment(source.to_owned(), date).map_err(|e| {
             of(place, &format!("is refused: {e:#}"), "mend the template; it must do without `generation` tags")
         })?;
@@ -109,8 +122,7 @@ impl ChatTemplate {
         let turn = |m: &Message| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]);
         context.insert("messages", messages.iter().map(turn).collect());
         context.insert("add_generation_prompt", Value::from(generation_prompt));
-        let template = self.environment.get_template(NAME);
-        let text = template.and_then(|template| template.render(Value::from_pairs(context))).map_err(|e| {
+        let text = self.on_a_stack_of_its_own(Value::from_pairs(context))?.map_err(|e| {
             let problem = match e.kind() {
                 ErrorKind::OutOfFuel => {
                     format!(
@@ -127,6 +139,16 @@ impl ChatTemplate {
             return Err(of(self.place, &problem, "shorten the conversation, or mend the template"));
         }
         Ok(text)
+    }
+
+    fn on_a_stack_of_its_own(&self, context: Value) -> Result<Result<String, Error>, DataError> {
+        let render = move || self.environment.get_template(NAME)?.render(context);
+        thread::scope(|scope| {
+            let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
+            let started =
+                started.map_err(|e| of(self.place, &format!("cannot be rendered: {e}"), "free some memory"))?;
+            Ok(started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     }
 }
 
