@@ -348,6 +348,46 @@ fn a_template_has_values_with_an_end() {
 }
 
 #[test]
+fn a_template_may_be_nested_as_deep_as_it_is_long() {
+    const LONGEST: usize = 256 << 10;
+    for (before, level, after) in [
+        ("{% for ", "(", ""),
+        ("{% set ", "(", ""),
+        ("{{ ", "(", ""),
+        ("{{ ", "[", ""),
+        ("{{ ", "{0:", ""),
+        ("{{ ", "a(", ""),
+        ("{{ ", "a[", ""),
+        ("{{ ", "not ", "1 }}"),
+        ("{{ ", "-", "1 }}"),
+        ("{{ 1", "+1", " }}"),
+        ("{{ 1", "**1", " }}"),
+        ("{{ a", ".a", " }}"),
+        ("{{ a", "|e", " }}"),
+        ("{{ a", " is a", " }}"),
+        ("{{ ", "1 if 1 else ", "1 }}"),
+        ("", "{%if 1%}", ""),
+        ("{% if 1 %}", "{%elif 1%}", "{% endif %}"),
+        ("", "{%for i in a%}", ""),
+        ("", "{%filter e%}", ""),
+        ("", "{%macro a()%}", ""),
+        ("{% set a = ", "namespace(", ""),
+        ("{% set b = namespace %}", "{% set a = b %}{% set b = a %}", ""),
+    ] {
+        let levels = (LONGEST - before.len() - after.len()) / level.len();
+        let source = [before, &level.repeat(levels), after].concat();
+        let config = json!({ "chat_template": source }).to_string();
+        // Read or refused: what must not be is a stack that overflows, which nothing catches.
+        if let Ok(template) = ChatTemplate::from_config(config.as_bytes(), None) {
+            drop(template.render(&message("a"), false));
+        }
+    }
+    let config = json!({ "chat_template": "a".repeat(LONGEST + 1) }).to_string();
+    let error = ChatTemplate::from_config(config.as_bytes(), None).unwrap_err().to_string();
+    assert!(error.contains("has 262145 bytes, but 262144 are the most"), "{error}");
+}
+
+#[test]
 fn a_template_has_a_budget_of_steps_and_bytes() {
     let endless = [
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",

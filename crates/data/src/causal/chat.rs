@@ -70,8 +70,10 @@ const NAME: &str = "chat_template";
 /// Steps of one rendering. minijinja counts one for an instruction and one for 64 bytes that are made, so that this bounds memory too, to
 /// 128 MB. The templates of the hub take some tens of steps a turn.
 const STEPS: u64 = 2_000_000;
-/// Stack of a rendering, of which the system gives what is used: lists in lists, one more for every few steps, are written out one call
-/// within another.
+/// Most bytes of a template; the hub's have some thousands.
+const LONGEST_TEMPLATE: usize = 256 << 10;
+/// Stack of the thread that reads or renders a template, of which the system gives what is used. minijinja follows brackets one call within
+/// another, which leaves 4 KiB for each byte of the longest template, and so it writes lists in lists, of which every one more costs steps.
 const STACK: usize = 1 << 30;
 /// Most bytes of a rendered conversation: some million tokens.
 const LONGEST: usize = 16 << 20;
@@ -97,6 +99,10 @@ impl ChatTemplate {
             of(PLACE, "is absent", "use the tokenizer of a chat model, or data with `prompt` and `completion`")
         })?;
         let tokens = TOKENS.into_iter().filter_map(|key| Some((key, special::token(&config, key)?)));
+        if source.len() > LONGEST_TEMPLATE {
+            let problem = format!("has {} bytes, but {LONGEST_TEMPLATE} are the most", source.len());
+            return Err(of(place, &problem, "take what the template does not need out of it"));
+        }
         if let Some(line) = namespaces::nested(source) {
             return Err(of(
                 place,
@@ -104,7 +110,7 @@ impl ChatTemplate {
                 "mend the template; keep texts, numbers or messages in a namespace",
             ));
         }
-        let environment = environment(source.to_owned(), date).map_err(|e| {
+        let environment = on_a_large_stack(place, || environment(source.to_owned(), date))?.map_err(|e| {
             of(place, &format!("is refused: {e:#}"), "mend the template; it must do without `generation` tags")
         })?;
         Ok(Self { environment, place, tokens: tokens.collect() })
@@ -122,7 +128,9 @@ impl ChatTemplate {
         let turn = |m: &Message| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]);
         context.insert("messages", messages.iter().map(turn).collect());
         context.insert("add_generation_prompt", Value::from(generation_prompt));
-        let text = self.on_a_stack_of_its_own(Value::from_pairs(context))?.map_err(|e| {
+        let context = Value::from_pairs(context);
+        let render = || self.environment.get_template(NAME)?.render(context);
+        let text = on_a_large_stack(self.place, render)?.map_err(|e| {
             let problem = match e.kind() {
                 ErrorKind::OutOfFuel => {
                     format!(
@@ -140,16 +148,15 @@ impl ChatTemplate {
         }
         Ok(text)
     }
+}
 
-    fn on_a_stack_of_its_own(&self, context: Value) -> Result<Result<String, Error>, DataError> {
-        let render = move || self.environment.get_template(NAME)?.render(context);
-        thread::scope(|scope| {
-            let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
-            let started =
-                started.map_err(|e| of(self.place, &format!("cannot be rendered: {e}"), "free some memory"))?;
-            Ok(started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })
-    }
+/// Runs what follows a template one call within another in a thread of [`STACK`] bytes.
+fn on_a_large_stack<T: Send>(place: &str, work: impl FnOnce() -> T + Send) -> Result<T, DataError> {
+    thread::scope(|scope| {
+        let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let started = started.map_err(|e| of(place, &format!("cannot be read: {e}"), "free some memory"))?;
+        Ok(started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 fn environment(source: String, date: Option<Date>) -> Result<Environment<'static>, Error> {

@@ -5,9 +5,16 @@
 //! has one in it, is not assigned to an attribute of one. It is a check of names, not of values, and errs on the side of refusal; the
 //! templates of the hub keep texts, numbers and messages in namespaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use regex::Regex;
+
+/// A namespace that is made and nothing else.
+static MADE: LazyLock<Regex> = LazyLock::new(|| expression(r"^set\s+(\w+)\s*=\s*namespace\s*\([^()]*\)$"));
+/// A name, with what stands around it where that says what it is.
+static NAME: LazyLock<Regex> =
+    LazyLock::new(|| expression(r"(?P<before>\.\s*)?\b(?P<name>[A-Za-z_]\w*)(?P<after>\s*[.\[=(])?"));
 
 /// The line of the first assignment that may put a namespace into a namespace.
 pub(super) fn nested(source: &str) -> Option<usize> {
@@ -15,7 +22,7 @@ pub(super) fn nested(source: &str) -> Option<usize> {
     let names = Names::of(&statements);
     let nests = |statement: &&Statement| {
         let of_attribute = statement.targets().iter().any(|target| target.contains('.'));
-        let in_call = statement.code.split("namespace").skip(1).any(|rest| names.are_in(rest));
+        let in_call = statement.code.split_once("namespace").is_some_and(|(_, rest)| names.are_in(rest));
         names.are_in(statement.value()) && of_attribute || in_call
     };
     statements.iter().find(nests).map(|statement| statement.line)
@@ -64,8 +71,9 @@ impl Statement {
 
 fn statements(source: &str) -> Vec<Statement> {
     let mut found = Vec::new();
-    let mut rest = source;
+    let (mut rest, mut line) = (source, 1);
     while let Some(start) = rest.find('{') {
+        line += rest[..start].matches('\n').count();
         let (kind, after) = (rest[start + 1..].chars().next(), start + 2);
         let end = match kind {
             Some('%') => "%}",
@@ -76,13 +84,14 @@ fn statements(source: &str) -> Vec<Statement> {
                 continue;
             }
         };
-        let line = source[..source.len() - rest.len() + start].matches('\n').count() + 1;
         let (code, length) = unquoted(&rest[after..], end);
         if end != "#}" {
             let code = code.trim_matches(['-', '+']).trim().replace(['\n', '\r', '\t'], " ");
             found.push(Statement { line, code });
         }
-        rest = &rest[(after + length).min(rest.len())..];
+        let next = (after + length).min(rest.len());
+        line += rest[start..next].matches('\n').count();
+        rest = &rest[next..];
     }
     found
 }
@@ -119,34 +128,44 @@ struct Names {
 
 impl Names {
     fn of(statements: &[Statement]) -> Self {
-        let made = expression(r"^set\s+(\w+)\s*=\s*namespace\s*\([^()]*\)$");
-        let namespaces = statements.iter().filter_map(|it| Some(made.captures(&it.code)?[1].to_owned())).collect();
-        let mut names = Self { namespaces, others: BTreeSet::new() };
-        loop {
-            let before = names.others.len();
-            for statement in statements.iter().filter(|statement| !made.is_match(&statement.code)) {
-                if names.are_in(statement.value()) {
-                    names.others.extend(statement.targets().into_iter().map(str::to_owned));
-                    let passed = statement.code.contains('(') && statement.parameters().is_empty();
-                    let all = statements.iter().filter(|_| passed).flat_map(Statement::parameters);
-                    names.others.extend(all.map(str::to_owned));
-                }
-            }
-            if names.others.len() == before {
-                return names;
+        let made = |it: &Statement| Some(MADE.captures(&it.code)?[1].to_owned());
+        let mut names = Self { namespaces: statements.iter().filter_map(made).collect(), others: BTreeSet::new() };
+        let mut users: BTreeMap<&str, Vec<&Statement>> = BTreeMap::new();
+        let mut open = Vec::new();
+        for statement in statements.iter().filter(|it| !MADE.is_match(&it.code)) {
+            words(statement.value()).for_each(|(name, _)| users.entry(name).or_default().push(statement));
+            if names.are_in(statement.value()) {
+                open.push(statement);
             }
         }
+        let mut parameters = Some(statements.iter().flat_map(Statement::parameters));
+        // Each name is taken up once, and with it the statements that use it, so this ends after as many steps as there are words.
+        while let Some(statement) = open.pop() {
+            let is_call = statement.code.contains('(') && statement.parameters().is_empty();
+            let passed = is_call.then(|| parameters.take()).flatten().into_iter().flatten();
+            for name in statement.targets().into_iter().chain(passed) {
+                if names.others.insert(name.to_owned()) {
+                    open.extend(users.remove(name).unwrap_or_default());
+                }
+            }
+        }
+        names
     }
 
     /// Whether code has one of them.
     fn are_in(&self, code: &str) -> bool {
-        let words = expression(r"(?P<before>\.\s*)?\b(?P<name>[A-Za-z_]\w*)(?P<after>\s*[.\[=(])?");
-        words.captures_iter(code).filter(|word| word.name("before").is_none()).any(|word| {
-            let (name, after) = (&word["name"], word.name("after").map_or("", |after| after.as_str().trim()));
-            let is_attribute = matches!(after, "." | "[");
-            name == "namespace" || self.others.contains(name) || (self.namespaces.contains(name) && !is_attribute)
+        words(code).any(|(name, of_attribute)| {
+            name == "namespace" || self.others.contains(name) || (self.namespaces.contains(name) && !of_attribute)
         })
     }
+}
+
+/// The names in code that are no attributes, each with whether an attribute of it is meant.
+fn words(code: &str) -> impl Iterator<Item = (&str, bool)> {
+    let of_attribute = |after: &str| matches!(after.trim(), "." | "[");
+    NAME.captures_iter(code).filter(|word| word.name("before").is_none()).filter_map(move |word| {
+        Some((word.name("name")?.as_str(), word.name("after").is_some_and(|after| of_attribute(after.as_str()))))
+    })
 }
 
 fn expression(pattern: &str) -> Regex {
@@ -163,6 +182,7 @@ mod tests {
             "{% set ns = namespace(s='') %}\n{% set ns.s = ns %}",
             "{%- set ns = namespace() -%}\n{%- set ns.s = [1, ns] -%}",
             "{% set ns = namespace() %}{% set x = ns %}\n{% set ns.s = x %}",
+            "{% set ns = namespace() %}{% for i in a %}{% if i %}\n{% set ns.s = y %}{% endif %}{% set y = x %}{% set x = ns %}{% endfor %}",
             "{% set ns = namespace() %}{% set d = {'a': ns} %}\n{% set ns.s = d.a %}",
             "{% set a = namespace() %}{% set b = namespace() %}{% for x in [b] %}\n{% set a.s = x %}{% endfor %}",
             "{% set a = namespace() %}{% macro f(x) %}\n{% set a.s = x %}{% endmacro %}{{ f(a) }}",
