@@ -7,7 +7,7 @@
 //! | `hf://org/name@revision` | the same files of a repository on the hub; `@revision` may be left out |
 //!
 //! The hub's files lie in its own cache (`HF_HOME`), which other programs share. What lies there is used as it is; the rest is
-//! downloaded, with the token in `HF_TOKEN` where one is set. `HF_HUB_OFFLINE=1` downloads nothing.
+//! downloaded, with the token in `HF_TOKEN` or the one that `hf auth login` keeps. `HF_HUB_OFFLINE=1` downloads nothing.
 
 use std::{
     io,

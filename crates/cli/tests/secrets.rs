@@ -116,21 +116,32 @@ fn an_error_of_the_hub_does_not_show_the_token() {
     assert_secret(&output, folder.path(), TOKEN);
 }
 
+/// A configuration that no backbone here reads: the error says that it arrived. Its etag is git's name of the blob.
+const CONFIG: &str = r#"{"model_type": "t5"}"#;
+const FACTS: &str =
+    "etag: \"d83c89006dd40c57abad393ea15cb4a18cdef566\"\r\nx-repo-commit: 0123456789abcdef0123456789abcdef01234567\r\n";
+
 #[test]
 fn another_host_is_not_given_the_token() {
-    let folder = tempfile::tempdir().unwrap();
-    study(folder.path(), "hf://org/private");
-    let other = Server::start(|_| response("404 Not Found", "", ""));
-    let port = other.port;
-    let hub = Server::start(move |asked| {
-        let path = asked.split(' ').nth(1).unwrap_or("/");
-        response("302 Found", &format!("location: http://localhost:{port}{path}\r\n"), "")
-    });
-    let output = lora_lab(folder.path(), &format!("http://127.0.0.1:{}", hub.port), &["run", "s.yaml"]);
-    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(hub.heard().contains(TOKEN), "{}", hub.heard());
-    assert!(!other.heard().contains(TOKEN), "{}", other.heard());
-    assert_secret(&output, folder.path(), TOKEN);
+    // Another name of this machine, and the same name with another port.
+    for host in ["localhost", "127.0.0.1"] {
+        let folder = tempfile::tempdir().unwrap();
+        study(folder.path(), "hf://org/private");
+        let other = Server::start(|_| response("200 OK", "", CONFIG));
+        let port = other.port;
+        let hub = Server::start(move |asked| {
+            let path = asked.split(' ').nth(1).unwrap_or("/");
+            response("302 Found", &format!("{FACTS}location: http://{host}:{port}{path}\r\n"), "")
+        });
+        let output = lora_lab(folder.path(), &format!("http://127.0.0.1:{}", hub.port), &["run", "s.yaml"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(hub.heard().contains(TOKEN), "{}", hub.heard());
+        assert!(other.heard().contains("/org/private/resolve/main/config.json"), "{}", other.heard());
+        assert!(!other.heard().contains(TOKEN), "{}", other.heard());
+        assert!(said.contains("model_type is `t5`"), "{said}");
+        assert_secret(&output, folder.path(), TOKEN);
+    }
 }
 
 #[test]

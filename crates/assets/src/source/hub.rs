@@ -2,13 +2,19 @@
 
 use std::{
     io,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use data::source::Files;
-use hf_hub::{Cache, Repo, RepoType, api::sync::ApiBuilder};
 
 use crate::{error::AssetError, file};
+
+mod cache;
+mod client;
+mod download;
+
+use cache::{Store, leads_down};
+use client::Client;
 
 /// What an address on the hub starts with.
 pub const SCHEME: &str = "hf://";
@@ -51,38 +57,35 @@ impl Repository {
         Ok(Self { name: name.to_owned(), revision: revision.to_owned(), dataset })
     }
 
-    fn repo(&self) -> Repo {
-        let kind = if self.dataset { RepoType::Dataset } else { RepoType::Model };
-        Repo::with_revision(self.name.clone(), kind, self.revision.clone())
-    }
-
     /// A file that lies in the cache already. What leads out of the repository is in no cache.
     pub fn cached(&self, file: &str) -> Option<PathBuf> {
-        self.cached_in(&cache(), file)
+        self.cached_in(&self.store(&cache::folder(variable)), file)
     }
 
-    fn cached_in(&self, cache: &Cache, file: &str) -> Option<PathBuf> {
-        let path = self.snapshot(cache)?.join(file);
+    fn cached_in(&self, store: &Store, file: &str) -> Option<PathBuf> {
+        let path = store.snapshot(&self.revision)?.folder.join(file);
         (leads_down(file) && path.exists()).then_some(path)
     }
 
-    /// The folder of a cache that has the repository's files.
-    fn folder(&self, cache: &Cache) -> PathBuf {
-        cache.path().join(self.repo().folder_name())
+    /// What a cache has of the repository.
+    fn store(&self, cache: &Path) -> Store {
+        Store::new(cache, &format!("{}--{}", self.kind(), self.name.replace('/', "--")))
     }
 
-    /// The folder of a cache that has the files of the revision: of the commit itself, or of the one that a branch or tag stood for when it
-    /// was last asked for.
-    fn snapshot(&self, cache: &Cache) -> Option<PathBuf> {
-        let snapshots = self.folder(cache).join("snapshots");
-        let of_commit = snapshots.join(&self.revision);
-        if is_commit(&self.revision) && of_commit.is_dir() {
-            return Some(of_commit);
-        }
-        let named = self.folder(cache).join("refs").join(&self.revision);
-        let commit = file::bounded(&named, LONGEST_REFERENCE).ok()?;
-        let commit = std::str::from_utf8(&commit).ok()?.trim();
-        leads_down(commit).then(|| snapshots.join(commit)).filter(|snapshot| snapshot.is_dir())
+    /// The hub's word for the kind of repository.
+    fn kind(&self) -> &'static str {
+        if self.dataset { "datasets" } else { "models" }
+    }
+
+    /// Where the hub has a file.
+    fn path_of(&self, revision: &str, file: &str) -> String {
+        let kind = if self.dataset { "/datasets" } else { "" };
+        format!("{kind}/{}/resolve/{}/{}", self.name, revision.replace('/', "%2F"), escaped(file))
+    }
+
+    /// Where the hub says which files there are.
+    fn list_path(&self, revision: &str) -> String {
+        format!("/api/{}/{}/revision/{}", self.kind(), self.name, revision.replace('/', "%2F"))
     }
 
     /// A file from the cache, or downloaded into it; none where the repository has no such file.
@@ -102,31 +105,27 @@ impl Repository {
                 Err(self.unreachable("HF_HUB_OFFLINE is set"))
             };
         }
-        let api = self.api()?;
-        match api.get(file) {
-            Ok(path) => match damage(&path) {
-                Some(reason) => Err(self.unreachable(&format!("`{file}` {reason}"))),
-                None => Ok(Some(path)),
-            },
-            Err(error) if error.to_string().contains("404") => Ok(None),
-            Err(error) => Err(self.unreachable(&error.to_string())),
-        }
+        self.download(&self.client()?, &self.store(&cache::folder(variable)), file)
     }
 
-    fn api(&self) -> Result<hf_hub::api::sync::ApiRepo, AssetError> {
-        let mut builder = ApiBuilder::from_cache(cache()).with_progress(false);
-        if let Some(endpoint) = variable("HF_ENDPOINT") {
-            builder = builder.with_endpoint(endpoint);
+    fn client(&self) -> Result<Client, AssetError> {
+        Client::from_environment().map_err(|reason| self.unreachable(&reason))
+    }
+
+    /// The names of all files, at the commit that the cache has or will have.
+    fn listed(&self, client: &Client, store: &Store) -> Result<Vec<String>, AssetError> {
+        let pinned = store.snapshot(&self.revision).map(|snapshot| snapshot.commit);
+        let path = self.list_path(pinned.as_deref().unwrap_or(&self.revision));
+        let (commit, files) = client.list(&path).map_err(|reason| self.unreachable(&reason))?;
+        if let Some(commit) = commit.filter(|commit| pinned.is_none() && cache::is_name(commit)) {
+            let pinned = store.pin(&self.revision, &commit);
+            pinned.map_err(|source| AssetError::Io { path: store.folder.clone(), source })?;
         }
-        if let Ok(token) = std::env::var("HF_TOKEN") {
-            builder = builder.with_token(Some(token));
-        }
-        let api = builder.build().map_err(|error| self.unreachable(&error.to_string()))?;
-        Ok(api.repo(self.repo()))
+        Ok(files)
     }
 
     fn unreachable(&self, reason: &str) -> AssetError {
-        let folder = self.folder(&cache());
+        let folder = self.store(&cache::folder(variable)).folder;
         let wanted = if self.dataset {
             "the dataset's files"
         } else {
@@ -143,50 +142,10 @@ impl Repository {
     }
 }
 
-/// Most bytes of a file under `refs`, which holds a commit.
-const LONGEST_REFERENCE: u64 = 4096;
-
-/// What is wrong with a file that was downloaded just now, which is then taken out of the cache. The hub names large files by their SHA-256,
-/// and the cache keeps a file under that name, to which the snapshot links.
-fn damage(path: &Path) -> Option<String> {
-    let blob = path.canonicalize().ok()?;
-    let wanted = blob.file_name()?.to_str()?.to_owned();
-    if wanted.len() != 64 || !wanted.bytes().all(|c| c.is_ascii_hexdigit()) {
-        return None;
-    }
-    let found = file::sha256(&blob);
-    if found.as_ref().is_ok_and(|found| *found == wanted) {
-        return None;
-    }
-    let _ = std::fs::remove_file(&blob);
-    let _ = std::fs::remove_file(path);
-    Some(match found {
-        Ok(found) => format!("has the hash {found}, but the hub says {wanted}; it was deleted, download it again"),
-        Err(error) => format!("cannot be read: {error}"),
-    })
-}
-
-/// Whether a revision is a commit, of which the cache keeps a snapshot under its own name.
-fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|c| c.is_ascii_hexdigit())
-}
-
-/// Whether a relative path stays below where it starts.
-fn leads_down(path: &str) -> bool {
-    let mut parts = Path::new(path).components().peekable();
-    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
-}
-
-/// The hub's cache, where its own programs look for it.
-fn cache() -> Cache {
-    Cache::new(cache_folder(variable))
-}
-
-fn cache_folder(variable: impl Fn(&str) -> Option<String>) -> PathBuf {
-    let named = || variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
-    let of_home = || Some(PathBuf::from(variable("HF_HOME")?).join("hub"));
-    let of_user = || Some(PathBuf::from(variable("XDG_CACHE_HOME")?).join("huggingface").join("hub"));
-    named().or_else(of_home).or_else(of_user).unwrap_or_else(|| Cache::default().path().clone())
+/// A file's name as a part of an address.
+fn escaped(file: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    file.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// A variable of the environment that is set to something.
@@ -205,22 +164,22 @@ impl Files for Repository {
         match self.fetch(relative) {
             Ok(Some(path)) => file::read(&path).map(Some),
             Ok(None) => Ok(None),
-            Err(error) => Err(io::Error::other(error.to_string())),
+            Err(error) => Err(io::Error::other(error)),
         }
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut found = Vec::new();
-        if is_offline() {
-            let Some(snapshot) = self.snapshot(&cache()) else {
-                return Err(io::Error::other(self.unreachable("HF_HUB_OFFLINE is set").to_string()));
-            };
-            super::walk(&snapshot, "", &mut found)?;
+        let store = self.store(&cache::folder(variable));
+        let mut found = if is_offline() {
+            let snapshot = store.snapshot(&self.revision);
+            let snapshot =
+                snapshot.ok_or_else(|| self.unreachable("HF_HUB_OFFLINE is set")).map_err(io::Error::other)?;
+            let mut found = Vec::new();
+            super::walk(&snapshot.folder, "", &mut found)?;
+            found
         } else {
-            let info = self.api().and_then(|api| api.info().map_err(|error| self.unreachable(&error.to_string())));
-            let info = info.map_err(|error| io::Error::other(error.to_string()))?;
-            found.extend(info.siblings.into_iter().map(|file| file.rfilename));
-        }
+            self.client().and_then(|client| self.listed(&client, &store)).map_err(io::Error::other)?
+        };
         found.sort();
         Ok(found)
     }
@@ -231,67 +190,4 @@ impl Files for Repository {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cache_is_where_the_hubs_own_programs_look_for_it() {
-        let of = |set: &[(&str, &str)]| {
-            let set: Vec<_> = set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            cache_folder(move |wanted| set.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone()))
-        };
-        assert_eq!(of(&[("HF_HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Path::new("/h/hub"));
-        assert_eq!(of(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]), Path::new("/c"));
-        assert_eq!(of(&[("HUGGINGFACE_HUB_CACHE", "/old")]), Path::new("/old"));
-        assert_eq!(of(&[("XDG_CACHE_HOME", "/x")]), Path::new("/x/huggingface/hub"));
-        assert!(of(&[]).ends_with(".cache/huggingface/hub"));
-    }
-
-    #[test]
-    fn a_commit_is_found_by_itself_and_a_branch_by_its_reference() {
-        const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-        let root = tempfile::tempdir().unwrap();
-        let repository = root.path().join("models--acme--tiny");
-        let put = |path: &str, content: &str| {
-            let path = repository.join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        };
-        put(&format!("snapshots/{COMMIT}/config.json"), "{}");
-        put("refs/main", COMMIT);
-        put("refs/out", "../../..");
-        put("secret", "s");
-        let cache = Cache::new(root.path().to_owned());
-        let found = |address: &str, file: &str| Repository::model(address).unwrap().cached_in(&cache, file);
-        assert!(found("hf://acme/tiny", "config.json").is_some());
-        assert!(found(&format!("hf://acme/tiny@{COMMIT}"), "config.json").is_some());
-        let other = COMMIT.replace('0', "f");
-        assert_eq!(found(&format!("hf://acme/tiny@{other}"), "config.json"), None);
-        assert_eq!(found("hf://acme/tiny", "tokenizer.json"), None);
-        assert_eq!((found("hf://acme/tiny@out", "secret"), found("hf://acme/tiny", "../../secret")), (None, None));
-        let tiny = Repository::model("hf://acme/tiny").unwrap();
-        for outside in ["../secret", "/etc/passwd", "a/../../b", ""] {
-            assert!(tiny.fetch(outside).unwrap().is_none(), "{outside}");
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_download_that_is_not_what_the_hub_says_is_deleted() {
-        let root = tempfile::tempdir().unwrap();
-        let put = |blob: &str, content: &str| {
-            let (blob, link) = (root.path().join(blob), root.path().join("model.safetensors"));
-            std::fs::write(&blob, content).unwrap();
-            let _ = std::fs::remove_file(&link);
-            std::os::unix::fs::symlink(&blob, &link).unwrap();
-            (blob, link)
-        };
-        let right = record::sha256_hex(b"weights");
-        assert_eq!(damage(&put(&right, "weights").1), None);
-        assert_eq!(damage(&put("0123456789abcdef0123456789abcdef01234567", "small").1), None, "named by git");
-        let (blob, link) = put(&right, "weigh");
-        let said = damage(&link).unwrap();
-        assert!(said.contains(&format!("but the hub says {right}")), "{said}");
-        assert!(!blob.exists() && !link.exists());
-    }
-}
+mod tests;
