@@ -88,6 +88,10 @@ impl Sink for Progress {
                     ));
                 }
             }
+            Event::WithoutAdapter { cells, first } => self.line(&format!(
+                "{cells} finished cells have a record but no adapter, as in a fresh clone (first {first}): they are trained again, and \
+                 their records replaced"
+            )),
             Event::Renewed { cell, reason } => self.line(&format!("{cell}: {reason}; it is trained again")),
             Event::Restarted { runs, path, reason } => {
                 self.line(&format!("{}: {reason}; {runs} unfinished runs restart from step 0", path.display()));

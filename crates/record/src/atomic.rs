@@ -1,82 +1,62 @@
 //! Atomic writes: readers see the old file or the new one, never a part of it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use crate::error::RecordError;
+use crate::temporary;
 
 /// Writes `bytes` to a temporary file and renames it to `path`. The directory must exist.
 ///
 /// The bytes are on the disk before the rename. On any failure (no space left, no permission) an older file at `path` stays as it
 /// was, and the temporary file is removed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
-    let temporary = temporary_beside(path);
-    let written = write_and_rename(&temporary, path, bytes);
+    let failed = || RecordError::io("write", path);
+    let (temporary, file) = temporary::create_beside(path).map_err(failed())?;
+    let written = write_and_rename(file, &temporary, path, bytes);
     if written.is_err() {
         // Best effort: the first error is the one to report, and the name ends in `.tmp`.
         let _ = fs::remove_file(&temporary);
     }
-    written.map_err(RecordError::io("write", path))
+    written.map_err(failed())
 }
 
-fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
+fn write_and_rename(mut file: File, temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
     fs::rename(temporary, path)?;
-    sync_directory(path)
+    sync_directory(directory_of(path))
 }
 
-/// Makes the rename itself durable where directories can be opened; elsewhere the system offers no way.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    if !cfg!(unix) {
-        return Ok(());
+/// Creates a directory and those above it, and makes their entries durable: a file that is written into it outlives a power cut only if
+/// the directory does.
+pub fn create_directory(path: &Path) -> Result<(), RecordError> {
+    let holders = holders(path);
+    fs::create_dir_all(path).map_err(RecordError::io("create the directory", path))?;
+    holders.into_iter().try_for_each(sync_directory).map_err(RecordError::io("create the directory", path))
+}
+
+/// The directories that get an entry when `path` is created, the outermost first; the one that holds it in any case, since whoever
+/// created it may have been killed before that was durable.
+fn holders(path: &Path) -> Vec<&Path> {
+    let mut found = vec![directory_of(path)];
+    while let Some(outer) = found.last().filter(|holder| !holder.exists()).map(|holder| directory_of(holder)) {
+        found.push(outer);
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    found.reverse();
+    found
 }
 
-/// A hidden name that no other thread or process uses at the same time.
-fn temporary_beside(path: &Path) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}-{count}.tmp", std::process::id()))
+/// The directory that a path lies in.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes below `folder` what [`write_atomic`] leaves when its process is killed. Files of processes that live are theirs.
-///
-/// Best effort: what cannot be listed or removed stays, and no reader takes it for a file.
-pub(crate) fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder {
-            sweep(&entry.path());
-        } else if writer(&entry.file_name().to_string_lossy()).is_some_and(|pid| !lives(pid, &entry.path())) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// The process that a temporary file's name tells of; none for the name of another file.
-fn writer(name: &str) -> Option<u32> {
-    let inner = name.strip_prefix('.')?.strip_suffix(".tmp")?;
-    let (pid, count) = inner.rsplit_once('.')?.1.split_once('-')?;
-    count.parse::<u64>().ok()?;
-    pid.parse().ok()
-}
-
-/// Whether a process that was writing `file` may still do so. Where the system does not list its processes, an hour is longer than a write.
-fn lives(pid: u32, file: &Path) -> bool {
-    let all = Path::new("/proc");
-    if all.join("self").exists() {
-        return all.join(pid.to_string()).exists();
-    }
-    let age = fs::metadata(file).and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
-    age.is_none_or(|age| age.as_secs() < 3600)
+/// Makes a directory's entries durable where directories can be opened; elsewhere the system offers no way.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -133,27 +113,18 @@ mod tests {
     }
 
     #[test]
-    fn what_dead_processes_left_is_swept_and_nothing_else() {
+    fn every_directory_that_gets_an_entry_is_made_durable() {
         let directory = tempfile::tempdir().unwrap();
-        let tables = directory.path().join("tables");
-        fs::create_dir(&tables).unwrap();
-        // Linux gives no process this number.
-        let dead = u32::MAX;
-        let kept = [
-            format!(".main.md.{}-7.tmp", std::process::id()),
-            "main.md".to_owned(),
-            ".hidden".to_owned(),
-            ".notes.tmp".to_owned(),
-            format!("main.{dead}-1.tmp"),
-            format!(".main.{dead}-one.tmp"),
-        ];
-        for name in kept.iter().chain(&[format!(".main.md.{dead}-76.tmp"), format!(".record.json.{dead}-0.tmp")]) {
-            fs::write(tables.join(name), b"x").unwrap();
-        }
-        sweep(directory.path());
-        let (mut left, mut wanted) = (names(&tables), kept.to_vec());
-        left.sort();
-        wanted.sort();
-        assert_eq!(left, wanted);
+        let at = |name: &str| directory.path().join(name);
+        let deep = at("results/glue/runs/cell");
+        assert_eq!(holders(&deep), [directory.path(), &at("results"), &at("results/glue"), &at("results/glue/runs")]);
+        create_directory(&deep).unwrap();
+        assert!(deep.is_dir());
+        // Its own entry again: a killed process may have left it.
+        assert_eq!(holders(&deep), [at("results/glue/runs")]);
+        assert_eq!(holders(Path::new("results")), [Path::new(".")]);
+        fs::write(at("file"), b"").unwrap();
+        let message = create_directory(&at("file/runs")).unwrap_err().to_string();
+        assert!(message.contains("file/runs: cannot create the directory"), "{message}");
     }
 }

@@ -34,8 +34,9 @@ mod place;
 mod run;
 mod steps;
 mod store;
+mod temporary;
 
-pub use atomic::write_atomic;
+pub use atomic::{create_directory, write_atomic};
 pub use cell::{CellId, Readout};
 pub use code::{code_hash, code_hash_of_files, code_hash_of_listing, is_code_path};
 pub use contrast::Contrast;

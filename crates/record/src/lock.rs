@@ -4,8 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::atomic::sweep;
 use crate::error::RecordError;
+use crate::temporary::sweep;
 
 /// Where a holder says who it is. What it says counts only while the lock is held: a process that was killed leaves it behind.
 const HOLDER: &str = ".holder";
@@ -60,7 +60,7 @@ fn now() -> Duration {
 }
 
 /// The machine's name, where the system tells.
-fn host() -> String {
+pub(crate) fn host() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| fs::read_to_string("/etc/hostname"));
     name.ok()
         .map(|name| name.trim().to_owned())

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::atomic::write_atomic;
+use crate::atomic::{create_directory, write_atomic};
 use crate::cell::CellId;
 use crate::error::{BadFile, RecordError};
 use crate::lock::Lock;
@@ -48,7 +48,7 @@ impl Store {
     /// Creates the directories and writes a probe into each, so that a path that cannot be written to is found before a long run.
     pub fn prepare(&self) -> Result<(), RecordError> {
         for directory in [self.runs_dir(), self.partial_dir()] {
-            fs::create_dir_all(&directory).map_err(RecordError::io("create the directory", &directory))?;
+            create_directory(&directory)?;
             let probe = directory.join(".probe");
             write_atomic(&probe, b"")?;
             match fs::remove_file(&probe) {
@@ -131,7 +131,7 @@ impl Store {
     /// Writes the record of a run that has ended, replacing an older one in a single step.
     pub fn write(&self, record: &RunRecord) -> Result<(), RecordError> {
         let directory = self.run_dir(&record.cell);
-        fs::create_dir_all(&directory).map_err(RecordError::io("create the directory", &directory))?;
+        create_directory(&directory)?;
         let path = directory.join(RECORD);
         let encode = |source| RecordError::Encode { path: path.display().to_string(), source };
         write_atomic(&path, &record.to_json().map_err(encode)?)

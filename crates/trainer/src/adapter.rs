@@ -11,7 +11,7 @@ use models::{
     modules::Selected,
     network::{NamedParam, Network},
 };
-use record::{CellId, RunRecord, adapter_file, record_beside, sha256_hex, write_atomic};
+use record::{CellId, RunRecord, Status, Store, adapter_file, record_beside, sha256_hex, write_atomic};
 use variants::{
     error::SpecProblem,
     host::{inner, values},
@@ -81,6 +81,15 @@ pub fn save(path: &Path, metadata: &AdapterMetadata, tensors: &BTreeMap<String, 
     Ok(bytes.len() as u64)
 }
 
+/// Removes the adapter that an earlier training of a cell has left: it is not the result of the one that begins.
+pub fn forget(cell: &CellId, store: &Store) -> Result<(), TrainError> {
+    let path = store.adapter_path(cell);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(path, source)),
+        _ => Ok(()),
+    }
+}
+
 /// How the bytes of an adapter differ from those that its run saved, by what the run's record says of them; records of earlier builds know
 /// the length alone.
 pub fn differs(bytes: &[u8], record: &RunRecord) -> Option<String> {
@@ -94,7 +103,15 @@ pub fn differs(bytes: &[u8], record: &RunRecord) -> Option<String> {
 
 /// What the record beside an adapter says against it.
 fn check_record(path: &Path, metadata: &AdapterMetadata) -> Result<(), TrainError> {
-    let Some(record) = record_beside(path)?.filter(RunRecord::is_finished) else { return Ok(()) };
+    let Some(record) = record_beside(path)? else { return Ok(()) };
+    if let Status::Failed { step, reason } = &record.status {
+        let failed =
+            format!("the record beside it is of a run that failed at step {step} ({reason}) and has no adapter");
+        return Err(TrainError::foreign(
+            path,
+            format!("{failed}; train its run again (`--retry-failed`), or give another"),
+        ));
+    }
     let bytes = std::fs::read(path).map_err(|source| TrainError::io(path, source))?;
     let reason = if record.cell == metadata.cell {
         differs(&bytes, &record)

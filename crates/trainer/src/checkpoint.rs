@@ -9,16 +9,17 @@ use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
 use record::{JournalMark, write_atomic};
 use serde::{Deserialize, Serialize};
-use variants::{host::inner, rank::RankPolicy};
+use variants::{host::inner, rank::RankPolicy, role::Role};
 
 use crate::{
-    cohort::{Cohort, Stack},
+    cohort::Cohort,
     error::TrainError,
-    guard::OwnTensors,
-    step::optimizer::Moments,
-    study::run_state::{BestState, RunState},
-    tensor_file::{decode, encode},
+    guard::{BaseTensors, OwnTensors},
+    step::optimizer::{Moments, ParamSlice, slices},
+    study::run_state::{BestState, RunAt, RunState},
+    tensor_file::{decode_own, encode},
 };
+use experiment::hyper::Select;
 
 /// What a checkpoint says beside its tensors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ struct Meta {
     owes: bool,
     /// Seconds since 1970 at the first step.
     started: u64,
+    /// The frozen base.
+    base: BaseTensors,
     counts: BTreeMap<String, Vec<u64>>,
     members: Vec<Vec<RunMeta>>,
 }
@@ -59,17 +62,19 @@ pub fn path(folder: &Path) -> PathBuf {
 }
 
 /// What a checkpoint says of its cohort beside the state of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Seconds since 1970 at the first step.
     pub started: u64,
     /// Whether the evaluations and snapshots that are due after the cohort's step are still to be made.
     pub owes: bool,
+    /// The frozen base, as it was at the first step.
+    pub base: BaseTensors,
 }
 
 /// Writes a checkpoint, whole or not at all.
 pub fn save(cohort: &mut Cohort, progress: Progress, path: &Path) -> Result<(), TrainError> {
-    let Progress { started, owes } = progress;
+    let Progress { started, owes, base } = progress;
     let mut tensors = Tensors::new();
     let mut counts = BTreeMap::new();
     for (index, stack) in cohort.stacks.iter().enumerate() {
@@ -92,30 +97,41 @@ pub fn save(cohort: &mut Cohort, progress: Progress, path: &Path) -> Result<(), 
         }
     }
     let members = cohort.stacks.iter().map(|stack| stack.runs.iter().map(RunMeta::of).collect()).collect();
-    let meta = serde_json::to_string(&Meta { step: cohort.step, owes, started, counts, members })
+    let meta = serde_json::to_string(&Meta { step: cohort.step, owes, started, base, counts, members })
         .unwrap_or_else(|error| unreachable!("numbers and strings are JSON: {error}"));
     Ok(write_atomic(path, &encode(&tensors, "checkpoint", &meta)?)?)
 }
 
-/// Puts a checkpoint's state into a freshly built cohort of the same make-up.
+/// Puts a checkpoint's state into a freshly built cohort of the same make-up. What does not fit it is
+/// [damaged](assets::error::AssetError::Damaged).
 pub fn load(cohort: &mut Cohort, path: &Path) -> Result<Progress, TrainError> {
     let damaged = |reason: String| TrainError::damaged(path.to_owned(), reason);
     let place = cohort.network.backbone.place().clone();
-    let (mut tensors, text) = decode(path, "checkpoint", &place)?;
+    let (mut tensors, text) = decode_own(path, "checkpoint", &place)?;
     let meta: Meta = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    cohort.step = meta.step;
-    put_values(&mut cohort.network, &mut tensors).map_err(damaged)?;
-    put_moments(&mut cohort.stacks, &mut tensors, meta.counts).map_err(damaged)?;
-    put_averages(&mut cohort.stacks, &mut tensors).map_err(damaged)?;
-    for (index, metas) in meta.members.into_iter().enumerate() {
-        for (run, meta) in metas.into_iter().enumerate() {
-            let state = cohort.stacks.get_mut(index).and_then(|stack| stack.runs.get_mut(run));
-            let state = state.filter(|state| state.cell.id.slug() == meta.slug);
-            let state = state.ok_or_else(|| damaged(format!("`{}` is not in this cohort", meta.slug)))?;
-            meta.put(state, &tensors, &format!("{index}/best{run}/"));
-        }
+    let progress = Progress { started: meta.started, owes: meta.owes, base: meta.base.clone() };
+    put(cohort, meta, &mut tensors).map_err(damaged)?;
+    match tensors.keys().next() {
+        Some(extra) => Err(damaged(format!("`{extra}` belongs to nothing in this cohort"))),
+        None => Ok(progress),
     }
-    Ok(Progress { started: meta.started, owes: meta.owes })
+}
+
+/// Puts the state in, tensor by tensor, which are taken.
+fn put(cohort: &mut Cohort, meta: Meta, tensors: &mut Tensors) -> Result<(), String> {
+    if meta.step > cohort.total_steps() {
+        return Err(format!("it is at step {}, but its runs have {}", meta.step, cohort.total_steps()));
+    }
+    cohort.step = meta.step;
+    put_values(&mut cohort.network, tensors)?;
+    put_moments(cohort, tensors, meta.counts)?;
+    put_averages(cohort, tensors)?;
+    let make_up = |cohort: &Cohort| cohort.stacks.iter().map(|stack| stack.runs.len()).collect::<Vec<_>>();
+    if meta.members.iter().map(Vec::len).collect::<Vec<_>>() != make_up(cohort) {
+        return Err("its runs are not those of this cohort".to_owned());
+    }
+    let members = meta.members.into_iter().flatten();
+    cohort.addresses().into_iter().zip(members).try_for_each(|(at, meta)| meta.put(cohort, at, tensors))
 }
 
 impl RunMeta {
@@ -135,74 +151,118 @@ impl RunMeta {
         }
     }
 
-    /// Brings a run where it was; the tensors of its best state are those whose key begins with `prefix`.
-    fn put(self, run: &mut RunState, tensors: &Tensors, prefix: &str) {
-        let of_best =
-            |(key, tensor): (&String, &Tensor<3>)| Some((key.strip_prefix(prefix)?.to_owned(), tensor.clone()));
+    /// Brings a run where it was; the tensors of its best state are taken.
+    fn put(self, cohort: &mut Cohort, at: RunAt, tensors: &mut Tensors) -> Result<(), String> {
+        let slug = cohort.at(at).cell.id.slug();
+        if slug != self.slug {
+            return Err(format!("`{}` is not in this cohort", self.slug));
+        }
+        for slice in slices_of(cohort, at.stack).iter().filter(|slice| slice.meta.role == Role::Lambda) {
+            let kept = self.kept.as_ref().and_then(|kept| kept.get(&slice.meta.slot));
+            if kept.is_some_and(|kept| kept.len() != slice.len()) {
+                return Err(format!("`{slug}` keeps other components of `{}` than it has", slice.meta.slot));
+            }
+        }
+        let best = self.best.map(|(step, value)| {
+            let tensors = best_tensors(cohort, at, tensors)?;
+            Ok::<_, String>(BestState { step, value: f64::from_bits(value), tensors })
+        });
+        let best = best.transpose()?;
+        let run = cohort.at_mut(at);
         run.active = self.active;
         run.failure = self.failure;
         run.kept = self.kept;
-        run.best = self.best.map(|(step, value)| BestState {
-            step,
-            value: f64::from_bits(value),
-            tensors: tensors.iter().filter_map(of_best).collect(),
-        });
+        run.best = best;
         run.stale = self.stale;
         run.train_seconds = self.train_seconds;
         run.eval_seconds = self.eval_seconds;
         run.tokens = self.tokens;
         run.log.resumes = self.journal;
         run.first = self.first;
+        Ok(())
     }
 }
 
-fn take(tensors: &mut Tensors, key: &str) -> Result<Tensor<3>, String> {
-    tensors.remove(key).ok_or_else(|| format!("`{key}` is missing"))
+/// The tensors of a run's best state; none where its recipe reports the last one.
+fn best_tensors(cohort: &mut Cohort, at: RunAt, tensors: &mut Tensors) -> Result<Tensors, String> {
+    if cohort.at(at).cell.recipe.train.select != Select::Best {
+        return Ok(Tensors::new());
+    }
+    let one = |NamedParam { name, param, .. }: NamedParam<'_>| {
+        let [_, rows, cols] = param.tensor.dims();
+        let found = take(tensors, &format!("{}/best{}/{name}", at.stack, at.run), [1, rows, cols])?;
+        Ok((name, found))
+    };
+    cohort.network.parameters(at.stack).into_iter().map(one).collect()
 }
 
-/// The stack that a key of the file names.
-fn stack_of<'a>(stacks: &'a mut [Stack], index: &str, key: &str) -> Result<&'a mut Stack, String> {
-    let stack = index.parse::<usize>().ok().and_then(|index| stacks.get_mut(index));
-    stack.ok_or_else(|| format!("`{key}` names no stack of this cohort"))
+/// The tensor under a key, which has to have a shape.
+fn take(tensors: &mut Tensors, key: &str, shape: [usize; 3]) -> Result<Tensor<3>, String> {
+    let found = tensors.remove(key).ok_or_else(|| format!("`{key}` is missing"))?;
+    if found.dims() == shape {
+        Ok(found)
+    } else {
+        Err(format!("`{key}` is {:?}, but the run's is {shape:?}", found.dims()))
+    }
+}
+
+/// Where the trained tensors of a stack will lie.
+fn slices_of(cohort: &mut Cohort, index: usize) -> Vec<ParamSlice> {
+    let stack = &cohort.stacks[index];
+    let (roles, nested) = (stack.variant().spec().train.clone(), stack.is_nested(cohort.step));
+    slices(cohort.network.parameters(index), &roles, nested)
 }
 
 /// Trained and frozen tensors of every stack.
 fn put_values(network: &mut Network, tensors: &mut Tensors) -> Result<(), String> {
     for index in 0..network.stacks() {
         for NamedParam { name, param, .. } in network.parameters(index) {
-            let value = take(tensors, &format!("{index}/value/{name}"))?;
-            if value.dims() != param.tensor.dims() {
-                return Err(format!("`{name}` is {:?}, but the run's is {:?}", value.dims(), param.tensor.dims()));
-            }
-            *param.tensor = value;
+            *param.tensor = take(tensors, &format!("{index}/value/{name}"), param.tensor.dims())?;
         }
     }
     Ok(())
 }
 
-/// Adam's moments, and how many steps each has seen.
-fn put_moments(stacks: &mut [Stack], tensors: &mut Tensors, counts: BTreeMap<String, Vec<u64>>) -> Result<(), String> {
-    for (key, counts) in counts {
-        let (index, name) = key.split_once('/').ok_or_else(|| format!("`{key}` names no stack"))?;
-        let stack = stack_of(stacks, index, &key)?;
-        let first = take(tensors, &format!("{index}/first/{name}"))?;
-        let second = take(tensors, &format!("{index}/second/{name}"))?;
-        stack.optimizer.restore(name.to_owned(), Moments { first, second, counts });
+/// Adam's moments, and how many steps each has seen. Before the first step there are none.
+fn put_moments(
+    cohort: &mut Cohort,
+    tensors: &mut Tensors,
+    mut counts: BTreeMap<String, Vec<u64>>,
+) -> Result<(), String> {
+    for index in 0..cohort.stacks.len() {
+        if cohort.step == 0 {
+            break;
+        }
+        let runs = cohort.stacks[index].runs.len();
+        for slice in slices_of(cohort, index) {
+            let (name, [rows, cols]) = (&slice.name, slice.shape);
+            let [first, second] =
+                ["first", "second"].map(|of| take(tensors, &format!("{index}/{of}/{name}"), [runs, rows, cols]));
+            let counts = counts.remove(&format!("{index}/{name}")).unwrap_or_default();
+            if counts.len() != runs * slice.segments() {
+                return Err(format!("`{index}/{name}` has {} counts, not {}", counts.len(), runs * slice.segments()));
+            }
+            let moments = Moments { first: first?, second: second?, counts };
+            cohort.stacks[index].optimizer.restore(slice.name.clone(), moments);
+        }
     }
-    Ok(())
+    counts.keys().next().map_or(Ok(()), |key| Err(format!("`{key}` names nothing that trains in this cohort")))
 }
 
-/// The averages that rank policies keep.
-fn put_averages(stacks: &mut [Stack], tensors: &mut Tensors) -> Result<(), String> {
-    for (index, stack) in stacks.iter_mut().enumerate() {
-        let kept = stack.plan.variant.spec().rank_policy.averages();
-        let Some(first) = kept.first() else { continue };
-        let prefix = format!("{index}/{first}/");
-        let names: Vec<String> = tensors.keys().filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())).collect();
-        for name in names {
-            let averages = kept.iter().map(|of| take(tensors, &format!("{index}/{of}/{name}")));
+/// The averages that rank policies keep: of everything that has components, or of nothing before the first observation.
+fn put_averages(cohort: &mut Cohort, tensors: &mut Tensors) -> Result<(), String> {
+    for index in 0..cohort.stacks.len() {
+        let kept = cohort.stacks[index].plan.variant.spec().rank_policy.averages();
+        let is_kept = |key: &String| kept.iter().any(|of| key.starts_with(&format!("{index}/{of}/")));
+        if !tensors.keys().any(is_kept) {
+            continue;
+        }
+        let runs = cohort.stacks[index].runs.len();
+        for slice in slices_of(cohort, index).iter().filter(|slice| slice.rank_axis.is_some()) {
+            let (name, [rows, cols]) = (&slice.name, slice.shape);
+            let averages = kept.iter().map(|of| take(tensors, &format!("{index}/{of}/{name}"), [runs, rows, cols]));
             let averages = averages.collect::<Result<_, _>>()?;
-            stack.importance.restore(name, averages);
+            cohort.stacks[index].importance.restore(name.clone(), averages);
         }
     }
     Ok(())

@@ -45,12 +45,28 @@ pub enum TrainError {
     },
     /// A tensor that no run may write has other values than before.
     #[error(
-        "`{name}` of the frozen base changed during training: its runs are worth nothing and are not recorded; this is a fault of the \
-         program or of the machine's memory, run again with `--force`, and report it if it comes back"
+        "`{name}` of the frozen base changed during training: its runs are worth nothing, are not recorded and restart from step 0; this \
+         is a fault of the program or of the machine's memory: run again, and report it if it comes back"
     )]
     BaseChanged {
         /// The tensor.
         name: String,
+    },
+    /// Finished runs would be trained again under the same name as something else.
+    #[error(
+        "{}: the records of {cells} cells were made of something else than this run would train (first {first}: {what}), and this run \
+         would replace them\n\nhint: `--set name=NEW` keeps both, `--force` replaces them",
+        path.display()
+    )]
+    WouldReplace {
+        /// The folder of the records.
+        path: PathBuf,
+        /// How many cells.
+        cells: usize,
+        /// The first of them.
+        first: String,
+        /// What of it is another.
+        what: String,
     },
     /// The user asked to stop; everything is saved.
     #[error("interrupted; the same command continues where it stopped")]

@@ -1,5 +1,5 @@
 //! Guards of training: what trains has moved, and what is frozen has not. Both compare hashes of values at the first step with those at
-//! the end.
+//! the end; the base is compared at every checkpoint too, which keeps its hashes for the sessions that follow.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,8 @@ impl OwnTensors {
 }
 
 /// A base's tensors, hashed one by one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct BaseTensors(BTreeMap<String, String>);
 
 impl BaseTensors {
@@ -95,10 +96,12 @@ impl BaseTensors {
 
     /// An error where a tensor is not what it was.
     pub fn check(&self, now: &Self) -> Result<(), TrainError> {
-        match self.0.iter().find(|(name, hash)| now.0.get(*name) != Some(*hash)) {
-            Some((name, _)) => Err(TrainError::BaseChanged { name: name.clone() }),
-            None => Ok(()),
-        }
+        self.changed(now).map_or(Ok(()), |name| Err(TrainError::BaseChanged { name: name.to_owned() }))
+    }
+
+    /// The first tensor that is not what it was.
+    pub fn changed<'a>(&'a self, now: &Self) -> Option<&'a str> {
+        self.0.iter().find(|(name, hash)| now.0.get(*name) != Some(*hash)).map(|(name, _)| name.as_str())
     }
 }
 

@@ -22,6 +22,10 @@
 //! and actions. Outside the loop two reference points are named: `pretrain` trains the `full` one, and `records`
 //! evaluates a merged model under `head_only`.
 
+// The helpers of the integration tests serve the unit tests as well.
+#[cfg(test)]
+extern crate self as trainer;
+
 pub mod adapter;
 pub mod batch;
 pub mod checkpoint;

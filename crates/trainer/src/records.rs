@@ -9,8 +9,8 @@ use std::{
 use data::metric::Metric;
 use models::network::{NamedParam, Network};
 use record::{
-    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, sha256_hex,
-    spec_hash, write_atomic,
+    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, create_directory,
+    sha256_hex, spec_hash, write_atomic,
 };
 use variants::{
     host::{inner, values},
@@ -138,7 +138,9 @@ fn misplaced(cohort: &mut Cohort, at: RunAt) -> Option<String> {
     if let Some(map) = now.thawed(&run.first) {
         return Some(format!("a frozen tensor of `{map}` has changed"));
     }
-    let updated = run.log.steps.learning_rate().iter().any(|rate| *rate > 0.0);
+    // A state that is kept was reached by the steps up to its own.
+    let last = run.chosen().map_or(u64::MAX, |best| best.step);
+    let updated = run.log.steps.iter().any(|entry| entry.step <= last && entry.learning_rate > 0.0);
     let (unmoved, all) = now.unmoved(&run.first);
     (updated && all > 0 && unmoved.len() == all).then(|| {
         "no tensor that trains has moved: the learning rate is too small for the numbers' precision, or no gradient arrives".to_owned()
@@ -174,6 +176,7 @@ impl Closing<'_> {
         let mut network = single::network(cohort, at, run.chosen());
         let mut measured = self.measure(cohort, at, &mut network);
         if end.failure.is_some() {
+            adapter::forget(&run.cell.id, self.context.store)?;
             return Ok(Left { measured, adapter_hash: None });
         }
         let base = self.context.cache.base_of(&run.cell.recipe)?;
@@ -221,7 +224,7 @@ impl Closing<'_> {
     /// Saves the adapter of a run; returns the bytes of its file.
     fn save_adapter(&self, run: &RunState, network: &mut Network) -> Result<Vec<u8>, TrainError> {
         let folder = self.context.store.run_dir(&run.cell.id);
-        std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
+        create_directory(&folder)?;
         let metadata = adapter::metadata(run, network, self.context)?;
         let bytes = adapter::encode(&metadata, &adapter::tensors(network, 0, 0))?;
         write_atomic(&folder.join(ADAPTER), &bytes)?;

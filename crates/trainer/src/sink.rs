@@ -27,7 +27,14 @@ pub enum Event<'a> {
         /// Steps in all.
         steps: u64,
     },
-    /// A finished cell's record or adapter is not what was written; the cell is trained again.
+    /// Finished cells have no adapter, as in a fresh clone; they are trained again, and their records replaced.
+    WithoutAdapter {
+        /// How many.
+        cells: usize,
+        /// The first.
+        first: &'a CellId,
+    },
+    /// A finished cell's record or adapter is not what was written, or its start is another; the cell is trained again.
     Renewed {
         /// The cell.
         cell: &'a CellId,

@@ -1,6 +1,6 @@
 //! Adapters kept during training, as `snapshots/<step>.safetensors` beside a run's record.
 
-use record::CellId;
+use record::{CellId, create_directory};
 
 use crate::{
     adapter,
@@ -12,7 +12,7 @@ use crate::{
 
 /// Saves the adapters of runs whose recipe keeps them at this step.
 pub fn save_due(cohort: &Cohort, context: &StudyContext<'_>) -> Result<(), TrainError> {
-    let is_due = |at: &RunAt| cohort.at(*at).active && cohort.at(*at).saves_at(cohort.step);
+    let is_due = |at: &RunAt| cohort.at(*at).saves_at(cohort.step);
     cohort.addresses().into_iter().filter(is_due).try_for_each(|at| save(cohort, at, context))
 }
 
@@ -20,7 +20,7 @@ fn save(cohort: &Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), Tr
     let run = cohort.at(at);
     let mut network = single::network(cohort, at, None);
     let folder = context.store.run_dir(&run.cell.id).join("snapshots");
-    std::fs::create_dir_all(&folder).map_err(|source| TrainError::io(folder.clone(), source))?;
+    create_directory(&folder)?;
     // Zeros in front, so that names sort by step.
     let path = folder.join(format!("{:08}.safetensors", cohort.step));
     let metadata = adapter::metadata(run, &network, context)?;

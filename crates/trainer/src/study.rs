@@ -41,7 +41,7 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     let _lock = context.store.lock()?;
     let cells: Vec<(&Cell, usize)> = cells.iter().zip(levels(cells)).collect();
     let last = cells.iter().map(|(_, level)| *level).max().unwrap_or(0);
-    let open = open_cells(&cells, context, sink)?;
+    let open = open_cells(&cells, context)?.said(sink, context)?;
     let is_open = |cell: &Cell| open.contains(&cell.id.slug());
     let mut steps = 0;
     for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
@@ -75,26 +75,58 @@ fn levels(cells: &[Cell]) -> Vec<usize> {
     cells.iter().map(depth).collect()
 }
 
-/// The slugs of cells that have no valid record, or start from one that has none.
-fn open_cells(
-    cells: &[(&Cell, usize)],
-    context: &StudyContext<'_>,
-    sink: &dyn Sink,
-) -> Result<BTreeSet<String>, TrainError> {
+/// Cells that are to be trained.
+#[derive(Debug, Default)]
+struct Open<'a> {
+    /// The slugs of all of them.
+    slugs: BTreeSet<String>,
+    /// Those with a record that they replace, and why.
+    renewed: Vec<(&'a CellId, String)>,
+    /// Those with a record but no adapter.
+    without_adapter: Vec<&'a CellId>,
+    /// Those with a record that they must not replace unasked, and why.
+    changed: Vec<(&'a CellId, String)>,
+}
+
+/// Cells that have no valid record, or start from one that has none.
+fn open_cells<'a>(cells: &[(&'a Cell, usize)], context: &StudyContext<'_>) -> Result<Open<'a>, TrainError> {
     let mut in_order = cells.to_vec();
     in_order.sort_by_key(|(_, level)| *level);
-    let mut open = BTreeSet::new();
+    let mut open = Open::default();
     for (cell, _) in in_order {
-        let renewed = matches!(&cell.recipe.start_from, Some(StartFrom::Cell(id)) if open.contains(&id.slug()));
+        // Its start will be another adapter in any case.
+        let follows = matches!(&cell.recipe.start_from, Some(StartFrom::Cell(id)) if open.slugs.contains(&id.slug()));
         let standing = standing(cell, context)?;
-        if let Standing::Damaged(reason) = &standing {
-            sink.event(&Event::Renewed { cell: &cell.id, reason });
+        if follows || standing != Standing::Done {
+            open.slugs.insert(cell.id.slug());
         }
-        if renewed || standing != Standing::Done {
-            open.insert(cell.id.slug());
+        match standing {
+            Standing::Changed(what) => open.changed.push((&cell.id, what)),
+            Standing::Renewed(reason) if !follows => open.renewed.push((&cell.id, reason)),
+            Standing::NoAdapter => open.without_adapter.push(&cell.id),
+            Standing::Done | Standing::Open | Standing::Renewed(_) => {}
         }
     }
     Ok(open)
+}
+
+impl Open<'_> {
+    /// Says which records are replaced and why; an error, before anything is trained, where one must not be.
+    fn said(self, sink: &dyn Sink, context: &StudyContext<'_>) -> Result<BTreeSet<String>, TrainError> {
+        if let Some((first, what)) = self.changed.first() {
+            let (path, cells) = (context.store.runs_dir(), self.changed.len());
+            return Err(TrainError::WouldReplace { path, cells, first: first.to_string(), what: what.clone() });
+        }
+        self.renewed.iter().for_each(|(cell, reason)| sink.event(&Event::Renewed { cell, reason }));
+        // A run in training has removed what an earlier one left.
+        let unfinished = resume::unfinished(context.store)?;
+        let in_training: BTreeSet<&String> = unfinished.iter().flat_map(|(_, members)| &members.slugs).collect();
+        let mut without = self.without_adapter.iter().filter(|cell| !in_training.contains(&cell.slug()));
+        if let Some(first) = without.next() {
+            sink.event(&Event::WithoutAdapter { cells: 1 + without.count(), first });
+        }
+        Ok(self.slugs)
+    }
 }
 
 /// Removes a folder, if it is there.
@@ -131,7 +163,16 @@ pub fn remarks(recipe: &Recipe, task: &TokenizedTask) -> Vec<String> {
     let larger = (batch > rows).then(|| {
         format!("{}: train.batch is {batch}, but there are {rows} training examples: every batch has all of them and no more", recipe.task)
     });
-    larger.into_iter().collect()
+    let steps = recipe.train.total_steps(rows);
+    let idle = (0..steps).all(|step| recipe.train.rate(step, steps) == 0.0);
+    let idle = idle.then(|| {
+        format!(
+            "{}: the learning rate is 0 at every step (train.steps: {steps}, train.warmup: {}): nothing is trained; give more steps, or \
+             `warmup: 0`",
+            recipe.task, recipe.train.warmup
+        )
+    });
+    larger.into_iter().chain(idle).collect()
 }
 
 /// Which records are thrown away.
@@ -154,7 +195,7 @@ pub fn forget(cells: &[Cell], store: &Store, which: Forget) -> Result<(), TrainE
         }
     }
     if which == Forget::All {
-        resume::unfinished(store)?.iter().try_for_each(|(folder, _)| remove(folder))?;
+        resume::folders(store)?.iter().try_for_each(|folder| remove(folder))?;
     }
     Ok(())
 }

@@ -25,9 +25,20 @@ pub fn encode(tensors: &BTreeMap<String, Tensor<3>>, key: &str, text: &str) -> R
     Ok(tensor_file::encode(&all, key, text)?)
 }
 
+/// Tensors by name, and what their file says of them.
+pub type Decoded = (BTreeMap<String, Tensor<3>>, String);
+
 /// The inverse of [`encode`].
-pub fn decode(path: &Path, key: &str, place: &Placement) -> Result<(BTreeMap<String, Tensor<3>>, String), TrainError> {
-    let (all, text) = tensor_file::read(path, key)?;
+pub fn decode(path: &Path, key: &str, place: &Placement) -> Result<Decoded, TrainError> {
+    placed(path, tensor_file::read(path, key)?, place)
+}
+
+/// The same of a file that no earlier build wrote.
+pub fn decode_own(path: &Path, key: &str, place: &Placement) -> Result<Decoded, TrainError> {
+    placed(path, tensor_file::read_own(path, key)?, place)
+}
+
+fn placed(path: &Path, (all, text): (Vec<Stored>, String), place: &Placement) -> Result<Decoded, TrainError> {
     let tensor = |one: Stored| {
         let found = tensor_of(&one, place);
         let found = found.map_err(|reason| TrainError::damaged(path, format!("`{}` {reason}", one.name)))?;

@@ -6,6 +6,7 @@ use kernels::ops;
 use record::CellId;
 
 use crate::{
+    adapter,
     checkpoint::{self, Progress},
     cohort::Cohort,
     error::TrainError,
@@ -39,6 +40,8 @@ pub fn train(plan: CohortPlan, folder: &Path, context: &StudyContext<'_>, sink: 
             return Err(TrainError::Interrupted);
         }
         training.cohort.enqueue(&batches);
+        #[cfg(test)]
+        tests::plant(&mut training.cohort);
         training.measure_first_step()?;
         if !training.is_due() {
             continue;
@@ -51,7 +54,7 @@ pub fn train(plan: CohortPlan, folder: &Path, context: &StudyContext<'_>, sink: 
         training.clock = Instant::now();
     }
     training.flush_reports()?;
-    // The last evaluation may take long, and an interruption of it costs no step.
+    // The last evaluation may take long, and an interruption of it costs no step. The base is compared here for the last time.
     training.save_checkpoint()?;
     training.finish()
 }
@@ -71,7 +74,7 @@ struct Training<'a> {
     ahead: usize,
     /// Whether the evaluations and snapshots that are due after the cohort's step are still to be made.
     owes: bool,
-    /// The frozen base before the first step here.
+    /// The frozen base at the first step, in whichever session that was.
     base: BaseTensors,
     /// Memory of the first step. A resumed cohort has its moments on the device already, so its first step tells nothing.
     footprint: Option<Footprint>,
@@ -93,18 +96,17 @@ impl<'a> Training<'a> {
         let (begun, id) = (now(), plan.id().to_owned());
         let checkpoint = checkpoint::path(folder);
         let resumes = checkpoint.is_file();
-        let (mut cohort, Progress { started, owes }) = if resumes {
-            plan.resume(&checkpoint, context)?
+        let (mut cohort, Progress { started, owes, base }) = if resumes {
+            resume(plan, &checkpoint, context)?
         } else {
-            (plan.build(context)?, Progress { started: begun, owes: false })
-        };
-        if !resumes {
-            cohort.runs().try_for_each(|run| snapshot::forget(&run.cell.id, context))?;
+            let mut cohort = plan.build(context)?;
+            cohort.runs().try_for_each(|run| forget(run, context))?;
             hash_first_values(&mut cohort);
-        }
+            let base = BaseTensors::of(&cohort.network);
+            (cohort, Progress { started: begun, owes: false, base })
+        };
         let step = cohort.step;
         cohort.runs_mut().try_for_each(|run| open_log(run, folder, step))?;
-        let base = BaseTensors::of(&cohort.network);
         let device = &context.cache.place().device;
         let footprint = if resumes { None } else { Footprint::begin(device) };
         let steps = cohort.total_steps();
@@ -142,7 +144,7 @@ impl<'a> Training<'a> {
     /// Whether the host has anything to do after the step that was just enqueued.
     fn is_due(&self) -> bool {
         let step = self.cohort.step;
-        let of_run = |run: &RunState| run.active && step <= run.steps && (run.evaluates_at(step) || run.saves_at(step));
+        let of_run = |run: &RunState| run.evaluates_at(step) || run.saves_at(step);
         step.is_multiple_of(self.checkpoint_every)
             || step == self.steps
             || self.cohort.pending() >= self.ahead
@@ -188,16 +190,17 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Writes the checkpoint, the journals first: a checkpoint names them valid up to its step.
+    /// Writes the checkpoint, the journals first: a checkpoint names them valid up to its step. None is written of runs whose base is not
+    /// what it was, since they would go on from it as if nothing were wrong.
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.base.check(&BaseTensors::of(&self.cohort.network))?;
         self.cohort.runs().try_for_each(|run| run.log.sync())?;
-        let progress = Progress { started: self.started, owes: self.owes };
+        let progress = Progress { started: self.started, owes: self.owes, base: self.base.clone() };
         checkpoint::save(&mut self.cohort, progress, &checkpoint::path(self.folder))
     }
 
     /// Writes the records and removes the folder of the unfinished cohort.
     fn finish(mut self) -> Result<(), TrainError> {
-        self.base.check(&BaseTensors::of(&self.cohort.network))?;
         self.cohort.memory = self.footprint.take().and_then(|footprint| footprint.read());
         records::write(&mut self.cohort, self.id, self.started, self.context, self.sink)?;
         // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
@@ -205,6 +208,24 @@ impl<'a> Training<'a> {
             std::fs::remove_file(self.folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(self.folder));
         gone.map_err(|source| TrainError::io(self.folder.to_owned(), source))
     }
+}
+
+/// The cohort at the step of its checkpoint. The base was read anew, and has to be what it was at the first step.
+fn resume(plan: CohortPlan, checkpoint: &Path, context: &StudyContext<'_>) -> Result<(Cohort, Progress), TrainError> {
+    let (cohort, progress) = plan.resume(checkpoint, context)?;
+    match progress.base.changed(&BaseTensors::of(&cohort.network)) {
+        Some(name) => Err(TrainError::damaged(
+            checkpoint,
+            format!("`{name}` of the frozen base is not what it was at the first step"),
+        )),
+        None => Ok((cohort, progress)),
+    }
+}
+
+/// Removes what an earlier training of a run's cell has kept.
+fn forget(run: &RunState, context: &StudyContext<'_>) -> Result<(), TrainError> {
+    snapshot::forget(&run.cell.id, context)?;
+    adapter::forget(&run.cell.id, context.store)
 }
 
 /// Opens a run's journal: afresh, or cut back to where it was at the checkpoint of `step`.
@@ -231,3 +252,6 @@ fn hash_first_values(cohort: &mut Cohort) {
         cohort.at_mut(at).first = first;
     }
 }
+
+#[cfg(test)]
+mod tests;

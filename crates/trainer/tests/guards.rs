@@ -34,6 +34,8 @@ impl Sink for Said {
     fn event(&self, event: &Event<'_>) {
         let text = match event {
             Event::Renewed { cell, reason } => format!("{cell}: {reason}"),
+            Event::WithoutAdapter { cells, first } => format!("{cells} without adapter, first {first}"),
+            Event::Restarted { reason, .. } => format!("restarted: {reason}"),
             Event::Halved { runs } => format!("halved {runs}"),
             _ => return,
         };
@@ -221,10 +223,14 @@ fn a_cohort_that_a_device_does_not_take_is_halved() {
         let last = got.cohort.changes.last().unwrap();
         assert_eq!((last.step, last.reason.as_str(), &last.members), (0, "out of memory", &got.cohort.members));
         assert!(wanted.cohort.changes.is_empty());
+        let (got, mut apart, mut size) = (tensors(cell, root.path()), 0.0, 0.0);
         for (name, wanted) in tensors(cell, alone.path()) {
-            let got = &tensors(cell, root.path())[&name];
-            assert!(got.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-3), "{}: {name}", cell.id);
+            for (a, b) in got[&name].iter().zip(&wanted) {
+                (apart, size) = (apart + (a - b).powi(2), size + b.powi(2));
+            }
         }
+        // As for companions in a cohort (crates/cli/tests/determinism.rs): products of other sizes sum in another order.
+        assert!(apart.sqrt() <= 1e-5 * size.sqrt(), "{}: {} apart, of {}", cell.id, apart.sqrt(), size.sqrt());
     }
     // One run alone that does not fit is an error with the way out, and no panic.
     let root = tempfile::tempdir().unwrap();

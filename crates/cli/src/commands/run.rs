@@ -103,6 +103,7 @@ fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Nam
     progress.close();
     match (done, signals.status()) {
         (Err(TrainError::Interrupted), Some(status)) => Err(Failure::Interrupted { status }),
+        (Err(error @ TrainError::WouldReplace { .. }), _) => Err(error.into()),
         // The input was checked before: whatever stops the study now is a failed run.
         (Err(error), _) => Err(Failure::Run(error.into())),
         (Ok(()), _) => Ok(()),

@@ -49,7 +49,7 @@ fn evaluate_stack(
     context: &StudyContext<'_>,
 ) -> Result<Vec<(RunAt, EvalResult)>, TrainError> {
     let step = cohort.step;
-    let due = cohort.stacks[stack].runs.iter().enumerate().filter(|(_, run)| run.active && run.evaluates_at(step));
+    let due = cohort.stacks[stack].runs.iter().enumerate().filter(|(_, run)| run.evaluates_at(step));
     let request = |(index, run)| -> EvalRequest<'_> {
         let run: &RunState = run;
         let splits = vec![&run.task().splits[0]];

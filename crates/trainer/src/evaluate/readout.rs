@@ -83,18 +83,20 @@ impl Evaluator<'_> {
 
     fn score_text(&self, network: &Network, split: &Split, active: &Active) -> Result<Scored, TrainError> {
         let (sum, count) = language_model::likelihood(network, &split.set, active, self.base.pad, self.stop)?;
-        let mut metrics = BTreeMap::from([(Metric::Perplexity.to_string(), perplexity(sum, count))]);
-        metrics.retain(|name, _| self.task.info.metrics.iter().any(|metric| metric.to_string() == *name));
-        let mut generated = None;
-        if self.generates && !split.prompts.is_empty() {
-            let (texts, counted) = self.generate(network, split, active)?;
-            let answer = self.plan.text().and_then(|task| task.answer.as_deref());
-            metrics.extend(of_texts(&self.task.info.metrics, answer, &texts, &split.references)?);
-            generated = Some(counted);
+        let asked = &self.task.info.metrics;
+        let mut scored = of_likelihood(asked, sum, count);
+        if !self.generates || split.prompts.is_empty() {
+            return Ok(scored);
         }
-        let nothing = || [(Metric::Perplexity.to_string(), "no token of the split is learnt".to_owned())];
-        let undefined = if count == 0 { nothing().into() } else { BTreeMap::new() };
-        Ok(Scored { metrics, undefined, loss: sum / count.max(1) as f64, generated })
+        if !sum.is_finite() {
+            // The largest of such logits is no token.
+            return Ok(Scored::unknown(asked.iter(), NOT_FINITE, scored.loss));
+        }
+        let (texts, counted) = self.generate(network, split, active)?;
+        let answer = self.plan.text().and_then(|task| task.answer.as_deref());
+        scored.metrics.extend(of_texts(asked, answer, &texts, &split.references)?);
+        scored.generated = Some(counted);
+        Ok(scored)
     }
 
     /// A text for every prompt of a split, and how many there are and were cut.
@@ -139,8 +141,31 @@ impl Evaluator<'_> {
             let beside = beside.map_or_else(|| all(network), Ok)?;
             (beside.concat(), all(&merged)?.concat())
         };
-        Ok(beside.iter().zip(&folded).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
+        Ok(largest_difference(&beside, &folded))
     }
+}
+
+/// Why a model whose likelihood is not finite has no metric.
+const NOT_FINITE: &str = "a logit is not finite";
+
+/// What the likelihood of a split's learnt tokens gives of the metrics that its task names.
+fn of_likelihood(asked: &[Metric], sum: f64, count: usize) -> Scored {
+    let loss = sum / count.max(1) as f64;
+    let of_tokens = asked.iter().filter(|metric| **metric == Metric::Perplexity);
+    if count == 0 {
+        return Scored::unknown(of_tokens, "no token of the split is learnt", loss);
+    }
+    if !sum.is_finite() {
+        return Scored::unknown(of_tokens, NOT_FINITE, loss);
+    }
+    let metrics = of_tokens.map(|metric| (metric.to_string(), perplexity(sum, count))).collect();
+    Scored { metrics, undefined: BTreeMap::new(), loss, generated: None }
+}
+
+/// NaN where one of the differences is: `f64::max` would pass it over.
+fn largest_difference(one: &[f64], other: &[f64]) -> f64 {
+    let larger = |largest: f64, apart: f64| if apart > largest || apart.is_nan() { apart } else { largest };
+    one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, larger)
 }
 
 /// Rows of a text split whose logits a merge is judged by.
@@ -179,5 +204,37 @@ pub(crate) fn apply_view(network: &Network, view: &View, runs: usize) -> (Networ
             smaller.compress(0, *rank);
             (smaller, Active::All)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_is_no_number_is_the_largest() {
+        assert_eq!(largest_difference(&[1.0, 2.0, 3.0], &[1.5, 0.0, 3.0]), 2.0);
+        for at in 0..3 {
+            let mut merged = [1.0, 2.0, 3.0];
+            merged[at] = f64::NAN;
+            assert!(largest_difference(&[1.0, 2.5, 3.0], &merged).is_nan(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_task_hears_of_the_metrics_that_it_names() {
+        let names = |found: &BTreeMap<String, String>| found.keys().cloned().collect::<Vec<_>>();
+        for (sum, count, why) in [(0.0, 0, "no token of the split is learnt"), (f64::NAN, 4, NOT_FINITE)] {
+            let found = of_likelihood(&[Metric::Bleu], sum, count);
+            assert!(found.metrics.is_empty() && found.undefined.is_empty(), "{found:?}");
+            let found = of_likelihood(&[Metric::Perplexity, Metric::Bleu], sum, count);
+            assert!(found.metrics["perplexity"].is_nan());
+            assert_eq!(
+                (names(&found.undefined), found.undefined["perplexity"].as_str()),
+                (vec!["perplexity".to_owned()], why)
+            );
+        }
+        let found = of_likelihood(&[Metric::Perplexity], 4.0 * 2.0_f64.ln(), 4);
+        assert!((found.metrics["perplexity"] - 2.0).abs() < 1e-12 && found.undefined.is_empty());
     }
 }

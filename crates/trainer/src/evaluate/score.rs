@@ -51,6 +51,15 @@ pub struct Scored {
     pub generated: Option<Generated>,
 }
 
+impl Scored {
+    /// Metrics of which none can be told, all for one reason.
+    pub fn unknown<'a>(metrics: impl Iterator<Item = &'a Metric>, reason: &str, loss: f64) -> Self {
+        let undefined: BTreeMap<_, _> = metrics.map(|metric| (metric.to_string(), reason.to_owned())).collect();
+        let metrics = undefined.keys().map(|name| (name.clone(), f64::NAN)).collect();
+        Self { metrics, undefined, loss, generated: None }
+    }
+}
+
 /// Rows per run and evaluation batch.
 const ROWS: usize = 64;
 
@@ -118,15 +127,18 @@ pub fn logits_until(
     Ok(out)
 }
 
-/// Class with the largest logit, or the first logit for regression.
+/// Class with the largest logit, or the first logit for regression; NaN, which is no class, where a logit of the row is not finite.
 pub fn predictions(logits: &[Vec<f64>], objective: &Objective) -> Vec<f64> {
     let classes = objective.n_outputs();
-    let best = |row: &Vec<f64>| (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(0) as f64;
-    match objective {
-        Objective::Classification { .. } => logits.iter().map(best).collect(),
-        Objective::Regression { .. } => logits.iter().map(|row| row[0]).collect(),
+    let best = |row: &[f64]| (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap_or(0) as f64;
+    let of_row = |row: &Vec<f64>| match objective {
+        // NaN would be above every number.
+        _ if !row[..classes].iter().all(|logit| logit.is_finite()) => f64::NAN,
+        Objective::Classification { .. } => best(row),
+        Objective::Regression { .. } => row[0],
         Objective::Text => unreachable!("text is not classified"),
-    }
+    };
+    logits.iter().map(of_row).collect()
 }
 
 /// What `logits` are worth against a split's labels.
@@ -160,5 +172,45 @@ pub fn spread(active: &Active, runs: usize) -> Active {
     match active {
         Active::Prefix(ranks) => Active::Prefix(vec![ranks[0]; runs]),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use data::batch::Encoded;
+
+    use super::*;
+
+    fn info(objective: Objective, metrics: &[Metric]) -> TaskInfo {
+        let (name, doc) = ("mood".to_owned(), "A mood.".to_owned());
+        TaskInfo { name, doc, objective, metrics: metrics.to_vec(), splits: vec!["dev".to_owned()], pair: false }
+    }
+
+    fn labelled(labels: &[f32]) -> EncodedSet {
+        let row = |label: &f32| Encoded { ids: vec![1], types: vec![], targets: vec![], label: *label };
+        EncodedSet::whole(labels.iter().map(row).collect())
+    }
+
+    #[test]
+    fn a_logit_that_is_not_finite_leaves_every_metric_undefined() {
+        let classes = Objective::Classification { labels: vec!["neg".into(), "pos".into()] };
+        let scores = Objective::Regression { low: 0.0, high: 5.0 };
+        let set = labelled(&[0.0, 1.0, 1.0]);
+        for bad in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            // The largest by the total order, or the smallest: neither is a class.
+            let logits = [vec![2.0, 1.0], vec![1.0, 2.0], vec![0.5, bad]];
+            assert!(predictions(&logits, &classes)[2].is_nan());
+            let found = score(&logits, &set, &info(classes.clone(), &[Metric::Accuracy, Metric::F1]));
+            assert!(found.metrics.len() == 2 && found.metrics.values().all(|value| value.is_nan()), "{found:?}");
+            let wanted = "a logit of example 3 is not finite";
+            assert!(found.undefined.len() == 2 && found.undefined.values().all(|why| why == wanted), "{found:?}");
+            let logits = [vec![2.0], vec![bad], vec![1.0]];
+            let found = score(&logits, &set, &info(scores.clone(), &[Metric::Pearson]));
+            assert_eq!(found.undefined["pearson"], "a logit of example 2 is not finite");
+        }
+        // What a wider head of the same stack has beside the classes is nobody's.
+        let logits = [vec![2.0, 1.0, f64::NAN], vec![1.0, 2.0, f64::NAN], vec![1.0, 2.0, f64::NAN]];
+        let found = score(&logits, &set, &info(classes, &[Metric::Accuracy]));
+        assert_eq!((found.metrics["accuracy"], found.undefined.len()), (1.0, 0));
     }
 }

@@ -1,11 +1,15 @@
-//! Metrics that a split leaves undefined, and why: a correlation needs variation, and F1 an example of its class.
+//! Metrics that are undefined, and why: a correlation needs variation, F1 an example of its class, and all of them predictions.
 
 use data::{metric::Metric, task::Objective};
 
-/// Why `metric` is undefined for these predictions and labels, `[n]` each; none where it is defined. A prediction that never varies is not
+/// Why `metric` is undefined for these predictions and labels, `[n]` each; none where it is defined. A prediction that is not finite is
+/// that of a model whose logits are not. A prediction that never varies is not
 /// the split's fault: it gives a correlation of classes its worst value, 0, and only a correlation of scores none.
 pub fn reason(metric: Metric, predictions: &[f64], labels: &[f64], objective: &Objective) -> Option<String> {
     let Some(first) = labels.first() else { return Some("the split has no example".to_owned()) };
+    if let Some(example) = predictions.iter().position(|value| !value.is_finite()) {
+        return Some(format!("a logit of example {} is not finite", example + 1));
+    }
     let constant = |values: &[f64]| values.iter().all(|value| value.to_bits() == values[0].to_bits());
     let name = |label: f64| match objective {
         Objective::Classification { labels } => labels.get(label as usize).cloned().unwrap_or_default(),
@@ -45,5 +49,8 @@ mod tests {
             assert_eq!(said(metric, &both, &both, &scores), "");
         }
         assert_eq!(said(Metric::Accuracy, &[], &[], &classes), "the split has no example");
+        for (metric, objective) in [(Metric::Accuracy, &classes), (Metric::F1, &classes), (Metric::Pearson, &scores)] {
+            assert_eq!(said(metric, &[1.0, f64::NAN], &both, objective), "a logit of example 2 is not finite");
+        }
     }
 }

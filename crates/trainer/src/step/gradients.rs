@@ -1,10 +1,7 @@
 //! Gradients of a step: the sums over its micro-batches, by parameter.
 
 use burn::tensor::{Gradients, Tensor};
-use variants::{
-    host::{cast, inner},
-    pass::Active,
-};
+use variants::host::{cast, inner};
 
 use super::{
     inputs::{DeviceInputs, Slice},
@@ -44,7 +41,7 @@ impl Cohort {
             if stack.optimizer.is_laid_out() {
                 continue;
             }
-            let nested = matches!(stack.draw(self.step), Active::Prefix(_));
+            let nested = stack.is_nested(self.step);
             let roles = stack.variant().spec().train.clone();
             stack.optimizer.lay_out(self.network.parameters(index), &roles, nested, &place);
             self.bind_views(index);

@@ -73,13 +73,10 @@ impl StackOptimizer {
     /// Concatenates the trained tensors of a stack: of all its tensors, `parameters`, those whose role trains. With `nested`, tensors with a rank axis have a segment per component. Diagonals come first, so that pruning touches one
     /// stretch, then what else has components, so that their importance does too.
     pub fn lay_out(&mut self, parameters: Vec<NamedParam<'_>>, roles: &TrainConfig, nested: bool, place: &Placement) {
-        let trained = parameters.into_iter().enumerate().filter(|(_, named)| roles.trains(named.param.role));
-        let mut trained: Vec<_> = trained.collect();
-        trained.sort_by_key(|(_, named)| (named.param.role != Role::Lambda, named.param.rank_axis.is_none()));
         self.slices.clear();
         let mut tensors: [Vec<Tensor<2>>; 3] = Default::default();
         let mut counts: Vec<Vec<u64>> = Vec::new();
-        for (index, named) in trained {
+        for (index, named) in trained(parameters, roles) {
             let value = inner(named.param.tensor);
             let [runs, rows, cols] = value.dims();
             let slice = ParamSlice::after(self.slices.last(), index, &named, nested);
@@ -261,6 +258,23 @@ impl StackOptimizer {
     pub fn restore(&mut self, name: String, moments: Moments) {
         self.waiting.insert(name, moments);
     }
+}
+
+/// What trains, in the order in which it is concatenated, with its place among all tensors.
+fn trained<'a>(parameters: Vec<NamedParam<'a>>, roles: &TrainConfig) -> Vec<(usize, NamedParam<'a>)> {
+    let trained = parameters.into_iter().enumerate().filter(|(_, named)| roles.trains(named.param.role));
+    let mut trained: Vec<_> = trained.collect();
+    trained.sort_by_key(|(_, named)| (named.param.role != Role::Lambda, named.param.rank_axis.is_none()));
+    trained
+}
+
+/// Where the trained tensors of a stack will lie once they are [laid out](StackOptimizer::lay_out).
+pub fn slices(parameters: Vec<NamedParam<'_>>, roles: &TrainConfig, nested: bool) -> Vec<ParamSlice> {
+    let mut all: Vec<ParamSlice> = Vec::new();
+    for (index, named) in trained(parameters, roles) {
+        all.push(ParamSlice::after(all.last(), index, &named, nested));
+    }
+    all
 }
 
 /// `‖g‖²` of every run, `[runs]`; `gradient` `[runs, n]`.

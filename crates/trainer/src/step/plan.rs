@@ -31,6 +31,11 @@ impl Stack {
         }
     }
 
+    /// Whether components train at different times: each is then a segment of its own.
+    pub(crate) fn is_nested(&self, step: u64) -> bool {
+        matches!(self.draw(step), Active::Prefix(_))
+    }
+
     /// Components that a run's step may change; none means all.
     fn touched(&self, active: &Active, run: usize) -> Option<std::ops::Range<usize>> {
         let Active::Prefix(ranks) = active else { return None };

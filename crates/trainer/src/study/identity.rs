@@ -1,10 +1,10 @@
 //! What identifies a run and a cohort: hashes of recipe, base, data, start and code.
 
-use record::{sha256_hex, spec_hash};
+use record::{RunRecord, Start, sha256_hex, spec_hash};
 
 use super::{context::StudyContext, run_state::RunState};
 use crate::{adapter, error::TrainError, warm_start};
-use experiment::cell::Cell;
+use experiment::{cell::Cell, start::StartFrom};
 
 /// The resolved plan of a cell as recorded; its hash identifies the run.
 pub fn spec_of(cell: &Cell) -> serde_json::Value {
@@ -14,46 +14,73 @@ pub fn spec_of(cell: &Cell) -> serde_json::Value {
 /// How a cell stands before a study.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has a record of this very plan, on this very base and data, and the adapter that its run saved.
+    /// It has a record of this very plan, on this very base, data and start, and the adapter that its run saved.
     Done,
-    /// It has not.
+    /// It has no record of this plan.
     Open,
-    /// It has, but a file is not what was written; it says which and why.
-    Damaged(String),
+    /// It has, but no adapter, as in a fresh clone, where adapters are not committed.
+    NoAdapter,
+    /// It has, but has to be trained again: a file is not what was written, or the cell that it starts from has another adapter now. It says
+    /// which and why.
+    Renewed(String),
+    /// It has, but the plan means something else now, which it names; to train it would replace a record that cannot be made again.
+    Changed(String),
 }
 
 /// How a cell stands before a study.
 pub fn standing(cell: &Cell, context: &StudyContext<'_>) -> Result<Standing, TrainError> {
     let record = match context.store.finished(&cell.id, &spec_hash(&spec_of(cell))) {
         Err(error) if error.is_torn() => {
-            return Ok(Standing::Damaged(format!("{} ends too early", context.store.record_path(&cell.id).display())));
+            return Ok(Standing::Renewed(format!("{} ends too early", context.store.record_path(&cell.id).display())));
         }
         found => found?,
     };
     let Some(record) = record else { return Ok(Standing::Open) };
-    let hash_of = |start: &Option<record::Start>| start.as_ref().map(|start| start.hash.clone()).unwrap_or_default();
-    let is_same = hash_of(&record.start) == hash_of(&start_of(cell, context)?)
-        && record.model_hash == context.cache.base_of(&cell.recipe)?.hash
-        && record.data_hash == context.cache.task(&cell.recipe)?.hash;
-    if !is_same {
-        return Ok(Standing::Open);
+    if let Some(what) = changed(cell, &record, context)? {
+        return Ok(Standing::Changed(what));
+    }
+    // A cell of this very experiment, which was trained again since, or has no adapter itself.
+    if let (Some(StartFrom::Cell(source)), true) = (&cell.recipe.start_from, starts_elsewhere(cell, &record, context)?)
+    {
+        return Ok(Standing::Renewed(format!("it starts from {source}, whose adapter is another now")));
     }
     if !record.is_finished() {
         return Ok(Standing::Done);
     }
     let path = context.store.adapter_path(&cell.id);
     let bytes = match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Standing::Open),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Standing::NoAdapter),
         bytes => bytes.map_err(|source| TrainError::io(path.clone(), source))?,
     };
     Ok(match adapter::differs(&bytes, &record) {
-        Some(how) => Standing::Damaged(format!("{} {how}", path.display())),
+        Some(how) => Standing::Renewed(format!("{} {how}", path.display())),
         None => Standing::Done,
     })
 }
 
+/// What of a plan means something else than when the record was made, though it is written the same.
+fn changed(cell: &Cell, record: &RunRecord, context: &StudyContext<'_>) -> Result<Option<String>, TrainError> {
+    let other = |what: &str, name: &str| Ok(Some(format!("its {what}, `{name}`, is another now")));
+    if record.model_hash != context.cache.base_of(&cell.recipe)?.hash {
+        return other("base", &cell.recipe.model);
+    }
+    if record.data_hash != context.cache.task(&cell.recipe)?.hash {
+        return other("data", &cell.recipe.task);
+    }
+    match &cell.recipe.start_from {
+        Some(StartFrom::Adapter(written)) if starts_elsewhere(cell, record, context)? => other("start", written),
+        _ => Ok(None),
+    }
+}
+
+/// Whether a cell starts from another adapter now than the run of its record.
+fn starts_elsewhere(cell: &Cell, record: &RunRecord, context: &StudyContext<'_>) -> Result<bool, TrainError> {
+    let hash_of = |start: &Option<Start>| start.as_ref().map(|start| start.hash.clone());
+    Ok(hash_of(&record.start) != hash_of(&start_of(cell, context)?))
+}
+
 /// The adapter that a cell starts from, where it starts from one that is there.
-pub fn start_of(cell: &Cell, context: &StudyContext<'_>) -> Result<Option<record::Start>, TrainError> {
+pub fn start_of(cell: &Cell, context: &StudyContext<'_>) -> Result<Option<Start>, TrainError> {
     Ok(cell.recipe.start_from.as_ref().map(|from| warm_start::identity(from, context.store)).transpose()?.flatten())
 }
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use record::{CohortChange, Store, write_atomic};
+use record::{CohortChange, Store, create_directory, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use super::{context::StudyContext, plan::CohortPlan};
@@ -33,28 +33,46 @@ pub(super) struct Members {
 
 /// Makes a cohort's folder and writes there which runs it has.
 pub(super) fn open_folder(folder: &Path, plan: &CohortPlan) -> Result<(), TrainError> {
-    std::fs::create_dir_all(folder).map_err(|source| TrainError::io(folder.to_owned(), source))?;
+    create_directory(folder)?;
     let slugs = plan.cells().iter().map(|cell| cell.id.slug()).collect();
     let json = serde_json::to_vec(&Members { slugs, changes: plan.changes.clone() });
     let json = json.unwrap_or_else(|error| unreachable!("strings are JSON: {error}"));
     Ok(write_atomic(&folder.join("members.json"), &json)?)
 }
 
-/// Folders of unfinished cohorts, with their runs.
-pub(super) fn unfinished(store: &Store) -> Result<Vec<(PathBuf, Members)>, TrainError> {
+/// Folders of unfinished cohorts.
+pub(super) fn folders(store: &Store) -> Result<Vec<PathBuf>, TrainError> {
     let root = partial_root(store);
-    let mut found = Vec::new();
     let entries = match std::fs::read_dir(&root) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|source| TrainError::io(root.clone(), source))?,
     };
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
-        // A folder whose list of runs is missing or torn names nobody, so it fits no experiment and begins again.
-        let members = std::fs::read(path.join("members.json")).ok();
-        found.push((path, members.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()));
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| TrainError::io(root.clone(), source))?;
+        if entry.file_type().map_err(|source| TrainError::io(entry.path(), source))?.is_dir() {
+            found.push(entry.path());
+        }
     }
-    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found.sort();
     Ok(found)
+}
+
+/// Folders of unfinished cohorts, with their runs.
+pub(super) fn unfinished(store: &Store) -> Result<Vec<(PathBuf, Members)>, TrainError> {
+    let with_members = |folder: PathBuf| members(&folder).map(|members| (folder, members));
+    folders(store)?.into_iter().map(with_members).collect()
+}
+
+/// The list of runs in a cohort's folder. Where it is missing or torn it names nobody, so that it fits no experiment and its runs begin
+/// again. One that cannot be read is an error: the checkpoint beside it may be whole.
+fn members(folder: &Path) -> Result<Members, TrainError> {
+    let path = folder.join("members.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Members::default()),
+        Err(source) => Err(TrainError::io(path, source)),
+    }
 }
 
 /// Unfinished cohorts whose runs are all still wanted, unchanged, on the same base, data and code; and the folders of the others.

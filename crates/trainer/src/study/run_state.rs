@@ -107,16 +107,21 @@ impl RunState {
         self.active && step < self.steps
     }
 
-    /// Whether its recipe evaluates after a step.
+    /// Whether a step was one of its own. A device may be ahead: the cohort's step is then beyond the end of a shorter run.
+    fn took(&self, step: u64) -> bool {
+        self.active && step <= self.steps
+    }
+
+    /// Whether it is evaluated after a step.
     pub fn evaluates_at(&self, step: u64) -> bool {
         let train = &self.cell.recipe.train;
         let every = train.evaluate_every.map(|every| every.steps(train, self.task().train.rows.len()));
-        every.is_some_and(|every| step.is_multiple_of(every) || step == self.steps)
+        self.took(step) && every.is_some_and(|every| step.is_multiple_of(every) || step == self.steps)
     }
 
-    /// Whether its recipe keeps its adapter after a step.
+    /// Whether its adapter is kept after a step.
     pub fn saves_at(&self, step: u64) -> bool {
-        self.cell.recipe.train.snapshot_every.is_some_and(|every| step.is_multiple_of(every))
+        self.took(step) && self.cell.recipe.train.snapshot_every.is_some_and(|every| step.is_multiple_of(every))
     }
 }
 

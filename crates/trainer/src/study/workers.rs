@@ -104,6 +104,11 @@ fn attempt(
         Some(Err(TrainError::Record(RecordError::Journal { path, reason }))) => {
             Ok(Attempt::Damaged { path: path.into(), reason })
         }
+        Some(Err(error @ TrainError::BaseChanged { .. })) => {
+            // An earlier checkpoint is of the base as it was, but nothing tells when it changed.
+            remove(folder)?;
+            Err(error)
+        }
         Some(Err(error)) => Err(error),
     }
 }
