@@ -18,7 +18,7 @@
 //!
 //! Maps that a run left untouched (rank 0, as after pruning) have no directions; they have no rows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use lowrank::Update;
 use nalgebra::DMatrix;
@@ -36,6 +36,7 @@ mod bases;
 pub mod captured_energy;
 pub mod frame;
 pub mod heatmap;
+mod known;
 pub mod magnitude_direction;
 pub mod overlap;
 pub mod pair;
@@ -67,8 +68,8 @@ pub struct AdapterSample {
 /// One map of one run.
 #[derive(Clone, Debug)]
 pub struct Map {
-    /// `W0`, `[d_in, d_out]`; none where the base is not known.
-    pub base: Option<DMatrix<f64>>,
+    /// `W0`, `[d_in, d_out]`, which the adapters of one base share; none where the base is not known.
+    pub base: Option<Arc<DMatrix<f64>>>,
     /// `ΔW`, `[d_in, d_out]`.
     pub update: Update,
 }

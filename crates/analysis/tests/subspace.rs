@@ -8,7 +8,7 @@ use analysis::subspace::factored::{SingularDirections as _, Svd, factor_basis, s
 use analysis::subspace::grassmann::{Phi, phi, principal_angles, projection_distance};
 use analysis::subspace::projection::{projections, random_projections, table};
 use analysis::subspace::random::{Gaussian, band, mean_captured_energy, mean_phi, root_mean_square_projection};
-use analysis::subspace::spectrum::{intruders, spectrum};
+use analysis::subspace::spectrum::{intruders, may_intrude, spectrum};
 use analysis::subspace::top::{Method, TopOptions, top};
 use analysis::subspace::{Side, SubspaceError, captured_energy, decomposition, overlap, trajectory};
 use lowrank::error::UpdateError;
@@ -491,6 +491,11 @@ fn intruders_are_directions_new_to_the_base() {
     close(found[1].cosine, 1.0, 1e-12);
     assert!(intruders(&base, &base, Side::Input, 5, 1.0 - 1e-9).unwrap().iter().all(|one| !one.is_intruder));
     assert!(matches!(intruders(&base, &tuned, Side::Input, 5, 0.0), Err(SubspaceError::Setting { .. })));
+    let change = |size: f64| Svd::full(&(u.column(10) * v.column(10).transpose() * size)).unwrap();
+    assert!(may_intrude(&base, &change(8.5), 5, 0.6).unwrap() && !may_intrude(&base, &change(0.2), 5, 0.6).unwrap());
+    // Of directions that the base lacks, nothing is certain.
+    assert!(may_intrude(&base, &change(1e-9), 11, 0.6).unwrap());
+    assert!(may_intrude(&base, &Svd::full(&matrix(&[vec![1.0, 2.0]])).unwrap(), 5, 0.6).is_err());
 }
 
 #[test]
@@ -715,5 +720,20 @@ proptest! {
         let range = 1.0 - 1e-12..=spectrum.rank as f64 + 1e-12;
         prop_assert!(range.contains(&spectrum.stable_rank) && range.contains(&spectrum.effective_rank));
         prop_assert!((spectrum.energy.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_cannot_intrude_does_not(seed in any::<u64>(), size in -4.0..1.0_f64, rank in 1_usize..4, wide in 12_usize..28) {
+        let mut gaussian = Gaussian::new(seed);
+        let w = gaussian.matrix(24, wide);
+        let update = product(&gaussian.matrix(24, rank), &gaussian.matrix(rank, wide)) * 10_f64.powf(size);
+        let change = Svd::full(&update).unwrap();
+        let (base, tuned) = (Svd::full(&w).unwrap(), Svd::full(&(&w + &update)).unwrap());
+        for (count, epsilon) in [(1, 0.5), (5, 0.5), (10, 0.5), (10, 0.9)] {
+            let found = intruders(&base, &tuned, Side::Output, count, epsilon).unwrap();
+            prop_assert!(may_intrude(&base, &change, count, epsilon).unwrap() || found.iter().all(|one| !one.is_intruder));
+        }
+        // An update far below the gaps is certain.
+        prop_assert!(!may_intrude(&base, &Svd::full(&(update * 1e-9)).unwrap(), 1, 0.5).unwrap());
     }
 }

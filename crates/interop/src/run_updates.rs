@@ -9,9 +9,9 @@ use experiment::cell::Cell;
 use lowrank::{Update, error::check};
 use record::{CellId, Store};
 use trainer::{error::TrainError, model_cache::ModelCache};
-use variants::{base::BaseSpec, host::values};
+use variants::base::BaseSpec;
 
-use crate::update::{self, MapUpdate, Updates};
+use crate::update::{self, MapUpdate, Reader, Updates};
 
 /// One run's adapter on the host.
 #[derive(Clone, Debug)]
@@ -34,17 +34,24 @@ pub struct RunUpdates {
     pub notes: Vec<String>,
 }
 
-/// Reads an adapter with the snapshots in its folder. `base` names the base model of an adapter that does not say it.
+impl Reader<'_> {
+    /// Reads an adapter with the snapshots in its folder. `base` names the base model of an adapter that does not say it.
+    pub fn run(&self, path: &Path, base: Option<&str>) -> Result<RunUpdates, TrainError> {
+        let mut run = RunUpdates::from(self.read(path)?);
+        for (step, file) in snapshots(path)? {
+            run.snapshots.insert(step, self.read(&file)?.maps);
+        }
+        if let Some(name) = base {
+            attach_base(&mut run, name, self)?;
+        }
+        finite(&run, path)?;
+        Ok(run)
+    }
+}
+
+/// Reads one run; see [`Reader::run`].
 pub fn read(path: &Path, base: Option<&str>, cache: &ModelCache) -> Result<RunUpdates, TrainError> {
-    let mut run = RunUpdates::from(update::read(path, cache)?);
-    for (step, file) in snapshots(path)? {
-        run.snapshots.insert(step, update::read(&file, cache)?.maps);
-    }
-    if let Some(name) = base {
-        attach_base(&mut run, name, cache)?;
-    }
-    finite(&run, path)?;
-    Ok(run)
+    Reader::new(cache).run(path, base)
 }
 
 /// Refuses dense updates with numbers that are not finite; factors are checked where they are read.
@@ -57,25 +64,15 @@ fn finite(run: &RunUpdates, path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Every adapted run of an experiment that finished; none where an adapter is missing.
-pub fn of_study(cells: &[Cell], store: &Store, cache: &ModelCache) -> Result<Option<Vec<RunUpdates>>, TrainError> {
+/// The runs of an experiment that finished; none where one's adapter is missing.
+pub fn finished<'a>(cells: &'a [Cell], store: &Store) -> Result<Option<Vec<&'a CellId>>, TrainError> {
     let mut finished: Vec<&CellId> = Vec::new();
     for Cell { id, .. } in cells {
         if store.record(id)?.is_none_or(|record| record.is_finished()) {
             finished.push(id);
         }
     }
-    if !finished.iter().all(|id| store.adapter_path(id).is_file()) {
-        return Ok(None);
-    }
-    let mut runs = Vec::new();
-    for id in finished {
-        let run = read(&store.run_dir(id), None, cache)?;
-        if !run.maps.is_empty() {
-            runs.push(run);
-        }
-    }
-    Ok(Some(runs))
+    Ok(finished.iter().all(|id| store.adapter_path(id).is_file()).then_some(finished))
 }
 
 impl From<Updates> for RunUpdates {
@@ -116,19 +113,16 @@ fn snapshots(run: &Path) -> Result<BTreeMap<u64, PathBuf>, TrainError> {
 }
 
 /// Gives the maps that came without their base the weights of the model called `name`.
-fn attach_base(run: &mut RunUpdates, name: &str, cache: &ModelCache) -> Result<(), TrainError> {
-    let base = cache.base(name)?;
-    let weights: BTreeMap<&str, _> =
-        base.backbone.linears().into_iter().map(|map| (map.name(), (map.shape(), map.base().0))).collect();
+fn attach_base(run: &mut RunUpdates, name: &str, reader: &Reader<'_>) -> Result<(), TrainError> {
+    let base = reader.cache.base(name)?;
+    let linears: BTreeMap<&str, _> = base.backbone.linears().into_iter().map(|map| (map.name(), map)).collect();
     let mut wrong = Vec::new();
     for (module, map) in run.maps.iter_mut().filter(|(_, map)| map.base.is_none()) {
         let shape = <[usize; 2]>::from(map.update.shape());
-        match weights.get(module.as_str()) {
-            Some((found, weight)) if *found == shape => {
-                map.base = Some(update::matrix(shape[0], shape[1], &values(weight)));
-            }
-            Some((found, _)) => {
-                wrong.push(format!("`{module}` is {shape:?} in the adapter and {found:?} in the model"));
+        match linears.get(module.as_str()) {
+            Some(linear) if linear.shape() == shape => map.base = Some(reader.weight(&base.hash, linear)),
+            Some(linear) => {
+                wrong.push(format!("`{module}` is {shape:?} in the adapter and {:?} in the model", linear.shape()));
             }
             None => wrong.push(format!("the model has no `{module}`")),
         }

@@ -1,19 +1,23 @@
 //! What a trained adapter does to each map, as matrices on the host: the way from tensors to the analysis.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{cell::RefCell, collections::BTreeMap, path::Path, sync::Arc};
 
 use lowrank::{LowRank, Update, error::UpdateError};
 use nalgebra::DMatrix;
 use trainer::{adapter, adapter::AdapterMetadata, error::TrainError, model_cache::ModelCache};
-use variants::{adapted::Canonical, host::values, pass::Active};
+use variants::{
+    adapted::{AdaptedLinear, Canonical},
+    host::values,
+    pass::Active,
+};
 
 use crate::peft;
 
 /// The change of one map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MapUpdate {
-    /// `W0`, `[d_in, d_out]`, where the base is at hand.
-    pub base: Option<DMatrix<f64>>,
+    /// `W0`, `[d_in, d_out]`, where the base is at hand; the updates that one [`Reader`] reads share it.
+    pub base: Option<Arc<DMatrix<f64>>>,
     /// `ΔW`; the scale (and a diagonal, where the method has one) is folded into its factors.
     pub update: Update,
 }
@@ -31,30 +35,60 @@ pub struct Updates {
     pub notes: Vec<String>,
 }
 
-/// Reads an adapter: a run's folder or `.safetensors` file of this program, or a folder that PEFT wrote.
+/// Reads adapters. Those of one base share its weights, which take more memory than thousands of adapters.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    pub(crate) cache: &'a ModelCache,
+    /// By hash of the base and name of the map.
+    weights: RefCell<BTreeMap<(String, String), Arc<DMatrix<f64>>>>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that has read nothing yet.
+    pub fn new(cache: &'a ModelCache) -> Self {
+        Self { cache, weights: RefCell::default() }
+    }
+
+    /// Reads an adapter: a run's folder or `.safetensors` file of this program, or a folder that PEFT wrote.
+    pub fn read(&self, path: &Path) -> Result<Updates, TrainError> {
+        if let Some(folder) = peft::folder(path) {
+            return peft::read(&folder);
+        }
+        let file = adapter::resolve(path)?;
+        let (metadata, network) = adapter::load(&file, self.cache)?;
+        let mut maps = BTreeMap::new();
+        for map in network.backbone.linears() {
+            let Some(canonical) = map.canonical(0, &Active::All) else { continue };
+            let [d_in, d_out] = map.shape();
+            let base = self.weight(&metadata.model_hash, map);
+            let update = match canonical {
+                Canonical::LowRank(factors) => {
+                    let [_, _, width] = factors.down.dims();
+                    let (down, up) =
+                        (matrix(d_in, width, &values(&factors.down)), matrix(width, d_out, &values(&factors.up)));
+                    Update::LowRank(LowRank::new(down, up).map_err(|error| no_update(&file, map.name(), &error))?)
+                }
+                Canonical::Dense(weight) => Update::Dense(matrix(d_in, d_out, &values(&weight)) - &*base),
+            };
+            maps.insert(map.name().to_owned(), MapUpdate { base: Some(base), update });
+        }
+        Ok(Updates { name: metadata.cell.to_string(), metadata: Some(metadata), maps, notes: Vec::new() })
+    }
+
+    /// `W0` of a map of the base with this hash, `[d_in, d_out]`.
+    pub(crate) fn weight(&self, base: &str, map: &AdaptedLinear) -> Arc<DMatrix<f64>> {
+        let mut weights = self.weights.borrow_mut();
+        let weight = weights.entry((base.to_owned(), map.name().to_owned())).or_insert_with(|| {
+            let [d_in, d_out] = map.shape();
+            Arc::new(matrix(d_in, d_out, &values(&map.base().0)))
+        });
+        Arc::clone(weight)
+    }
+}
+
+/// Reads one adapter; see [`Reader::read`].
 pub fn read(path: &Path, cache: &ModelCache) -> Result<Updates, TrainError> {
-    if let Some(folder) = peft::folder(path) {
-        return peft::read(&folder);
-    }
-    let file = adapter::resolve(path)?;
-    let (metadata, network) = adapter::load(&file, cache)?;
-    let mut maps = BTreeMap::new();
-    for map in network.backbone.linears() {
-        let Some(canonical) = map.canonical(0, &Active::All) else { continue };
-        let [d_in, d_out] = map.shape();
-        let base = matrix(d_in, d_out, &values(&map.base().0));
-        let update = match canonical {
-            Canonical::LowRank(factors) => {
-                let [_, _, width] = factors.down.dims();
-                let (down, up) =
-                    (matrix(d_in, width, &values(&factors.down)), matrix(width, d_out, &values(&factors.up)));
-                Update::LowRank(LowRank::new(down, up).map_err(|error| no_update(&file, map.name(), &error))?)
-            }
-            Canonical::Dense(weight) => Update::Dense(matrix(d_in, d_out, &values(&weight)) - &base),
-        };
-        maps.insert(map.name().to_owned(), MapUpdate { base: Some(base), update });
-    }
-    Ok(Updates { name: metadata.cell.to_string(), metadata: Some(metadata), maps, notes: Vec::new() })
+    Reader::new(cache).read(path)
 }
 
 /// Row-major numbers as a matrix.

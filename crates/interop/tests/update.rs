@@ -35,7 +35,7 @@ fn an_adapters_update_is_the_change_of_its_maps() {
             };
             changed += 1;
             let [d_in, d_out] = map.shape();
-            assert_eq!(*update.base.as_ref().unwrap(), update::matrix(d_in, d_out, &before));
+            assert_eq!(**update.base.as_ref().unwrap(), update::matrix(d_in, d_out, &before));
             let change = update.update.dense();
             for at in [(0, 0), (1, 5), (d_in - 1, d_out - 1)] {
                 let flat = at.0 * d_out + at.1;

@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use super::{Named, over_seeds};
 use crate::{
     figure::{AmplificationRow, Caption, Measured, Overlap, amplification, seed_overlap},
-    measures::{AdapterSample, Directions, MeasureError, overlap, place, projection, seeds},
+    measures::{
+        AdapterSample, Directions, MeasureError, overlap, place, projection, seeds,
+        study::{Measures, Measuring},
+    },
 };
 
 mod dynamics;
 mod phi;
 
-/// Runs of one task and variant.
+/// Runs of one task and variant, those that are compared.
 struct Group<'a> {
     task: &'a str,
     variant: &'a str,
@@ -47,8 +50,9 @@ fn groups(samples: &[AdapterSample]) -> Vec<Group<'_>> {
 }
 
 /// Every figure the adapters allow. The overlaps are for methods whose update is a product of factors.
-pub fn all(study: &str, samples: &[AdapterSample]) -> Result<Vec<Named>, MeasureError> {
-    let groups = groups(samples);
+pub fn all(study: &str, measures: &Measures) -> Result<Vec<Named>, MeasureError> {
+    let Measures { taken, seeds } = measures;
+    let groups = groups(&taken.compared);
     let factored: Vec<&Group<'_>> =
         groups.iter().filter(|group| group.runs.iter().all(|run| run.is_factored())).collect();
     let mut figures = Vec::new();
@@ -56,16 +60,15 @@ pub fn all(study: &str, samples: &[AdapterSample]) -> Result<Vec<Named>, Measure
     // several ranks.
     let trained = |group: &&&Group<'_>| group.runs.iter().all(|run| !run.frozen_inputs);
     let swept: Vec<&&Group<'_>> = factored.iter().filter(trained).filter(|group| group.ranks().len() > 1).collect();
-    let seed_rows = seeds::rows(samples)?;
     for group in &swept {
         let suffix = group.suffix(swept.len() > 1);
         figures.extend(phi::between_ranks(study, group, &suffix)?);
         figures.extend(phi::between_seeds(study, group, &suffix)?);
-        figures.extend(overlap_by_layer(study, group, &seed_rows, &suffix));
+        figures.extend(overlap_by_layer(study, group, seeds, &suffix));
         figures.extend(phi::against_base(study, group, &suffix)?);
-        figures.extend(amplified(study, group, &suffix)?);
+        figures.extend(amplified(study, group, taken, &suffix));
     }
-    figures.extend(dynamics::moved(study, &groups)?);
+    figures.extend(dynamics::moved(study, &groups, taken));
     Ok(figures)
 }
 
@@ -122,9 +125,9 @@ fn overlap_by_layer(study: &str, group: &Group<'_>, rows: &[seeds::Row], suffix:
 }
 
 /// LoRA table 7, geometric means over seeds.
-fn amplified(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Named>, MeasureError> {
-    let samples: Vec<AdapterSample> = group.runs.iter().map(|run| (*run).clone()).collect();
-    let rows = projection::rows(&samples)?;
+fn amplified(study: &str, group: &Group<'_>, taken: &Measuring, suffix: &str) -> Option<Named> {
+    let of_group = |row: &&projection::Row| row.task == group.task && row.variant == group.variant;
+    let rows: Vec<&projection::Row> = taken.projected.iter().filter(of_group).collect();
     let maps = group.runs.first().map(|run| shown(run)).unwrap_or_default();
     let mut lines = Vec::new();
     for rank in group.ranks() {
@@ -151,14 +154,14 @@ fn amplified(study: &str, group: &Group<'_>, suffix: &str) -> Result<Option<Name
         }
     }
     if lines.is_empty() {
-        return Ok(None);
+        return None;
     }
     let layer = maps.first().and_then(|map| place(map).0).map_or(String::new(), |layer| format!(", layer {layer}"));
-    let counts = group.ranks().into_iter().map(|rank| group.seeds(rank).len());
+    let counts = group.ranks().into_iter().map(|rank| taken.count(group.task, group.variant, rank));
     let caption = Caption {
         title: format!("{study}: W in the directions of ΔW{layer}"),
         n: super::seeds(counts, "bars"),
         notes: vec![format!("{}, {}, r directions each; geometric means.", group.task, group.variant)],
     };
-    Ok(Some(Named::new(format!("amplification{suffix}"), amplification(caption, &lines))))
+    Some(Named::new(format!("amplification{suffix}"), amplification(caption, &lines)))
 }

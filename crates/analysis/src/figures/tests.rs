@@ -5,7 +5,10 @@ use record::StepEntry;
 use super::*;
 use crate::{
     figure::{Content, Figure, render},
-    measures::tests::{MAPS, dense, sample},
+    measures::{
+        study::Measures,
+        tests::{MAPS, dense, sample},
+    },
     study::Study,
     summary::{Selection, summarise, tests::run},
 };
@@ -145,7 +148,7 @@ fn measured_budgets_stand_beside_the_schedule() {
 fn adapters_of_several_ranks_and_seeds_make_every_subspace_figure() {
     let samples: Vec<_> =
         [2, 4].into_iter().flat_map(|rank| [0, 1, 2].map(|seed| sample("lora", rank, seed))).collect();
-    let figures = subspaces::all("probe", &samples).unwrap();
+    let figures = subspaces::all("probe", &Measures::of(samples).unwrap()).unwrap();
     assert_eq!(
         names(&figures),
         ["phi_ranks", "phi_ranks_all", "phi_seeds", "seed_overlap", "phi_base", "amplification", "dynamics"]
@@ -158,7 +161,7 @@ fn adapters_of_several_ranks_and_seeds_make_every_subspace_figure() {
 #[test]
 fn methods_that_are_compared_show_their_dynamics_alone() {
     let samples = [sample("lora", 3, 0), sample("lora", 3, 1), dense(0), dense(1)];
-    let figures = subspaces::all("probe", &samples).unwrap();
+    let figures = subspaces::all("probe", &Measures::of(samples).unwrap()).unwrap();
     assert_eq!(names(&figures), ["dynamics"]);
     assert_eq!(figures[0].figure.panels.len(), 2);
     draws(&figures[0].figure);
@@ -178,7 +181,7 @@ fn deep_models_get_several_pages_in_the_order_of_their_layers() {
             .collect();
         deep
     };
-    let figures = subspaces::all("probe", &[deep(2, 0), deep(4, 1)]).unwrap();
+    let figures = subspaces::all("probe", &Measures::of([deep(2, 0), deep(4, 1)]).unwrap()).unwrap();
     let pages: Vec<_> = figures.iter().filter(|named| named.name.starts_with("phi_ranks_all")).collect();
     assert_eq!(pages.iter().map(|page| page.name.as_str()).collect::<Vec<_>>(), ["phi_ranks_all-1", "phi_ranks_all-2"]);
     let titles: Vec<_> =

@@ -2,11 +2,8 @@
 
 use serde::Serialize;
 
-use super::{AdapterSample, MeasureError, per_run_and_map};
-use crate::subspace::{
-    projection,
-    top::{TopOptions, top},
-};
+use super::{AdapterSample, MeasureError, RunMap, known::Known, per_run_and_map};
+use crate::subspace::{factored::Svd, projection};
 
 /// One run and map, with as many directions as its update has.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,30 +38,36 @@ crate::tabular!(Row: task, variant, rank, seed, map, directions, base_norm, upda
 
 /// Rows of every factored update whose base is known.
 pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
-    let mut rows = Vec::new();
-    for run in per_run_and_map(samples.iter().filter(|sample| sample.is_factored())) {
-        let Some(base) = &run.map.base else { continue };
-        let Some(update) = run.svd()? else { continue };
-        let failed = |source| run.failed(source);
-        // Of the base's own directions the table needs the singular values alone.
-        let leading = top(base, update.rank(), TopOptions::values()).map_err(failed)?;
-        let directions = update.rank().min(leading.svd.rank());
-        let found = projection::table(base, &update, &leading.svd, &[directions]).map_err(failed)?[0];
-        let cell = &run.sample.cell;
-        rows.push(Row {
-            task: cell.task.clone(),
-            variant: cell.variant.clone(),
-            rank: cell.rank,
-            seed: cell.seed,
-            map: run.name.to_owned(),
-            directions,
-            base_norm: found.base_norm,
-            update_norm: found.update_norm,
-            onto_update: found.onto_update,
-            onto_base: found.onto_base,
-            onto_random: found.onto_random,
-            amplification: found.amplification,
-        });
+    let (mut rows, mut known) = (Vec::new(), Known::default());
+    for run in per_run_and_map(samples) {
+        if let Some(update) = run.svd()? {
+            rows.extend(row(&run, &update, &mut known)?);
+        }
     }
     Ok(rows)
+}
+
+/// The row of one map with its update's SVD; none where the run's updates have no factors or the base is not known.
+pub(super) fn row(run: &RunMap<'_>, update: &Svd, known: &mut Known) -> Result<Option<Row>, MeasureError> {
+    let Some(base) = run.map.base.as_ref().filter(|_| run.sample.is_factored()) else { return Ok(None) };
+    let failed = |source| run.failed(source);
+    // Of the base's own directions the table needs the singular values alone.
+    let leading = known.of(base).leading(update.rank()).map_err(failed)?;
+    let directions = update.rank().min(leading.rank());
+    let found = projection::table(base, update, leading, &[directions]).map_err(failed)?[0];
+    let cell = &run.sample.cell;
+    Ok(Some(Row {
+        task: cell.task.clone(),
+        variant: cell.variant.clone(),
+        rank: cell.rank,
+        seed: cell.seed,
+        map: run.name.to_owned(),
+        directions,
+        base_norm: found.base_norm,
+        update_norm: found.update_norm,
+        onto_update: found.onto_update,
+        onto_base: found.onto_base,
+        onto_random: found.onto_random,
+        amplification: found.amplification,
+    }))
 }

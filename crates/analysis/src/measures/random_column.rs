@@ -1,11 +1,11 @@
 //! The random column of LoRA's table 7, sampled on the study's own weights and compared with its closed form.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use nalgebra::DMatrix;
 use serde::Serialize;
 
-use super::{AdapterSample, MeasureError};
+use super::MeasureError;
 use crate::subspace::{projection::random_projections, random::root_mean_square_projection};
 
 /// Samples per map and number of directions.
@@ -33,26 +33,20 @@ pub struct Row {
 
 crate::tabular!(Row: map, r, draws, mean_square, standard_error, expected);
 
-/// Rows of every map that a sample has a base for; samples share their base.
-pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
-    let mut bases: BTreeMap<&str, &DMatrix<f64>> = BTreeMap::new();
-    for (name, map) in samples.iter().flat_map(|sample| &sample.maps) {
-        if let Some(base) = &map.base {
-            bases.entry(name).or_insert(base);
-        }
-    }
+/// Rows of every map of a base, `[d_in, d_out]` by name.
+pub fn rows(bases: &BTreeMap<String, Arc<DMatrix<f64>>>) -> Result<Vec<Row>, MeasureError> {
     let mut rows = Vec::new();
     for (name, base) in bases {
         for r in RANKS.into_iter().filter(|&r| r <= base.nrows().min(base.ncols())) {
             let failed =
-                |source| MeasureError::Measure { sample: "random directions".to_owned(), map: name.to_owned(), source };
+                |source| MeasureError::Measure { sample: "random directions".to_owned(), map: name.clone(), source };
             let squares: Vec<f64> =
                 random_projections(base, r, DRAWS, SEED).map_err(failed)?.into_iter().map(|norm| norm * norm).collect();
             let n = squares.len() as f64;
             let mean = squares.iter().sum::<f64>() / n;
             let variance = squares.iter().map(|square| (square - mean).powi(2)).sum::<f64>() / (n - 1.0);
             rows.push(Row {
-                map: name.to_owned(),
+                map: name.clone(),
                 r,
                 draws: squares.len(),
                 mean_square: mean,

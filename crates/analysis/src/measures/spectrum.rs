@@ -1,14 +1,12 @@
 //! Spectra of the updates, and intruder dimensions: directions of `W0 + ΔW` that `W0` does not have.
 
-use lowrank::Update;
-use nalgebra::DMatrix;
 use serde::Serialize;
 
-use super::{AdapterSample, MeasureError, per_run_and_map};
+use super::{AdapterSample, MeasureError, RunMap, known::Known, per_run_and_map};
 use crate::subspace::{
     Side, SubspaceError,
     factored::Svd,
-    spectrum::{intruders, spectrum},
+    spectrum::{intruders, may_intrude, spectrum},
 };
 
 /// Number of leading directions of `W0 + ΔW` that are tested, 10 as in Shuttleworth et al. 2024 (arXiv:2410.21228).
@@ -49,37 +47,49 @@ crate::tabular!(Row: task, variant, rank, seed, map, numerical_rank, norm, relat
 
 /// Rows of every update.
 pub fn rows(samples: &[AdapterSample]) -> Result<Vec<Row>, MeasureError> {
-    let mut rows = Vec::new();
+    let (mut rows, mut known) = (Vec::new(), Known::default());
     for run in per_run_and_map(samples) {
-        let Some(update) = run.svd()? else { continue };
-        let shape = spectrum(&update);
-        let base = run.map.base.as_ref();
-        let found = base.map(|base| intruding(base, &run.map.update).map_err(|e| run.failed(e))).transpose()?;
-        let cell = &run.sample.cell;
-        rows.push(Row {
-            task: cell.task.clone(),
-            variant: cell.variant.clone(),
-            rank: cell.rank,
-            seed: cell.seed,
-            map: run.name.to_owned(),
-            numerical_rank: shape.rank,
-            norm: shape.norm,
-            relative_norm: base.map(|base| shape.norm / base.norm()),
-            stable_rank: shape.stable_rank,
-            effective_rank: shape.effective_rank,
-            first_energy: shape.energy[0],
-            intruders: found,
-        });
+        if let Some(update) = run.svd()? {
+            rows.push(row(&run, &update, &mut known)?);
+        }
     }
     Ok(rows)
 }
 
-/// Number of intruders among the leading directions of `W0 + ΔW`, `base: [d_in, d_out]`.
-fn intruding(base: &DMatrix<f64>, update: &Update) -> Result<usize, SubspaceError> {
-    let (before, after) = (Svd::full(base)?, Svd::full(&(base + update.dense()))?);
+/// The row of one map with its update's SVD.
+pub(super) fn row(run: &RunMap<'_>, update: &Svd, known: &mut Known) -> Result<Row, MeasureError> {
+    let shape = spectrum(update);
+    let base = run.map.base.as_ref();
+    let found = intruding(run, update, known).map_err(|error| run.failed(error))?;
+    let cell = &run.sample.cell;
+    Ok(Row {
+        task: cell.task.clone(),
+        variant: cell.variant.clone(),
+        rank: cell.rank,
+        seed: cell.seed,
+        map: run.name.to_owned(),
+        numerical_rank: shape.rank,
+        norm: shape.norm,
+        relative_norm: base.map(|base| shape.norm / known.of(base).norm()),
+        stable_rank: shape.stable_rank,
+        effective_rank: shape.effective_rank,
+        first_energy: shape.energy[0],
+        intruders: found,
+    })
+}
+
+/// Number of intruders among the leading directions of `W0 + ΔW`; none where `W0` is not known.
+fn intruding(run: &RunMap<'_>, update: &Svd, known: &mut Known) -> Result<Option<usize>, SubspaceError> {
+    let Some(base) = &run.map.base else { return Ok(None) };
+    let before = known.of(base).whole()?;
+    // The SVD of `W0 + ΔW` is most of the work of a study; a small update needs none.
+    if !may_intrude(before, update, INTRUDER_DIRECTIONS, INTRUDER_COSINE)? {
+        return Ok(Some(0));
+    }
+    let after = Svd::full(&(&**base + run.map.update.dense()))?;
     let count = INTRUDER_DIRECTIONS.min(after.rank());
-    let likeness = intruders(&before, &after, Side::Output, count, INTRUDER_COSINE)?;
-    Ok(likeness.iter().filter(|l| l.is_intruder && !l.is_ambiguous).count())
+    let likeness = intruders(before, &after, Side::Output, count, INTRUDER_COSINE)?;
+    Ok(Some(likeness.iter().filter(|l| l.is_intruder && !l.is_ambiguous).count()))
 }
 
 /// One direction of one map's update.

@@ -24,7 +24,7 @@ pub(crate) fn sample(variant: &str, rank: usize, seed: u64) -> AdapterSample {
         a[(0, 0)] = 100.0;
         let b = gaussian.matrix(rank, dimension);
         let update = Update::LowRank(LowRank::new(a * 0.1, b).unwrap());
-        Map { base: Some(gaussian.matrix(dimension, dimension)), update }
+        Map { base: Some(Arc::new(gaussian.matrix(dimension, dimension))), update }
     };
     let maps: BTreeMap<String, Map> = MAPS.iter().map(|name| ((*name).to_owned(), map())).collect();
     let scaled = |share: f64| {
@@ -186,7 +186,9 @@ fn overlaps_of_seeds_have_intervals_and_differences() {
 
 #[test]
 fn the_random_column_agrees_with_its_closed_form() {
-    let rows = random_column::rows(&[sample("lora", 2, 0)]).unwrap();
+    let maps = sample("lora", 2, 0).maps;
+    let bases = maps.into_iter().map(|(name, map)| (name, map.base.unwrap())).collect();
+    let rows = random_column::rows(&bases).unwrap();
     assert_eq!(rows.len(), MAPS.len(), "64 directions do not fit into 40");
     for row in &rows {
         assert!((row.mean_square - row.expected).abs() < 4.0 * row.standard_error, "{row:?}");
@@ -213,7 +215,7 @@ fn the_base_contains_an_update_made_of_its_own_directions() {
     let mut run = sample("lora", 2, 0);
     for map in run.maps.values_mut() {
         // The update is the base's own two leading triplets.
-        let svd = map.base.as_ref().unwrap().clone().svd(true, true);
+        let svd = DMatrix::clone(map.base.as_ref().unwrap()).svd(true, true);
         let (u, v_t) = (svd.u.unwrap(), svd.v_t.unwrap());
         let a = u.columns(0, 2) * DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vec![2.0, 1.0]));
         map.update = Update::LowRank(LowRank::new(a, v_t.rows(0, 2).into_owned()).unwrap());
@@ -287,4 +289,71 @@ fn reach_of_a_pair_is_one_for_its_own_update_and_refuses_other_bases() {
     let mut other = sample("lora", 3, 1);
     other.base_hash = "another".to_owned();
     assert!(matches!(captured_energy::between(&one, &other), Err(MeasureError::OtherBase { .. })));
+}
+
+/// The adapters of one base share its maps, and what is computed of them.
+fn on_one_base(mut samples: Vec<AdapterSample>) -> Vec<AdapterSample> {
+    let bases: Vec<_> = samples[0].maps.values().map(|map| map.base.clone()).collect();
+    for sample in &mut samples {
+        sample.maps.values_mut().zip(&bases).for_each(|(map, base)| map.base.clone_from(base));
+    }
+    samples
+}
+
+#[test]
+fn adapters_that_come_one_at_a_time_have_the_rows_of_those_that_come_together() {
+    let kinds = |seed| [sample("lora", 2, seed), sample("lora", 4, seed), sample("lora_fa", 2, seed), dense(seed)];
+    let samples = on_one_base((0..3).flat_map(kinds).collect());
+    let measures = study::Measures::of(samples.clone()).unwrap();
+    assert_eq!(measures.left_out(), 0);
+    let files = measures.files().unwrap();
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "table7.txt",
+            "table7.md",
+            "table7.tex",
+            "seeds.csv",
+            "random_column.csv",
+            "correlation.csv",
+            "overlap.csv",
+            "across.csv",
+            "projection.csv",
+            "shape.csv",
+            "movement.csv",
+            "span.csv"
+        ]
+    );
+    let text = |name: &str| files.iter().find(|file| file.name == name).map(|file| file.text.clone());
+    // Every base a memory of its own, so that nothing is shared.
+    let apart: Vec<AdapterSample> = samples
+        .iter()
+        .map(|sample| {
+            let mut sample = sample.clone();
+            for map in sample.maps.values_mut() {
+                map.base = map.base.as_ref().map(|base| Arc::new(DMatrix::clone(base)));
+            }
+            sample
+        })
+        .collect();
+    assert_eq!(text("projection.csv"), frame::csv(&projection::rows(&apart).unwrap()).ok());
+    assert_eq!(text("shape.csv"), frame::csv(&spectrum::rows(&apart).unwrap()).ok());
+    assert_eq!(text("movement.csv"), frame::csv(&magnitude_direction::rows(&apart).unwrap()).ok());
+    assert_eq!(text("seeds.csv"), frame::csv(&seeds::rows(&apart).unwrap()).ok());
+    assert_eq!(text("span.csv"), frame::csv(&captured_energy::rows(&apart).unwrap()).ok());
+}
+
+#[test]
+fn what_grows_with_the_square_of_the_seeds_is_made_of_the_first_ones() {
+    let many = study::MOST_COMPARED + 3;
+    let samples = on_one_base((0..many as u64).map(|seed| sample("lora", 2, seed)).collect());
+    let measures = study::Measures::of(samples.clone()).unwrap();
+    assert_eq!(measures.left_out(), 3);
+    let files = measures.files().unwrap();
+    let rows = |name: &str| files.iter().find(|file| file.name == name).and_then(|file| file.rows).unwrap();
+    assert_eq!((rows("projection.csv"), rows("shape.csv")), (many * MAPS.len(), many * MAPS.len()));
+    let first = &samples[..study::MOST_COMPARED];
+    assert_eq!(rows("overlap.csv"), overlap::rows(first).unwrap().len());
+    assert!(measures.seeds == seeds::rows(first).unwrap() && measures.seeds.iter().all(|row| row.n == first.len()));
 }

@@ -14,7 +14,7 @@
 
 use lowrank::linalg::transposed_product;
 
-use super::factored::Svd;
+use super::factored::{Svd, threshold};
 use super::{Side, SubspaceError, same_shape};
 
 /// What the singular values of one update say.
@@ -95,4 +95,92 @@ pub fn intruders(
         }
     };
     Ok((0..count).map(likeness).collect())
+}
+
+/// Whether one of the leading `count` directions of `W0 + ΔW` may be an intruder, by what the SVDs of both say; `false` is certain. The
+/// decompositions must be complete.
+///
+/// With `e = ‖ΔW‖_2` and `α_j`, `β_j` the norms of the parts of `W0`'s `j`-th directions, input and output, that lie in those of `ΔW`:
+///
+/// - Let `σ'`, `y` be a value and direction of `W0 + ΔW`. Its cosine with `W0`'s `j`-th direction is at most `e (α_j² + β_j²)^½ / |σ' - σ_j|`
+///   (the two equations of a singular triplet, solved for it); where `W0` vanishes, `σ_j = 0`.
+/// - `σ'_i` lies within `e a b + e max(a, b)` of `σ_i`, where `a² = Σ_{j ≤ k} α_j²` and `b² = Σ_{j ≤ k} β_j²` for a `k` with
+///   `σ_{k+1} + e <= σ_i - e a b`: Weyl's inequality for the two diagonal blocks of `ΔW` in the directions of `W0`, then for the others.
+///   `ΔW` has few directions, so this is a fraction of `e`.
+///
+/// What all directions but the `m` nearest hold of `y`, less than some `h`, leaves one of these with a squared cosine of `(1 - h) / m`.
+pub fn may_intrude(base: &Svd, update: &Svd, count: usize, epsilon: f64) -> Result<bool, SubspaceError> {
+    /// Above the rounding errors of cosines.
+    const MARGIN: f64 = 1e-3;
+    let aligned = Aligned::new(base, update)?;
+    let wanted = (epsilon + MARGIN).powi(2);
+    let most = wanted.recip() as usize; // more directions cannot each have less than their share
+    let is_held = |at: usize| (1..=most).any(|near| (1.0 - aligned.far(at, near)) / near as f64 >= wanted);
+    Ok(base.rank() < count || !(0..count).all(is_held))
+}
+
+/// How the directions of an update lie to those of its base.
+struct Aligned<'a> {
+    values: &'a [f64],
+    /// `‖ΔW‖_2`.
+    change: f64,
+    /// What rounding may add to it, in any direction.
+    rounding: f64,
+    /// `(α_j², β_j²)`, `[k]`.
+    parts: Vec<(f64, f64)>,
+    /// `(a², b²)` of the first directions, `[k + 1]`.
+    sums: Vec<(f64, f64)>,
+    /// What the output directions of the update have in none of the base's.
+    outside: f64,
+}
+
+impl<'a> Aligned<'a> {
+    fn new(base: &'a Svd, update: &Svd) -> Result<Self, SubspaceError> {
+        let shape = |svd: &Svd| (svd.directions(Side::Input).nrows(), svd.directions(Side::Output).nrows());
+        same_shape(("ΔW", shape(update)), ("W0", shape(base)))?;
+        let squares = |side: Side| -> Vec<f64> {
+            let cosines = transposed_product(update.directions(side), base.directions(side)); // [r, k]
+            cosines.column_iter().map(|column| column.norm_squared()).collect()
+        };
+        let parts: Vec<(f64, f64)> = squares(Side::Input).into_iter().zip(squares(Side::Output)).collect();
+        let mut sums = vec![(0.0, 0.0)];
+        sums.extend(parts.iter().scan((0.0, 0.0), |sum, part| {
+            *sum = (sum.0 + part.0, sum.1 + part.1);
+            Some(*sum)
+        }));
+        let (change, (d_in, d_out)) = (update.values()[0], shape(base));
+        let outside = (update.rank() as f64 - sums[parts.len()].1).max(0.0);
+        let rounding = threshold(d_in, d_out, base.values()[0] + change);
+        Ok(Self { values: base.values(), change, rounding, parts, sums, outside })
+    }
+
+    /// How far `σ'_i` may lie from `σ_i`, `i` from 0.
+    fn shift(&self, at: usize) -> f64 {
+        let within = |k: usize| {
+            let (a, b) = (self.sums[k].0.min(1.0).sqrt(), self.sums[k].1.min(1.0).sqrt());
+            let next = self.values.get(k).copied().unwrap_or(0.0) + self.change;
+            (next <= self.values[at] - self.change * a * b).then(|| self.change * (a * b + a.max(b)))
+        };
+        // Larger blocks have larger sums.
+        let found = (at + 1..=self.values.len()).find_map(within);
+        found.unwrap_or(self.change).min(self.change) + self.rounding
+    }
+
+    /// The most that the directions beyond the `near` ones nearest to the `at`-th hold of the changed direction, squared.
+    fn far(&self, at: usize, near: usize) -> f64 {
+        let shift = self.shift(at);
+        let held = |distance: f64, part: f64| {
+            let gap = distance - shift;
+            if gap > 0.0 { ((self.change * part.sqrt() + 2.0 * self.rounding) / gap).powi(2) } else { f64::INFINITY }
+        };
+        let mut others: Vec<(f64, f64)> = self
+            .values
+            .iter()
+            .zip(&self.parts)
+            .map(|(value, part)| ((value - self.values[at]).abs(), part.0 + part.1))
+            .collect();
+        others.sort_by(|one, other| one.0.total_cmp(&other.0)); // its own, at distance 0, comes first
+        others.iter().skip(near).map(|(distance, part)| held(*distance, *part)).sum::<f64>()
+            + held(self.values[at], self.outside)
+    }
 }

@@ -11,13 +11,17 @@ use std::{
 
 use analysis::{
     measures::{
-        AdapterSample, across, captured_energy,
+        across, captured_energy,
         frame::{Tabular, csv, json},
-        heatmap, magnitude_direction, pair, projection, spectrum, study,
+        heatmap, magnitude_direction, pair, projection, spectrum,
+        study::Measures,
     },
     subspace::Side,
 };
-use interop::output::{Guard, OutputFile};
+use interop::{
+    output::{Guard, OutputFile},
+    update::Reader,
+};
 use record::{Store, write_atomic};
 use trainer::model_cache::ModelCache;
 
@@ -52,7 +56,7 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
         }
         Analyze::Heatmap(args) => {
             let table = Table::of(&args.output, [&args.adapter])?;
-            let sample = one(&args.adapter, args.base.as_deref(), &args.output, &cache)?;
+            let sample = one(&args.adapter, args.base.as_deref(), &args.output, &Reader::new(&cache))?;
             let side = if args.outputs { Side::Output } else { Side::Input };
             table.write(&heatmap::rows(&sample, side, args.top.max(1))?)
         }
@@ -79,19 +83,19 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
 fn of_experiment(experiment: &Path, set: &[String], results: &Path, cache: &ModelCache) -> Result<(), Failure> {
     let experiment = read(experiment, set)?;
     let store = Store::open(results, experiment.name())?;
-    let Some(samples) = of_study(&experiment, &store, cache)? else {
+    let Some(measures) = of_study(&experiment, &store, cache)? else {
         return Err(Failure::Input(format!(
             "{}: some runs have no adapter here; `lora-lab run` trains what is missing (`--force` all of it)",
             store.runs_dir().display()
         )));
     };
-    write_tables(&samples, &store)
+    write_tables(&measures, &store)
 }
 
 /// The overlap between the layers of one adapter.
 fn layers(args: &Layers, cache: &ModelCache) -> Result<(), Failure> {
     let table = Table::of(&args.output, [&args.adapter])?;
-    let rows = across::layers(&one(&args.adapter, None, &args.output, cache)?, args.side.into())?;
+    let rows = across::layers(&one(&args.adapter, None, &args.output, &Reader::new(cache))?, args.side.into())?;
     if rows.is_empty() {
         return Err(Failure::Input(format!(
             "{}: no two layers have trained maps of one kind and width to compare",
@@ -162,10 +166,10 @@ fn is_table(head: &[u8], header: &str) -> bool {
 }
 
 /// Writes every table of a study.
-pub(super) fn write_tables(samples: &[AdapterSample], store: &Store) -> Result<(), Failure> {
+pub(super) fn write_tables(measures: &Measures, store: &Store) -> Result<(), Failure> {
     let folder = store.directory().join("analysis");
     create_folder(&folder)?;
-    for file in study::files(samples)? {
+    for file in measures.files()? {
         let path = folder.join(&file.name);
         write_atomic(&path, file.text.as_bytes())?;
         if let Some(rows) = file.rows {

@@ -77,9 +77,9 @@ fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], cache: &Mod
     let planned = |record: &RunRecord| planned_components(experiment, record);
     let mut figures = records::all(&super::study(experiment), found, &planned)?;
     figures.extend(match samples::of_study(experiment, store, cache)? {
-        Some(samples) => {
-            write_tables(&samples, store)?;
-            described(subspaces::all(experiment.name(), &samples)?, &folder)?
+        Some(measures) => {
+            write_tables(&measures, store)?;
+            described(subspaces::all(experiment.name(), &measures)?, &folder)?
         }
         None => descriptions(&folder)?,
     });

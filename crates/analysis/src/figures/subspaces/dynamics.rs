@@ -1,47 +1,45 @@
 //! DoRA's figure 2: changes of magnitude against changes of direction, one panel per method.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Group, Named};
 use crate::{
     figure::{Caption, Dynamics, Fit, dynamics},
     figures::seeds,
-    measures::{AdapterSample, MeasureError, magnitude_direction},
+    measures::{magnitude_direction, study::Measuring},
     subspace::decomposition::pearson,
 };
 
 /// `ΔM` against `ΔD` for every variant that kept snapshots, one figure per task.
-pub(super) fn moved(study: &str, groups: &[Group<'_>]) -> Result<Vec<Named>, MeasureError> {
+pub(super) fn moved(study: &str, groups: &[Group<'_>], taken: &Measuring) -> Vec<Named> {
     let tasks: BTreeSet<&str> = groups.iter().map(|group| group.task).collect();
     let mut figures = Vec::new();
     for task in &tasks {
         let mut methods = Vec::new();
         let mut counts = Vec::new();
-        let of_task: Vec<AdapterSample> = groups
+        let largest: BTreeMap<&str, usize> = groups
             .iter()
             .filter(|group| group.task == *task)
-            .flat_map(|group| {
-                let largest = group.ranks().pop_last().unwrap_or(0);
-                group.runs.iter().filter(move |run| run.cell.rank == largest).map(|run| (*run).clone())
-            })
+            .map(|group| (group.variant, group.ranks().pop_last().unwrap_or(0)))
             .collect();
-        let all = magnitude_direction::rows(&of_task)?;
-        let shared = magnitude_direction::shared_maps(&all.iter().collect::<Vec<_>>());
+        let is_shown =
+            |row: &&magnitude_direction::Row| row.task == *task && largest.get(row.variant.as_str()) == Some(&row.rank);
+        let all: Vec<&magnitude_direction::Row> = taken.moved.iter().filter(is_shown).collect();
+        let shared = magnitude_direction::shared_maps(&all);
         for group in groups.iter().filter(|group| group.task == *task) {
-            let largest = group.ranks().pop_last().unwrap_or(0);
-            let rows: Vec<&magnitude_direction::Row> = all
+            let largest = largest[group.variant];
+            let of_group =
+                |row: &&&magnitude_direction::Row| row.variant == group.variant && shared.contains(row.map.as_str());
+            let points: Vec<(f64, f64, f64)> = all
                 .iter()
-                .filter(|row| row.variant == group.variant && row.rank == largest && shared.contains(row.map.as_str()))
-                .collect();
-            let points: Vec<(f64, f64, f64)> = rows
-                .iter()
+                .filter(of_group)
                 .filter_map(|row| Some((row.delta_direction?, row.delta_magnitude?, row.step as f64)))
                 .collect();
             if points.is_empty() {
                 continue;
             }
             let name = if largest > 0 { format!("{}, r = {largest}", group.variant) } else { group.variant.to_owned() };
-            counts.push(group.seeds(largest).len());
+            counts.push(taken.count(task, group.variant, largest));
             methods.push(Dynamics { method: name, fit: fit(&points), points });
         }
         if methods.is_empty() {
@@ -55,7 +53,7 @@ pub(super) fn moved(study: &str, groups: &[Group<'_>]) -> Result<Vec<Named>, Mea
         };
         figures.push(Named::new(name, dynamics(caption, &methods)));
     }
-    Ok(figures)
+    figures
 }
 
 /// Least squares of `ΔM` on `ΔD`; none where one of them does not vary.

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use analysis::measures::{AdapterSample, Map};
+use analysis::measures::{
+    AdapterSample, Map,
+    study::{MOST_COMPARED, Measures, Measuring},
+};
 use experiment::Experiment;
 use interop::{
     run_updates::{self, RunUpdates},
-    update::MapUpdate,
+    update::{MapUpdate, Reader},
 };
 use record::Store;
 use trainer::model_cache::ModelCache;
@@ -19,9 +22,9 @@ pub(super) fn one(
     path: &Path,
     base: Option<&str>,
     output: &Output,
-    cache: &ModelCache,
+    reader: &Reader<'_>,
 ) -> Result<AdapterSample, Failure> {
-    let run = run_updates::read(path, base, cache)?;
+    let run = reader.run(path, base)?;
     run.notes.iter().for_each(|line| note(&format!("{}: {line}", path.display())));
     let mut sample = sample(run);
     let Some(pattern) = &output.maps else { return Ok(sample) };
@@ -45,22 +48,39 @@ pub(super) fn two(
     output: &Output,
     cache: &ModelCache,
 ) -> Result<(AdapterSample, AdapterSample), Failure> {
-    Ok((one(paths[0], None, output, cache)?, one(paths[1], None, output, cache)?))
+    let reader = Reader::new(cache);
+    Ok((one(paths[0], None, output, &reader)?, one(paths[1], None, output, &reader)?))
 }
 
 /// Several adapters.
 pub(super) fn several(args: &Adapters, cache: &ModelCache) -> Result<Vec<AdapterSample>, Failure> {
-    args.paths.iter().map(|path| one(path, args.base.as_deref(), &args.output, cache)).collect()
+    let reader = Reader::new(cache);
+    args.paths.iter().map(|path| one(path, args.base.as_deref(), &args.output, &reader)).collect()
 }
 
-/// Every adapted run of an experiment that finished; none where an adapter is missing.
+/// The measures of every adapted run of an experiment that finished; none where an adapter is missing. Adapters are read and measured
+/// one at a time, so that memory does not grow with their number.
 pub(in crate::commands) fn of_study(
     experiment: &Experiment,
     store: &Store,
     cache: &ModelCache,
-) -> Result<Option<Vec<AdapterSample>>, Failure> {
-    let Some(runs) = run_updates::of_study(experiment.cells(), store, cache)? else { return Ok(None) };
-    Ok(Some(runs.into_iter().map(sample).collect()))
+) -> Result<Option<Measures>, Failure> {
+    let Some(finished) = run_updates::finished(experiment.cells(), store)? else { return Ok(None) };
+    let (reader, mut measuring) = (Reader::new(cache), Measuring::default());
+    for id in finished {
+        let run = reader.run(&store.run_dir(id), None)?;
+        if !run.maps.is_empty() {
+            measuring.add(sample(run))?;
+        }
+    }
+    let measures = measuring.finish()?;
+    if measures.left_out() > 0 {
+        note(&format!(
+            "overlaps are between the first {MOST_COMPARED} runs of every task, variant and rank; {} more are in the other tables",
+            measures.left_out()
+        ));
+    }
+    Ok(Some(measures))
 }
 
 /// A run as the measures take it.
