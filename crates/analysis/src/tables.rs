@@ -44,7 +44,7 @@ pub struct StudyTables {
 /// Every table that the records allow. `is_complete`: every run of the study has a record.
 pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result<StudyTables, AnalysisError> {
     let summary = summarise(records, Selection::Reported)?;
-    let (mut tables, mut notes) = (Vec::new(), Vec::new());
+    let (mut tables, mut notes) = (Vec::new(), unmoved(records));
     let ranks = ranks(records);
     let swept = ranks.values().filter(|ranks| ranks.len() > 1).count();
     let splits = summary.splits();
@@ -88,6 +88,23 @@ fn layout(study: &Study, summary: &SummaryTable, split: &str) -> Layout {
         layout.notes.push(format!("Where a task has several splits, its first stands here ({}).", renamed.join(", ")));
     }
     layout
+}
+
+/// Lines on runs of which some maps did not move; one per task, variant and rank, since the seeds of a group are mostly alike.
+fn unmoved(records: &[RunRecord]) -> Vec<String> {
+    let mut groups: BTreeMap<(&str, &str, usize), Vec<(&RunRecord, String)>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.is_finished()) {
+        let cell = &record.cell;
+        let of_group = groups.entry((&cell.task, &cell.variant, cell.rank));
+        of_group.or_default().extend(record.note_unmoved().map(|note| (record, note)));
+    }
+    let line = |runs: &Vec<(&RunRecord, String)>| {
+        let (record, note) = runs.first()?;
+        let others = runs.len() - 1;
+        let others = if others > 0 { format!("; nor did maps of {others} more of its seeds") } else { String::new() };
+        Some(format!("{}: {note}{others}", record.cell))
+    };
+    groups.values().filter_map(line).collect()
 }
 
 /// Sentences on the metrics of a split that are undefined, with the reason that the records give.

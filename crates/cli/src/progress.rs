@@ -154,6 +154,7 @@ impl State {
             (_, None) => "finished".to_owned(),
         };
         let seconds = record.measured.train_seconds + record.measured.eval_seconds;
-        format!("[{}/{}] {}: {result} ({seconds:.0} s)", self.finished, self.cells, record.cell)
+        let unmoved = record.note_unmoved().map(|note| format!(", {note}")).unwrap_or_default();
+        format!("[{}/{}] {}: {result}{unmoved} ({seconds:.0} s)", self.finished, self.cells, record.cell)
     }
 }

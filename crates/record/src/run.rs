@@ -48,6 +48,9 @@ pub struct RunRecord {
     /// Splits, `train` among them, of which the length limit cut some texts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub truncated: BTreeMap<String, Truncated>,
+    /// Maps that train and have no other value than at the start, while others have; `head` is the task's head.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmoved: Vec<String>,
     /// The device as chosen, such as `cpu` or `tch:cuda:0`, with its name where it tells.
     pub device: String,
     /// The precision of base and activations, `f32` or `bf16`.
@@ -76,6 +79,14 @@ impl RunRecord {
     /// Whether the run came to its end; only such runs enter means.
     pub fn is_finished(&self) -> bool {
         self.status == Status::Finished
+    }
+
+    /// A sentence on the maps that did not move; none where all did.
+    pub fn note_unmoved(&self) -> Option<String> {
+        let first = self.unmoved.first()?;
+        let more = self.unmoved.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Some(format!("`{first}`{more} did not move in training"))
     }
 
     /// Equal for the runs of one group, which differ in their seeds only.
@@ -266,6 +277,7 @@ pub(crate) mod tests {
             data_hash: "d".into(),
             adapter_hash: None,
             truncated: BTreeMap::new(),
+            unmoved: Vec::new(),
             device: "cpu".into(),
             precision: "f32".into(),
             cohort: Cohort { id: "0".into(), members: vec!["cola-lora-r8-s1".into()], changes: vec![], memory: None },

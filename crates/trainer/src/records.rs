@@ -56,6 +56,8 @@ struct End {
     step: u64,
     /// Step and reason, where it failed.
     failure: Option<(u64, String)>,
+    /// Maps that train and have not moved, where others have.
+    unmoved: Vec<String>,
 }
 
 /// Evaluates every run in all its readouts, saves its adapter and writes its record. `started` is when the first step was.
@@ -96,13 +98,19 @@ impl End {
         let run = &cohort.stacks[at.stack].runs[at.run];
         let step = run.chosen().map_or(run.log.steps.step().last().copied().unwrap_or(0), |best| best.step);
         // No later loss checks the last update.
-        let mut failure = run.failure.clone();
+        let (mut failure, mut unmoved) = (run.failure.clone(), Vec::new());
         if failure.is_none() {
             let name = first_non_finite(&mut cohort.network, at, run.chosen());
-            let reason = name.map(|name| format!("`{name}` is not finite after the last update"));
-            failure = reason.or_else(|| misplaced(cohort, at)).map(|reason| (step, reason));
+            let found = match name {
+                Some(name) => Err(format!("`{name}` is not finite after the last update")),
+                None => check_moves(cohort, at),
+            };
+            match found {
+                Ok(maps) => unmoved = maps,
+                Err(reason) => failure = Some((step, reason)),
+            }
         }
-        Self { step, failure }
+        Self { step, failure, unmoved }
     }
 
     /// What is asked of the run at its end.
@@ -129,22 +137,33 @@ fn first_non_finite(network: &mut Network, at: RunAt, chosen: Option<&BestState>
     network.parameters(at.stack).into_iter().find(|named| !is_finite(named)).map(|named| named.name)
 }
 
-/// What trains in a run and has not moved, or is frozen and has.
-fn misplaced(cohort: &mut Cohort, at: RunAt) -> Option<String> {
+/// The maps of a run that train and have not moved; refused where none has, or where something frozen has.
+///
+/// A map whose rank policy ended it at rank 0 has no update left to judge, and a run without an update had no reason to move.
+fn check_moves(cohort: &mut Cohort, at: RunAt) -> Result<Vec<String>, String> {
     let stack = &cohort.stacks[at.stack];
     let (run, roles) = (&stack.runs[at.run], &stack.variant().spec().train);
     let chosen = run.chosen().map(|best| &best.tensors);
     let now = OwnTensors::of(&mut cohort.network, [at.stack, at.run], chosen, roles);
     if let Some(map) = now.thawed(&run.first) {
-        return Some(format!("a frozen tensor of `{map}` has changed"));
+        return Err(format!("a frozen tensor of `{map}` has changed"));
     }
     // A state that is kept was reached by the steps up to its own.
     let last = run.chosen().map_or(u64::MAX, |best| best.step);
-    let updated = run.log.steps.iter().any(|entry| entry.step <= last && entry.learning_rate > 0.0);
+    if !run.log.steps.iter().any(|entry| entry.step <= last && entry.learning_rate > 0.0) {
+        return Ok(Vec::new());
+    }
     let (unmoved, all) = now.unmoved(&run.first);
-    (updated && all > 0 && unmoved.len() == all).then(|| {
-        "no tensor that trains has moved: the learning rate is too small for the numbers' precision, or no gradient arrives".to_owned()
-    })
+    if all > 0 && unmoved.len() == all {
+        return Err(
+            "no tensor that trains has moved: the learning rate is too small for the numbers' precision, or no gradient arrives"
+                .to_owned(),
+        );
+    }
+    let ranks = stack.final_ranks(at.run);
+    let is_left = |map: &&str| ranks.get(*map) != Some(&0);
+    let name = |map: &str| if map.is_empty() { "head".to_owned() } else { map.to_owned() };
+    Ok(unmoved.into_iter().filter(is_left).map(name).collect())
 }
 
 /// What is left of a run beside its log.
@@ -258,6 +277,7 @@ impl Closing<'_> {
             data_hash: task.hash.clone(),
             adapter_hash: left.adapter_hash,
             truncated: task.truncated.clone(),
+            unmoved: end.unmoved,
             device: self.context.device.to_owned(),
             precision: cell.recipe.train.precision.name().to_owned(),
             cohort: self.cohort.clone(),

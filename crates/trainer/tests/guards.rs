@@ -121,7 +121,42 @@ fn a_run_that_does_not_move_has_failed() {
     let records = finish(&cells, root.path(), 2);
     let Status::Failed { step: 4, reason } = &records[0].status else { panic!("{:?}", records[0].status) };
     assert!(reason.starts_with("no tensor that trains has moved"), "{reason}");
-    assert_eq!(records[1].status, Status::Finished);
+    assert_eq!((&records[1].status, records[1].unmoved.len()), (&Status::Finished, 0));
+}
+
+/// The miniature with zeros in place of one tensor.
+fn miniature_without(tensor: &str, folder: &Path) -> String {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/assets/mini_roberta");
+    for name in ["config.json", "tokenizer.json"] {
+        fs::copy(from.join(name), folder.join(name)).unwrap();
+    }
+    let mut bytes = fs::read(from.join("model.safetensors")).unwrap();
+    let (start, length) = {
+        let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let data = all.tensor(tensor).unwrap().data();
+        (data.as_ptr().addr() - bytes.as_ptr().addr(), data.len())
+    };
+    bytes[start..start + length].fill(0);
+    fs::write(folder.join("model.safetensors"), bytes).unwrap();
+    folder.display().to_string()
+}
+
+#[test]
+fn a_single_map_that_does_not_move_is_named() {
+    // Nothing that the attention of this layer computes reaches the loss.
+    let base = tempfile::tempdir().unwrap();
+    let base = miniature_without("roberta.encoder.layer.2.attention.output.dense.weight", base.path());
+    let cells = cells(&YAML.replace("mini_roberta", &base), &["variants=[lora, adalora]", "seeds=[0]"]);
+    let root = tempfile::tempdir().unwrap();
+    for record in finish(&cells, root.path(), 2) {
+        assert_eq!(record.status, Status::Finished);
+        let still = ["query", "value"].map(|map| format!("encoder.layer.2.attention.self.{map}"));
+        // AdaLoRA's penalty on its factors moves them all the same.
+        let wanted: &[String] = if record.cell.variant == "lora" { &still } else { &[] };
+        assert_eq!(record.unmoved, wanted, "{}", record.cell);
+        let note = "`encoder.layer.2.attention.self.query` and 1 more did not move in training";
+        assert_eq!(record.note_unmoved().as_deref(), Some(note).filter(|_| !wanted.is_empty()));
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
         data_hash: String::new(),
         adapter_hash: None,
         truncated: BTreeMap::new(),
+        unmoved: Vec::new(),
         device: "cpu".into(),
         precision: "f32".into(),
         cohort: Cohort { id: "0".into(), members: vec![], changes: vec![], memory: None },

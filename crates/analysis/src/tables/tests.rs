@@ -68,3 +68,26 @@ fn an_undefined_metric_is_marked_with_its_reason() {
     assert!(main.contains("`accuracy` of cola is undefined on validation: the split has no example."), "{main}");
     assert_eq!(main.matches("no example").count(), 1, "{main}");
 }
+
+#[test]
+fn runs_of_which_a_map_did_not_move_are_said_once_per_row() {
+    let mut records = [runs("lora", &[8]), runs("dora", &[8])].concat();
+    assert_eq!(tables(&study(), &records, true).unwrap().notes, [""; 0]);
+    records[1].unmoved = vec!["encoder.0.query".to_owned(), "encoder.1.query".to_owned()];
+    let lora = records.iter().filter(|record| record.cell.variant == "lora").count();
+    for record in &mut records[lora..] {
+        record.unmoved = vec!["head".to_owned()];
+    }
+    let notes = tables(&study(), &records, true).unwrap().notes;
+    let (first, second) = (&records[lora].cell, &records[1].cell);
+    assert_eq!(
+        notes,
+        [
+            format!(
+                "{first}: `head` did not move in training; nor did maps of {} more of its seeds",
+                records.len() - lora - 1
+            ),
+            format!("{second}: `encoder.0.query` and 1 more did not move in training"),
+        ]
+    );
+}
