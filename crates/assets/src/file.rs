@@ -23,9 +23,32 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// Whether something has this name, readable or not. `Path::exists` is false for what cannot be looked at as well, such as links that
+/// lead round in a circle; whoever opens them is told what they are.
+pub fn is_there(path: &Path) -> bool {
+    let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    !fs::metadata(path).is_err_and(|error| absent(&error))
+}
+
+/// What the system says of a path, in place of its number where that says little.
+fn refused(error: io::Error) -> io::Error {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(LOOP) {
+        let reason = "is a link that leads round in a circle; put the file itself there";
+        return io::Error::new(error.kind(), reason);
+    }
+    error
+}
+
+/// `ELOOP`, which has no kind of its own yet.
+#[cfg(target_os = "linux")]
+const LOOP: i32 = 40;
+#[cfg(all(unix, not(target_os = "linux")))]
+const LOOP: i32 = 62;
+
 /// Opens a regular file, or the one that a link leads to; its length too.
 pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
-    let about = fs::metadata(path)?;
+    let about = fs::metadata(path).map_err(refused)?;
     let found = about.file_type();
     if found.is_file() {
         return Ok((File::open(path)?, about.len()));
@@ -106,6 +129,15 @@ mod tests {
             let pipe = folder.path().join("pipe");
             assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
             assert!(message(&pipe).starts_with("is a pipe, but"));
+            let (circle, dangling) = (folder.path().join("circle"), folder.path().join("dangling"));
+            std::os::unix::fs::symlink(&circle, &circle).unwrap();
+            std::os::unix::fs::symlink(folder.path().join("nowhere"), &dangling).unwrap();
+            assert_eq!(message(&circle), "is a link that leads round in a circle; put the file itself there");
+            for (path, there) in
+                [(&file, true), (&pipe, true), (&circle, true), (&dangling, false), (&file.join("x"), false)]
+            {
+                assert_eq!(is_there(path), there, "{}", path.display());
+            }
         }
     }
 }

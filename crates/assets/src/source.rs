@@ -176,7 +176,7 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
 fn finder(origin: Origin) -> Box<Find> {
     match origin {
         Origin::Hub(repository) => Box::new(move |file| repository.fetch(file)),
-        Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| path.exists()))),
+        Origin::Folder(folder) => Box::new(move |file| Ok(Some(folder.join(file)).filter(|path| file::is_there(path)))),
         Origin::Embedded(_) => Box::new(|_| Ok(None)),
     }
 }

@@ -46,14 +46,23 @@ macro_rules! failures {
 
 failures! {
     input: AssetError, DataError, MeasureError, SpecErrors;
-    run: AnalysisError, RecordError, std::io::Error, serde_json::Error,
+    run: AnalysisError, std::io::Error, serde_json::Error,
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::NoFolder { .. } => Self::Input(error.to_string()),
+            // A full disk is not the input's fault.
+            other => Self::Run(other.into()),
+        }
+    }
 }
 
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         match error {
-            // A full disk is not the input's fault.
-            TrainError::Record(error) => Self::Run(error.into()),
+            TrainError::Record(error) => error.into(),
             error @ (TrainError::Diverged { .. } | TrainError::BaseChanged { .. }) => Self::Run(error.into()),
             TrainError::Interrupted => Self::Interrupted { status: INTERRUPTED },
             other => Self::Input(other.to_string()),
@@ -80,7 +89,7 @@ impl Failure {
                 ExitCode::from(2)
             }
             Self::Run(error) => {
-                note(&format!("error: {error:#}"));
+                note(&format!("error: {}", chain(error)));
                 ExitCode::from(1)
             }
             Self::Interrupted { status } => {
@@ -88,5 +97,29 @@ impl Failure {
                 ExitCode::from(*status)
             }
         }
+    }
+}
+
+/// An error and its causes in one line, each said once: most errors of the crates say their cause themselves.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let full = || std::io::Error::other("no space left");
+        let error = TrainError::from(AssetError::Io { path: "a/b".into(), source: full() });
+        assert_eq!(chain(&error.into()), "a/b: no space left");
+        assert_eq!(chain(&anyhow::Error::from(full()).context("table")), "table: no space left");
     }
 }

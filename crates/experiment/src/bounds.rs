@@ -39,6 +39,28 @@ impl Whole {
             _ => None,
         }
     }
+
+    /// What a number that is none of these must be: `at most 8`, or `at least 1`.
+    pub(super) fn missed_by(self, value: Option<f64>) -> String {
+        match value {
+            // A number that 64 bits do not hold is one with a fraction by now.
+            Some(value) if value >= self.most as f64 => format!("at most {}", self.most),
+            _ if self.least == 0 => "0 or more".to_owned(),
+            _ => format!("at least {}", self.least),
+        }
+    }
+}
+
+/// The bound of a field of the recipe that takes whole numbers.
+pub(super) fn of_recipe(field: &str) -> Option<Whole> {
+    Some(match field {
+        "steps" => STEPS,
+        "batch" => BATCH,
+        "accumulate" => ACCUMULATE,
+        "max_length" => MAX_LENGTH,
+        "patience" | "snapshot_every" | "checkpoint_every" => INTERVAL,
+        _ => return None,
+    })
 }
 
 /// Numbers with a fraction. The trainer computes in single precision, so all of them lie within its range.

@@ -1,6 +1,6 @@
 //! Typed reads of YAML values; what does not fit is reported and skipped.
 
-use serde_yaml::{Mapping, Value};
+use serde_yaml::{Mapping, Number, Value};
 
 use super::{bounds::Whole, error::Report, path::Path};
 
@@ -104,11 +104,7 @@ pub(super) fn list<T: PartialEq>(
 pub(super) fn whole(value: &Value, at: &Path, bound: Whole, report: &mut Report) -> Option<u64> {
     let number = value.as_u64().filter(|number| bound.broken(*number).is_none());
     if number.is_none() {
-        let bound = match value.as_u64() {
-            Some(number) if number > bound.most => format!("at most {}", bound.most),
-            _ if bound.least == 0 => "0 or more".to_owned(),
-            _ => format!("at least {}", bound.least),
-        };
+        let bound = bound.missed_by(value.as_f64());
         report.add(at, format!("{} is {}, but must be a whole number, {bound}", at.last(), shown(value)));
     }
     number
@@ -146,12 +142,19 @@ pub(super) fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// A number in a message: one that 64 bits do not hold as the whole number that it was, or nearly.
+fn digits(number: &Number) -> String {
+    let beyond =
+        number.as_f64().filter(|value| !number.is_i64() && !number.is_u64() && (9e18..1e30).contains(&value.abs()));
+    beyond.map_or_else(|| number.to_string(), |value| format!("{value:.0}"))
+}
+
 /// A value in a message.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "empty".to_owned(),
         Value::Bool(value) => format!("`{value}`"),
-        Value::Number(value) => format!("`{value}`"),
+        Value::Number(number) => format!("`{}`", digits(number)),
         Value::String(value) => format!("`{value}`"),
         Value::Sequence(_) => "a list".to_owned(),
         Value::Mapping(_) => "a map".to_owned(),

@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_yaml::{Mapping, Value};
 
 use super::{
+    bounds,
     error::Report,
     fields::{shown, unknown},
     path::{Part, Path},
@@ -128,7 +129,8 @@ fn explain(refused: &Refusal, keys: &Path, value: &Value) -> (Path, String) {
             let path = only(&|_, node| described(node) == *found).map(|(path, _)| path.clone()).unwrap_or_default();
             let node = nodes.iter().find(|(other, _)| *other == path).map_or(value, |(_, node)| node);
             let place = join(keys, &path);
-            let message = format!("{} is {}, but must be {}", place.last(), shown(node), friendly(expected));
+            let expected = friendly(expected, node, &place);
+            let message = format!("{} is {}, but must be {expected}", place.last(), shown(node));
             (path, message)
         }
         Refusal::Missing(name) if keys.parts().is_empty() => (Path::default(), format!("`{name}` is missing")),
@@ -156,10 +158,13 @@ fn walk(value: &Value, at: &Path, nodes: &mut Vec<(Path, Value)>) {
 }
 
 /// What serde expected, for a reader who knows no Rust.
-fn friendly(expected: &str) -> String {
+fn friendly(expected: &str, found: &Value, place: &Path) -> String {
     match expected {
         "f64" => "a number".to_owned(),
-        "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "u64" | "usize" => {
+            let bound = bounds::of_recipe(place.last()).unwrap_or(bounds::ANY);
+            format!("a whole number, {}", bound.missed_by(found.as_f64()))
+        }
         "a sequence" => "a list".to_owned(),
         _ if expected.starts_with("internally tagged enum") => "a map with a `kind` or `state`".to_owned(),
         _ if expected.starts_with("struct") || expected == "a map" => "a map".to_owned(),

@@ -7,6 +7,7 @@ use super::{
     fields::shown,
     path::{Part, Path},
     set::Set,
+    yaml,
 };
 
 /// Lists whose items may be named by a key of theirs, and the key that a bare name stands for.
@@ -26,7 +27,7 @@ pub(super) fn apply(root: &mut Value, overrides: &[String], report: &mut Report)
 
 fn set(root: &mut Value, text: &str, earlier: &[Set]) -> Result<(Path, Value), String> {
     let (keys, value) = text.split_once('=').ok_or("must be `key=value`, such as `train.steps=50`")?;
-    let value: Value = serde_yaml::from_str(value).map_err(|error| format!("the value is not valid YAML: {error}"))?;
+    let value = yaml::value(value).map_err(|error| format!("the value is not valid YAML: {error}"))?;
     let (mut slot, mut path) = (root, Path::default());
     for key in keys.split('.') {
         if key.is_empty() {

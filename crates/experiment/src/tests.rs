@@ -224,7 +224,7 @@ fn types_are_checked_where_they_are_wrong() {
     check(
         "train: {batch: 1.5, learning_rate: fast, schedule: linaer, select: 3}\n",
         &[
-            "train.batch (line 8): batch is `1.5`, but must be a whole number, 0 or more",
+            "train.batch (line 8): batch is `1.5`, but must be a whole number, at least 1",
             "train.learning_rate (line 8): learning_rate is `fast`, but must be a number",
             "train.schedule (line 8): unknown schedule `linaer`, did you mean `linear`?",
             "train.select (line 8): select is `3`, but must be a name",
@@ -244,6 +244,35 @@ fn types_are_checked_where_they_are_wrong() {
     check(
         "variants: [{preset: lora, with: {init: gaussian}}]\n",
         &["init is `gaussian`, but must be a map with a `kind` or `state`"],
+    );
+}
+
+#[test]
+fn numbers_beyond_64_bits_are_refused_by_each_field_s_own_bound() {
+    let beyond = "18446744073709551616";
+    check(
+        &format!("seeds: [{beyond}, -1, -9223372036854775809, 1e30]\nranks: [{beyond}]\ncohort: {beyond}\n"),
+        &[
+            "seeds[0] (line 7): seeds is `18446744073709551616`, but must be a whole number, at most 18446744073709551615",
+            "seeds[1] (line 7): seeds is `-1`, but must be a whole number, 0 or more",
+            "seeds[2] (line 7): seeds is `-9223372036854775808`, but must be a whole number, 0 or more",
+            "seeds[3] (line 7): seeds is `1e30`, but must be a whole number, at most 18446744073709551615",
+            "ranks[0] (line 8): ranks is `18446744073709551616`, but must be a whole number, at most 1048576",
+            "cohort (line 9): cohort is `18446744073709551616`, but must be `auto` or a number of runs, at most 65536",
+        ],
+    );
+    check(
+        &format!("train: {{steps: {beyond}, batch: -3, max_length: -1}}\nstreams: {{init: {beyond}}}\n"),
+        &[
+            "train.steps (line 8): steps is `18446744073709551616`, but must be a whole number, at most 10000000",
+            "train.batch (line 8): batch is `-3`, but must be a whole number, at least 1",
+            "train.max_length (line 8): max_length is `-1`, but must be a whole number, at least 3",
+            "streams.init (line 9): init is `18446744073709551616`, but must be a whole number, at most 18446744073709551615",
+        ],
+    );
+    check(
+        &format!("train: {{steps: 2, learning_rate: {beyond}}}\n"),
+        &["train.learning_rate (line 8): learning_rate is `1.8446744073709552e19`, but must be at most 1000"],
     );
 }
 

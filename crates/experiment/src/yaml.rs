@@ -1,11 +1,14 @@
 //! From bytes to a YAML value. Whatever keeps a file from being read is said with its line.
 
+mod number;
+
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Value;
 
+use self::number::AnySize;
 use super::error::{Problem, SpecErrors};
 
 /// The text of an experiment's file, without a byte order mark.
@@ -29,7 +32,7 @@ pub(super) fn without_mark(text: &str) -> &str {
 
 /// The value of a text, or why there is none.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
-    serde_yaml::from_str(text).map_err(|error| {
+    value(text).map_err(|error| {
         // Of these two the parser gives no place, or that of the map around.
         if let Some((before, character)) = forbidden(text) {
             let (character, place) = (character.escape_default(), place(before));
@@ -42,6 +45,11 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
             None => format!("not valid YAML: {error}"),
         }
     })
+}
+
+/// The value of a text, with the parser's error.
+pub(super) fn value(text: &str) -> Result<Value, serde_yaml::Error> {
+    AnySize.deserialize(serde_yaml::Deserializer::from_str(text))
 }
 
 /// Where the text after `before` begins.
@@ -111,6 +119,14 @@ impl<'de> Visitor<'de> for Distinct {
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<(), E> {
         Ok(())
     }
 

@@ -27,6 +27,12 @@ pub enum RecordError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Something that is no folder stands where results would lie.
+    #[error("{path}: results lie in folders, and this is none; move it away, or use `--results DIR`")]
+    NoFolder {
+        /// What stands there.
+        path: String,
+    },
     /// The experiment's name is no relative path below the results directory.
     #[error(
         "experiment `{name}` cannot name a directory of results; use words of letters, digits, `-`, `_` and `.`, separated by `/`"

@@ -45,8 +45,21 @@ impl Store {
         Ok(Self { directory: root.join(name) })
     }
 
+    /// Refuses a place in which nothing but a folder that is made or found there could be: a part of its path is a file, or a link that
+    /// leads to no folder. Nothing is created.
+    pub fn check_place(&self) -> Result<(), RecordError> {
+        let partial = self.partial_dir();
+        let runs = self.runs_dir();
+        let no_folder = |part: &&Path| part.symlink_metadata().is_ok() && !part.is_dir();
+        match runs.ancestors().chain([partial.as_path()]).find(no_folder) {
+            Some(part) => Err(RecordError::NoFolder { path: part.display().to_string() }),
+            None => Ok(()),
+        }
+    }
+
     /// Creates the directories and writes a probe into each, so that a path that cannot be written to is found before a long run.
     pub fn prepare(&self) -> Result<(), RecordError> {
+        self.check_place()?;
         for directory in [self.runs_dir(), self.partial_dir()] {
             create_directory(&directory)?;
             let probe = directory.join(".probe");
@@ -269,8 +282,33 @@ mod tests {
         fs::write(store.runs_dir(), b"in the way").unwrap();
         let message = store.write(&example(1)).unwrap_err().to_string();
         assert!(message.contains("cannot create the directory"), "{message}");
-        assert!(store.prepare().is_err());
+        assert!(matches!(store.prepare(), Err(RecordError::NoFolder { path }) if path.ends_with("cola/runs")));
         assert_eq!(fs::read(store.runs_dir()).unwrap(), b"in the way");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_stands_in_the_way_of_results_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let place = |root: &str| Store::open(&path(root), "name").unwrap().check_place();
+        fs::write(path("file"), b"in the way").unwrap();
+        std::os::unix::fs::symlink(path("nowhere"), path("dangling")).unwrap();
+        std::os::unix::fs::symlink(path("circle"), path("circle")).unwrap();
+        std::os::unix::fs::symlink(directory.path(), path("link")).unwrap();
+        for (root, named) in
+            [("file", "file"), ("file/results", "file"), ("dangling", "dangling"), ("circle/a", "circle")]
+        {
+            let message = place(root).unwrap_err().to_string();
+            assert!(
+                message.starts_with(&format!("{}: results lie in folders", path(named).display())),
+                "{root}: {message}"
+            );
+        }
+        for root in ["new/results", "link/results", "."] {
+            place(root).unwrap();
+        }
+        assert!(!path("new").exists());
     }
 
     #[test]

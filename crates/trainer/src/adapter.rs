@@ -24,7 +24,7 @@ use crate::{
     study::{context::StudyContext, run_state::RunState},
     tensor_file::{self, decode},
 };
-use assets::error::AssetError;
+use assets::{error::AssetError, file::is_there};
 use experiment::cell::{Cell, Recipe};
 pub use experiment::start::AdapterMetadata;
 
@@ -42,7 +42,8 @@ pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -
 /// The file of an adapter, which is named by its run's folder or by the file; refused where there is none.
 pub fn resolve(path: &Path) -> Result<PathBuf, TrainError> {
     let file = adapter_file(path);
-    if file.is_file() { Ok(file) } else { Err(TrainError::NoAdapter { path: path.to_owned() }) }
+    // What is there and is no file is said where it is opened.
+    if is_there(&file) { Ok(file) } else { Err(TrainError::NoAdapter { path: path.to_owned() }) }
 }
 
 /// One run's tensors, `[1, rows, cols]`, by name, as they are now: later steps do not reach them.

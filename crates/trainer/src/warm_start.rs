@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use assets::file::is_there;
 use burn::tensor::Tensor;
 use data::task::Objective;
 use models::network::{NamedParam, Network};
@@ -57,7 +58,7 @@ pub(crate) fn apply(
 ) -> Result<(), TrainError> {
     let path = path(from, context.store);
     let foreign = |reason: String| TrainError::foreign(path.clone(), reason);
-    if !path.is_file() {
+    if !is_there(&path) {
         return Err(foreign(format!("`{}` starts from here, but there is no adapter", cell.id)));
     }
     let (metadata, mut source) = adapter::load(&path, context.cache)?;

@@ -59,7 +59,7 @@ pub(super) fn shards(
 /// Weights that lie beside config.json as torch's own files.
 fn pickle(find: &Find) -> Result<Option<PathBuf>, AssetError> {
     let config = find(CONFIG)?;
-    let beside = |name: &str| Some(config.as_ref()?.parent()?.join(name)).filter(|path| path.exists());
+    let beside = |name: &str| Some(config.as_ref()?.parent()?.join(name)).filter(|path| file::is_there(path));
     Ok(["pytorch_model.bin", "pytorch_model.bin.index.json"].into_iter().find_map(beside))
 }
 

@@ -131,6 +131,7 @@ fn open(experiment: &Experiment, cache: &ModelCache) -> Result<(), Failure> {
 
 /// Deletes what was asked to go, and refuses to replace finished runs of another recipe without being asked.
 fn prepare(args: &Run, cells: &[Cell], store: &Store) -> Result<(), Failure> {
+    store.check_place()?;
     if args.force {
         return Ok(study::forget(cells, store, Forget::All)?);
     }

@@ -34,15 +34,13 @@ pub(crate) fn model(value: &Value, at: &Path, report: &mut Report) -> Option<Str
 }
 
 pub(crate) fn cohort(value: &Value, at: &Path, report: &mut Report) -> Option<CohortSize> {
-    let broken = match value.as_u64() {
-        Some(runs) => match bounds::COHORT.broken(runs) {
-            None => return Some(CohortSize::Runs(runs as usize)),
-            Some(rule) => rule,
-        },
-        None if value.as_str() == Some("auto") => return Some(CohortSize::Auto),
-        None => format!("be at least {}", bounds::COHORT.least),
-    };
-    let bound = broken.trim_start_matches("be ");
+    if value.as_str() == Some("auto") {
+        return Some(CohortSize::Auto);
+    }
+    if let Some(runs) = value.as_u64().filter(|runs| bounds::COHORT.broken(*runs).is_none()) {
+        return Some(CohortSize::Runs(runs as usize));
+    }
+    let bound = bounds::COHORT.missed_by(value.as_f64());
     report.add(at, format!("cohort is {}, but must be `auto` or a number of runs, {bound}", shown(value)));
     None
 }
