@@ -147,20 +147,13 @@ variants: [lora]
 #[test]
 fn numbers_that_no_machine_has_are_refused_before_anything_starts() {
     let folder = classes();
-    for set in [
-        "train.batch=1000000000000",
-        "train.batch=18446744073709551615",
-        "train.accumulate=1000000000000",
-        "train.steps=18446744073709551615",
-        "cohort=18446744073709551615",
-        "ranks=[18446744073709551615]",
+    // The messages of `check` are snapshots of `bad_input`.
+    for (set, part) in [
+        ("train.batch=18446744073709551615", "train.batch: batch is"),
+        ("cohort=18446744073709551616", "cohort: cohort is"),
+        ("ranks=[18446744073709551615]", "ranks[0]: ranks is"),
     ] {
-        let key = set.split(['=', '.']).find(|part| *part != "train").unwrap();
-        check(&folder, &["check", "e.yaml", "--set", set], 2, &[key, "at most"]);
-        check(&folder, &["run", "e.yaml", "--set", set], 2, &[key, "at most"]);
-    }
-    for workers in ["0", "18446744073709551615"] {
-        check(&folder, &["run", "e.yaml", "--workers", workers], 2, &["--workers", "invalid value"]);
+        check(&folder, &["run", "e.yaml", "--set", set], 2, &[part, "at most"]);
     }
     assert!(!folder.path().join("results").exists());
 }

@@ -1,6 +1,9 @@
 //! Whole studies on the embedded base: resuming, independence, failures, and that every preset trains.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+#[path = "support/study.rs"]
+mod support;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -10,33 +13,22 @@ use std::{
     },
 };
 
-use burn::tensor::{DType, Device};
+use burn::tensor::DType;
 use experiment::{cell::Cell, hyper::Select};
-use record::{CodeIdentity, RunRecord, Status, Store};
+use record::{RunRecord, Status};
+use support::{finish, run as run_in, store, tensors};
 use trainer::{
     adapter,
     error::TrainError,
     evaluate,
     model_cache::ModelCache,
     sink::{Event, Silent, Sink},
-    stop::Stop,
-    study::{self, context::StudyContext},
+    study,
 };
-use variants::{
-    host::{Placement, values},
-    pass::Active,
-    preset,
-    rank::RankPolicy,
-    role::Role,
-    slot::RunPlan,
-};
+use variants::{host::values, pass::Active, preset, rank::RankPolicy, role::Role, slot::RunPlan};
 
 fn cache() -> ModelCache {
-    library_in(DType::F32)
-}
-
-fn library_in(dtype: DType) -> ModelCache {
-    ModelCache::new(Placement::new(&Device::flex(), dtype))
+    support::cache(DType::F32)
 }
 
 fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
@@ -44,11 +36,8 @@ fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
         "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: {seeds}\ntargets: [query, value]\n\
          train: {{steps: 8, batch: 8, max_length: 64, checkpoint_every: 3, learning_rate: 1e-3}}\nvariants: {variants}\n"
     );
-    let overrides: Vec<String> = overrides.split(", ").filter(|s| !s.is_empty()).map(str::to_owned).collect();
-    experiment::read(&yaml, "test.yaml", "test", &overrides)
-        .unwrap_or_else(|errors| panic!("{errors}"))
-        .cells()
-        .to_vec()
+    let overrides: Vec<&str> = overrides.split(", ").filter(|set| !set.is_empty()).collect();
+    support::cells(&yaml, &overrides)
 }
 
 /// Runs cells into `root`; `cohort` runs at once.
@@ -60,41 +49,6 @@ fn run(
     sink: &dyn Sink,
 ) -> Result<Vec<RunRecord>, TrainError> {
     run_in(&cache(), cells, root, cohort, stop, sink)
-}
-
-fn run_in(
-    cache: &ModelCache,
-    cells: &[Cell],
-    root: &Path,
-    cohort: usize,
-    stop: &AtomicBool,
-    sink: &dyn Sink,
-) -> Result<Vec<RunRecord>, TrainError> {
-    let store = Store::open(root, "test").unwrap();
-    let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
-    let context = StudyContext {
-        cache,
-        store: &store,
-        code: &code,
-        versions: &BTreeMap::new(),
-        device: "flex",
-        cohort: Some(cohort),
-        workers: 1,
-        stop: Stop::on(stop),
-    };
-    study::run(cells, &context, sink)?;
-    study::records(cells, &store)
-}
-
-fn finish(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
-    run(cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap()
-}
-
-/// Every tensor of a cell's saved adapter.
-fn tensors(cell: &Cell, root: &Path) -> BTreeMap<String, Vec<f64>> {
-    let path = Store::open(root, "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
-    let (_, mut network) = adapter::load(&path, &cache()).unwrap();
-    network.parameters(0).into_iter().map(|named| (named.name, values(named.param.tensor))).collect()
 }
 
 /// Stops the study after a number of steps.
@@ -242,7 +196,7 @@ fn work_of_another_recipe_begins_again_and_damage_is_said() {
     let records = run(&changed, root.path(), 1, &AtomicBool::new(false), &sink).unwrap();
     assert_eq!((sink.0.load(Ordering::Relaxed), records[0].resumed_at.len()), (1, 0));
     // A record of another recipe stands where the first one's would go.
-    let store = Store::open(root.path(), "test").unwrap();
+    let store = store(root.path());
     assert_eq!(study::replaced(&first, &store).unwrap(), [&first[0].id]);
     study::forget(&first, &store, study::Forget::All).unwrap();
     assert!(study::replaced(&first, &store).unwrap().is_empty());
@@ -309,7 +263,7 @@ fn a_run_whose_journal_is_not_that_of_its_checkpoint_begins_afresh() {
             assert_eq!((&got.steps, &got.evaluations), (&wanted.steps, &wanted.evaluations));
             assert!(got.resumed_at.is_empty());
         }
-        study::forget(&cells, &Store::open(parts.path(), "test").unwrap(), study::Forget::All).unwrap();
+        study::forget(&cells, &store(parts.path()), study::Forget::All).unwrap();
     }
 }
 
@@ -324,7 +278,7 @@ fn a_step_of_dylora_moves_the_drawn_components_alone() {
         let cells = cells(&variant, "[0]", "train.snapshot_every=1, train.warmup=0.0, train.weight_decay=0.5");
         let root = tempfile::tempdir().unwrap();
         finish(&cells, root.path(), 1);
-        let folder = Store::open(root.path(), "test").unwrap().run_dir(&cells[0].id).join("snapshots");
+        let folder = store(root.path()).run_dir(&cells[0].id).join("snapshots");
         let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         let cache = cache();
@@ -401,7 +355,7 @@ impl Sink for Count {
 
 #[test]
 fn a_run_in_company_ends_where_it_ends_alone() {
-    let cache = library_in(DType::F64);
+    let cache = support::cache(DType::F64);
     // Where one run uses dropout, its whole cohort is padded; alone, the others are packed.
     for dropout in [0.1, 0.0] {
         // In f64, where other padding and other blocks of the products reorder sums by 1e-16 instead of 1e-7, and Adam,
@@ -442,7 +396,7 @@ fn layers_computed_again_give_the_same_gradients() {
         {preset: adalora, ranks: [3], with: {rank_policy: {target_rank: 2, initial_steps: 1, final_steps: 2, interval: 1}}}, \
         {preset: dylora, ranks: [4]}, {preset: dora, ranks: [2], with: {dropout: 0.1}}]";
     let recipe = "train.steps=5, train.backbone_dropout=0.1";
-    let cache = library_in(DType::F64);
+    let cache = support::cache(DType::F64);
     let (kept, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let train = |root: &Path, recompute: bool| {
         let cells = cells(variants, "[0]", &format!("{recipe}, train.recompute={recompute}"));
@@ -476,7 +430,7 @@ fn evaluations_in_company_are_those_of_each_run_alone() {
             _ => {}
         }
     }
-    let cache = library_in(DType::F64);
+    let cache = support::cache(DType::F64);
     let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let train = |root: &Path, cohort| run_in(&cache, &cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap();
     let (one, many) = (train(alone.path(), 1), train(together.path(), cells.len()));
@@ -509,7 +463,7 @@ fn evaluations_in_company_are_those_of_each_run_alone() {
 #[test]
 fn more_runs_than_fit_into_a_pass_are_evaluated_in_parts() {
     let cells = cells("[{preset: lora, ranks: [1]}]", "[0]", "");
-    let cache = library_in(DType::F64);
+    let cache = support::cache(DType::F64);
     let (cell, task) = (&cells[0], cache.task(&cells[0].recipe).unwrap());
     let mut set = task.splits[0].set.clone();
     set.rows.truncate(70); // a batch and a rest
@@ -590,7 +544,7 @@ fn a_step_changes_what_trains_and_nothing_else() {
         let train = plan.variant.spec().train.clone();
         let mut fresh = cache.network(&cell.recipe, &[(plan, vec![2])]).unwrap();
         let trained = tensors(cell, root.path());
-        let path = Store::open(root.path(), "test").unwrap().run_dir(&cell.id).join("adapter.safetensors");
+        let path = store(root.path()).run_dir(&cell.id).join("adapter.safetensors");
         let (_, network) = adapter::load(&path, &cache).unwrap();
         for (after, before) in network.backbone.linears().into_iter().zip(fresh.backbone.linears()) {
             assert_eq!(values(&after.base().0), values(&before.base().0), "{}: {}", cell.id, after.name());

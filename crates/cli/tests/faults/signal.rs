@@ -3,7 +3,7 @@
 use crate::{
     count,
     outcome::{assert_same, whole},
-    scratch::{Scratch, failed_well, signal},
+    scratch::{Scratch, failed_well, said, signal},
 };
 
 /// Sends a signal to a `run` that has a checkpoint, and holds it to its exit status.
@@ -15,9 +15,12 @@ fn stopped_by(name: &str, status: i32) {
         signal(&child, "CONT");
         let output = child.wait_with_output().unwrap();
         failed_well(&output, &[status]);
+        let wanted = "the same command continues where it stopped";
+        assert!(said(&output).contains(wanted), "{}", said(&output));
         whole(&scratch.results());
         assert!(!scratch.unfinished("checkpoint.safetensors").is_empty(), "what it did is saved");
-        scratch.finish_tables();
+        let next = scratch.output("run");
+        assert!(next.status.success() && said(&next).contains("resuming at step"), "{}", said(&next));
         assert_same(&scratch.results(), name);
     }
 }
