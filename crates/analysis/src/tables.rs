@@ -92,17 +92,17 @@ fn layout(study: &Study, summary: &SummaryTable, split: &str) -> Layout {
 
 /// Lines on runs of which some maps did not move; one per task, variant and rank, since the seeds of a group are mostly alike.
 fn unmoved(records: &[RunRecord]) -> Vec<String> {
-    let mut groups: BTreeMap<(&str, &str, usize), Vec<(&RunRecord, String)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, &str, usize), Vec<String>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.is_finished()) {
         let cell = &record.cell;
         let of_group = groups.entry((&cell.task, &cell.variant, cell.rank));
-        of_group.or_default().extend(record.note_unmoved().map(|note| (record, note)));
+        of_group.or_default().extend(record.note_unmoved().map(|note| format!("{cell}: {note}")));
     }
-    let line = |runs: &Vec<(&RunRecord, String)>| {
-        let (record, note) = runs.first()?;
+    let line = |runs: &Vec<String>| {
+        let first = runs.first()?;
         let others = runs.len() - 1;
         let others = if others > 0 { format!("; nor did maps of {others} more of its seeds") } else { String::new() };
-        Some(format!("{}: {note}{others}", record.cell))
+        Some(format!("{first}{others}"))
     };
     groups.values().filter_map(line).collect()
 }

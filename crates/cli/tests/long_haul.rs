@@ -1,6 +1,7 @@
 //! Studies of thousands of cells: memory, file handles and disk stay flat beyond the results while they train, and tables and figures of
 //! ten thousand runs take seconds. `just long-haul` runs it and prints what it measures; time is bounded loosely, for slow machines.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+#![allow(clippy::print_stdout, reason = "what it measures is its result")]
 
 use std::{
     fs,

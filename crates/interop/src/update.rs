@@ -35,12 +35,14 @@ pub struct Updates {
     pub notes: Vec<String>,
 }
 
+/// `W0`, `[d_in, d_out]`, by hash of the base and name of the map.
+type Weights = BTreeMap<(String, String), Arc<DMatrix<f64>>>;
+
 /// Reads adapters. Those of one base share its weights, which take more memory than thousands of adapters.
 #[derive(Debug)]
 pub struct Reader<'a> {
     pub(crate) cache: &'a ModelCache,
-    /// By hash of the base and name of the map.
-    weights: RefCell<BTreeMap<(String, String), Arc<DMatrix<f64>>>>,
+    weights: RefCell<Weights>,
 }
 
 impl<'a> Reader<'a> {
