@@ -66,6 +66,20 @@ impl Encoder<'_> {
 
     /// An item of at most `max_len` tokens.
     fn limited(&self, Item { line, mut ids, mut targets }: Item) -> Result<Encoded, DataError> {
+        if ids.len() > self.max_len && self.tokenizer.cuts_left() {
+            let problem = format!(
+                "the item has {} tokens, and {} (max_len) are read; tokenizer_config.json cuts texts on the left (truncation_side), where the \
+                 prompts stand",
+                ids.len(),
+                self.max_len
+            );
+            return Err(at(
+                self.file,
+                line,
+                &problem,
+                "raise max_len, shorten the item, or set truncation_side to `right`",
+            ));
+        }
         let (length, first) = (ids.len(), targets.iter().position(|&target| target).unwrap_or(targets.len()));
         ids.truncate(self.max_len);
         targets.truncate(self.max_len);

@@ -149,6 +149,13 @@ pub enum Cell<'a> {
     Null,
 }
 
+/// A whole number; as text where a float would round it, so that two long labels stay two.
+fn whole<'a>(value: impl Into<i128>) -> Cell<'a> {
+    let value = value.into();
+    let float = value as f64;
+    if float as i128 == value { Cell::Number(float) } else { Cell::Text(Cow::Owned(value.to_string())) }
+}
+
 impl Cell<'_> {
     /// The value as text, a whole number without a point; none without a value.
     pub fn text(&self) -> Option<Cow<'_, str>> {

@@ -7,27 +7,30 @@
 //! | GPT-2 | `A` | `A B` | 0, and 1 from `B` on |
 //! | Llama | `<s> A` | `<s> A <s> B` | as the file says |
 //!
-//! Truncation takes tokens off the right end, one at a time, from the longer text, or from the second of equal ones. That is what
-//! `truncate_sequences` of `transformers` does. `tokenizers` differs in one case. Where both texts are cut to an odd number of
-//! tokens, the odd one is the first text's here and in `transformers`; in `tokenizers` it is the second's unless the first is the
-//! longer, both counted up to `max_len`.
+//! Truncation takes tokens off the right end, or off the left one where `truncation_side` says so, one at a time, from the longer text,
+//! or from the second of equal ones. That is what `truncate_sequences` of `transformers` does. `tokenizers` differs in one case. Where
+//! both texts are cut to an odd number of tokens, the odd one is the first text's here and in `transformers`; in `tokenizers` it is the
+//! second's unless the first is the longer, both counted up to `max_len`.
 
+pub mod fields;
 pub mod special;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::PostProcessor;
 use tokenizers::processors::PostProcessorWrapper;
-use tokenizers::tokenizer::{Encoding as Raw, Token};
+use tokenizers::tokenizer::{AddedToken, Encoding as Raw, Token};
 use tokenizers::utils::truncation::TruncationDirection;
 
 use crate::error::DataError;
 use crate::foreign::quietly;
 use crate::language::lexicon::lexicon;
 use crate::language::render::FUNCTION_WORDS;
-use crate::tokenize::special::{Role, Roles};
+use crate::tokenize::fields::Facts;
+use crate::tokenize::special::{Role, Roles, SPECIAL_TOKENS};
 
 /// Special tokens before the words; `<mask>` follows the words, as in RoBERTa.
 const LEADING: [&str; 4] = ["<s>", "<pad>", "</s>", "<unk>"];
@@ -52,6 +55,8 @@ pub struct Tokenizer {
     frame: Option<PostProcessorWrapper>,
     roles: Roles,
     special: Vec<u32>,
+    side: TruncationDirection,
+    notes: Vec<String>,
 }
 
 /// The part of a `tokenizer.json` at which `tokenizers` panics where it is no JSON, a cut or a lone surrogate; read by itself first.
@@ -62,7 +67,7 @@ struct Outline {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. Truncation and padding stored in the file are ignored.
+    /// Reads a `tokenizer.json`. Padding stored in the file is ignored, and so is truncation but for its direction.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DataError> {
         let _: Outline = serde_json::from_slice(bytes).map_err(refused)?;
         // The builder of BPE indexes past the end of tokens that its merges do not fit.
@@ -70,6 +75,7 @@ impl Tokenizer {
         let mut inner = read
             .ok_or_else(|| refused("its parts do not fit one another, such as merges and tokens"))?
             .map_err(refused)?;
+        let side = inner.get_truncation().map_or(TruncationDirection::Right, |truncation| truncation.direction);
         inner.with_padding(None);
         inner.with_truncation(None).map_err(refused)?;
         let frame = inner.get_post_processor().cloned();
@@ -77,14 +83,50 @@ impl Tokenizer {
         let added = inner.get_added_tokens_decoder();
         let special: BTreeSet<u32> = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id).collect();
         let roles = Roles::find(None, |token| inner.token_to_id(token));
-        Ok(Self { inner, frame, roles, special: special.into_iter().collect() })
+        let special = special.into_iter().collect();
+        Ok(Self { inner, frame, roles, special, side, notes: Vec::new() })
     }
 
-    /// Takes the special tokens that a `tokenizer_config.json` names, where the vocabulary has them, instead of the usual names.
+    /// Takes the special tokens that a `tokenizer_config.json` names, where the vocabulary has them, instead of the usual names, and the
+    /// side on which texts are cut. Whatever else it says of how texts become tokens must agree with `tokenizer.json` ([`fields`]).
     pub fn with_config(mut self, config: &[u8]) -> Result<Self, DataError> {
         let config = read_config(config)?;
         self.roles = Roles::find(Some(&config), |token| self.inner.token_to_id(token));
+        let sifted = fields::sift(&config, &self.facts(&config)?)?;
+        if let Some(left) = sifted.cuts_left {
+            self.side = if left { TruncationDirection::Left } else { TruncationDirection::Right };
+        }
+        self.notes = sifted.notes;
         Ok(self)
+    }
+
+    /// What a configuration is compared with.
+    fn facts(&self, config: &Value) -> Result<Facts, DataError> {
+        let json = |part: Result<Value, serde_json::Error>| part.map_err(refused);
+        let (before, after) = self.around()?;
+        let is_in = |role: Role, ids: &[u32]| self.roles.id(role).ok().map(|id| ids.contains(&id));
+        let lacks = |field: &&'static str| {
+            let token = special::token(config, field).filter(|token| self.id(token).is_none());
+            Some((*field, token?))
+        };
+        Ok(Facts {
+            adds_start: is_in(Role::Start, &before),
+            adds_end: is_in(Role::End, &after),
+            normalizer: json(serde_json::to_value(self.inner.get_normalizer()))?,
+            pre_tokenizer: json(serde_json::to_value(self.inner.get_pre_tokenizer()))?,
+            added: self.inner.get_added_tokens_decoder().values().map(added).collect(),
+            missing: SPECIAL_TOKENS.iter().filter(|field| **field != "pad_token").filter_map(lacks).collect(),
+        })
+    }
+
+    /// What a `tokenizer_config.json` says that is passed over.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether long texts lose their beginning.
+    pub fn cuts_left(&self) -> bool {
+        matches!(self.side, TruncationDirection::Left)
     }
 
     /// Tokens in the frame of the file, at most `max_len`. The longer text is shortened first; of equal texts, the second.
@@ -102,9 +144,9 @@ impl Tokenizer {
         while n_a + n_b + special > max_len {
             *(if n_a > n_b { &mut n_a } else { &mut n_b }) -= 1;
         }
-        cut(&mut a, n_a);
+        cut(&mut a, n_a, self.side);
         if let Some(b) = &mut b {
-            cut(b, n_b);
+            cut(b, n_b, self.side);
         }
         let encoding = Encoding { truncated: all - n_a - n_b, ..self.framed(a, b)? };
         if !encoding.ids.is_empty() {
@@ -138,9 +180,15 @@ impl Tokenizer {
 
     /// The ids that the frame puts before a text.
     pub(crate) fn leading(&self) -> Result<Vec<u32>, DataError> {
+        Ok(self.around()?.0)
+    }
+
+    /// The ids that the frame puts before a text, and those that it puts after it.
+    fn around(&self) -> Result<(Vec<u32>, Vec<u32>), DataError> {
         const TEXT: u32 = u32::MAX;
         let framed = self.framed(Raw::from_tokens(vec![Token::new(TEXT, "a".to_owned(), (0, 1))], 0), None)?;
-        Ok(framed.ids.into_iter().take_while(|&id| id != TEXT).collect())
+        let mut parts = framed.ids.split(|&id| id == TEXT).map(<[u32]>::to_vec);
+        Ok((parts.next().unwrap_or_default(), parts.next().unwrap_or_default()))
     }
 
     fn raw(&self, text: &str) -> Result<Raw, DataError> {
@@ -243,9 +291,17 @@ fn refused(error: impl std::fmt::Display) -> DataError {
     DataError::Tokenizer { reason: error.to_string() }
 }
 
-/// Keeps the first `length` tokens; what is cut off would otherwise be framed too.
-fn cut(raw: &mut Raw, length: usize) {
-    raw.truncate(length, 0, TruncationDirection::Right);
+/// An added token with the rules by which it is found in a text.
+fn added(token: &AddedToken) -> Value {
+    let AddedToken { content, single_word, lstrip, rstrip, normalized, .. } = token;
+    serde_json::json!({
+        "content": content, "single_word": single_word, "lstrip": lstrip, "rstrip": rstrip, "normalized": normalized
+    })
+}
+
+/// Keeps `length` tokens, the last ones where the left side is cut; what is cut off would otherwise be framed too.
+fn cut(raw: &mut Raw, length: usize, side: TruncationDirection) {
+    raw.truncate(length, 0, side);
     raw.set_overflowing(Vec::new());
 }
 

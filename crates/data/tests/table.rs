@@ -165,6 +165,16 @@ fn json_lines_may_lack_keys() {
 }
 
 #[test]
+fn long_whole_numbers_stay_apart() {
+    let rows: &[&[&str]] = &[&["9007199254740993"], &["9007199254740992"], &["18446744073709551615"], &["-7"]];
+    let lines: Vec<String> = rows.iter().map(|row| format!("{{\"id\": {}}}\n", row[0])).collect();
+    check(Format::Jsonl, lines.concat().as_bytes(), &["id"], rows, &[1, 2, 3, 4]);
+    let file =
+        parquet(&[("id", Column::Integer(&[9_007_199_254_740_993, 9_007_199_254_740_992, -7]))], Compression::None);
+    check(Format::Parquet, &file, &["id"], &[rows[0], rows[1], rows[3]], &[1, 2, 3]);
+}
+
+#[test]
 fn parquet_takes_every_compression_of_the_build() {
     let columns = [
         ("s", Column::Text(&["a\n\"", "b"])),

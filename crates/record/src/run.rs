@@ -42,6 +42,10 @@ pub struct RunRecord {
     pub model_hash: String,
     /// Hash of the task's data.
     pub data_hash: String,
+    /// Hash of what `tokenizer_config.json` and `chat_template.jinja` of the base say of how the task's texts become tokens; none where they
+    /// become tokens by tokenizer.json alone, and in records of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading_hash: Option<String>,
     /// SHA-256 of the adapter's file; none where none was saved, and in records of earlier builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_hash: Option<String>,
@@ -275,6 +279,7 @@ pub(crate) mod tests {
             start: None,
             model_hash: "m".into(),
             data_hash: "d".into(),
+            reading_hash: None,
             adapter_hash: None,
             truncated: BTreeMap::new(),
             unmoved: Vec::new(),

@@ -72,6 +72,9 @@ pub struct TokenizedTask {
     pub test: Option<Split>,
     /// SHA-256 of the examples.
     pub hash: String,
+    /// Hash of how the texts become tokens, as far as `tokenizer_config.json` and `chat_template.jinja` say; none for single texts and pairs that
+    /// are cut on the right, if at all.
+    pub reading: Option<String>,
     /// The checkpoint's head with the outputs in the order of the task's labels; without tensors where there is none.
     pub head: Weights,
     /// Splits, `train` among them, of which the length limit cut some texts.
@@ -266,6 +269,7 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     if let Some(config) = &files.tokenizer_config {
         tokenizer = tokenizer.with_config(config)?;
     }
+    let notes = tokenizer.notes().to_vec();
     let backbone =
         Backbone::new(&files.config, &files.weights, purpose, place).map_err(|error| source::named(name, error))?;
     let head_names = files.config.head_names();
@@ -283,7 +287,7 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
         backbone,
         hash: files.hash,
         unused,
-        notes: files.notes,
+        notes: [files.notes, notes].concat(),
     };
     base.say_unused();
     Ok(base)
@@ -331,6 +335,7 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
             splits: loaded.evaluation.into_iter().map(|(name, found)| split(name, found)).collect(),
             test: loaded.test.map(|found| split("test".to_owned(), found)),
             hash: loaded.hash,
+            reading: Some(loaded.reading),
             head: Weights::default(),
             truncated: BTreeMap::new(),
             notes: loaded.notes,
@@ -351,6 +356,7 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
     let (head, said) = base.head.for_task(info.objective.n_outputs(), info.objective.labels());
     notes.extend(said.map(|said| format!("{}: {said}", plan.model)));
     let truncated = BTreeMap::new();
-    let task = TokenizedTask { train: encode(&train)?, info, splits, test, hash, head, truncated, notes };
+    let reading = base.tokenizer.cuts_left().then(|| record::sha256_hex(b"left"));
+    let task = TokenizedTask { train: encode(&train)?, info, splits, test, hash, reading, head, truncated, notes };
     Ok(task.with_truncated(plan))
 }

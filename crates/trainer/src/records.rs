@@ -275,6 +275,7 @@ impl Closing<'_> {
             start: run.start.clone(),
             model_hash: self.context.cache.base_of(&cell.recipe)?.hash.clone(),
             data_hash: task.hash.clone(),
+            reading_hash: task.reading.clone(),
             adapter_hash: left.adapter_hash,
             truncated: task.truncated.clone(),
             unmoved: end.unmoved,

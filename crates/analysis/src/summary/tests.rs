@@ -37,6 +37,7 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
         start: None,
         model_hash: String::new(),
         data_hash: String::new(),
+        reading_hash: None,
         adapter_hash: None,
         truncated: BTreeMap::new(),
         unmoved: Vec::new(),

@@ -121,6 +121,22 @@ impl ChatTemplate {
         self.tokens.get("eos_token").map(String::as_str)
     }
 
+    /// Everything that a rendering depends on besides the conversation.
+    pub(crate) fn identity(&self, mut field: impl FnMut(&[u8])) {
+        // The environment holds the template that it was made with.
+        field(
+            self.environment
+                .get_template(NAME)
+                .map(|template| template.source().to_owned())
+                .unwrap_or_default()
+                .as_bytes(),
+        );
+        for (name, token) in &self.tokens {
+            field(name.as_bytes());
+            field(token.as_bytes());
+        }
+    }
+
     /// The text of a conversation; with `generation_prompt`, up to where the assistant's answer begins.
     pub fn render(&self, messages: &[Message], generation_prompt: bool) -> Result<String, DataError> {
         let mut context: BTreeMap<&str, Value> =

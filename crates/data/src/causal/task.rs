@@ -103,6 +103,9 @@ pub struct LoadedText {
     pub test: Option<TextSplit>,
     /// SHA-256 over the task's name, its form and its files by split, in lower-case hexadecimal.
     pub hash: String,
+    /// SHA-256 over what `tokenizer_config.json` and `chat_template.jinja` say of how the texts become tokens: the tokens that begin and end
+    /// them, the side that is cut, and the template where there are conversations.
+    pub reading: String,
     /// What was decided while reading, for the user to see.
     pub notes: Vec<String>,
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::{Cell, Format, Layout, SHOWN, Table, at, utf8};
+use super::{Cell, Format, Layout, SHOWN, Table, at, utf8, whole};
 use crate::error::DataError;
 
 pub(super) fn read<'a>(file: &str, bytes: &'a [u8], layout: &Layout) -> Result<Table<'a>, DataError> {
@@ -58,7 +58,11 @@ fn cell<'a>(value: Value) -> Option<Cell<'a>> {
     match value {
         Value::Null => Some(Cell::Null),
         Value::Bool(value) => Some(Cell::Text(Cow::Owned(value.to_string()))),
-        Value::Number(number) => number.as_f64().map(Cell::Number),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Some(whole(value)),
+            (_, Some(value)) => Some(whole(value)),
+            _ => number.as_f64().map(Cell::Number),
+        },
         Value::String(text) => Some(Cell::Text(Cow::Owned(text))),
         Value::Array(_) | Value::Object(_) => None,
     }

@@ -8,7 +8,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use parquet::schema::types::Type;
 
-use super::{Cell, Format, Layout, Table, at, utf8};
+use super::{Cell, Format, Layout, Table, at, utf8, whole};
 use crate::error::DataError;
 use crate::foreign::quietly;
 
@@ -66,11 +66,11 @@ fn cell<'a>(file: &str, line: usize, field: Field) -> Result<Option<Cell<'a>>, D
         Field::Byte(value) => Cell::Number(value.into()),
         Field::Short(value) => Cell::Number(value.into()),
         Field::Int(value) => Cell::Number(value.into()),
-        Field::Long(value) => Cell::Number(value as f64),
+        Field::Long(value) => whole(value),
         Field::UByte(value) => Cell::Number(value.into()),
         Field::UShort(value) => Cell::Number(value.into()),
         Field::UInt(value) => Cell::Number(value.into()),
-        Field::ULong(value) => Cell::Number(value as f64),
+        Field::ULong(value) => whole(value),
         // By way of the shortest decimal, so that a score of 3.8 reads as 3.8.
         Field::Float(value) => Cell::Number(value.to_string().parse().unwrap_or(f64::NAN)),
         Field::Double(value) => Cell::Number(value),

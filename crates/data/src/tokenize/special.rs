@@ -56,6 +56,10 @@ impl Role {
     }
 }
 
+/// Fields of `tokenizer_config.json` that name a token.
+pub(super) const SPECIAL_TOKENS: &[&str] =
+    &["bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token"];
+
 /// The id of every role that has one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roles {

@@ -67,6 +67,14 @@ fn changed(cell: &Cell, record: &RunRecord, context: &StudyContext<'_>) -> Resul
     if record.data_hash != context.cache.task(&cell.recipe)?.hash {
         return other("data", &cell.recipe.task);
     }
+    // Records of earlier builds have no hash of how texts are read; those of texts that a decoder continues have one since.
+    let is_older = record.reading_hash.is_none() && cell.recipe.text().is_some();
+    if !is_older && record.reading_hash != context.cache.task(&cell.recipe)?.reading {
+        let base = &cell.recipe.model;
+        return Ok(Some(format!(
+            "its texts are read otherwise now, by tokenizer_config.json or chat_template.jinja of `{base}`"
+        )));
+    }
     match &cell.recipe.start_from {
         Some(StartFrom::Adapter(written)) if starts_elsewhere(cell, record, context)? => other("start", written),
         _ => Ok(None),
@@ -91,10 +99,12 @@ pub fn cohort_id<'a>(
 ) -> Result<String, TrainError> {
     let mut parts = vec![context.code.code_hash.clone(), context.device.to_owned()];
     for run in runs {
-        let (cell, data) = (&run.cell, &run.task().hash);
+        let (cell, task) = (&run.cell, run.task());
+        let data = &task.hash;
+        let reading = task.reading.as_ref().map(|reading| format!(" {reading}")).unwrap_or_default();
         let model = &context.cache.base_of(&cell.recipe)?.hash;
         let start = run.start.as_ref().map(|start| format!(" {}", start.hash)).unwrap_or_default();
-        parts.push(format!("{} {} {model} {data}{start}", cell.id.slug(), spec_hash(&spec_of(cell))));
+        parts.push(format!("{} {} {model} {data}{reading}{start}", cell.id.slug(), spec_hash(&spec_of(cell))));
     }
     Ok(format!("cohort-{}", &sha256_hex(parts.join("\n").as_bytes())[..12]))
 }

@@ -42,10 +42,11 @@ pub fn load<'a>(
     let train = file("train", &task.train, Purpose::Learn)?.set;
     let dev = file("dev", &task.dev, purpose)?;
     let test = task.test.as_ref().map(|path| file("test", path, purpose)).transpose()?;
-    let (mut notes, hash) = (reader.notes, hasher.finish());
+    let (reading, hash) = (reader.identity(), hasher.finish());
+    let mut notes = reader.notes;
     let splits = [(Some(&task.dev), Some(&dev)), (task.test.as_ref(), test.as_ref())];
     notes.extend(splits.into_iter().filter_map(|(path, split)| audit::shared_rows_note(path?, &train, &split?.set)));
-    Ok(LoadedText { info: info(task), train, evaluation: vec![("dev".to_owned(), dev)], test, hash, notes })
+    Ok(LoadedText { info: info(task), train, evaluation: vec![("dev".to_owned(), dev)], test, hash, reading, notes })
 }
 
 fn form_name(form: Form) -> &'static str {
@@ -147,6 +148,18 @@ impl Reader<'_> {
             }
         }
         Ok(split)
+    }
+
+    fn identity(&self) -> String {
+        let mut hasher = FieldHasher::default();
+        for token in [self.tokenizer.start_id(), self.tokenizer.end_id()] {
+            hasher.field(token.ok().and_then(|id| self.tokenizer.token(id)).unwrap_or_default().as_bytes());
+        }
+        hasher.field(if self.tokenizer.cuts_left() { b"left" } else { b"right" });
+        if let Some(template) = &self.template {
+            template.identity(|part| hasher.field(part));
+        }
+        hasher.finish()
     }
 
     /// Tokenizers without a template do for prompts with completions.
