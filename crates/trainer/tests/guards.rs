@@ -146,7 +146,9 @@ fn a_single_map_that_does_not_move_is_named() {
     // Nothing that the attention of this layer computes reaches the loss.
     let base = tempfile::tempdir().unwrap();
     let base = miniature_without("roberta.encoder.layer.2.attention.output.dense.weight", base.path());
-    let cells = cells(&YAML.replace("mini_roberta", &base), &["variants=[lora, adalora]", "seeds=[0]"]);
+    let budget = "{target_rank: 1, initial_steps: 1, final_steps: 1, interval: 1}";
+    let variants = format!("variants=[lora, {{preset: adalora, with: {{rank_policy: {budget}}}}}]");
+    let cells = cells(&YAML.replace("mini_roberta", &base), &[&variants, "seeds=[0]"]);
     let root = tempfile::tempdir().unwrap();
     for record in finish(&cells, root.path(), 2) {
         assert_eq!(record.status, Status::Finished);
