@@ -110,6 +110,8 @@ fn tenth() -> f64 {
 
 impl Config {
     pub(crate) fn read(mut fields: Map<String, Value>) -> Result<Self, ModelError> {
+        // Before names are compared: `null` counts as absent.
+        fields.retain(|_, value| !value.is_null());
         for (alias, name) in ALIASES {
             let Some(value) = fields.remove(alias) else { continue };
             match fields.get(name) {

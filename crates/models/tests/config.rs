@@ -163,6 +163,9 @@ fn rotary_positions_are_read_in_every_form() {
     apart["rope_scaling"] = json!({"rope_type": "linear", "factor": 2.0});
     refused(&apart, &["in rope_scaling, but", "in rope_parameters"]);
 
+    let said = read(&with("llama", &json!({"rope_parameters": {"rope_theta": 5.0, "factor": 2.0}})));
+    assert!(said.notes[0].ends_with("no effect where rope_type is `default`: `factor`"), "{:?}", said.notes);
+
     for (rope, parts) in [
         (json!({"full_attention": {"rope_theta": 1.0}}), &["`full_attention` apart"][..]),
         (json!("llama3"), &["rope_parameters is `llama3`, but must be an object"]),
@@ -178,6 +181,78 @@ fn rotary_positions_are_read_in_every_form() {
     refused(&old(&turned), &["low_freq_factor is `1`, but must be less than high_freq_factor `1`"]);
     let said = read(&with("llama", &json!({"rope_parameters": {"rope_theta": 5.0, "mscale": 1.0}})));
     assert!(said.notes[0].contains("`mscale`"), "{:?}", said.notes);
+}
+
+/// transformers 5.24, `convert_rope_params_to_dict`: `self.rope_parameters = rope_scaling or self.rope_parameters`, so that nothing of
+/// `rope_parameters` is read beside `rope_scaling`; transformers 4.57 has no `rope_parameters`.
+#[test]
+fn both_forms_of_rotary_positions_are_refused_unless_they_say_the_same() {
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192});
+    let also = |base: &Value, fields: Value| {
+        let mut all = base.clone();
+        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        all
+    };
+    let both = |old: &Value, new: &Value| with("llama", &json!({"rope_scaling": old, "rope_parameters": new}));
+    let linear = json!({"type": "linear", "factor": 2.0});
+    for (old, new, parts) in [
+        (
+            &linear,
+            json!({"rope_type": "default", "rope_theta": 10000.0}),
+            &["factor is `2.0` in rope_scaling, but is absent in rope_parameters", "leave one of them out"][..],
+        ),
+        (
+            &json!({"type": "linear"}),
+            json!({"rope_type": "default"}),
+            &["rope_type is `linear` in rope_scaling, but is `default` in rope_parameters"],
+        ),
+        (
+            &json!({"rope_type": "default"}),
+            json!({"type": "linear", "factor": 2.0}),
+            &["factor is absent in rope_scaling"],
+        ),
+        (
+            &llama3,
+            json!({"rope_theta": 500_000}),
+            &["factor is `8.0` in rope_scaling, but is absent in rope_parameters"],
+        ),
+        // transformers reads 10000.
+        (
+            &llama3,
+            also(&llama3, json!({"rope_theta": 500_000})),
+            &["rope_theta is absent (so `10000.0`) in rope_scaling, but is `500000` in rope_parameters"],
+        ),
+        (&also(&llama3, json!({"rope_theta": 500})), llama3.clone(), &["is absent (so `10000.0`) in rope_parameters"]),
+        (&linear, json!({"type": "linear", "factor": 4}), &["factor is `2.0` in rope_scaling, but is `4` in"]),
+        (&linear, json!({"type": "linear", "factor": 2, "mscale": 1}), &["mscale is absent in rope_scaling"]),
+    ] {
+        refused(&both(old, &new), parts);
+    }
+    let alone = |rope: &Value| read(&with("llama", &json!({"rope_parameters": rope}))).config;
+    let stretched = also(&llama3, json!({"rope_theta": 500_000}));
+    for (old, new, meant) in [
+        (&linear, json!({"rope_type": "linear", "factor": 2}), &linear),
+        (&linear, json!({"rope_type": "linear", "factor": 2, "rope_theta": 1e4}), &linear),
+        (&llama3, also(&llama3, json!({"partial_rotary_factor": 1, "type": "llama3"})), &llama3),
+        (&stretched, stretched.clone(), &stretched),
+        (&json!({}), stretched.clone(), &stretched),
+        (&json!(null), stretched.clone(), &stretched),
+    ] {
+        assert_eq!(read(&both(old, &new)).config, alone(meant), "{old} {new}");
+    }
+    // What stands beside both forms counts for the one that lacks it.
+    let mut beside = both(&llama3, &stretched);
+    beside["rope_theta"] = 500_000.into();
+    assert_eq!(read(&beside).config, alone(&stretched));
+    for form in ["rope_scaling", "rope_parameters"] {
+        let mut beside = both(&stretched, &stretched);
+        beside["original_max_position_embeddings"] = 8192.into();
+        beside[form].as_object_mut().unwrap().remove("original_max_position_embeddings");
+        assert_eq!(read(&beside).config, alone(&stretched));
+        beside["original_max_position_embeddings"] = 4096.into();
+        refused(&beside, &["original_max_position_embeddings is ", "absent (so `4096`)", "`8192`"]);
+    }
 }
 
 #[test]
@@ -282,6 +357,42 @@ fn gpt2_has_two_names_for_its_sizes() {
     assert_eq!((read(&config).config.layers(), read(&config).config.longest()), (3, 99));
     config["num_hidden_layers"] = 4.into();
     refused(&config, &["n_layer is `3`, but num_hidden_layers, another name of it, is `4`"]);
+    // `null` counts as absent under either name.
+    for (name, other) in [
+        ("n_embd", "hidden_size"),
+        ("n_layer", "num_hidden_layers"),
+        ("n_head", "num_attention_heads"),
+        ("n_positions", "max_position_embeddings"),
+        ("n_positions", "n_ctx"),
+    ] {
+        let config = with("gpt2", &json!({}));
+        let mut beside = config.clone();
+        beside[other] = Value::Null;
+        assert_eq!(read(&beside).config, read(&config).config, "{other}");
+        let mut instead = config.clone();
+        instead[other] = config[name].clone();
+        instead[name] = Value::Null;
+        assert_eq!(read(&instead).config, read(&config).config, "{name}");
+    }
+}
+
+#[test]
+fn null_counts_as_absent_in_every_architecture() {
+    // Where transformers' own class means something else by it.
+    let means = ["model_type", "sliding_window", "num_key_value_heads", "tie_word_embeddings"];
+    for model_type in MODEL_TYPES {
+        let config = with(model_type, &json!({}));
+        for name in config.as_object().unwrap().keys().filter(|name| !means.contains(&name.as_str())) {
+            let (absent, null) = (without(model_type, &[name]), with(model_type, &json!({name.as_str(): null})));
+            let of = |config: &Value| ConfigFile::read(config.to_string().as_bytes()).map(|file| file.config);
+            let same = match (of(&absent), of(&null)) {
+                (Ok(absent), Ok(null)) => absent == null,
+                (Err(absent), Err(null)) => absent.to_string() == null.to_string(),
+                _ => false,
+            };
+            assert!(same, "{model_type} {name}: {:?} {:?}", of(&absent), of(&null));
+        }
+    }
 }
 
 #[test]
