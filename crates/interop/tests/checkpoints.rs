@@ -197,6 +197,66 @@ fn a_head_that_is_not_there_or_not_whole_is_named() {
     Copy::of("roberta").refuses(&["`classifier.out_proj.weight` has 3 outputs, but `cola` has 2"]);
 }
 
+/// What a head cannot be used for is said where it is read and where a new one is drawn, and its tensors are among those that nothing uses.
+#[test]
+fn a_head_that_cannot_be_read_names_the_checkpoint() {
+    let changed = |name: &str, change: &dyn Fn(Stored) -> Stored| {
+        Copy::of("bert").tensors(|stored| Some(if stored.name == name { change(stored) } else { stored }))
+    };
+    let integers = |stored: Stored| Stored { dtype: Dtype::I8, data: vec![1; stored.shape.iter().product()], ..stored };
+    let narrow = |stored: Stored| Stored { dtype: Dtype::F8_E4M3, ..integers(stored) };
+    let damaged = |number: f32| {
+        move |stored: Stored| {
+            let mut values = stored.as_f32().unwrap();
+            values[1] = number;
+            Stored::of(stored.name, stored.shape, values)
+        }
+    };
+    for (copy, part) in [
+        (changed("classifier.weight", &integers), "`classifier.weight` is of type I8 [2, 16], but must be F64, F32,"),
+        (
+            changed("classifier.weight", &narrow),
+            "`classifier.weight` is of type F8_E4M3 [2, 16], but must be F64, F32,",
+        ),
+        (
+            changed("classifier.bias", &integers),
+            "`classifier.bias` is of type I8 [2], but must be F64, F32, F16 or BF16 [2]",
+        ),
+        (
+            changed("classifier.weight", &damaged(f32::NAN)),
+            "`classifier.weight` has the value NaN at 1; the checkpoint is",
+        ),
+        (
+            changed("classifier.bias", &damaged(f32::INFINITY)),
+            "`classifier.bias` has the value inf at 1; the checkpoint is",
+        ),
+    ] {
+        copy.refuses(&["classification head is not whole", part]);
+        let yaml = format!(
+            "suite: glue_mini\nmodel: {}\ntasks: [rte]\nseeds: [0]\ntargets: [query]\nranks: [2]\nvariants: [lora]\n\
+             train: {{steps: 1, batch: 2, max_length: 32}}\n",
+            copy.name()
+        );
+        let experiment = experiment::read(&yaml, "t.yaml", "t", &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let cache = support::cache();
+        let task = cache.task(&experiment.cells()[0].recipe).unwrap();
+        let drawn = format!("the checkpoint's head is not used, and a new one is drawn: {part}");
+        assert!(task.notes.iter().any(|note| note.contains(&drawn)), "{:?} lacks `{drawn}`", task.notes);
+        assert_eq!(task.head.find("classifier.weight"), None);
+        let base = cache.base(&copy.name()).unwrap();
+        assert_eq!(base.unused, ["classifier.bias", "classifier.weight"]);
+        assert!(base.notes.iter().any(|note| note.contains("2 tensors are not used: classifier.bias, ")));
+    }
+    // A name under which two files have tensors of different types.
+    let twice = Copy::of("bert");
+    let path = twice.root.path().join("model.safetensors");
+    let mut all = safetensors::read(&std::fs::read(&path).unwrap()).unwrap().into_stored();
+    let head = all.iter().find(|stored| stored.name == "classifier.weight").unwrap().clone();
+    all.push(Stored { name: "module.classifier.weight".to_owned(), ..integers(head) });
+    std::fs::write(&path, safetensors::write(&all, None).unwrap()).unwrap();
+    twice.refuses(&["`classifier.weight` is there twice"]);
+}
+
 #[test]
 fn names_of_wrappers_and_of_old_files_are_taken_off() {
     let wrapped = |prefix: &'static str| {

@@ -78,10 +78,11 @@ impl Weights {
             let whole = canonical(&stored);
             let name = prefixes.iter().find_map(|prefix| whole.strip_prefix(prefix)).unwrap_or(&whole).to_owned();
             let shape = view.shape().to_vec();
-            let is_new = match as_f32(&view) {
-                Some(values) => self.tensors.insert(name.clone(), (shape, values)).is_none(),
-                None => self.foreign.insert(name.clone(), (view.dtype(), shape)).is_none(),
-            };
+            let is_new = !self.tensors.contains_key(&name) && !self.foreign.contains_key(&name);
+            match as_f32(&view) {
+                Some(values) => drop(self.tensors.insert(name.clone(), (shape, values))),
+                None => drop(self.foreign.insert(name.clone(), (view.dtype(), shape))),
+            }
             if !is_new {
                 return Err(ModelError::Tensors(vec![format!(
                     "`{name}` is there twice, in two files or under two names (`{stored}` is one); leave one of them out"
@@ -110,27 +111,33 @@ impl Weights {
 
     /// Checks that every wanted tensor is there in its shape, of finite numbers; all departures are named at once.
     pub fn check(&self, wanted: &[Wanted]) -> Result<(), ModelError> {
-        let problems: Vec<String> = wanted
-            .iter()
-            .filter_map(|tensor| match self.tensors.get(&tensor.name) {
-                None => Some(self.lacking(tensor)),
-                Some((shape, _)) if *shape != tensor.shape => {
-                    let gathered =
-                        "; DeepSpeed ZeRO-3 leaves no numbers where weights are saved without being gathered";
-                    let cause = if shape[..] == [0] { gathered } else { "" };
-                    let Wanted { name, shape: wanted, .. } = tensor;
-                    Some(format!("`{name}` is {shape:?}, but the configuration says {wanted:?}{cause}"))
-                }
-                // Whatever is computed with them is no number either, and a mask would call every run diverged.
-                Some((_, values)) => values.iter().position(|value| !value.is_finite()).map(|at| {
-                    let (name, value) = (&tensor.name, values[at]);
-                    format!(
-                        "`{name}` has the value {value} at {at}; the checkpoint is damaged, download or save it again"
-                    )
-                }),
-            })
-            .collect();
+        let problem = |tensor: &Wanted| self.problem(tensor, "the configuration says");
+        let problems: Vec<String> = wanted.iter().filter_map(problem).collect();
         if problems.is_empty() { Ok(()) } else { Err(ModelError::Tensors(problems)) }
+    }
+
+    /// What keeps a tensor from being used; `rule` goes before the shape that it must have.
+    pub(crate) fn problem(&self, tensor: &Wanted, rule: &str) -> Option<String> {
+        let Wanted { name, shape: wanted, .. } = tensor;
+        match self.tensors.get(name) {
+            None => Some(self.lacking(tensor)),
+            Some((shape, _)) if shape != wanted => {
+                let gathered = "; DeepSpeed ZeRO-3 leaves no numbers where weights are saved without being gathered";
+                let cause = if shape[..] == [0] { gathered } else { "" };
+                Some(format!("`{name}` is {shape:?}, but {rule} {wanted:?}{cause}"))
+            }
+            // Whatever is computed with them is no number either, and a mask would call every run diverged.
+            Some((_, values)) => values.iter().position(|value| !value.is_finite()).map(|at| {
+                let value = values[at];
+                format!("`{name}` has the value {value} at {at}; the checkpoint is damaged, download or save it again")
+            }),
+        }
+    }
+
+    /// Shape of a tensor that the file has, of whatever type.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        let found = self.tensors.get(name).map(|(shape, _)| shape);
+        found.or_else(|| self.foreign.get(name).map(|(_, shape)| shape)).map(Vec::as_slice)
     }
 
     /// Why a tensor cannot be had.
@@ -146,8 +153,7 @@ impl Weights {
 
     /// The wanted tensors that the file does not have at all.
     pub fn absent(&self, wanted: &[Wanted]) -> Vec<Wanted> {
-        let is_there = |name: &String| self.tensors.contains_key(name) || self.foreign.contains_key(name);
-        wanted.iter().filter(|tensor| !is_there(&tensor.name)).cloned().collect()
+        wanted.iter().filter(|tensor| self.shape(&tensor.name).is_none()).cloned().collect()
     }
 
     /// Takes over the tensors of another, which replace those of the same name.

@@ -272,14 +272,13 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     let notes = tokenizer.notes().to_vec();
     let backbone =
         Backbone::new(&files.config, &files.weights, purpose, place).map_err(|error| source::named(name, error))?;
-    let head_names = files.config.head_names();
-    let is_head = |name: &String| head_names.contains(&name.as_str());
-    let unused =
-        files.weights.unused(&files.config.wanted(purpose)).into_iter().filter(|name| !is_head(name)).collect();
+    let head = StoredHead::new(&files.config, &files.weights, files.labels);
+    let left = files.weights.unused(&files.config.wanted(purpose)).into_iter();
+    let unused = left.filter(|name| !head.has(name)).collect();
     check_vocabulary(name, &tokenizer, &files.config)?;
     let mut base = BaseModel {
         pad: tokenizer.pad_id().unwrap_or(0),
-        head: StoredHead::new(&files.config, &files.weights, files.labels),
+        head,
         purpose,
         tokenizer,
         tokenizer_config: files.tokenizer_config,

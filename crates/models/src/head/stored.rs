@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, labels},
-    weights::Weights,
+    weights::{Start, Wanted, Weights},
 };
 
 /// A checkpoint's classification head, if it has one.
@@ -23,10 +23,14 @@ impl StoredHead {
     pub fn new(config: &Config, weights: &Weights, labels: Option<Vec<String>>) -> Self {
         let names = config.head_names();
         let last = names.iter().rev().find(|name| name.ends_with("weight")).copied().unwrap_or_default();
-        let tensors = weights.only(names);
-        let broken = broken(&tensors, names, last, config.hidden_size());
-        let tensors = if broken.is_some() { Weights::default() } else { tensors };
+        let broken = broken(weights, names, last, config.hidden_size());
+        let tensors = if broken.is_some() { Weights::default() } else { weights.only(names) };
         Self { tensors, last, labels, broken }
+    }
+
+    /// Whether a tensor of the checkpoint belongs to it and can be used.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.find(name).is_some()
     }
 
     /// A tensor of it.
@@ -96,20 +100,24 @@ impl StoredHead {
     }
 }
 
-/// Tensors of a head that are missing or misshapen, where there are others; `d` is the width of what it reads.
-fn broken(tensors: &Weights, names: &[&str], last: &str, d: usize) -> Option<String> {
-    let outputs = tensors.find(last).and_then(|(shape, _)| shape.first().copied());
-    let wrong = |name: &&&str| {
-        let of_last = name.rsplit_once('.').map(|(map, _)| map) == last.rsplit_once('.').map(|(map, _)| map);
-        let rows = if of_last { outputs.unwrap_or_default() } else { d };
-        let wanted = if name.ends_with("weight") { vec![rows, d] } else { vec![rows] };
-        match tensors.find(name) {
+/// Tensors of a head that are missing, misshapen, of a type that is not read or no numbers, where there are any; `d` is the width of what
+/// it reads.
+fn broken(weights: &Weights, names: &[&str], last: &str, d: usize) -> Option<String> {
+    if names.iter().all(|name| weights.shape(name).is_none()) {
+        return None;
+    }
+    let outputs = weights.shape(last).and_then(|shape| shape.first().copied());
+    let map = |name: &str| name.rsplit_once('.').map(|(map, _)| map.to_owned());
+    let problem = |name: &&str| {
+        let rows = if map(name) == map(last) { outputs.unwrap_or(1) } else { d };
+        let shape = if name.ends_with("weight") { vec![rows, d] } else { vec![rows] };
+        // Without the last map's weight nothing tells how many outputs there are.
+        match weights.shape(name) {
             None => Some(format!("`{name}` is missing")),
-            Some((shape, _)) if shape != wanted => Some(format!("`{name}` is {shape:?}, but must be {wanted:?}")),
-            Some(_) => None,
+            Some(_) if outputs.is_none() && map(name) == map(last) && *name != last => None,
+            Some(_) => weights.problem(&Wanted { name: (*name).to_owned(), shape, start: Start::Zeros }, "must be"),
         }
     };
-    let is_there = names.iter().any(|name| tensors.find(name).is_some());
-    let wrong: Vec<String> = names.iter().filter_map(|name| wrong(&name)).collect();
-    (is_there && !wrong.is_empty()).then(|| wrong.join(", "))
+    let wrong: Vec<String> = names.iter().filter_map(problem).collect();
+    (!wrong.is_empty()).then(|| wrong.join(", "))
 }
