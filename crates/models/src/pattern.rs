@@ -14,10 +14,24 @@
 //!
 //! Expressions may look around (`^(?!.*vision)`) and refer back, as Python's. An expression stands in a group of its own here also where
 //! PEFT pastes it without one, so that `layers|h` means either list.
+//!
+//! An expression comes from strangers, so its length, its counted repetitions, its compiled size and the ways of matching that it tries are
+//! bounded, far beyond what names of modules need.
 
 use std::fmt;
 
-use fancy_regex::Regex;
+use fancy_regex::{Error, Regex, RegexBuilder, RuntimeError};
+
+use crate::config::fields::first;
+
+/// Longest expression, in bytes.
+const LONGEST: usize = 4096;
+/// Largest product of an expression's counted repetitions (`{n}`): the engine runs through nested ones without counting its steps.
+const REPETITIONS: u64 = 100_000;
+/// Largest compiled size of each part of an expression that the engine hands to an automaton, in bytes.
+const COMPILED: usize = 1 << 20;
+/// Most ways of matching one name that are tried.
+const TRIES: usize = 100_000;
 
 /// An expression, and how much of a name it must match.
 #[derive(Clone, Debug)]
@@ -29,15 +43,15 @@ pub struct Pattern {
 /// An expression that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadPattern {
-    /// As written.
+    /// As written, clipped where it is long.
     pub pattern: String,
-    /// What is wrong.
+    /// What is wrong with it: a verb and what follows.
     pub reason: String,
 }
 
 impl fmt::Display for BadPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not a valid regular expression: {}", self.pattern, self.reason)
+        write!(f, "`{}` {}", self.pattern, self.reason)
     }
 }
 
@@ -65,27 +79,63 @@ impl Pattern {
     }
 
     fn new(pattern: &str, before: &str, after: &str) -> Result<Self, BadPattern> {
-        let bad = |error: fancy_regex::Error| BadPattern { pattern: pattern.to_owned(), reason: reason(&error) };
+        let bad = |reason: String| BadPattern { pattern: first(pattern, SHOWN), reason };
+        if pattern.len() > LONGEST {
+            return Err(bad(format!("has {} bytes, but an expression may have at most {LONGEST}", pattern.len())));
+        }
+        let repetitions = repetitions(pattern);
+        if repetitions > REPETITIONS {
+            return Err(bad(format!(
+                "repeats {repetitions} times, its counts `{{n}}` multiplied, but may do so at most {REPETITIONS} times; use `*` or `+`"
+            )));
+        }
+        let compiled = |text: &str| {
+            let built = RegexBuilder::new(text).backtrack_limit(TRIES).delegate_size_limit(COMPILED).build();
+            built.map_err(|error| bad(format!("is not a valid regular expression: {}", reason(&error))))
+        };
         // By itself first: `a)(b` would be valid between the parentheses around it.
-        Regex::new(pattern).map_err(bad)?;
-        let regex = Regex::new(&format!("{before}{pattern}{after}")).map_err(bad)?;
-        Ok(Self { written: pattern.to_owned(), regex })
+        compiled(pattern)?;
+        let regex = compiled(&format!("{before}{pattern}{after}"))?;
+        Ok(Self { written: first(pattern, SHOWN), regex })
     }
 
     /// Whether a name matches; an expression that tries too many ways of matching is an error.
     pub fn is_match(&self, name: &str) -> Result<bool, BadPattern> {
-        self.regex.is_match(name).map_err(|error| self.gave_up(&error))
+        self.regex.is_match(name).map_err(|error| self.gave_up(&error, name))
     }
 
-    fn gave_up(&self, error: &fancy_regex::Error) -> BadPattern {
-        BadPattern { pattern: self.written.clone(), reason: reason(error) }
+    fn gave_up(&self, error: &Error, name: &str) -> BadPattern {
+        let name = first(name, SHOWN);
+        let reason = match error {
+            Error::RuntimeError(RuntimeError::BacktrackLimitExceeded | RuntimeError::StackOverflow) => format!(
+                "has more than {TRIES} ways to match `{name}`; do not repeat what is a repetition itself, as in `(a+)+`"
+            ),
+            other => format!("fails on `{name}`: {}", reason(other)),
+        };
+        BadPattern { pattern: self.written.clone(), reason }
     }
 }
 
+/// Characters of an expression or a name that a message shows.
+const SHOWN: usize = 200;
+
+/// The product of all counted repetitions of an expression, of `{n,m}` the larger number. Braces that stand for themselves count as well.
+fn repetitions(pattern: &str) -> u64 {
+    let counts = pattern.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    let largest = counts.filter_map(|(count, _)| {
+        let numbers = count.split(',').map(str::trim).filter(|number| !number.is_empty());
+        // A number beyond 64 bits is larger than any.
+        let read =
+            |number: &str| number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().unwrap_or(u64::MAX));
+        numbers.map(read).collect::<Option<Vec<u64>>>()?.into_iter().max()
+    });
+    largest.fold(1, |product, count| product.saturating_mul(count.max(1)))
+}
+
 /// The last line of the parser's reason, which says why.
-fn reason(error: &fancy_regex::Error) -> String {
+fn reason(error: &Error) -> String {
     let inner = match error {
-        fancy_regex::Error::CompileError(inner) => match &**inner {
+        Error::CompileError(inner) => match &**inner {
             fancy_regex::CompileError::InnerError(inner) => std::error::Error::source(inner).map(ToString::to_string),
             _ => None,
         },
@@ -112,7 +162,7 @@ impl LayerLists {
     /// The layer of a name: its index in the first list that it is in.
     pub fn layer(&self, name: &str) -> Result<Option<usize>, BadPattern> {
         for list in &self.0 {
-            if let Some(found) = list.regex.captures(name).map_err(|error| list.gave_up(&error))? {
+            if let Some(found) = list.regex.captures(name).map_err(|error| list.gave_up(&error, name))? {
                 return Ok(found.get(found.len() - 1).and_then(|index| index.as_str().parse().ok()));
             }
         }
@@ -206,9 +256,44 @@ mod tests {
             let error = Pattern::whole(pattern).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("is not a valid regular expression: "), "{error}");
         }
-        // Exponentially many ways: given up, and not taken for a name that does not match.
-        let slow = Pattern::whole(r"(?=(a|aa)+$)(?:(a|aa)+)+(?<!a)b").unwrap();
-        let error = slow.is_match(&"a".repeat(60)).unwrap_err().to_string();
-        assert!(error.contains("backtrack") || error.contains("limit"), "{error}");
+        // Whether by an automaton or by trying, an expression of these ends: in an answer, or in words.
+        let names = [QUERY.to_owned(), "a".repeat(60), "a".repeat(10_000), "a.".repeat(5_000)];
+        let ending = |pattern: &str| {
+            let whole = Pattern::whole(pattern)?;
+            names.iter().try_for_each(|name| whole.is_match(name).map(drop))
+        };
+        ending("(a+)+$").unwrap();
+        ending(&format!("(?:{})", vec!["layer"; 600].join("|"))).unwrap();
+        // At the length where a name of 10,000 characters has too many ways, and where 60 are enough.
+        for slow in [r"(?=a)(a+)+b", r"(?=(a|aa)+$)(?:(a|aa)+)+(?<!a)b", r"(a|a)*\1b", r"(?!b)(.*)*(.*)*\2c"] {
+            let error = ending(slow).unwrap_err().to_string();
+            assert!(error.contains("has more than 100000 ways to match `"), "{error}");
+            assert!(error.contains("do not repeat what is a repetition itself") && error.len() < 500, "{error}");
+        }
+        for (pattern, part) in [
+            ("((a{1000}){1000}){1000}".to_owned(), "repeats 1000000000 times"),
+            // Nothing is tried in vain here, so nothing but the counts bounds it.
+            ("(?:(?:(?=r){1000000000}){1000000000}).*".to_owned(), "repeats 1000000000000000000 times"),
+            ("(?=a){3,99999999999999999999999}".to_owned(), "repeats 18446744073709551615 times"),
+            ("(?=a){0,200000}".to_owned(), "repeats 200000 times"),
+            ("a".repeat(5_000), "has 5000 bytes, but an expression may have at most 4096"),
+            ("(".repeat(4_000), "recursion"),
+            (format!("{}a{}", "(".repeat(2_000), ")".repeat(2_000)), "recursion"),
+            (format!("{}a{}", "(?:(?=".repeat(500), "))".repeat(500)), "recursion"),
+            (r"(?:\w{300}){300}".to_owned(), "exceeded limit"),
+        ] {
+            let error = Pattern::whole(&pattern).map(drop).unwrap_err().to_string();
+            assert!(error.to_lowercase().contains(part) && error.len() < 500, "`{error}` lacks `{part}`");
+        }
+        // What people write is far from any bound.
+        for pattern in [
+            r"^(?!.*(?:visual|vision_tower|lm_head)).*\.(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)$",
+            r"(?:\w+\.){2,12}layers\.\d{1,3}\.(?:self_attn|mlp)\.\w{1,40}",
+        ] {
+            assert!(
+                Pattern::whole(pattern).unwrap().is_match("model.decoder.layers.31.mlp.up_proj").unwrap(),
+                "{pattern}"
+            );
+        }
     }
 }

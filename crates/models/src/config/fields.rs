@@ -284,6 +284,6 @@ pub(crate) fn clipped(text: &str) -> String {
 }
 
 /// At most so many characters of a text.
-pub(super) fn first(text: &str, most: usize) -> String {
+pub(crate) fn first(text: &str, most: usize) -> String {
     if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most).chain("..".chars()).collect() }
 }
