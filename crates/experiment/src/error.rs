@@ -1,6 +1,10 @@
 //! Everything that is wrong with an experiment, in one error.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use thiserror::Error;
 
@@ -24,16 +28,21 @@ pub struct SpecErrors {
     pub origin: String,
     /// From the top of the file down.
     pub problems: Vec<Problem>,
+    /// How many more there are, which are not kept.
+    pub more: usize,
     /// What helps with several of them.
     pub hint: Option<String>,
 }
 
 impl fmt::Display for SpecErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n = self.problems.len();
+        let n = self.problems.len() + self.more;
         write!(f, "{}: {n} problem{}", self.origin, if n == 1 { "" } else { "s" })?;
         for problem in &self.problems {
             write!(f, "\n  {problem}")?;
+        }
+        if self.more > 0 {
+            write!(f, "\n  and {} more", self.more)?;
         }
         match &self.hint {
             Some(hint) => write!(f, "\n\nhint: {hint}"),
@@ -62,19 +71,28 @@ const MOST: usize = 200;
 #[derive(Debug, Default)]
 pub(super) struct Report {
     found: Vec<(Path, String)>,
+    /// Hashes of those past [`MOST`].
+    more: HashSet<u64>,
+    /// How often [`add`](Self::add) was called.
+    added: usize,
     /// Kinds of names of which one was not known.
     unknown: BTreeSet<&'static str>,
 }
 
 impl Report {
-    /// Adds a problem, once; past [`MOST`], nothing.
+    /// Adds a problem, once; past [`MOST`] it is counted alone.
     pub(super) fn add(&mut self, path: &Path, message: impl Into<String>) {
-        if self.found.len() == MOST {
+        self.added += 1;
+        let problem = (path.clone(), message.into());
+        if self.found.contains(&problem) {
             return;
         }
-        let problem = (path.clone(), message.into());
-        if !self.found.contains(&problem) {
+        if self.found.len() < MOST {
             self.found.push(problem);
+        } else {
+            let mut hasher = DefaultHasher::new();
+            problem.hash(&mut hasher);
+            self.more.insert(hasher.finish());
         }
     }
 
@@ -87,8 +105,9 @@ impl Report {
         self.found.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.found.len()
+    /// How many problems were met so far, also those that are there already or not kept: where it grows, something was wrong.
+    pub(super) fn met(&self) -> usize {
+        self.added
     }
 
     /// The error, with the lines of `text`. What an override has set has no line.
@@ -109,6 +128,6 @@ impl Report {
             [list] => Some(format!("{list} shows all")),
             several => Some(format!("{} show all", several.join(" and "))),
         };
-        SpecErrors { origin: origin.to_owned(), problems, hint }
+        SpecErrors { origin: origin.to_owned(), problems, more: self.more.len(), hint }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn overlay<T: Serialize + DeserializeOwned>(
     at: &Path,
     report: &mut Report,
 ) -> Option<T> {
-    let before = report.len();
+    let before = report.met();
     let mut units = Vec::new();
     split(Some(base), &Value::Mapping(over.clone()), &Path::default(), &mut units);
     let mut merged = base.clone();
@@ -32,7 +32,7 @@ pub(super) fn overlay<T: Serialize + DeserializeOwned>(
         merged = put(&merged, &keys, &value);
         diagnose::<T>(base, &keys, value, at, report);
     }
-    if report.len() > before {
+    if report.met() > before {
         return None;
     }
     let read: T = match serde_yaml::from_value(merged) {
@@ -44,14 +44,14 @@ pub(super) fn overlay<T: Serialize + DeserializeOwned>(
     };
     let kept = serde_yaml::to_value(&read).unwrap_or_default();
     survived(over, &kept, at, report);
-    (report.len() == before).then_some(read)
+    (report.met() == before).then_some(read)
 }
 
 /// `value` as a `T` that has no defaults; every unknown key is reported under `at`, and the first of anything else.
 pub(super) fn whole<T: DeserializeOwned>(value: &Value, at: &Path, report: &mut Report) -> Option<T> {
-    let before = report.len();
+    let before = report.met();
     diagnose::<T>(&Value::Null, &Path::default(), value.clone(), at, report);
-    if report.len() > before {
+    if report.met() > before {
         return None;
     }
     serde_yaml::from_value(value.clone()).map_err(|error| report.add(at, error.to_string())).ok()

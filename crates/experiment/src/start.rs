@@ -1,13 +1,16 @@
 //! Where a run starts, and what an adapter file says of itself.
 //!
 //! A run that starts from an adapter needs every tensor of it that trains, so the two recipes must agree on whatever gives these tensors
-//! their names and shapes; heads may differ.
+//! their names and shapes, and on the scale of every map's update, which would otherwise begin at a multiple of the source's; heads may
+//! differ.
 
 use std::path::Path;
 
 use assets::{error::AssetError, tensor_file};
+use models::config::Config;
 use record::{CellId, adapter_file};
 use serde::{Deserialize, Serialize};
+use variants::{capability::Capability, slot::MapPlan, spec::VariantSpec};
 
 use crate::cell::Recipe;
 pub use crate::cell::StartFrom;
@@ -78,5 +81,53 @@ pub fn fits(source: &Recipe, plan: &Recipe) -> Result<(), String> {
     rule(source.variant.delta == plan.variant.delta, "delta", &source.variant.delta, &plan.variant.delta)?;
     rule(source.variant.combine == plan.variant.combine, "combine", &source.variant.combine, &plan.variant.combine)?;
     rule(source.variant.base == plan.variant.base, "base", &source.variant.base, &plan.variant.base)?;
-    rule(source.variant.bias == plan.variant.bias, "bias", &source.variant.bias, &plan.variant.bias)
+    rule(source.variant.bias == plan.variant.bias, "bias", &source.variant.bias, &plan.variant.bias)?;
+    same_scales(source, plan)
+}
+
+/// Refuses a plan under which the source's factors would be another update. Plans differ in nothing else that concerns their maps.
+fn same_scales(source: &Recipe, plan: &Recipe) -> Result<(), String> {
+    let given = |recipe: &Recipe| {
+        let VariantSpec { alpha, scaling, .. } = recipe.variant;
+        (alpha, scaling, recipe.modules.alpha_pattern.clone())
+    };
+    if plan.variant.delta.is_none() || given(source) == given(plan) {
+        return Ok(());
+    }
+    // Where the rank in use changes, the scales of every rank must agree; those of two ranks tell.
+    let varies = [source, plan].iter().any(|recipe| recipe.variant.lacks(&[Capability::ConstantRank]).is_some());
+    for (map, rank, [theirs, ours]) in alphas(source, plan) {
+        for rank in [rank, 1].into_iter().take(if varies { 2 } else { 1 }) {
+            let (was, is) = (source.variant.scaling.at(theirs, rank), plan.variant.scaling.at(ours, rank));
+            if (was - is).abs() > 1e-9 * was.abs() {
+                let map = map.map(|map| format!(" of `{map}`")).unwrap_or_default();
+                return Err(format!(
+                    "its scale{map} at rank {rank} is {was} (alpha {theirs}), but the run that starts from it has {is} (alpha {ours}), so \
+                     that it would begin at another update than the source ended with; give both the same alpha, scaling and alpha_pattern"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rank of every map, with `α` of the source and of the plan; those that maps share where the model's configuration is not here yet.
+fn alphas(source: &Recipe, plan: &Recipe) -> Vec<(Option<String>, usize, [f64; 2])> {
+    let select = |recipe: &Recipe, config: &Config| recipe.modules.select(Some(&recipe.targets), config).ok();
+    let selected = assets::source::config(&plan.model).ok().flatten();
+    let selected = selected.and_then(|config| Some((select(source, &config)?, select(plan, &config)?)));
+    let Some((from, to)) = selected else {
+        let own = [source, plan].iter().any(|recipe| !recipe.modules.alpha_pattern.is_empty());
+        let shared = (None, plan.variant.rank, [source.variant.alpha, plan.variant.alpha]);
+        // Which maps have their own is known when the run starts.
+        return if own || !plan.modules.rank_pattern.is_empty() { Vec::new() } else { vec![shared] };
+    };
+    let one = |map: &String| {
+        let (theirs, ours) = (from.own.get(map), to.own.get(map));
+        let rank = ours.and_then(|own| own.rank).unwrap_or(plan.variant.rank);
+        let alpha =
+            |own: Option<&MapPlan>, recipe: &Recipe| own.and_then(|own| own.alpha).unwrap_or(recipe.variant.alpha);
+        (Some(map.clone()), rank, [alpha(theirs, source), alpha(ours, plan)])
+    };
+    to.maps.keys().map(one).collect()
 }

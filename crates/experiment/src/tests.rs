@@ -8,6 +8,8 @@ use crate::hyper::Hyper;
 
 mod expansion;
 mod modules;
+mod report;
+mod start;
 
 /// A valid experiment with `rest` in place of the lines whose keys it gives.
 fn yaml(rest: &str) -> String {

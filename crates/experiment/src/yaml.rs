@@ -20,7 +20,7 @@ pub fn text(bytes: &[u8], origin: &str) -> Result<String, SpecErrors> {
             let place = place(&String::from_utf8_lossy(before));
             let message = format!("byte `{byte:#04x}` is not UTF-8 at {place}; save the file as UTF-8");
             let problem = Problem { path: String::new(), line: None, message };
-            Err(SpecErrors { origin: origin.to_owned(), problems: vec![problem], hint: None })
+            Err(SpecErrors { origin: origin.to_owned(), problems: vec![problem], more: 0, hint: None })
         }
     }
 }
