@@ -17,8 +17,8 @@
 //! from chance.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::batch::EncodedSet;
 use crate::task::{Dataset, Example, Objective};
 
 /// Share of a guess's errors, or of the scores' variance, from which on a note is written.
@@ -39,7 +39,9 @@ pub fn notes(dataset: &Dataset) -> Vec<String> {
     let evaluation = dataset.evaluation.iter().map(|(split, examples)| (split.as_str(), examples));
     for (split, examples) in evaluation.chain([("test", &dataset.test)]) {
         let shared = examples.iter().filter(|example| train.contains(&texts(example))).count();
-        notes.extend(shared_note(split, "texts", shared, examples.len()));
+        let is_labelled = examples.iter().all(|example| example.label.is_finite());
+        let so = if is_labelled { MEASURED } else { PREDICTED };
+        notes.extend(shared_note(split, ("texts", so), shared, examples.len()));
     }
     for (split, examples) in &dataset.evaluation {
         notes.extend(absent_note(split, examples, &dataset.info.objective));
@@ -54,20 +56,28 @@ fn texts(example: &Example) -> (&str, Option<&str>) {
     (&example.first, example.second.as_deref())
 }
 
-/// The note of an evaluation split of texts as tokens, where train has some of its rows as well.
-pub fn shared_rows_note(name: &str, train: &EncodedSet, split: &EncodedSet) -> Option<String> {
-    let known: HashSet<&[u32]> = train.rows.iter().map(|row| row.ids.as_slice()).collect();
-    let shared = split.rows.iter().filter(|row| known.contains(row.ids.as_slice())).count();
-    shared_note(name, "items", shared, split.rows.len())
+/// What tells an item of a file from others: whatever the file says of it, before a length limit cuts its tokens.
+pub(crate) fn fingerprint(item: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    item.hash(&mut hasher);
+    hasher.finish()
 }
 
-fn shared_note(split: &str, what: &str, shared: usize, all: usize) -> Option<String> {
-    let note = || {
-        format!(
-            "{split}: {what} that train has as well: {shared} of {all}; its metrics count what was seen in training"
-        )
-    };
-    (shared > 0).then(note)
+/// The note of an evaluation split of texts that a model continues, where train has some of its items as well; of every item its
+/// fingerprint.
+pub(crate) fn shared_items_note(name: &str, train: &[u64], split: &[u64]) -> Option<String> {
+    let known: HashSet<u64> = train.iter().copied().collect();
+    let shared = split.iter().filter(|item| known.contains(*item)).count();
+    shared_note(name, ("items", MEASURED), shared, split.len())
+}
+
+/// What follows for a split that is measured.
+const MEASURED: &str = "its metrics count what was seen in training";
+/// What follows for a split without labels, of which nothing is measured.
+const PREDICTED: &str = "it has no labels, so that no metric counts them, but their labels in train were learnt";
+
+fn shared_note(split: &str, (what, so): (&str, &str), shared: usize, all: usize) -> Option<String> {
+    (shared > 0).then(|| format!("{split}: {what} that train has as well: {shared} of {all}; {so}"))
 }
 
 /// Names that a note shows.

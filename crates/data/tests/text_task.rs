@@ -167,6 +167,30 @@ fn blocks_fill_the_limit() {
     assert_eq!(error, format!("task `a`: block: {rule}; use a smaller block or raise max_len"));
 }
 
+/// Items are compared as their files have them: what the limit leaves of two may be the same, and so may the tokens of which one learns
+/// other ones.
+#[test]
+fn items_that_the_limit_makes_alike_are_not_the_same() {
+    let form = |form: &str| format!("{{name: t, form: {form}, train: a, dev: b, test: c}}");
+    let shared = |form: &str, files: [&str; 3], max_len: usize| -> Vec<String> {
+        let named: Vec<(&str, &str)> = ["a", "b", "c"].into_iter().zip(files).collect();
+        let notes = read(form, &named, None, max_len).unwrap().notes;
+        notes.into_iter().filter(|note| note.contains("as well")).collect()
+    };
+    let note = |split: &str, count: &str| {
+        format!("{split}: items that train has as well: {count}; its metrics count what was seen in training")
+    };
+    let pairs = form("pairs");
+    let long = ["hi||so good so good so", "hi||so good so good 42", "hi||so good so good so\nhi||so good so you so"];
+    assert_eq!(shared(&pairs, long, 4), [note("c", "1 of 2")]);
+    assert_eq!(shared(&pairs, long, 40), [note("c", "1 of 2")]);
+    let line = |prompt: &str, completion: &str| json!({"prompt": prompt, "completion": completion}).to_string();
+    let texts =
+        [line("hi you ", "so good so 42"), line("hi you ", "so good so 42 42"), line("hi ", "you so good so 42")];
+    let both = format!("{}\n{}", texts[1], texts[0]);
+    assert_eq!(shared(&form("instructions"), [&texts[0], &both, &texts[2]], 4), [note("b", "1 of 2")]);
+}
+
 #[test]
 fn instructions_need_a_template_for_conversations_alone() {
     let yaml = "{name: a, form: instructions, train: a, dev: b, metrics: [exact_match], answer: '#### (.+)'}";

@@ -20,7 +20,7 @@ use crate::error::DataError;
 use crate::tokenize::{read_config, special};
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user`, `assistant` or what else the template knows.
     pub role: String,

@@ -32,7 +32,7 @@ pub struct Instruction {
 }
 
 /// The two forms of a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Content {
     /// A prompt and its completion.
     Pair {

@@ -1,7 +1,7 @@
 //! From the files of a text task to tokens.
 
 use super::{Form, LoadedText, TextSplit, TextTask};
-use crate::audit;
+use crate::audit::{self, fingerprint};
 use crate::batch::EncodedSet;
 use crate::causal::block::blocks;
 use crate::causal::chat::{ChatFiles, ChatTemplate, Date};
@@ -39,13 +39,15 @@ pub fn load<'a>(
         reader.split(path, &bytes, purpose)
     };
     let purpose = if task.generates() { Purpose::Generate } else { Purpose::Learn };
-    let train = file("train", &task.train, Purpose::Learn)?.set;
-    let dev = file("dev", &task.dev, purpose)?;
-    let test = task.test.as_ref().map(|path| file("test", path, purpose)).transpose()?;
+    let (train, known) = file("train", &task.train, Purpose::Learn)?;
+    let (dev, items) = file("dev", &task.dev, purpose)?;
+    let shared = audit::shared_items_note(&task.dev, &known, &items);
+    let test = task.test.as_ref().map(|path| Ok((path, file("test", path, purpose)?))).transpose()?;
     let (reading, hash) = (reader.identity(), hasher.finish());
     let mut notes = reader.notes;
-    let splits = [(Some(&task.dev), Some(&dev)), (task.test.as_ref(), test.as_ref())];
-    notes.extend(splits.into_iter().filter_map(|(path, split)| audit::shared_rows_note(path?, &train, &split?.set)));
+    notes.extend(shared);
+    notes.extend(test.as_ref().and_then(|(path, (_, items))| audit::shared_items_note(path, &known, items)));
+    let (train, test) = (train.set, test.map(|(_, (split, _))| split));
     Ok(LoadedText { info: info(task), train, evaluation: vec![("dev".to_owned(), dev)], test, hash, reading, notes })
 }
 
@@ -93,11 +95,24 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn split(&mut self, file: &str, bytes: &[u8], purpose: Purpose) -> Result<TextSplit, DataError> {
-        let split = match self.task.form {
-            Form::Blocks => return Ok(TextSplit { set: self.blocks(file, bytes)?, ..TextSplit::default() }),
-            Form::Pairs => self.pairs(file, pair::parse(file, bytes)?, purpose)?,
-            Form::Instructions => self.instructions(file, &instruction::parse(file, bytes)?, purpose)?,
+    /// A file's items as tokens, and the fingerprint of each as the file has it.
+    fn split(&mut self, file: &str, bytes: &[u8], purpose: Purpose) -> Result<(TextSplit, Vec<u64>), DataError> {
+        let (split, items) = match self.task.form {
+            Form::Blocks => {
+                let set = self.blocks(file, bytes)?;
+                let items = set.rows.iter().map(|row| fingerprint(&row.ids)).collect();
+                return Ok((TextSplit { set, ..TextSplit::default() }, items));
+            }
+            Form::Pairs => {
+                let pairs = pair::parse(file, bytes)?;
+                let items = pairs.iter().map(|pair| fingerprint(&(&pair.prompt, &pair.completion))).collect();
+                (self.pairs(file, pairs, purpose)?, items)
+            }
+            Form::Instructions => {
+                let found = instruction::parse(file, bytes)?;
+                let items = found.iter().map(|item| fingerprint(&item.content)).collect();
+                (self.instructions(file, &found, purpose)?, items)
+            }
         };
         let (rows, limit) = (split.set.rows.len(), self.max_len);
         let full = split.set.lengths().into_iter().filter(|&length| length >= limit).count();
@@ -109,7 +124,7 @@ impl Reader<'_> {
         if purpose == Purpose::Generate {
             self.notes.push(format!("{file}: items to generate: {}", split.prompts.len()));
         }
-        Ok(split)
+        Ok((split, items))
     }
 
     fn blocks(&self, file: &str, bytes: &[u8]) -> Result<EncodedSet, DataError> {
