@@ -137,6 +137,43 @@ fn text_that_is_none_is_refused_with_its_line() {
     assert!(error.starts_with(found), "{error}");
 }
 
+/// A Parquet file with this footer and nothing else.
+fn footer_alone(footer: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(footer.len()).unwrap().to_le_bytes();
+    [b"PAR1", footer, &length, b"PAR1"].concat()
+}
+
+#[test]
+fn what_a_parquet_file_claims_beyond_its_bytes_is_refused_at_once() {
+    // Thrift's compact protocol: lists of 2^31 - 1 truth values in fields that nobody knows.
+    let list = |kind: u8| [&[0x09, 0x28, 0xf0 | kind][..], &[0xff, 0xff, 0xff, 0xff, 0x07]].concat();
+    for kind in [1, 2, 3, 12] {
+        let file = footer_alone(&[list(kind).repeat(6), vec![0]].concat());
+        assert!(file.len() < 64);
+        refused(
+            &Layout::new(Format::Parquet),
+            &file,
+            "d/f: its footer claims a list of 2147483647 items, more than it has bytes; copy the file again, or write it uncompressed or \
+             with snappy, gzip or zstd",
+        );
+    }
+    // A schema of no columns and a row group of 2^59 rows.
+    let rows = [&[0x80_u8; 8][..], &[0x10]].concat();
+    let schema: &[u8] = &[0x19, 0x1c, 0x48, 1, b'm', 0x15, 0, 0];
+    let group = [&[0x19, 0x0c, 0x16, 0x00, 0x16][..], &rows, &[0]].concat();
+    let empty = footer_alone(&[&[0x15, 2][..], schema, &[0x16], &rows, &[0x19, 0x1c], &group, &[0]].concat());
+    assert!(empty.len() < 64, "{}", empty.len());
+    let error = Table::read("d/f", &empty, &Layout::new(Format::Parquet)).unwrap_err().to_string();
+    assert!(error.starts_with("d/f: it claims 576460752303423488 rows in "), "{error}");
+    // Columns that nobody wants leave rows without columns, of which one is enough.
+    let some = parquet(&[("s", Column::Text(&["a", "b", "c"]))], Compression::None);
+    let table =
+        Table::read("d/f", &some, &Layout { wanted: Some(vec!["t".to_owned()]), ..Layout::new(Format::Parquet) });
+    let table = table.unwrap();
+    assert_eq!((table.rows.len(), table.others.as_slice()), (1, ["s".to_owned()].as_slice()));
+    assert!(table.column("t").unwrap_err().to_string().contains("`s`"));
+}
+
 #[test]
 fn a_header_may_be_absent_and_short_rows_skipped() {
     let header = Header::Absent(vec!["a".to_owned(), "b".to_owned()]);
