@@ -61,15 +61,16 @@ impl Footer<'_> {
     fn structure(&mut self, depth: usize) -> Result<(), End> {
         loop {
             let head = self.byte()?;
-            if head & 0x0f == 0 {
+            let kind = head & 0x0f;
+            if kind == 0 {
                 return Ok(());
             }
             if head >> 4 == 0 {
                 self.number()?; // of the field
             }
             // A field that is true or false has its value in its type.
-            if !matches!(head & 0x0f, 1 | 2) {
-                self.value(head & 0x0f, depth)?;
+            if !matches!(kind, 1 | 2) {
+                self.value(kind, depth)?;
             }
         }
     }
