@@ -52,7 +52,7 @@ pub struct RunRecord {
     /// Splits, `train` among them, of which the length limit cut some texts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub truncated: BTreeMap<String, Truncated>,
-    /// Maps that train and have no other value than at the start, while others have; `head` is the task's head.
+    /// Maps that train and that no gradient has moved, while others were moved; `head` is the task's head.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmoved: Vec<String>,
     /// The device as chosen, such as `cpu` or `tch:cuda:0`, with its name where it tells.

@@ -1,7 +1,7 @@
 //! Guards of training: what trains has moved, and what is frozen has not. Both compare hashes of values at the first step with those at
 //! the end; the base is compared at every checkpoint too, which keeps its hashes for the sessions that follow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::Tensor;
 use models::{
@@ -10,7 +10,11 @@ use models::{
 };
 use record::sha256_hex;
 use serde::{Deserialize, Serialize};
-use variants::{host::inner, role::TrainConfig, slot::Slot};
+use variants::{
+    host::{inner, values},
+    role::TrainConfig,
+    slot::Slot,
+};
 
 use crate::error::TrainError;
 
@@ -57,6 +61,24 @@ impl OwnTensors {
         let other = |(slot, hash): &(&String, &String)| start.frozen.get(*slot).is_some_and(|old| old != *hash);
         self.frozen.iter().find(other).map(|(slot, _)| slot.as_str())
     }
+}
+
+/// Maps of a run that have a tensor which trains and is all zeros. `B` starts there, and so do VeRA's and AdaLoRA's diagonals; any gradient
+/// moves them. Weight decay does not, though it changes the other factor of a map that no gradient reaches.
+pub fn zeros(
+    network: &mut Network,
+    [stack, run]: [usize; 2],
+    chosen: Option<&BTreeMap<String, Tensor<3>>>,
+    roles: &TrainConfig,
+) -> BTreeSet<String> {
+    let is_zero = |named: &NamedParam<'_>| {
+        let tensor = match chosen {
+            Some(best) => inner(&best[&named.name]),
+            None => inner(named.param.tensor).slice([run..run + 1]),
+        };
+        roles.trains(named.param.role) && values(&tensor).iter().all(|value| *value == 0.0)
+    };
+    network.parameters(stack).into_iter().filter(is_zero).map(|named| named.slot).collect()
 }
 
 /// A base's tensors, hashed one by one.

@@ -27,7 +27,7 @@ use crate::{
         score::Split,
         single,
     },
-    guard::OwnTensors,
+    guard::{self, OwnTensors},
     sink::{Event, Sink},
     study::{
         context::StudyContext,
@@ -160,10 +160,12 @@ fn check_moves(cohort: &mut Cohort, at: RunAt) -> Result<Vec<String>, String> {
                 .to_owned(),
         );
     }
+    let mut found = guard::zeros(&mut cohort.network, [at.stack, at.run], chosen, roles);
+    found.extend(unmoved.into_iter().map(str::to_owned));
     let ranks = stack.final_ranks(at.run);
-    let is_left = |map: &&str| ranks.get(*map) != Some(&0);
-    let name = |map: &str| if map.is_empty() { "head".to_owned() } else { map.to_owned() };
-    Ok(unmoved.into_iter().filter(is_left).map(name).collect())
+    found.retain(|map| ranks.get(map) != Some(&0));
+    let name = |map: String| if map.is_empty() { "head".to_owned() } else { map };
+    Ok(found.into_iter().map(name).collect())
 }
 
 /// What is left of a run beside its log.

@@ -153,11 +153,14 @@ fn a_single_map_that_does_not_move_is_named() {
     for record in finish(&cells, root.path(), 2) {
         assert_eq!(record.status, Status::Finished);
         let still = ["query", "value"].map(|map| format!("encoder.layer.2.attention.self.{map}"));
-        // AdaLoRA's penalty on its factors moves them all the same.
-        let wanted: &[String] = if record.cell.variant == "lora" { &still } else { &[] };
-        assert_eq!(record.unmoved, wanted, "{}", record.cell);
+        // Weight decay shrinks A, and AdaLoRA's penalty moves both factors: neither is learning. What its budget left without a
+        // component is no map any more.
+        let is_left = |map: &&String| record.measured.final_ranks[*map] > 0;
+        let wanted: Vec<&String> = still.iter().filter(is_left).collect();
+        assert!(record.cell.variant == "adalora" || wanted.len() == 2, "{:?}", record.measured.final_ranks);
+        assert_eq!(record.unmoved.iter().collect::<Vec<_>>(), wanted, "{}", record.cell);
         let note = "`encoder.layer.2.attention.self.query` and 1 more did not move in training";
-        assert_eq!(record.note_unmoved().as_deref(), Some(note).filter(|_| !wanted.is_empty()));
+        assert!(wanted.len() < 2 || record.note_unmoved().as_deref() == Some(note), "{:?}", record.note_unmoved());
     }
 }
 
