@@ -26,5 +26,6 @@ pub fn as_lora(
     let (metadata, _) = adapter::load(&adapter::resolve(path)?, cache)?;
     let inputs = [Input { path: path.to_owned(), weight: 1.0 }];
     let head = metadata.plan.text().is_none().then_some(path);
-    combine(&CombineRequest { inputs: &inputs, method: Method::Svd { rank }, head, out, force }, cache)
+    let method = Method::Svd { rank };
+    combine(&CombineRequest { inputs: &inputs, method, head, out, force, command: peft::export::COMMAND }, cache)
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use crate::{
-    output::{Guard, OutputDir},
+    output::{Guard, OutputDir, spare_base},
     peft::export::COMMAND,
 };
 use burn::tensor::Tensor;
@@ -54,6 +54,7 @@ pub fn at_rank(request: &CutRequest<'_>, cache: &ModelCache) -> Result<u64, Trai
     let CutRequest { adapter, rank, reduction, out, force } = *request;
     let output = OutputDir::check(out, COMMAND, &Guard::new([adapter], force))?;
     let (metadata, tensors) = cut_to(&adapter::resolve(adapter)?, None, rank, reduction, cache)?;
+    spare_base(&metadata, out)?;
     let bytes = adapter::encode(&metadata, &tensors)?;
     let mut staged = output.begin()?;
     staged.write(ADAPTER, &bytes)?;

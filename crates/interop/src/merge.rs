@@ -32,7 +32,7 @@ use variants::{host::Placement, pass::Active, rank::RankPolicy};
 
 use crate::{
     dtype::Dtype,
-    output::{Guard, OutputDir, StagedDir},
+    output::{Guard, OutputDir, StagedDir, spare_base},
     peft,
 };
 
@@ -96,6 +96,7 @@ pub fn merge(request: &MergeRequest<'_>, cache: &ModelCache) -> Result<MergeRepo
     let output = OutputDir::check(request.out, COMMAND, &guard(request))?;
     let path = adapter_file(request.adapter)?;
     let (metadata, mut network) = adapter::load_on(&path, request.model, cache)?;
+    spare_base(&metadata, request.out)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
     let active = active(request.rank, &metadata).map_err(refused)?;
     check_network(&mut network, &metadata.plan).map_err(refused)?;

@@ -30,7 +30,7 @@ use member::Member;
 use methods::Method;
 
 /// The command's name in what it writes.
-const COMMAND: &str = "lora-lab combine";
+pub const COMMAND: &str = "lora-lab combine";
 
 /// An adapter and its weight.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,8 @@ pub struct CombineRequest<'a> {
     pub out: &'a Path,
     /// Whether `out` may be a folder of others.
     pub force: bool,
+    /// The command's name in what it writes: [`COMMAND`], or that of another command that combines.
+    pub command: &'static str,
 }
 
 /// One map of the combination.
@@ -89,7 +91,7 @@ impl CombineReport {
 /// Combines and writes.
 pub fn combine(request: &CombineRequest<'_>, cache: &ModelCache) -> Result<CombineReport, TrainError> {
     let guard = Guard::new(request.inputs.iter().map(|input| &input.path), request.force);
-    let output = OutputDir::check(request.out, COMMAND, &guard)?;
+    let output = OutputDir::check(request.out, request.command, &guard)?;
     check(request)?;
     let members = request.inputs.iter().map(|input| Member::read(input, cache)).collect::<Result<Vec<_>, _>>()?;
     let mut report = CombineReport::default();

@@ -15,10 +15,10 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
-use trainer::error::TrainError;
+use trainer::{adapter::AdapterMetadata, error::TrainError};
 
 mod dir;
 mod file;
@@ -64,6 +64,11 @@ impl Guard {
     }
 }
 
+/// Refuses a target that is or holds the base of an adapter, which is known once the adapter is read; no force replaces it.
+pub(crate) fn spare_base(metadata: &AdapterMetadata, target: &Path) -> Result<(), TrainError> {
+    Guard::new([&metadata.plan.model], false).check(target)
+}
+
 /// Where a target lies once links are followed; refused where nothing may be written whatever it is.
 fn place(target: &Path) -> Result<PathBuf, TrainError> {
     let refused = |reason: String| TrainError::foreign(target.to_owned(), reason);
@@ -75,6 +80,10 @@ fn place(target: &Path) -> Result<PathBuf, TrainError> {
         return Err(refused(format!("is {what}, which is not written to; give a file or folder with `--out`")));
     }
     let place = absolute(&place);
+    // What is not there yet cannot be followed, and `new/..` need not be where it seems once `new` is there.
+    if place.components().any(|part| part == Component::ParentDir) {
+        return Err(refused("goes up (`..`) from a folder that is not there; give the path without it".to_owned()));
+    }
     if let Some(runs) = record::runs_around(&place) {
         return Err(refused(format!(
             "lies in {}, which has the runs of an experiment; give another `--out`",

@@ -12,7 +12,7 @@ use std::{
 use experiment::{cell::Recipe, hyper::Hyper};
 use interop::{
     model_merging::{
-        CombineReport, CombineRequest, Input, combine,
+        self, CombineReport, CombineRequest, Input, combine,
         methods::{Method, SignElection},
     },
     peft, update,
@@ -30,7 +30,8 @@ fn inputs(weighted: &[(PathBuf, f64)]) -> Vec<Input> {
 }
 
 fn run(inputs: &[Input], method: Method, out: &Path, head: Option<&Path>) -> Result<CombineReport, String> {
-    combine(&CombineRequest { inputs, method, head, out, force: false }, &cache()).map_err(|error| error.to_string())
+    combine(&CombineRequest { inputs, method, head, out, force: false, command: model_merging::COMMAND }, &cache())
+        .map_err(|error| error.to_string())
 }
 
 /// `ΔW` of every map, `[d_in, d_out]` row-major.

@@ -351,6 +351,16 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
             vec![f64::NAN; values.len()]
         });
     refused(&request(&broken.0, &out, Dtype::F32), "not finite");
+    // The base of the adapter, which is known once it is read.
+    let base = checkpoint(root.path(), "bert");
+    let adapter = of(&base, &["query"], false, "on_disk");
+    for force in [false, true] {
+        let request = MergeRequest { force, ..request(&adapter, Path::new(&base), Dtype::F32) };
+        let error = merge(&request, &cache).unwrap_err().to_string();
+        let part = if force { "is or holds an input of this command" } else { "not an earlier output" };
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(Path::new(&base).join("config.json").is_file());
     // What lies in the folder already.
     std::fs::create_dir(&out).unwrap();
     std::fs::write(out.join("mine.txt"), "mine").unwrap();

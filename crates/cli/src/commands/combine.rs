@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use interop::model_merging::{
-    CombineReport, CombineRequest, Input, combine,
+    COMMAND, CombineReport, CombineRequest, Input, combine,
     methods::{Method, SignElection},
 };
 use trainer::model_cache::ModelCache;
@@ -103,8 +103,9 @@ pub(crate) enum SignMethod {
 pub(super) fn run(args: &Combine) -> Result<(), Failure> {
     let method = method(args).map_err(Failure::Input)?;
     let inputs: Vec<Input> = args.adapters.iter().map(|written| input(written)).collect();
+    let Combine { head, out, force, .. } = args;
     let request =
-        CombineRequest { inputs: &inputs, method, head: args.head.as_deref(), out: &args.out, force: args.force };
+        CombineRequest { inputs: &inputs, method, head: head.as_deref(), out, force: *force, command: COMMAND };
     let report = combine(&request, &ModelCache::on_cpu())?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote {} maps to {}", report.maps.len(), args.out.display()));

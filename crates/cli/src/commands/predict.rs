@@ -80,7 +80,8 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
         (None, Some(split)) => Rows::Split(split),
         (None, None) => Rows::Default,
     };
-    let found = predict(&Request { source, rows, max_length: args.max_length }, &cache)?;
+    let submission = args.submission.as_ref().map(|_| submitted(args));
+    let found = predict(&Request { source, rows, max_length: args.max_length, submission }, &cache)?;
     found.notes.iter().for_each(|line| note(line));
     write(args, &outputs, &found)?;
     match &found.scores {
@@ -101,13 +102,18 @@ fn write(args: &Predict, outputs: &Outputs, found: &Prediction) -> Result<(), Fa
         note(&format!("wrote {} of {} rows to {}", found.what(), found.rows(), path.display()));
     }
     if let Some(folder) = &args.submission {
-        let (name, bytes) = found.submission(args.split.as_deref().unwrap_or("test"))?;
+        let (name, bytes) = found.submission(submitted(args))?;
         create_folder(folder)?;
         let path = folder.join(&name);
         submission_file(&path, &outputs.guard)?.write(&bytes)?;
         note(&format!("wrote {}", path.display()));
     }
     Ok(())
+}
+
+/// The split that a submission file is for.
+fn submitted(args: &Predict) -> &str {
+    args.split.as_deref().unwrap_or("test")
 }
 
 /// What is written.

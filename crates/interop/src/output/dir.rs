@@ -37,6 +37,7 @@ pub struct OutputDir {
     command: &'static str,
     /// Whether it has what the command did not write, which stays.
     is_shared: bool,
+    is_forced: bool,
 }
 
 impl OutputDir {
@@ -54,7 +55,7 @@ impl OutputDir {
             Some(reason) if !guard.is_forced => Err(refused(format!(
                 "{reason}; give an empty or new folder with `--out`, or `--force`, which replaces files of the same names"
             ))),
-            foreign => Ok(Self { path, command, is_shared: foreign.is_some() }),
+            foreign => Ok(Self { path, command, is_shared: foreign.is_some(), is_forced: guard.is_forced }),
         }
     }
 
@@ -96,7 +97,13 @@ impl StagedDir {
         self.write(ORIGIN, (text + "\n").as_bytes())?;
         let target = &self.target.path;
         let failed = |source| TrainError::io(target.clone(), source);
-        if self.target.is_shared {
+        // Somebody may have put a file there during the work.
+        let foreign = foreign(target, self.target.command).map_err(failed)?;
+        if let Some(reason) = foreign.as_ref().filter(|_| !self.target.is_shared && !self.target.is_forced) {
+            let reason = format!("{reason}: it came during the work; move it away and run the command again");
+            return Err(TrainError::foreign(target.clone(), reason));
+        }
+        if self.target.is_shared || foreign.is_some() {
             return self.join().map_err(failed);
         }
         let old = hidden(target, "old");
@@ -143,7 +150,8 @@ fn foreign(path: &Path, command: &str) -> io::Result<Option<String>> {
     if found.is_empty() {
         return Ok(None);
     }
-    let origin = fs::read(path.join(ORIGIN)).ok().and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok());
+    let origin =
+        assets::file::read(&path.join(ORIGIN)).ok().and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok());
     let Some(origin) = origin.filter(|origin| origin.written_by == command) else {
         return Ok(Some(format!("is not empty and not an earlier output of `{command}`")));
     };

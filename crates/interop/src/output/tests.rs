@@ -37,6 +37,34 @@ fn only_its_own_output_is_replaced() {
 }
 
 #[test]
+fn a_file_that_comes_during_the_work_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("out");
+    write(&target, "one").unwrap();
+    let mut staged = OutputDir::check(&target, "test", &Guard::default()).unwrap().begin().unwrap();
+    staged.write("a.txt", b"two").unwrap();
+    fs::write(target.join("mine.txt"), "mine").unwrap();
+    let error = staged.finish(serde_json::Value::Null).unwrap_err().to_string();
+    assert!(error.contains("`mine.txt`") && error.contains("came during the work"), "{error}");
+    assert_eq!(names(&target), ["a.txt", ORIGIN, "mine.txt"]);
+    assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"one");
+    assert_eq!(names(root.path()), ["out"]);
+}
+
+#[test]
+fn a_path_that_goes_up_from_what_is_not_there_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let input = root.path().join("input");
+    fs::create_dir(&input).unwrap();
+    let guard = Guard::new([&input], true);
+    let error = OutputDir::check(&root.path().join("new/../input"), "test", &guard).unwrap_err().to_string();
+    assert!(error.contains("goes up (`..`)"), "{error}");
+    fs::create_dir(root.path().join("new")).unwrap();
+    let error = OutputDir::check(&root.path().join("new/../input"), "test", &guard).unwrap_err().to_string();
+    assert!(error.contains("is or holds an input"), "{error}");
+}
+
+#[test]
 fn what_is_given_up_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let target = root.path().join("out");

@@ -29,7 +29,7 @@ use trainer::{
 use super::{CONFIG, WEIGHTS, config};
 use crate::{
     export::{Reduction, cut_to},
-    output::{Guard, OutputDir},
+    output::{Guard, OutputDir, spare_base},
 };
 
 mod files;
@@ -90,6 +90,7 @@ pub fn export(request: &ExportRequest<'_>, cache: &ModelCache) -> Result<ExportR
     let path = file(request.adapter)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
     let (metadata, mut network) = read(&path, request, cache)?;
+    spare_base(&metadata, request.out)?;
     if let Some(name) = adapter::first_non_finite(&mut network) {
         return Err(refused(format!("`{name}` holds numbers that are not finite; train its run again")));
     }

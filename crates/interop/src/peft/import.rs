@@ -98,7 +98,8 @@ pub fn import(request: &ImportRequest<'_>, cache: &ModelCache) -> Result<Importe
         TrainError::Variant { problems, .. } => opened.refused(problems),
         other => other,
     })?;
-    let head = stored_head(&metadata, &base);
+    let (head, said) = stored_head(&metadata, &base, &stored, cache)?;
+    notes.extend(said.map(|said| format!("{}: {said}", metadata.plan.model)));
     let outputs = Outputs { count: metadata.outputs, stored: &head };
     let mut network = cache.network_of(&metadata.plan, &[(plan, vec![outputs])])?;
     check_tied(&mut network, &metadata, &opened)?;
@@ -108,11 +109,24 @@ pub fn import(request: &ImportRequest<'_>, cache: &ModelCache) -> Result<Importe
     Ok(Imported { metadata, network, notes })
 }
 
-/// The base's own head, which counts where the folder has none, with the outputs in the order of the task's labels.
-fn stored_head(metadata: &AdapterMetadata, base: &BaseModel) -> Weights {
-    let tasks = experiment::tasks::tasks(&metadata.plan.suite);
-    let known = tasks.iter().find(|info| info.name == metadata.plan.task);
-    base.head.for_task(metadata.outputs, known.map_or(&[][..], |info| info.objective.labels())).0
+/// The base's own head, which counts where the folder has none, with the outputs in the order of the task's labels, and what there is to
+/// say of it. The labels of a task that an experiment describes may be those of its data.
+fn stored_head(
+    metadata: &AdapterMetadata,
+    base: &BaseModel,
+    stored: &Stored,
+    cache: &ModelCache,
+) -> Result<(Weights, Option<String>), TrainError> {
+    let plan = &metadata.plan;
+    if plan.text().is_some() || stored.has_head(&base.backbone.config()) {
+        return Ok((base.head.in_file_order().clone(), None));
+    }
+    let tasks = experiment::tasks::tasks(&plan.suite);
+    let labels = match tasks.iter().find(|info| info.name == plan.task).filter(|_| plan.given.is_none()) {
+        Some(known) => known.objective.labels().to_vec(),
+        None => cache.task(plan)?.info.objective.labels().to_vec(),
+    };
+    Ok(base.head.for_task(metadata.outputs, &labels))
 }
 
 /// The base, under the name that is asked for, if it is the one of the recipe.

@@ -88,7 +88,15 @@ pub(crate) fn read_whole(folder: &Path) -> Result<Read, TrainError> {
         let update = product(&tensors, map, &scales, &opened, &file.path)?;
         let plain = plain_name(map);
         prefix = theirs(map).strip_suffix(plain).unwrap_or_default();
-        maps.insert(plain.to_owned(), MapUpdate { base: None, update: Update::LowRank(update) });
+        if maps.insert(plain.to_owned(), MapUpdate { base: None, update: Update::LowRank(update) }).is_some() {
+            let reason =
+                format!("has the factors of `{plain}` under two names, `{name}` among them; keep those that count");
+            return Err(TrainError::foreign(file.path.clone(), reason));
+        }
+    }
+    if let Some(lone) = tensors.keys().find(|name| lacks_partner(name, &tensors)) {
+        let partner = lone.replace(B, A);
+        return Err(TrainError::foreign(file.path.clone(), format!("`{lone}` is there, but `{partner}` is not")));
     }
     if maps.is_empty() {
         let reason = "it has no `lora_A.weight`; is it an adapter of another kind?".to_owned();
@@ -105,6 +113,11 @@ pub(crate) fn read_whole(folder: &Path) -> Result<Read, TrainError> {
     let config = config(&opened.said, prefix);
     let updates = Updates { name: folder.display().to_string(), metadata: None, maps, notes };
     Ok(Read { updates, config, head, left_out })
+}
+
+/// Whether it is a `B` without its `A`, of which no product was made.
+fn lacks_partner(name: &str, tensors: &BTreeMap<String, TensorView<'_>>) -> bool {
+    name.strip_suffix(B).is_some_and(|map| !tensors.contains_key(&format!("{map}{A}")))
 }
 
 /// Ends of the names of the factors.

@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub rows: Rows<'a>,
     /// Tokens of a row at most; by default what the recipe says, or all that the base allows.
     pub max_length: Option<usize>,
+    /// The split for which the benchmark's submission file is wanted, where one is.
+    pub submission: Option<&'a str>,
 }
 
 /// What predicts.
@@ -128,10 +130,7 @@ impl Prediction {
             Output::Logits(found) => {
                 Ok(glue::submission(&self.task.name, split, &predictions(&found.logits, &self.task.objective))?)
             }
-            Output::Texts { .. } => Err(TrainError::foreign(
-                &self.task.name,
-                "has no submission file: it is a task on text; write the texts with `--out`".to_owned(),
-            )),
+            Output::Texts { .. } => Err(no_submission(&self.task.name)),
         }
     }
 }
@@ -159,6 +158,7 @@ fn scores(found: &Predicted, task: &TaskInfo, notes: &mut Vec<String>) -> Option
 /// Predicts the rows, and scores them where every label is known.
 pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, TrainError> {
     let (plan, network, mut notes) = open(request, cache)?;
+    request.submission.map_or(Ok(()), |split| check_submission(&plan, split))?;
     let found = if plan.text().is_some() {
         texts(&plan, &network, request.rows, cache)?
     } else {
@@ -166,6 +166,23 @@ pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, Trai
     };
     notes.extend(found.notes);
     Ok(Prediction { notes, scores: found.scores, task: found.task, output: found.output })
+}
+
+/// Refuses a submission file that cannot be written, before anything is predicted for it.
+fn check_submission(plan: &Recipe, split: &str) -> Result<(), TrainError> {
+    if plan.text().is_some() {
+        return Err(no_submission(&plan.task));
+    }
+    if plan.suite != glue::GLUE {
+        let reason = "has no submission file: tasks of GLUE have one alone; write the predictions with `--out`";
+        return Err(TrainError::foreign(&plan.task, reason.to_owned()));
+    }
+    Ok(glue::submission(&plan.task, split, &[]).map(drop)?)
+}
+
+fn no_submission(task: &str) -> TrainError {
+    let reason = "has no submission file: it is a task on text; write the texts with `--out`";
+    TrainError::foreign(task, reason.to_owned())
 }
 
 /// What was predicted for the rows.

@@ -43,7 +43,7 @@ pub(super) fn metadata(opened: &Opened, request: &ImportRequest<'_>) -> Result<O
 
 /// The recipe, and the configuration that was written with it.
 fn read(folder: &Path) -> Option<(AdapterMetadata, Map<String, Value>)> {
-    let mut origin: Value = serde_json::from_slice(&std::fs::read(folder.join(ORIGIN)).ok()?).ok()?;
+    let mut origin: Value = serde_json::from_slice(&assets::file::read(&folder.join(ORIGIN)).ok()?).ok()?;
     if origin["written_by"] != COMMAND {
         return None;
     }

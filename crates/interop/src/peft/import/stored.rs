@@ -48,6 +48,11 @@ impl Stored {
         Some((name, shape, values))
     }
 
+    /// Whether it has the head of a classifier.
+    pub(super) fn has_head(&self, config: &Config) -> bool {
+        config.head_names().iter().any(|name| self.tensors.contains_key(&format!("{WRAPPED}{name}")))
+    }
+
     pub(super) fn unused(&self) -> Vec<&str> {
         self.tensors.keys().filter(|name| !self.used.contains(*name)).map(String::as_str).collect()
     }

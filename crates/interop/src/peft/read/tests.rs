@@ -88,3 +88,31 @@ fn what_is_no_lora_is_refused_by_file_and_reason() {
     let pattern = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "rank_pattern": {"(": 2}});
     assert!(refused(pattern, true).contains("pattern `(`"));
 }
+
+/// Half a pair, or two pairs of one map, is no update that could be read.
+#[test]
+fn factors_without_a_partner_and_factors_twice_are_refused() {
+    let config = serde_json::json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4});
+    let pair = |map: &str| {
+        let numbers = |count: usize| (1..=count).map(|number| number as f32);
+        [
+            Stored::of(format!("{map}.lora_A.weight"), vec![2, 3], numbers(6)),
+            Stored::of(format!("{map}.lora_B.weight"), vec![4, 2], numbers(8)),
+        ]
+    };
+    let error = |tensors: Vec<Stored>| {
+        let folder = folder(&config, true);
+        std::fs::write(folder.path().join(WEIGHTS), safetensors::write(&tensors, None).unwrap()).unwrap();
+        read(folder.path()).unwrap_err().to_string()
+    };
+    let key = "base_model.model.roberta.encoder.layer.0.attention.self.key";
+    let [_, lone] = pair(key);
+    let found = error([pair(MAP).to_vec(), vec![lone]].concat());
+    assert!(found.contains(&format!("`{key}.lora_B.weight` is there, but `{key}.lora_A.weight` is not")), "{found}");
+    let [lone, _] = pair(key);
+    let found = error([pair(MAP).to_vec(), vec![lone]].concat());
+    assert!(found.contains(&format!("`{key}.lora_A.weight` is there, but `{key}.lora_B.weight` is not")), "{found}");
+    let bare = MAP.replace("roberta.", "");
+    let found = error([pair(MAP).to_vec(), pair(&bare).to_vec()].concat());
+    assert!(found.contains("`encoder.layer.0.attention.self.query` under two names"), "{found}");
+}
