@@ -718,7 +718,8 @@ class RowAdam(torch.optim.Optimizer):
                 p.copy_(torch.where(move, new, p))
 
 
-def dylora(batches, frozen):
+def dylora(batches, frozen, dense):
+    """`dense` is torch's AdamW over every row, as in the released code; else a row moves when it may alone."""
     drawn = ranks()
     assert set(drawn) == set(range(1, RANK + 1)), drawn
 
@@ -761,8 +762,9 @@ def dylora(batches, frozen):
     def write(model, record):
         record.setting |= {"ranks": drawn, "seed": SEED, "update": "frozen" if frozen else "nested"}
         record.setting["scales"] = [ALPHA / b for b in range(1, RANK + 1)]
-        counts = next(s["count"] for p, s in optimizers[-1].state.items() if p is nested(model)[first].lora_A.weight)
-        record.setting["counts"] = counts[:, 0].int().tolist()
+        if not dense:
+            rows = next(s["count"] for p, s in optimizers[-1].state.items() if p is nested(model)[first].lora_A.weight)
+            record.setting["counts"] = rows[:, 0].int().tolist()
         names = list(nested(model))
         prefixes = []
         for b in range(1, RANK + 1):
@@ -773,14 +775,14 @@ def dylora(batches, frozen):
                 record.add(f"merged_logits{b}", model(**inputs(batches[0])).logits)
         record.setting["maps"] = [[name, list(nested(model)[name].weight.shape)] for name in names]
         record.add("merged", torch.stack(prefixes))
-        if frozen:  # the released code: Adam goes on over every row
+        if frozen and not dense:  # the released code: Adam goes on over every row
             released = make()
             optimizer = torch.optim.AdamW(groups(released), eps=EPS)
             side = Record(released)
             run(released, batches, optimizer, record.setting["clip"], side, before=before(released, None))
             record.add("released_w1", side.tensors["w1"])
             record.add("released_w20", side.tensors["w20"])
-        record.write("dylora_frozen" if frozen else "dylora")
+        record.write("dylora" + "_frozen" * frozen + "_dense" * dense)
 
     optimizers, first = [], "encoder.layer.0.attention.self.query"
 
@@ -788,7 +790,7 @@ def dylora(batches, frozen):
         optimizers.append(RowAdam(groups(model), moves_of(model)))
         return optimizers[-1]
 
-    twice(make, batches, optimizer_of, write, before=before)
+    twice(make, batches, adamw if dense else optimizer_of, write, before=before)
 
 
 # The base's own tensors
@@ -828,8 +830,9 @@ def main():
     anchored("milora", batches, 42, shipped=False)
     anchored("olora", batches, 43, shipped=True)
     adalora(batches)
-    dylora(batches, frozen=False)
-    dylora(batches, frozen=True)
+    for frozen in (False, True):
+        dylora(batches, frozen, dense=False)
+        dylora(batches, frozen, dense=True)
     own_tensors("bitfit", batches, lambda name: name.endswith("bias"))
     own_tensors("full", batches, lambda _name: True)
 

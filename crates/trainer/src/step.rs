@@ -88,10 +88,11 @@ impl Cohort {
         let preconditioners = self.network.preconditioners(index);
         let stack = &mut self.stacks[index];
         let runs = stack.runs.len();
-        let coefficients = inputs.floats(layout.coefficients, [runs, layout.coefficients.len() / (4 * runs), 4]);
+        let segments = layout.coefficients.len() / (4 * runs);
+        let coefficients = inputs.floats(layout.coefficients, [runs, segments, 4]);
         let mut gradient = stack.optimizer.gather(&gradients.by_parameter);
-        if !layout.gates.is_empty() {
-            gradient = stack.optimizer.visible(gradient, &coefficients);
+        if let Some(visible) = layout.visible {
+            gradient = stack.optimizer.visible(gradient, inputs.floats(visible, [runs, segments]));
         }
         let (raw, square) = (gradient.clone(), squared_norm(gradient.clone()));
         let [limits, running] = [layout.limits, layout.running].map(|slice| inputs.floats(slice, [runs]));

@@ -1,7 +1,8 @@
-//! Every variant against the implementation that its authors shipped, over twenty steps of the real cohort.
+//! Every variant against a reference, over twenty steps of the real cohort.
 //!
 //! The fixtures are made by `scripts/oracle/variants.py`: PEFT 0.18.1 where it has the method, and the papers' equations in plain torch
-//! where it has not (DyLoRA; AdaLoRA's allocator runs both ways) or has it in f32 alone (decompositions of the base). Each run has weight
+//! where it has not or has it in f32 alone (decompositions of the base); AdaLoRA's allocator runs both ways. DyLoRA's rule is run under
+//! torch's AdamW, as in its authors' code, and under an optimizer of the script's own for the masked state. Each run has weight
 //! decay 0.1, another rate for the head, a falling schedule and a clipping norm that some of its steps exceed; adapters start away from
 //! their first values, so that no gradient is 0.
 //!
@@ -27,7 +28,11 @@ use variants::{
     host::values,
     pass::Active,
     preset::{self, Parity},
-    rank::{AnyRankPolicy, budget::Budget, nested_sampling::NestedSampling, nested_sampling::Update},
+    rank::{
+        AnyRankPolicy,
+        budget::Budget,
+        nested_sampling::{NestedSampling, OptimizerState, Update},
+    },
     role::{Role, RoleConfig},
     slot::{RunPlan, Slot, StackPlan},
     spec::VariantSpec,
@@ -58,8 +63,10 @@ const CASES: &[Case] = &[
     Case { fixture: "adalora", preset: "adalora", change: adalora },
     Case { fixture: "bitfit", preset: "bitfit", change: as_published },
     Case { fixture: "dora", preset: "dora", change: as_published },
-    Case { fixture: "dylora", preset: "dylora", change: |_, published| dylora(published, Update::Nested) },
-    Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| dylora(published, Update::Frozen) },
+    Case { fixture: "dylora", preset: "dylora", change: |_, published| masked(published, Update::Nested) },
+    Case { fixture: "dylora_dense", preset: "dylora", change: as_published },
+    Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| masked(published, Update::Frozen) },
+    Case { fixture: "dylora_frozen_dense", preset: "dylora", change: |_, published| dylora(published, Update::Frozen) },
     Case { fixture: "full", preset: "full", change: as_published },
     Case { fixture: "lora", preset: "lora", change: as_published },
     Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
@@ -126,6 +133,11 @@ fn budget(reference: &Reference) -> Budget {
 
 fn dylora(published: VariantSpec, update: Update) -> VariantSpec {
     let sampling = NestedSampling { update, ..NestedSampling::default() };
+    VariantSpec { rank_policy: AnyRankPolicy::NestedSampling(sampling), ..published }
+}
+
+fn masked(published: VariantSpec, update: Update) -> VariantSpec {
+    let sampling = NestedSampling { update, optimizer_state: OptimizerState::Masked, ..NestedSampling::default() };
     VariantSpec { rank_policy: AnyRankPolicy::NestedSampling(sampling), ..published }
 }
 
@@ -443,8 +455,8 @@ fn by_component(bench: &mut Bench) -> Vec<(String, Vec<[Vec<f64>; 3]>)> {
     all
 }
 
-/// The steps' ranks are the ones that the fixture's run was given; what a step may not change keeps value, moments and count, and what
-/// it may change changes.
+/// The steps' ranks are the ones that the fixture's run was given; under the masked state, what a step may not change keeps value, moments
+/// and count, and what it may change changes.
 #[test]
 fn dyloras_ranks_and_rows_are_those_of_the_paper() {
     for (fixture, frozen) in [("dylora", false), ("dylora_frozen", true)] {
@@ -474,9 +486,9 @@ fn dyloras_ranks_and_rows_are_those_of_the_paper() {
 }
 
 /// The released code detaches the components before the last and steps all of them: decay moves them from the first step on, momentum
-/// whenever they were trained before. Here frozen means frozen, as Eq. 10 has it.
+/// whenever they were trained before. That is the dense state; under the masked one, frozen means frozen, as Eq. 10 has it.
 #[test]
-fn frozen_rows_of_dylora_depart_from_the_released_code() {
+fn the_masked_state_departs_from_the_released_code() {
     let (reference, spec) = Case::named("dylora_frozen");
     let mut bench = Bench::new(&reference, &spec, DType::F64);
     let start = by_component(&mut bench);

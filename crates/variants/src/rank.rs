@@ -52,9 +52,14 @@ pub trait RankPolicy: Clone + Debug {
         None
     }
 
-    /// Components that a step with the first `active` in use may change.
+    /// Components that have a gradient in a step with the first `active` in use.
     fn touched(&self, active: usize) -> Range<usize> {
         0..active
+    }
+
+    /// Whether the optimizer leaves the others as they are, moments, count and decay included; else it steps them with a gradient of 0.
+    fn keeps_untouched(&self) -> bool {
+        false
     }
 
     /// What to do after optimizer step `step` (counted from 0) of `steps`, over `maps` adapted maps.
@@ -130,6 +135,9 @@ macro_rules! rank_policies {
             }
             fn touched(&self, active: usize) -> Range<usize> {
                 match self { $(Self::$Policy(policy) => policy.touched(active)),+ }
+            }
+            fn keeps_untouched(&self) -> bool {
+                match self { $(Self::$Policy(policy) => policy.keeps_untouched()),+ }
             }
             fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
                 match self { $(Self::$Policy(policy) => policy.after_step(rank, maps, step, steps)),+ }

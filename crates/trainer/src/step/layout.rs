@@ -33,6 +33,8 @@ pub struct StackLayout {
     pub gates: Vec<(GateKey, Slice)>,
     /// Learning rates, bias corrections and decay, `[runs, segments, 4]`.
     pub coefficients: Slice,
+    /// 1 for segments whose gradient counts, `[runs, segments]`; none where every one's does.
+    pub visible: Option<Slice>,
     /// The clipping threshold of every run.
     pub limits: Slice,
     /// 1 for runs that still train.

@@ -12,8 +12,8 @@
 //! All trained tensors of a stack are concatenated into one flat tensor `[runs, n]`, and the network holds views of it: one kernel updates
 //! every role at once. A column belongs to a *segment*, a tensor or one component of it; rates, decay and counts are per run and segment.
 //!
-//! A frozen component, a finished run and a run with a gradient that is not finite keep value, moments and
-//! count: old values are *selected*, never multiplied by zero.
+//! A finished run, a run with a gradient that is not finite and, where the rank policy says so, a component without gradient keep value,
+//! moments and count: old values are *selected*, never multiplied by zero.
 
 mod param;
 
@@ -159,6 +159,20 @@ impl StackOptimizer {
         all
     }
 
+    /// 1 for every segment whose gradient counts, `[runs, segments]` row-major. `touched` has, for every run, the components that have a
+    /// gradient; none means all.
+    pub fn touched(&self, touched: &[Option<Range<usize>>]) -> Vec<f64> {
+        let mut all = Vec::with_capacity(self.counts.len());
+        for touched in touched {
+            for slice in &self.slices {
+                let range = touched.as_ref().filter(|_| slice.axis.is_some());
+                let counts = |component| range.is_none_or(|range| range.contains(&component));
+                all.extend((0..slice.segments()).map(|component| f64::from(u8::from(counts(component)))));
+            }
+        }
+        all
+    }
+
     /// The gradients concatenated, `[runs, n]`, from one per tensor of the stack.
     pub fn gather(&self, gradients: &[Option<Tensor<3>>]) -> Tensor<2> {
         self.gather_mapped(gradients, |_, gradient| gradient)
@@ -190,11 +204,9 @@ impl StackOptimizer {
         Tensor::cat(self.slices.iter().map(of).collect(), 1)
     }
 
-    /// The gradient with untouched segments at 0, as clipping must see it. `coefficients` `[runs, segments, 4]`.
-    pub fn visible(&self, gradient: Tensor<2>, coefficients: &Tensor<3>) -> Tensor<2> {
-        let [runs, segments, _] = coefficients.dims();
-        let hit = coefficients.clone().slice([0..runs, 0..segments, 3..4]).reshape([runs, segments]);
-        let hidden = hit.select(1, self.laid().segment.clone()).lower_elem(0.5); // [runs, n]
+    /// The gradient with every segment at 0 where `touched` `[runs, segments]` is 0, as clipping must see it.
+    pub fn visible(&self, gradient: Tensor<2>, touched: Tensor<2>) -> Tensor<2> {
+        let hidden = touched.select(1, self.laid().segment.clone()).lower_elem(0.5); // [runs, n]
         gradient.mask_fill(hidden, 0.0)
     }
 

@@ -36,7 +36,7 @@ impl Stack {
         matches!(self.draw(step), Active::Prefix(_))
     }
 
-    /// Components that a run's step may change; none means all.
+    /// Components that have a gradient in a run's step; none means all.
     fn touched(&self, active: &Active, run: usize) -> Option<std::ops::Range<usize>> {
         let Active::Prefix(ranks) = active else { return None };
         Some(self.variant().spec().rank_policy.touched(ranks[run]))
@@ -74,11 +74,15 @@ impl Stack {
             self.actions(step).iter().zip(&runs).map(|(action, run)| action.observe && run.active).collect();
         let keeps = !self.variant().spec().rank_policy.averages().is_empty() && observing.contains(&true);
         let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(active, run)).collect();
-        let coefficients = self.optimizer.coefficients(&runs, &ranges, &self.plan.variant.spec().train, adam);
+        let visible = matches!(active, Active::Prefix(_)).then(|| self.optimizer.touched(&ranges));
+        let spec = self.plan.variant.spec();
+        let moved = if spec.rank_policy.keeps_untouched() { ranges } else { vec![None; runs.len()] };
+        let coefficients = self.optimizer.coefficients(&runs, &moved, &spec.train, adam);
         let one = |set: bool| f64::from(u8::from(set));
         let layout = StackLayout {
             gates: gates.into_iter().map(|(key, values)| (key, buffer.floats(values))).collect(),
             coefficients: buffer.floats(coefficients),
+            visible: visible.map(|visible| buffer.floats(visible)),
             limits: buffer.floats(runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY))),
             running: buffer.floats(runs.iter().map(|run| one(run.active))),
             observing: keeps.then(|| buffer.floats(observing.into_iter().map(one))),

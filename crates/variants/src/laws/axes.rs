@@ -11,7 +11,7 @@ use crate::{
     preset,
     rank::{
         self, AnyRankPolicy,
-        nested_sampling::{Distribution, Update},
+        nested_sampling::{Distribution, OptimizerState, Update},
     },
     scaling::Scaling,
     slot::MapPlan,
@@ -108,6 +108,16 @@ const AXES: &[Axis] = &[
                 policy.update = Update::Frozen;
                 policy.distribution = Distribution::Geometric { p: 0.15 };
                 policy.r_min = 2;
+            }
+            s
+        }),
+        own: SHARED,
+    },
+    Axis {
+        name: "masked optimizer state",
+        change: Change::By(|mut s| {
+            if let AnyRankPolicy::NestedSampling(policy) = &mut s.rank_policy {
+                policy.optimizer_state = OptimizerState::Masked;
             }
             s
         }),

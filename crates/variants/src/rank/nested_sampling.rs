@@ -3,14 +3,21 @@
 //! At each optimizer step `b ~ p_B` over `[r_min, rank]`; the step uses components `1..b` at scale `s(b)`
 //! (`α/b` for DyLoRA). One draw serves all maps and micro-batches of a run's step. Two update modes:
 //!
-//! | `update` | components that may change | paper |
+//! | `update` | components with a gradient | paper |
 //! |---|---|---|
-//! | `frozen` | `b` alone; `1..r_min` where `b = r_min` | Eq. 10, the authors' released code |
+//! | `frozen` | `b` alone; `1..r_min` where `b = r_min` | Eq. 10, the mode that the authors' code runs |
 //! | `nested` | `1..b` | Eq. 9, better in the paper's own ablation (Table 4) |
 //!
-//! The gradient is that of the loss with `1..b` in use; the optimizer changes value, moments, step count
-//! and decay of a component only when it may change. The released code detaches components `1..b-1` and
-//! lets Adam's momentum and decay move them all the same; here frozen means frozen.
+//! The gradient is that of the loss with `1..b` in use, and 0 for the other components. Adam has a memory, so it must be said what it does
+//! with a gradient of 0:
+//!
+//! | `optimizer_state` | a component without gradient | |
+//! |---|---|---|
+//! | `dense` | is stepped like all: its momentum goes on, its second moment falls by `β₂`, its weights decay | torch's AdamW, which the authors run |
+//! | `masked` | keeps value, moments and count of steps | the equations read to the letter |
+//!
+//! The two are different algorithms. Under `masked`, a component that is drawn with probability `p` moves about `p` times as far as one
+//! that every step draws; under `dense` about `√p` times, since the falling second moment makes each of its fewer steps longer.
 //!
 //! Valipour et al., *DyLoRA: Parameter-Efficient Tuning of Pre-trained Models using Dynamic Search-Free
 //! Low-Rank Adaptation*, EACL 2023, arXiv:2210.07558.
@@ -26,7 +33,7 @@ use crate::{
     stream::{self, Stream},
 };
 
-/// Which components a step may change.
+/// Which components have a gradient in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Update {
@@ -34,6 +41,24 @@ pub enum Update {
     Frozen,
     /// All active components.
     Nested,
+}
+
+/// What the optimizer does with a component that has no gradient in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerState {
+    /// Steps it with a gradient of 0.
+    Dense,
+    /// Leaves value, moments and count as they are.
+    Masked,
+}
+
+impl OptimizerState {
+    /// Records of the time before `dense` existed have no such field, and mean this.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_masked(&self) -> bool {
+        *self == Self::Masked
+    }
 }
 
 /// `p_B`.
@@ -64,9 +89,12 @@ pub struct NestedSampling {
     /// The distribution of ranks.
     #[serde(default = "uniform")]
     pub distribution: Distribution,
-    /// Which components a step may change.
+    /// Which components have a gradient in a step.
     #[serde(default = "nested")]
     pub update: Update,
+    /// What the optimizer does with the others.
+    #[serde(default = "dense", skip_serializing_if = "OptimizerState::is_masked")]
+    pub optimizer_state: OptimizerState,
 }
 
 fn one() -> usize {
@@ -81,9 +109,13 @@ fn nested() -> Update {
     Update::Nested
 }
 
+fn dense() -> OptimizerState {
+    OptimizerState::Dense
+}
+
 impl Default for NestedSampling {
     fn default() -> Self {
-        Self { r_min: 1, distribution: uniform(), update: nested() }
+        Self { r_min: 1, distribution: uniform(), update: nested(), optimizer_state: dense() }
     }
 }
 
@@ -160,6 +192,10 @@ impl RankPolicy for NestedSampling {
         }
     }
 
+    fn keeps_untouched(&self) -> bool {
+        self.optimizer_state == OptimizerState::Masked
+    }
+
     fn readouts(&self, rank: usize) -> Vec<usize> {
         (self.r_min..=rank).collect()
     }
@@ -185,7 +221,7 @@ mod tests {
 
     #[test]
     fn draws_follow_the_distribution() {
-        let with = |r_min, distribution| NestedSampling { r_min, distribution, update: Update::Nested };
+        let with = |r_min, distribution| NestedSampling { r_min, distribution, ..Default::default() };
         frequencies(&with(1, Distribution::Uniform), 4, &[0.25; 4]);
         frequencies(&with(3, Distribution::Uniform), 4, &[0.0, 0.0, 0.5, 0.5]);
         frequencies(&with(1, Distribution::Geometric { p: 0.5 }), 3, &[4.0 / 7.0, 2.0 / 7.0, 1.0 / 7.0]);
@@ -198,6 +234,15 @@ mod tests {
         assert_eq!(mode(Update::Nested).touched(4), 0..4);
         assert_eq!(mode(Update::Frozen).touched(4), 3..4);
         assert_eq!(mode(Update::Frozen).touched(2), 0..2, "b = r_min trains the whole smallest prefix");
+    }
+
+    #[test]
+    fn a_record_without_the_field_means_the_masked_state() {
+        let written =
+            |optimizer_state| serde_json::to_value(NestedSampling { optimizer_state, ..Default::default() }).unwrap();
+        let (dense, masked) = (written(OptimizerState::Dense), written(OptimizerState::Masked));
+        assert_eq!(dense["optimizer_state"], "dense", "written even where it is the default");
+        assert_eq!(masked, serde_json::json!({"r_min": 1, "distribution": {"kind": "uniform"}, "update": "nested"}));
     }
 
     #[test]

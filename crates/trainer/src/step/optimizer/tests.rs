@@ -59,12 +59,26 @@ fn step(
     runs: &[RunStep],
     range: Option<&std::ops::Range<usize>>,
 ) -> Vec<f64> {
+    step_under(true, optimizer, gradients, runs, range)
+}
+
+/// The same with the optimizer's state as `keeps_untouched` says.
+fn step_under(
+    keeps_untouched: bool,
+    optimizer: &mut StackOptimizer,
+    gradients: Vec<f64>,
+    runs: &[RunStep],
+    range: Option<&std::ops::Range<usize>>,
+) -> Vec<f64> {
     let place = place();
     let n = gradients.len() / runs.len();
-    let coefficients = optimizer.coefficients(runs, &vec![range.cloned(); runs.len()], &TrainConfig::default(), ADAM);
+    let ranges = vec![range.cloned(); runs.len()];
+    let moved = if keeps_untouched { ranges.clone() } else { vec![None; runs.len()] };
+    let coefficients = optimizer.coefficients(runs, &moved, &TrainConfig::default(), ADAM);
     let segments = coefficients.len() / (4 * runs.len());
     let coefficients = place.tensor(coefficients, [runs.len(), segments, 4]);
-    let gradient = optimizer.visible(place.tensor(gradients, [runs.len(), n]), &coefficients);
+    let touched = place.tensor(optimizer.touched(&ranges), [runs.len(), segments]);
+    let gradient = optimizer.visible(place.tensor(gradients, [runs.len(), n]), touched);
     let limits = runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY)).collect();
     let running = runs.iter().map(|run| f64::from(u8::from(run.active))).collect();
     let square = squared_norm(gradient.clone());
@@ -103,6 +117,21 @@ fn an_untouched_component_keeps_value_moments_count_and_decay() {
         assert!((got - want).abs() < 1e-14, "{got} {want}");
     }
     assert_eq!(optimizer.moments()["p"].counts, [2, 1]);
+}
+
+#[test]
+fn a_dense_state_steps_an_untouched_component_with_a_gradient_of_zero() {
+    let mut optimizer = over(place().tensor(vec![1.0, 1.0], [1, 1, 2]), Some(2));
+    let runs = [run(1e-2, 0.1, None)];
+    let mut got = Vec::new();
+    for (g, range) in [(0.3, 0..1), (-0.7, 1..2), (0.2, 0..1)] {
+        got = step_under(false, &mut optimizer, vec![g, g], &runs, Some(&range));
+    }
+    let expected = [scalar(1.0, &[0.3, 0.0, 0.2], 1e-2, 0.1), scalar(1.0, &[0.0, -0.7, 0.0], 1e-2, 0.1)];
+    for (got, want) in got.iter().zip(expected) {
+        assert!((got - want).abs() < 1e-14, "{got} {want}"); // f64, a dozen operations
+    }
+    assert_eq!(optimizer.moments()["p"].counts, [3, 3]);
 }
 
 #[test]
