@@ -335,14 +335,14 @@ fn a_template_has_values_with_an_end() {
     let error = ChatTemplate::from_config(config.as_bytes(), None).unwrap_err().to_string();
     assert!(error.contains("puts a namespace into a namespace in line 2"), "{error}");
     // As deep as the budget of steps lets it go: longer ones run out of it, and none runs out of stack.
-    for (outer, inner) in [(1, 1000), (1, 99_999), (2, 99_999), (3, 99_999), (4, 99_999), (9, 99_999)] {
+    for (outer, inner) in [(1, 1000), (1, 40_000), (1, 70_000), (1, 99_999), (9, 99_999)] {
         let loops = format!("{{% for i in range({outer}) %}}{{% for j in range({inner}) %}}");
         let source = format!(
             "{{% set ns = namespace(s='a') %}}{loops}{{% set ns.s = [ns.s] %}}{{% endfor %}}{{% endfor %}}{{{{ ns.s|string|length }}}}"
         );
         match template(&source, None).render(&message("a"), false) {
             Ok(length) => assert_eq!(length, (2 * outer * inner + 3).to_string()),
-            Err(error) => assert!(error.to_string().contains("takes more than") && outer * inner > 200_000, "{error}"),
+            Err(error) => assert!(error.to_string().contains("takes more than") && outer * inner > 40_000, "{error}"),
         }
     }
 }
@@ -409,7 +409,7 @@ fn a_template_has_a_budget_of_steps_and_bytes() {
         assert!(error.ends_with("; mend the conversation or the template"), "{error}");
     }
     let error = template(endless[0], None).render(&message("a"), false).unwrap_err().to_string();
-    assert!(error.contains("takes more than 2000000 steps (or 128 MB) for one conversation"), "{error}");
+    assert!(error.contains("takes more than 500000 steps (or 32 MB) for one conversation"), "{error}");
     // What is long because the conversation is long is none of these.
     let long = "word ".repeat(1 << 20);
     let plain = template("{% for m in messages %}{{ m.role + ': ' + m.content|trim }}{% endfor %}", None);

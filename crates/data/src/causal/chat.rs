@@ -68,8 +68,8 @@ const PLACE: &str = "tokenizer_config.json: chat_template";
 const FILE: &str = "chat_template.jinja";
 const NAME: &str = "chat_template";
 /// Steps of one rendering. minijinja counts one for an instruction and one for 64 bytes that are made, so that this bounds memory too, to
-/// 128 MB. The templates of the hub take some tens of steps a turn.
-const STEPS: u64 = 2_000_000;
+/// 32 MB. The templates of the hub take some tens of steps a turn.
+const STEPS: u64 = 500_000;
 /// Most bytes of a template; the hub's have some thousands.
 const LONGEST_TEMPLATE: usize = 256 << 10;
 /// Stack of the thread that reads or renders a template, of which the system gives what is used. minijinja follows brackets one call within
