@@ -66,7 +66,14 @@ long-haul:
 fuzz target seconds="600":
     [ -x target/cargo-fuzz/bin/cargo-fuzz ] || {{cargo}} install cargo-fuzz@{{cargo_fuzz}} --locked --root target/cargo-fuzz
     mkdir -p target/fuzz/{{target}}
+    python3 fuzz/found.py unpack {{target}} target/fuzz/{{target}}
     PATH="$PWD/target/cargo-fuzz/bin:$PATH" cargo +nightly fuzz run --sanitizer none {{target}} target/fuzz/{{target}} fuzz/corpus/{{target}} -- -max_total_time={{seconds}} -timeout=20 -rss_limit_mb=2048
+
+# Keep of what the fuzzer found for a reader the fewest inputs that reach all of it, in fuzz/found, where the tests replay them
+fuzz-minimise target:
+    rm -rf target/fuzz/fewest && mkdir -p target/fuzz/fewest
+    PATH="$PWD/target/cargo-fuzz/bin:$PATH" cargo +nightly fuzz run --sanitizer none {{target}} -- -set_cover_merge=1 "$PWD/target/fuzz/fewest" "$PWD/fuzz/corpus/{{target}}" "$PWD/target/fuzz/{{target}}"
+    python3 fuzz/found.py pack {{target}} target/fuzz/fewest
 
 # Feed every reader random changes of the fuzzer's corpus, without knowledge of its branches and without a nightly compiler: just mutate 100000
 mutate inputs="1000000":

@@ -136,3 +136,21 @@ fn the_corpus_is_read_without_a_panic() {
     }
     assert!(inputs >= 40, "{inputs} inputs");
 }
+
+/// What libFuzzer found beyond the corpus, minimised by the parts of the code that it reaches: see `fuzz/found.py`.
+#[test]
+fn what_the_fuzzer_found_is_read_without_a_panic() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/found");
+    let mut inputs = 0;
+    for file in names(&folder) {
+        let kind = file.strip_suffix(".safetensors").unwrap();
+        let (_, read) = TARGETS.iter().find(|(name, _)| *name == kind).unwrap();
+        let bytes = fs::read(folder.join(&file)).unwrap();
+        for (name, input) in models::safetensors::read(&bytes).unwrap().tensors {
+            println!("{kind}/{name}");
+            read(input.data());
+            inputs += 1;
+        }
+    }
+    assert!(inputs >= 2_000, "{inputs} inputs");
+}

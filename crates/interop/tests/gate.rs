@@ -129,7 +129,6 @@ fn what_has_no_counterpart_is_refused_in_every_command() {
     {
         for (command, found) in every_command(with("bert_lora", "init_lora_weights", &json!(start)).path(), &model) {
             let error = found.map_err(|error| (command, error)).unwrap_err().1;
-            println!("{command} {start}: {error}");
             says(&error, &["init_lora_weights is", part]);
         }
     }

@@ -62,6 +62,11 @@ pub trait RankPolicy: Clone + Debug {
         false
     }
 
+    /// Fields that records leave out, since those of the time before the field existed mean the same.
+    fn unrecorded(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What to do after optimizer step `step` (counted from 0) of `steps`, over `maps` adapted maps.
     fn after_step(&self, _rank: usize, _maps: usize, _step: u64, _steps: u64) -> Action {
         Action::default()
@@ -138,6 +143,9 @@ macro_rules! rank_policies {
             }
             fn keeps_untouched(&self) -> bool {
                 match self { $(Self::$Policy(policy) => policy.keeps_untouched()),+ }
+            }
+            fn unrecorded(&self) -> &'static [&'static str] {
+                match self { $(Self::$Policy(policy) => policy.unrecorded()),+ }
             }
             fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
                 match self { $(Self::$Policy(policy) => policy.after_step(rank, maps, step, steps)),+ }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use models::target::Target;
 use serde_json::json;
 use variants::{
-    rank::{AnyRankPolicy, nested_sampling::Update},
+    rank::{
+        AnyRankPolicy,
+        nested_sampling::{OptimizerState, Update},
+    },
     role::{Role, RoleConfig},
     spec::VariantSpec,
 };
@@ -30,6 +33,9 @@ fn overrides_merge_into_a_preset() {
     let AnyRankPolicy::NestedSampling(policy) = &frozen.rank_policy else { panic!("{frozen:?}") };
     assert_eq!((policy.update, policy.r_min), (Update::Frozen, 1));
     assert_eq!(VariantSpec { alpha: plain.alpha, rank_policy: plain.rank_policy.clone(), ..frozen }, plain);
+    let masked = spec("{preset: dylora, with: {rank_policy: {optimizer_state: masked}}}");
+    let AnyRankPolicy::NestedSampling(policy) = &masked.rank_policy else { panic!("{masked:?}") };
+    assert_eq!(policy.optimizer_state, OptimizerState::Masked);
     // A new kind replaces the map.
     let constant = spec("{preset: dylora, with: {rank_policy: {kind: constant}}}");
     assert_eq!(constant, spec("lora"));
