@@ -256,7 +256,7 @@ fn a_run_is_merged_and_combined() {
     std::fs::write(&dev, "sentence\tlabel\nthe dog slept .\t1\na cat ran .\t0\n").unwrap();
     let dev = dev.display().to_string();
     check(&["predict", "--model", &merged, "--task", "sst2", "--data", &dev], 0, &["accuracy,"], &[]);
-    check(&["merge", &lora, "--out", &results], 2, &[], &["not an earlier output of `lora-lab merge`"]);
+    check(&["merge", &lora, "--out", &results], 2, &[], &["is or holds an input of this command"]);
     check(&["merge", &lora, "--split", "tset", "--out", &new], 2, &[], &["no split `tset`"]);
     check(&["merge", "/no/such", "--out", &merged], 2, &[], &["/no/such", "no adapter here"]);
     // Sums, and what a rank costs; what a method does not use is named.

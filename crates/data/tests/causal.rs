@@ -414,6 +414,7 @@ fn a_template_has_a_budget_of_steps_and_bytes() {
     let long = "word ".repeat(1 << 20);
     let plain = template("{% for m in messages %}{{ m.role + ': ' + m.content|trim }}{% endfor %}", None);
     assert_eq!(plain.render(&message(&long), false).unwrap().len(), "user: ".len() + long.len() - 1);
-    let error = plain.render(&message(&"word ".repeat(4 << 20)), false).unwrap_err().to_string();
+    let bare = template("{% for m in messages %}{{ m.content }}{% endfor %}", None);
+    let error = bare.render(&message(&"word ".repeat(4 << 20)), false).unwrap_err().to_string();
     assert!(error.contains("bytes of one conversation, but 16777216 are the most"), "{error}");
 }

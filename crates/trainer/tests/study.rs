@@ -271,10 +271,10 @@ fn a_run_whose_journal_is_not_that_of_its_checkpoint_begins_afresh() {
 type Ranked = (usize, [usize; 3], Vec<f64>);
 
 #[test]
-fn a_step_of_dylora_moves_the_drawn_components_alone() {
+fn a_masked_step_of_dylora_moves_the_drawn_components_alone() {
     for update in ["frozen", "nested"] {
-        let variant =
-            format!("[{{preset: dylora, ranks: [4], with: {{rank_policy: {{update: {update}, r_min: 2}}}}}}]");
+        let policy = format!("{{update: {update}, r_min: 2, optimizer_state: masked}}");
+        let variant = format!("[{{preset: dylora, ranks: [4], with: {{rank_policy: {policy}}}}}]");
         let cells = cells(&variant, "[0]", "train.snapshot_every=1, train.warmup=0.0, train.weight_decay=0.5");
         let root = tempfile::tempdir().unwrap();
         finish(&cells, root.path(), 1);
