@@ -98,10 +98,9 @@ mod tests {
         vec![Stored::of("a", vec![2, 3], [0.5_f32; 6]), Stored::of("b", vec![1], [2.0_f64])]
     }
 
-    fn read_back(
-        bytes: &[u8],
-        reader: fn(&Path, &str) -> Result<(Vec<Stored>, String), AssetError>,
-    ) -> Result<(), String> {
+    type Reader = fn(&Path, &str) -> Result<(Vec<Stored>, String), AssetError>;
+
+    fn read_back(bytes: &[u8], reader: Reader) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file.safetensors");
         std::fs::write(&path, bytes).unwrap();

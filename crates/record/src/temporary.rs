@@ -17,7 +17,7 @@ use crate::hash::sha256_hex;
 use crate::lock::host;
 
 /// Longer than any write takes: what another machine has not touched for as long is nobody's.
-const LEFT: Duration = Duration::from_secs(3600);
+const LEFT: Duration = Duration::from_hours(1);
 
 /// Attempts at a free name.
 const ATTEMPTS: usize = 16;

@@ -27,7 +27,7 @@ fn a_second_process_is_refused_while_the_first_lives() {
     let half = tables.join(format!(".main.md.{}-76.tmp", first.id()));
     fs::create_dir_all(&tables).unwrap();
     fs::write(&half, b"half a table").unwrap();
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
     fs::File::options().write(true).open(&half).unwrap().set_modified(long_ago).unwrap();
     scratch.finish_tables();
     assert!(!half.exists());
