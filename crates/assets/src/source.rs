@@ -93,6 +93,19 @@ pub fn config(name: &str) -> Result<Option<Config>, AssetError> {
     }
 }
 
+/// The bytes of a model's `tokenizer.json`, and of its `tokenizer_config.json` where it has one, as [`config`] gives the configuration: none
+/// where they are not at hand. An embedded model's fit it.
+pub fn tokenizer(name: &str) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, AssetError> {
+    let found: Box<dyn Fn(&str) -> Option<PathBuf>> = match model(name)? {
+        Origin::Embedded(_) => return Ok(None),
+        Origin::Folder(folder) => Box::new(move |file| Some(folder.join(file)).filter(|path| file::is_there(path))),
+        Origin::Hub(repository) => Box::new(move |file| repository.cached(file)),
+    };
+    let Some(path) = found(TOKENIZER) else { return Ok(None) };
+    let beside = found(TOKENIZER_CONFIG).map(|path| file::bounded(&path, CONFIGURATION)).transpose()?;
+    Ok(Some((file::bounded(&path, TOKENS)?, beside)))
+}
+
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";

@@ -158,6 +158,23 @@ fn numbers_that_no_machine_has_are_refused_before_anything_starts() {
     assert!(!folder.path().join("results").exists());
 }
 
+/// `check` says before a device is touched what `run` would say once it has read the weights.
+#[test]
+fn a_tokenizer_of_another_model_is_found_by_check() {
+    let folder = classes();
+    let path = folder.path().join("base/tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    vocabulary.insert("far".to_owned(), 2_000_000.into());
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let parts = ["tokenizer.json gives `far` the id 2000000", "use the tokenizer that was saved with the model"];
+    for command in ["check", "run"] {
+        check(&folder, &[command, "e.yaml"], 2, &parts);
+    }
+    fs::write(&path, "{").unwrap();
+    check(&folder, &["check", "e.yaml"], 2, &["tokenizer"]);
+}
+
 #[test]
 fn every_mistake_of_a_file_is_reported_with_its_line() {
     let folder = classes();

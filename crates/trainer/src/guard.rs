@@ -63,8 +63,8 @@ impl OwnTensors {
     }
 }
 
-/// Maps of a run that have a tensor which trains and is all zeros. `B` starts there, and so do VeRA's and AdaLoRA's diagonals; any gradient
-/// moves them. Weight decay does not, though it changes the other factor of a map that no gradient reaches.
+/// Maps of a run that have a tensor which trains and is all zeros. Where a factor or a diagonal starts there, any gradient moves it; weight
+/// decay does not, though it changes the other factor of a map that no gradient reaches.
 pub fn zeros(
     network: &mut Network,
     [stack, run]: [usize; 2],

@@ -265,10 +265,7 @@ impl BaseModel {
 fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     let files = source::open(name)?;
     let purpose = files.config.purpose(&files.weights);
-    let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer)?;
-    if let Some(config) = &files.tokenizer_config {
-        tokenizer = tokenizer.with_config(config)?;
-    }
+    let tokenizer = read_tokenizer(&files.tokenizer, files.tokenizer_config.as_deref())?;
     let notes = tokenizer.notes().to_vec();
     let backbone =
         Backbone::new(&files.config, &files.weights, purpose, place).map_err(|error| source::named(name, error))?;
@@ -290,6 +287,23 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     };
     base.say_unused();
     Ok(base)
+}
+
+/// Whether a model's tokenizer fits its configuration, as far as both are at hand: what [`ModelCache::base`] finds after it has read the
+/// weights.
+pub fn check_tokenizer(name: &str) -> Result<(), TrainError> {
+    let (Some(config), Some((tokenizer, beside))) = (source::config(name)?, source::tokenizer(name)?) else {
+        return Ok(());
+    };
+    check_vocabulary(name, &read_tokenizer(&tokenizer, beside.as_deref())?, &config)
+}
+
+fn read_tokenizer(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Tokenizer, TrainError> {
+    let tokenizer = Tokenizer::from_bytes(tokenizer)?;
+    Ok(match config {
+        Some(config) => tokenizer.with_config(config)?,
+        None => tokenizer,
+    })
 }
 
 /// A tokenizer of another model gives ids that the embedding table does not have.

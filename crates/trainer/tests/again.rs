@@ -7,10 +7,7 @@ mod support;
 use std::{
     fs,
     path::Path,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use burn::tensor::DType;
@@ -27,26 +24,12 @@ use trainer::{
 const YAML: &str = "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: [0, 1]\ntargets: [query, value]\nranks: [2]\n\
 train: {steps: 4, batch: 4, max_length: 64, checkpoint_every: 2, learning_rate: 1e-3}\nvariants: [lora]\n";
 
-/// What is said of cells that are trained again.
-#[derive(Default)]
-struct Said(Mutex<Vec<String>>);
-
-impl Sink for Said {
-    fn event(&self, event: &Event<'_>) {
-        let text = match event {
-            Event::Renewed { cell, reason } => format!("{cell}: {reason}"),
-            Event::WithoutAdapter { cells, first } => format!("{cells} without adapter, first {first}"),
-            Event::Started { step, .. } => format!("started at {step}"),
-            _ => return,
-        };
-        self.0.lock().unwrap().push(text);
-    }
-}
-
+/// Runs cells once more; what is said of them and where their cohorts start.
 fn again(cells: &[Cell], root: &Path) -> (Result<Vec<RunRecord>, TrainError>, Vec<String>) {
-    let said = Said::default();
-    let records = run(&cache(DType::F32), cells, root, 2, &AtomicBool::new(false), &said);
-    (records, said.0.into_inner().unwrap())
+    support::again(cells, root, &|event| match event {
+        Event::Started { step, .. } => Some(format!("started at {step}")),
+        other => support::of_cells(other),
+    })
 }
 
 /// Stops a study once a cohort has started and made a step.

@@ -26,27 +26,12 @@ use variants::{host::inner, pass::Active};
 const YAML: &str = "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: [0, 1]\ntargets: [query, value]\nranks: [2]\n\
 train: {steps: 4, batch: 4, max_length: 64, checkpoint_every: 2, learning_rate: 1e-3}\nvariants: [lora]\n";
 
-/// What is said of cells, files and cohorts that are begun again.
-#[derive(Default)]
-struct Said(Mutex<Vec<String>>);
-
-impl Sink for Said {
-    fn event(&self, event: &Event<'_>) {
-        let text = match event {
-            Event::Renewed { cell, reason } => format!("{cell}: {reason}"),
-            Event::WithoutAdapter { cells, first } => format!("{cells} without adapter, first {first}"),
-            Event::Restarted { reason, .. } => format!("restarted: {reason}"),
-            Event::Halved { runs } => format!("halved {runs}"),
-            _ => return,
-        };
-        self.0.lock().unwrap().push(text);
-    }
-}
-
+/// Runs cells once more; what is said of cells, files and cohorts that are begun again.
 fn again(cells: &[Cell], root: &Path) -> (Result<Vec<RunRecord>, TrainError>, Vec<String>) {
-    let said = Said::default();
-    let records = run(&cache(DType::F32), cells, root, 2, &AtomicBool::new(false), &said);
-    (records, said.0.into_inner().unwrap())
+    support::again(cells, root, &|event| match event {
+        Event::Restarted { reason, .. } => Some(format!("restarted: {reason}")),
+        other => support::of_cells(other),
+    })
 }
 
 #[test]
@@ -235,7 +220,7 @@ fn truncated_texts_and_batches_beyond_the_data_are_said() {
 /// A device whose memory takes so many runs at once: it says so as LibTorch does.
 struct Full {
     takes: usize,
-    said: Said,
+    halved: Mutex<Vec<usize>>,
 }
 
 impl Sink for Full {
@@ -244,7 +229,8 @@ impl Sink for Full {
             Event::Started { cells, .. } if cells.len() > self.takes => {
                 panic!("Torch(\"CUDA out of memory. Tried to allocate 2.00 GiB. (planted)\")")
             }
-            other => self.said.event(other),
+            Event::Halved { runs } => self.halved.lock().unwrap().push(*runs),
+            _ => {}
         }
     }
 }
@@ -254,10 +240,10 @@ fn a_cohort_that_a_device_does_not_take_is_halved() {
     let cells = cells(YAML, &["seeds=[0,1,2,3,4]"]);
     let (root, alone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let wanted = finish(&cells, alone.path(), 1);
-    let full = |takes| Full { takes, said: Said::default() };
+    let full = |takes| Full { takes, halved: Mutex::default() };
     let device = full(2);
     let records = run(&cache(DType::F32), &cells, root.path(), 5, &AtomicBool::new(false), &device).unwrap();
-    assert_eq!(*device.said.0.lock().unwrap(), ["halved 5", "halved 3"]);
+    assert_eq!(*device.halved.lock().unwrap(), [5, 3]);
     for ((cell, got), wanted) in cells.iter().zip(&records).zip(&wanted) {
         assert!(got.is_finished() && got.cohort.members.len() <= 2, "{:?}", got.cohort);
         let last = got.cohort.changes.last().unwrap();

@@ -1,9 +1,13 @@
 //! `check`: every problem of every experiment, before a device is touched.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use assets::source;
 use experiment::{Experiment, cell::Cell};
+use trainer::model_cache::check_tokenizer;
 
 use super::read;
 use crate::{failure::Failure, terminal::print};
@@ -29,7 +33,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
     for path in &args.experiments {
         match read(path, &args.set) {
             Ok(experiment) => {
-                let mut reasons = absent(&experiment);
+                let mut reasons = unfit(&experiment);
                 reasons.extend(writable(&results.join(experiment.name())).err());
                 if reasons.is_empty() {
                     print(&format!("{}: {} cells, no problems\n", path.display(), experiment.cells().len()))?;
@@ -43,14 +47,16 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
 }
 
-/// What is said of folders of models and data that are not there, each once.
-fn absent(experiment: &Experiment) -> Vec<String> {
-    let of = |Cell { recipe, .. }: &Cell| {
-        let data = recipe.data.as_deref().and_then(|data| source::files(data).err());
-        [source::absent(&recipe.model, None), data].into_iter().flatten()
+/// What is said of folders of models and data that are not there, and of tokenizers that are not the model's, each once.
+fn unfit(experiment: &Experiment) -> Vec<String> {
+    let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| cell.recipe.model.as_str()).collect();
+    let of_model = |name: &str| match source::absent(name, None) {
+        Some(absent) => Some(absent.to_string()),
+        None => check_tokenizer(name).err().map(|error| error.to_string()),
     };
+    let of_data = |Cell { recipe, .. }: &Cell| Some(source::files(recipe.data.as_deref()?).err()?.to_string());
     let mut reasons: Vec<String> = Vec::new();
-    for reason in experiment.cells().iter().flat_map(of).map(|error| error.to_string()) {
+    for reason in models.into_iter().filter_map(of_model).chain(experiment.cells().iter().filter_map(of_data)) {
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }

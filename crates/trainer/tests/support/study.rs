@@ -1,7 +1,12 @@
 //! What the tests of whole studies share.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{collections::BTreeMap, path::Path, sync::atomic::AtomicBool};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, atomic::AtomicBool},
+};
 
 use burn::tensor::{DType, Device};
 use experiment::cell::Cell;
@@ -10,7 +15,7 @@ use trainer::{
     adapter,
     error::TrainError,
     model_cache::ModelCache,
-    sink::{Silent, Sink},
+    sink::{Event, Silent, Sink},
     stop::Stop,
     study::{self, context::StudyContext},
 };
@@ -54,6 +59,35 @@ pub(crate) fn run(
     };
     study::run(cells, &context, sink)?;
     study::records(cells, &store)
+}
+
+/// What a sink keeps of a study's events, by the function that puts them into words.
+struct Said<'a>(&'a (dyn Fn(&Event<'_>) -> Option<String> + Sync), Mutex<Vec<String>>);
+
+impl Sink for Said<'_> {
+    fn event(&self, event: &Event<'_>) {
+        self.1.lock().unwrap().extend(self.0(event));
+    }
+}
+
+/// What is said of a cell that is trained again.
+pub(crate) fn of_cells(event: &Event<'_>) -> Option<String> {
+    match event {
+        Event::Renewed { cell, reason } => Some(format!("{cell}: {reason}")),
+        Event::WithoutAdapter { cells, first } => Some(format!("{cells} without adapter, first {first}")),
+        _ => None,
+    }
+}
+
+/// Runs cells once more, two at once, and keeps what `tell` says of the events.
+pub(crate) fn again(
+    cells: &[Cell],
+    root: &Path,
+    tell: &(dyn Fn(&Event<'_>) -> Option<String> + Sync),
+) -> (Result<Vec<RunRecord>, TrainError>, Vec<String>) {
+    let said = Said(tell, Mutex::default());
+    let records = run(&cache(DType::F32), cells, root, 2, &AtomicBool::new(false), &said);
+    (records, said.1.into_inner().unwrap())
 }
 
 pub(crate) fn finish(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecord> {
