@@ -45,8 +45,31 @@ fn interrupted(cells: &[Cell], root: &Path) -> PathBuf {
     let stop = AtomicBool::new(false);
     let ended = run(&cache(DType::F32), cells, root, 1, &stop, &StopAfter(AtomicU64::new(7), &stop));
     assert!(matches!(ended, Err(TrainError::Interrupted)), "{ended:?}");
-    let folders = fs::read_dir(store(root).partial_dir()).unwrap().map(|entry| entry.unwrap().path());
-    folders.into_iter().find(|path| path.is_dir()).unwrap().join("checkpoint.safetensors")
+    checkpoint(root)
+}
+
+fn checkpoint(root: &Path) -> PathBuf {
+    let mut folders = fs::read_dir(store(root).partial_dir()).unwrap().map(|entry| entry.unwrap().path());
+    folders.find(|path| path.is_dir()).unwrap().join("checkpoint.safetensors")
+}
+
+/// An interrupted study once more, and its checkpoint: it need not be trained for every damage.
+fn copy_of(study: &Path) -> (tempfile::TempDir, PathBuf) {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+            let at = to.join(entry.file_name().unwrap());
+            if entry.is_dir() {
+                copy(&entry, &at)
+            } else {
+                let _ = fs::copy(&entry, &at).unwrap();
+            }
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    copy(study, root.path());
+    let path = checkpoint(root.path());
+    (root, path)
 }
 
 /// Why cohorts begin afresh.
@@ -115,8 +138,7 @@ fn a_checkpoint_that_does_not_fit_restarts_its_cohort() {
     };
     assert!(!averages.is_empty(), "a budget keeps averages");
     for (wanted_reason, change) in CHANGES {
-        let root = tempfile::tempdir().unwrap();
-        let path = interrupted(&cells, root.path());
+        let (root, path) = copy_of(parts.path());
         let (mut all, text) = tensor_file::read_own(&path, "checkpoint").unwrap();
         let mut meta: Value = serde_json::from_str(&text).unwrap();
         change(&mut all, &mut meta);
@@ -124,13 +146,12 @@ fn a_checkpoint_that_does_not_fit_restarts_its_cohort() {
         restarts(&cells, root.path(), wanted_reason);
         assert_eq!(tensors(&cells[0], root.path()), tensors(&cells[0], whole.path()));
     }
-    // An average alone, and one of another shape.
+    // An average that is not there.
     let (all, text) = tensor_file::read_own(&path, "checkpoint").unwrap();
     let bytes = |all: &[Stored]| tensor_file::encode(all, "checkpoint", &text).unwrap();
     let whole_bytes = fs::read(&path).unwrap();
     assert_eq!(bytes(&all), whole_bytes);
-    let root = tempfile::tempdir().unwrap();
-    let path = interrupted(&cells, root.path());
+    let (root, path) = copy_of(parts.path());
     let (mut all, text) = tensor_file::read_own(&path, "checkpoint").unwrap();
     all.retain(|one| one.name != averages[0]);
     fs::write(&path, tensor_file::encode(&all, "checkpoint", &text).unwrap()).unwrap();
@@ -160,9 +181,10 @@ fn a_checkpoint_without_checksum_or_with_another_description_restarts_its_cohort
         |meta| meta["step"] = 3.into(),
         |meta| meta["members"][0][0]["stale"] = 1.into(),
     ];
+    let parts = tempfile::tempdir().unwrap();
+    interrupted(&cells, parts.path());
     for edit in edits {
-        let root = tempfile::tempdir().unwrap();
-        let path = interrupted(&cells, root.path());
+        let (root, path) = copy_of(parts.path());
         let bytes = fs::read(&path).unwrap();
         let file = models::safetensors::read(&bytes).unwrap();
         let mut meta: Value = serde_json::from_str(&file.texts["checkpoint"]).unwrap();

@@ -1,5 +1,7 @@
 //! Folders that PEFT wrote, of its versions from 0.3 on, for another base, or edited.
 
+use std::{fs, path::Path};
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -22,29 +24,18 @@ pub(crate) struct Folder {
     tensors: Vec<Tensor>,
 }
 
-/// Fields beyond PEFT 0.3's with their defaults, about in the order in which releases added them; each release has those before it.
-const ADDED: &[(&str, &str)] = &[
-    ("0.5.0", r#"{"rank_pattern": {}, "alpha_pattern": {}, "revision": null, "auto_mapping": null}"#),
-    ("0.6.0", r#"{"loftq_config": {}, "megatron_config": null, "megatron_core": "megatron.core"}"#),
-    ("0.8.0", r#"{"use_rslora": false}"#),
-    ("0.9.0", r#"{"use_dora": false}"#),
-    ("0.10.0", r#"{"layer_replication": null}"#),
-    ("0.14.0", r#"{"exclude_modules": null, "lora_bias": false, "eva_config": null}"#),
-    ("0.15.0", r#"{"corda_config": null, "trainable_token_indices": null}"#),
-    ("0.16.0", r#"{"use_qalora": false, "qalora_group_size": 16}"#),
-    ("0.17.0", r#"{"target_parameters": null}"#),
-    (
-        "0.18.0",
-        r#"{"alora_invocation_tokens": null, "arrow_config": null, "ensure_weight_tying": false, "peft_version": "0.18.0"}"#,
-    ),
-    (
-        "0.21.0",
-        r#"{"kasa_config": null, "lora_ga_config": null, "monteclora_config": null, "use_bdlora": false, "velora_config": null}"#,
-    ),
-];
+/// What each release of PEFT added to LoRA's configuration: `scripts/oracle/peft_defaults.py` reads it off the releases.
+fn releases() -> Vec<(String, Map<String, Value>)> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../interop/tests/fixtures");
+    let all: Value = serde_json::from_slice(&fs::read(fixtures.join("peft_defaults.json")).unwrap()).unwrap();
+    let one = |release: &Value| {
+        (release["release"].as_str().unwrap().to_owned(), release["new"].as_object().unwrap().clone())
+    };
+    all["LORA"].as_array().unwrap().iter().map(one).collect()
+}
 
 impl Folder {
-    /// LoRA of rank 2 on queries and values, and a head, with the fields of PEFT 0.3.
+    /// LoRA of rank 2 on queries and values, and a head, with fields that every release reads.
     pub(crate) fn new() -> Self {
         let config = json!({
             "peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": "./base", "inference_mode": true, "r": 2,
@@ -63,12 +54,14 @@ impl Folder {
         Self { config, tensors }
     }
 
-    /// With the fields that releases up to `version` added.
+    /// With the fields that releases up to `version` added, where they are not set.
     fn of_version(version: &str) -> Self {
         let mut folder = Self::new();
-        for (_, fields) in &ADDED[..=ADDED.iter().position(|(of, _)| *of == version).unwrap()] {
-            let fields: Map<String, Value> = serde_json::from_str(fields).unwrap();
-            folder.config.as_object_mut().unwrap().extend(fields);
+        let config = folder.config.as_object_mut().unwrap();
+        let releases = releases();
+        let last = releases.iter().position(|(release, _)| release == version).unwrap();
+        for (name, value) in releases.into_iter().take(last + 1).flat_map(|(_, new)| new) {
+            config.entry(name).or_insert(value);
         }
         folder
     }
@@ -97,9 +90,9 @@ fn field(name: &str, field: &'static str, value: &Value) -> [Case; 2] {
 }
 
 /// A field that no release has: an unknown field is said, and is an error where it may change the function.
-fn unknown(version: &'static str) -> Case {
+fn unknown(version: String) -> Case {
     Case::new(format!("adapter: PEFT {version} and a field of no release (import)"), IMPORT, move |place| {
-        let mut folder = Folder::of_version(version);
+        let mut folder = Folder::of_version(&version);
         folder.config["use_phlora"] = json!(true);
         folder.put(place);
     })
@@ -127,7 +120,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("a pattern of rank 0", "rank_pattern", json!({"query": 0})),
     ];
     let mut all: Vec<Case> = fields.iter().flat_map(|(name, key, value)| field(name, key, value)).collect();
-    all.extend(ADDED.iter().map(|(version, _)| unknown(version)));
+    all.extend(releases().into_iter().map(|(version, _)| unknown(version)));
     all.extend([
         edited("an unknown bias", IMPORT, |folder| folder.config["bias"] = json!("some")),
         edited("no targets", IMPORT, |folder| folder.config["target_modules"] = json!(null)),
