@@ -213,6 +213,9 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
     assert!(bytes.windows(8).any(|part| part == b"[480,2],"), "the header has the shape of the logits");
     check(&["predict", "--adapter", &lora, "--split", "tset"], 2, &[], &["no split `tset`", "`dev`"]);
     check(&["predict", "--adapter", &lora], 2, &[], &["--data FILE"]);
+    // Before the rows are looked for, of which there are none.
+    let parts = ["sst2: has no submission file", "tasks of GLUE have one alone", "`--out`"];
+    check(&["predict", "--adapter", &lora, "--split", "tset", "--submission", &path], 2, &[], &parts);
     check(
         &["predict", "--model", "mini_roberta", "--task", "rte", "--split", "dev"],
         2,

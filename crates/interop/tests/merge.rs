@@ -18,7 +18,9 @@ use burn::tensor::DType;
 use experiment::cell::Recipe;
 use interop::{
     dtype::Dtype,
+    export::{CutRequest, Reduction, at_rank},
     merge::{MergeReport, MergeRequest, Rows, checkpoint::backbone_tensors, merge},
+    peft::export::{ExportRequest, export},
 };
 use models::{
     backbone::Backbone,
@@ -360,6 +362,23 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
         let part = if force { "is or holds an input of this command" } else { "not an earlier output" };
         assert!(error.contains(part), "{error}");
     }
+    let error = at_rank(
+        &CutRequest { adapter: &adapter, rank: 2, reduction: Reduction::Prefix, out: Path::new(&base), force: true },
+        &cache,
+    );
+    assert!(error.unwrap_err().to_string().contains("is or holds an input of this command"));
+    let exported = ExportRequest {
+        adapter: &adapter,
+        model: None,
+        rank: None,
+        residual: false,
+        out: Path::new(&base),
+        force: true,
+    };
+    let error = export(&exported, &cache).unwrap_err().to_string();
+    assert!(error.contains("is or holds an input of this command"), "{error}");
+    let files = std::fs::read_dir(&base).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    assert!(files.iter().all(|name| !name.to_string_lossy().contains("adapter")), "{files:?}");
     assert!(Path::new(&base).join("config.json").is_file());
     // What lies in the folder already.
     std::fs::create_dir(&out).unwrap();

@@ -51,6 +51,17 @@ fn a_file_that_comes_during_the_work_stays() {
     assert_eq!(names(root.path()), ["out"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_folders_origin_is_not_waited_for() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("out");
+    fs::create_dir(&target).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(target.join(ORIGIN)).status().unwrap().success());
+    let error = OutputDir::check(&target, "test", &Guard::default()).unwrap_err().to_string();
+    assert!(error.contains("not an earlier output of `test`"), "{error}");
+}
+
 #[test]
 fn a_path_that_goes_up_from_what_is_not_there_is_refused() {
     let root = tempfile::tempdir().unwrap();
