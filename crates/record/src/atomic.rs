@@ -43,6 +43,10 @@ pub fn create_directory(path: &Path) -> Result<(), RecordError> {
 fn holders(path: &Path) -> Vec<&Path> {
     let mut found = vec![directory_of(path)];
     while let Some(outer) = found.last().filter(|holder| !holder.exists()).map(|holder| directory_of(holder)) {
+        // The working directory, which is its own holder here, may have been removed.
+        if found.last() == Some(&outer) {
+            break;
+        }
         found.push(outer);
     }
     found.reverse();
@@ -123,6 +127,8 @@ mod tests {
         // Its own entry again: a killed process may have left it.
         assert_eq!(holders(&deep), [at("results/glue/runs")]);
         assert_eq!(holders(Path::new("results")), [Path::new(".")]);
+        // Nothing on the way is there: it ends all the same.
+        assert_eq!(holders(Path::new("no/such")), [Path::new("."), Path::new("no")]);
         fs::write(at("file"), b"").unwrap();
         let message = create_directory(&at("file/runs")).unwrap_err().to_string();
         assert!(message.contains("file/runs: cannot create the directory"), "{message}");
