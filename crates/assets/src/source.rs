@@ -93,17 +93,26 @@ pub fn config(name: &str) -> Result<Option<Config>, AssetError> {
     }
 }
 
-/// The bytes of a model's `tokenizer.json`, and of its `tokenizer_config.json` where it has one, as [`config`] gives the configuration: none
-/// where they are not at hand. An embedded model's fit it.
-pub fn tokenizer(name: &str) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>, AssetError> {
-    let found: Box<dyn Fn(&str) -> Option<PathBuf>> = match model(name)? {
-        Origin::Embedded(_) => return Ok(None),
-        Origin::Folder(folder) => Box::new(move |file| Some(folder.join(file)).filter(|path| file::is_there(path))),
-        Origin::Hub(repository) => Box::new(move |file| repository.cached(file)),
+/// The bytes of a model's tokenizer.
+#[derive(Debug)]
+pub struct TokenizerFiles {
+    /// `tokenizer.json`.
+    pub tokenizer: Vec<u8>,
+    /// `tokenizer_config.json`, where there is one.
+    pub config: Option<Vec<u8>>,
+}
+
+/// The tokenizer of a model as [`config`] gives its configuration: none where its files are not at hand. An embedded model's fits it.
+pub fn tokenizer(name: &str) -> Result<Option<TokenizerFiles>, AssetError> {
+    let origin = model(name)?;
+    let found = |file: &str| match &origin {
+        Origin::Embedded(_) => None,
+        Origin::Folder(folder) => Some(folder.join(file)).filter(|path| file::is_there(path)),
+        Origin::Hub(repository) => repository.cached(file),
     };
     let Some(path) = found(TOKENIZER) else { return Ok(None) };
-    let beside = found(TOKENIZER_CONFIG).map(|path| file::bounded(&path, CONFIGURATION)).transpose()?;
-    Ok(Some((file::bounded(&path, TOKENS)?, beside)))
+    let config = found(TOKENIZER_CONFIG).map(|path| file::bounded(&path, CONFIGURATION)).transpose()?;
+    Ok(Some(TokenizerFiles { tokenizer: file::bounded(&path, TOKENS)?, config }))
 }
 
 const CONFIG: &str = "config.json";

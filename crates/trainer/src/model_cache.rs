@@ -292,10 +292,8 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
 /// Whether a model's tokenizer fits its configuration, as far as both are at hand: what [`ModelCache::base`] finds after it has read the
 /// weights.
 pub fn check_tokenizer(name: &str) -> Result<(), TrainError> {
-    let (Some(config), Some((tokenizer, beside))) = (source::config(name)?, source::tokenizer(name)?) else {
-        return Ok(());
-    };
-    check_vocabulary(name, &read_tokenizer(&tokenizer, beside.as_deref())?, &config)
+    let (Some(config), Some(files)) = (source::config(name)?, source::tokenizer(name)?) else { return Ok(()) };
+    check_vocabulary(name, &read_tokenizer(&files.tokenizer, files.config.as_deref())?, &config)
 }
 
 fn read_tokenizer(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Tokenizer, TrainError> {

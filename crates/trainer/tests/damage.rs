@@ -60,9 +60,9 @@ fn copy_of(study: &Path) -> (tempfile::TempDir, PathBuf) {
         for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
             let at = to.join(entry.file_name().unwrap());
             if entry.is_dir() {
-                copy(&entry, &at)
+                copy(&entry, &at);
             } else {
-                let _ = fs::copy(&entry, &at).unwrap();
+                fs::copy(&entry, &at).unwrap();
             }
         }
     }
