@@ -3,7 +3,7 @@
 use std::fs::{create_dir_all, write};
 use std::path::Path;
 
-use data::corpus::Corpus;
+use data::corpus::{Corpus, Text};
 use data::suite;
 use data::task::Example;
 use data::tokenize::build_tokenizer_json;
@@ -15,9 +15,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = Path::new(&folder);
     create_dir_all(folder)?;
     write(folder.join("tokenizer.json"), build_tokenizer_json())?;
-    let corpus = Corpus::new(0);
     let line = |(first, second): (String, Option<String>)| format!("{first}\t{}\n", second.unwrap_or_default());
-    write(folder.join("corpus.tsv"), (0..documents).map(|i| line(corpus.document(i))).collect::<String>())?;
+    for (name, text) in [("corpus.tsv", Text::Pairs), ("stories.tsv", Text::Stories)] {
+        let corpus = Corpus::of(text, 0);
+        write(folder.join(name), (0..documents).map(|i| line(corpus.document(i))).collect::<String>())?;
+    }
     for info in suite::tasks(suite::GLUE_MINI)? {
         let dataset = suite::load(suite::GLUE_MINI, &info.name)?;
         let splits = [("train".to_owned(), dataset.train), ("test".to_owned(), dataset.test)];

@@ -1,10 +1,11 @@
-//! Pretraining text: sentences, short documents and pairs of related sentences, by index.
+//! Pretraining text by index: one corpus with the pairs of `glue_mini`, and one of stories alone.
 //!
-//! Every word of the language occurs, whether or not train splits hold it out. What the tasks need is only implied: outcomes follow
-//! praise and blame, pronouns follow names, and and a verdict (`yes`, `maybe`, `no`, `partly`) opens most
-//! second sentences, as in an exchange.
+//! Every word of the language occurs in both, whether or not train splits hold it out. In the first, outcomes follow praise and blame,
+//! pronouns follow names, and a verdict (`yes`, `maybe`, `no`, `partly`) on a task's relation opens most second sentences. The stories
+//! are unlabelled: they know of no task.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use crate::language::draw::{Draw, Pool};
 use crate::language::edit::plain;
@@ -14,6 +15,8 @@ use crate::language::scene::{
     ANIMALS, FOODS, FRAMES, NAMES, Noun, OBJECTS, PEOPLE, PLACES, PLAIN, Quality, Scene, TRANSITIVE, Wish,
 };
 use crate::suite::{generator, inference};
+
+mod stories;
 
 /// Probability that the second of a pair opens with a verdict.
 pub const MARKER_SHARE: f64 = 0.9;
@@ -36,27 +39,74 @@ const PAIRS: [(&str, &[&str], u32); 8] = [
 /// Words whose context determines them: verdicts, outcomes, pronouns, plain words. Masking prefers them ([`crate::mask`]).
 pub fn salient_words() -> BTreeSet<&'static str> {
     let listed = "yes no maybe partly smiled grinned glad pleased complained frowned sorry upset he she it they";
-    let plain = [Class::Kind, Class::General, Class::Judgement];
-    let groups = plain.iter().flat_map(|&class| lexicon().groups(class)).flat_map(|g| g.sides.iter().flatten());
-    let forms = groups.flat_map(|lemma| [lemma.base.as_str(), lemma.marked.as_str(), lemma.past.as_str()]);
-    listed.split(' ').chain(forms).collect()
+    listed.split(' ').chain(plain_words()).collect()
 }
+
+/// Every form of the words that name kinds, plain verbs and judgements.
+fn plain_words() -> impl Iterator<Item = &'static str> {
+    let plain = [Class::Kind, Class::General, Class::Judgement];
+    let groups = plain.into_iter().flat_map(|class| lexicon().groups(class)).flat_map(|g| g.sides.iter().flatten());
+    groups.flat_map(|lemma| [lemma.base.as_str(), lemma.marked.as_str(), lemma.past.as_str()])
+}
+
+/// What a corpus is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// Sentences, and pairs of `glue_mini`'s tasks with a verdict on their label.
+    Pairs,
+    /// Stories: unlabelled text that knows of no task.
+    Stories,
+}
+
+impl Text {
+    /// Words that their context determines; masking prefers them ([`crate::mask`]).
+    pub fn determined_words(self) -> BTreeSet<&'static str> {
+        match self {
+            Self::Pairs => salient_words(),
+            Self::Stories => stories::determined_words(),
+        }
+    }
+
+    /// Whether a document can have the word.
+    pub fn has(self, word: &str) -> bool {
+        match self {
+            Self::Pairs => true,
+            Self::Stories => STORY_WORDS.contains(word),
+        }
+    }
+}
+
+static STORY_WORDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(stories::words);
 
 /// An endless pretraining corpus with random access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corpus {
     seed: u64,
+    text: Text,
 }
 
 impl Corpus {
-    /// The corpus of a seed.
+    /// The corpus of a seed that [`Text::Pairs`] makes.
     pub fn new(seed: u64) -> Self {
-        Self { seed }
+        Self::of(Text::Pairs, seed)
+    }
+
+    /// The corpus of a seed.
+    pub fn of(text: Text, seed: u64) -> Self {
+        Self { seed, text }
+    }
+
+    /// What the corpus is made of.
+    pub fn text(&self) -> Text {
+        self.text
     }
 
     /// The document at `index`: one text, or a pair. A pure function of the seed and the index.
     pub fn document(&self, index: u64) -> (String, Option<String>) {
         let mut draw = Draw::new(self.seed, index, Pool::All);
+        if self.text == Text::Stories {
+            return stories::document(&mut draw);
+        }
         match draw.below(100) {
             0..11 => (sentence(&mut draw), None),
             11..19 => (fact(&mut draw), None),

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use data::batch::{Batch, Encoded, EncodedSet};
-use data::corpus::Corpus;
-use data::mask::mask;
+use data::corpus::{Corpus, Text};
+use data::mask::{Masking, mask};
 use data::tokenize::{Tokenizer, build_tokenizer_json};
 
 fn tokenizer() -> Tokenizer {
@@ -92,7 +92,8 @@ fn corpus_batch(tokenizer: &Tokenizer, rows: u64) -> Batch {
 fn targets_are_words_and_come_in_the_stated_shares() {
     let tokenizer = tokenizer();
     let batch = corpus_batch(&tokenizer, 4000);
-    let masked = mask(batch.clone(), &tokenizer, 7, 3).unwrap();
+    let masking = Masking::new(Text::Pairs, &tokenizer).unwrap();
+    let masked = mask(batch.clone(), &masking, 7, 3);
     let special = tokenizer.special_ids();
     let (mut n_masked, mut n_kept) = (0, 0);
     for (&position, &target) in masked.positions.iter().zip(&masked.targets) {
@@ -115,7 +116,8 @@ fn targets_are_words_and_come_in_the_stated_shares() {
 fn a_mask_depends_on_seed_step_and_row_only() {
     let tokenizer = tokenizer();
     let (few, many) = (corpus_batch(&tokenizer, 10), corpus_batch(&tokenizer, 50));
-    let of = |batch: &Batch, seed, step| mask(batch.clone(), &tokenizer, seed, step).unwrap();
+    let masking = Masking::new(Text::Pairs, &tokenizer).unwrap();
+    let of = |batch: &Batch, seed, step| mask(batch.clone(), &masking, seed, step);
     assert_eq!(of(&few, 1, 1), of(&few, 1, 1));
     assert_ne!(of(&few, 1, 1).positions, of(&few, 1, 2).positions);
     assert_ne!(of(&few, 1, 1).positions, of(&few, 2, 1).positions);

@@ -9,8 +9,8 @@ use std::{
 
 use data::{
     batch::{Batch, Encoded, EncodedSet},
-    corpus::Corpus,
-    mask,
+    corpus::{Corpus, Text},
+    mask::{self, Masking},
     tokenize::Tokenizer,
 };
 use models::{
@@ -57,13 +57,16 @@ pub struct PretrainConfig {
     pub learning_rate: f64,
     /// Longest document in tokens.
     pub max_length: usize,
+    /// What the documents are made of.
+    pub text: Text,
 }
 
 /// Documents of a generated corpus with masks: a pure function of their number, so that no run depends on who makes them when.
 #[derive(Clone, Copy, Debug)]
-struct Text<'a> {
+struct Documents<'a> {
     corpus: Corpus,
     tokenizer: &'a Tokenizer,
+    masking: &'a Masking,
     pad: u32,
     recipe: PretrainConfig,
 }
@@ -74,7 +77,7 @@ const HELD_OUT: u64 = 1 << 40;
 /// Batches that a thread keeps ready.
 const AHEAD: usize = 2;
 
-impl<'a> Text<'a> {
+impl<'a> Documents<'a> {
     fn masked(&self, start: u64, step: u64) -> mask::MaskedBatch {
         let documents = (0..self.recipe.batch as u64).map(|row| self.corpus.document(start + row));
         let rows = documents.map(|(first, second)| {
@@ -84,8 +87,7 @@ impl<'a> Text<'a> {
         let set = EncodedSet::whole(rows.collect());
         let all: Vec<usize> = (0..set.rows.len()).collect();
         let batch = Batch::gather(&set, &all, all.len(), self.pad);
-        mask::mask(batch, self.tokenizer, self.recipe.seed, step)
-            .unwrap_or_else(|error| unreachable!("the language's tokenizer has a mask: {error}"))
+        mask::mask(batch, self.masking, self.recipe.seed, step)
     }
 
     /// The batch of every step, made ahead of the training by one thread per receiver: step `i` comes from receiver `i % receivers`.
@@ -112,7 +114,7 @@ impl<'a> Text<'a> {
 /// The batches of masked language modelling.
 #[derive(Debug)]
 struct MaskedBatches<'a> {
-    text: Text<'a>,
+    documents: Documents<'a>,
     ready: Vec<Receiver<mask::MaskedBatch>>,
     place: &'a Placement,
 }
@@ -133,7 +135,7 @@ impl MaskedBatches<'_> {
 impl BatchSource for MaskedBatches<'_> {
     fn batch(&self, network: &Network, micro: u64) -> HostBatch {
         let ahead = self.ready[micro as usize % self.ready.len()].recv();
-        let masked = ahead.unwrap_or_else(|_| self.text.masked(micro * self.text.recipe.batch as u64, micro));
+        let masked = ahead.unwrap_or_else(|_| self.documents.masked(micro * self.documents.recipe.batch as u64, micro));
         Self::of(network, &masked)
     }
 }
@@ -152,8 +154,8 @@ fn held_out(network: &Network, batches: &MaskedBatches<'_>) -> HeldOut {
     let (n, pass) = (8, Pass::evaluation(1));
     let mut sum = HeldOut { loss: 0.0, accuracy: 0.0 };
     for batch in 0..n {
-        let start = HELD_OUT + batch * batches.text.recipe.batch as u64;
-        let batch = MaskedBatches::of(&network, &batches.text.masked(start, start)).upload(batches.place);
+        let start = HELD_OUT + batch * batches.documents.recipe.batch as u64;
+        let batch = MaskedBatches::of(&network, &batches.documents.masked(start, start)).upload(batches.place);
         let logits = forward::logits(&network, &batch, &pass).swap_remove(0);
         let LossInputs::Masked(inputs) = &batch.losses[0][0] else { unreachable!("the batch is a masked one") };
         sum.loss += values(&masked::Masked::loss(inputs, logits.clone()))[0] / n as f64;
@@ -162,29 +164,50 @@ fn held_out(network: &Network, batches: &MaskedBatches<'_>) -> HeldOut {
     sum
 }
 
-/// Pretrains an encoder of `config` from random weights; `report` hears every step, and every `evaluate_every`
-/// steps what the held-out documents say, with the model as it is then.
+/// The model as it is after a step.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What the held-out documents say.
+    pub held_out: HeldOut,
+    /// The trained tensors in the file's layout.
+    pub weights: Weights,
+    /// Tokens read so far, special ones included.
+    pub tokens: u64,
+}
+
+/// Hears of every step, and now and then sees the model.
+pub type Report<'a> = dyn FnMut(StepEntry, Option<Snapshot>) -> Result<(), TrainError> + 'a;
+
+/// Pretrains an encoder of `config` from random weights; `report` hears every step, and sees the model every `evaluate_every` steps.
 pub fn pretrain(
     config: &Config,
     tokenizer: &Tokenizer,
     recipe: PretrainConfig,
     place: &Placement,
     evaluate_every: u64,
-    report: &mut dyn FnMut(StepEntry, Option<(HeldOut, Weights)>) -> Result<(), TrainError>,
+    report: &mut Report<'_>,
 ) -> Result<(), TrainError> {
     let weights = Weights::random(&config.wanted(Purpose::FillMasks), recipe.seed);
     let mut cohort = cohort(config, &weights, recipe, place)?;
-    let text = Text { corpus: Corpus::new(recipe.seed), tokenizer, pad: tokenizer.pad_id()?, recipe };
+    let masking = Masking::new(recipe.text, tokenizer)?;
+    let corpus = Corpus::of(recipe.text, recipe.seed);
+    let documents = Documents { corpus, tokenizer, masking: &masking, pad: tokenizer.pad_id()?, recipe };
     thread::scope(|scope| {
-        let batches = MaskedBatches { text, ready: text.produce(scope), place };
+        let batches = MaskedBatches { documents, ready: documents.produce(scope), place };
+        let mut tokens = 0;
         while cohort.step < recipe.steps {
             let step = cohort.advance(&batches);
             if let Some((at, reason)) = &cohort.stacks[0].runs[0].failure {
                 return Err(TrainError::Diverged { step: *at, reason: reason.clone() });
             }
+            tokens += step.runs[0].tokens;
             let due = cohort.step.is_multiple_of(evaluate_every) || cohort.step == recipe.steps;
-            let news = due.then(|| (held_out(&cohort.network, &batches), export(&mut cohort.network, config)));
-            report(step.runs[0].entry, news)?;
+            let snapshot = due.then(|| Snapshot {
+                held_out: held_out(&cohort.network, &batches),
+                weights: export(&mut cohort.network, config),
+                tokens,
+            });
+            report(step.runs[0].entry, snapshot)?;
         }
         Ok(())
     })

@@ -1,28 +1,69 @@
-//! The embedded base model: its shape, and its files as transformers reads them.
+//! The embedded base models: their shapes and text, and their files as transformers reads them.
 
 use std::collections::BTreeMap;
 
 use assets::device;
 use burn::tensor::DType;
-use data::tokenize::{Tokenizer, build_tokenizer_json};
+use data::{
+    corpus::Text,
+    tokenize::{Tokenizer, build_tokenizer_json},
+};
 use models::{
     config::Activation,
     encoder::{Config, Kind},
     weights::Weights,
 };
-use record::StepEntry;
 use serde_json::{Value, json};
 use variants::host::Placement;
 
-use super::{HeldOut, PretrainConfig, pretrain};
+use super::{PretrainConfig, Report, pretrain};
 use crate::error::TrainError;
 
 /// Longest document in tokens; two positions are RoBERTa's offset.
 pub const MAX_LENGTH: usize = 64;
 
-/// A RoBERTa encoder of between 1 and 2 million parameters, and its tokenizer.
+/// What a miniature is: its size and the text that it reads, with the optimizer's settings that it was made with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Name in YAML, and of the folder under `crates/models/assets`.
+    pub name: &'static str,
+    /// Number of encoder layers.
+    pub n_layers: usize,
+    /// Width of the hidden state; the inner width is four times it, and a head has 32.
+    pub d_model: usize,
+    /// Text of the pretraining.
+    pub text: Text,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+}
+
+/// Every miniature that comes with the build.
+pub const SHAPES: &[Shape] = &[
+    Shape { name: "mini_roberta", n_layers: 4, d_model: 128, text: Text::Pairs, steps: 7407, learning_rate: 2e-3 },
+    Shape {
+        name: "story_roberta_128",
+        n_layers: 4,
+        d_model: 128,
+        text: Text::Stories,
+        steps: 3500,
+        learning_rate: 2e-3,
+    },
+    Shape {
+        name: "story_roberta_256",
+        n_layers: 4,
+        d_model: 256,
+        text: Text::Stories,
+        steps: 2500,
+        learning_rate: 1e-3,
+    },
+];
+
+/// A RoBERTa encoder of a few million parameters, and its tokenizer.
 #[derive(Debug)]
 pub struct Miniature {
+    shape: Shape,
     config: Config,
     tokenizer: Tokenizer,
     tokenizer_json: String,
@@ -30,10 +71,15 @@ pub struct Miniature {
 
 impl Miniature {
     /// The model without weights, with the language's tokenizer.
-    pub fn new() -> Result<Self, TrainError> {
+    pub fn new(shape: Shape) -> Result<Self, TrainError> {
         let tokenizer_json = build_tokenizer_json();
         let tokenizer = Tokenizer::from_bytes(tokenizer_json.as_bytes())?;
-        Ok(Self { config: config(tokenizer.vocab_size()), tokenizer, tokenizer_json })
+        Ok(Self { shape, config: config(shape, tokenizer.vocab_size()), tokenizer, tokenizer_json })
+    }
+
+    /// What it is.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// [`pretrain`]s it on a device, in f32.
@@ -42,7 +88,7 @@ impl Miniature {
         recipe: PretrainConfig,
         device: &device::Named,
         evaluate_every: u64,
-        report: &mut dyn FnMut(StepEntry, Option<(HeldOut, Weights)>) -> Result<(), TrainError>,
+        report: &mut Report<'_>,
     ) -> Result<(), TrainError> {
         let place = Placement::new(&device.device, DType::F32);
         pretrain(&self.config, &self.tokenizer, recipe, &place, evaluate_every, report)
@@ -77,17 +123,17 @@ impl Miniature {
     }
 }
 
-fn config(vocabulary: usize) -> Config {
+fn config(shape: Shape, vocabulary: usize) -> Config {
     Config {
         kind: Kind::Roberta,
         hidden_act: Activation::Gelu,
         classifier_dropout: None,
         position_embedding_type: None,
         is_decoder: false,
-        hidden_size: 128,
-        num_hidden_layers: 4,
-        num_attention_heads: 4,
-        intermediate_size: 512,
+        hidden_size: shape.d_model,
+        num_hidden_layers: shape.n_layers,
+        num_attention_heads: shape.d_model / 32,
+        intermediate_size: 4 * shape.d_model,
         vocab_size: vocabulary,
         max_position_embeddings: MAX_LENGTH + 2,
         type_vocab_size: 1,
