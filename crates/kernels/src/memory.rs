@@ -1,6 +1,6 @@
-//! What a device's allocator says of its memory.
+//! What a device's allocator says of its memory, and how memory is given back.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 /// Bytes in tensors, as the allocator counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,4 +53,19 @@ pub fn release(device: &Device) {
     }
     #[cfg(not(feature = "tch"))]
     let _ = device;
+}
+
+/// Backward passes that [`forget_unfinished_graphs`] makes: more than a graph has operations in a row.
+const SWEEPS: usize = 4096;
+
+/// Frees what forward passes hold that no backward pass will follow, because a panic ended them.
+///
+/// Burn keeps the operations of a forward pass, with the tensors that their backward pass needs, in one registry of the process. Dropping a
+/// tensor takes nothing out of it; a backward pass does, of its own graph and, of every graph that nobody holds a tensor of, the operations
+/// whose inputs are gone already. So small backward passes take such a graph away from its first operation to its last. Graphs in use stay.
+pub fn forget_unfinished_graphs() {
+    let device = Device::flex().autodiff();
+    for _ in 0..SWEEPS {
+        let _ = Tensor::<1>::zeros([1], &device).require_grad().sum().backward();
+    }
 }

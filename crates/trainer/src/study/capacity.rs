@@ -59,6 +59,8 @@ pub(super) fn or_out_of_memory<T>(attempt: impl FnOnce() -> T, context: &StudyCo
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)) {
         Ok(done) => Some(done),
         Err(panic) if is_out_of_memory(panic.as_ref()) => {
+            drop(panic);
+            memory::forget_unfinished_graphs();
             memory::release(&context.cache.place().device);
             None
         }
