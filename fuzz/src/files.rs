@@ -33,8 +33,9 @@ pub fn safetensors(bytes: &[u8]) {
     let _ = models::weights::Weights::read(bytes, &["bert."]);
     in_folder(&[("adapter.safetensors", bytes)], |folder| {
         let path = folder.join("adapter.safetensors");
-        let _ = assets::tensor_file::read(&path, "adapter");
-        let _ = assets::tensor_file::read(&path, "checkpoint");
+        for key in ["adapter", "checkpoint"] {
+            let _ = (assets::tensor_file::read(&path, key), assets::tensor_file::read_own(&path, key));
+        }
     });
 }
 

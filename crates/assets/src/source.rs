@@ -64,15 +64,30 @@ pub fn model(name: &str) -> Result<Origin, AssetError> {
 /// What keeps a model or its data from being read: a folder that is not there. The hub is asked when a run starts.
 pub fn absent(name: &str, data: Option<&str>) -> Option<AssetError> {
     if let Ok(Origin::Folder(path)) = model(name)
-        && !path.is_dir()
+        && let Some(why) = no_folder(&path)
     {
         return Some(foreign(
             &path,
-            "no such folder; a model is a folder with config.json, tokenizer.json and model.safetensors, `hf://org/name`, or a \
-             name from `lora-lab list models`",
+            format!(
+                "{why}; a model is a folder with config.json, tokenizer.json and model.safetensors, `hf://org/name`, or a name from \
+                 `lora-lab list models`"
+            ),
         ));
     }
     files(data?).err()
+}
+
+/// Why a path is no folder; none where it is one.
+fn no_folder(path: &Path) -> Option<String> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some("is a file".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => {
+            Some("no such folder".to_owned())
+        }
+        Err(error) if path.is_symlink() => Some(format!("a link that leads to no folder ({error})")),
+        Err(error) => Some(format!("cannot be opened ({error})")),
+    }
 }
 
 fn foreign(path: &Path, reason: impl Into<String>) -> AssetError {

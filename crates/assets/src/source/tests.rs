@@ -55,6 +55,20 @@ fn broken_weights_are_found_by_their_header() {
     refused(open(&[&u64::MAX.to_le_bytes()[..], b"{}"].concat()), &["its header says more"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_no_missing_folder() {
+    use std::os::unix::fs::symlink;
+    let beside = tempfile::tempdir().unwrap();
+    let at = |name: &str| beside.path().join(name);
+    symlink(at("b"), at("a")).unwrap();
+    symlink(at("a"), at("b")).unwrap();
+    symlink(at("nowhere"), at("c")).unwrap();
+    for name in ["a", "c"] {
+        refused(open(&at(name).display().to_string()), &[name, "a link that leads to no folder"]);
+    }
+}
+
 #[test]
 fn missing_files_are_named() {
     let weights = catalog::find("mini_roberta").unwrap().weights.unwrap();
