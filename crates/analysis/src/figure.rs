@@ -37,7 +37,8 @@ pub use colour::{viridis, viridis_table};
 pub use error::FigureError;
 pub use marks::{
     AmplificationRow, Caption, Curve, Dynamics, Fit, Measured, Overlap, PhiMap, TaskCurves, TaskMeans, amplification,
-    comparison, dynamics, phi_grid, phi_ranks, phi_seeds, rank_allocation, rank_curves, seed_overlap, training_curves,
+    comparison, dynamics, expected_best, phi_grid, phi_ranks, phi_seeds, rank_allocation, rank_curves, seed_overlap,
+    sensitivity, training_curves,
 };
 pub use scene::TextBox;
 

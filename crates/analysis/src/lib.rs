@@ -4,6 +4,7 @@
 //! records --summary--> SummaryTable --table--> Table --render--> text, Markdown, LaTeX
 //!                           |------compare--> Comparison             |
 //!                           `-----------------------------------> summary.csv
+//! a tuning's trials --tuning--> its table and figures
 //! an experiment's records --tables--> its tables, --figures--> its figures
 //! arrays --figure--> SVG, PNG and the plotted numbers as CSV
 //! records and tables --claims--> the papers' claims, judged
@@ -28,5 +29,6 @@ pub mod subspace;
 pub mod summary;
 pub mod table;
 pub mod tables;
+pub mod tuning;
 
 pub use error::AnalysisError;

@@ -1,8 +1,8 @@
 //! What an experiment says of its tables and figures: names, order, and the comparisons it asks for.
 
-use record::Contrast;
+use record::{Contrast, Tuned};
 
-use crate::table::Layout;
+use crate::{table::Layout, tuning};
 
 /// An experiment as its tables and figures need it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Study {
     pub contrasts: Vec<Contrast>,
     /// The sentence that says which settings were identical across the compared runs.
     pub matched: String,
+    /// What its tuning found, where its rows were tuned.
+    pub tuned: Option<Tuned>,
 }
 
 impl Study {
@@ -31,7 +33,7 @@ impl Study {
             tasks: self.tasks.clone(),
             variants: self.variants.clone(),
             caption: [self.name.as_str(), &self.title].join(": ").trim_end_matches(": ").to_owned(),
-            notes: vec![self.matched.clone()],
+            notes: std::iter::once(self.matched.clone()).chain(self.tuned.as_ref().map(tuning::sentence)).collect(),
         }
     }
 }

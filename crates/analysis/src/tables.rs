@@ -6,6 +6,7 @@
 //! | `ranks` | some row is read out at several ranks |
 //! | `comparison` | the experiment names a baseline |
 //! | `contrasts` | the experiment asks for comparisons, and both of their rows have records |
+//! | `tuning` | the experiment tunes its rows |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use crate::{
     study::Study,
     summary::{Selection, SummaryTable, summarise},
     table::{Layout, Table, comparison_table, contrast_table, pivot_table, rank_curve_table},
+    tuning::tuning_table,
 };
 
 /// A table and its file name without ending.
@@ -77,6 +79,8 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
             is_shown: at == 0 && !hidden.contains(&name),
         }));
     }
+    let tuning = study.tuned.as_ref().map(|tuned| tuning_table(study, tuned));
+    tables.extend(tuning.map(|table| NamedTable { name: "tuning".to_owned(), table, is_shown: true }));
     Ok(StudyTables { summary, tables, notes })
 }
 

@@ -15,12 +15,15 @@ pub(crate) mod predict;
 pub(crate) mod pretrain;
 pub(crate) mod run;
 pub(crate) mod table;
+mod tune;
 
 use std::path::{Path, PathBuf};
 
 use analysis::study::Study;
 use experiment::Experiment;
+use record::Store;
 
+use self::tune::Settled;
 use crate::{
     args::{Args, Command},
     failure::Failure,
@@ -70,8 +73,16 @@ fn read(written: &Path, overrides: &[String]) -> Result<Experiment, Failure> {
     Ok(experiment::read(&text, &path.display().to_string(), &name, overrides)?)
 }
 
+/// Reads an experiment whose results are looked at.
+fn read_settled(written: &Path, overrides: &[String], results: &Path) -> Result<(Settled, Store), Failure> {
+    let experiment = read(written, overrides)?;
+    let store = Store::open(results, experiment.name())?;
+    Ok((Settled::of(experiment, &store)?, store))
+}
+
 /// What the tables and figures of an experiment need to know of it.
-fn study(experiment: &Experiment) -> Study {
+fn study(settled: &Settled) -> Study {
+    let Settled { experiment, tuned } = settled;
     Study {
         name: experiment.name().to_owned(),
         title: experiment.title().to_owned(),
@@ -80,5 +91,6 @@ fn study(experiment: &Experiment) -> Study {
         baseline: experiment.baseline().map(str::to_owned),
         contrasts: experiment.contrasts().to_vec(),
         matched: experiment::controls::sentence(experiment.cells()),
+        tuned: tuned.clone(),
     }
 }

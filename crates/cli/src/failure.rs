@@ -63,7 +63,9 @@ impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         match error {
             TrainError::Record(error) => error.into(),
-            error @ (TrainError::Diverged { .. } | TrainError::BaseChanged { .. }) => Self::Run(error.into()),
+            error @ (TrainError::Diverged { .. } | TrainError::BaseChanged { .. } | TrainError::Untunable { .. }) => {
+                Self::Run(error.into())
+            }
             TrainError::Interrupted => Self::Interrupted { status: INTERRUPTED },
             other => Self::Input(other.to_string()),
         }

@@ -79,7 +79,10 @@ impl Sink for Progress {
         match event {
             Event::Planned { cells, finished, discarded, steps } => {
                 (state.cells, state.finished, state.steps) = (*cells, *finished, *steps);
+                // A tuning plans several times.
+                (state.done, state.before) = (0, 0);
                 state.begun = Instant::now();
+                self.bar.reset();
                 self.bar.set_length(*steps);
                 self.line(&format!("{cells} cells, {finished} finished before, {steps} steps to do"));
                 if *discarded > 0 {

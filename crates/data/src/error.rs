@@ -278,6 +278,17 @@ pub enum DataError {
         /// The splits that are.
         all: String,
     },
+    /// A training set of which no part can be cut off.
+    #[error(
+        "task `{task}`: {examples} training examples are too few to cut a split from: each side needs one, and a class with one example stays in \
+         training; give more examples, or a learning rate in place of `tune`"
+    )]
+    NoHoldout {
+        /// The task.
+        task: String,
+        /// How many it has.
+        examples: usize,
+    },
     /// A text that the caller gave is not what it should be.
     #[error("{place}: {problem}; {way_out}")]
     Text {

@@ -13,6 +13,7 @@
 //! | [`source`] | where files come from |
 //! | [`table`] | bytes of TSV, CSV, JSON lines or Parquet to rows |
 //! | [`audit`] | what should be known of a task's splits before its metrics are trusted |
+//! | [`holdout`] | a split cut from the training examples, on which settings are chosen |
 //! | [`task`] | what a task is: objective, metrics, examples |
 //! | [`corpus`] | pretraining text |
 //! | [`tokenize`] | text to token ids |
@@ -32,6 +33,7 @@ pub mod corpus;
 pub mod error;
 mod foreign;
 pub mod glue;
+pub mod holdout;
 pub mod language;
 pub mod mask;
 pub mod metric;

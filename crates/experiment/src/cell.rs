@@ -1,6 +1,6 @@
 //! One run of the grid, resolved: nothing in it is a default any more.
 
-use data::{causal::task::TextTask, own::OwnTask};
+use data::{causal::task::TextTask, holdout::Holdout, own::OwnTask};
 use models::{modules::Modules, target::Target};
 use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,9 @@ pub struct Recipe {
     pub readouts: Vec<Derived>,
     /// The seeds of the four streams.
     pub seeds: Seeds,
+    /// The split that a trial of a tuning is judged on, cut from the training examples; none of a run that is reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<Holdout>,
 }
 
 /// Where a run starts.

@@ -17,10 +17,12 @@ use crate::{
 mod entries;
 mod reader;
 mod tasks;
+mod tune;
 mod values;
 
 pub(crate) use entries::Entry;
 pub(crate) use tasks::Task;
+pub(crate) use tune::{Written as WrittenTune, space};
 
 use entries::{derived_labels, entries};
 use reader::{Reader, gave, unindexed};
@@ -57,6 +59,7 @@ pub(crate) struct Document {
     pub(crate) variants: Vec<Entry>,
     pub(crate) baseline: Option<String>,
     pub(crate) contrasts: Vec<contrast::Written>,
+    pub(crate) tune: Option<WrittenTune>,
 }
 
 const KEYS: &[&str] = &[
@@ -80,6 +83,7 @@ const KEYS: &[&str] = &[
     "variants",
     "baseline",
     "contrasts",
+    "tune",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 /// The fields of [`Modules`], beside targets in the experiment and in an entry.
@@ -107,6 +111,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     let derived = variants.iter().flat_map(derived_labels);
     let rows: Vec<String> = labels.iter().cloned().chain(derived).collect();
     let contrasts = reader.read("contrasts", |v, at, report| Some(contrast::read(v, at, &rows, report)));
+    let tune = reader.read("tune", tune::tune).map(|tune| tune.value);
     let seeds =
         reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, bounds::ANY, r)))));
     let streams = reader.read("streams", streams);
@@ -130,6 +135,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         variants,
         baseline: baseline.map(|b| b.value),
         contrasts: contrasts.map(|c| c.value).unwrap_or_default(),
+        tune,
     };
     check_data(&document.suite, document.gave.contains("data"), &Path::default().key("data"), report);
     if document.seeds.len() > 1 && document.streams.len() == N_STREAMS {

@@ -1,5 +1,7 @@
 //! A checked experiment as cells.
 
+use std::collections::BTreeMap;
+
 use record::CellId;
 use serde_json::json;
 use serde_yaml::{Mapping, Value};
@@ -40,7 +42,8 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         variant: spec.clone(),
                         train: row.hypers[n].clone(),
                         readouts: readouts.clone(),
-                        seeds: seeds(document, seed),
+                        seeds: seeds(&document.streams, seed),
+                        holdout: None,
                     };
                     cells.push(Cell { id, recipe, diff: diff.clone() });
                 }
@@ -60,8 +63,8 @@ fn start(document: &Document, from: &str, id: &CellId) -> StartFrom {
 }
 
 /// The run's seed for every stream that is not pinned.
-fn seeds(document: &Document, seed: u64) -> Seeds {
-    let pinned = |stream: &str| document.streams.get(stream).copied().unwrap_or(seed);
+pub(super) fn seeds(streams: &BTreeMap<String, u64>, seed: u64) -> Seeds {
+    let pinned = |stream: &str| streams.get(stream).copied().unwrap_or(seed);
     Seeds { init: pinned("init"), data: pinned("data"), dropout: pinned("dropout"), rank: pinned("rank") }
 }
 

@@ -10,10 +10,14 @@
 //! assert!(errors.to_string().contains("tasks[0] (line 3): unknown task `sst`, did you mean `sst2`?"));
 //! ```
 
+use std::collections::BTreeMap;
+
 use record::Contrast;
+use variants::stream::Seeds;
 
 use cell::Cell;
 use start::StartFrom;
+use tune::Tune;
 
 mod bounds;
 pub mod cell;
@@ -36,6 +40,8 @@ pub mod tasks;
 #[cfg(test)]
 mod tests;
 mod train_fields;
+pub mod tune;
+mod tuning;
 mod yaml;
 
 pub use error::{Problem, SpecErrors};
@@ -65,6 +71,12 @@ pub struct Experiment {
     contrasts: Vec<Contrast>,
     text: String,
     overrides: Vec<String>,
+    /// The path that messages show, and the name where the file gives none: what it takes to read the text again.
+    origin: String,
+    default_name: String,
+    /// Streams that do not follow the seed.
+    streams: BTreeMap<String, u64>,
+    tune: Option<Tune>,
 }
 
 impl Experiment {
@@ -101,6 +113,17 @@ impl Experiment {
     /// The questions that the file asks of its rows.
     pub fn contrasts(&self) -> &[Contrast] {
         &self.contrasts
+    }
+
+    /// How its variants are tuned, where they are. Its [`cells`](Self::cells) have the settings of the file until
+    /// [`tuned`](Self::tuned) gives them those that were chosen.
+    pub fn tune(&self) -> Option<&Tune> {
+        self.tune.as_ref()
+    }
+
+    /// The streams' seeds of a run.
+    pub(crate) fn seeds_of(&self, seed: u64) -> Seeds {
+        expand::seeds(&self.streams, seed)
     }
 
     /// The label of every row that the tables can have, in the file's order.
@@ -148,6 +171,13 @@ fn check_adapters(document: &document::Document, cells: &[Cell], report: &mut Re
 /// Reads an experiment. `origin` is the path that messages show, `default_name` the file's stem, and `overrides` are
 /// `key=value` with a dotted key, such as `variants.lora.train.learning_rate=1e-3`.
 pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) -> Result<Experiment, SpecErrors> {
+    let experiment = read_untuned(text, origin, default_name, overrides)?;
+    tuning::check_settings(&experiment)?;
+    Ok(experiment)
+}
+
+/// The same, whose settings are not looked at.
+fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[String]) -> Result<Experiment, SpecErrors> {
     let mut report = Report::default();
     let text = yaml::without_mark(text);
     let mut root = match yaml::parse(text) {
@@ -166,6 +196,7 @@ pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) 
     let cells = expand::cells(&document, &rows, &sets);
     check_adapters(&document, &cells, &mut report);
     let contrasts = contrast::resolve(&document.contrasts, &cells, &mut report);
+    let tune = tuning::resolve(&document, &cells, &mut report);
     if !report.is_empty() {
         return Err(report.into_errors(origin, text, &sets));
     }
@@ -179,5 +210,9 @@ pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) 
         baseline: document.baseline,
         text: text.to_owned(),
         overrides: overrides.to_vec(),
+        origin: origin.to_owned(),
+        default_name: default_name.to_owned(),
+        streams: document.streams,
+        tune,
     })
 }

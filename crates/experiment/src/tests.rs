@@ -10,6 +10,7 @@ mod expansion;
 mod modules;
 mod report;
 mod start;
+mod tune;
 
 /// A valid experiment with `rest` in place of the lines whose keys it gives.
 fn yaml(rest: &str) -> String {

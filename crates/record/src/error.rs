@@ -75,6 +75,16 @@ pub enum RecordError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file of a tuning is not one.
+    #[error(
+        "{path}: not what a tuning wrote: {reason}; delete it and run the experiment again: trials that are there are not trained twice"
+    )]
+    Tuned {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A record or journal entry could not be turned into JSON.
     #[error("{path}: cannot write the record as json: {source}")]
     Encode {

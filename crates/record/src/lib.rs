@@ -35,6 +35,7 @@ mod run;
 mod steps;
 mod store;
 mod temporary;
+mod tuned;
 
 pub use atomic::{create_directory, write_atomic};
 pub use cell::{CellId, Readout};
@@ -52,3 +53,4 @@ pub use run::{
 };
 pub use steps::{StepEntry, StepLog};
 pub use store::{ADAPTER, Store, adapter_file, record_beside};
+pub use tuned::{End, Setting, Trial, Tuned, TunedGroup, TuningGroup};

@@ -52,6 +52,17 @@ pub enum TrainError {
         /// The tensor.
         name: String,
     },
+    /// No setting of a group trained with every tuning seed.
+    #[error(
+        "tune: none of the {settings} settings of {group} trained to its end with every tuning seed, so none can be chosen; the records under \
+         `tune/runs` say why each failed; give other values in `tune.space`"
+    )]
+    Untunable {
+        /// Whose settings.
+        group: String,
+        /// How many were tried.
+        settings: usize,
+    },
     /// Finished runs would be trained again under the same name as something else.
     #[error(
         "{}: the records of {cells} cells were made of something else than this run would train (first {first}: {what}), and this run \

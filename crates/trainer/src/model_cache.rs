@@ -174,8 +174,10 @@ impl ModelCache {
     pub fn task(&self, plan: &Recipe) -> Result<Arc<TokenizedTask>, TrainError> {
         let base = self.base_of(plan)?;
         let given = serde_json::to_string(&plan.given).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
-        let key =
-            format!("{}/{}/{:?}/{given}/{}/{}", plan.suite, plan.task, plan.data, plan.model, plan.train.max_length);
+        let key = format!(
+            "{}/{}/{:?}/{given}/{}/{}/{:?}",
+            plan.suite, plan.task, plan.data, plan.model, plan.train.max_length, plan.holdout
+        );
         let mut tasks = self.tasks.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
         if let Some(prepared) = tasks.get(&key) {
             return Ok(Arc::clone(prepared));
@@ -356,6 +358,10 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
     let Loaded { dataset, mut notes, .. } = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
     notes.extend(audit::notes(&dataset));
     let encode = |examples: &[Example]| EncodedSet::encode_all(&base.tokenizer, examples, plan.train.max_length);
+    let dataset = match plan.holdout {
+        Some(holdout) => holdout.cut(dataset)?,
+        None => dataset,
+    };
     let hash = dataset.hash();
     let Dataset { info, train, evaluation, test } = dataset;
     let splits = evaluation

@@ -254,6 +254,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: PretrainConfig, place: &Pl
             train,
             readouts: Vec::new(),
             seeds: Seeds::all(recipe.seed),
+            holdout: None,
         },
         diff: serde_json::Value::Null,
     };

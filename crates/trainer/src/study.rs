@@ -7,6 +7,7 @@ pub mod identity;
 pub mod plan;
 mod resume;
 pub mod run_state;
+pub mod tuning;
 mod workers;
 
 use std::{
@@ -198,6 +199,14 @@ pub fn forget(cells: &[Cell], store: &Store, which: Forget) -> Result<(), TrainE
         resume::folders(store)?.iter().try_for_each(|folder| remove(folder))?;
     }
     Ok(())
+}
+
+/// Removes every run below a store, finished or not.
+pub fn forget_all(store: &Store) -> Result<(), TrainError> {
+    store.prepare()?;
+    let _lock = store.lock()?;
+    remove(&store.runs_dir())?;
+    resume::folders(store)?.iter().try_for_each(|folder| remove(folder))
 }
 
 /// Records of the experiment's own cells, as they are planned now, in their order.

@@ -8,7 +8,7 @@ mod phi;
 mod rank_allocation;
 
 pub use amplification::{AmplificationRow, amplification};
-pub use curves::{Curve, TaskCurves, rank_curves, training_curves};
+pub use curves::{Curve, TaskCurves, expected_best, rank_curves, sensitivity, training_curves};
 pub use dots::{Overlap, TaskMeans, comparison, seed_overlap};
 pub use dynamics::{Dynamics, Fit, dynamics};
 pub use phi::{PhiMap, phi_grid, phi_ranks, phi_seeds};

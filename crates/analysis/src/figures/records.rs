@@ -13,6 +13,7 @@ use crate::{
     measures::place,
     study::Study,
     summary::{Selection, SummaryRow, SummaryTable, summarise},
+    tuning,
 };
 
 /// Series that can be told apart in one panel.
@@ -47,6 +48,7 @@ pub fn all(
     }
     figures.extend(training(study, records));
     figures.extend(allocation(study, records, planned));
+    figures.extend(study.tuned.iter().flat_map(|tuned| tuning::figures(study, tuned)));
     Ok(figures)
 }
 

@@ -36,7 +36,12 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                 let mut reasons = unfit(&experiment);
                 reasons.extend(writable(&results.join(experiment.name())).err());
                 if reasons.is_empty() {
-                    print(&format!("{}: {} cells, no problems\n", path.display(), experiment.cells().len()))?;
+                    print(&format!(
+                        "{}: {} cells{}, no problems\n",
+                        path.display(),
+                        experiment.cells().len(),
+                        trials(&experiment)
+                    ))?;
                 }
                 problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
             }
@@ -45,6 +50,13 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
+}
+
+/// How many trials are made before the cells.
+fn trials(experiment: &Experiment) -> String {
+    let Some(tune) = experiment.tune() else { return String::new() };
+    let settings = experiment.groups().iter().map(|group| tune.settings(&group.variant).len()).sum::<usize>();
+    format!(" after {settings} settings with {} tuning seeds each", tune.seeds.len())
 }
 
 /// What is said of folders of models and data that are not there, and of tokenizers that are not the model's, each once.

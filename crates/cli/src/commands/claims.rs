@@ -6,7 +6,7 @@ use analysis::claims::{Evidence, Rows, experiments, judge, table, targets};
 use record::Store;
 use trainer::study;
 
-use super::read;
+use super::{read, tune::Settled};
 use crate::{
     args::Format,
     failure::Failure,
@@ -52,7 +52,12 @@ pub(super) fn run(args: &Claims, results: &Path) -> Result<(), Failure> {
 fn gather(name: &str, results: &Path, evidence: &mut Evidence) -> Result<(), Failure> {
     let experiment = read(Path::new(name), &[])?;
     let store = Store::open(results, name)?;
-    let records = study::records(experiment.cells(), &store)?;
+    let records = match Settled::of(experiment, &store) {
+        Ok(settled) => study::records(settled.experiment.cells(), &store)?,
+        // A study that was never tuned has no records either.
+        Err(_) if !store.tuned_path().exists() => Vec::new(),
+        Err(error) => return Err(error),
+    };
     if records.is_empty() {
         note(&format!("note: no records of {name}; `lora-lab run {name}` makes them"));
         return Ok(());

@@ -15,8 +15,9 @@ use trainer::{model_cache::ModelCache, study};
 
 use super::{
     analyze::{samples, write_tables},
-    read,
+    read_settled,
     table::no_records,
+    tune::Settled,
 };
 use crate::{failure::Failure, output::create_folder, terminal::note};
 
@@ -45,13 +46,12 @@ pub(super) fn run(args: &Figures, results: &Path) -> Result<(), Failure> {
     }
     let cache = ModelCache::on_cpu();
     for name in named {
-        let experiment = read(&name, &args.set)?;
-        let store = Store::open(results, experiment.name())?;
-        let found = study::records(experiment.cells(), &store)?;
+        let (settled, store) = read_settled(&name, &args.set, results)?;
+        let found = study::records(settled.experiment.cells(), &store)?;
         if found.is_empty() {
             return Err(no_records(&store, &name));
         }
-        draw(&experiment, &store, &found, &cache)?;
+        draw(&settled, &store, &found, &cache)?;
     }
     Ok(())
 }
@@ -71,11 +71,12 @@ fn with_results(results: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
-fn draw(experiment: &Experiment, store: &Store, found: &[RunRecord], cache: &ModelCache) -> Result<(), Failure> {
+fn draw(settled: &Settled, store: &Store, found: &[RunRecord], cache: &ModelCache) -> Result<(), Failure> {
+    let experiment = &settled.experiment;
     let folder = store.figures_dir();
     create_folder(&folder)?;
     let planned = |record: &RunRecord| planned_components(experiment, record);
-    let mut figures = records::all(&super::study(experiment), found, &planned)?;
+    let mut figures = records::all(&super::study(settled), found, &planned)?;
     figures.extend(match samples::of_study(experiment, store, cache)? {
         Some(measures) => {
             write_tables(&measures, store)?;

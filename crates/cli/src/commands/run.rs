@@ -1,21 +1,25 @@
 //! `run`: train what is missing, then write and print the tables.
 
 use std::{
-    collections::BTreeSet,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use assets::device;
-use experiment::{CohortSize, Experiment, cell::Cell};
-use record::Store;
+use experiment::{CohortSize, Experiment, cell::Cell, tune::Tune};
+use record::{CodeIdentity, Store};
 use trainer::{
     error::TrainError,
     model_cache::ModelCache,
     stop::Stop,
-    study::{self, Forget},
+    study::{self, Forget, context::StudyContext},
 };
 
-use super::{read, table};
+use super::{
+    read, table,
+    tune::{self, Settled},
+};
 use crate::{
     args::Format,
     failure::Failure,
@@ -60,12 +64,23 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let experiment = read(&args.experiment, &args.set)?;
     let named = device::parse(&args.device)?;
     let store = Store::open(results, experiment.name())?;
-    let cells = experiment.cells();
-    prepare(args, cells, &store)?;
-    train(args, &experiment, &store, &named)?;
+    let session = Session::new(args, &named)?;
+    let found = tune::found(&experiment, &store)?.filter(|_| !args.force);
+    let settled = match (experiment.tune(), found) {
+        (None, _) => Settled::of(experiment, &store)?,
+        (Some(_), Some(tuned)) => Settled::with(&experiment, tuned)?,
+        (Some(tune), None) => {
+            // Before the trials, since they choose what would replace finished runs of another tuning.
+            session.begin(experiment.cells(), &store)?;
+            session.tune(&experiment, tune, &store, results)?
+        }
+    };
+    let cells = settled.experiment.cells();
+    session.begin(cells, &store)?;
+    session.run(&settled.experiment, &store, |context| study::run(cells, context, &session.progress))?;
     let records = study::records(cells, &store)?;
     let failed = records.iter().filter(|record| !record.is_finished()).count();
-    print(&table::write(&experiment, &store, &records, Format::Text)?)?;
+    print(&table::write(&settled, &store, &records, Format::Text)?)?;
     note(&format!("tables: {}", store.tables_dir().display()));
     if failed > 0 {
         return Err(Failure::Run(anyhow::anyhow!(
@@ -76,57 +91,117 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn train(args: &Run, experiment: &Experiment, store: &Store, named: &device::Named) -> Result<(), Failure> {
-    let cache = ModelCache::training_on(named);
-    open(experiment, &cache)?;
-    let signals = Signals::listen()?;
-    let (code, versions) = (identity::code(), identity::versions());
-    if code.dirty {
-        note("note: this binary was built from uncommitted code; its records are marked dirty");
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let context = study::context::StudyContext {
-        cache: &cache,
-        store,
-        code: &code,
-        versions: &versions,
-        device: &named.name,
-        cohort: match experiment.cohort() {
-            CohortSize::Runs(runs) => Some(runs),
-            CohortSize::Auto => None,
-        },
-        workers: args.workers.map_or(if named.name == "flex" { cores } else { 1 }, |workers| workers as usize),
-        stop: Stop::on(signals.asked()),
-    };
-    let progress = Progress::new();
-    let done = study::run(experiment.cells(), &context, &progress);
-    progress.close();
-    match (done, signals.status()) {
-        (Err(TrainError::Interrupted), Some(status)) => Err(Failure::Interrupted { status }),
-        (Err(error @ TrainError::WouldReplace { .. }), _) => Err(error.into()),
-        // The input was checked before: whatever stops the study now is a failed run.
-        (Err(error), _) => Err(Failure::Run(error.into())),
-        (Ok(()), _) => Ok(()),
-    }
+/// What the trainings of one command share.
+struct Session<'a> {
+    args: &'a Run,
+    named: &'a device::Named,
+    cache: ModelCache,
+    signals: Signals,
+    code: CodeIdentity,
+    versions: BTreeMap<String, String>,
+    progress: Progress,
+    /// Notes that were printed: a tuning begins twice.
+    said: RefCell<BTreeSet<String>>,
 }
 
-/// Opens every model and task before anything is trained, and says what is odd about them: what of their files is not used, and what a
-/// recipe does to its data.
-fn open(experiment: &Experiment, cache: &ModelCache) -> Result<(), Failure> {
-    let (mut models, mut said) = (BTreeSet::new(), BTreeSet::new());
-    for Cell { recipe, .. } in experiment.cells() {
-        let base = cache.base_of(recipe)?;
-        if models.insert(&recipe.model) {
-            base.said_of(&recipe.model).iter().for_each(|text| note(text));
+impl<'a> Session<'a> {
+    fn new(args: &'a Run, named: &'a device::Named) -> Result<Self, Failure> {
+        Ok(Self {
+            args,
+            named,
+            cache: ModelCache::training_on(named),
+            signals: Signals::listen()?,
+            code: identity::code(),
+            versions: identity::versions(),
+            progress: Progress::new(),
+            said: RefCell::default(),
+        })
+    }
+
+    /// What comes before any training: nothing finished is replaced unasked, and everything can be opened.
+    fn begin(&self, cells: &[Cell], store: &Store) -> Result<(), Failure> {
+        prepare(self.args, cells, store)?;
+        self.open(cells)
+    }
+
+    /// Trains the trials, and gives the experiment with the settings that they chose.
+    fn tune(&self, experiment: &Experiment, tune: &Tune, store: &Store, results: &Path) -> Result<Settled, Failure> {
+        let trials = tune::trials(results, experiment)?;
+        if self.args.force {
+            study::forget_all(&trials)?;
         }
-        let task = cache.task(recipe)?;
-        for text in task.notes.iter().cloned().chain(study::remarks(recipe, &task)) {
-            if said.insert(text.clone()) {
-                note(&text);
-            }
+        let groups = experiment.groups();
+        let settings: usize = groups.iter().map(|group| tune.settings(&group.variant).len()).sum();
+        note(&format!(
+            "tuning first: {settings} settings for {} rows, {} seeds each; their records are under {}",
+            groups.len(),
+            tune.seeds.len(),
+            trials.runs_dir().display()
+        ));
+        let found =
+            self.run(experiment, &trials, |context| study::tuning::tune(experiment, tune, context, &self.progress))?;
+        store.prepare()?;
+        store.write_tuned(&found)?;
+        note(&format!("tuned: {}", store.tuned_path().display()));
+        Settled::with(experiment, found)
+    }
+
+    /// Does the work of a study, and says how it ended.
+    fn run<R>(
+        &self,
+        experiment: &Experiment,
+        store: &Store,
+        work: impl FnOnce(&StudyContext<'_>) -> Result<R, TrainError>,
+    ) -> Result<R, Failure> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let context = StudyContext {
+            cache: &self.cache,
+            store,
+            code: &self.code,
+            versions: &self.versions,
+            device: &self.named.name,
+            cohort: match experiment.cohort() {
+                CohortSize::Runs(runs) => Some(runs),
+                CohortSize::Auto => None,
+            },
+            workers: self
+                .args
+                .workers
+                .map_or(if self.named.name == "flex" { cores } else { 1 }, |workers| workers as usize),
+            stop: Stop::on(self.signals.asked()),
+        };
+        let done = work(&context);
+        self.progress.close();
+        match (done, self.signals.status()) {
+            (Err(TrainError::Interrupted), Some(status)) => Err(Failure::Interrupted { status }),
+            (Err(error @ TrainError::WouldReplace { .. }), _) => Err(error.into()),
+            // The input was checked before: whatever stops the study now is a failed run.
+            (Err(error), _) => Err(Failure::Run(error.into())),
+            (Ok(done), _) => Ok(done),
         }
     }
-    Ok(())
+
+    /// Opens every model and task before anything is trained, and says what is odd about them: what of their files is not used, and what
+    /// a recipe does to its data.
+    fn open(&self, cells: &[Cell]) -> Result<(), Failure> {
+        let mut models = BTreeSet::new();
+        let mut said = self.said.borrow_mut();
+        for Cell { recipe, .. } in cells {
+            let base = self.cache.base_of(recipe)?;
+            let of_model = if models.insert(&recipe.model) { base.said_of(&recipe.model) } else { Vec::new() };
+            let task = self.cache.task(recipe)?;
+            for text in of_model.into_iter().chain(task.notes.iter().cloned()).chain(study::remarks(recipe, &task)) {
+                if said.insert(text.clone()) {
+                    note(&text);
+                }
+            }
+        }
+        let dirty = "note: this binary was built from uncommitted code; its records are marked dirty";
+        if self.code.dirty && said.insert(dirty.to_owned()) {
+            note(dirty);
+        }
+        Ok(())
+    }
 }
 
 /// Deletes what was asked to go, and refuses to replace finished runs of another recipe without being asked.

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use analysis::{render, tables::tables};
-use experiment::Experiment;
 use record::{RunRecord, Store, write_atomic};
 use trainer::study;
 
-use super::read;
+use super::{read_settled, tune::Settled};
 use crate::{
     args::Format,
     failure::Failure,
@@ -37,13 +36,12 @@ pub(crate) struct Table {
 
 /// Prints one table and writes all of them.
 pub(super) fn run(args: &Table, results: &Path) -> Result<(), Failure> {
-    let experiment = read(&args.experiment, &args.set)?;
-    let store = Store::open(results, experiment.name())?;
-    let records = study::records(experiment.cells(), &store)?;
+    let (settled, store) = read_settled(&args.experiment, &args.set, results)?;
+    let records = study::records(settled.experiment.cells(), &store)?;
     if records.is_empty() {
         return Err(no_records(&store, &args.experiment));
     }
-    print(&write(&experiment, &store, &records, args.format)?)
+    print(&write(&settled, &store, &records, args.format)?)
 }
 
 /// The error for an experiment that nobody has run.
@@ -57,11 +55,12 @@ pub(super) fn no_records(store: &Store, experiment: &Path) -> Failure {
 
 /// Writes summary.csv and every table in every format; returns what `format` shows.
 pub(super) fn write(
-    experiment: &Experiment,
+    settled: &Settled,
     store: &Store,
     records: &[RunRecord],
     format: Format,
 ) -> Result<String, Failure> {
+    let experiment = &settled.experiment;
     let missing = study::missing(experiment.cells(), records).len();
     if missing > 0 {
         note(&format!("note: {missing} of {} cells have no record yet", experiment.cells().len()));
@@ -69,7 +68,7 @@ pub(super) fn write(
     for path in study::altered(records, store) {
         note(&format!("note: {} is not what its run saved; `lora-lab run` trains it again", path.display()));
     }
-    let found = tables(&super::study(experiment), records, missing == 0)?;
+    let found = tables(&super::study(settled), records, missing == 0)?;
     found.notes.iter().for_each(|line| note(&format!("note: {line}")));
     let folder = store.tables_dir();
     create_folder(&folder)?;

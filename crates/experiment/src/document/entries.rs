@@ -34,6 +34,7 @@ const ENTRY_KEYS: &[&str] = &[
     "train",
     "with",
     "readouts",
+    "tune",
 ];
 
 /// One entry of `variants`.
@@ -53,6 +54,8 @@ pub(crate) struct Entry {
     pub(crate) train: Option<Layer>,
     pub(crate) with: Mapping,
     pub(crate) readouts: Vec<Derived>,
+    /// Knobs of its own, over those of the experiment.
+    pub(crate) tune: Option<At<Mapping>>,
 }
 
 /// Every readable entry, and the labels of all.
@@ -99,6 +102,13 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
     let modules = modules(&mut reader);
     let (ranks, train) = (reader.read("ranks", ranks), reader.read("train", train_fields::layer).map(|t| t.value));
     let readouts = reader.read("readouts", |v, at, report| Some(unindexed(list(v, at, report, readout))));
+    let tune = reader.read("tune", |value, at, report| {
+        let space = value.as_mapping();
+        if space.is_none() {
+            report.add(at, format!("tune is {}, but must be a map of fields to their values", shown(value)));
+        }
+        space.cloned()
+    });
     Entry {
         gave: gave(fields),
         at: at.clone(),
@@ -111,6 +121,7 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
         train,
         with: with.map(|w| w.value).unwrap_or_default(),
         readouts: readouts.map(|r| r.value).unwrap_or_default(),
+        tune,
     }
 }
 

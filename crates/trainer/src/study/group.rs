@@ -69,6 +69,7 @@ impl CohortKey {
             preset: _,
             readouts: _,
             seeds: _,
+            holdout: _,
         } = &cell.recipe;
         Self { model: model.clone(), is_text: cell.recipe.text().is_some(), base: variant.base, train: train.shared() }
     }

@@ -39,6 +39,18 @@ pub fn training_curves(caption: Caption, tasks: &[TaskCurves]) -> Figure {
     figure(caption, tasks, "step", &Scale::Integer, Look::Band)
 }
 
+/// A score against a tuned number, such as the learning rate, on a logarithmic axis.
+pub fn sensitivity(caption: Caption, tasks: &[TaskCurves], label: &str) -> Figure {
+    figure(caption, tasks, label, &Scale::Log10, Look::Line)
+}
+
+/// The expected best score against the number of settings that are tried.
+///
+/// Dodge et al., *Show Your Work*, EMNLP 2019, figure 1.
+pub fn expected_best(caption: Caption, tasks: &[TaskCurves]) -> Figure {
+    figure(caption, tasks, "settings", &Scale::Integer, Look::Line)
+}
+
 fn figure(caption: Caption, tasks: &[TaskCurves], label: &str, scale: &Scale, look: Look) -> Figure {
     let Caption { title, n, notes } = caption;
     let panels: Vec<Panel> = tasks

@@ -70,6 +70,7 @@ pub(super) fn metadata(
         train: Hyper { max_length, ..Hyper::default() },
         readouts: Vec::new(),
         seeds: Seeds::all(0),
+        holdout: None,
     };
     Ok(AdapterMetadata { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None })
 }

@@ -1,0 +1,238 @@
+//! What a tuning found, as a table and as figures: the chosen settings, the score over the rate, and what a smaller budget would have given.
+
+use record::{End, Goal, Setting, Trial, Tuned, TunedGroup};
+
+use crate::{
+    figure::{Caption, Curve, Figure, Measured, TaskCurves, expected_best, sensitivity},
+    figures::Named,
+    study::Study,
+    table::{Block, Entry, Table},
+};
+
+/// Points per unit of a metric.
+const POINTS: f64 = 100.0;
+/// Series that can be told apart in one panel.
+const MOST_SERIES: usize = 8;
+
+/// The expected best of `k` trials, for `k` from 1 to the number of scores, if each were drawn anew from those that were made.
+///
+/// With scores `v₁ ≤ .. ≤ v_n`, `E[max of k] = Σᵢ vᵢ·(iᵏ − (i−1)ᵏ)/nᵏ`: Dodge et al., *Show Your Work*, EMNLP 2019, equations 6 and 7. Where
+/// less is better the least takes the greatest's place.
+pub fn expected_of_best(scores: &[f64], goal: Goal) -> Vec<f64> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    if goal == Goal::Minimise {
+        sorted.reverse();
+    }
+    let n = sorted.len() as f64;
+    let of = |k: usize| {
+        let share = |i: usize| (i as f64 / n).powi(k as i32);
+        sorted.iter().enumerate().map(|(at, value)| value * (share(at + 1) - share(at))).sum()
+    };
+    (1..=sorted.len()).map(of).collect()
+}
+
+/// One row per group: how many settings were tried, which was chosen, how it scored, and whether it lies at an end of what was tried.
+pub fn tuning_table(study: &Study, tuned: &Tuned) -> Table {
+    let row = |group: &TunedGroup| {
+        let text = |value: Option<String>| value.map_or(Entry::Missing, Entry::Text);
+        let best = &group.trials[group.chosen];
+        let means: Vec<f64> = group.trials.iter().filter_map(Trial::mean).collect();
+        let half = expected_of_best(&means, tuned.goal).get((means.len() / 2).saturating_sub(1)).copied();
+        vec![
+            text(group.group.task.clone()),
+            Entry::Text(group.group.variant.clone()),
+            text(group.group.rank.filter(|rank| *rank > 0).map(|rank| rank.to_string())),
+            Entry::Text(spaced(&best.setting)),
+            Entry::Text(group.trials.len().to_string()),
+            text(best.mean().map(|mean| format!("{:.2}", POINTS * mean))),
+            text(half.map(|score| format!("{:.2}", POINTS * score))),
+            Entry::Text(at_edge(group)),
+        ]
+    };
+    let header = ["task", "variant", "rank", "setting", "trials", "score", "half the trials", "edge"];
+    let seeds: Vec<String> = tuned.seeds.iter().map(u64::to_string).collect();
+    Table {
+        caption: format!("{}: the settings that were chosen", study.name),
+        header: header.map(str::to_owned).to_vec(),
+        names: 2,
+        blocks: vec![Block { title: None, rows: tuned.groups.iter().map(row).collect() }],
+        notes: vec![format!(
+            "Score: mean of the primary metric, times 100, over the tuning seeds {} on {:.0}% of the training examples, cut off anew by each \
+             seed; no result is reported with these seeds or on this split. Half the trials: the score to expect of the best of half as \
+             many. Edge: the best is the least or the greatest value that was tried, so a better one may lie beyond.",
+            seeds.join(", "),
+            100.0 * tuned.holdout
+        )],
+    }
+}
+
+/// `learning_rate 0.003, alpha 16`
+fn spaced(setting: &Setting) -> String {
+    setting.to_string().replace('=', " ").replace('+', ", ")
+}
+
+fn at_edge(group: &TunedGroup) -> String {
+    let name = |path: &String| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let said = |(path, end): (&String, &End)| {
+        let end = match end {
+            End::Lower => "lower",
+            End::Upper => "upper",
+        };
+        format!("{} ({end})", name(path))
+    };
+    group.edges.iter().map(said).collect::<Vec<_>>().join(", ")
+}
+
+/// One sentence for the notes of a study's tables.
+pub fn sentence(tuned: &Tuned) -> String {
+    let knobs: std::collections::BTreeSet<&str> = tuned
+        .groups
+        .iter()
+        .flat_map(|group| group.setting().0.keys())
+        .map(|path| path.rsplit('.').next().unwrap_or(path))
+        .collect();
+    let trials: Vec<usize> = tuned.groups.iter().map(|group| group.trials.len()).collect();
+    let (least, most) = (trials.iter().min().copied().unwrap_or(0), trials.iter().max().copied().unwrap_or(0));
+    let count = if least == most { format!("{most}") } else { format!("{least} to {most}") };
+    let edges = tuned.groups.iter().filter(|group| !group.edges.is_empty()).count();
+    let edges = if edges > 0 {
+        format!("; {edges} of {} lie at an edge of what was tried", trials.len())
+    } else {
+        String::new()
+    };
+    let knobs = knobs.into_iter().collect::<Vec<_>>().join(", ").replace('_', " ");
+    format!(
+        "Tuned for every row: {knobs}, {count} settings of {} seeds each, on a split cut from train{edges}.",
+        tuned.seeds.len()
+    )
+}
+
+/// Score over the first number that was tuned, and the expected best of a smaller budget; nothing where no number was tuned.
+pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
+    let Some(path) = axis(tuned) else { return Vec::new() };
+    let seeds = format!("{} tuning seeds", tuned.seeds.len());
+    let mut found = Vec::new();
+    let over_rate = |group: &TunedGroup| over(group, &path, tuned.goal);
+    let label = path.rsplit('.').next().unwrap_or(&path).replace('_', " ");
+    let rates = Caption {
+        title: format!("{}: score over the {label}", study.name),
+        n: format!("{seeds}; bars: least and greatest"),
+        notes: if tuned.groups.iter().any(|group| group.setting().0.len() > 1) {
+            vec!["Other fields were tuned too; at each value stands the best of their settings.".to_owned()]
+        } else {
+            Vec::new()
+        },
+    };
+    found.extend(parts("sensitivity", &panels(study, tuned, &over_rate), &rates, &|caption, tasks| {
+        sensitivity(caption, tasks, &label)
+    }));
+    let budget = Caption {
+        title: format!("{}: expected best of k settings", study.name),
+        n: seeds,
+        notes: vec!["Dodge et al. (2019): of k settings drawn from those that were tried.".to_owned()],
+    };
+    let over_budget = |group: &TunedGroup| {
+        let means: Vec<f64> = group.trials.iter().filter_map(Trial::mean).collect();
+        let expected = expected_of_best(&means, tuned.goal).into_iter().enumerate();
+        expected.map(|(at, score)| ((at + 1) as f64, Measured::exact(POINTS * score))).collect()
+    };
+    found.extend(parts("budget", &panels(study, tuned, &over_budget), &budget, &expected_best));
+    found
+}
+
+/// The tuned field that figures have as their axis: the first with several positive numbers, a rate before others.
+fn axis(tuned: &Tuned) -> Option<String> {
+    let mut paths: Vec<&String> = tuned.groups.iter().flat_map(|group| group.setting().0.keys()).collect();
+    paths.sort_by_key(|path| (!path.ends_with("learning_rate"), path.to_string()));
+    let varies = |path: &&&String| {
+        let number = |trial: &Trial| trial.setting.0.get(**path).and_then(serde_json::Value::as_f64);
+        tuned.groups.iter().any(|group| {
+            let numbers: Option<Vec<f64>> = group.trials.iter().map(number).collect();
+            numbers.is_some_and(|numbers| numbers.iter().all(|n| *n > 0.0) && numbers.windows(2).any(|n| n[0] != n[1]))
+        })
+    };
+    paths.iter().find(varies).map(|path| path.to_string())
+}
+
+/// The best trial at every value, with the least and the greatest score over its seeds.
+fn over(group: &TunedGroup, path: &str, goal: Goal) -> Vec<(f64, Measured)> {
+    let mut points: Vec<(f64, f64, [f64; 2])> = Vec::new();
+    for trial in &group.trials {
+        let Some((x, mean)) = trial.setting.0.get(path).and_then(serde_json::Value::as_f64).zip(trial.mean()) else {
+            continue;
+        };
+        let scores = || trial.scores.iter().flatten().copied();
+        let ends = [scores().fold(f64::INFINITY, f64::min), scores().fold(f64::NEG_INFINITY, f64::max)];
+        let is_better = |other: f64| if goal == Goal::Maximise { mean > other } else { mean < other };
+        match points.iter_mut().find(|point| point.0 == x) {
+            Some(point) if is_better(point.1) => *point = (x, mean, ends),
+            Some(_) => {}
+            None => points.push((x, mean, ends)),
+        }
+    }
+    points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let shown = |(x, mean, ends): (f64, f64, [f64; 2])| {
+        (x, Measured { value: POINTS * mean, interval: Some(ends.map(|end| POINTS * end)) })
+    };
+    points.into_iter().map(shown).collect()
+}
+
+/// One panel per task, or one in all where tasks share their settings.
+fn panels(study: &Study, tuned: &Tuned, points: &dyn Fn(&TunedGroup) -> Vec<(f64, Measured)>) -> Vec<TaskCurves> {
+    let mut tasks: Vec<Option<String>> = study.tasks.iter().cloned().map(Some).collect();
+    tasks.push(None);
+    let ranks = |variant: &str| {
+        let ranks = tuned.groups.iter().filter(|group| group.group.variant == variant).map(|group| group.group.rank);
+        ranks.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let panel = |task: Option<String>| {
+        let curve = |group: &TunedGroup| {
+            let variant = &group.group.variant;
+            let name = match group.group.rank.filter(|_| ranks(variant) > 1) {
+                Some(rank) => format!("{variant}, r = {rank}"),
+                None => variant.clone(),
+            };
+            Curve { name, points: points(group) }
+        };
+        let curves: Vec<Curve> = tuned
+            .groups
+            .iter()
+            .filter(|group| group.group.task == task)
+            .map(curve)
+            .filter(|curve| !curve.points.is_empty())
+            .collect();
+        let task = task.unwrap_or_else(|| "all tasks".to_owned());
+        (!curves.is_empty()).then(|| TaskCurves { task, metric: "score".to_owned(), unit: "×100".to_owned(), curves })
+    };
+    tasks.into_iter().filter_map(panel).collect()
+}
+
+/// A figure for every eight series.
+fn parts(
+    name: &str,
+    tasks: &[TaskCurves],
+    caption: &Caption,
+    draw: &dyn Fn(Caption, &[TaskCurves]) -> Figure,
+) -> Vec<Named> {
+    let most = tasks.iter().map(|task| task.curves.len()).max().unwrap_or(0);
+    let count = most.div_ceil(MOST_SERIES);
+    let part = |at: usize| {
+        let of_part = |task: &TaskCurves| TaskCurves {
+            curves: task.curves.iter().skip(at * MOST_SERIES).take(MOST_SERIES).cloned().collect(),
+            ..task.clone()
+        };
+        let tasks: Vec<TaskCurves> = tasks.iter().map(of_part).filter(|task| !task.curves.is_empty()).collect();
+        let (suffix, of) = if count > 1 {
+            (format!("-{}", at + 1), format!(", part {} of {count}", at + 1))
+        } else {
+            (String::new(), String::new())
+        };
+        let caption = Caption { title: format!("{}{of}", caption.title), ..caption.clone() };
+        Named { name: format!("{name}{suffix}"), figure: draw(caption, &tasks) }
+    };
+    (0..count).map(part).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+use std::collections::BTreeMap;
+
+use record::TuningGroup;
+use serde_json::json;
+
+use super::*;
+
+fn trial(rate: f64, alpha: f64, scores: [f64; 2]) -> Trial {
+    let setting =
+        BTreeMap::from([("train.learning_rate".to_owned(), json!(rate)), ("with.alpha".to_owned(), json!(alpha))]);
+    Trial { setting: Setting(setting), scores: scores.map(Some).to_vec() }
+}
+
+fn tuned() -> Tuned {
+    let group = |variant: &str, best: f64| TunedGroup {
+        group: TuningGroup { task: Some("cola".to_owned()), variant: variant.to_owned(), rank: Some(8) },
+        trials: vec![
+            trial(1e-3, 8.0, [0.5, 0.6]),
+            trial(1e-3, 16.0, [0.4, 0.5]),
+            trial(3e-3, 8.0, [best, best]),
+            trial(3e-3, 16.0, [0.1, 0.2]),
+        ],
+        chosen: 2,
+        edges: BTreeMap::from([("train.learning_rate".to_owned(), End::Upper)]),
+    };
+    Tuned::new("h".to_owned(), vec![100, 101], 0.2, Goal::Maximise, vec![group("lora", 0.7), group("dora", 0.8)])
+}
+
+fn study() -> Study {
+    Study { name: "x".to_owned(), tasks: vec!["cola".to_owned()], ..Study::default() }
+}
+
+/// Against the definition: the mean over all n^k draws of k scores.
+#[test]
+fn the_expected_best_is_the_mean_over_all_draws() {
+    let scores = [0.3, 0.9, 0.5, 0.5];
+    for (goal, better) in [(Goal::Maximise, f64::max as fn(f64, f64) -> f64), (Goal::Minimise, f64::min)] {
+        let expected = expected_of_best(&scores, goal);
+        for (at, expected) in expected.iter().enumerate() {
+            let k = at + 1;
+            let draws = scores.len().pow(k as u32);
+            let best = |mut draw: usize| {
+                let mut best = scores[draw % scores.len()];
+                for _ in 0..k {
+                    best = better(best, scores[draw % scores.len()]);
+                    draw /= scores.len();
+                }
+                best
+            };
+            let mean = (0..draws).map(best).sum::<f64>() / draws as f64;
+            assert!((expected - mean).abs() < 1e-12, "k = {k}: {expected} is not {mean}");
+        }
+    }
+    assert!(expected_of_best(&[], Goal::Maximise).is_empty());
+}
+
+#[test]
+fn the_table_says_what_was_chosen_and_where_it_lies() {
+    let table = tuning_table(&study(), &tuned());
+    let row: Vec<String> = table.blocks[0].rows[0]
+        .iter()
+        .map(|entry| match entry {
+            Entry::Text(text) => text.clone(),
+            other => unreachable!("{other:?}"),
+        })
+        .collect();
+    // Means .55, .45, .7, .15: the best of two draws is worth (.15 + 3·.45 + 5·.55 + 7·.7)/16.
+    let expected =
+        ["cola", "lora", "8", "learning_rate 0.003, alpha 8.0", "4", "70.00", "57.19", "learning_rate (upper)"];
+    assert_eq!(row, expected);
+    assert_eq!(
+        sentence(&tuned()),
+        "Tuned for every row: alpha, learning rate, 4 settings of 2 seeds each, on a split cut from train; 2 of 2 lie at an edge of what was tried."
+    );
+}
+
+#[test]
+fn figures_show_the_best_at_every_rate() {
+    let points = over(&tuned().groups[0], "train.learning_rate", Goal::Maximise);
+    let values: Vec<(f64, f64)> = points.iter().map(|(x, measured)| (*x, measured.value)).collect();
+    assert_eq!(values.iter().map(|value| value.0).collect::<Vec<_>>(), [1e-3, 3e-3]);
+    assert!((values[0].1 - 55.0).abs() < 1e-9 && (values[1].1 - 70.0).abs() < 1e-9, "{values:?}");
+    let names: Vec<String> = figures(&study(), &tuned()).into_iter().map(|named| named.name).collect();
+    assert_eq!(names, ["sensitivity", "budget"]);
+    for named in figures(&study(), &tuned()) {
+        crate::figure::render(&named.figure).unwrap();
+    }
+}
+
+#[test]
+fn what_was_tuned_without_a_number_has_no_axis() {
+    let mut tuned = tuned();
+    for group in &mut tuned.groups {
+        for trial in &mut group.trials {
+            trial.setting = Setting(BTreeMap::from([("with.scaling".to_owned(), json!("rank"))]));
+        }
+    }
+    assert!(figures(&study(), &tuned).is_empty());
+}

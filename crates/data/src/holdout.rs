@@ -1,0 +1,101 @@
+//! A split cut from the training examples, on which settings are chosen.
+
+use rand::seq::SliceRandom;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::DataError,
+    task::{Dataset, Example, Objective},
+};
+
+/// The name of the split.
+pub const TUNE: &str = "tune";
+
+/// Which share of the training examples is cut off, and by which seed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holdout {
+    /// In (0, 1).
+    pub share: f64,
+    /// Of the choice.
+    pub seed: u64,
+}
+
+impl Holdout {
+    /// The task with `⌈share · n⌉` training examples of every class, or of all where there are no classes, as its only evaluation split
+    /// [`TUNE`]. The task's own evaluation and test splits are gone, so that nothing can be chosen by them.
+    ///
+    /// An error where a side would be empty: a class with a single example stays in training.
+    pub fn cut(self, dataset: Dataset) -> Result<Dataset, DataError> {
+        let Dataset { mut info, train, .. } = dataset;
+        let mut classes: Vec<Vec<Example>> = match &info.objective {
+            Objective::Classification { labels } => vec![Vec::new(); labels.len()],
+            Objective::Regression { .. } | Objective::Text => vec![Vec::new()],
+        };
+        let last = classes.len() - 1;
+        for example in train {
+            classes[(example.label.max(0.0) as usize).min(last)].push(example);
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let (mut kept, mut held) = (Vec::new(), Vec::new());
+        for mut class in classes {
+            class.shuffle(&mut rng);
+            let count = ((self.share * class.len() as f64).ceil() as usize).min(class.len().saturating_sub(1));
+            held.extend(class.drain(..count));
+            kept.extend(class);
+        }
+        if kept.is_empty() || held.is_empty() {
+            return Err(DataError::NoHoldout { task: info.name, examples: kept.len() + held.len() });
+        }
+        // Classes would otherwise follow one another, which a sampler without shuffling would see.
+        kept.shuffle(&mut rng);
+        held.shuffle(&mut rng);
+        info.splits = vec![TUNE.to_owned()];
+        Ok(Dataset { info, train: kept, evaluation: vec![(TUNE.to_owned(), held)], test: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite;
+
+    fn texts(examples: &[Example]) -> std::collections::BTreeSet<String> {
+        examples.iter().map(|example| format!("{}\0{:?}\0{}", example.first, example.second, example.label)).collect()
+    }
+
+    #[test]
+    fn every_example_is_on_one_side_and_classes_keep_their_shares() {
+        let whole = suite::load("glue_mini", "cola").unwrap();
+        let cut = Holdout { share: 0.2, seed: 100 }.cut(whole.clone()).unwrap();
+        assert_eq!(cut.evaluation.len(), 1);
+        let (name, held) = &cut.evaluation[0];
+        assert_eq!((name.as_str(), cut.info.splits.as_slice()), (TUNE, &[TUNE.to_owned()][..]));
+        assert_eq!(cut.train.len() + held.len(), whole.train.len());
+        let all: Vec<Example> = cut.train.iter().chain(held).cloned().collect();
+        assert_eq!(texts(&all), texts(&whole.train));
+        for class in 0..2 {
+            let count = |examples: &[Example]| examples.iter().filter(|e| e.label as usize == class).count();
+            assert_eq!(count(held), (0.2 * count(&whole.train) as f64).ceil() as usize);
+        }
+        assert!(cut.test.is_empty(), "nothing is chosen by the test split");
+    }
+
+    #[test]
+    fn the_seed_chooses_and_nothing_else() {
+        let load = || suite::load("glue_mini", "stsb").unwrap();
+        let cut = |seed| Holdout { share: 0.1, seed }.cut(load()).unwrap();
+        assert_eq!(cut(1), cut(1));
+        assert_ne!(cut(1).hash(), cut(2).hash());
+    }
+
+    #[test]
+    fn one_example_of_each_class_cannot_be_cut() {
+        let mut few = suite::load("glue_mini", "cola").unwrap();
+        few.train.dedup_by_key(|example| example.label as i64);
+        few.train.truncate(2);
+        let error = Holdout { share: 0.5, seed: 0 }.cut(few).unwrap_err();
+        assert!(error.to_string().contains("cola"), "{error}");
+    }
+}

@@ -1,0 +1,175 @@
+//! The block `tune`: its settings, its trials, and the experiment with what was chosen.
+
+use std::collections::BTreeMap;
+
+use record::{End, Setting, Trial, TuningGroup};
+use serde_json::json;
+
+use super::{good, parse, yaml};
+use crate::{
+    Experiment,
+    tune::{Per, best},
+};
+
+const TUNED: &str = "tasks: [cola, rte]\nranks: [2]\nvariants: [lora, dora]\ntune:\n  space: {train.learning_rate: [1e-3, 3e-3, 1e-2]}\n  seeds: [100, 101]\n";
+
+/// What is said of an experiment that may not be run.
+fn errors(rest: &str) -> String {
+    parse(&yaml(rest), &[]).expect_err("a problem was expected").to_string()
+}
+
+fn rate(value: f64) -> Setting {
+    Setting(BTreeMap::from([("train.learning_rate".to_owned(), json!(value))]))
+}
+
+fn trial(setting: Setting, score: f64) -> Trial {
+    Trial { setting, scores: vec![Some(score)] }
+}
+
+fn rates(experiment: &Experiment) -> Vec<(String, f64)> {
+    experiment.cells().iter().map(|cell| (cell.id.slug(), cell.recipe.train.learning_rate)).collect()
+}
+
+#[test]
+fn a_grid_has_every_combination_and_entries_have_knobs_of_their_own() {
+    let experiment = good(
+        "variants:\n  - lora\n  - {preset: dora, tune: {with.alpha: [8, 16], train.learning_rate: [1e-2]}}\ntune: {space: \
+         {train.learning_rate: [1e-3, 3e-3]}}\n",
+        &[],
+    );
+    let tune = experiment.tune().unwrap();
+    let shown = |label: &str| tune.settings(label).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown("lora"), ["learning_rate=0.001", "learning_rate=0.003"]);
+    assert_eq!(shown("dora"), ["learning_rate=0.01+alpha=8", "learning_rate=0.01+alpha=16"]);
+    assert_eq!((tune.per, tune.widen, tune.holdout, tune.seeds.as_slice()), (Per::Task, 2, 0.2, &[100, 101][..]));
+}
+
+#[test]
+fn draws_are_the_same_whenever_they_are_made_and_all_different() {
+    let yaml = "variants: [lora]\ntune: {trials: 20, space: {train.learning_rate: {from: 1e-4, to: 1e-1}, with.alpha: [8, 16]}}\n";
+    let (one, other) = (good(yaml, &[]), good(yaml, &[]));
+    let settings = one.tune().unwrap().settings("lora");
+    assert_eq!(settings, other.tune().unwrap().settings("lora"));
+    let rates: Vec<f64> = settings.iter().map(|s| s.0["train.learning_rate"].as_f64().unwrap()).collect();
+    assert!(rates.iter().all(|rate| (1e-4..=1e-1).contains(rate)), "{rates:?}");
+    // The logarithm is uniform: about half of the draws lie below the middle decade and a half.
+    let below = rates.iter().filter(|rate| **rate < 10_f64.powf(-2.5)).count();
+    assert!((5..=15).contains(&below), "{rates:?}");
+    for (at, setting) in settings.iter().enumerate() {
+        assert!(!settings[..at].contains(setting));
+    }
+}
+
+#[test]
+fn trials_have_the_setting_the_tuning_seeds_and_a_split_of_their_own() {
+    let experiment = good(TUNED, &[]);
+    let group = TuningGroup { task: Some("cola".to_owned()), variant: "lora".to_owned(), rank: Some(2) };
+    assert!(experiment.groups().contains(&group), "{:?}", experiment.groups());
+    let trials = experiment.trials(&[(group.clone(), rate(3e-3)), (group, rate(1e-2))]).unwrap();
+    let slugs: Vec<String> = trials.iter().flatten().map(|cell| cell.id.slug()).collect();
+    assert_eq!(
+        slugs,
+        [
+            "cola-lora+learning_rate=0.003-r2-s100",
+            "cola-lora+learning_rate=0.003-r2-s101",
+            "cola-lora+learning_rate=0.01-r2-s100",
+            "cola-lora+learning_rate=0.01-r2-s101"
+        ]
+    );
+    for cell in trials.iter().flatten() {
+        let holdout = cell.recipe.holdout.unwrap();
+        assert_eq!((holdout.share, holdout.seed, cell.recipe.seeds.data), (0.2, cell.id.seed, cell.id.seed));
+    }
+    assert_eq!(trials[1][0].recipe.train.learning_rate, 1e-2);
+    // What is reported has its own seeds and splits.
+    assert!(experiment.cells().iter().all(|cell| cell.recipe.holdout.is_none() && cell.id.seed < 100));
+}
+
+#[test]
+fn every_group_gets_its_own_setting() {
+    let experiment = good(TUNED, &[]);
+    let groups = experiment.groups();
+    let of = |at: usize| [1e-3, 3e-3, 1e-2][at % 3];
+    let chosen = groups.iter().enumerate().map(|(at, group)| (group.clone(), rate(of(at)))).collect();
+    let tuned = experiment.tuned(&chosen).unwrap();
+    let before: Vec<String> = rates(&experiment).into_iter().map(|cell| cell.0).collect();
+    let after = rates(&tuned);
+    assert_eq!(after.iter().map(|cell| cell.0.clone()).collect::<Vec<_>>(), before, "the same cells in the same order");
+    for cell in tuned.cells() {
+        let group = TuningGroup {
+            task: Some(cell.id.task.clone()),
+            variant: cell.id.variant.clone(),
+            rank: Some(cell.id.rank),
+        };
+        let at = groups.iter().position(|other| *other == group).unwrap();
+        assert_eq!(cell.recipe.train.learning_rate, of(at), "{}", cell.id);
+    }
+    assert_eq!(tuned.tuning_hash(), tuned.tuning_hash());
+}
+
+#[test]
+fn one_setting_may_serve_a_variant_on_all_tasks() {
+    let experiment = good(&format!("{TUNED}  per: variant\n"), &[]);
+    let groups = experiment.groups();
+    assert_eq!(groups.len(), 2, "{groups:?}");
+    let trials = experiment.trials(&[(groups[0].clone(), rate(1e-2))]).unwrap();
+    let tasks: std::collections::BTreeSet<&str> = trials[0].iter().map(|cell| cell.id.task.as_str()).collect();
+    assert_eq!(tasks.len(), 2, "{tasks:?}");
+}
+
+#[test]
+fn a_grid_widens_where_its_best_lies_at_an_end_and_no_further_than_it_may() {
+    let experiment = good(TUNED, &[]);
+    let tune = experiment.tune().unwrap();
+    let at = |scores: &[(f64, f64)]| -> Vec<Trial> { scores.iter().map(|&(r, score)| trial(rate(r), score)).collect() };
+    let wider = |trials: &[Trial]| tune.wider("lora", trials, &trials[best(trials, 1.0).unwrap()].setting);
+    let inside = at(&[(1e-3, 0.1), (3e-3, 0.9), (1e-2, 0.2)]);
+    assert!(wider(&inside).is_empty() && tune.edges("lora", &inside, &rate(3e-3)).is_empty());
+    // By the list's own ratio at that end, twice.
+    let mut rising = at(&[(1e-3, 0.1), (3e-3, 0.2), (1e-2, 0.3)]);
+    assert_eq!(wider(&rising), [rate(0.033_333_3)]);
+    rising.push(trial(rate(0.033_333_3), 0.4));
+    assert_eq!(wider(&rising), [rate(0.111_111)]);
+    rising.push(trial(rate(0.111_111), 0.5));
+    assert!(wider(&rising).is_empty(), "two values beyond the end are all it may add");
+    assert_eq!(tune.edges("lora", &rising, &rate(0.111_111)), [("train.learning_rate".to_owned(), End::Upper)]);
+    let falling = at(&[(1e-3, 0.9), (3e-3, 0.2), (1e-2, 0.3)]);
+    assert_eq!(wider(&falling), [rate(0.000_333_333)]);
+    assert_eq!(tune.edges("lora", &falling, &rate(1e-3)), [("train.learning_rate".to_owned(), End::Lower)]);
+}
+
+#[test]
+fn the_best_is_the_first_of_equals_and_never_one_that_failed() {
+    let mut trials = vec![trial(rate(1.0), 0.5), trial(rate(2.0), 0.7), trial(rate(3.0), 0.7), trial(rate(4.0), 0.9)];
+    trials[3].scores.push(None);
+    assert_eq!((best(&trials, 1.0), best(&trials, -1.0)), (Some(1), Some(0)));
+    trials.iter_mut().for_each(|trial| trial.scores = vec![None]);
+    assert_eq!(best(&trials, 1.0), None);
+}
+
+#[test]
+fn what_a_tuning_may_not_be_is_said_before_anything_trains() {
+    let with = |tune: &str| errors(&format!("variants: [lora, dora]\ntune: {tune}\n"));
+    for (tune, said) in [
+        ("{space: {train.learning_rate: [1e-3]}, seeds: [0]}", "seed 0 is also one of the experiment's `seeds`"),
+        ("{}", "`space` is missing"),
+        ("{space: {}}", "needs at least one field to tune"),
+        ("{space: {learning_rate: [1e-3]}}", "`learning_rate` cannot be tuned"),
+        ("{space: {train.learning_rate: [1e-3, -1]}}", "learning_rate is `-1`, but must be finite and above 0"),
+        ("{space: {train.learning_rat: [1e-3]}}", "unknown key `learning_rat`"),
+        ("{space: {train.learning_rate: {from: 1e-4, to: 1e-1}}}", "an interval has no grid; give `trials`"),
+        ("{space: {train.learning_rate: {from: 1e-1, to: 1e-4}}, trials: 3}", "two numbers, above 0 and rising"),
+        ("{space: {train.learning_rate: [1e-3]}, holdout: 1}", "holdout is `1`, but must be a share"),
+        ("{space: {train.learning_rate: [1e-3]}, per: rank}", "unknown value `rank`"),
+        ("{space: {train.learning_rate: [1e-3, 1e-3]}}", "is there twice"),
+    ] {
+        let found = with(tune);
+        assert!(found.contains(said), "{tune}: {found}");
+    }
+    let found = errors(
+        "variants: [lora, {preset: dora, tune: {with.alpha: [8, 16]}}]\ntune: {space: {train.learning_rate: [1e-3, 1e-2]}}\n",
+    );
+    assert!(found.contains("`dora` has 4 settings and `lora` has 2"), "{found}");
+    let found = errors("variants: [lora, {preset: dora, tune: {with.alpha: [8]}}]\n");
+    assert!(found.contains("the experiment has no `tune`"), "{found}");
+}

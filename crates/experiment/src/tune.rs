@@ -1,0 +1,308 @@
+//! Tuning: every variant gets its own learning rate, and what else is asked for, on a split that no result is reported on.
+//!
+//! A *knob* is a field of an entry of `variants`, such as `train.learning_rate` or `with.alpha`. A *setting* gives every knob a value, and
+//! a *trial* is one setting of one variant, rank and task, trained with each of the tuning seeds and judged by the mean of the task's
+//! primary metric on the split that [`data::holdout`] cuts from the training examples. Every row has as many settings to begin with.
+//!
+//! ```
+//! let yaml = "suite: glue_mini\nmodel: mini_roberta\ntasks: [cola]\nseeds: [0]\ntargets: [query]\nranks: [2]\ntrain: {steps: 5}\n\
+//!     variants: [lora]\ntune: {space: {train.learning_rate: [1e-3, 1e-2]}}\n";
+//! let experiment = experiment::read(yaml, "x.yaml", "x", &[]).unwrap();
+//! let tune = experiment.tune().unwrap();
+//! assert_eq!(tune.settings("lora").len(), 2);
+//! ```
+
+use std::collections::BTreeMap;
+
+use data::holdout::Holdout;
+use record::{End, Setting, Trial, TuningGroup};
+use serde::Serialize;
+use serde_json::{Value, json};
+use variants::stream::{self, Stream};
+
+use crate::{Experiment, SpecErrors, cell::Cell};
+
+/// The block `tune` of an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tune {
+    /// Seeds of the trials; no run is reported with them.
+    pub seeds: Vec<u64>,
+    /// Share of the training examples that a trial is judged on and does not train on.
+    pub holdout: f64,
+    /// How many values may be added beyond each end of a list while the best lies there.
+    pub widen: usize,
+    /// What shares a setting.
+    pub per: Per,
+    /// Draws from the space; the whole grid where absent.
+    pub trials: Option<usize>,
+    /// The knobs of every label.
+    pub(crate) space: BTreeMap<String, Vec<Knob>>,
+}
+
+/// What shares one setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// The runs of one task, variant and rank, which differ in their seeds alone.
+    Task,
+    /// All runs of a variant: the setting with the best mean over tasks and ranks.
+    Variant,
+}
+
+/// A field that is tuned, and the values it may take.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Knob {
+    /// Its path in an entry, such as `train.learning_rate`.
+    pub path: String,
+    /// Its values.
+    pub values: Values,
+}
+
+/// Values of a knob.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Values {
+    /// One of these.
+    Listed(Vec<Value>),
+    /// Drawn so that its logarithm is uniform.
+    Between {
+        /// The least.
+        from: f64,
+        /// The greatest.
+        to: f64,
+    },
+}
+
+/// The group of a cell.
+fn group_of(cell: &Cell, per: Per) -> TuningGroup {
+    let variant = cell.id.variant.clone();
+    match per {
+        Per::Task => TuningGroup { task: Some(cell.id.task.clone()), variant, rank: Some(cell.id.rank) },
+        Per::Variant => TuningGroup { task: None, variant, rank: None },
+    }
+}
+
+/// The trial with the best mean, the first of equals; none where no trial has one. `sign` is 1 where more is better, else -1.
+pub fn best(trials: &[Trial], sign: f64) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    for (at, trial) in trials.iter().enumerate() {
+        let Some(mean) = trial.mean().map(|mean| sign * mean).filter(|mean| !mean.is_nan()) else { continue };
+        if best.is_none_or(|(_, other)| mean > other) {
+            best = Some((at, mean));
+        }
+    }
+    best.map(|(at, _)| at)
+}
+
+impl Tune {
+    /// The knobs of a label.
+    pub fn knobs(&self, label: &str) -> &[Knob] {
+        self.space.get(label).map_or(&[], Vec::as_slice)
+    }
+
+    /// The settings that every group of a label begins with: the grid, or draws from the space.
+    pub fn settings(&self, label: &str) -> Vec<Setting> {
+        let knobs = self.knobs(label);
+        match self.trials {
+            Some(trials) => self.drawn(label, knobs, trials),
+            None => grid(knobs),
+        }
+    }
+
+    /// `trials` different draws, the same whenever they are made.
+    fn drawn(&self, label: &str, knobs: &[Knob], trials: usize) -> Vec<Setting> {
+        let seed = self.seeds.first().copied().unwrap_or_default();
+        let mut rng = stream::generator(seed, Stream::Init, &format!("tune {label}"));
+        let mut settings: Vec<Setting> = Vec::new();
+        // A space of few values has fewer settings than draws are asked for.
+        for _ in 0..trials.saturating_mul(100) {
+            if settings.len() == trials {
+                break;
+            }
+            let draw = |knob: &Knob| (knob.path.clone(), knob.values.at(stream::unit(&mut rng)));
+            let setting = Setting(knobs.iter().map(draw).collect());
+            if !settings.contains(&setting) {
+                settings.push(setting);
+            }
+        }
+        settings
+    }
+
+    /// The knobs whose best value lies at an end of the values that were tried.
+    pub fn edges(&self, label: &str, trials: &[Trial], best: &Setting) -> Vec<(String, End)> {
+        let mut edges = Vec::new();
+        for knob in self.knobs(label).iter().filter(|knob| knob.ratios().is_some()) {
+            let Some(chosen) = best.0.get(&knob.path).and_then(Value::as_f64) else { continue };
+            let tried = || trials.iter().filter_map(|trial| trial.setting.0.get(&knob.path)?.as_f64());
+            if tried().all(|value| value >= chosen) {
+                edges.push((knob.path.clone(), End::Lower));
+            }
+            if tried().all(|value| value <= chosen) {
+                edges.push((knob.path.clone(), End::Upper));
+            }
+        }
+        edges
+    }
+
+    /// Settings beyond the ends where the best lies, as far as `widen` allows: the next values by the list's own ratio at that end,
+    /// with the other knobs as they are in the best.
+    pub fn wider(&self, label: &str, trials: &[Trial], best: &Setting) -> Vec<Setting> {
+        let mut wider = Vec::new();
+        for (path, end) in self.edges(label, trials, best) {
+            let Some(knob) = self.knobs(label).iter().find(|knob| knob.path == path) else { continue };
+            let (Some([lower, upper]), Values::Listed(listed)) = (knob.ratios(), &knob.values) else { continue };
+            let listed: Vec<f64> = listed.iter().filter_map(Value::as_f64).collect();
+            let Some(chosen) = best.0.get(&path).and_then(Value::as_f64) else { continue };
+            let (outermost, factor) = match end {
+                End::Lower => (listed[0], 1.0 / lower),
+                End::Upper => (listed[listed.len() - 1], upper),
+            };
+            // Values beyond the list so far, counted from the list's end.
+            let steps = ((chosen / outermost).ln() / factor.ln()).round().max(0.0);
+            if (steps as usize) < self.widen {
+                let next = rounded(chosen * factor);
+                wider.push(Setting(best.0.clone().into_iter().chain([(path, Value::from(next))]).collect()));
+            }
+        }
+        wider
+    }
+}
+
+/// A number without the last digits that a product leaves: six of them stay.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
+impl Knob {
+    /// The ratios of neighbours at the lower and the upper end of a list of rising positive numbers; none of another list.
+    fn ratios(&self) -> Option<[f64; 2]> {
+        let Values::Listed(listed) = &self.values else { return None };
+        let numbers: Option<Vec<f64>> = listed.iter().map(Value::as_f64).collect();
+        let numbers = numbers?;
+        let rises =
+            numbers.first().is_some_and(|first| *first > 0.0) && numbers.windows(2).all(|pair| pair[0] < pair[1]);
+        let n = numbers.len();
+        (n > 1 && rises).then(|| [numbers[1] / numbers[0], numbers[n - 1] / numbers[n - 2]])
+    }
+}
+
+impl Values {
+    /// The value at a place in [0, 1).
+    fn at(&self, place: f64) -> Value {
+        match self {
+            Self::Listed(listed) => listed[(place * listed.len() as f64) as usize].clone(),
+            Self::Between { from, to } => Value::from(rounded(from * (to / from).powf(place))),
+        }
+    }
+}
+
+/// Every combination, the last knob changing fastest.
+fn grid(knobs: &[Knob]) -> Vec<Setting> {
+    let mut settings = vec![Setting(BTreeMap::new())];
+    for knob in knobs {
+        let Values::Listed(listed) = &knob.values else { return Vec::new() };
+        let with = |setting: &Setting| {
+            let value = |value: &Value| {
+                Setting(setting.0.clone().into_iter().chain([(knob.path.clone(), value.clone())]).collect())
+            };
+            listed.iter().map(value).collect::<Vec<_>>()
+        };
+        settings = settings.iter().flat_map(with).collect();
+    }
+    settings
+}
+
+impl Experiment {
+    /// The cells of settings that are tried, one list for each: those of its group, for every tuning seed, on the split that is cut from
+    /// the training examples. An error where a setting breaks a rule of the experiment.
+    pub fn trials(&self, tried: &[(TuningGroup, Setting)]) -> Result<Vec<Vec<Cell>>, SpecErrors> {
+        let Some(tune) = &self.tune else { return Ok(vec![Vec::new(); tried.len()]) };
+        let mut found = vec![Vec::new(); tried.len()];
+        let mut left: Vec<usize> = (0..tried.len()).collect();
+        while !left.is_empty() {
+            // One reading of the file serves one setting of every label.
+            let mut read: BTreeMap<&str, &Setting> = BTreeMap::new();
+            let (now, later) = left.into_iter().partition(|&at| {
+                let (group, setting) = &tried[at];
+                *read.entry(&group.variant).or_insert(setting) == setting
+            });
+            left = later;
+            let experiment = self.with(&read)?;
+            for at in now {
+                let (group, setting) = &tried[at];
+                let first = experiment.cells.iter().map(|cell| cell.id.seed).next();
+                let of_group = |cell: &&Cell| Some(cell.id.seed) == first && group_of(cell, tune.per) == *group;
+                for cell in experiment.cells.iter().filter(of_group) {
+                    found[at].extend(tune.seeds.iter().map(|seed| self.trial(cell, setting, *seed, tune.holdout)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn trial(&self, cell: &Cell, setting: &Setting, seed: u64, share: f64) -> Cell {
+        let mut cell = cell.clone();
+        cell.id.variant = format!("{}+{setting}", cell.id.variant);
+        cell.id.seed = seed;
+        cell.recipe.seeds = self.seeds_of(seed);
+        cell.recipe.readouts.clear();
+        cell.recipe.holdout = Some(Holdout { share, seed });
+        cell
+    }
+
+    /// Every group in the order of the cells.
+    pub fn groups(&self) -> Vec<TuningGroup> {
+        let Some(tune) = &self.tune else { return Vec::new() };
+        let mut groups: Vec<TuningGroup> = Vec::new();
+        for cell in &self.cells {
+            let group = group_of(cell, tune.per);
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        groups
+    }
+
+    /// The experiment with a setting for every group: what is reported.
+    pub fn tuned(&self, chosen: &BTreeMap<TuningGroup, Setting>) -> Result<Self, SpecErrors> {
+        let Some(tune) = &self.tune else { return Ok(self.clone()) };
+        let mut cells = self.cells.clone();
+        let mut read: Vec<(BTreeMap<&str, &Setting>, Self)> = Vec::new();
+        for cell in &mut cells {
+            // The labels of one task and rank are read together.
+            let of_label = |label: &str| {
+                let like = Cell { id: record::CellId { variant: label.to_owned(), ..cell.id.clone() }, ..cell.clone() };
+                chosen.get(&group_of(&like, tune.per))
+            };
+            let settings: BTreeMap<&str, &Setting> =
+                tune.space.keys().filter_map(|label| Some((label.as_str(), of_label(label)?))).collect();
+            if !read.iter().any(|(of, _)| *of == settings) {
+                let experiment = self.with(&settings)?;
+                read.push((settings.clone(), experiment));
+            }
+            let (_, experiment) =
+                read.iter().find(|(of, _)| *of == settings).unwrap_or_else(|| unreachable!("read above"));
+            if let Some(same) = experiment.cells.iter().find(|other| other.id == cell.id) {
+                *cell = same.clone();
+            }
+        }
+        Ok(Self { cells, ..self.clone() })
+    }
+
+    /// The file read again with a setting for every label.
+    fn with(&self, settings: &BTreeMap<&str, &Setting>) -> Result<Self, SpecErrors> {
+        let set = |(label, setting): (&&str, &&Setting)| -> Vec<String> {
+            setting.0.iter().map(|(path, value)| format!("variants.{label}.{path}={value}")).collect()
+        };
+        let more: Vec<String> = settings.iter().flat_map(set).collect();
+        let overrides = [self.overrides.clone(), more].concat();
+        let read = crate::read_untuned(&self.text, &self.origin, &self.default_name, &overrides)?;
+        Ok(Self { overrides: self.overrides.clone(), ..read })
+    }
+
+    /// A hash of what the tuning depends on: the space, the seeds, the split, and every recipe as the file has it.
+    pub fn tuning_hash(&self) -> String {
+        let recipes: Vec<Value> = self.cells.iter().map(|cell| json!(cell.recipe)).collect();
+        record::spec_hash(&json!({"tune": self.tune, "recipes": recipes}))
+    }
+}
