@@ -63,6 +63,7 @@ fn gather(name: &str, results: &Path, evidence: &mut Evidence) -> Result<(), Fai
         return Ok(());
     }
     evidence.records.insert(name.to_owned(), records);
+    evidence.studies.insert(name.to_owned(), super::study(&experiment));
     let folder = store.directory().join("analysis");
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
         let path = entry.path();
