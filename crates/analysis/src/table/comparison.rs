@@ -158,15 +158,15 @@ fn explained(compared: &Compared, columns: Columns) -> Vec<String> {
         Averages::Stratified(together) => Some(format!(
             "Averages: the tasks' variances are added (stratified t-test, Satterthwaite's degrees of freedom){}.",
             together.map_or_else(String::new, |together| format!(
-                "; over tasks, differences at one seed have the mean correlation {:.2} (permutation test of independence: p = {})",
+                "; over tasks, differences at one seed have the mean correlation {:.2} (permutation test of independence: {})",
                 together.correlation,
-                p_text(together.p)
+                p_said(together.p)
             ))
         )),
         Averages::BySeed(together) => Some(format!(
-            "Averages: tested on the seeds' averages over tasks, because the tasks' differences at one seed go together (mean correlation {:.2}, permutation test of independence: p = {}).",
+            "Averages: tested on the seeds' averages over tasks, because the tasks' differences at one seed go together (mean correlation {:.2}, permutation test of independence: {}).",
             together.correlation,
-            p_text(together.p)
+            p_said(together.p)
         )),
     });
     if comparisons.iter().any(|comparison| comparison.is_raised) {
@@ -223,6 +223,11 @@ fn families(comparisons: &[Comparison]) -> String {
 /// Three decimals; smaller values are only said to be smaller.
 pub(super) fn p_text(p: f64) -> String {
     if p < 0.0005 { "<0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// The same in a sentence: `p < 0.001`, `p = 0.250`.
+pub(super) fn p_said(p: f64) -> String {
+    if p < 0.0005 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
 }
 
 /// A number of points as it was written: division and multiplication by 100 left rounding errors.

@@ -2,7 +2,7 @@
 
 use record::Goal;
 
-use super::comparison::p_text;
+use super::comparison::p_said;
 use super::{Block, Entry, Layout, Table};
 use crate::AnalysisError;
 use crate::compare::POINTS;
@@ -46,10 +46,10 @@ pub fn methods_table(methods: &[Method], baseline: Option<&str>, layout: &Layout
     }
     notes.extend(ranks.map(|ranks| {
         format!(
-            "Mean rank over {} tasks, 1 is best. Friedman's test with Iman and Davenport's correction: F = {:.2}, p = {}. Nemenyi: mean ranks further apart than {:.2} differ at 5%.",
+            "Mean rank over {} tasks, 1 is best. Friedman's test with Iman and Davenport's correction: F = {:.2}, {}. Nemenyi: mean ranks further apart than {:.2} differ at 5%.",
             ranks.tasks,
             ranks.f,
-            p_text(ranks.p),
+            p_said(ranks.p),
             ranks.critical_difference
         )
     }));
