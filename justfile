@@ -62,6 +62,10 @@ faults *options:
 long-haul:
     {{cargo}} test --release -p cli --test long_haul -- --ignored --nocapture --test-threads 1
 
+# Simulate studies whose truth is known: do intervals hold, do tests keep their level? Writes bench/statistics.md, which the guide shows; a minute
+simulate:
+    LORA_LAB_SIMULATED="$PWD/bench/statistics.md" {{cargo}} test --release -p analysis --test simulation -- --ignored --nocapture
+
 # Feed one reader (a name in fuzz/fuzz_targets) random inputs for some seconds: just fuzz table 600. Needs a nightly compiler; installs cargo-fuzz into target/cargo-fuzz
 fuzz target seconds="600":
     [ -x target/cargo-fuzz/bin/cargo-fuzz ] || {{cargo}} install cargo-fuzz@{{cargo_fuzz}} --locked --root target/cargo-fuzz

@@ -10,8 +10,14 @@ use variants::preset::table;
 use crate::methods;
 
 /// Documents that hold tables.
-const DOCUMENTS: &[&str] =
-    &["ARCHITECTURE.md", "README.md", "RESULTS.md", "bench/step.md", "crates/variants/src/lib.rs"];
+const DOCUMENTS: &[&str] = &[
+    "ARCHITECTURE.md",
+    "README.md",
+    "RESULTS.md",
+    "bench/step.md",
+    "crates/variants/src/lib.rs",
+    "docs/src/statistics.md",
+];
 
 /// Puts the files' present content into the documents, and writes the guide's pages of methods.
 pub(crate) fn write(root: &Path) -> std::io::Result<()> {

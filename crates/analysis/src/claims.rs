@@ -242,8 +242,8 @@ fn notes(judged: &[(Target, Finding)]) -> Vec<String> {
             count(&|v| matches!(v, Verdict::NotTestable(_)))
         ),
         "Intervals are 95% Student intervals over n seeds (jackknife over seeds for overlaps of seeds). Random: the mean over \
-         random subspaces, and what 97.5% of random pairs stay below. A claim about a size or a sign holds where its interval does; a miss is a \
-         finding about this model and suite."
+         random subspaces, and what 97.5% of random pairs stay below. A claim about a size or a sign holds where its interval does; one about two rows of a study is decided \
+         as in the study's table of contrasts, after Holm's correction. A miss is a finding about this model and suite."
             .to_owned(),
     ];
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();

@@ -37,8 +37,8 @@ pub use colour::{viridis, viridis_table};
 pub use error::FigureError;
 pub use marks::{
     AmplificationRow, Caption, Curve, Dynamics, Fit, Measured, Overlap, PhiMap, TaskCurves, TaskMeans, amplification,
-    comparison, dynamics, expected_best, phi_grid, phi_ranks, phi_seeds, rank_allocation, rank_curves, seed_overlap,
-    sensitivity, training_curves,
+    comparison, critical_difference, dynamics, expected_best, phi_grid, phi_ranks, phi_seeds, rank_allocation,
+    rank_curves, seed_overlap, sensitivity, training_curves,
 };
 pub use scene::TextBox;
 

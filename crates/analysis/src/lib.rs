@@ -19,9 +19,11 @@ mod error;
 
 pub mod claims;
 pub mod compare;
+pub mod examples;
 pub mod figure;
 pub mod figures;
 pub mod measures;
+pub mod methods;
 pub mod render;
 pub mod stats;
 pub mod study;

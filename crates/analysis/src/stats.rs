@@ -1,15 +1,40 @@
 //! Statistics on slices of numbers: no files, no records, no rendering.
 //!
 //! The unit of observation is a run, one value per seed. With few seeds the normal approximation is too narrow, so intervals are
-//! Student's; with few pairs the t-test leans on normality, so the exact sign-flip test stands beside it.
+//! Student's; with few pairs the t-test leans on normality, so the exact sign-flip test stands beside it where it can reach 5%.
+//!
+//! | module | one sentence |
+//! |---|---|
+//! | `sample` | mean, spread, interval and noise floor of one sample |
+//! | `estimate` | a paired difference: its interval, its tests, equivalence |
+//! | `power` | what a number of seeds can tell |
+//! | `multiple` | Holm's correction |
+//! | `sign_flip` | the exact test on signs |
+//! | `strata` | whether tasks' differences at one seed go together |
+//! | `examples` | McNemar's test and the bootstrap over seeds and examples |
+//! | `bootstrap` | interquartile mean and probability of improvement, stratified by task |
+//! | `friedman` | ranks over tasks and their critical difference |
 
+mod bootstrap;
+mod draws;
+mod estimate;
+mod examples;
+mod friedman;
 mod multiple;
-mod paired;
+mod power;
 mod sample;
+mod sign_flip;
+mod strata;
 
+pub use bootstrap::{Resampled, improvement, interquartile_mean};
+pub use estimate::Estimate;
+pub use examples::{McNemar, two_level};
+pub use friedman::{Friedman, average_ranks, studentized_range_quantile};
 pub use multiple::holm;
-pub use paired::{LARGEST_EXACT, PairedTest, paired_t_test, sign_flip_test};
+pub use power::{MOST_SEEDS, POWER, power};
 pub use sample::{CONFIDENCE, Summary};
+pub use sign_flip::{LARGEST_EXACT, SMALLEST_EXACT, sign_flip_test};
+pub use strata::{Together, together};
 
 /// Why a statistic is not defined on what was given.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

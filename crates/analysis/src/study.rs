@@ -2,7 +2,7 @@
 
 use record::{Contrast, Tuned};
 
-use crate::{table::Layout, tuning};
+use crate::{compare::Rules, table::Layout, tuning};
 
 /// An experiment as its tables and figures need it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Study {
     pub baseline: Option<String>,
     /// The comparisons that the experiment asks for.
     pub contrasts: Vec<Contrast>,
+    /// What it settles about its comparisons: the margin of equivalence and the primary family.
+    pub rules: Rules,
     /// The sentence that says which settings were identical across the compared runs.
     pub matched: String,
     /// What its tuning found, where its rows were tuned.

@@ -17,6 +17,7 @@ use crate::AnalysisError;
 use crate::stats;
 
 pub use long::long;
+pub(crate) use long::reported;
 
 /// Which evaluation of a run is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,18 @@ pub struct SummaryRow {
     pub code_hash: String,
     /// Largest peak of device memory over seeds, where the device tells.
     pub peak_memory_bytes: Option<u64>,
+    /// Examples of the split; the fewest over seeds, 0 where no run finished.
+    pub examples: usize,
+}
+
+/// Metrics that count right answers: a change in one example moves them by about one over the number of examples.
+const COUNTED: [&str; 4] = ["accuracy", "f1", "matthews", "exact_match"];
+
+impl SummaryRow {
+    /// The step in which the metric can move: one example's share where it counts right answers, else 0.
+    pub fn resolution(&self) -> f64 {
+        if self.examples > 0 && COUNTED.contains(&self.metric.as_str()) { 1.0 / self.examples as f64 } else { 0.0 }
+    }
 }
 
 /// The rows of an experiment, ordered by task, variant, rank, primary metric first, metric and split.
@@ -107,9 +120,14 @@ impl SummaryTable {
     /// The split under which a row is tabulated: its own, or, where it is its task's first, the name that most plainly stands
     /// for the first splits of all tasks (`dev` for `dev` and `dev_matched`), so that one table shows every task.
     pub fn section<'a>(&'a self, row: &'a SummaryRow) -> &'a str {
-        match self.firsts.get(&row.task) {
-            Some(first) if *first == row.split => self.firsts.values().min().map_or(&row.split, |name| name),
-            _ => &row.split,
+        self.section_of(&row.task, &row.split)
+    }
+
+    /// The same for a task's split by its name.
+    pub(crate) fn section_of<'a>(&'a self, task: &str, split: &'a str) -> &'a str {
+        match self.firsts.get(task) {
+            Some(first) if first == split => self.firsts.values().min().map_or(split, |name| name),
+            _ => split,
         }
     }
 

@@ -1,10 +1,17 @@
 //! Typed tables between numbers and text: what a cell means is decided here, how it looks in [`render`](crate::render).
 
 mod comparison;
+mod examples;
+mod methods;
+mod noise;
 mod pivot;
 mod projection;
 
+pub(crate) use comparison::is_of;
 pub use comparison::{comparison_table, contrast_table};
+pub use examples::examples_table;
+pub use methods::methods_table;
+pub use noise::noise_table;
 pub use pivot::{pivot_table, rank_curve_table};
 pub use projection::projection_table;
 

@@ -7,17 +7,25 @@
 //! | `comparison` | the experiment names a baseline |
 //! | `contrasts` | the experiment asks for comparisons, and both of their rows have records |
 //! | `tuning` | the experiment tunes its rows |
+//! | `examples` | records keep which examples were right: the contrasts, or without any the comparison, by example |
+//! | `methods` | there are two tasks or more: interquartile means, chances to improve, ranks |
+//! | `noise` | always: what a second run of the same configuration would differ by |
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{Contrast, Readout, RunRecord};
+use record::RunRecord;
 
 use crate::{
     AnalysisError,
-    compare::{Baseline, compare, contrast},
+    compare::{Baseline, Compared, Comparison, answerable, compare, contrast},
+    examples::by_example,
+    methods::methods,
     study::Study,
     summary::{Selection, SummaryTable, summarise},
-    table::{Layout, Table, comparison_table, contrast_table, pivot_table, rank_curve_table},
+    table::{
+        Layout, Table, comparison_table, contrast_table, examples_table, methods_table, noise_table, pivot_table,
+        rank_curve_table,
+    },
     tuning::tuning_table,
 };
 
@@ -57,8 +65,13 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
         if swept > 0 {
             of_split.push(("ranks", rank_curve_table(&summary, &layout)?));
         }
+        let mut asked = Vec::new();
         match compared(study, &summary, &layout) {
-            Ok(table) => of_split.extend(table.map(|table| ("comparison", table))),
+            Ok(Some((compared, table))) => {
+                of_split.push(("comparison", table));
+                asked = compared.comparisons;
+            }
+            Ok(None) => {}
             // The rows of an unfinished study may not be there yet.
             Err(AnalysisError::NoBaseline { .. }) if !is_complete => {
                 let label = study.baseline.as_deref().unwrap_or_default();
@@ -66,13 +79,15 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
             }
             Err(error) => return Err(error),
         }
-        let contrasts = answerable(study, &summary, split)?;
+        let contrasts = answerable(&summary, split, &study.contrasts)?;
         if !contrasts.is_empty() {
-            let comparisons = contrast(&summary, split, &contrasts)?;
-            of_split.push(("contrasts", contrast_table(&comparisons, &contrasts, &layout)));
+            let compared = contrast(&summary, split, &contrasts, &study.rules)?;
+            of_split.push(("contrasts", contrast_table(&compared, &contrasts, &layout)));
+            asked = compared.comparisons;
         }
+        of_split.extend(beside(study, (&summary, records), &asked, &layout)?);
         // Ranks as columns read well where several rows have several of them. The long family of comparisons is for its file.
-        let hidden = ["comparison", if swept > 1 { "main" } else { "ranks" }];
+        let hidden = ["comparison", "examples", "methods", "noise", if swept > 1 { "main" } else { "ranks" }];
         tables.extend(of_split.into_iter().map(|(name, table)| NamedTable {
             name: if splits.len() > 1 { format!("{name}-{split}") } else { name.to_owned() },
             table,
@@ -134,23 +149,37 @@ fn undefined(records: &[RunRecord], summary: &SummaryTable, split: &str) -> Resu
     Ok(said)
 }
 
-/// Every row against the baseline, where the experiment names one.
-fn compared(study: &Study, summary: &SummaryTable, layout: &Layout) -> Result<Option<Table>, AnalysisError> {
-    let Some(label) = &study.baseline else { return Ok(None) };
-    let baseline = Baseline { variant: label.clone(), rank: None };
-    let comparisons = compare(summary, &layout.split, &baseline)?;
-    Ok(Some(comparison_table(&comparisons, &baseline, true, layout)))
+/// The tables beside those that answer the experiment's questions. `asked` are its comparisons.
+fn beside(
+    study: &Study,
+    (summary, records): (&SummaryTable, &[RunRecord]),
+    asked: &[Comparison],
+    layout: &Layout,
+) -> Result<Vec<(&'static str, Table)>, AnalysisError> {
+    let mut tables = Vec::new();
+    let rows = by_example(asked, records, summary, &layout.split)?;
+    if !rows.is_empty() {
+        tables.push(("examples", examples_table(&rows, layout)));
+    }
+    let methods = methods(summary, &layout.split, &study.variants)?;
+    if methods.len() > 1 {
+        tables.push(("methods", methods_table(&methods, study.baseline.as_deref(), layout)?));
+    }
+    tables.push(("noise", noise_table(summary, layout)?));
+    Ok(tables)
 }
 
-/// The contrasts of which some task has both rows on this split.
-fn answerable(study: &Study, summary: &SummaryTable, split: &str) -> Result<Vec<Contrast>, AnalysisError> {
-    let rows = summary.primary(split)?;
-    let has = |task: &str, wanted: &Readout| {
-        rows.iter().any(|row| row.task == task && row.variant == wanted.label && row.rank == wanted.rank)
-    };
-    let has_both =
-        |contrast: &&Contrast| study.tasks.iter().any(|task| has(task, &contrast.row) && has(task, &contrast.against));
-    Ok(study.contrasts.iter().filter(has_both).cloned().collect())
+/// Every row against the baseline, where the experiment names one.
+fn compared(
+    study: &Study,
+    summary: &SummaryTable,
+    layout: &Layout,
+) -> Result<Option<(Compared, Table)>, AnalysisError> {
+    let Some(label) = &study.baseline else { return Ok(None) };
+    let baseline = Baseline { variant: label.clone(), rank: None };
+    let compared = compare(summary, &layout.split, &baseline, &study.rules)?;
+    let table = comparison_table(&compared, &baseline, layout);
+    Ok(Some((compared, table)))
 }
 
 /// Ranks at which each row is read out.

@@ -19,7 +19,7 @@ mod tune;
 
 use std::path::{Path, PathBuf};
 
-use analysis::study::Study;
+use analysis::{compare::Rules, study::Study};
 use experiment::Experiment;
 use record::Store;
 
@@ -90,6 +90,10 @@ fn study(settled: &Settled) -> Study {
         variants: experiment.labels(),
         baseline: experiment.baseline().map(str::to_owned),
         contrasts: experiment.contrasts().to_vec(),
+        rules: Rules {
+            equivalence: experiment.equivalence().unwrap_or(Rules::default().equivalence),
+            primary: experiment.primary().to_vec(),
+        },
         matched: experiment::controls::sentence(experiment.cells()),
         tuned: tuned.clone(),
     }

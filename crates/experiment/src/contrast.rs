@@ -23,6 +23,7 @@ pub(super) struct Written {
     against: String,
     against_rank: Option<usize>,
     margin: Option<f64>,
+    equivalence: Option<f64>,
 }
 
 /// Where it was written is no part of a question.
@@ -33,7 +34,7 @@ impl PartialEq for Written {
     }
 }
 
-const KEYS: &[&str] = &["variant", "rank", "against", "against_rank", "margin"];
+const KEYS: &[&str] = &["variant", "rank", "against", "against_rank", "margin", "equivalence"];
 
 /// Reads the list; `labels` are those of every row that the experiment will make.
 pub(super) fn read(value: &Value, at: &Path, labels: &[String], report: &mut Report) -> Vec<Written> {
@@ -61,10 +62,37 @@ pub(super) fn read(value: &Value, at: &Path, labels: &[String], report: &mut Rep
             }
             margin
         });
-        Some(Written { at: at.clone(), variant: variant?, rank, against: against?, against_rank, margin })
+        let equivalence = given(fields, "equivalence").and_then(|v| equivalence(v, &at.key("equivalence"), report));
+        Some(Written { at: at.clone(), variant: variant?, rank, against: against?, against_rank, margin, equivalence })
     });
     written.into_iter().map(|(_, written)| written).collect()
 }
+
+/// A margin of equivalence: points above 0.
+pub(super) fn equivalence(value: &Value, at: &Path, report: &mut Report) -> Option<f64> {
+    let margin = value.as_f64().filter(|margin| margin.is_finite() && *margin > 0.0);
+    if margin.is_none() {
+        let shown = shown(value);
+        report.add(at, format!("equivalence is {shown}, but must be a number of points above 0, such as `1`"));
+    }
+    margin
+}
+
+/// Tasks whose comparisons are asked first, or `average`.
+pub(super) fn primary(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(usize, String)>> {
+    Some(list(value, at, report, text))
+}
+
+/// Refuses names in `primary` that are neither a task nor the average.
+pub(super) fn check_primary(named: &[(usize, String)], tasks: &[String], report: &mut Report) {
+    let valid: Vec<&str> = tasks.iter().map(String::as_str).chain([AVERAGE]).collect();
+    for (index, name) in named.iter().filter(|(_, name)| !valid.contains(&name.as_str())) {
+        report.add(&Path::default().key("primary").index(*index), unknown("task", name, &valid));
+    }
+}
+
+/// What `primary` calls the average over tasks.
+const AVERAGE: &str = "average";
 
 /// Questions about rows that the cells will make. Without a rank, a row is that of its label's largest rank; the row it
 /// is compared with has the same rank where there is one, else its label's largest.
@@ -90,7 +118,7 @@ pub(super) fn resolve(written: &[Written], cells: &[Cell], report: &mut Report) 
         }
     };
     let (mut contrasts, mut itself) = (Vec::new(), Vec::new());
-    for Written { at, variant, rank, against, against_rank, margin } in written {
+    for Written { at, variant, rank, against, against_rank, margin, equivalence } in written {
         let own = row(at, "rank", variant, *rank, None);
         let other = row(at, "against_rank", against, *against_rank, own);
         if let (Some(own), Some(other)) = (own, other) {
@@ -101,6 +129,7 @@ pub(super) fn resolve(written: &[Written], cells: &[Cell], report: &mut Report) 
                 row: Readout { label: variant.clone(), rank: own },
                 against: Readout { label: against.clone(), rank: other },
                 margin: *margin,
+                equivalence: *equivalence,
             });
         }
     }

@@ -60,6 +60,8 @@ pub(crate) struct Document {
     pub(crate) baseline: Option<String>,
     pub(crate) contrasts: Vec<contrast::Written>,
     pub(crate) tune: Option<WrittenTune>,
+    pub(crate) equivalence: Option<f64>,
+    pub(crate) primary: Vec<(usize, String)>,
 }
 
 const KEYS: &[&str] = &[
@@ -84,6 +86,8 @@ const KEYS: &[&str] = &[
     "baseline",
     "contrasts",
     "tune",
+    "equivalence",
+    "primary",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 /// The fields of [`Modules`], beside targets in the experiment and in an entry.
@@ -136,6 +140,8 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         baseline: baseline.map(|b| b.value),
         contrasts: contrasts.map(|c| c.value).unwrap_or_default(),
         tune,
+        equivalence: reader.read("equivalence", contrast::equivalence).map(|e| e.value),
+        primary: reader.read("primary", contrast::primary).map(|p| p.value).unwrap_or_default(),
     };
     check_data(&document.suite, document.gave.contains("data"), &Path::default().key("data"), report);
     if document.seeds.len() > 1 && document.streams.len() == N_STREAMS {

@@ -69,6 +69,8 @@ pub struct Experiment {
     cells: Vec<Cell>,
     baseline: Option<String>,
     contrasts: Vec<Contrast>,
+    equivalence: Option<f64>,
+    primary: Vec<String>,
     text: String,
     overrides: Vec<String>,
     /// The path that messages show, and the name where the file gives none: what it takes to read the text again.
@@ -124,6 +126,16 @@ impl Experiment {
     /// The streams' seeds of a run.
     pub(crate) fn seeds_of(&self, seed: u64) -> Seeds {
         expand::seeds(&self.streams, seed)
+    }
+
+    /// Differences smaller than this many points do not matter; none where the file does not say.
+    pub fn equivalence(&self) -> Option<f64> {
+        self.equivalence
+    }
+
+    /// Tasks, or `average`, whose comparisons are the primary family; empty where the file does not say.
+    pub fn primary(&self) -> &[String] {
+        &self.primary
     }
 
     /// The label of every row that the tables can have, in the file's order.
@@ -197,13 +209,17 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
     check_adapters(&document, &cells, &mut report);
     let contrasts = contrast::resolve(&document.contrasts, &cells, &mut report);
     let tune = tuning::resolve(&document, &cells, &mut report);
+    let tasks: Vec<String> = document.tasks.iter().map(|task| task.name.clone()).collect();
+    contrast::check_primary(&document.primary, &tasks, &mut report);
     if !report.is_empty() {
         return Err(report.into_errors(origin, text, &sets));
     }
     Ok(Experiment {
         cells,
         contrasts,
-        tasks: document.tasks.iter().map(|task| task.name.clone()).collect(),
+        tasks,
+        equivalence: document.equivalence,
+        primary: document.primary.into_iter().map(|(_, name)| name).collect(),
         name: document.name,
         suite: document.suite,
         cohort: document.cohort,

@@ -580,6 +580,25 @@ fn contrasts_name_rows_that_there_will_be() {
 }
 
 #[test]
+fn the_margin_of_equivalence_and_the_primary_family_are_settled_in_the_file() {
+    let plain = good("", &[]);
+    assert_eq!((plain.equivalence(), plain.primary().len()), (None, 0));
+    let said = good("tasks: [cola, sst2]\nequivalence: 0.5\nprimary: [average, cola]\n", &[]);
+    assert_eq!((said.equivalence(), said.primary()), (Some(0.5), ["average", "cola"].map(str::to_owned).as_slice()));
+    let rows = "variants:\n  - {preset: lora, ranks: [2, 4]}\n  - {preset: dylora, ranks: [4]}\n";
+    let own = good(&format!("{rows}contrasts: [{{variant: dylora, against: lora, equivalence: 2}}]\n"), &[]);
+    assert_eq!(own.contrasts()[0].equivalence, Some(2.0));
+    for wrong in ["0", "-1", ".inf", "small"] {
+        check(&format!("equivalence: {wrong}\n"), &["but must be a number of points above 0"]);
+    }
+    check(
+        "tasks: [cola]\nprimary: [cola, colo]\n",
+        &["primary[1] (line 9): unknown task `colo`, did you mean `cola`?"],
+    );
+    check("primary: average\n", &["primary is `average`, but must be a list; write `[average]`"]);
+}
+
+#[test]
 fn what_cannot_train_is_refused() {
     let with = |preset: &str, with: &str| format!("variants: [{{preset: {preset}, with: {{{with}}}}}]\n");
     check(&with("lora", "train: {magnitude: {lr_multiplier: 2}}"), &["this variant has no tensor of role `magnitude`"]);

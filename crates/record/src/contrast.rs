@@ -11,4 +11,6 @@ pub struct Contrast {
     pub against: Readout,
     /// The difference that the claim asks for, in points (hundredths of the metric).
     pub margin: Option<f64>,
+    /// Differences smaller than this many points do not matter; none where the experiment's own margin holds.
+    pub equivalence: Option<f64>,
 }

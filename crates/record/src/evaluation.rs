@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Readout;
+use crate::correct::Correct;
 use crate::number;
 
 /// What one readout of a cell scored on one split after some step.
@@ -31,6 +32,9 @@ pub struct Evaluation {
     /// What was generated for a metric that compares texts; absent where nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated: Option<Generated>,
+    /// Which examples were right, where classes are predicted; in the evaluations that tables report, absent from older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct: Option<Correct>,
 }
 
 /// How many texts a model has generated, and how many of them it did not end.
@@ -64,8 +68,13 @@ mod tests {
         let written =
             r#"{"step":1,"split":"dev","readout":{"label":"lora","rank":4},"metrics":{},"examples":2,"loss":0.5}"#;
         let read: Evaluation = serde_json::from_str(written).unwrap();
-        assert_eq!((read.generated, serde_json::to_string(&read).unwrap()), (None, written.to_owned()));
-        let counted = Evaluation { generated: Some(Generated { texts: 20, cut: 3 }), ..read };
+        assert_eq!((read.generated, &read.correct), (None, &None));
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
+        let counted = Evaluation {
+            generated: Some(Generated { texts: 20, cut: 3 }),
+            correct: Some(Correct::pack(&[true, false])),
+            ..read
+        };
         assert_eq!(serde_json::from_str::<Evaluation>(&serde_json::to_string(&counted).unwrap()).unwrap(), counted);
     }
 }

@@ -157,6 +157,7 @@ mod tests {
             examples: 4,
             loss: 0.5,
             generated: None,
+            correct: None,
         })
     }
 

@@ -301,6 +301,7 @@ pub(crate) mod tests {
                 examples: 10,
                 loss: 0.25,
                 generated: None,
+                correct: None,
             }],
             steps: [StepEntry {
                 step: 1,

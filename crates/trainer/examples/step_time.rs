@@ -191,6 +191,7 @@ fn main() {
                 variant: spec.clone(),
                 train: train.clone(),
                 readouts: Vec::new(),
+                holdout: None,
                 seeds: Seeds::all(*seed),
             };
             let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };

@@ -98,6 +98,7 @@ fn cohort(arch: &str, objective: &Objective, spec: &VariantSpec, endings: &[&str
             variant: spec.clone(),
             train: train.clone(),
             readouts: Vec::new(),
+            holdout: None,
             seeds: Seeds::all(seed),
         };
         let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };

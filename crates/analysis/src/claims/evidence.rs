@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use record::{Contrast, Readout, RunRecord};
 
-use super::{Finding, Rows, Verdict, decide};
+use super::{Check, Finding, Rows, Verdict, decide, targets};
 use crate::{
     AnalysisError,
-    compare::{ALL_TASKS, contrast},
+    compare::{ALL_TASKS, POINTS, Reached, answerable, contrast},
+    study::Study,
     summary::{Selection, summarise},
+    table::is_of,
 };
 
 /// What a study left: its records, and the tables of its adapters by name.
@@ -18,6 +20,32 @@ pub struct Evidence {
     pub records: BTreeMap<String, Vec<RunRecord>>,
     /// Tables of `results/<experiment>/analysis`, by experiment and name.
     pub tables: BTreeMap<(String, String), Rows>,
+    /// What the experiments ask, by name: a claim about two rows is one of their questions.
+    pub studies: BTreeMap<String, Study>,
+}
+
+/// A claim as a contrast.
+fn asked(row: &(String, usize), against: &(String, usize), at_least: f64) -> Contrast {
+    let readout = |(label, rank): &(String, usize)| Readout { label: label.clone(), rank: *rank };
+    Contrast { row: readout(row), against: readout(against), margin: Some(at_least), equivalence: None }
+}
+
+/// The study's contrasts with the margins that the papers' claims ask for; claims about other rows, `this` one among them, behind them.
+fn with_claims(experiment: &str, study: &Study, this: &Contrast) -> Vec<Contrast> {
+    let of_claims = targets().into_iter().filter_map(|target| match target.check {
+        Check::Rows { experiment: of, row, against, at_least } if of == experiment => {
+            Some(asked(&row, &against, at_least))
+        }
+        _ => None,
+    });
+    let mut contrasts = study.contrasts.clone();
+    for claim in of_claims.chain([this.clone()]) {
+        match contrasts.iter_mut().find(|other| (&other.row, &other.against) == (&claim.row, &claim.against)) {
+            Some(known) => known.margin = claim.margin,
+            None => contrasts.push(claim),
+        }
+    }
+    contrasts
 }
 
 impl Evidence {
@@ -91,7 +119,8 @@ impl Evidence {
         Ok(Finding { got: found.got.map(|got| got * sign), interval, ..found })
     }
 
-    /// A paired difference of two rows of a study, in points, averaged over its tasks.
+    /// A paired difference of two rows of a study, in points, averaged over its tasks: whether it reaches the claim's margin is decided as in
+    /// the study's own table of contrasts, in one family with the other questions of the study and of the papers.
     pub(super) fn rows(
         &self,
         experiment: &str,
@@ -106,18 +135,22 @@ impl Evidence {
         let Some(split) = summary.splits().first().map(|split| (*split).to_owned()) else {
             return Ok(Finding::none(format!("no run of `{experiment}` finished")));
         };
-        let readout = |(label, rank): &(String, usize)| Readout { label: label.clone(), rank: *rank };
-        let asked = Contrast { row: readout(row), against: readout(against), margin: None };
-        let found = match contrast(&summary, &split, &[asked]) {
-            Err(AnalysisError::NoBaseline { .. }) => return Ok(Finding::none("no task has both rows")),
-            found => found?,
-        };
-        let Some(found) = found.iter().find(|c| c.task == ALL_TASKS).or(found.first()) else {
+        let none = Study::default();
+        let study = self.studies.get(experiment).unwrap_or(&none);
+        let asked = asked(row, against, at_least);
+        let contrasts = answerable(&summary, &split, &with_claims(experiment, study, &asked))?;
+        let compared = contrast(&summary, &split, &contrasts, &study.rules)?;
+        let own = || compared.comparisons.iter().filter(|comparison| is_of(comparison, &asked));
+        let Some(found) = own().find(|comparison| comparison.task == ALL_TASKS).or(own().next()) else {
             return Ok(Finding::none("no task has both rows"));
         };
-        let interval = found.ci_low.zip(found.ci_high).map(|(low, high)| [low * 100.0, high * 100.0]);
-        let got = Some(found.difference * 100.0);
-        Ok(Finding { got, interval, random: None, n: found.n, verdict: decide(interval, at_least) })
+        let interval = found.ci_low.zip(found.ci_high).map(|(low, high)| [low * POINTS, high * POINTS]);
+        let verdict = match found.reached {
+            Some(Reached::Yes) => Verdict::Holds,
+            Some(Reached::No) => Verdict::DoesNotHold,
+            Some(Reached::Undecided) | None => Verdict::Undecided,
+        };
+        Ok(Finding { got: Some(found.difference * POINTS), interval, random: None, n: found.n, verdict })
     }
 
     /// Width of the space that a kind of map's directions lie in, from the random mean of its overlaps.

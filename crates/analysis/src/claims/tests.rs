@@ -8,7 +8,7 @@ fn rows(header: &str, lines: &[String]) -> Rows {
 }
 
 fn with(experiment: &str, name: &str, rows: Rows) -> Evidence {
-    Evidence { records: BTreeMap::new(), tables: BTreeMap::from([((experiment.to_owned(), name.to_owned()), rows)]) }
+    Evidence { tables: BTreeMap::from([((experiment.to_owned(), name.to_owned()), rows)]), ..Evidence::default() }
 }
 
 fn found(id: &str, evidence: &Evidence) -> Finding {

@@ -6,6 +6,7 @@ mod dots;
 mod dynamics;
 mod phi;
 mod rank_allocation;
+mod ranks;
 
 pub use amplification::{AmplificationRow, amplification};
 pub use curves::{Curve, TaskCurves, expected_best, rank_curves, sensitivity, training_curves};
@@ -13,6 +14,7 @@ pub use dots::{Overlap, TaskMeans, comparison, seed_overlap};
 pub use dynamics::{Dynamics, Fit, dynamics};
 pub use phi::{PhiMap, phi_grid, phi_ranks, phi_seeds};
 pub use rank_allocation::rank_allocation;
+pub use ranks::critical_difference;
 
 use super::{Axis, Scale};
 

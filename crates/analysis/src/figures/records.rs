@@ -8,9 +8,11 @@ use super::{Named, measured, over_seeds, seeds};
 use crate::{
     AnalysisError,
     figure::{
-        Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, rank_allocation, rank_curves, training_curves,
+        Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, critical_difference, rank_allocation, rank_curves,
+        training_curves,
     },
     measures::place,
+    methods::{methods, ranked},
     study::Study,
     summary::{Selection, SummaryRow, SummaryTable, summarise},
     tuning,
@@ -45,6 +47,7 @@ pub fn all(
     let mut figures = Vec::new();
     for split in summary.splits() {
         figures.extend(from_summary(study, &summary, split)?);
+        figures.extend(ranks_over_tasks(study, &summary, split)?);
     }
     figures.extend(training(study, records));
     figures.extend(allocation(study, records, planned));
@@ -71,6 +74,26 @@ pub(super) fn from_summary(study: &Study, summary: &SummaryTable, split: &str) -
     } else {
         vec![Named::new(format!("comparison{suffix}"), dots(study, &rows, split))]
     })
+}
+
+/// Mean ranks of the methods over tasks, where there are enough of both.
+fn ranks_over_tasks(study: &Study, summary: &SummaryTable, split: &str) -> Result<Option<Named>, AnalysisError> {
+    let methods = methods(summary, split, &study.variants)?;
+    let Some(found) = ranked(&methods)? else { return Ok(None) };
+    let suffix = if summary.splits().len() > 1 { format!("-{split}") } else { String::new() };
+    let names: Vec<String> = methods.iter().map(|method| method.variant.clone()).collect();
+    let p = if found.p < 0.0005 { "< 0.001".to_owned() } else { format!("= {:.3}", found.p) };
+    let caption = Caption {
+        title: format!("{}: ranks over tasks, {split} split", study.name),
+        n: format!("n = {} tasks; bars: ± half of Nemenyi's critical difference at 5%", found.tasks),
+        notes: vec![
+            "Two methods differ where their bars do not meet. A method with several ranks stands at its largest."
+                .to_owned(),
+            format!("Friedman's test with Iman and Davenport's correction: F = {:.2}, p {p}.", found.f),
+        ],
+    };
+    let figure = critical_difference(caption, &names, &found.mean_ranks, found.critical_difference);
+    Ok(Some(Named::new(format!("critical_difference{suffix}"), figure)))
 }
 
 fn curves(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {

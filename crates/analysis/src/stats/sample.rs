@@ -40,6 +40,13 @@ impl Summary {
     pub fn half_width(&self) -> Option<f64> {
         Some((self.ci_high? - self.ci_low?) / 2.0)
     }
+
+    /// The noise floor: 95% of the differences between two single runs that only their seed separates are smaller than
+    /// `t(0.975, n - 1) · √2 · std`. A difference of two runs below it says nothing. None for a single value.
+    pub fn noise_floor(&self) -> Option<f64> {
+        let spread = self.std? * std::f64::consts::SQRT_2;
+        Some(student_quantile(self.n - 1) * spread)
+    }
 }
 
 /// The mean, taken around the first value: equal values give exactly that value, whatever their number.
@@ -56,12 +63,12 @@ pub(super) fn standard_deviation(values: &[f64], mean: f64) -> f64 {
 
 /// The quantile that leaves 2.5% above it, with `freedom` degrees of freedom.
 pub(super) fn student_quantile(freedom: usize) -> f64 {
-    student(freedom).inverse_cdf(f64::midpoint(1.0, CONFIDENCE))
+    student(freedom as f64).inverse_cdf(f64::midpoint(1.0, CONFIDENCE))
 }
 
-/// Student's distribution; `freedom` is at least 1.
-pub(super) fn student(freedom: usize) -> StudentsT {
-    match StudentsT::new(0.0, 1.0, freedom as f64) {
+/// Student's distribution; `freedom` is above 0.
+pub(super) fn student(freedom: f64) -> StudentsT {
+    match StudentsT::new(0.0, 1.0, freedom) {
         Ok(distribution) => distribution,
         Err(error) => unreachable!("degrees of freedom are positive, but {freedom} gave: {error}"),
     }
@@ -105,7 +112,7 @@ mod tests {
     fn one_value_has_no_spread_and_none_has_no_mean() {
         let one = Summary::of(&[0.5]).unwrap();
         assert_eq!(one, Summary { n: 1, mean: 0.5, std: None, ci_low: None, ci_high: None });
-        assert_eq!(one.half_width(), None);
+        assert_eq!((one.half_width(), one.noise_floor()), (None, None));
         assert_eq!(Summary::of(&[]), Err(StatsError::TooFew { found: 0, needed: 1 }));
     }
 
@@ -113,6 +120,24 @@ mod tests {
     fn equal_values_have_an_interval_of_width_zero() {
         let equal = Summary::of(&[0.1; 7]).unwrap();
         assert_eq!((equal.mean, equal.std, equal.half_width()), (0.1, Some(0.0), Some(0.0)));
+    }
+
+    #[test]
+    fn two_more_runs_differ_by_less_than_the_noise_floor() {
+        let normal = Normal::new(0.8, 0.02).unwrap();
+        let mut state = 2;
+        for n in [3, 5, 10] {
+            let trials = 4000;
+            let below = (0..trials).filter(|_| {
+                let mut draw = || normal.inverse_cdf(uniform(&mut state));
+                let values: Vec<f64> = (0..n).map(|_| draw()).collect();
+                let (one, other) = (draw(), draw());
+                (one - other).abs() < Summary::of(&values).unwrap().noise_floor().unwrap()
+            });
+            // As below.
+            let share = below.count() as f64 / f64::from(trials);
+            assert!((share - CONFIDENCE).abs() < 0.0138, "n = {n}: {share}");
+        }
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn row(group: &Group, goals: &BTreeMap<&str, Goal>, failed: &BTreeMap<String, us
         final_rank_mean: group.mean("final_rank_mean")?,
         code_hash: short_hashes(group.texts("code_hash")?),
         peak_memory_bytes: group.largest("peak_memory_bytes")?,
+        examples: group.counts("examples")?.min().unwrap_or_default() as usize,
     })
 }
 
@@ -115,6 +116,7 @@ fn without_values(record: &RunRecord, split: String, failed: usize) -> SummaryRo
         final_rank_mean: None,
         code_hash: short_hashes([record.code.code_hash.as_str()]),
         peak_memory_bytes: None,
+        examples: 0,
     }
 }
 

@@ -11,7 +11,8 @@ use crate::AnalysisError;
 /// One row per finished run, readout, metric and split at the reported step, with what the run cost.
 ///
 /// Columns: `task, variant, rank, metric, split, seed, value, primary, group, dirty, steps, trainable_params, head_params,
-/// adapter_bytes, seconds_per_step, tokens_per_second, merge_error, final_rank_mean, peak_memory_bytes, code_hash`. `group` is the
+/// adapter_bytes, seconds_per_step, tokens_per_second, merge_error, final_rank_mean, peak_memory_bytes, code_hash,
+/// examples`. `group` is the
 /// hash of the spec without its seeds; `dirty` is 0 or 1, so that a sum counts.
 pub fn long(records: &[RunRecord], selection: Selection) -> Result<DataFrame, AnalysisError> {
     let mut rows = Vec::new();
@@ -53,6 +54,7 @@ pub fn long(records: &[RunRecord], selection: Selection) -> Result<DataFrame, An
         number("final_rank_mean", |row| final_rank_mean(row.record)),
         Column::new("peak_memory_bytes".into(), peak),
         text("code_hash", |row| row.record.code.code_hash.clone()),
+        count("examples", |row| row.evaluation.examples as u64),
     ])?)
 }
 
@@ -66,7 +68,7 @@ struct Row<'a> {
 /// The evaluation of each split and readout that is reported.
 ///
 /// Where one was repeated at the same step, as after a resume, the later one counts.
-fn reported(record: &RunRecord, selection: Selection) -> Result<Vec<&Evaluation>, AnalysisError> {
+pub(crate) fn reported(record: &RunRecord, selection: Selection) -> Result<Vec<&Evaluation>, AnalysisError> {
     let mut candidates: BTreeMap<(&str, &Readout), Vec<&Evaluation>> = BTreeMap::new();
     for evaluation in &record.evaluations {
         candidates.entry((&evaluation.split, &evaluation.readout)).or_default().push(evaluation);

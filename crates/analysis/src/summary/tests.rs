@@ -23,6 +23,7 @@ pub(crate) fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f
         examples: 100,
         loss: 1.0 - accuracy,
         generated: None,
+        correct: None,
     };
     RunRecord {
         format: record::FORMAT,

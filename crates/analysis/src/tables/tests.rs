@@ -1,5 +1,7 @@
 //! Which tables made-up records give.
 
+use record::{Contrast, Readout};
+
 use super::*;
 use crate::summary::tests::run;
 
@@ -14,8 +16,8 @@ fn study() -> Study {
         variants: ["lora", "dora"].map(str::to_owned).to_vec(),
         baseline: Some("lora".to_owned()),
         contrasts: vec![
-            Contrast { row: readout("dora", 8), against: readout("lora", 8), margin: Some(5.0) },
-            Contrast { row: readout("vera", 8), against: readout("lora", 8), margin: None },
+            Contrast { row: readout("dora", 8), against: readout("lora", 8), margin: Some(5.0), equivalence: None },
+            Contrast { row: readout("vera", 8), against: readout("lora", 8), margin: None, equivalence: None },
         ],
         ..Study::default()
     }
@@ -33,7 +35,7 @@ fn shown(tables: &StudyTables) -> Vec<(&str, bool)> {
 #[test]
 fn a_study_of_one_rank_shows_its_main_table_and_its_contrasts() {
     let found = tables(&study(), &[runs("lora", &[8]), runs("dora", &[8])].concat(), true).unwrap();
-    assert_eq!(shown(&found), [("main", true), ("comparison", false), ("contrasts", true)]);
+    assert_eq!(shown(&found), [("main", true), ("comparison", false), ("contrasts", true), ("noise", false)]);
     // The row that nobody ran is no question yet; the margin is written in points.
     let contrasts = crate::render::text(&found.tables[2].table);
     assert!(contrasts.contains("at least +5: 0 of 1 tasks") && !contrasts.contains("vera"), "{contrasts}");
@@ -50,7 +52,7 @@ fn ranks_are_shown_where_several_rows_have_several() {
 #[test]
 fn an_unfinished_study_says_that_its_baseline_is_missing() {
     let found = tables(&study(), &runs("dora", &[8]), false).unwrap();
-    assert_eq!(shown(&found), [("main", true)]);
+    assert_eq!(shown(&found), [("main", true), ("noise", false)]);
     assert_eq!(found.notes, ["no comparison on validation yet: `lora` has not run on every task"]);
     assert!(matches!(tables(&study(), &runs("dora", &[8]), true), Err(AnalysisError::NoBaseline { .. })));
 }
@@ -90,4 +92,41 @@ fn runs_of_which_a_map_did_not_move_are_said_once_per_row() {
             format!("{second}: `encoder.0.query` and 1 more did not move in training"),
         ]
     );
+}
+
+#[test]
+fn several_tasks_have_a_table_of_methods_and_bits_one_of_examples() {
+    let mut records = Vec::new();
+    for (at, task) in ["cola", "mrpc", "rte"].into_iter().enumerate() {
+        for seed in 1..=3 {
+            for (variant, gain) in [("lora", 0.0), ("dora", 0.1), ("full", 0.2)] {
+                let mut record = run(task, variant, 8, seed, 0.5 + gain + 0.01 * (seed as f64 + at as f64));
+                let bits: Vec<bool> = (0..100).map(|example| example < 50 + (100.0 * gain) as usize).collect();
+                record.evaluations.iter_mut().for_each(|e| e.correct = Some(record::Correct::pack(&bits)));
+                records.push(record);
+            }
+        }
+    }
+    let study = Study {
+        tasks: ["cola", "mrpc", "rte"].map(str::to_owned).to_vec(),
+        variants: ["lora", "dora", "full"].map(str::to_owned).to_vec(),
+        contrasts: Vec::new(),
+        ..study()
+    };
+    let found = tables(&study, &records, true).unwrap();
+    let names: Vec<&str> = found.tables.iter().map(|named| named.name.as_str()).collect();
+    assert_eq!(names, ["main", "comparison", "examples", "methods", "noise"]);
+    let text = |at: usize| crate::render::text(&found.tables[at].table);
+    let line = |at: usize, words: &[&str]| {
+        let shown = text(at);
+        let has = |line: &&str| words.iter().all(|word| line.contains(word));
+        shown.lines().find(has).unwrap_or_else(|| panic!("no {words:?} in {shown}")).to_owned()
+    };
+    // Ten of a hundred examples more, on every seed.
+    line(2, &["cola", "dora r=8", "lora r=8", "100", "10.00", "3 / 0 / 0"]);
+    line(3, &["dora", "1.00 [1.00, 1.00]", "2.00"]);
+    line(3, &["With 3 runs per task"]);
+    line(3, &["Friedman", "p < 0.001"]);
+    // The seeds' standard deviation is a point; two of its roots times 4.303 is the floor.
+    line(4, &["lora", "1.00", "6.09"]);
 }

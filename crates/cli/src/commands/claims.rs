@@ -52,17 +52,19 @@ pub(super) fn run(args: &Claims, results: &Path) -> Result<(), Failure> {
 fn gather(name: &str, results: &Path, evidence: &mut Evidence) -> Result<(), Failure> {
     let experiment = read(Path::new(name), &[])?;
     let store = Store::open(results, name)?;
-    let records = match Settled::of(experiment, &store) {
-        Ok(settled) => study::records(settled.experiment.cells(), &store)?,
+    let settled = match Settled::of(experiment, &store) {
+        Ok(settled) => Some(settled),
         // A study that was never tuned has no records either.
-        Err(_) if !store.tuned_path().exists() => Vec::new(),
+        Err(_) if !store.tuned_path().exists() => None,
         Err(error) => return Err(error),
     };
-    if records.is_empty() {
+    let records = settled.as_ref().map(|settled| study::records(settled.experiment.cells(), &store)).transpose()?;
+    let (Some(settled), Some(records)) = (settled, records.filter(|records| !records.is_empty())) else {
         note(&format!("note: no records of {name}; `lora-lab run {name}` makes them"));
         return Ok(());
-    }
+    };
     evidence.records.insert(name.to_owned(), records);
+    evidence.studies.insert(name.to_owned(), super::study(&settled));
     let folder = store.directory().join("analysis");
     for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -128,6 +128,7 @@ pub(crate) fn plan(model: &str, targets: &[&str], preset: &str, variant: Variant
         variant,
         train: Hyper { max_length: 20, ..Hyper::default() },
         readouts: Vec::new(),
+        holdout: None,
         seeds: Seeds::all(0),
     }
 }

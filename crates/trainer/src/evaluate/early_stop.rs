@@ -32,7 +32,9 @@ pub fn evaluate_due(cohort: &mut Cohort, context: &StudyContext<'_>, sink: &dyn 
     for (at, result) in all {
         early_stop(cohort, at, &result);
         let run = cohort.at_mut(at);
-        for evaluation in result.evaluations {
+        for mut evaluation in result.evaluations {
+            // Tables report what is evaluated at the end; a bit per example of every evaluation before would fill the record.
+            evaluation.correct = None;
             sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
             run.log.evaluation(evaluation)?;
         }

@@ -159,7 +159,7 @@ fn of_likelihood(asked: &[Metric], sum: f64, count: usize) -> Scored {
         return Scored::unknown(of_tokens, NOT_FINITE, loss);
     }
     let metrics = of_tokens.map(|metric| (metric.to_string(), perplexity(sum, count))).collect();
-    Scored { metrics, undefined: BTreeMap::new(), loss, generated: None }
+    Scored { metrics, undefined: BTreeMap::new(), loss, generated: None, correct: None }
 }
 
 /// NaN where one of the differences is: `f64::max` would pass it over.
@@ -192,6 +192,7 @@ fn evaluation_of(scored: Scored, split: &Split, readout: &Readout, step: u64) ->
         examples: split.set.rows.len(),
         loss: scored.loss,
         generated: scored.generated,
+        correct: scored.correct,
     }
 }
 

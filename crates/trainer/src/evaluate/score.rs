@@ -9,7 +9,7 @@ use data::{
     task::{Objective, TaskInfo},
 };
 use models::network::Network;
-use record::Generated;
+use record::{Correct, Generated};
 use variants::{
     host::values,
     pass::{Active, Pass, StackPass},
@@ -49,6 +49,8 @@ pub struct Scored {
     pub loss: f64,
     /// What was generated.
     pub generated: Option<Generated>,
+    /// Which examples were right, where classes are predicted.
+    pub correct: Option<Correct>,
 }
 
 impl Scored {
@@ -56,7 +58,7 @@ impl Scored {
     pub fn unknown<'a>(metrics: impl Iterator<Item = &'a Metric>, reason: &str, loss: f64) -> Self {
         let undefined: BTreeMap<_, _> = metrics.map(|metric| (metric.to_string(), reason.to_owned())).collect();
         let metrics = undefined.keys().map(|name| (name.clone(), f64::NAN)).collect();
-        Self { metrics, undefined, loss, generated: None }
+        Self { metrics, undefined, loss, generated: None, correct: None }
     }
 }
 
@@ -164,7 +166,9 @@ pub fn score(logits: &[Vec<f64>], set: &EncodedSet, info: &TaskInfo) -> Scored {
         }
     };
     let total: f64 = logits.iter().zip(&labels).map(|(row, label)| loss(row, *label)).sum();
-    Scored { metrics, undefined, loss: total / labels.len().max(1) as f64, generated: None }
+    let right = || predicted.iter().zip(&labels).map(|(class, label)| class == label).collect::<Vec<_>>();
+    let correct = matches!(info.objective, Objective::Classification { .. }).then(|| Correct::pack(&right()));
+    Scored { metrics, undefined, loss: total / labels.len().max(1) as f64, generated: None, correct }
 }
 
 /// `active` for a stack of `runs`, where a readout names one rank for all of them.
@@ -204,13 +208,17 @@ mod tests {
             assert!(found.metrics.len() == 2 && found.metrics.values().all(|value| value.is_nan()), "{found:?}");
             let wanted = "a logit of example 3 is not finite";
             assert!(found.undefined.len() == 2 && found.undefined.values().all(|why| why == wanted), "{found:?}");
+            // What is no class is not right.
+            assert_eq!(found.correct.and_then(|correct| correct.of(3)), Some(vec![true, true, false]));
             let logits = [vec![2.0], vec![bad], vec![1.0]];
             let found = score(&logits, &set, &info(scores.clone(), &[Metric::Pearson]));
             assert_eq!(found.undefined["pearson"], "a logit of example 2 is not finite");
+            assert_eq!(found.correct, None);
         }
         // What a wider head of the same stack has beside the classes is nobody's.
         let logits = [vec![2.0, 1.0, f64::NAN], vec![1.0, 2.0, f64::NAN], vec![1.0, 2.0, f64::NAN]];
         let found = score(&logits, &set, &info(classes, &[Metric::Accuracy]));
         assert_eq!((found.metrics["accuracy"], found.undefined.len()), (1.0, 0));
+        assert_eq!(found.correct.and_then(|correct| correct.of(3)), Some(vec![true; 3]));
     }
 }

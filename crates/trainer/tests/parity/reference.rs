@@ -379,6 +379,7 @@ fn cell(reference: &Reference, spec: &VariantSpec, train: Hyper) -> Cell {
         variant: spec.clone(),
         train,
         readouts: Vec::new(),
+        holdout: None,
         seeds: Seeds::all(seed),
     };
     Cell { id, recipe: plan, diff: Value::Null }
