@@ -58,7 +58,7 @@ pub(super) fn of_recipe(field: &str) -> Option<Whole> {
         "batch" => BATCH,
         "accumulate" => ACCUMULATE,
         "max_length" => MAX_LENGTH,
-        "patience" | "snapshot_every" | "checkpoint_every" => INTERVAL,
+        "patience" | "log_every" | "snapshot_every" | "checkpoint_every" => INTERVAL,
         _ => return None,
     })
 }

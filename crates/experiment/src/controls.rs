@@ -46,7 +46,7 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
 /// The training recipe of a cell, without what changes no number of the tables. A field at a default that records leave out is absent.
 fn training(cell: &Cell) -> BTreeMap<String, Value> {
     let Ok(Value::Object(train)) = serde_json::to_value(&cell.recipe.train) else { return BTreeMap::new() };
-    let apart = ["checkpoint_every", "evaluate_every", "snapshot_every", "recompute"];
+    let apart = ["checkpoint_every", "evaluate_every", "log_every", "snapshot_every", "recompute"];
     let named = train.into_iter().filter(|(name, _)| !apart.contains(&name.as_str()));
     named.map(|(name, value)| (name.replace('_', " "), value)).collect()
 }

@@ -88,6 +88,16 @@ pub enum Precision {
     Bf16,
 }
 
+/// Every step is logged.
+fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_one(every: &u64) -> bool {
+    *every == 1
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_default(precision: &Precision) -> bool {
     *precision == Precision::F32
@@ -159,6 +169,9 @@ pub struct Hyper {
     /// to rounding; it takes a fraction of the memory and one more forward pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
+    /// Optimizer steps of one entry of the record's log, which has their mean loss.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub log_every: u64,
     /// Optimizer steps between adapters that are kept for analysis; none where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_every: Option<u64>,
@@ -204,6 +217,7 @@ impl Default for Hyper {
             backbone_dropout: None,
             precision: Precision::F32,
             recompute: false,
+            log_every: 1,
             snapshot_every: None,
         }
     }
@@ -235,6 +249,7 @@ impl Hyper {
             evaluate_every: _,
             patience: _,
             select: _,
+            log_every: _,
             snapshot_every: _,
         } = self;
         SharedHyper {
@@ -310,6 +325,7 @@ mod tests {
             backbone_dropout: Some(0.1),
             precision: Precision::Bf16,
             recompute: true,
+            log_every: 5,
             snapshot_every: Some(9),
             ..Hyper::default()
         };

@@ -87,6 +87,7 @@ fn broken(hyper: &Hyper, longest: Option<usize>) -> Vec<(&'static str, String)> 
         ("batch", Some(hyper.batch as u64), bounds::BATCH),
         ("accumulate", Some(hyper.accumulate as u64), bounds::ACCUMULATE),
         ("checkpoint_every", Some(hyper.checkpoint_every), bounds::INTERVAL),
+        ("log_every", Some(hyper.log_every), bounds::INTERVAL),
     ] {
         rule(field, &value.unwrap_or_default(), value.and_then(|value| bound.broken(value)));
     }

@@ -105,6 +105,33 @@ impl StepLog {
         (!self.components.is_empty()).then_some(&self.components)
     }
 
+    /// The last logged step, 0 where nothing was logged.
+    pub fn last(&self) -> u64 {
+        self.step.last().copied().unwrap_or(0)
+    }
+
+    /// Steps between two entries, 1 where every step was logged.
+    pub fn spacing(&self) -> u64 {
+        self.step.first().copied().unwrap_or(1).max(1)
+    }
+
+    /// One entry for every `n` steps and one for those left at the end: losses, penalties and norms are means over them, and the rest is
+    /// that of the last of them. A log of every step becomes a log of every `n`-th.
+    pub fn every(&self, n: u64) -> Self {
+        let rows: Vec<StepEntry> = self.iter().collect();
+        let mean = |part: &[StepEntry], of: fn(&StepEntry) -> f64| part.iter().map(of).sum::<f64>() / part.len() as f64;
+        let entry = |part: &[StepEntry]| {
+            let last = part[part.len() - 1];
+            StepEntry {
+                task_loss: mean(part, |row| row.task_loss),
+                penalty: last.penalty.map(|_| mean(part, |row| row.penalty.unwrap_or(0.0))),
+                gradient_norm: mean(part, |row| row.gradient_norm),
+                ..last
+            }
+        };
+        rows.chunks(usize::try_from(n.max(1)).unwrap_or(usize::MAX)).map(entry).collect()
+    }
+
     /// The steps as rows, in order.
     pub fn iter(&self) -> impl Iterator<Item = StepEntry> + '_ {
         (0..self.len()).map(|i| StepEntry {
@@ -190,6 +217,29 @@ mod tests {
     fn a_penalty_that_begins_late_is_zero_before() {
         let log: StepLog = [entry(1, None), entry(2, Some(0.25)), entry(3, None)].into_iter().collect();
         assert_eq!(log.penalty(), Some([0.0, 0.25, 0.0].as_slice()));
+    }
+
+    #[test]
+    fn a_thinner_log_has_means_and_the_last_of_every_window() {
+        let row = |step: u64| StepEntry {
+            task_loss: step as f64,
+            penalty: Some(2.0 * step as f64),
+            gradient_norm: 10.0 * step as f64,
+            learning_rate: 0.1 * step as f64,
+            components: Some(100 - step),
+            step,
+        };
+        let log: StepLog = (1..=8).map(row).collect();
+        let thin = log.every(3);
+        assert_eq!(thin.step(), [3, 6, 8]);
+        assert_eq!(thin.task_loss(), [2.0, 5.0, 7.5]);
+        assert_eq!(thin.penalty(), Some([4.0, 10.0, 15.0].as_slice()));
+        assert_eq!(thin.gradient_norm(), [20.0, 50.0, 75.0]);
+        assert_eq!(thin.components(), Some([97, 94, 92].as_slice()));
+        assert!((thin.learning_rate()[1] - 0.6).abs() < 1e-12);
+        assert_eq!((thin.last(), thin.spacing(), log.spacing()), (8, 3, 1));
+        assert_eq!(log.every(1), log);
+        assert_eq!((StepLog::default().every(5).len(), StepLog::default().last()), (0, 0));
     }
 
     #[test]

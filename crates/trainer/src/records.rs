@@ -291,7 +291,7 @@ impl Closing<'_> {
             started: self.started,
             finished: now(),
             evaluations: log.evaluations,
-            steps: log.steps,
+            steps: log.steps.every(cell.recipe.train.log_every),
         })
     }
 }

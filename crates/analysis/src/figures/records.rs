@@ -21,7 +21,7 @@ use crate::{
 /// Series that can be told apart in one panel.
 const MOST_SERIES: usize = 8;
 /// Steps that one point of a training curve averages: a batch's loss is noise.
-const WINDOW: usize = 10;
+const WINDOW: u64 = 10;
 
 /// A metric as a figure shows it: percent of a count, hundredths of a coefficient.
 fn unit(metric: &str) -> &'static str {
@@ -191,7 +191,10 @@ pub(super) fn training(study: &Study, records: &[RunRecord]) -> Vec<Named> {
         let caption = Caption {
             title: format!("{}: training loss{of}", study.name),
             n: seeds(groups.values().map(Vec::len), "bands"),
-            notes: vec![format!("Each point is the mean over {WINDOW} steps.")],
+            notes: vec![format!(
+                "Each point is the mean over {} steps.",
+                finished.iter().map(|record| window(record)).max().unwrap_or(WINDOW)
+            )],
         };
         let suffix = if parts.len() > 1 { format!("-{}", index + 1) } else { String::new() };
         (!tasks.is_empty()).then(|| Named::new(format!("training{suffix}"), training_curves(caption, &tasks)))
@@ -202,12 +205,18 @@ pub(super) fn training(study: &Study, records: &[RunRecord]) -> Vec<Named> {
 /// Last step and mean loss of every window.
 fn averaged(record: &RunRecord) -> Vec<(u64, f64)> {
     let (steps, losses) = (record.steps.step(), record.steps.task_loss());
+    let entries = (window(record) / record.steps.spacing()) as usize;
     steps
-        .chunks(WINDOW)
-        .zip(losses.chunks(WINDOW))
-        .filter(|(steps, _)| steps.len() == WINDOW)
-        .map(|(steps, losses)| (steps[WINDOW - 1], losses.iter().sum::<f64>() / WINDOW as f64))
+        .chunks(entries)
+        .zip(losses.chunks(entries))
+        .filter(|(steps, _)| steps.len() == entries)
+        .map(|(steps, losses)| (steps[entries - 1], losses.iter().sum::<f64>() / entries as f64))
         .collect()
+}
+
+/// Steps that one point averages: [`WINDOW`], or more where an entry of the log does already.
+fn window(record: &RunRecord) -> u64 {
+    WINDOW.next_multiple_of(record.steps.spacing())
 }
 
 /// Final ranks of the variants that were pruned, one figure per variant and task.

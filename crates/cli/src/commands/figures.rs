@@ -98,7 +98,7 @@ fn draw(settled: &Settled, store: &Store, found: &[RunRecord], cache: &ModelCach
 fn planned_components(experiment: &Experiment, record: &RunRecord) -> Vec<(u64, usize)> {
     let cell = experiment.cells().iter().find(|cell| cell.id == record.cell);
     let maps = record.measured.final_ranks.len();
-    cell.map(|cell| cell.planned_components(maps, record.steps.len() as u64)).unwrap_or_default()
+    cell.map(|cell| cell.planned_components(maps, record.steps.last())).unwrap_or_default()
 }
 
 /// Writes the descriptions of figures whose adapters are present.
