@@ -81,7 +81,8 @@ fn fields(spec: VariantSpec) -> Mapping {
 fn shown(value: &Value) -> String {
     let Value::Mapping(fields) = value else { return scalar(value) };
     let is_tag = |key: &Value| matches!(key.as_str(), Some("kind" | "state"));
-    let (tag, rest): (Vec<_>, Vec<_>) = fields.iter().partition(|(key, _)| is_tag(key));
+    let fields = fields.iter().filter(|(key, _)| key.as_str() != Some(OF_SEVERAL_KINDS));
+    let (tag, rest): (Vec<_>, Vec<_>) = fields.partition(|(key, _)| is_tag(key));
     let pair = |(key, value): &(&Value, &Value)| format!("{} {}", scalar(key), shown(value));
     let mut words: Vec<String> = tag.into_iter().map(|(_, value)| scalar(value)).collect();
     // Several parameters of a kind are its file's to explain.
@@ -90,6 +91,9 @@ fn shown(value: &Value) -> String {
     }
     if words.is_empty() { "all".to_owned() } else { words.join(", ") }
 }
+
+/// A field that several kinds have and the documents of each explain, which a cell has no room for.
+const OF_SEVERAL_KINDS: &str = "weight_decay_toward";
 
 fn scalar(value: &Value) -> String {
     let written = serde_yaml::to_string(value).unwrap_or_default();
