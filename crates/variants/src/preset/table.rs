@@ -52,22 +52,27 @@ pub fn axes() -> String {
 
 /// One line per preset: its values on every axis but the rank, which is the user's to choose. An empty cell is LoRA's value.
 pub fn presets() -> String {
-    let all: Vec<_> = super::all().into_iter().map(|preset| (preset.name, fields((preset.spec)(RANK)))).collect();
+    let of = |preset: &super::Preset| (preset.name, [RANK, 2 * RANK].map(|rank| fields((preset.spec)(rank))));
+    let all: Vec<_> = super::all().into_iter().map(of).collect();
     let lora = fields(lora::spec(RANK));
     let keys: Vec<&str> = lora.keys().filter_map(Value::as_str).filter(|key| *key != "rank").collect();
     let mut out = format!("| preset | {} |\n|---|{}\n", keys.join(" | "), "---|".repeat(keys.len()));
-    for (name, fields) in &all {
+    for (name, [fields, twice]) in &all {
         let is_lora = *name == lora::PRESET.name;
         let cell = |key: &&str| {
             let own = fields.get(*key).filter(|own| is_lora || Some(*own) != lora.get(*key));
-            own.map(shown).unwrap_or_default()
+            let grows = own.is_some_and(|own| twice.get(*key) != Some(own));
+            match own.and_then(Value::as_f64).filter(|_| grows) {
+                Some(number) => format!("{:.1}·rank", number / RANK as f64),
+                None => own.map(shown).unwrap_or_default(),
+            }
         };
         out += &format!("| `{name}` | {} |\n", keys.iter().map(cell).collect::<Vec<_>>().join(" | "));
     }
     out
 }
 
-/// A rank at which every preset is valid; values that follow from it are not shown.
+/// A rank at which every preset is valid; of a kind's parameters those that follow from it are not shown, and a number is shown per rank.
 const RANK: usize = 8;
 
 fn fields(spec: VariantSpec) -> Mapping {
@@ -123,6 +128,7 @@ mod tests {
         let set = |name: &str| row(name).split('|').skip(2).map(str::trim).filter(|cell| !cell.is_empty()).count();
         assert_eq!((set("dora"), set("rslora"), set("head_only")), (1, 1, 1), "{table}");
         assert!(row("lora_fa").contains("| a frozen |"), "{table}");
+        assert!(row("adalora").contains("| 10.7·rank |"), "{table}");
         assert!(row("olora").contains("| residual_init, start qr |"), "{table}");
     }
 }
