@@ -184,6 +184,26 @@ def adamw(model, **options):
     return torch.optim.AdamW(groups(model, **options), eps=EPS)
 
 
+class TowardStart(torch.optim.AdamW):
+    """AdamW whose decay is written out for what `targets` has, by parameter: `p - lr * decay * (p - target)`, before the rest of the step."""
+
+    def __init__(self, groups, targets):
+        self.targets = targets
+        for group in groups:
+            if group["params"][0] in targets:
+                assert group["weight_decay"] == DECAY
+                group["weight_decay"] = 0.0
+        super().__init__(groups, eps=EPS)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            (p,) = group["params"]
+            if p in self.targets:
+                p.copy_(p - group["lr"] * DECAY * (p - self.targets[p]))
+        return super().step(closure)
+
+
 def adam_state(optimizer, parameters):
     """First and second moments by name; PEFT's LoRA-FA keeps those of a pair under the map's name."""
     first, second = {}, {}
@@ -355,7 +375,7 @@ def peft_run(name, batches, config, seed, frozen=False, optimizer_of=adamw, more
     twice(make, batches, optimizer_of, write)
 
 
-def dora(batches):
+def dora(batches, toward_start=False):
     fresh = get_peft_model(base(), lora_config(use_dora=True)).double()
     first = {plain(name): p for name, p in fresh.named_parameters() if "magnitude" in name}
 
@@ -363,10 +383,18 @@ def dora(batches):
         names = [name for name, _ in record.setting["layout"] if "magnitude" in name]
         record.add("first_magnitudes", torch.cat([first[name] for name in names]))
 
-    peft_run("dora", batches, lambda: lora_config(use_dora=True), 33, more=more)
+    def optimizer_of(model):
+        targets = {p: first[plain(name)].detach().clone() for name, p in trained(model).items() if "magnitude" in name}
+        assert len(targets) == len(first) > 0
+        return TowardStart(groups(model), targets)
+
+    if toward_start:
+        peft_run("dora_start", batches, lambda: lora_config(use_dora=True), 33, optimizer_of=optimizer_of)
+    else:
+        peft_run("dora", batches, lambda: lora_config(use_dora=True), 33, more=more)
 
 
-def vera(batches):
+def vera(batches, toward_start=False):
     """The pair is the one that this program draws; PEFT slices it."""
     rank, widest, rate = 5, 12, 3e-2
 
@@ -393,9 +421,15 @@ def vera(batches):
         record.add("pair_a", model.base_model.vera_A["default"])
         record.add("pair_b", model.base_model.vera_B["default"])
         merge(model, record, batches)
-        record.write("vera")
+        record.write("vera" + "_start" * toward_start)
 
-    twice(make, batches, lambda model: adamw(model, rate=rate), write)
+    def optimizer_of(model):
+        if not toward_start:
+            return adamw(model, rate=rate)
+        first = {name: p for name, p in trained(model).items() if "lambda_d" in name}  # starts at 0.1; the other vector at 0
+        return TowardStart(groups(model, rate=rate), {p: torch.full_like(p, 0.1).detach() for p in first.values()})
+
+    twice(make, batches, optimizer_of, write)
 
 
 def lora_plus(batches):
@@ -495,7 +529,7 @@ def decomposed(weight, start, scale):
     return a, b
 
 
-def anchored(name, batches, seed, shipped):
+def anchored(name, batches, seed, shipped, toward_start=False):
     """PEFT's LoRA over the residual, which PEFT's own start leaves as the base too, but decomposes in f32: `shipped` must agree."""
     starts = {}
 
@@ -534,9 +568,16 @@ def anchored(name, batches, seed, shipped):
         if shipped:
             agrees()
         merge(model, record, batches)
-        record.write(name)
+        record.write(name + "_start" * toward_start)
 
-    twice(make, batches, adamw, write)
+    def optimizer_of(model):
+        targets = {}
+        for key, module in attached(model).items():
+            _, a, b = starts[key]
+            targets |= {module.lora_A["default"].weight: a, module.lora_B["default"].weight: b}
+        return TowardStart(groups(model), targets)
+
+    twice(make, batches, optimizer_of if toward_start else adamw, write)
 
 
 # AdaLoRA
@@ -829,6 +870,10 @@ def main():
     anchored("pissa", batches, 41, shipped=True)
     anchored("milora", batches, 42, shipped=False)
     anchored("olora", batches, 43, shipped=True)
+    anchored("pissa", batches, 41, shipped=True, toward_start=True)
+    anchored("olora", batches, 43, shipped=True, toward_start=True)
+    dora(batches, toward_start=True)
+    vera(batches, toward_start=True)
     adalora(batches)
     for frozen in (False, True):
         dylora(batches, frozen, dense=False)

@@ -94,6 +94,28 @@ fn committed_records_name_the_code_that_made_them() {
     println!("{records} records of {} commits", hashes.len());
 }
 
+/// A record whose plan is no longer that of its experiment would be trained again, and replaced.
+#[test]
+fn committed_records_have_the_plans_of_their_experiments() {
+    let files = committed();
+    let mut plans = 0;
+    for name in experiments(&files) {
+        let path = format!("experiments/{name}.yaml");
+        let text = String::from_utf8(content(&path)).unwrap();
+        let experiment = experiment::read(&text, &path, &name, &[]).unwrap();
+        // The cells of a tuned experiment have the settings that its trials found.
+        for cell in experiment.cells().iter().filter(|_| experiment.tune().is_none()) {
+            let plan = trainer::study::identity::spec_of(cell);
+            let file = format!("results/{name}/runs/{}/record.json", cell.id.slug());
+            assert!(files.contains(&file), "{file} is not committed");
+            let record = record::RunRecord::from_json(&content(&file)).unwrap();
+            assert_eq!(record.spec_hash, record::spec_hash(&plan), "{file}: {} is planned as {plan}", record.spec);
+            plans += 1;
+        }
+    }
+    assert!(plans > 0, "no experiment has a record");
+}
+
 /// A fresh results folder with the committed files of one experiment that `keep`.
 fn copied(files: &[String], experiment: &str, keep: &dyn Fn(&str) -> bool) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();

@@ -120,7 +120,9 @@ pub struct Hyper {
     /// Optimizer steps. Exactly one of `steps` and `epochs` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Passes over the training examples.
+    /// Passes over the training examples, `⌈epochs·⌈examples/batch⌉/accumulate⌉` steps. A step may take its micro-batches from both sides of
+    /// the end of a pass; transformers ends a pass with a step of fewer micro-batches, which makes `⌈epochs·⌈⌈examples/batch⌉/accumulate⌉⌉`.
+    /// The two are equal where `accumulate` divides the micro-batches of a pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
     /// Rows per micro-batch.
@@ -350,6 +352,23 @@ mod tests {
             assert_ne!(changed, every, "{key}");
             assert_eq!(changed.shared() != every.shared(), shared.contains_key(key), "{key}");
         }
+    }
+
+    /// `Trainer.set_initial_training_values` of transformers 4.57, and where it counts otherwise.
+    #[test]
+    fn epochs_are_those_of_transformers_but_for_a_short_last_step() {
+        let theirs = |epochs: f64, examples: usize, batch: usize, accumulate: usize| {
+            let micros = examples.div_ceil(batch);
+            (epochs * (micros / accumulate + usize::from(micros % accumulate > 0)).max(1) as f64).ceil() as u64
+        };
+        let ours = |epochs: f64, examples: usize, batch, accumulate| {
+            Hyper { epochs: Some(epochs), batch, accumulate, ..Hyper::default() }.total_steps(examples)
+        };
+        for (epochs, examples, batch) in [(3.0, 95, 10), (2.5, 101, 32), (0.1, 7, 8), (80.0, 8_551, 32)] {
+            assert_eq!(ours(epochs, examples, batch, 1), theirs(epochs, examples, batch, 1));
+        }
+        assert_eq!((ours(3.0, 95, 10, 5), theirs(3.0, 95, 10, 5)), (6, 6), "5 divides 10 micro-batches");
+        assert_eq!((ours(3.0, 95, 10, 4), theirs(3.0, 95, 10, 4)), (8, 9), "30 micro-batches by 4; theirs are 4, 4, 2");
     }
 
     #[test]

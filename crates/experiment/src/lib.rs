@@ -27,6 +27,7 @@ mod document;
 mod error;
 mod expand;
 mod fields;
+pub mod gain;
 mod grid;
 pub mod hyper;
 mod overlay;

@@ -51,6 +51,15 @@ fn describe(value: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
+/// A delta or a combine without what concerns the training alone: the direction of weight decay is the new run's own.
+fn form(part: &impl Serialize) -> serde_json::Value {
+    let mut form = describe(part);
+    if let Some(fields) = form.as_object_mut() {
+        fields.remove("weight_decay_toward");
+    }
+    form
+}
+
 /// Whether the tensors of two plans are the same but for the head.
 pub fn fits(source: &Recipe, plan: &Recipe) -> Result<(), String> {
     let rule = |same: bool, what: &str, theirs: &dyn std::fmt::Debug, ours: &dyn std::fmt::Debug| {
@@ -78,8 +87,9 @@ pub fn fits(source: &Recipe, plan: &Recipe) -> Result<(), String> {
         }
     }
     rule(source.variant.rank == plan.variant.rank, "rank", &source.variant.rank, &plan.variant.rank)?;
-    rule(source.variant.delta == plan.variant.delta, "delta", &source.variant.delta, &plan.variant.delta)?;
-    rule(source.variant.combine == plan.variant.combine, "combine", &source.variant.combine, &plan.variant.combine)?;
+    let (theirs, ours) = (&source.variant, &plan.variant);
+    rule(form(&theirs.delta) == form(&ours.delta), "delta", &theirs.delta, &ours.delta)?;
+    rule(form(&theirs.combine) == form(&ours.combine), "combine", &theirs.combine, &ours.combine)?;
     rule(source.variant.base == plan.variant.base, "base", &source.variant.base, &plan.variant.base)?;
     rule(source.variant.bias == plan.variant.bias, "bias", &source.variant.bias, &plan.variant.bias)?;
     same_scales(source, plan)

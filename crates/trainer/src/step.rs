@@ -100,6 +100,9 @@ impl Cohort {
         if !preconditioners.is_empty() {
             gradient = stack.optimizer.gather_preconditioned(&gradients.by_parameter, &preconditioners);
         }
+        if let Some(pulls) = layout.pulls {
+            stack.optimizer.decay_toward_targets(inputs.floats(pulls, [runs, segments]), &clip);
+        }
         stack.optimizer.update(gradient, coefficients, clip.clone(), self.adam);
         if let Some(observing) = layout.observing {
             stack.observe(raw, &clip, inputs.floats(observing, [runs, 1]));

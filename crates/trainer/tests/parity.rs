@@ -24,6 +24,7 @@ mod reference;
 use burn::tensor::DType;
 use reference::{Bench, Named64, Reference, ours};
 use variants::{
+    combine::CombineSpec,
     delta::{DeltaSpec, shared_random},
     host::values,
     pass::Active,
@@ -33,7 +34,7 @@ use variants::{
         budget::Budget,
         nested_sampling::{NestedSampling, OptimizerState, Update},
     },
-    role::{Role, RoleConfig},
+    role::{DecayToward, Role, RoleConfig},
     slot::{RunPlan, Slot, StackPlan},
     spec::VariantSpec,
 };
@@ -62,7 +63,8 @@ struct Case {
 const CASES: &[Case] = &[
     Case { fixture: "adalora", preset: "adalora", change: adalora },
     Case { fixture: "bitfit", preset: "bitfit", change: as_published },
-    Case { fixture: "dora", preset: "dora", change: as_published },
+    Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
+    Case { fixture: "dora_start", preset: "dora", change: as_published },
     Case { fixture: "dylora", preset: "dylora", change: |_, published| masked(published, Update::Nested) },
     Case { fixture: "dylora_dense", preset: "dylora", change: as_published },
     Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| masked(published, Update::Frozen) },
@@ -72,14 +74,23 @@ const CASES: &[Case] = &[
     Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
     Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },
     Case { fixture: "lora_plus", preset: "lora_plus", change: lora_plus },
-    Case { fixture: "milora", preset: "milora", change: as_published },
-    Case { fixture: "olora", preset: "olora", change: as_published },
-    Case { fixture: "pissa", preset: "pissa", change: as_published },
+    Case { fixture: "milora", preset: "milora", change: |_, published| decaying(published, DecayToward::Zero) },
+    Case { fixture: "olora", preset: "olora", change: |_, published| decaying(published, DecayToward::Zero) },
+    Case { fixture: "olora_start", preset: "olora", change: as_published },
+    Case { fixture: "pissa", preset: "pissa", change: |_, published| decaying(published, DecayToward::Zero) },
+    Case { fixture: "pissa_start", preset: "pissa", change: as_published },
     Case { fixture: "rslora", preset: "rslora", change: as_published },
     Case {
         fixture: "vera",
         preset: "vera",
         change: |reference, published| vera(reference, published, shared_random::Save::Seed),
+    },
+    Case {
+        fixture: "vera_start",
+        preset: "vera",
+        change: |reference, published| {
+            decaying(vera(reference, published, shared_random::Save::Seed), DecayToward::Start)
+        },
     },
 ];
 
@@ -129,6 +140,17 @@ fn budget(reference: &Reference) -> Budget {
         beta1: reference.number("beta1"),
         beta2: reference.number("beta2"),
     }
+}
+
+/// What starts away from 0 decays as said: its fixture is stock AdamW, or AdamW with the decay toward the start written out.
+fn decaying(mut spec: VariantSpec, toward: DecayToward) -> VariantSpec {
+    match (&mut spec.delta, &mut spec.combine) {
+        (_, CombineSpec::WeightDecomposed(part)) => part.weight_decay_toward = toward,
+        (Some(DeltaSpec::ResidualInit(part)), _) => part.weight_decay_toward = toward,
+        (Some(DeltaSpec::SharedRandom(part)), _) => part.weight_decay_toward = toward,
+        _ => unreachable!("no part of it has a direction of decay"),
+    }
+    spec
 }
 
 fn dylora(published: VariantSpec, update: Update) -> VariantSpec {

@@ -149,6 +149,11 @@ pub trait CombineRecipe {
     /// Roles of the tensors that it owns.
     const ROLES: &'static [Role] = &[];
 
+    /// Fields that a plan leaves out when it is written, because their value is what records from before the field meant.
+    fn unrecorded(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// First values; `start` is the delta at the start.
     fn init(&self, base: &Tensor<2>, start: Factors, place: &Placement) -> Self::Combine;
 
@@ -204,6 +209,10 @@ macro_rules! combines {
             /// Roles of the tensors that it owns.
             pub fn roles(&self) -> &'static [Role] {
                 match self { $(Self::$Combine(_) => <$file::Spec as CombineRecipe>::ROLES),+ }
+            }
+            /// Fields that a plan leaves out when it is written.
+            pub fn unrecorded(&self) -> &'static [&'static str] {
+                match self { $(Self::$Combine(spec) => spec.unrecorded()),+ }
             }
             /// The YAML name of the kind.
             pub fn kind(&self) -> &'static str {

@@ -123,6 +123,17 @@ pub trait DeltaRecipe {
         None
     }
 
+    /// Expected norm of the change of `ΔW/s` per unit of a number that starts at 0, where the other factors are drawn: root of the mean
+    /// square. `None` where nothing starts so.
+    fn start_norm(&self, _init: &AnyInit, _rank: usize, _shape: [usize; 2]) -> Option<f64> {
+        None
+    }
+
+    /// Fields that a plan leaves out when it is written, because their value is what records from before the field meant.
+    fn unrecorded(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// First values on one map.
     fn init(&self, at: &mut Site<'_>) -> Self::Delta;
 }
@@ -250,6 +261,14 @@ macro_rules! deltas {
                     lacks: <$file::Spec as DeltaRecipe>::LACKS,
                     requires: <$file::Spec as DeltaRecipe>::REQUIRES,
                 }),+ }
+            }
+            /// Expected norm of the change of `ΔW/s` per unit of a number that starts at 0.
+            pub fn start_norm(&self, init: &AnyInit, rank: usize, shape: [usize; 2]) -> Option<f64> {
+                match self { $(Self::$Delta(spec) => spec.start_norm(init, rank, shape)),+ }
+            }
+            /// Fields that a plan leaves out when it is written.
+            pub fn unrecorded(&self) -> &'static [&'static str] {
+                match self { $(Self::$Delta(spec) => spec.unrecorded()),+ }
             }
             /// The form in which PEFT has it.
             pub fn peft(&self) -> Option<PeftForm> {

@@ -12,6 +12,9 @@ pub trait Init: Clone + Debug {
     /// `rank` components of `width` values each, `[rank, width]` row-major.
     fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64>;
 
+    /// Standard deviation of a value.
+    fn std(&self, width: usize, rank: usize) -> f64;
+
     /// Rules that its own numbers break, with the field.
     fn check(&self) -> Vec<SpecProblem> {
         Vec::new()
@@ -31,6 +34,9 @@ macro_rules! inits {
         impl Init for AnyInit {
             fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
                 match self { $(Self::$Init(init) => init.components(width, rank, rng)),+ }
+            }
+            fn std(&self, width: usize, rank: usize) -> f64 {
+                match self { $(Self::$Init(init) => init.std(width, rank)),+ }
             }
             fn check(&self) -> Vec<SpecProblem> {
                 match self { $(Self::$Init(init) => init.check()),+ }

@@ -25,7 +25,7 @@
 //! <!-- table of presets -->
 //! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | `adalora` |  |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |
+//! | `adalora` | 10.7·rank |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |
 //! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |
 //! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |
 //! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |

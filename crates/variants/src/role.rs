@@ -89,6 +89,31 @@ impl RoleConfig {
     }
 }
 
+/// What decoupled weight decay pulls a tensor toward, where the tensor does not start at 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayToward {
+    /// The tensor's first value: `p ← p − η·λ·(p − p₀)`.
+    Start,
+    /// 0, as in PEFT and the papers' codes: `p ← p − η·λ·p`.
+    Zero,
+}
+
+impl DecayToward {
+    /// The tensor that decay pulls toward, where it is not 0.
+    pub fn target(self, start: impl FnOnce() -> Tensor<3>) -> Option<Tensor<3>> {
+        (self == Self::Start).then(start)
+    }
+
+    /// What a record leaves out: those of the time before this field existed mean `zero`.
+    pub fn unrecorded(self) -> &'static [&'static str] {
+        match self {
+            Self::Start => &[],
+            Self::Zero => &["weight_decay_toward"],
+        }
+    }
+}
+
 /// The plan of every role that departs from its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -137,6 +162,8 @@ pub struct Param<'a> {
     pub rank_axis: Option<usize>,
     /// Whether weight decay acts on it where its role's plan says nothing; a head's biases are exempt, as in transformers.
     pub decays: bool,
+    /// What weight decay pulls it toward, `[runs or 1, rows, cols]`; 0 where there is none.
+    pub decay_target: Option<Tensor<3>>,
     /// `[runs, rows, cols]`.
     pub tensor: &'a mut Tensor<3>,
 }
@@ -144,7 +171,7 @@ pub struct Param<'a> {
 impl<'a> Param<'a> {
     /// A tensor without a rank axis.
     pub fn new(name: &'static str, role: Role, tensor: &'a mut Tensor<3>) -> Self {
-        Self { name, role, rank_axis: None, decays: true, tensor }
+        Self { name, role, rank_axis: None, decays: true, decay_target: None, tensor }
     }
 
     /// A tensor that is not decayed.
@@ -154,6 +181,12 @@ impl<'a> Param<'a> {
 
     /// A tensor whose `axis` counts rank-one components.
     pub fn ranked(name: &'static str, role: Role, axis: usize, tensor: &'a mut Tensor<3>) -> Self {
-        Self { name, role, rank_axis: Some(axis), decays: true, tensor }
+        Self { rank_axis: Some(axis), ..Self::new(name, role, tensor) }
+    }
+
+    /// The same, pulled by weight decay toward `target`, or toward 0 where there is none.
+    #[must_use]
+    pub fn decaying_toward(self, target: Option<Tensor<3>>) -> Self {
+        Self { decay_target: target, ..self }
     }
 }

@@ -139,6 +139,16 @@ impl VariantSpec {
         if problems.is_empty() { Ok(Variant { spec: self.clone() }) } else { Err(problems) }
     }
 
+    /// Fields that a plan leaves out when it is written, by the axis that they belong to: their value is what records from before the
+    /// field existed meant, whose hashes stay.
+    pub fn unrecorded(&self) -> [(&'static str, &'static [&'static str]); 3] {
+        [
+            ("delta", self.delta.as_ref().map_or(&[], DeltaSpec::unrecorded)),
+            ("combine", self.combine.unrecorded()),
+            ("rank_policy", self.rank_policy.unrecorded()),
+        ]
+    }
+
     /// Whether the factor on the inputs trains, where there is one.
     pub fn trains_inputs(&self) -> bool {
         self.roles().contains(&Role::A) && self.train.trains(Role::A)

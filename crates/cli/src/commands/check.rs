@@ -6,7 +6,11 @@ use std::{
 };
 
 use assets::source;
-use experiment::{Experiment, cell::Cell};
+use experiment::{
+    Experiment,
+    cell::Cell,
+    gain::{self, Gain},
+};
 use trainer::model_cache::check_tokenizer;
 
 use super::read;
@@ -42,6 +46,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                         experiment.cells().len(),
                         trials(&experiment)
                     ))?;
+                    print(&starts(&experiment))?;
                 }
                 problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
             }
@@ -57,6 +62,16 @@ fn trials(experiment: &Experiment) -> String {
     let Some(tune) = experiment.tune() else { return String::new() };
     let settings = experiment.groups().iter().map(|group| tune.settings(&group.variant).len()).sum::<usize>();
     format!(" after {settings} settings with {} tuning seeds each", tune.seeds.len())
+}
+
+/// A line per variant and rank whose update starts at 0 beside drawn factors: how far a unit of what starts at 0 moves the weight.
+fn starts(experiment: &Experiment) -> String {
+    let line = |gain: Gain| {
+        let [least, most] = gain.norm.map(|norm| gain.scale * norm);
+        let range = if most - least > 1e-9 { format!("{least:.3} to {most:.3}") } else { format!("{least:.3}") };
+        format!("  {} rank {}: gain of the start {range}, at a scale of {:.3}\n", gain.variant, gain.rank, gain.scale)
+    };
+    gain::gains(experiment.cells()).into_iter().map(line).collect()
 }
 
 /// What is said of folders of models and data that are not there, and of tokenizers that are not the model's, each once.

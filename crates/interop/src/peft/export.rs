@@ -4,7 +4,7 @@
 //! |---|---|
 //! | LoRA, LoRA+, LoRA-FA, rsLoRA, DyLoRA (whole, or its first components) | `LORA` |
 //! | DoRA | `LORA` with `use_dora` |
-//! | PiSSA, MiLoRA, OLoRA | `LORA` of twice the rank, `s·[A, A₀]·[B; −B₀]`; or the factors alone with the name of the start, which PEFT takes off the base again when it opens them |
+//! | PiSSA, MiLoRA, OLoRA | `LORA` of twice the rank, `s·[A − A₀, A₀]·[B; B − B₀]`; or the factors alone with the name of the start, which PEFT takes off the base again when it opens them |
 //! | AdaLoRA | `ADALORA` with the components that are left |
 //! | VeRA | `VERA` with its pair |
 //! | any other additive update, or any at a smaller rank | the best approximation as a LoRA ([`crate::model_merging`]) |

@@ -33,6 +33,8 @@ pub struct StackLayout {
     pub gates: Vec<(GateKey, Slice)>,
     /// Learning rates, bias corrections and decay, `[runs, segments, 4]`.
     pub coefficients: Slice,
+    /// What decay toward a tensor's target takes of the way, `[runs, segments]`; none where no tensor has one.
+    pub pulls: Option<Slice>,
     /// 1 for segments whose gradient counts, `[runs, segments]`; none where every one's does.
     pub visible: Option<Slice>,
     /// The clipping threshold of every run.

@@ -9,6 +9,9 @@
 //! p ← p·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
 //! ```
 //!
+//! A tensor with a decay target `p₀` (a part of the base, from which it starts) has `p − η·λ·(p − p₀)` in place of `p·(1 − η·λ)`; it stays
+//! at `p₀` bit by bit where it has no gradient.
+//!
 //! All trained tensors of a stack are concatenated into one flat tensor `[runs, n]`, and the network holds views of it: one kernel updates
 //! every role at once. A column belongs to a *segment*, a tensor or one component of it; rates, decay and counts are per run and segment.
 //!
@@ -24,7 +27,7 @@ pub use kernels::ops::Adam;
 use kernels::ops::{self, Flat};
 use models::network::NamedParam;
 use variants::{
-    host::{Placement, inner},
+    host::{Placement, cast, inner},
     role::{Role, TrainConfig},
 };
 
@@ -60,6 +63,8 @@ struct Laid {
     flat: Flat,
     /// The segment of every column, `[n]`.
     segment: Tensor<1, Int>,
+    /// What decay pulls every number toward, `[runs, n]`; none where it is 0 for all.
+    target: Option<Tensor<2>>,
     /// 1 where a run's losses and gradients have all been finite, else 0, `[runs]`.
     alive: Tensor<1>,
 }
@@ -74,7 +79,7 @@ impl StackOptimizer {
     /// stretch, then what else has components, so that their importance does too.
     pub fn lay_out(&mut self, parameters: Vec<NamedParam<'_>>, roles: &TrainConfig, nested: bool, place: &Placement) {
         self.slices.clear();
-        let mut tensors: [Vec<Tensor<2>>; 3] = Default::default();
+        let mut tensors: [Vec<Tensor<2>>; 4] = Default::default();
         let mut counts: Vec<Vec<u64>> = Vec::new();
         for (index, named) in trained(parameters, roles) {
             let value = inner(named.param.tensor);
@@ -89,7 +94,12 @@ impl StackOptimizer {
                 counts.push(vec![0; runs * slice.segments()]);
                 [flat(value.zeros_like()), flat(value.zeros_like())]
             };
-            for (list, tensor) in tensors.iter_mut().zip([flat(value), first, second]) {
+            let target = named
+                .param
+                .decay_target
+                .map(|target| flat(cast(&inner(&target), first.dtype()).expand([runs, rows, cols])));
+            let target = target.unwrap_or_else(|| first.zeros_like());
+            for (list, tensor) in tensors.iter_mut().zip([flat(value), first, second, target]) {
                 list.push(tensor);
             }
             self.slices.push(slice);
@@ -98,10 +108,11 @@ impl StackOptimizer {
         let columns = self.slices.iter().flat_map(|one| one.columns().map(|column| (one.segment + column) as i64));
         let columns: Vec<i64> = columns.collect();
         let n = columns.len();
-        let [value, first, second] = tensors.map(|list| Tensor::cat(list, 1));
+        let [value, first, second, target] = tensors.map(|list| Tensor::cat(list, 1));
         self.laid = Some(Laid {
             flat: Flat { value, first, second },
             segment: Tensor::from_data(TensorData::new(columns, [n]), (&place.device, DType::I64)),
+            target: self.slices.iter().any(|slice| slice.meta.has_target).then_some(target),
             alive: place.zeros::<1>([self.runs]) + 1.0,
         });
     }
@@ -150,13 +161,31 @@ impl StackOptimizer {
                     all.extend([
                         rate / correction(adam.beta1),
                         1.0 / correction(adam.beta2).sqrt(),
-                        1.0 - rate * decay,
+                        if slice.meta.has_target { 1.0 } else { 1.0 - rate * decay },
                         f64::from(u8::from(hit)),
                     ]);
                 }
             }
         }
         all
+    }
+
+    /// `η·λ` of every segment with a decay target, 0 for the others and for those that the step leaves as they are, `[runs, segments]`
+    /// row-major; none where no tensor has a target. `touched` as for [`coefficients`](Self::coefficients).
+    pub fn pulls(&self, runs: &[RunStep], touched: &[Option<Range<usize>>], roles: &TrainConfig) -> Option<Vec<f64>> {
+        self.slices.iter().any(|slice| slice.meta.has_target).then(|| {
+            let mut all = Vec::with_capacity(self.counts.len());
+            for (run, touched) in runs.iter().zip(touched) {
+                for slice in &self.slices {
+                    let range = touched.as_ref().filter(|_| slice.axis.is_some());
+                    let (rate, decay) = rate_and_decay(roles, &slice.meta, run);
+                    let pull = if run.active && slice.meta.has_target { rate * decay } else { 0.0 };
+                    let hit = |component| range.is_none_or(|range| range.contains(&component));
+                    all.extend((0..slice.segments()).map(|component| if hit(component) { pull } else { 0.0 }));
+                }
+            }
+            all
+        })
     }
 
     /// 1 for every segment whose gradient counts, `[runs, segments]` row-major. `touched` has, for every run, the components that have a
@@ -221,6 +250,19 @@ impl StackOptimizer {
         let clip = (limit / (square.clone().sqrt() + 1e-6)).clamp_max(1.0);
         let updated = (laid.alive.clone() * running).greater_elem(0.5);
         (clip.zeros_like() - 1.0).mask_where(updated, clip)
+    }
+
+    /// The decay of tensors that have a target, `p − η·λ·(p − p₀)`, in the runs that are updated. `pulls` `[runs, segments]`, `clip` `[runs]`.
+    pub fn decay_toward_targets(&mut self, pulls: Tensor<2>, clip: &Tensor<1>) {
+        let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
+        let Some(target) = &laid.target else { return };
+        let pull = pulls.select(1, laid.segment.clone()); // [runs, n]
+        let [runs, n] = pull.dims();
+        let updated = clip.clone().greater_equal_elem(0.0).reshape([runs, 1]).expand([runs, n]);
+        let pulled = pull.clone().greater_elem(0.0).bool_and(updated);
+        let value = laid.flat.value.clone();
+        let new = value.clone() - pull * (value.clone() - target.clone());
+        laid.flat.value = ops::assign(value.clone(), value.mask_where(pulled, new));
     }
 
     /// One update of everything. `gradient` `[runs, n]`, `coefficients` `[runs, segments, 4]`, `clip` `[runs]`.

@@ -77,11 +77,13 @@ impl Stack {
         let visible = matches!(active, Active::Prefix(_)).then(|| self.optimizer.touched(&ranges));
         let spec = self.plan.variant.spec();
         let moved = if spec.rank_policy.keeps_untouched() { ranges } else { vec![None; runs.len()] };
+        let pulls = self.optimizer.pulls(&runs, &moved, &spec.train);
         let coefficients = self.optimizer.coefficients(&runs, &moved, &spec.train, adam);
         let one = |set: bool| f64::from(u8::from(set));
         let layout = StackLayout {
             gates: gates.into_iter().map(|(key, values)| (key, buffer.floats(values))).collect(),
             coefficients: buffer.floats(coefficients),
+            pulls: pulls.map(|pulls| buffer.floats(pulls)),
             visible: visible.map(|visible| buffer.floats(visible)),
             limits: buffer.floats(runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY))),
             running: buffer.floats(runs.iter().map(|run| one(run.active))),

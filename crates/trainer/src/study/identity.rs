@@ -5,14 +5,15 @@ use record::{RunRecord, Start, sha256_hex, spec_hash};
 use super::{context::StudyContext, run_state::RunState};
 use crate::{adapter, error::TrainError, warm_start};
 use experiment::{cell::Cell, start::StartFrom};
-use variants::rank::RankPolicy;
 
 /// The resolved plan of a cell as recorded; its hash identifies the run.
 pub fn spec_of(cell: &Cell) -> serde_json::Value {
     let spec = serde_json::to_value(&cell.recipe);
     let mut spec = spec.unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
-    if let Some(policy) = spec["variant"]["rank_policy"].as_object_mut() {
-        cell.recipe.variant.rank_policy.unrecorded().iter().for_each(|field| drop(policy.remove(*field)));
+    for (axis, fields) in cell.recipe.variant.unrecorded() {
+        if let Some(written) = spec["variant"][axis].as_object_mut() {
+            fields.iter().for_each(|field| drop(written.remove(*field)));
+        }
     }
     spec
 }

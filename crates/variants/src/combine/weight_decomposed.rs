@@ -9,6 +9,10 @@
 //! base's share of the change as well, `y = x·W0 + (m/n − 1) ∘ x̃·W0 + (m/n) ∘ x̃·ΔW`, and pays a second
 //! product with the base; without dropout the two agree. A bias is added afterwards and not scaled.
 //!
+//! **Weight decay** pulls `m` toward `‖W0‖_c` (`weight_decay_toward: start`), so that what is not trained stays at `W0`. PEFT lets AdamW pull
+//! it toward 0 as any parameter (`zero`), and with `m` goes the whole of `W'`, base and all: after `T` steps without gradient
+//! `W' = ∏ₜ(1 − ηₜ·λ)·W0`, 0.65 of it by the recipe of LoRA's authors for CoLA. Without decay, as DoRA's authors train, both are the same.
+//!
 //! The norm is taken in f32 or wider and without a dense product, see [`column_norms`](kernels::ops::column_norms). Where `n` is 0 the
 //! column is 0 and `m/n` is taken as 1; PEFT divides 0 by 0 there.
 //!
@@ -22,7 +26,7 @@ use super::{Combine, CombineRecipe, MapForward};
 use crate::{
     delta::Factors,
     host::{Placement, cast, inner},
-    role::{Param, Role},
+    role::{DecayToward, Param, Role},
 };
 
 /// Where dropout acts.
@@ -37,12 +41,25 @@ pub enum DropoutForm {
 }
 
 /// As written in YAML.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// Where dropout acts.
     #[serde(default)]
     pub dropout_form: DropoutForm,
+    /// What weight decay pulls `m` toward.
+    #[serde(default = "toward_start")]
+    pub weight_decay_toward: DecayToward,
+}
+
+fn toward_start() -> DecayToward {
+    DecayToward::Start
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self { dropout_form: DropoutForm::default(), weight_decay_toward: toward_start() }
+    }
 }
 
 /// Magnitudes over directions.
@@ -52,7 +69,7 @@ pub struct WeightDecomposed {
     pub magnitude: Tensor<3>,
     /// `‖W0‖²` of each column, `[1, 1, d_out]`, cached because the base is frozen.
     base_square: Tensor<3>,
-    dropout_form: DropoutForm,
+    spec: Spec,
 }
 
 /// `x` in f32, or f64 where it is: sums of squares over `d_in` lose too much in half precision.
@@ -85,29 +102,30 @@ impl CombineRecipe for Spec {
     const PEFT_USE_DORA: Option<bool> = Some(true);
     const ROLES: &'static [Role] = &[Role::Magnitude];
 
+    fn unrecorded(&self) -> &'static [&'static str] {
+        self.weight_decay_toward.unrecorded()
+    }
+
     fn init(&self, base: &Tensor<2>, start: Factors, _place: &Placement) -> WeightDecomposed {
         let base_square = column_square(base);
         let magnitude = norm(base, &base_square, &start);
-        WeightDecomposed { magnitude, base_square, dropout_form: self.dropout_form }
+        WeightDecomposed { magnitude, base_square, spec: *self }
     }
 
     fn given(&self, base: &Tensor<2>, runs: usize, place: &Placement) -> WeightDecomposed {
         let [_, d_out] = base.dims();
-        WeightDecomposed {
-            magnitude: place.zeros([runs, 1, d_out]),
-            base_square: column_square(base),
-            dropout_form: self.dropout_form,
-        }
+        WeightDecomposed { magnitude: place.zeros([runs, 1, d_out]), base_square: column_square(base), spec: *self }
     }
 }
 
 impl Combine for WeightDecomposed {
     fn parameters(&mut self) -> Vec<Param<'_>> {
-        vec![Param::new("magnitude", Role::Magnitude, &mut self.magnitude)]
+        let start = self.spec.weight_decay_toward.target(|| self.base_square.clone().sqrt());
+        vec![Param::new("magnitude", Role::Magnitude, &mut self.magnitude).decaying_toward(start)]
     }
 
     fn forward(&self, map: &MapForward<'_>) -> Tensor<3> {
-        if map.is_dropped() && self.dropout_form == DropoutForm::Peft {
+        if map.is_dropped() && self.spec.dropout_form == DropoutForm::Peft {
             let ratio = cast(&self.ratio(map.base(), map.factors()), map.base().dtype());
             let share = map.dropped_input().matmul(map.base().clone().unsqueeze::<3>()); // [runs, n, d_out]
             let y = map.base_product() + (ratio.clone() - 1.0) * share + ratio * map.change();
@@ -126,7 +144,7 @@ impl Combine for WeightDecomposed {
 
     fn undropped(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
         let base_3d = wide(base.clone()).unsqueeze::<3>();
-        match self.dropout_form {
+        match self.spec.dropout_form {
             DropoutForm::Adapter => self.ratio(base, factors) * base_3d,
             DropoutForm::Peft => base_3d,
         }
@@ -153,7 +171,7 @@ mod tests {
             Factors { down: place.tensor(drawn("down", 16), [2, 4, 2]), up: place.tensor(drawn("up", 12), [2, 2, 3]) };
         let of = |dropout_form| {
             let start = Factors { down: factors.down.clone(), up: factors.up.zeros_like() };
-            let mut combine = Spec { dropout_form }.init(&base, start, &place);
+            let mut combine = Spec { dropout_form, ..Spec::default() }.init(&base, start, &place);
             combine.magnitude = place.tensor(drawn("magnitude", 6), [2, 1, 3]);
             combine
         };

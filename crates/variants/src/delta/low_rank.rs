@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
+    init::{AnyInit, Init},
     peft::PeftForm,
     role::{Param, Role},
 };
@@ -41,6 +42,11 @@ impl DeltaRecipe for Spec {
 
     fn peft(&self) -> Option<PeftForm> {
         Some(PeftForm::Lora)
+    }
+
+    /// `‖a_k‖`: what a row of `B` is multiplied by.
+    fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, _]: [usize; 2]) -> Option<f64> {
+        Some(init.std(d_in, rank) * (d_in as f64).sqrt())
     }
 
     fn init(&self, at: &mut Site<'_>) -> LowRank {

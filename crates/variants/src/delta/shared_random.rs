@@ -10,6 +10,10 @@
 //! With `pair: kept` the map's slices of the pair belong to the adapter, frozen, and are saved with it: the form that an
 //! adapter takes whose pair another program drew.
 //!
+//! **Weight decay** pulls both vectors toward 0, as any parameter of PEFT's (`weight_decay_toward: zero`). That takes nothing from the base:
+//! with `d` and `b` the update goes to 0, and `W'` to `W0`, as LoRA's does. But `b` learns no faster than `d` lets it, so decay slows a run
+//! down by what it takes off `d`'s first value; `start` pulls `d` toward `d_initial` (and `b` toward 0, where it starts).
+//!
 //! Kopiczko et al., *VeRA: Vector-based Random Matrix Adaptation*, ICLR 2024, arXiv:2310.11454, Eq. 2.
 
 use burn::tensor::Tensor;
@@ -22,7 +26,7 @@ use crate::{
     error::SpecProblem,
     host::values,
     peft::PeftForm,
-    role::{Param, Role},
+    role::{DecayToward, Param, Role},
     slot::copies,
     stream::{self, Stream},
 };
@@ -40,6 +44,9 @@ pub struct Spec {
     /// Where the pair lives.
     #[serde(default)]
     pub pair: Save,
+    /// What weight decay pulls `d` toward.
+    #[serde(default = "toward_zero")]
+    pub weight_decay_toward: DecayToward,
 }
 
 /// Where the frozen pair lives.
@@ -58,9 +65,13 @@ fn d_initial() -> f64 {
     0.1 // PEFT, vera/config.py
 }
 
+fn toward_zero() -> DecayToward {
+    DecayToward::Zero
+}
+
 impl Default for Spec {
     fn default() -> Self {
-        Self { projection_seed: 0, d_initial: d_initial(), pair: Save::Seed }
+        Self { projection_seed: 0, d_initial: d_initial(), pair: Save::Seed, weight_decay_toward: toward_zero() }
     }
 }
 
@@ -82,6 +93,8 @@ pub struct SharedRandom {
     pub lambda_d: Tensor<3>,
     /// Trained, `[runs, 1, d_out]`.
     pub lambda_b: Tensor<3>,
+    /// What weight decay pulls `d` toward, `[1, 1, rank]`; 0 where there is none.
+    decay_target: Option<Tensor<3>>,
 }
 
 fn draw(seed: u64, name: &str, n: usize, fan_in: usize) -> Vec<f64> {
@@ -129,6 +142,10 @@ impl DeltaRecipe for Spec {
         Some(PeftForm::Vera(*self))
     }
 
+    fn unrecorded(&self) -> &'static [&'static str] {
+        self.weight_decay_toward.unrecorded()
+    }
+
     fn init(&self, at: &mut Site<'_>) -> SharedRandom {
         let ([d_in, d_out], rank, runs) = (at.shape, at.rank, at.seeds.len());
         let pair = match self.pair {
@@ -143,7 +160,9 @@ impl DeltaRecipe for Spec {
                 Pair::Shared(a, b)
             }
         };
-        SharedRandom { pair, lambda_d: at.zeros(1, rank) + self.d_initial, lambda_b: at.zeros(1, d_out) }
+        let lambda_d = at.zeros(1, rank) + self.d_initial; // [runs, 1, rank]
+        let decay_target = self.weight_decay_toward.target(|| lambda_d.clone().slice([0..1]));
+        SharedRandom { pair, lambda_d, lambda_b: at.zeros(1, d_out), decay_target }
     }
 }
 
@@ -167,7 +186,7 @@ impl Spec {
 impl Delta for SharedRandom {
     fn parameters(&mut self) -> Vec<Param<'_>> {
         let mut params = vec![
-            Param::ranked("lambda_d", Role::Vector, 2, &mut self.lambda_d),
+            Param::ranked("lambda_d", Role::Vector, 2, &mut self.lambda_d).decaying_toward(self.decay_target.clone()),
             Param::new("lambda_b", Role::Vector, &mut self.lambda_b),
         ];
         if let Pair::Saved(a, b) = &mut self.pair {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Chain, Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
+    init::{AnyInit, Init},
     orthogonality::Factor,
     peft::PeftForm,
     role::{Param, Role},
@@ -45,6 +46,11 @@ impl DeltaRecipe for Spec {
 
     fn peft(&self) -> Option<PeftForm> {
         Some(PeftForm::AdaLora)
+    }
+
+    /// `‖q_k‖·‖p_k‖`: what `λ_k` is multiplied by.
+    fn start_norm(&self, init: &AnyInit, rank: usize, shape: [usize; 2]) -> Option<f64> {
+        Some(shape.into_iter().map(|width| init.std(width, rank) * (width as f64).sqrt()).product())
     }
 
     fn init(&self, at: &mut Site<'_>) -> SvdForm {

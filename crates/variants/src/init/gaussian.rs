@@ -19,7 +19,11 @@ pub struct Gaussian {
 
 impl Init for Gaussian {
     fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
-        stream::normal(rng, rank * width, self.std.unwrap_or(1.0 / rank as f64))
+        stream::normal(rng, rank * width, self.std(width, rank))
+    }
+
+    fn std(&self, _width: usize, rank: usize) -> f64 {
+        self.std.unwrap_or(1.0 / rank as f64)
     }
 
     fn check(&self) -> Vec<SpecProblem> {

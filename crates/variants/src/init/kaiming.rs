@@ -17,4 +17,8 @@ impl Init for Kaiming {
     fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
         stream::uniform(rng, rank * width, 1.0 / (width as f64).sqrt())
     }
+
+    fn std(&self, width: usize, _rank: usize) -> f64 {
+        1.0 / (3.0 * width as f64).sqrt() // of U(±u): u/√3
+    }
 }

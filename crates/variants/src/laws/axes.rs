@@ -91,6 +91,7 @@ const AXES: &[Axis] = &[
         change: Change::By(|s| VariantSpec {
             combine: CombineSpec::WeightDecomposed(weight_decomposed::Spec {
                 dropout_form: weight_decomposed::DropoutForm::Peft,
+                ..weight_decomposed::Spec::default()
             }),
             ..s
         }),

@@ -52,22 +52,27 @@ pub fn axes() -> String {
 
 /// One line per preset: its values on every axis but the rank, which is the user's to choose. An empty cell is LoRA's value.
 pub fn presets() -> String {
-    let all: Vec<_> = super::all().into_iter().map(|preset| (preset.name, fields((preset.spec)(RANK)))).collect();
+    let of = |preset: &super::Preset| (preset.name, [RANK, 2 * RANK].map(|rank| fields((preset.spec)(rank))));
+    let all: Vec<_> = super::all().into_iter().map(of).collect();
     let lora = fields(lora::spec(RANK));
     let keys: Vec<&str> = lora.keys().filter_map(Value::as_str).filter(|key| *key != "rank").collect();
     let mut out = format!("| preset | {} |\n|---|{}\n", keys.join(" | "), "---|".repeat(keys.len()));
-    for (name, fields) in &all {
+    for (name, [fields, twice]) in &all {
         let is_lora = *name == lora::PRESET.name;
         let cell = |key: &&str| {
             let own = fields.get(*key).filter(|own| is_lora || Some(*own) != lora.get(*key));
-            own.map(shown).unwrap_or_default()
+            let grows = own.is_some_and(|own| twice.get(*key) != Some(own));
+            match own.and_then(Value::as_f64).filter(|_| grows) {
+                Some(number) => format!("{:.1}·rank", number / RANK as f64),
+                None => own.map(shown).unwrap_or_default(),
+            }
         };
         out += &format!("| `{name}` | {} |\n", keys.iter().map(cell).collect::<Vec<_>>().join(" | "));
     }
     out
 }
 
-/// A rank at which every preset is valid; values that follow from it are not shown.
+/// A rank at which every preset is valid; of a kind's parameters those that follow from it are not shown, and a number is shown per rank.
 const RANK: usize = 8;
 
 fn fields(spec: VariantSpec) -> Mapping {
@@ -81,7 +86,8 @@ fn fields(spec: VariantSpec) -> Mapping {
 fn shown(value: &Value) -> String {
     let Value::Mapping(fields) = value else { return scalar(value) };
     let is_tag = |key: &Value| matches!(key.as_str(), Some("kind" | "state"));
-    let (tag, rest): (Vec<_>, Vec<_>) = fields.iter().partition(|(key, _)| is_tag(key));
+    let fields = fields.iter().filter(|(key, _)| key.as_str() != Some(OF_SEVERAL_KINDS));
+    let (tag, rest): (Vec<_>, Vec<_>) = fields.partition(|(key, _)| is_tag(key));
     let pair = |(key, value): &(&Value, &Value)| format!("{} {}", scalar(key), shown(value));
     let mut words: Vec<String> = tag.into_iter().map(|(_, value)| scalar(value)).collect();
     // Several parameters of a kind are its file's to explain.
@@ -90,6 +96,9 @@ fn shown(value: &Value) -> String {
     }
     if words.is_empty() { "all".to_owned() } else { words.join(", ") }
 }
+
+/// A field that several kinds have and the documents of each explain, which a cell has no room for.
+const OF_SEVERAL_KINDS: &str = "weight_decay_toward";
 
 fn scalar(value: &Value) -> String {
     let written = serde_yaml::to_string(value).unwrap_or_default();
@@ -119,6 +128,7 @@ mod tests {
         let set = |name: &str| row(name).split('|').skip(2).map(str::trim).filter(|cell| !cell.is_empty()).count();
         assert_eq!((set("dora"), set("rslora"), set("head_only")), (1, 1, 1), "{table}");
         assert!(row("lora_fa").contains("| a frozen |"), "{table}");
+        assert!(row("adalora").contains("| 10.7·rank |"), "{table}");
         assert!(row("olora").contains("| residual_init, start qr |"), "{table}");
     }
 }

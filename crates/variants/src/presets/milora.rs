@@ -17,7 +17,7 @@ pub const PRESET: Preset = Preset {
     about: "factors start at the base's smallest singular values",
     paper: "arXiv:2406.09044",
     spec: |rank| VariantSpec {
-        delta: Some(DeltaSpec::ResidualInit(residual_init::Spec { start: residual_init::Start::Minor })),
+        delta: Some(DeltaSpec::ResidualInit(residual_init::Spec::at(residual_init::Start::Minor))),
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,

@@ -17,7 +17,7 @@ pub const PRESET: Preset = Preset {
     about: "factors start at an orthonormal basis of the base's outputs",
     paper: "arXiv:2406.01775",
     spec: |rank| VariantSpec {
-        delta: Some(DeltaSpec::ResidualInit(residual_init::Spec { start: residual_init::Start::Qr })),
+        delta: Some(DeltaSpec::ResidualInit(residual_init::Spec::at(residual_init::Start::Qr))),
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,

@@ -163,7 +163,7 @@ fn adapter_ranks(metadata: &AdapterMetadata, slots: &Slots, config: &Config) -> 
     slots.iter().filter_map(table).collect()
 }
 
-/// `s·(A·B − A₀·B₀)` as a LoRA of twice the rank.
+/// `s·(A·B − A₀·B₀)` as a LoRA of twice the rank, `s·[A − A₀, A₀]·[B; B − B₀]`: its terms do not cancel where a reader rounds the factors.
 fn double(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap<String, (usize, f64)>) {
     let variant = &mut metadata.plan.variant;
     // The scale stays while the rank doubles.
@@ -183,9 +183,13 @@ fn double(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap
         let Some(own) = slots.get_mut(slot) else { continue };
         if let (Some(start_a), Some(start_b)) = (own.remove("start_a"), own.remove("start_b")) {
             (*rank, *alpha) = (*rank * 2, *alpha * factor);
-            own.entry("a".to_owned()).and_modify(|a| *a = a.beside(&start_a));
+            own.entry("a".to_owned()).and_modify(|a| {
+                a.values.iter_mut().zip(&start_a.values).for_each(|(a, start)| *a -= start);
+                *a = a.beside(&start_a);
+            });
             own.entry("b".to_owned()).and_modify(|b| {
-                b.values.extend(start_b.values.iter().map(|value| -value));
+                let moved: Vec<_> = b.values.iter().zip(&start_b.values).map(|(b, start)| b - start).collect();
+                b.values.extend(moved);
                 b.shape[0] += start_b.shape[0];
             });
         }

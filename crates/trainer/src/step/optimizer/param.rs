@@ -32,6 +32,8 @@ pub struct ParamMeta {
     pub role: Role,
     /// Whether decay acts on it where its role's configuration says nothing.
     pub decays: bool,
+    /// Whether decay pulls it toward its own target instead of 0.
+    pub has_target: bool,
 }
 
 /// Where a trained tensor lies in the flat one.
@@ -58,11 +60,12 @@ pub struct ParamSlice {
 impl ParamSlice {
     /// The slice of tensor number `parameter` of a stack, behind `last`. With `nested`, every component is a segment.
     pub(super) fn after(last: Option<&Self>, parameter: usize, named: &NamedParam<'_>, nested: bool) -> Self {
-        let Param { name: field, role, decays, rank_axis, ref tensor } = named.param;
+        let Param { name: field, role, decays, ref decay_target, rank_axis, ref tensor } = named.param;
+        let has_target = decay_target.is_some();
         let [_, rows, cols] = tensor.dims();
         Self {
             name: named.name.clone(),
-            meta: ParamMeta { slot: named.slot.clone(), field, role, decays },
+            meta: ParamMeta { slot: named.slot.clone(), field, role, decays, has_target },
             parameter,
             shape: [rows, cols],
             start: last.map_or(0, |last| last.start + last.len()),
