@@ -24,7 +24,7 @@ pub const N_EVALUATION: usize = 5000;
 /// Training examples of a task.
 const N_TRAIN: usize = 4000;
 
-/// Share of the training examples whose label is another one's.
+/// Share of the training examples with a wrong label.
 const NOISE: f64 = 0.05;
 
 pub(crate) const SUITE: Suite = Suite { name: UNSEEN, tasks: TASKS, seed: 0x756e_7365, n_evaluation: N_EVALUATION };

@@ -34,11 +34,6 @@ impl Draw {
         Self { rng, pool }
     }
 
-    /// The words that the draw may choose.
-    pub fn pool(&self) -> Pool {
-        self.pool
-    }
-
     /// Whether an event of this probability happens.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.rng.random_bool(probability)
