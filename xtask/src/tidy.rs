@@ -21,7 +21,7 @@ pub(crate) fn problems(root: &Path) -> Vec<String> {
     experiments(root, &mut problems);
     readme(root, &mut problems);
     dependencies(root, &mut problems);
-    model_card(root, &mut problems);
+    model_cards(root, &mut problems);
     problems.extend(crate::edges::problems(root));
     problems.extend(crate::documents::stale(root));
     problems.extend(crate::keys::problems(root));
@@ -112,17 +112,23 @@ fn dependencies(root: &Path, problems: &mut Vec<String>) {
     }
 }
 
-/// The embedded model's card names the file beside it, which has 1 to 2 million f16 numbers and fits into 4 MiB.
-fn model_card(root: &Path, problems: &mut Vec<String>) {
-    let folder = root.join("crates/models/assets/mini_roberta");
-    let bytes = std::fs::read(folder.join("model.safetensors")).unwrap_or_default();
-    if !read(&folder.join("CARD.md")).contains(&record::sha256_hex(&bytes)) {
-        problems
-            .push("crates/models/assets/mini_roberta/CARD.md: its hash is not that of model.safetensors".to_owned());
-    }
-    let header = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length) as usize + 8);
-    let numbers = bytes.len().saturating_sub(header) / 2;
-    if !(1_000_000..=2_000_000).contains(&numbers) || bytes.len() > 4 << 20 {
-        problems.push(format!("model.safetensors: {numbers} numbers in {} bytes", bytes.len()));
+/// Largest embedded model: what a clone of the repository should have to carry for one.
+const LARGEST_MODEL: usize = 8 << 20;
+
+/// Every embedded model's card names the file beside it, whose f16 numbers are in the millions that its size means.
+fn model_cards(root: &Path, problems: &mut Vec<String>) {
+    for (name, millions) in [("mini_roberta", 1..=2), ("story_roberta_128", 1..=2), ("story_roberta_256", 3..=4)] {
+        let folder = root.join("crates/models/assets").join(name);
+        let bytes = std::fs::read(folder.join("model.safetensors")).unwrap_or_default();
+        if !read(&folder.join("CARD.md")).contains(&record::sha256_hex(&bytes)) {
+            problems.push(format!("crates/models/assets/{name}/CARD.md: its hash is not that of model.safetensors"));
+        }
+        let header = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length) as usize + 8);
+        let numbers = bytes.len().saturating_sub(header) / 2;
+        if !(millions.start() * 1_000_000..=millions.end() * 1_000_000).contains(&numbers)
+            || bytes.len() > LARGEST_MODEL
+        {
+            problems.push(format!("{name}/model.safetensors: {numbers} numbers in {} bytes", bytes.len()));
+        }
     }
 }

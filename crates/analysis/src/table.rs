@@ -1,6 +1,7 @@
 //! Typed tables between numbers and text: what a cell means is decided here, how it looks in [`render`](crate::render).
 
 mod comparison;
+mod difficulty;
 mod examples;
 mod methods;
 mod noise;
@@ -9,6 +10,7 @@ mod projection;
 
 pub(crate) use comparison::is_of;
 pub use comparison::{comparison_table, contrast_table};
+pub use difficulty::difficulty_table;
 pub use examples::examples_table;
 pub use methods::methods_table;
 pub use noise::noise_table;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `main` | always: tasks as columns, variants and ranks as rows |
 //! | `ranks` | some row is read out at several ranks |
+//! | `difficulty` | the rows are those that show how well tasks tell methods apart: `head_only`, `full`, `lora` at several ranks, a random base |
 //! | `comparison` | the experiment names a baseline |
 //! | `contrasts` | the experiment asks for comparisons, and both of their rows have records |
 //! | `tuning` | the experiment tunes its rows |
@@ -23,8 +24,8 @@ use crate::{
     study::Study,
     summary::{Selection, SummaryTable, summarise},
     table::{
-        Layout, Table, comparison_table, contrast_table, examples_table, methods_table, noise_table, pivot_table,
-        rank_curve_table,
+        Layout, Table, comparison_table, contrast_table, difficulty_table, examples_table, methods_table, noise_table,
+        pivot_table, rank_curve_table,
     },
     tuning::tuning_table,
 };
@@ -65,6 +66,7 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
         if swept > 0 {
             of_split.push(("ranks", rank_curve_table(&summary, &layout)?));
         }
+        of_split.extend(difficulty_table(&summary, &layout)?.map(|table| ("difficulty", table)));
         let mut asked = Vec::new();
         match compared(study, &summary, &layout) {
             Ok(Some((compared, table))) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use data::corpus::{Corpus, Text};
 use data::suite;
-use data::task::Example;
+use data::task::{Example, TaskInfo};
 use data::tokenize::build_tokenizer_json;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,13 +20,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let corpus = Corpus::of(text, 0);
         write(folder.join(name), (0..documents).map(|i| line(corpus.document(i))).collect::<String>())?;
     }
-    for info in suite::tasks(suite::GLUE_MINI)? {
-        let dataset = suite::load(suite::GLUE_MINI, &info.name)?;
+    for (suite, info) in all()? {
+        let dataset = suite::load(suite, &info.name)?;
         let splits = [("train".to_owned(), dataset.train), ("test".to_owned(), dataset.test)];
         for (split, examples) in splits.into_iter().chain(dataset.evaluation) {
             let line = |e: &Example| format!("{}\t{}\t{}\n", e.label, e.first, e.second.as_deref().unwrap_or_default());
-            write(folder.join(format!("{}-{split}.tsv", info.name)), examples.iter().map(line).collect::<String>())?;
+            write(
+                folder.join(format!("{suite}-{}-{split}.tsv", info.name)),
+                examples.iter().map(line).collect::<String>(),
+            )?;
         }
     }
     Ok(())
+}
+
+fn all() -> Result<Vec<(&'static str, TaskInfo)>, data::error::DataError> {
+    let tasks =
+        |suite| suite::tasks(suite).map(|tasks| tasks.into_iter().map(|task| (suite, task)).collect::<Vec<_>>());
+    Ok(suite::suites().into_iter().map(tasks).collect::<Result<Vec<_>, _>>()?.concat())
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`language`] | words, scenes and sentences of a small English-like language |
 //! | [`suite`] | the tasks, and how their splits are made |
+//! | [`unseen`] | tasks for bases that have read none |
 //! | [`glue`] | the nine tasks of GLUE as shipped, and predictions to hand in |
 //! | [`own`] | a user's task from YAML alone |
 //! | [`source`] | where files come from |
@@ -44,3 +45,4 @@ pub mod suite;
 pub mod table;
 pub mod task;
 pub mod tokenize;
+pub mod unseen;

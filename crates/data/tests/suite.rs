@@ -8,6 +8,9 @@ use data::suite::{self, GLUE_MINI, N_EVALUATION, is_held_out};
 use data::task::{Dataset, Example, Objective};
 use data::tokenize::{Tokenizer, build_tokenizer_json};
 
+#[path = "support/unigrams.rs"]
+mod unigrams;
+
 /// What each task promises: training examples, longest input in tokens, share of the majority class, and the primary metric that
 /// unigrams reach at most.
 struct Promise {
@@ -53,7 +56,7 @@ fn check(promise: &Promise) {
     check_labels(&dataset, promise);
     check_disjoint(&dataset);
     check_words(&dataset, promise.longest);
-    let reached = unigram_baseline(&dataset);
+    let reached = unigrams::baseline(&dataset);
     assert!(
         reached <= promise.unigrams,
         "{}: unigrams reach {reached:.3}, promised {}",
@@ -145,50 +148,6 @@ fn grammatical_words() -> BTreeSet<&'static str> {
     data::language::render::FUNCTION_WORDS.split_whitespace().chain(forms).collect()
 }
 
-/// The primary metric on the first evaluation split of a linear model on the words present in each text.
-///
-/// The words of the two texts are separate features. The model is fitted to the labels by stochastic gradient steps on squared error
-/// per class, which needs no tuning to show a leak.
-fn unigram_baseline(dataset: &Dataset) -> f64 {
-    let n_outputs = dataset.info.objective.n_outputs();
-    let features = |e: &Example| -> BTreeSet<String> {
-        let second = e.second.as_deref().unwrap_or_default();
-        let marked = |tag: char, text: &str| text.split(' ').map(|w| format!("{tag}{w}")).collect::<Vec<_>>();
-        marked('a', &e.first).into_iter().chain(marked('b', second)).chain(["bias".to_owned()]).collect()
-    };
-    let target =
-        |label: f32, k: usize| if n_outputs == 1 { f64::from(label) } else { f64::from(u8::from(label as usize == k)) };
-    let mut weights: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let scores = |weights: &BTreeMap<String, Vec<f64>>, features: &BTreeSet<String>| -> Vec<f64> {
-        let known: Vec<&Vec<f64>> = features.iter().filter_map(|f| weights.get(f)).collect();
-        (0..n_outputs).map(|k| known.iter().map(|w| w[k]).sum()).collect()
-    };
-    let rows: Vec<(BTreeSet<String>, f32)> = dataset.train.iter().map(|e| (features(e), e.label)).collect();
-    for epoch in 0..20 {
-        let rate = 0.05 / f64::from(1 + epoch);
-        for (features, label) in &rows {
-            let now = scores(&weights, features);
-            for feature in features {
-                let weight = weights.entry(feature.clone()).or_insert_with(|| vec![0.0; n_outputs]);
-                for k in 0..n_outputs {
-                    weight[k] += rate * (target(*label, k) - now[k]);
-                }
-            }
-        }
-    }
-    let (_, examples) = &dataset.evaluation[0];
-    let predict = |e: &Example| {
-        let scores = scores(&weights, &features(e));
-        if n_outputs == 1 {
-            return scores[0];
-        }
-        (0..n_outputs).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or(0) as f64
-    };
-    let predictions: Vec<f64> = examples.iter().map(predict).collect();
-    let labels: Vec<f64> = examples.iter().map(|e| f64::from(e.label)).collect();
-    dataset.info.primary().evaluate(&predictions, &labels)
-}
-
 #[test]
 fn every_task_keeps_its_promise() {
     for promise in &PROMISES {
@@ -208,7 +167,7 @@ fn fingerprints() {
 
 #[test]
 fn registry() {
-    assert_eq!(suite::suites(), [GLUE_MINI]);
+    assert_eq!(suite::suites(), [GLUE_MINI, data::unseen::UNSEEN]);
     let tasks = suite::tasks(GLUE_MINI).unwrap();
     let names: Vec<&str> = tasks.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, PROMISES.map(|p| p.task));
@@ -227,7 +186,7 @@ fn registry() {
 #[test]
 fn unknown_names_point_to_the_nearest() {
     let error = suite::load("glue_min", "cola").unwrap_err().to_string();
-    assert_eq!(error, "suite: unknown suite `glue_min`; did you mean `glue_mini`? the suites are glue_mini");
+    assert_eq!(error, "suite: unknown suite `glue_min`; did you mean `glue_mini`? the suites are glue_mini, unseen");
     let error = suite::load(GLUE_MINI, "sst-2").unwrap_err().to_string();
     assert!(
         error.starts_with("task: suite `glue_mini` has no task `sst-2`; did you mean `sst2`? its tasks are cola, "),

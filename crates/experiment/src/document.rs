@@ -26,7 +26,8 @@ pub(crate) use tune::{Written as WrittenTune, space};
 
 use entries::{derived_labels, entries};
 use reader::{Reader, gave, unindexed};
-use values::{N_STREAMS, cohort, model, modules, ranks, streams, targets};
+pub(crate) use values::Varied;
+use values::{N_STREAMS, cohort, model, modules, ranks, streams, targets, vary};
 
 /// A value and where it was given.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,7 @@ pub(crate) struct Document {
     pub(crate) tasks: Vec<Task>,
     pub(crate) seeds: Vec<u64>,
     pub(crate) streams: BTreeMap<String, u64>,
+    pub(crate) vary: BTreeSet<Varied>,
     pub(crate) targets: Option<At<Target>>,
     /// The fields beside targets.
     pub(crate) modules: Modules,
@@ -72,6 +74,7 @@ const KEYS: &[&str] = &[
     "tasks",
     "seeds",
     "streams",
+    "vary",
     "targets",
     "exclude_modules",
     "layers_to_transform",
@@ -119,6 +122,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     let seeds =
         reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, bounds::ANY, r)))));
     let streams = reader.read("streams", streams);
+    let vary = reader.read("vary", |v, at, report| vary(v, at, suite.as_deref(), report));
     let document = Document {
         gave: gave(fields),
         name: named,
@@ -131,6 +135,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         suite: suite.unwrap_or_default(),
         seeds: seeds.map(|s| s.value).unwrap_or_default(),
         streams: streams.map(|s| s.value).unwrap_or_default(),
+        vary: vary.map(|v| v.value).unwrap_or_default(),
         targets: reader.read("targets", targets),
         modules: modules(&mut reader),
         ranks: reader.read("ranks", ranks),
@@ -144,7 +149,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         primary: reader.read("primary", contrast::primary).map(|p| p.value).unwrap_or_default(),
     };
     check_data(&document.suite, document.gave.contains("data"), &Path::default().key("data"), report);
-    if document.seeds.len() > 1 && document.streams.len() == N_STREAMS {
+    if document.seeds.len() > 1 && document.streams.len() == N_STREAMS && document.vary.is_empty() {
         report.add(
             &Path::default().key("streams"),
             "every stream is pinned, so the seeds make no difference; leave one out or use one seed",

@@ -1,6 +1,6 @@
 //! A checked experiment as cells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use record::CellId;
 use serde_json::json;
@@ -8,7 +8,7 @@ use serde_yaml::{Mapping, Value};
 use variants::stream::Seeds;
 
 use super::{
-    document::{Document, Entry, MODULE_KEYS, Task},
+    document::{Document, Entry, MODULE_KEYS, Task, Varied},
     grid::Row,
     path::{Part, Path},
     set::Set,
@@ -42,7 +42,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         variant: spec.clone(),
                         train: row.hypers[n].clone(),
                         readouts: readouts.clone(),
-                        seeds: seeds(&document.streams, seed),
+                        seeds: seeds(&document.streams, &document.vary, seed),
                         holdout: None,
                     };
                     cells.push(Cell { id, recipe, diff: diff.clone() });
@@ -62,10 +62,16 @@ fn start(document: &Document, from: &str, id: &CellId) -> StartFrom {
     }
 }
 
-/// The run's seed for every stream that is not pinned.
-pub(super) fn seeds(streams: &BTreeMap<String, u64>, seed: u64) -> Seeds {
+/// The run's seed for every stream that is not pinned, and for its training set where that varies.
+pub(super) fn seeds(streams: &BTreeMap<String, u64>, vary: &BTreeSet<Varied>, seed: u64) -> Seeds {
     let pinned = |stream: &str| streams.get(stream).copied().unwrap_or(seed);
-    Seeds { init: pinned("init"), data: pinned("data"), dropout: pinned("dropout"), rank: pinned("rank") }
+    Seeds {
+        init: pinned("init"),
+        data: pinned("data"),
+        dropout: pinned("dropout"),
+        rank: pinned("rank"),
+        sample: vary.contains(&Varied::Sample).then_some(seed),
+    }
 }
 
 /// What differs from the experiment's defaults: `model`, `targets`, `modules` (the fields beside targets), `train` (the task's and the variant's together), `with`,

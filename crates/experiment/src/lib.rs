@@ -10,12 +10,13 @@
 //! assert!(errors.to_string().contains("tasks[0] (line 3): unknown task `sst`, did you mean `sst2`?"));
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use record::Contrast;
 use variants::stream::Seeds;
 
 use cell::Cell;
+use document::Varied;
 use start::StartFrom;
 use tune::Tune;
 
@@ -79,6 +80,8 @@ pub struct Experiment {
     default_name: String,
     /// Streams that do not follow the seed.
     streams: BTreeMap<String, u64>,
+    /// What follows the seed beside the streams.
+    vary: BTreeSet<Varied>,
     tune: Option<Tune>,
 }
 
@@ -126,7 +129,7 @@ impl Experiment {
 
     /// The streams' seeds of a run.
     pub(crate) fn seeds_of(&self, seed: u64) -> Seeds {
-        expand::seeds(&self.streams, seed)
+        expand::seeds(&self.streams, &self.vary, seed)
     }
 
     /// Differences smaller than this many points do not matter; none where the file does not say.
@@ -230,6 +233,7 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
         origin: origin.to_owned(),
         default_name: default_name.to_owned(),
         streams: document.streams,
+        vary: document.vary,
         tune,
     })
 }

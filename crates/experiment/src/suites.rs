@@ -1,9 +1,9 @@
 //! Names of the suites that an experiment can choose from.
 
-use data::{glue, suite};
+use data::{glue, suite, unseen};
 
 /// Suites as an experiment names them.
-pub const NAMES: &[&str] = &[suite::GLUE_MINI, glue::GLUE, SHOWN_CUSTOM, TEXT];
+pub const NAMES: &[&str] = &[suite::GLUE_MINI, unseen::UNSEEN, glue::GLUE, SHOWN_CUSTOM, TEXT];
 /// Tasks of the user's files. Records have called the suite so since the first of them, and a recipe's hash must not change with a word;
 /// an experiment may call it so as well.
 pub const CUSTOM: &str = "own";

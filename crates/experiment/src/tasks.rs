@@ -6,7 +6,16 @@ use data::{
     task::{Loaded, TaskInfo},
 };
 
-use crate::cell::TaskSource;
+use crate::cell::{Recipe, TaskSource};
+
+/// The examples of a run's task, with the training set that its seed draws where that varies.
+pub fn load_for(recipe: &Recipe) -> Result<Loaded, AssetError> {
+    if recipe.seeds.sample.is_some() {
+        let dataset = suite::load_sample(&recipe.suite, &recipe.task, recipe.seeds.sample)?;
+        return Ok(Loaded { dataset, more_tests: Vec::new(), notes: Vec::new() });
+    }
+    load(&recipe.suite, &recipe.task, recipe.data.as_deref(), recipe.given.as_ref())
+}
 
 /// The examples of a task.
 pub fn load(suite: &str, task: &str, data: Option<&str>, given: Option<&TaskSource>) -> Result<Loaded, AssetError> {

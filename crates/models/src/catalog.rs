@@ -40,6 +40,34 @@ pub const MODELS: &[Embedded] = &[
         tokenizer: TOKENIZER,
         weights: None,
     },
+    Embedded {
+        name: "story_roberta_128",
+        about: "RoBERTa encoder of 4 layers, d_model 128, pretrained on stories that know nothing of the tasks of `unseen`",
+        config: include_bytes!("../assets/story_roberta_128/config.json"),
+        tokenizer: include_bytes!("../assets/story_roberta_128/tokenizer.json"),
+        weights: Some(include_bytes!("../assets/story_roberta_128/model.safetensors")),
+    },
+    Embedded {
+        name: "story_roberta_128_random",
+        about: "the same architecture with random weights (seed 0), the control without pretraining",
+        config: include_bytes!("../assets/story_roberta_128/config.json"),
+        tokenizer: include_bytes!("../assets/story_roberta_128/tokenizer.json"),
+        weights: None,
+    },
+    Embedded {
+        name: "story_roberta_256",
+        about: "the same text for 4 layers of d_model 256",
+        config: include_bytes!("../assets/story_roberta_256/config.json"),
+        tokenizer: include_bytes!("../assets/story_roberta_256/tokenizer.json"),
+        weights: Some(include_bytes!("../assets/story_roberta_256/model.safetensors")),
+    },
+    Embedded {
+        name: "story_roberta_256_random",
+        about: "4 layers of d_model 256 with random weights (seed 0)",
+        config: include_bytes!("../assets/story_roberta_256/config.json"),
+        tokenizer: include_bytes!("../assets/story_roberta_256/tokenizer.json"),
+        weights: None,
+    },
 ];
 
 /// config.json of checkpoints that many experiments name, as published, so that these can be checked where the files are not at hand.

@@ -32,7 +32,7 @@ use variants::{
 
 use crate::{error::TrainError, evaluate::score::Split};
 use assets::{device, source};
-use experiment::{cell::Recipe, hyper::Precision, tasks::load};
+use experiment::{cell::Recipe, hyper::Precision, tasks::load_for};
 
 /// A base model on a device.
 #[derive(Debug)]
@@ -175,8 +175,8 @@ impl ModelCache {
         let base = self.base_of(plan)?;
         let given = serde_json::to_string(&plan.given).unwrap_or_else(|error| unreachable!("a plan is JSON: {error}"));
         let key = format!(
-            "{}/{}/{:?}/{given}/{}/{}/{:?}",
-            plan.suite, plan.task, plan.data, plan.model, plan.train.max_length, plan.holdout
+            "{}/{}/{:?}/{given}/{}/{}/{:?}/{:?}",
+            plan.suite, plan.task, plan.data, plan.model, plan.train.max_length, plan.holdout, plan.seeds.sample
         );
         let mut tasks = self.tasks.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
         if let Some(prepared) = tasks.get(&key) {
@@ -355,7 +355,7 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
         };
         return Ok(task.with_truncated(plan));
     }
-    let Loaded { dataset, mut notes, .. } = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
+    let Loaded { dataset, mut notes, .. } = load_for(plan)?;
     notes.extend(audit::notes(&dataset));
     let encode = |examples: &[Example]| EncodedSet::encode_all(&base.tokenizer, examples, plan.train.max_length);
     let dataset = match plan.holdout {

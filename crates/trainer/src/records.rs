@@ -270,8 +270,10 @@ impl Closing<'_> {
             spec,
             diff: cell.diff.clone(),
             seeds: [("init", seeds.init), ("data", seeds.data), ("dropout", seeds.dropout), ("rank", seeds.rank)]
+                .into_iter()
+                .chain(seeds.sample.map(|seed| ("sample", seed)))
                 .map(|(name, seed)| (name.to_owned(), seed))
-                .into(),
+                .collect(),
             code: self.context.code.clone(),
             versions: self.context.versions.clone(),
             start: run.start.clone(),

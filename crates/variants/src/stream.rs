@@ -36,12 +36,15 @@ pub struct Seeds {
     pub dropout: u64,
     /// Sampled ranks.
     pub rank: u64,
+    /// The training set, where the run has its own: the suite's generator draws it with this seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<u64>,
 }
 
 impl Seeds {
     /// All four streams from one seed; they differ because the stream's name is part of every key.
     pub fn all(seed: u64) -> Self {
-        Self { init: seed, data: seed, dropout: seed, rank: seed }
+        Self { init: seed, data: seed, dropout: seed, rank: seed, sample: None }
     }
 }
 

@@ -49,6 +49,32 @@ fn ranks_are_shown_where_several_rows_have_several() {
     assert_eq!(shown(&two)[..2], [("main", false), ("ranks", true)]);
 }
 
+/// Means by hand: the best row is `full` at 0.62; methods 0.52 (`lora` r=8) and 0.62 lie 10 points apart, sd 7.07; three seeds a point apart
+/// have a standard deviation of 1; rank 8 is 2 points above rank 1 on every seed.
+#[test]
+fn the_difficulty_of_a_task_follows_from_its_rows() {
+    let of = |variant: &str, rank: usize, base: f64| {
+        [1, 2, 3].map(|seed| run("cola", variant, rank, seed, base + 0.01 * seed as f64)).to_vec()
+    };
+    let rows = [
+        of("lora", 1, 0.48),
+        of("lora", 8, 0.50),
+        of("full", 0, 0.60),
+        of("head_only", 0, 0.20),
+        of("full_random", 0, 0.10),
+    ];
+    let found = tables(&study(), &rows.concat(), true).unwrap();
+    let table = &found.tables.iter().find(|named| named.name == "difficulty").unwrap().table;
+    let cells: Vec<String> = table.blocks[0].rows[0]
+        .iter()
+        .map(|entry| if let crate::table::Entry::Text(text) = entry { text.clone() } else { String::new() })
+        .collect();
+    assert_eq!(cells, ["cola", "38.00", "22.00", "12.00", "52.00", "62.00", "7.07", "1.00", "7.07", "+2.00 ± 0.00"]);
+    // Without a control on a random base there is no such table.
+    let without = tables(&study(), &rows[..4].concat(), true).unwrap();
+    assert!(without.tables.iter().all(|named| named.name != "difficulty"));
+}
+
 #[test]
 fn an_unfinished_study_says_that_its_baseline_is_missing() {
     let found = tables(&study(), &runs("dora", &[8]), false).unwrap();

@@ -1,6 +1,6 @@
 //! Fields that the experiment and its entries share, each by its own rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use assets::source;
 use models::{modules::Modules, target::Target};
@@ -58,6 +58,32 @@ pub(crate) fn streams(value: &Value, at: &Path, report: &mut Report) -> Option<B
         Some(((*name).to_owned(), seed))
     });
     Some(pins.collect())
+}
+
+/// What follows the seed beside the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Varied {
+    /// The training set.
+    Sample,
+}
+
+/// `[sample]`: every seed draws a training set of its own, which only the generator of a suite in the build can do.
+pub(crate) fn vary(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> Option<BTreeSet<Varied>> {
+    let read = |v: &Value, at: &Path, report: &mut Report| name(v, at, &["sample"], "things that can vary", report);
+    let varied: BTreeSet<Varied> = listed(value, at, report, read).into_iter().map(|_| Varied::Sample).collect();
+    let embedded = data::suite::suites();
+    if let Some(suite) = suite.filter(|suite| !varied.is_empty() && !embedded.contains(suite)) {
+        let all = embedded.join(", ");
+        report.add(
+            at,
+            format!(
+                "the training set of suite `{}` is what its files hold, so seeds cannot draw others; leave `vary` out, or take a suite \
+                 with a generator ({all})",
+                crate::suites::shown(suite)
+            ),
+        );
+    }
+    Some(varied)
 }
 
 /// The fields beside targets; one that is empty takes back what the experiment says.
