@@ -109,11 +109,14 @@ def two_level(rng):
         first = rng.random((seeds, rows)) < np.clip(ease + gain + luck[:, None], 0, 1)
         differences = first.astype(float) - second
         wider = np.sqrt(seeds / (seeds - 1)) * stats.t.ppf(0.975, seeds - 1) / stats.norm.ppf(0.975) if seeds > 1 else 0.0
+        by_seed, by_row, mean = differences.mean(axis=1), differences.mean(axis=0), differences.mean()
+        residual = differences - by_seed[:, None] - by_row[None, :] + mean
+        share = (residual**2).sum() / max((seeds - 1) * (rows - 1), 1) / seeds / by_row.var() if seeds > 1 else 0.0
+        narrower = np.sqrt(np.clip(1 - share, 0, 1))
         draws = []
         for _ in range(40_000):
-            by_seed = differences[:, rng.integers(0, rows, rows)].mean(axis=1)
-            drawn = by_seed[rng.integers(0, seeds, seeds)].mean()
-            draws.append(by_seed.mean() + wider * (drawn - by_seed.mean()))
+            luck = by_seed[rng.integers(0, seeds, seeds)].mean() - mean
+            draws.append(mean + wider * luck + narrower * (by_row[rng.integers(0, rows, rows)].mean() - mean))
         low, high = np.quantile(draws, [0.025, 0.975])
         yield {"first": bits(first), "second": bits(second), "value": differences.mean(), "interval": [low, high]}
 

@@ -52,9 +52,13 @@ impl McNemar {
 /// The mean over seeds of the difference in the share of right examples, with the 95% interval of a bootstrap over seeds and examples.
 ///
 /// `first[seed][example]` and `second[seed][example]` say what was right; seeds and examples are paired, and the examples are the same for
-/// all seeds. A draw takes seeds with replacement and, for all of them, the same examples with replacement. The part that comes from the
-/// seeds is widened by `√(S/(S-1)) · t(0.975, S-1) / z(0.975)`: the spread of `S` drawn values is too small by the first factor, and
-/// normal tails are too short by the second (the expanded percentile interval of Hesterberg, *What Teachers Should Know About the
+/// all seeds. With `D[s, i]` in -1, 0, 1, a draw takes seeds with replacement, for the deviation of their mean, and examples with
+/// replacement, for the deviation of theirs, and adds the two. Both would count what is neither the seed's nor the example's own (the
+/// residual of the two-way layout), so the examples' part is narrowed by `√(1 - V_res / V_ex)`, where `V_ex` is the variance of the mean
+/// over examples and `V_res = σ²_res / (S N)` the residual's share of it.
+///
+/// The seeds' part is widened by `√(S/(S-1)) · t(0.975, S-1) / z(0.975)`: the spread of `S` drawn values is too small by the first factor,
+/// and normal tails are too short by the second (the expanded percentile interval of Hesterberg, *What Teachers Should Know About the
 /// Bootstrap*, The American Statistician 69, 2015). A single seed leaves the examples alone to be drawn.
 pub fn two_level(first: &[Vec<bool>], second: &[Vec<bool>], draws: usize, seed: u64) -> Result<Resampled, StatsError> {
     let examples = first.first().map_or(0, Vec::len);
@@ -64,31 +68,52 @@ pub fn two_level(first: &[Vec<bool>], second: &[Vec<bool>], draws: usize, seed: 
     if examples == 0 {
         return Err(StatsError::TooFew { found: 0, needed: 1 });
     }
-    let seeds = first.len();
-    // Most examples are right, or wrong, everywhere: only the others move a difference. `[example][seed]`, none where nothing differs.
-    let column = |example: usize| {
-        let differs = |s: usize| f64::from(i8::from(first[s][example]) - i8::from(second[s][example]));
-        let column: Vec<f64> = (0..seeds).map(differs).collect();
-        column.iter().any(|value| *value != 0.0).then_some(column)
-    };
-    let columns: Vec<Option<Vec<f64>>> = (0..examples).map(column).collect();
+    let Layout { seeds, examples, narrower } = Layout::of(first, second);
     let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
-    let value = columns.iter().flatten().map(|column| mean(column)).sum::<f64>() / examples as f64;
-    let wider = widening(seeds);
+    let (value, wider) = (mean(&seeds), widening(seeds.len()));
     let mut rng = Draws::new(seed);
-    let sample = |rng: &mut Draws| {
-        let mut by_seed = vec![0.0; seeds];
-        for _ in 0..examples {
-            if let Some(column) = &columns[rng.below(examples)] {
-                by_seed.iter_mut().zip(column).for_each(|(sum, value)| *sum += value);
-            }
-        }
-        let centre = mean(&by_seed);
-        let drawn: Vec<f64> = (0..seeds).map(|_| by_seed[rng.below(seeds)]).collect();
-        (centre + wider * (mean(&drawn) - centre)) / examples as f64
-    };
+    let drawn =
+        |of: &[f64], rng: &mut Draws| (0..of.len()).map(|_| of[rng.below(of.len())]).sum::<f64>() / of.len() as f64;
+    let sample =
+        |rng: &mut Draws| value + wider * (drawn(&seeds, rng) - value) + narrower * (drawn(&examples, rng) - value);
     let samples = (0..draws).map(|_| sample(&mut rng)).collect();
     Ok(Resampled::of(value, samples))
+}
+
+/// The two-way layout of differences by seed and example.
+struct Layout {
+    /// Means over examples, by seed.
+    seeds: Vec<f64>,
+    /// Means over seeds, by example.
+    examples: Vec<f64>,
+    /// What is left of the examples' deviations without the residual's share.
+    narrower: f64,
+}
+
+impl Layout {
+    fn of(first: &[Vec<bool>], second: &[Vec<bool>]) -> Self {
+        let (s, n) = (first.len() as f64, first[0].len() as f64);
+        let differs = |seed: usize, at: usize| f64::from(i8::from(first[seed][at]) - i8::from(second[seed][at]));
+        let by_seed = |seed: usize| (0..first[0].len()).map(|at| differs(seed, at)).sum::<f64>() / n;
+        let seeds: Vec<f64> = (0..first.len()).map(by_seed).collect();
+        let by_example = |at: usize| (0..first.len()).map(|seed| differs(seed, at)).sum::<f64>() / s;
+        let examples: Vec<f64> = (0..first[0].len()).map(by_example).collect();
+        let square = |of: &[f64]| of.iter().map(|value| value * value).sum::<f64>();
+        let value = seeds.iter().sum::<f64>() / s;
+        let all: f64 =
+            first.iter().zip(second).flat_map(|(a, b)| a.iter().zip(b)).filter(|(a, b)| a != b).count() as f64;
+        let residual = all - n * square(&seeds) - s * square(&examples) + s * n * value * value;
+        let spread = square(&examples) / n - value * value;
+        let narrower = if s < 2.0 || n < 2.0 {
+            1.0
+        } else if spread <= 0.0 {
+            0.0
+        } else {
+            let share = residual / ((s - 1.0) * (n - 1.0)) / s / spread;
+            (1.0 - share).clamp(0.0, 1.0).sqrt()
+        };
+        Self { seeds, examples, narrower }
+    }
 }
 
 /// `z(0.975)`, of the standard normal distribution.
