@@ -26,6 +26,8 @@ const LINE: f64 = 1.0;
 pub(super) const SMALL: f64 = 7.0;
 /// Series whose whiskers would fall on each other stand this far apart, in points.
 const APART: f64 = 2.8;
+/// Points within which all series of a rate stay.
+const WITHIN: f64 = 4.0;
 /// The same for points, which are narrower.
 const CLOSE: f64 = 0.5;
 
@@ -238,7 +240,9 @@ fn shift(panel: &Panel, chart: &Chart, frame: &Frame, place: usize, count: usize
                 let lone = series.look == Look::Band && series.points.len() == 1;
                 (series.look == Look::Line || lone) && series.points.iter().any(|point| point.interval.is_some())
             };
-            if chart.series.iter().any(whiskers) { APART * middle } else { 0.0 }
+            // Along a rate the place itself is read, so that many series stay within a few points of it.
+            let apart = if panel.x.scale == Scale::Log10 { APART.min(WITHIN / count as f64) } else { APART };
+            if chart.series.iter().any(whiskers) { apart * middle } else { 0.0 }
         }
         _ => 0.0,
     }
