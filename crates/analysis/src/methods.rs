@@ -132,7 +132,9 @@ mod tests {
     fn less_is_better_where_the_tasks_say_so_and_mixed_goals_have_no_aggregate() {
         let mut records = [runs("lora", &[8], &["a", "b"], 0.5), runs("dora", &[8], &["a", "b"], 0.6)].concat();
         let names = ["lora", "dora"].map(str::to_owned);
-        records.iter_mut().for_each(|record| record.primary_metric.goal = Goal::Minimise);
+        for record in &mut records {
+            record.primary_metric.goal = Goal::Minimise;
+        }
         let found = methods(&summarise(&records, Selection::Last).unwrap(), "validation", &names).unwrap();
         assert_eq!(found[1].improvement(&found[0]).unwrap().value, 0.0);
         let mean = found[0].interquartile_mean().unwrap();

@@ -54,7 +54,8 @@ struct Power {
     freedom: f64,
     level: f64,
     noncentrality: f64,
-    power: f64,
+    #[serde(rename = "power")]
+    wanted: f64,
 }
 
 #[derive(Deserialize)]
@@ -163,7 +164,7 @@ fn stratified_estimates_agree() {
 fn power_is_that_of_the_noncentral_t() {
     let cases = fixture().power;
     assert_eq!(cases.len(), 54);
-    for Power { freedom, level, noncentrality, power: want } in cases {
+    for Power { freedom, level, noncentrality, wanted: want } in cases {
         let got = power(noncentrality, freedom, level);
         // scipy's series and ours each have about eight digits.
         assert!((got - want).abs() < 1e-7, "{freedom} {level} {noncentrality}: {got} is not {want}");

@@ -32,7 +32,7 @@ impl Serialize for Correct {
 impl<'de> Deserialize<'de> for Correct {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
         let pair = |pair: &[u8]| match pair {
             [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
             _ => None,

@@ -235,7 +235,9 @@ fn a_margin_is_reached_by_the_interval_and_not_by_the_point() {
     assert_eq!(reached(-2.0, 0.5, -3.0), Reached::Yes);
     // Where less is better, a fall is the gain.
     let mut records = spread(&[("wikitext", -8.0, 1.0)], 6);
-    records.iter_mut().for_each(|record| record.primary_metric.goal = Goal::Minimise);
+    for record in &mut records {
+        record.primary_metric.goal = Goal::Minimise;
+    }
     let fallen = &asked(&records, &Rules::default(), Some(5.0), None).comparisons[0];
     assert_eq!((fallen.reached, fallen.verdict), (Some(Reached::Yes), Verdict::Better));
 }

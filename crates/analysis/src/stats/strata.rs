@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_perfect_correlation_is_one_and_too_little_is_none() {
         let rows = vec![vec![0.1, 0.2, 0.4, 0.3, 0.9], vec![1.0, 2.0, 4.0, 3.0, 9.0]];
-        let found = together(&[rows.clone()]).unwrap();
+        let found = together(std::slice::from_ref(&rows)).unwrap();
         assert!((found.correlation - 1.0).abs() < 1e-12, "{found:?}");
         assert_eq!(together(&[rows[..1].to_vec()]), None);
         assert_eq!(together(&[vec![vec![0.1, 0.2], vec![0.3, 0.1]]]), None);
