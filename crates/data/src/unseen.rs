@@ -22,7 +22,7 @@ pub const UNSEEN: &str = "unseen";
 pub const N_EVALUATION: usize = 5000;
 
 /// Training examples of a task.
-const N_TRAIN: usize = 4000;
+const N_TRAIN: usize = 10_000;
 
 /// Share of the training examples with a wrong label.
 const NOISE: f64 = 0.05;

@@ -57,7 +57,7 @@ fn check(promise: &Promise) {
     let dataset = load(promise.task);
     let tokenizer = Tokenizer::from_bytes(build_tokenizer_json().as_bytes()).unwrap();
     for (name, examples) in splits(&dataset) {
-        assert_eq!(examples.len(), if name == "train" { 4000 } else { N_EVALUATION });
+        assert_eq!(examples.len(), if name == "train" { 10_000 } else { N_EVALUATION });
         let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
         for example in examples {
             assert_eq!(example.second.is_some(), dataset.info.pair);
@@ -118,7 +118,7 @@ fn a_sample_is_another_training_set_and_the_same_evaluation() {
         };
         for (a, b) in [(&own, &first), (&first, &second)] {
             let common = set(a).intersection(&set(b)).count();
-            assert!(common < 400, "{}: {common} of 4000 training texts are in both", promise.task);
+            assert!(common < 1000, "{}: {common} of 10000 training texts are in both", promise.task);
         }
         assert_eq!(first.train.len(), own.train.len());
         let unseen_words = first.train.iter().flat_map(words).filter(|word| is_held_out(word)).count();

@@ -17,14 +17,13 @@ pub(super) fn example(draw: &mut Draw) -> Example {
     let answers = draw.chance(0.5);
     let wanted = kind(if of_agent { scene.agent } else { scene.patient.unwrap_or(scene.agent) }.term.class);
     let (mut told, mut asked) = (scene, wanted);
-    if !answers {
-        let mut choices: Vec<Option<Part>> = vec![None, None];
+    if !answers && draw.chance(0.5) {
+        asked = other_kind(draw, wanted);
+    } else if !answers {
         let answer = if of_agent { Part::Agent } else { Part::Patient };
-        choices.extend(parts(&scene).into_iter().filter(|&part| part != answer).map(Some));
-        match draw.one_of(&choices) {
-            None => asked = other_kind(draw, wanted),
-            Some(part) => told = draw.altered(&scene, part),
-        }
+        let others = parts(&scene).into_iter().filter(|&part| part != answer).collect();
+        let n = 1 + draw.below(2);
+        told = draw.altered_in(&scene, others, n);
     }
     let told = draw.reworded(&told);
     let question = question(&scene, asked, of_agent);

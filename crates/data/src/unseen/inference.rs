@@ -1,7 +1,7 @@
 //! `inference`: does it follow, is it ruled out, or is it open?
 //!
 //! A statement passes from a thing to its kind (`the woman used the drill`, so she used a tool), a denial from the kind to the thing
-//! (`she did not use a tool`, so not the drill); the other ways are open, and so is everything about another thing. All four premises
+//! (`she did not use the tool`, so not the drill); the other ways are open, and so is everything about another thing. All four premises
 //! meet all four hypotheses, so that neither text alone says anything.
 
 use super::reword::past;
@@ -51,19 +51,27 @@ pub(super) fn example(draw: &mut Draw) -> Example {
     loop {
         let mut spoken = || Spoken { by_kind: draw.chance(0.5), denied: draw.chance(0.5) };
         let (premise, hypothesis) = (spoken(), spoken());
-        // Another thing, of the same kind where the texts name things, of another kind where they name kinds.
-        let elsewhere = label == OPEN && draw.chance(0.5);
+        let elsewhere = label == OPEN && draw.chance(0.75);
         let found = if elsewhere { OPEN } else { relation(premise, hypothesis) };
         if found != label {
             continue;
         }
-        let told = if elsewhere { other_thing(draw, &scene) } else { scene };
+        let told = match (elsewhere, premise.by_kind || hypothesis.by_kind) {
+            (false, _) => scene,
+            (true, true) => other_thing(draw, &scene),
+            (true, false) => other_word(draw, &scene),
+        };
         let told = draw.reworded(&told);
         let name = render::noun(Noun::bare(draw.pick_from(NAMES)));
         let first = format!("{name} said that {} .", clause(&scene, premise));
         let second = format!("according to {name} , {} .", clause(&told, hypothesis));
         return Example { first, second: Some(second), label: f32::from(label) };
     }
+}
+
+/// The event with another patient of the same class, which is no synonym.
+fn other_word(draw: &mut Draw, scene: &Scene) -> Scene {
+    Scene { patient: scene.patient.map(|patient| Noun { term: draw.sibling(patient.term), ..patient }), ..*scene }
 }
 
 /// The event with a patient of another class that the verb takes.
@@ -83,12 +91,9 @@ fn other_thing(draw: &mut Draw, scene: &Scene) -> Scene {
 
 /// `the woman used the drill`, `the woman did not use the tool`.
 fn clause(scene: &Scene, spoken: Spoken) -> String {
-    let patient = scene.patient.map(|patient| {
-        let term = if spoken.by_kind { kind(patient.term.class) } else { patient.term };
-        let article = if spoken.by_kind { render::article(&lemma(term).base) } else { "the" };
-        format!("{article} {}", lemma(term).base)
-    });
-    let (agent, patient) = (render::noun(scene.agent), patient.unwrap_or_default());
+    let of_kind = |patient: Noun| Noun { term: kind(patient.term.class), ..patient };
+    let patient = scene.patient.map(|patient| if spoken.by_kind { of_kind(patient) } else { patient });
+    let (agent, patient) = (render::noun(scene.agent), patient.map(render::noun).unwrap_or_default());
     if spoken.denied {
         format!("{agent} did not {} {patient}", lemma(scene.verb).base)
     } else {

@@ -1,7 +1,7 @@
 //! `paraphrase`: do two sentences tell the same event, each with another part of it in front?
 //!
-//! A paraphrase has synonyms in another construction. A near miss has one part more that differs: another word of the same class,
-//! or agent and patient in exchanged roles.
+//! A paraphrase has synonyms in another construction. A near miss has one or two parts that differ: another word of the same
+//! family, or agent and patient in exchanged roles.
 
 use super::reword::{at_place, parts, past};
 use crate::language::draw::Draw;
@@ -16,8 +16,8 @@ pub(super) fn example(draw: &mut Draw) -> Example {
     let told = if same {
         scene
     } else {
-        let part = draw.one_of(&parts(&scene));
-        draw.altered(&scene, part)
+        let n = 1 + draw.below(2);
+        draw.altered_in(&scene, parts(&scene), n)
     };
     let told = draw.reworded(&told);
     let first = cleft(draw, &scene);

@@ -3,7 +3,9 @@
 use crate::language::draw::Draw;
 use crate::language::lexicon::{Class, Term};
 use crate::language::render::{self, lemma};
-use crate::language::scene::{Noun, Scene};
+use crate::language::scene::{ANIMALS, FOODS, Noun, OBJECTS, PEOPLE, Scene};
+
+const FAMILIES: [&[Class]; 4] = [PEOPLE, ANIMALS, OBJECTS, FOODS];
 
 /// A part of a scene that a near miss changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,6 @@ pub(super) fn parts(scene: &Scene) -> Vec<Part> {
 
 /// Whether each of the two can do what the other does.
 fn swappable(agent: Noun, patient: Noun) -> bool {
-    use crate::language::scene::{ANIMALS, PEOPLE};
     [PEOPLE, ANIMALS].iter().any(|family| family.contains(&agent.term.class) && family.contains(&patient.term.class))
 }
 
@@ -47,7 +48,7 @@ impl Draw {
         Scene { agent, verb, patient, ..*scene }
     }
 
-    /// The scene with another word of the same class in one part, or with its roles exchanged.
+    /// The scene with another word in one part, or with its roles exchanged.
     pub(super) fn altered(&mut self, scene: &Scene, part: Part) -> Scene {
         let mut other = *scene;
         match part {
@@ -68,10 +69,22 @@ impl Draw {
         other
     }
 
-    /// A word of the same class from another group, which is not the other participant's.
+    /// The scene with `n` of its parts altered, or all that it has.
+    pub(super) fn altered_in(&mut self, scene: &Scene, mut parts: Vec<Part>, n: usize) -> Scene {
+        let mut other = *scene;
+        for _ in 0..n.min(parts.len()) {
+            let part = parts.swap_remove(self.below(parts.len()));
+            other = self.altered(&other, part);
+        }
+        other
+    }
+
+    /// A word of another kind, or of the same kind from another group, which is not the other participant's.
     fn other_than(&mut self, term: Term, taken: Option<Term>) -> Term {
+        let family = FAMILIES.into_iter().find(|family| family.contains(&term.class)).unwrap_or(OBJECTS);
         loop {
-            let other = self.sibling(term);
+            let class = self.one_of(family);
+            let other = if class == term.class { self.sibling(term) } else { self.pick(class) };
             if taken.is_none_or(|taken| (taken.class, taken.group) != (other.class, other.group)) {
                 return other;
             }

@@ -11,9 +11,9 @@ use crate::language::render::{self, lemma};
 use crate::language::scene::{NAMES, Noun, OBJECTS};
 use crate::task::Example;
 
-/// For every quality, the kinds of things ([`OBJECTS`], from the lowest bit) of which its first side is praise. Every row and every
-/// column is half praise, so that neither the quality nor the thing alone says anything.
-const TABLE: [u8; 8] = [0b00_0111, 0b11_1000, 0b00_1011, 0b11_0100, 0b01_0101, 0b10_1010, 0b10_0110, 0b01_1001];
+/// For every quality, the kinds of things ([`OBJECTS`], from the lowest bit) of which its first side is praise: four of the six, or two.
+/// Whoever knows the qualities and not the things is right two times in three; a kind has as much praise as blame.
+const TABLE: [u8; 8] = [0b11_1100, 0b00_0011, 0b11_0011, 0b00_1100, 0b01_1110, 0b10_0001, 0b10_1101, 0b01_0010];
 
 /// The groups of qualities that train splits may use; a table cannot be carried over to others.
 static QUALITIES: LazyLock<Vec<usize>> = LazyLock::new(|| {
@@ -64,9 +64,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_and_column_of_the_table_is_half_praise() {
+    fn every_quality_has_two_exceptions_and_every_kind_as_much_praise_as_blame() {
         assert_eq!(QUALITIES.len(), TABLE.len(), "the lexicon has as many qualities that train splits may use");
-        assert!(TABLE.iter().all(|row| row.count_ones() == 3));
+        assert!(TABLE.iter().all(|row| [2, 4].contains(&row.count_ones())));
         for column in 0..OBJECTS.len() {
             assert_eq!(TABLE.iter().filter(|row| *row >> column & 1 == 1).count(), TABLE.len() / 2);
         }
