@@ -43,7 +43,7 @@ const TASKS: &[Entry] = &[
     },
     Entry {
         name: "sentiment",
-        doc: "Is what the main clause says of a thing praise for a thing of its kind?",
+        doc: "Does the main clause praise a thing, where praise of some kinds is blame?",
         labels: &["negative", "positive"],
         metrics: &[Metric::Accuracy],
         pair: false,

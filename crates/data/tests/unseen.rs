@@ -25,7 +25,7 @@ struct Promise {
 
 const PROMISES: [Promise; 6] = [
     Promise { task: "acceptability", longest: 20, majority: (0.48, 0.52), unigrams: 0.10 },
-    Promise { task: "sentiment", longest: 20, majority: (0.48, 0.52), unigrams: 0.55 },
+    Promise { task: "sentiment", longest: 20, majority: (0.48, 0.52), unigrams: 0.60 },
     Promise { task: "paraphrase", longest: 32, majority: (0.48, 0.52), unigrams: 0.70 },
     Promise { task: "similarity", longest: 36, majority: (0.0, 1.0), unigrams: 0.20 },
     Promise { task: "inference", longest: 32, majority: (0.32, 0.36), unigrams: 0.45 },
@@ -102,7 +102,7 @@ fn splits_share_no_text() {
 #[test]
 fn fingerprints() {
     let hashes = PROMISES.map(|p| load(p.task).hash()[..8].to_owned());
-    assert_eq!(hashes, ["8d5a141c", "da8202f1", "bec0b5f4", "9b0645eb", "c7dfa6a0", "0260f89c"]);
+    assert_eq!(hashes, ["0711cfbf", "bbac789a", "1da969a7", "bb4450e4", "524c7a04", "a7355a35"]);
 }
 
 #[test]

@@ -174,6 +174,15 @@ fn an_init_needs_factors_that_are_drawn() {
 }
 
 #[test]
+fn every_seed_draws_a_training_set_where_that_varies() {
+    let fixed = good("", &[]);
+    assert!(fixed.cells().iter().all(|cell| cell.recipe.seeds.sample.is_none()));
+    let varied = good("vary: [sample]\n", &[]);
+    assert!(varied.cells().iter().all(|cell| cell.recipe.seeds.sample == Some(cell.id.seed)));
+    check("vary: [init]\n", &["vary[0] (line 9): unknown stream `init`; use one of `sample`"]);
+}
+
+#[test]
 fn unknown_keys_are_found_at_every_level() {
     check("modell: x\n", &["modell (line 9): unknown key `modell`, did you mean `model`?"]);
     check("optimizer: adam\n", &["optimizer (line 9): unknown key `optimizer`; use one of `name`, `suite`"]);

@@ -56,22 +56,13 @@ pub(super) fn example(draw: &mut Draw) -> Example {
         if found != label {
             continue;
         }
-        let told = match (elsewhere, premise.by_kind || hypothesis.by_kind) {
-            (false, _) => scene,
-            (true, true) => other_thing(draw, &scene),
-            (true, false) => other_word(draw, &scene),
-        };
+        let told = if elsewhere { other_thing(draw, &scene) } else { scene };
         let told = draw.reworded(&told);
         let name = render::noun(Noun::bare(draw.pick_from(NAMES)));
         let first = format!("{name} said that {} .", clause(&scene, premise));
         let second = format!("according to {name} , {} .", clause(&told, hypothesis));
         return Example { first, second: Some(second), label: f32::from(label) };
     }
-}
-
-/// The event with another patient of the same class, which is no synonym.
-fn other_word(draw: &mut Draw, scene: &Scene) -> Scene {
-    Scene { patient: scene.patient.map(|patient| Noun { term: draw.sibling(patient.term), ..patient }), ..*scene }
 }
 
 /// The event with a patient of another class that the verb takes.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     CohortSize, bounds,
     error::Report,
-    fields::{given, list, map, name, shown, text, whole},
+    fields::{given, list, map, name, shown, text, unknown, whole},
     path::Path,
 };
 
@@ -69,8 +69,15 @@ pub(crate) enum Varied {
 
 /// `[sample]`: every seed draws a training set of its own, which only the generator of a suite in the build can do.
 pub(crate) fn vary(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> Option<BTreeSet<Varied>> {
-    let read = |v: &Value, at: &Path, report: &mut Report| name(v, at, &["sample"], "things that can vary", report);
-    let varied: BTreeSet<Varied> = listed(value, at, report, read).into_iter().map(|_| Varied::Sample).collect();
+    let read = |v: &Value, at: &Path, report: &mut Report| {
+        let written = text(v, at, report)?;
+        if written == "sample" {
+            return Some(Varied::Sample);
+        }
+        report.add(at, unknown("stream", &written, &["sample"]));
+        None
+    };
+    let varied: BTreeSet<Varied> = listed(value, at, report, read).into_iter().collect();
     let embedded = data::suite::suites();
     if let Some(suite) = suite.filter(|suite| !varied.is_empty() && !embedded.contains(suite)) {
         let all = embedded.join(", ");
