@@ -174,7 +174,7 @@ fn rounded(value: f64) -> f64 {
 }
 
 impl Knob {
-    /// The ratios of neighbours at the lower and the upper end of a list of rising positive numbers; none of another list.
+    /// The ratios of two values in a row at the lower and the upper end of a list of rising positive numbers; none of another list.
     fn ratios(&self) -> Option<[f64; 2]> {
         let Values::Listed(listed) = &self.values else { return None };
         let numbers: Option<Vec<f64>> = listed.iter().map(Value::as_f64).collect();

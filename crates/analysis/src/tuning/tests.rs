@@ -1,3 +1,5 @@
+//! What a tuning's table and figures say, and the expected best against its definition.
+
 use std::collections::BTreeMap;
 
 use record::TuningGroup;
