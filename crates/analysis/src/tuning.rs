@@ -144,7 +144,7 @@ pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
 /// The tuned field that figures have as their axis: the first with several positive numbers, a rate before others.
 fn axis(tuned: &Tuned) -> Option<String> {
     let mut paths: Vec<&String> = tuned.groups.iter().flat_map(|group| group.setting().0.keys()).collect();
-    paths.sort_by_key(|path| (!path.ends_with("learning_rate"), path.to_string()));
+    paths.sort_by_key(|path| (!path.ends_with("learning_rate"), (*path).clone()));
     let varies = |path: &&&String| {
         let number = |trial: &Trial| trial.setting.0.get(**path).and_then(serde_json::Value::as_f64);
         tuned.groups.iter().any(|group| {
@@ -152,7 +152,7 @@ fn axis(tuned: &Tuned) -> Option<String> {
             numbers.is_some_and(|numbers| numbers.iter().all(|n| *n > 0.0) && numbers.windows(2).any(|n| n[0] != n[1]))
         })
     };
-    paths.iter().find(varies).map(|path| path.to_string())
+    paths.iter().find(varies).map(|path| (*path).clone())
 }
 
 /// The best trial at every value, with the least and the greatest score over its seeds.

@@ -128,6 +128,11 @@ fn copied(files: &[String], experiment: &str, keep: &dyn Fn(&str) -> bool) -> te
     copy
 }
 
+/// What `run` leaves, of which everything else is made: records, and what a tuning chose.
+fn is_result(file: &str) -> bool {
+    file.ends_with("/record.json") || file.ends_with("/tuned.json")
+}
+
 #[track_caller]
 fn lora_lab(arguments: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_lora-lab")).current_dir(root()).args(arguments).output().unwrap();
@@ -144,7 +149,7 @@ fn experiments(files: &[String]) -> BTreeSet<String> {
 fn committed_tables_are_what_the_records_say() {
     let files = committed();
     for experiment in experiments(&files) {
-        let copy = copied(&files, &experiment, &|file| file.ends_with("/record.json"));
+        let copy = copied(&files, &experiment, &is_result);
         lora_lab(&["--results", &copy.path().display().to_string(), "table", &experiment]);
         let tables = format!("results/{experiment}/tables/");
         for table in files.iter().filter(|file| file.starts_with(&tables)) {
@@ -168,7 +173,7 @@ fn committed_figures_are_drawn_again_to_the_same_bytes() {
         }
         // As in a fresh clone: records, and descriptions of what needs the adapters.
         let described = |file: &str| Path::new(file).extension().is_some_and(|end| end == "json");
-        let keep = |file: &str| file.ends_with("/record.json") || (file.starts_with(&figures) && described(file));
+        let keep = |file: &str| is_result(file) || (file.starts_with(&figures) && described(file));
         let copy = copied(&files, &experiment, &keep);
         lora_lab(&["--results", &copy.path().display().to_string(), "figures", &experiment]);
         for figure in files.iter().filter(|file| file.starts_with(&figures)) {

@@ -79,8 +79,8 @@ pub(super) fn equivalence(value: &Value, at: &Path, report: &mut Report) -> Opti
 }
 
 /// Tasks whose comparisons are asked first, or `average`.
-pub(super) fn primary(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(usize, String)>> {
-    Some(list(value, at, report, text))
+pub(super) fn primary(value: &Value, at: &Path, report: &mut Report) -> Vec<(usize, String)> {
+    list(value, at, report, text)
 }
 
 /// Refuses names in `primary` that are neither a task nor the average.

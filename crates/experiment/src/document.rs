@@ -122,7 +122,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     let seeds =
         reader.read("seeds", |v, at, r| Some(unindexed(list(v, at, r, |v, at, r| whole(v, at, bounds::ANY, r)))));
     let streams = reader.read("streams", streams);
-    let vary = reader.read("vary", |v, at, report| vary(v, at, suite.as_deref(), report));
+    let vary = reader.read("vary", |v, at, report| Some(vary(v, at, suite.as_deref(), report)));
     let document = Document {
         gave: gave(fields),
         name: named,
@@ -146,7 +146,10 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         contrasts: contrasts.map(|c| c.value).unwrap_or_default(),
         tune,
         equivalence: reader.read("equivalence", contrast::equivalence).map(|e| e.value),
-        primary: reader.read("primary", contrast::primary).map(|p| p.value).unwrap_or_default(),
+        primary: reader
+            .read("primary", |v, at, report| Some(contrast::primary(v, at, report)))
+            .map(|p| p.value)
+            .unwrap_or_default(),
     };
     check_data(&document.suite, document.gave.contains("data"), &Path::default().key("data"), report);
     if document.seeds.len() > 1 && document.streams.len() == N_STREAMS && document.vary.is_empty() {

@@ -359,7 +359,8 @@ mod tests {
     fn epochs_are_those_of_transformers_but_for_a_short_last_step() {
         let theirs = |epochs: f64, examples: usize, batch: usize, accumulate: usize| {
             let micros = examples.div_ceil(batch);
-            (epochs * (micros / accumulate + usize::from(micros % accumulate > 0)).max(1) as f64).ceil() as u64
+            (epochs * (micros / accumulate + usize::from(!micros.is_multiple_of(accumulate))).max(1) as f64).ceil()
+                as u64
         };
         let ours = |epochs: f64, examples: usize, batch, accumulate| {
             Hyper { epochs: Some(epochs), batch, accumulate, ..Hyper::default() }.total_steps(examples)

@@ -347,14 +347,23 @@ fn what_cannot_be_read_is_one_clear_error() {
 
 type Tensors = BTreeMap<String, ([usize; 3], Vec<f64>)>;
 
-/// A LoRA of rank 4 minus its start, exported as one of rank 8 whose first components are the trained ones.
+/// A LoRA of rank 4 minus its start, exported as one of rank 8, `[A - A0, A0]·[B; B - B0]`: the halves of A add up to the trained one, to a
+/// rounding of the difference in f32, and the first half of B is the trained one.
 #[track_caller]
 fn is_doubled(name: &str, config: &Value, old: &Tensors, new: &Tensors) {
     assert_eq!((&config["r"], &config["init_lora_weights"]), (&json!(8), &json!(true)), "{name}");
-    for (key, ([_, rows, _], a)) in new.iter().filter(|(key, _)| key.rsplit('.').next() == Some("a")) {
+    let ends = |key: &str, end: &str| key.rsplit('.').next() == Some(end);
+    for (key, ([_, rows, _], a)) in new.iter().filter(|(key, _)| ends(key, "a")) {
         let trained = &old[key].1;
-        let left = a.chunks(8).flat_map(|row| &row[..4]).copied();
-        assert!(left.eq(trained.iter().copied()) && a.len() == rows * 8, "{name}: {key}");
+        let added: Vec<f64> = a.chunks(8).flat_map(|row| (0..4).map(|at| row[at] + row[at + 4])).collect();
+        assert_eq!((added.len(), a.len()), (trained.len(), rows * 8), "{name}: {key}");
+        for (added, wanted) in added.iter().zip(trained) {
+            assert!((added - wanted).abs() <= 1e-6 * (1.0 + wanted.abs()), "{name}: {key}: {added} is not {wanted}");
+        }
+    }
+    for (key, (_, b)) in new.iter().filter(|(key, _)| ends(key, "b")) {
+        let trained = &old[key].1;
+        assert!(b.len() == 2 * trained.len() && b[..trained.len()] == trained[..], "{name}: {key}");
     }
 }
 

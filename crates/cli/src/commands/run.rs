@@ -65,7 +65,8 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let named = device::parse(&args.device)?;
     let store = Store::open(results, experiment.name())?;
     let session = Session::new(args, &named)?;
-    let found = tune::found(&experiment, &store)?.filter(|_| !args.force);
+    store.check_place()?;
+    let found = if args.force { None } else { tune::found(&experiment, &store)? };
     let settled = match (experiment.tune(), found) {
         (None, _) => Settled::of(experiment, &store)?,
         (Some(_), Some(tuned)) => Settled::with(&experiment, tuned)?,

@@ -41,8 +41,11 @@ impl Settled {
     }
 }
 
-/// What a tuning of exactly this experiment found; none where there was none, or another.
+/// What a tuning of exactly this experiment found; none where there was none, or another, or where nothing is tuned.
 pub(super) fn found(experiment: &Experiment, store: &Store) -> Result<Option<Tuned>, Failure> {
+    if experiment.tune().is_none() {
+        return Ok(None);
+    }
     let hash = experiment.tuning_hash();
     Ok(store.tuned()?.filter(|tuned| tuned.hash == hash))
 }

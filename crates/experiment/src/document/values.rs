@@ -68,7 +68,7 @@ pub(crate) enum Varied {
 }
 
 /// `[sample]`: every seed draws a training set of its own, which only the generator of a suite in the build can do.
-pub(crate) fn vary(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> Option<BTreeSet<Varied>> {
+pub(crate) fn vary(value: &Value, at: &Path, suite: Option<&str>, report: &mut Report) -> BTreeSet<Varied> {
     let read = |v: &Value, at: &Path, report: &mut Report| {
         let written = text(v, at, report)?;
         if written == "sample" {
@@ -90,7 +90,7 @@ pub(crate) fn vary(value: &Value, at: &Path, suite: Option<&str>, report: &mut R
             ),
         );
     }
-    Some(varied)
+    varied
 }
 
 /// The fields beside targets; one that is empty takes back what the experiment says.

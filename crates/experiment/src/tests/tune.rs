@@ -143,7 +143,9 @@ fn the_best_is_the_first_of_equals_and_never_one_that_failed() {
     let mut trials = vec![trial(rate(1.0), 0.5), trial(rate(2.0), 0.7), trial(rate(3.0), 0.7), trial(rate(4.0), 0.9)];
     trials[3].scores.push(None);
     assert_eq!((best(&trials, 1.0), best(&trials, -1.0)), (Some(1), Some(0)));
-    trials.iter_mut().for_each(|trial| trial.scores = vec![None]);
+    for trial in &mut trials {
+        trial.scores = vec![None];
+    }
     assert_eq!(best(&trials, 1.0), None);
 }
 
