@@ -91,9 +91,9 @@ fn splits_share_no_text() {
         let dataset = load(promise.task);
         let splits = splits(&dataset);
         let pairs = |k: usize| splits[k].1.iter().map(|e| (&e.first, &e.second)).collect::<BTreeSet<_>>();
-        for i in 0..splits.len() {
-            assert_eq!(pairs(i).len(), splits[i].1.len(), "{} {} repeats an example", promise.task, splits[i].0);
-            assert!((0..i).all(|j| pairs(i).is_disjoint(&pairs(j))), "{} {}", promise.task, splits[i].0);
+        for (i, (name, examples)) in splits.iter().enumerate() {
+            assert_eq!(pairs(i).len(), examples.len(), "{} {name} repeats an example", promise.task);
+            assert!((0..i).all(|j| pairs(i).is_disjoint(&pairs(j))), "{} {name}", promise.task);
         }
     }
 }

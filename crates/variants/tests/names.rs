@@ -6,7 +6,7 @@ use variants::{delta::DeltaSpec, preset};
 /// The JSON that a record has of a delta, and YAML that means the same.
 const NAMES: &[(&str, &[&str])] = &[
     (
-        r#"{"kind":"anchored","start":"triangular"}"#,
+        r#"{"kind":"anchored","start":"triangular","weight_decay_toward":"start"}"#,
         &[
             "{kind: anchored, start: triangular}",
             "{kind: residual_init, start: qr}",
@@ -14,15 +14,15 @@ const NAMES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        r#"{"kind":"anchored","start":"principal"}"#,
+        r#"{"kind":"anchored","start":"principal","weight_decay_toward":"start"}"#,
         &["{kind: anchored, start: principal}", "{kind: residual_init, start: principal}"],
     ),
     (
-        r#"{"kind":"anchored","start":"minor"}"#,
+        r#"{"kind":"anchored","start":"minor","weight_decay_toward":"start"}"#,
         &["{kind: anchored, start: minor}", "{kind: residual_init, start: minor}"],
     ),
     (
-        r#"{"kind":"shared_random","projection_seed":0,"d_initial":0.1,"pair":"kept"}"#,
+        r#"{"kind":"shared_random","projection_seed":0,"d_initial":0.1,"pair":"kept","weight_decay_toward":"zero"}"#,
         &["{kind: shared_random, pair: kept}", "{kind: shared_random, pair: saved}"],
     ),
 ];
@@ -43,7 +43,10 @@ fn records_keep_the_bytes_of_old_names_and_yaml_takes_both() {
 fn presets_are_recorded_as_before() {
     for (name, start) in [("pissa", "principal"), ("milora", "minor"), ("olora", "triangular")] {
         let spec = (preset::find(name).unwrap().spec)(4);
-        let wanted = format!(r#"{{"kind":"anchored","start":"{start}"}}"#);
+        let wanted = format!(r#"{{"kind":"anchored","start":"{start}","weight_decay_toward":"start"}}"#);
         assert_eq!(serde_json::to_string(&spec.delta).unwrap(), wanted, "{name}");
+        // A record from before decay had a direction.
+        let old = format!(r#"{{"kind":"anchored","start":"{start}"}}"#);
+        assert_eq!(serde_json::from_str::<DeltaSpec>(&old).map(Some).unwrap(), spec.delta, "{name}");
     }
 }

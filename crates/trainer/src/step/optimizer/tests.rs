@@ -171,7 +171,7 @@ fn decay_toward_a_target_leaves_what_a_step_may_not_change() {
     assert_eq!(got, [1.0 - 1e-3, 2.0, 1.0, 2.0], "the second component is not drawn, the second run has ended");
 }
 
-/// The recipe of LoRA's authors for CoLA (Table 9): 80 epochs of 8,551 rows in batches of 32 at 4e-4, here with decay 0.1. What a pair of
+/// The recipe of LoRA's authors for `CoLA` (Table 9): 80 epochs of 8,551 rows in batches of 32 at 4e-4, here with decay 0.1. What a pair of
 /// factors that nothing drives has left of the part of the base that it started as.
 #[test]
 fn what_is_not_driven_stays_at_its_target_and_falls_to_zero_without_one() {
