@@ -231,11 +231,16 @@ fn row(target: &Target, finding: &Finding) -> Vec<Entry> {
 
 /// How many claims hold, what the columns mean, and why some claims cannot be tested.
 fn notes(judged: &[(Target, Finding)]) -> Vec<String> {
-    let count =
-        |wanted: &dyn Fn(&Verdict) -> bool| judged.iter().filter(|(_, finding)| wanted(&finding.verdict)).count();
+    let findings = || judged.iter().filter(|(target, _)| !target.check.is_identity());
+    let count = |wanted: &dyn Fn(&Verdict) -> bool| findings().filter(|(_, finding)| wanted(&finding.verdict)).count();
+    let identities = judged.len() - findings().count();
+    let identities = match identities {
+        0 => String::new(),
+        n => format!(" {n} rows about random matrices are identities: they check the code and are not counted."),
+    };
     let mut notes = vec![
         format!(
-            "{} hold, {} do not, {} undecided, {} not testable here.",
+            "{} hold, {} do not, {} undecided, {} not testable here.{identities}",
             count(&|v| *v == Verdict::Holds),
             count(&|v| *v == Verdict::DoesNotHold),
             count(&|v| *v == Verdict::Undecided),

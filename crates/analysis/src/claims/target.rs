@@ -154,3 +154,10 @@ pub enum Kept {
     /// The upper half of the layers, against the lower.
     UpperLayers,
 }
+
+impl Check {
+    /// Whether it is true of any matrices: a check of the code, and no finding about models.
+    pub fn is_identity(&self) -> bool {
+        matches!(self, Self::RandomClosedForm { .. } | Self::RandomSamples { .. })
+    }
+}
