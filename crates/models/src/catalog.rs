@@ -24,8 +24,8 @@ pub struct Embedded {
 const CONFIG: &[u8] = include_bytes!("../assets/mini_roberta/config.json");
 const TOKENIZER: &[u8] = include_bytes!("../assets/mini_roberta/tokenizer.json");
 
-/// Every embedded model.
-pub const MODELS: &[Embedded] = &[
+/// Every embedded model. A static, because every use of a constant has weights of its own.
+pub static MODELS: &[Embedded] = &[
     Embedded {
         name: "mini_roberta",
         about: "RoBERTa encoder of 4 layers, d_model 128, pretrained on the suite's language",
