@@ -86,7 +86,7 @@ fn at_edge(group: &TunedGroup) -> String {
 
 /// One sentence for the notes of a study's tables.
 pub fn sentence(tuned: &Tuned) -> String {
-    let knobs: std::collections::BTreeSet<&str> = tuned
+    let parameters: std::collections::BTreeSet<&str> = tuned
         .groups
         .iter()
         .flat_map(|group| group.setting().0.keys())
@@ -101,9 +101,9 @@ pub fn sentence(tuned: &Tuned) -> String {
     } else {
         String::new()
     };
-    let knobs = knobs.into_iter().collect::<Vec<_>>().join(", ").replace('_', " ");
+    let parameters = parameters.into_iter().collect::<Vec<_>>().join(", ").replace('_', " ");
     format!(
-        "Tuned for every row: {knobs}, {count} settings of {} seeds each, on a split cut from train{edges}.",
+        "Tuned for every row: {parameters}, {count} settings of {} seeds each, on a split cut from train{edges}.",
         tuned.seeds.len()
     )
 }

@@ -1,6 +1,6 @@
 //! Tuning: every variant gets its own learning rate, and what else is asked for, on a split that no result is reported on.
 //!
-//! A *knob* is a field of an entry of `variants`, such as `train.learning_rate` or `with.alpha`. A *setting* gives every knob a value, and
+//! A *parameter* (Optuna's word) is a field of an entry of `variants`, such as `train.learning_rate` or `with.alpha`. A *setting* gives every parameter a value, and
 //! a *trial* is one setting of one variant, rank and task, trained with each of the tuning seeds and judged by the mean of the task's
 //! primary metric on the split that [`data::holdout`] cuts from the training examples. Every row has as many settings to begin with.
 //!
@@ -35,8 +35,8 @@ pub struct Tune {
     pub per: Per,
     /// Draws from the space; the whole grid where absent.
     pub trials: Option<usize>,
-    /// The knobs of every label.
-    pub(crate) space: BTreeMap<String, Vec<Knob>>,
+    /// The parameters of every label.
+    pub(crate) space: BTreeMap<String, Vec<Parameter>>,
 }
 
 /// What shares one setting.
@@ -51,14 +51,14 @@ pub enum Per {
 
 /// A field that is tuned, and the values it may take.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Knob {
+pub struct Parameter {
     /// Its path in an entry, such as `train.learning_rate`.
     pub path: String,
     /// Its values.
     pub values: Values,
 }
 
-/// Values of a knob.
+/// Values of a parameter.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Values {
@@ -95,22 +95,22 @@ pub fn best(trials: &[Trial], sign: f64) -> Option<usize> {
 }
 
 impl Tune {
-    /// The knobs of a label.
-    pub fn knobs(&self, label: &str) -> &[Knob] {
+    /// The parameters of a label.
+    pub fn parameters(&self, label: &str) -> &[Parameter] {
         self.space.get(label).map_or(&[], Vec::as_slice)
     }
 
     /// The settings that every group of a label begins with: the grid, or draws from the space.
     pub fn settings(&self, label: &str) -> Vec<Setting> {
-        let knobs = self.knobs(label);
+        let parameters = self.parameters(label);
         match self.trials {
-            Some(trials) => self.drawn(label, knobs, trials),
-            None => grid(knobs),
+            Some(trials) => self.drawn(label, parameters, trials),
+            None => grid(parameters),
         }
     }
 
     /// `trials` different draws, the same whenever they are made.
-    fn drawn(&self, label: &str, knobs: &[Knob], trials: usize) -> Vec<Setting> {
+    fn drawn(&self, label: &str, parameters: &[Parameter], trials: usize) -> Vec<Setting> {
         let seed = self.seeds.first().copied().unwrap_or_default();
         let mut rng = stream::generator(seed, Stream::Init, &format!("tune {label}"));
         let mut settings: Vec<Setting> = Vec::new();
@@ -119,8 +119,8 @@ impl Tune {
             if settings.len() == trials {
                 break;
             }
-            let draw = |knob: &Knob| (knob.path.clone(), knob.values.at(stream::unit(&mut rng)));
-            let setting = Setting(knobs.iter().map(draw).collect());
+            let draw = |parameter: &Parameter| (parameter.path.clone(), parameter.values.at(stream::unit(&mut rng)));
+            let setting = Setting(parameters.iter().map(draw).collect());
             if !settings.contains(&setting) {
                 settings.push(setting);
             }
@@ -128,29 +128,33 @@ impl Tune {
         settings
     }
 
-    /// The knobs whose best value lies at an end of the values that were tried.
+    /// The parameters whose best value lies at an end of the values that were tried.
     pub fn edges(&self, label: &str, trials: &[Trial], best: &Setting) -> Vec<(String, End)> {
         let mut edges = Vec::new();
-        for knob in self.knobs(label).iter().filter(|knob| knob.ratios().is_some()) {
-            let Some(chosen) = best.0.get(&knob.path).and_then(Value::as_f64) else { continue };
-            let tried = || trials.iter().filter_map(|trial| trial.setting.0.get(&knob.path)?.as_f64());
+        for parameter in self.parameters(label).iter().filter(|parameter| parameter.ratios().is_some()) {
+            let Some(chosen) = best.0.get(&parameter.path).and_then(Value::as_f64) else { continue };
+            let tried = || trials.iter().filter_map(|trial| trial.setting.0.get(&parameter.path)?.as_f64());
             if tried().all(|value| value >= chosen) {
-                edges.push((knob.path.clone(), End::Lower));
+                edges.push((parameter.path.clone(), End::Lower));
             }
             if tried().all(|value| value <= chosen) {
-                edges.push((knob.path.clone(), End::Upper));
+                edges.push((parameter.path.clone(), End::Upper));
             }
         }
         edges
     }
 
     /// Settings beyond the ends where the best lies, as far as `widen` allows: the next values by the list's own ratio at that end,
-    /// with the other knobs as they are in the best.
+    /// with the other parameters as they are in the best.
     pub fn wider(&self, label: &str, trials: &[Trial], best: &Setting) -> Vec<Setting> {
         let mut wider = Vec::new();
         for (path, end) in self.edges(label, trials, best) {
-            let Some(knob) = self.knobs(label).iter().find(|knob| knob.path == path) else { continue };
-            let (Some([lower, upper]), Values::Listed(listed)) = (knob.ratios(), &knob.values) else { continue };
+            let Some(parameter) = self.parameters(label).iter().find(|parameter| parameter.path == path) else {
+                continue;
+            };
+            let (Some([lower, upper]), Values::Listed(listed)) = (parameter.ratios(), &parameter.values) else {
+                continue;
+            };
             let listed: Vec<f64> = listed.iter().filter_map(Value::as_f64).collect();
             let Some(chosen) = best.0.get(&path).and_then(Value::as_f64) else { continue };
             let (outermost, factor) = match end {
@@ -173,7 +177,7 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }
 
-impl Knob {
+impl Parameter {
     /// The ratios of two values in a row at the lower and the upper end of a list of rising positive numbers; none of another list.
     fn ratios(&self) -> Option<[f64; 2]> {
         let Values::Listed(listed) = &self.values else { return None };
@@ -196,14 +200,14 @@ impl Values {
     }
 }
 
-/// Every combination, the last knob changing fastest.
-fn grid(knobs: &[Knob]) -> Vec<Setting> {
+/// Every combination, the last parameter changing fastest.
+fn grid(parameters: &[Parameter]) -> Vec<Setting> {
     let mut settings = vec![Setting(BTreeMap::new())];
-    for knob in knobs {
-        let Values::Listed(listed) = &knob.values else { return Vec::new() };
+    for parameter in parameters {
+        let Values::Listed(listed) = &parameter.values else { return Vec::new() };
         let with = |setting: &Setting| {
             let value = |value: &Value| {
-                Setting(setting.0.clone().into_iter().chain([(knob.path.clone(), value.clone())]).collect())
+                Setting(setting.0.clone().into_iter().chain([(parameter.path.clone(), value.clone())]).collect())
             };
             listed.iter().map(value).collect::<Vec<_>>()
         };

@@ -9,13 +9,13 @@ use super::{
     error::Report,
     path::Path,
     suites,
-    tune::{Knob, Tune, Values},
+    tune::{Parameter, Tune, Values},
 };
 
 /// Settings of a grid: more are a slip.
 const MOST_SETTINGS: usize = 10_000;
 
-/// The tuning with the knobs of every entry.
+/// The tuning with the parameters of every entry.
 pub(super) fn resolve(document: &Document, cells: &[Cell], report: &mut Report) -> Option<Tune> {
     let Some(written) = &document.tune else {
         for entry in &document.variants {
@@ -46,29 +46,29 @@ pub(super) fn resolve(document: &Document, cells: &[Cell], report: &mut Report) 
         );
     }
     for entry in &document.variants {
-        tune.space.insert(entry.label.clone(), knobs(written, entry, report));
+        tune.space.insert(entry.label.clone(), parameters(written, entry, report));
     }
     check_budgets(document, written, &tune, report);
     Some(tune)
 }
 
-/// The experiment's knobs, each replaced by the entry's of the same path, and the entry's others.
-fn knobs(written: &WrittenTune, entry: &Entry, report: &mut Report) -> Vec<Knob> {
+/// The experiment's parameters, each replaced by the entry's of the same path, and the entry's others.
+fn parameters(written: &WrittenTune, entry: &Entry, report: &mut Report) -> Vec<Parameter> {
     let own = entry.tune.as_ref().and_then(|own| {
         space(&serde_yaml::Value::Mapping(own.value.clone()), &own.at, written.tune.trials.is_some(), report)
     });
-    let mut knobs: BTreeMap<String, Knob> = BTreeMap::new();
-    for knob in written.space.iter().cloned().chain(own.into_iter().flatten()) {
-        knobs.insert(knob.path.clone(), knob);
+    let mut parameters: BTreeMap<String, Parameter> = BTreeMap::new();
+    for parameter in written.space.iter().cloned().chain(own.into_iter().flatten()) {
+        parameters.insert(parameter.path.clone(), parameter);
     }
-    knobs.into_values().collect()
+    parameters.into_values().collect()
 }
 
 /// Every entry has as many settings as the others.
 fn check_budgets(document: &Document, written: &WrittenTune, tune: &Tune, report: &mut Report) {
     let count = |entry: &Entry| match tune.trials {
-        Some(trials) => trials.min(distinct(tune.knobs(&entry.label))),
-        None => distinct(tune.knobs(&entry.label)),
+        Some(trials) => trials.min(distinct(tune.parameters(&entry.label))),
+        None => distinct(tune.parameters(&entry.label)),
     };
     let at = |entry: &Entry| entry.tune.as_ref().map_or_else(|| written.at.key("space"), |own| own.at.clone());
     let Some(first) = document.variants.first() else { return };
@@ -94,13 +94,13 @@ fn check_budgets(document: &Document, written: &WrittenTune, tune: &Tune, report
     }
 }
 
-/// Settings that knobs can have.
-fn distinct(knobs: &[Knob]) -> usize {
-    let of = |knob: &Knob| match &knob.values {
+/// Settings that parameters can have.
+fn distinct(parameters: &[Parameter]) -> usize {
+    let of = |parameter: &Parameter| match &parameter.values {
         Values::Listed(listed) => listed.len(),
         Values::Between { .. } => usize::MAX,
     };
-    knobs.iter().map(of).fold(1, usize::saturating_mul)
+    parameters.iter().map(of).fold(1, usize::saturating_mul)
 }
 
 /// Reads the experiment with every setting, so that none breaks a rule after hours of training.

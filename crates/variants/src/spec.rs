@@ -140,7 +140,8 @@ impl VariantSpec {
     }
 
     /// Fields that a plan leaves out when it is written, by the axis that they belong to: their value is what records from before the
-    /// field existed meant, whose hashes stay.
+    /// field existed meant, whose hashes stay. Reading such a plan gives the field's default of today, which no training uses: runs are
+    /// planned from the experiment's file alone.
     pub fn unrecorded(&self) -> [(&'static str, &'static [&'static str]); 3] {
         [
             ("delta", self.delta.as_ref().map_or(&[], DeltaSpec::unrecorded)),

@@ -40,12 +40,12 @@ fn records_keep_the_bytes_of_old_names_and_yaml_takes_both() {
 }
 
 #[test]
-fn presets_are_recorded_as_before() {
+fn presets_keep_the_old_words_in_records_and_say_where_decay_pulls() {
     for (name, start) in [("pissa", "principal"), ("milora", "minor"), ("olora", "triangular")] {
         let spec = (preset::find(name).unwrap().spec)(4);
         let wanted = format!(r#"{{"kind":"anchored","start":"{start}","weight_decay_toward":"start"}}"#);
         assert_eq!(serde_json::to_string(&spec.delta).unwrap(), wanted, "{name}");
-        // A record from before decay had a direction.
+        // A record from before decay had a direction opens; what it trained with, decay toward 0, is in no field, and nothing trains by it.
         let old = format!(r#"{{"kind":"anchored","start":"{start}"}}"#);
         assert_eq!(serde_json::from_str::<DeltaSpec>(&old).map(Some).unwrap(), spec.delta, "{name}");
     }

@@ -10,7 +10,7 @@ use crate::methods::{DRAWS, Method, ranked};
 use crate::stats::Resampled;
 
 /// Fewest runs per task at which a percentile interval is near what it says; the guide has the simulated figures.
-const FEW: usize = 5;
+const FEW: usize = 6;
 
 /// One row per method: interquartile mean, the chance to improve on the baseline, and the mean rank over tasks.
 pub fn methods_table(methods: &[Method], baseline: Option<&str>, layout: &Layout) -> Result<Table, AnalysisError> {

@@ -54,7 +54,7 @@ pub(crate) struct Entry {
     pub(crate) train: Option<Layer>,
     pub(crate) with: Mapping,
     pub(crate) readouts: Vec<Derived>,
-    /// Knobs of its own, over those of the experiment.
+    /// Tuned fields of its own, over those of the experiment.
     pub(crate) tune: Option<At<Mapping>>,
 }
 

@@ -9,7 +9,7 @@ use crate::{
     error::Report,
     fields::{list, map, quoted, shown, text, unknown, whole},
     path::Path,
-    tune::{Knob, Per, Tune, Values},
+    tune::{Parameter, Per, Tune, Values},
 };
 
 const KEYS: &[&str] = &["space", "trials", "seeds", "holdout", "widen", "per"];
@@ -26,12 +26,12 @@ const TRIALS: Whole = Whole { least: 1, most: 10_000 };
 const TUNABLE: [&str; 2] = ["train.", "with."];
 const PER: [(&str, Per); 2] = [("task", Per::Task), ("variant", Per::Variant)];
 
-/// The block as written, before the entries' own knobs.
+/// The block as written, before the entries' own parameters.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) at: Path,
     pub(crate) tune: Tune,
-    pub(crate) space: Vec<Knob>,
+    pub(crate) space: Vec<Parameter>,
 }
 
 /// Reads the block.
@@ -85,8 +85,8 @@ fn per(value: &Value, at: &Path, report: &mut Report) -> Option<Per> {
     found
 }
 
-/// Knobs by their paths. `draws`: settings are drawn, so that a knob may have an interval.
-pub(crate) fn space(value: &Value, at: &Path, draws: bool, report: &mut Report) -> Option<Vec<Knob>> {
+/// Parameters by their paths. `draws`: settings are drawn, so that a parameter may have an interval.
+pub(crate) fn space(value: &Value, at: &Path, draws: bool, report: &mut Report) -> Option<Vec<Parameter>> {
     let Value::Mapping(fields) = value else {
         report.add(at, format!("{} is {}, but must be a map of fields to their values", at.last(), shown(value)));
         return None;
@@ -94,10 +94,10 @@ pub(crate) fn space(value: &Value, at: &Path, draws: bool, report: &mut Report) 
     if fields.is_empty() {
         report.add(at, format!("{} is empty, but needs at least one field to tune", at.last()));
     }
-    Some(fields.iter().filter_map(|(key, value)| knob(key, value, at, draws, report)).collect())
+    Some(fields.iter().filter_map(|(key, value)| parameter(key, value, at, draws, report)).collect())
 }
 
-fn knob(key: &Value, value: &Value, at: &Path, draws: bool, report: &mut Report) -> Option<Knob> {
+fn parameter(key: &Value, value: &Value, at: &Path, draws: bool, report: &mut Report) -> Option<Parameter> {
     let path = text(key, at, report)?;
     let at = at.key(path.clone());
     if !TUNABLE.iter().any(|start| path.starts_with(start)) {
@@ -112,7 +112,7 @@ fn knob(key: &Value, value: &Value, at: &Path, draws: bool, report: &mut Report)
         Value::Mapping(ends) => interval(ends, &at, draws, report)?,
         _ => Values::Listed(listed(value, &at, report)?),
     };
-    Some(Knob { path, values })
+    Some(Parameter { path, values })
 }
 
 fn listed(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<Json>> {

@@ -31,7 +31,7 @@ fn rates(experiment: &Experiment) -> Vec<(String, f64)> {
 }
 
 #[test]
-fn a_grid_has_every_combination_and_entries_have_knobs_of_their_own() {
+fn a_grid_has_every_combination_and_entries_have_parameters_of_their_own() {
     let experiment = good(
         "variants:\n  - lora\n  - {preset: dora, tune: {with.alpha: [8, 16], train.learning_rate: [1e-2]}}\ntune: {space: \
          {train.learning_rate: [1e-3, 3e-3]}}\n",

@@ -47,7 +47,7 @@ pub const SHAPES: &[Shape] = &[
         n_layers: 4,
         d_model: 128,
         text: Text::Stories,
-        steps: 3500,
+        steps: 6400,
         learning_rate: 2e-3,
     },
     Shape {
@@ -55,7 +55,7 @@ pub const SHAPES: &[Shape] = &[
         n_layers: 4,
         d_model: 256,
         text: Text::Stories,
-        steps: 2500,
+        steps: 3700,
         learning_rate: 1e-3,
     },
 ];

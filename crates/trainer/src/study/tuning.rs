@@ -44,7 +44,7 @@ pub fn tune(
     while !round.is_empty() {
         let pairs: Vec<(TuningGroup, Setting)> =
             round.iter().map(|(at, setting)| (searches[*at].group.clone(), setting.clone())).collect();
-        // Settings of the first round were read with the experiment; a value beyond them that breaks a rule ends the widening there.
+        // Settings of the first round were read with the experiment, and those of a wider one were tried by `wider`.
         let Ok(trials) = experiment.trials(&pairs) else { break };
         run(&trials.concat(), context, sink)?;
         for ((at, setting), cells) in round.iter().zip(&trials) {
@@ -53,7 +53,8 @@ pub fn tune(
             let scores = tune.seeds.iter().map(|seed| mean_score(cells, &records, *seed)).collect();
             searches[*at].trials.push(Trial { setting: setting.clone(), scores });
         }
-        round = searches.iter().enumerate().flat_map(|(at, search)| search.wider(at, tune, goal)).collect();
+        let wider = |(at, search): (usize, &Search)| search.wider(at, experiment, tune, goal);
+        round = searches.iter().enumerate().flat_map(wider).collect();
     }
     let chosen = searches.into_iter().map(|search| search.chosen(tune, goal)).collect::<Result<_, _>>()?;
     Ok(Tuned::new(experiment.tuning_hash(), tune.seeds.clone(), tune.holdout, goal, chosen))
@@ -68,12 +69,13 @@ fn sign(goal: Goal) -> f64 {
 }
 
 impl Search {
-    /// What its next round adds.
-    fn wider(&self, at: usize, tune: &Tune, goal: Goal) -> Vec<(usize, Setting)> {
+    /// What its next round adds: a value that the experiment's rules refuse ends the widening of this group at this end.
+    fn wider(&self, at: usize, experiment: &Experiment, tune: &Tune, goal: Goal) -> Vec<(usize, Setting)> {
         let Some(best) = best(&self.trials, sign(goal)) else { return Vec::new() };
         let is_new = |setting: &Setting| self.trials.iter().all(|trial| trial.setting != *setting);
         let wider = tune.wider(&self.group.variant, &self.trials, &self.trials[best].setting);
-        wider.into_iter().filter(is_new).map(|setting| (at, setting)).collect()
+        let is_allowed = |setting: &Setting| experiment.trials(&[(self.group.clone(), setting.clone())]).is_ok();
+        wider.into_iter().filter(is_new).filter(is_allowed).map(|setting| (at, setting)).collect()
     }
 
     fn chosen(self, tune: &Tune, goal: Goal) -> Result<TunedGroup, TrainError> {
