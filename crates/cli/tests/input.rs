@@ -2,32 +2,17 @@
 //! words, and nothing panics.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use tempfile::TempDir;
+
+#[path = "support/tiny_gpt2.rs"]
+mod tiny_gpt2;
 
 /// A folder with a tiny GPT-2 in `base`, whose tokenizer frames nothing.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures/gpt2");
-    fs::create_dir(folder.path().join("base")).unwrap();
-    for name in ["config.json", "model.safetensors"] {
-        fs::copy(fixture.join(name), folder.path().join("base").join(name)).unwrap();
-    }
-    let words = ["good", "bad", "film", "plot", "a", "the", "."];
-    let vocab: Vec<String> = (1..).zip(words).map(|(id, word)| format!("\"{word}\": {id}")).collect();
-    let tokenizer = format!(
-        r#"{{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": {{"type": "Whitespace"}}, "post_processor": null, "decoder": null,
-        "model": {{"type": "WordLevel", "vocab": {{"<|endoftext|>": 0, {}}}, "unk_token": "<|endoftext|>"}}}}"#,
-        vocab.join(", ")
-    );
-    write(&folder, "base/tokenizer.json", &tokenizer);
-    write(&folder, "base/tokenizer_config.json", r#"{"bos_token": "<|endoftext|>", "eos_token": "."}"#);
+    tiny_gpt2::write(&folder.path().join("base"));
     folder
 }
 

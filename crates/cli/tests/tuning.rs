@@ -9,6 +9,9 @@ use std::{
 
 use serde_json::Value;
 
+#[path = "support/tiny_gpt2.rs"]
+mod tiny_gpt2;
+
 /// A rate that trains, one that cannot move anything, and one that diverges.
 const STUDY: &str = "\
 # A tuned study.
@@ -156,4 +159,90 @@ fn an_interrupted_tuning_goes_on_with_the_trials_that_are_left() {
     assert_eq!(folder.tuned(), other.tuned());
     let adapter = |folder: &Folder| fs::read(folder.path("results/s/runs/rte-lora-r2-s0/adapter.safetensors")).unwrap();
     assert_eq!(adapter(&folder), adapter(&other));
+}
+
+/// Real tasks lie in a folder. What their development files say has no part in what is chosen.
+#[test]
+fn a_task_of_a_folder_is_tuned_by_its_training_file_alone() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("glue/SST-2")).unwrap();
+    let rows = |n: usize, flip: bool| -> String {
+        let row = |i: usize| {
+            let (word, label) = if i.is_multiple_of(2) { ("warm", 1) } else { ("cold", 0) };
+            format!("the soup is {word} and the day {i}\t{}\n", if flip { 1 - label } else { label })
+        };
+        "sentence\tlabel\n".to_owned() + &(0..n).map(row).collect::<String>()
+    };
+    let write = |name: &str, text: String| fs::write(folder.path(&format!("glue/SST-2/{name}.tsv")), text).unwrap();
+    write("train", rows(80, false));
+    write("dev", rows(20, false));
+    let study = STUDY.replace("suite: glue_mini", "suite: glue\ndata: glue").replace("[rte]", "[sst2]");
+    folder.write(&study);
+    folder.good(&["run", "s.yaml"]);
+    let before = folder.tuned();
+    let group = &before["groups"][0];
+    assert_eq!(group["trials"][group["chosen"].as_u64().unwrap() as usize]["setting"]["train.learning_rate"], 1e-2);
+    let trial = record(&folder.path("results/s/tune/runs/sst2-lora+learning_rate=0.01-r2-s100"));
+    assert_eq!((&trial["evaluations"][0]["split"], &trial["evaluations"][0]["examples"]), (&"tune".into(), &16.into()));
+    // The other way round: whoever chose by this file would choose the rate that learns nothing.
+    write("dev", rows(20, true));
+    folder.good(&["run", "s.yaml", "--force"]);
+    assert_eq!(folder.tuned(), before);
+    let reported = record(&folder.path("results/s/runs/sst2-lora-r2-s0"));
+    assert_eq!(reported["evaluations"][0]["examples"], 20);
+}
+
+const TEXTS: &str = "\
+suite: text
+data: .
+model: ./base
+tasks: [{task: {name: say, form: pairs, train: train.txt, dev: dev.txt}}]
+seeds: [0]
+targets: [c_attn]
+ranks: [2]
+train: {steps: 20, batch: 4, max_length: 12}
+variants: [lora]
+tune: {space: {train.learning_rate: [1e-9, 1e-2]}, seeds: [100], holdout: 0.25, widen: 0}
+";
+
+#[test]
+fn texts_are_tuned_by_the_perplexity_of_contexts_that_no_trial_learns() {
+    let folder = Folder::new();
+    tiny_gpt2::write(&folder.path("base"));
+    let contexts = ["a", "the", "a film", "the film", "a plot", "the plot", "good", "bad"];
+    let lines: Vec<String> = contexts.iter().flat_map(|c| [format!("{c}||good film"), format!("{c}||bad")]).collect();
+    fs::write(folder.path("train.txt"), lines.join("\n")).unwrap();
+    fs::write(folder.path("dev.txt"), "film||good film\n").unwrap();
+    folder.write(TEXTS);
+    folder.good(&["run", "s.yaml"]);
+    let tuned = folder.tuned();
+    let group = &tuned["groups"][0];
+    assert_eq!((&tuned["goal"], &group["chosen"]), (&"minimise".into(), &1.into()), "{tuned}");
+    let score = |trial: usize| group["trials"][trial]["scores"][0].as_f64().unwrap();
+    assert!(score(1) < score(0), "{tuned}");
+    let trial = record(&folder.path("results/s/tune/runs/say-lora+learning_rate=0.01-r2-s100"));
+    // Two of eight contexts, with two completions each.
+    assert_eq!((&trial["evaluations"][0]["split"], &trial["evaluations"][0]["examples"]), (&"tune".into(), &4.into()));
+    assert_eq!(record(&folder.path("results/s/runs/say-lora-r2-s0"))["spec"]["train"]["learning_rate"], 1e-2);
+
+    // A file that cannot be cut is found before anything trains.
+    fs::write(folder.path("train.txt"), "a||good film\na||bad\n").unwrap();
+    let refused = folder.call(&["run", "s.yaml", "--set", "name=few"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("task `say`: 2 training examples are too few"), "{}", said(&refused));
+}
+
+#[test]
+fn every_trial_starts_from_the_adapter_that_the_task_names() {
+    let folder = Folder::new();
+    let plain = STUDY.replace("[lora, dylora]", "[lora]");
+    let (first, _) = plain.split_once("tune:").unwrap();
+    fs::write(folder.path("first.yaml"), first).unwrap();
+    folder.good(&["run", "first.yaml"]);
+    let from = "results/first/runs/rte-lora-r2-s0";
+    folder.write(&plain.replace("[rte]", &format!("[{{task: wnli, start_from: {from}}}]")));
+    folder.good(&["run", "s.yaml"]);
+    for path in ["results/s/tune/runs/wnli-lora+learning_rate=0.01-r2-s100", "results/s/runs/wnli-lora-r2-s0"] {
+        assert_eq!(record(&folder.path(path))["start"]["name"], from);
+    }
 }

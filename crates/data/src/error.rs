@@ -280,8 +280,8 @@ pub enum DataError {
     },
     /// A training set of which no part can be cut off.
     #[error(
-        "task `{task}`: {examples} training examples are too few to cut a split from: each side needs one, and a class with one example stays in \
-         training; give more examples, or a learning rate in place of `tune`"
+        "task `{task}`: {examples} training examples are too few to cut a split from: each side needs one, a class with one example stays in \
+         training, and texts of one context stay together; give more examples, or a learning rate in place of `tune`"
     )]
     NoHoldout {
         /// The task.

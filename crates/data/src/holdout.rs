@@ -1,5 +1,7 @@
 //! A split cut from the training examples, on which settings are chosen.
 
+use std::collections::BTreeMap;
+
 use rand::seq::SliceRandom;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -41,8 +43,7 @@ impl Holdout {
         let (mut kept, mut held) = (Vec::new(), Vec::new());
         for mut class in classes {
             class.shuffle(&mut rng);
-            let count = ((self.share * class.len() as f64).ceil() as usize).min(class.len().saturating_sub(1));
-            held.extend(class.drain(..count));
+            held.extend(class.drain(..self.count(class.len())));
             kept.extend(class);
         }
         if kept.is_empty() || held.is_empty() {
@@ -53,6 +54,39 @@ impl Holdout {
         held.shuffle(&mut rng);
         info.splits = vec![TUNE.to_owned()];
         Ok(Dataset { info, train: kept, evaluation: vec![(TUNE.to_owned(), held)], test: Vec::new() })
+    }
+
+    /// The items that stay in training, in their order, and those of the split, in the order of the draw: the first of them are as much
+    /// a draw as all. Items of one key stay together, so that no part of a text is on either side. An error where a side would be empty.
+    pub(crate) fn part<T, K: Ord>(
+        self,
+        task: &str,
+        items: Vec<T>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<(Vec<T>, Vec<T>), DataError> {
+        let examples = items.len();
+        let mut places: BTreeMap<K, usize> = BTreeMap::new();
+        let mut groups: Vec<Vec<(usize, T)>> = Vec::new();
+        for (at, item) in items.into_iter().enumerate() {
+            let place = *places.entry(key(&item)).or_insert(groups.len());
+            if place == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[place].push((at, item));
+        }
+        groups.shuffle(&mut ChaCha8Rng::seed_from_u64(self.seed));
+        let held: Vec<T> = groups.drain(..self.count(groups.len())).flatten().map(|(_, item)| item).collect();
+        let mut kept: Vec<(usize, T)> = groups.into_iter().flatten().collect();
+        if kept.is_empty() || held.is_empty() {
+            return Err(DataError::NoHoldout { task: task.to_owned(), examples });
+        }
+        kept.sort_by_key(|(at, _)| *at);
+        Ok((kept.into_iter().map(|(_, item)| item).collect(), held))
+    }
+
+    /// How many of `n` are held out; one at least stays.
+    fn count(self, n: usize) -> usize {
+        ((self.share * n as f64).ceil() as usize).min(n.saturating_sub(1))
     }
 }
 

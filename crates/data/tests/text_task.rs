@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use data::batch::EncodedSet;
+use data::causal::chat::ChatFiles;
 use data::causal::score::of_texts;
-use data::causal::task::{LoadedText, TextTask, load};
+use data::causal::task::{LoadedText, Reading, TextTask, load, load_cut};
+use data::holdout::{Holdout, TUNE};
 use data::metric::Metric;
 use data::source::MemoryFiles;
 use data::task::Objective;
@@ -238,6 +240,76 @@ fn files_and_lines_that_are_wrong() {
     assert!(error.starts_with("b.txt:1: found 0 `||`"), "{error}");
     let error = read(PAIRS, &[("a.txt", "hi you so||so"), ("b.txt", "hi||so")], None, 4).unwrap_err();
     assert!(error.starts_with("a.txt:1: the item has 6 tokens and learns none before token 4; "), "{error}");
+}
+
+/// The task with a part of `a.txt` held out; no other file is there.
+fn cut(yaml: &str, text: &str, seed: u64) -> Result<LoadedText, String> {
+    let files = MemoryFiles::default().with("a.txt", text);
+    let tokenizer = tokenizer();
+    let reading = Reading { tokenizer: &tokenizer, chat: ChatFiles::default(), max_len: 9 };
+    load_cut(&task(yaml), &files, reading, Holdout { share: 0.25, seed }).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_context_is_held_out_with_all_its_completions() {
+    // Eight contexts of which every one comes back after all the others.
+    let contexts = ["hi", "you", "so", "good", "hi you", "hi so", "you so", "so good"];
+    let lines = |completion: &str| contexts.map(|context| format!("{context}||{completion}")).join("\n");
+    let text = format!("{}\n{}", lines("42"), lines("good"));
+    let whole = read(PAIRS, &[("a.txt", &text), ("b.txt", "hi||so")], None, 9).unwrap();
+    let mut drawn = Vec::new();
+    for seed in 0..8 {
+        let loaded = cut(PAIRS, &text, seed).unwrap();
+        assert_eq!((loaded.info.splits.as_slice(), loaded.test.is_none()), (&[TUNE.to_owned()][..], true));
+        let [(name, tune)] = &loaded.evaluation[..] else { unreachable!("one split") };
+        assert_eq!(name, TUNE);
+        let (kept, held) = (rows(&loaded.train), rows(&tune.set));
+        // A quarter of the contexts, each with both of its lines and as one item to generate.
+        assert_eq!((kept.len(), held.len(), tune.prompts.len()), (12, 4, 2));
+        assert!(tune.references.iter().all(|references| references == &["42", "good"]), "{:?}", tune.references);
+        let context = |row: &String| row.split(" <bos>").next().unwrap().to_owned();
+        assert!(kept.iter().all(|row| !held.iter().any(|other| context(other) == context(row))), "{kept:?} {held:?}");
+        let in_order = rows(&whole.train).into_iter().filter(|row| kept.contains(row)).collect::<Vec<_>>();
+        assert_eq!(kept, in_order, "what stays keeps its order");
+        assert_eq!(loaded, cut(PAIRS, &text, seed).unwrap());
+        drawn.push((held, loaded.hash));
+    }
+    drawn.sort();
+    drawn.dedup();
+    assert!(
+        drawn.len() == 8 && drawn.windows(2).any(|pair| pair[0].0 != pair[1].0),
+        "each seed cuts its own: {drawn:?}"
+    );
+}
+
+#[test]
+fn instructions_and_documents_are_held_out_whole() {
+    let line = |prompt: &str, completion: &str| json!({"prompt": prompt, "completion": completion}).to_string();
+    let prompts = ["hi ", "you ", "so ", "good "];
+    let text: Vec<String> = ["42", "so"].iter().flat_map(|said| prompts.map(|prompt| line(prompt, said))).collect();
+    let yaml = "{name: a, form: instructions, train: a.txt, dev: b.txt, metrics: [exact_match]}";
+    let loaded = cut(yaml, &text.join("\n"), 1).unwrap();
+    let tune = &loaded.evaluation[0].1;
+    assert_eq!((loaded.train.rows.len(), tune.set.rows.len(), tune.prompts.len()), (6, 2, 2));
+    assert_eq!(tune.prompts[0], tune.prompts[1], "the two answers to one prompt");
+
+    let blocks = "{name: a, form: blocks, train: a.txt, dev: b.txt, block: 3}";
+    let documents = ["hi hi", "you you", "so so", "good good"].join("\n\n");
+    let loaded = cut(blocks, &documents, 1).unwrap();
+    let (kept, held) = (rows(&loaded.train), rows(&loaded.evaluation[0].1.set));
+    assert_eq!((kept.len(), held.len()), (3, 1));
+    let mut all = [kept, held].concat();
+    all.sort();
+    assert_eq!(all, ["good good <eos>", "hi hi <eos>", "so so <eos>", "you you <eos>"]);
+}
+
+#[test]
+fn a_file_of_one_context_cannot_be_cut() {
+    let error = cut(PAIRS, "hi||so\nhi||42", 0).unwrap_err();
+    assert!(error.starts_with("task `e2e`: 2 training examples are too few to cut a split from"), "{error}");
+    // One document is held out, which fills no block.
+    let error = cut("{name: a, form: blocks, train: a.txt, dev: b.txt, block: 5}", "hi\n\nyou", 0).unwrap_err();
+    assert!(error.starts_with("a.txt: has 2 tokens, fewer than one block of 5"), "{error}");
 }
 
 #[test]

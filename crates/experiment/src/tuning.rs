@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use data::metric::Metric;
+
 use super::{
     Experiment, Problem, SpecErrors,
-    cell::Cell,
-    document::{Document, Entry, WrittenTune, space},
+    cell::{Cell, StartFrom, TaskSource},
+    document::{Document, Entry, Task, WrittenTune, space},
     error::Report,
     path::Path,
-    suites,
     tune::{Parameter, Tune, Values},
 };
 
@@ -35,21 +36,39 @@ pub(super) fn resolve(document: &Document, cells: &[Cell], report: &mut Report) 
         );
         report.add(&written.at.key("seeds"), rule);
     }
-    if document.suite == suites::TEXT {
-        let rule = "a text task has no labelled examples to cut a split from; give its entries rates that were tuned elsewhere, and leave `tune` out";
-        report.add(&written.at, rule);
-    }
-    if cells.iter().any(|cell| cell.recipe.start_from.is_some()) {
-        report.add(
-            &written.at,
-            "tasks that start from another run are not tuned here; tune the first task in an experiment of its own",
+    check_goals(document, written, report);
+    if let Some(cell) = cells.iter().find(|cell| matches!(cell.recipe.start_from, Some(StartFrom::Cell(_)))) {
+        let rule = format!(
+            "`{}` starts from a run of this experiment, whose own setting is not chosen yet; tune and train that task in an experiment of its \
+             own, and give the adapter's folder as `start_from`",
+            cell.id.task
         );
+        report.add(&written.at, rule);
     }
     for entry in &document.variants {
         tune.space.insert(entry.label.clone(), parameters(written, entry, report));
     }
     check_budgets(document, written, &tune, report);
     Some(tune)
+}
+
+/// One experiment has one direction that is better: of metrics that differ in it there is no mean and no common table.
+fn check_goals(document: &Document, written: &WrittenTune, report: &mut Report) {
+    // The suites' own tasks are judged by metrics of which more is better.
+    let primary = |task: &Task| match &task.given {
+        Some(TaskSource::Text(text)) => text.metrics().first().copied(),
+        _ => None,
+    };
+    let less = |task: &&Task| primary(task).is_some_and(Metric::is_minimised);
+    let (falls, rises): (Vec<&Task>, Vec<&Task>) = document.tasks.iter().partition(less);
+    if let (Some(falls), Some(rises)) = (falls.first(), rises.first()) {
+        let rule = format!(
+            "less is better for `{}`, which is judged by its first metric, `perplexity`, and more for `{}`; tune them in experiments of their \
+             own",
+            falls.name, rises.name
+        );
+        report.add(&written.at, rule);
+    }
 }
 
 /// The experiment's parameters, each replaced by the entry's of the same path, and the entry's others.

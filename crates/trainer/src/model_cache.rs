@@ -332,7 +332,11 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
         let files = source::files(plan.data.as_deref().unwrap_or("."))?;
         let chat =
             ChatFiles { tokenizer_config: base.tokenizer_config.as_deref(), template: base.chat_template.as_deref() };
-        let mut loaded = task::load(task, &*files, &base.tokenizer, chat, plan.train.max_length)?;
+        let reading = task::Reading { tokenizer: &base.tokenizer, chat, max_len: plan.train.max_length };
+        let mut loaded = match plan.holdout {
+            Some(holdout) => task::load_cut(task, &*files, reading, holdout)?,
+            None => task::load(task, &*files, reading.tokenizer, chat, reading.max_len)?,
+        };
         if let Some((head, _)) = base.head.outputs() {
             loaded.notes.push(format!("{}: the checkpoint's classification head `{head}` is not used", plan.model));
         }

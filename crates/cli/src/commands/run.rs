@@ -8,7 +8,7 @@ use std::{
 
 use assets::device;
 use experiment::{CohortSize, Experiment, cell::Cell, tune::Tune};
-use record::{CodeIdentity, Store};
+use record::{CodeIdentity, Store, TuningGroup};
 use trainer::{
     error::TrainError,
     model_cache::ModelCache,
@@ -132,6 +132,9 @@ impl<'a> Session<'a> {
             study::forget_all(&trials)?;
         }
         let groups = experiment.groups();
+        // Every split is cut before the first trial, so that a task too small for one is found now and not hours later.
+        let first = |group: &TuningGroup| Some((group.clone(), tune.settings(&group.variant).into_iter().next()?));
+        self.open(&experiment.trials(&groups.iter().filter_map(first).collect::<Vec<_>>())?.concat())?;
         let settings: usize = groups.iter().map(|group| tune.settings(&group.variant).len()).sum();
         note(&format!(
             "tuning first: {settings} settings for {} rows, {} seeds each; their records are under {}",

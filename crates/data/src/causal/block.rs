@@ -9,18 +9,33 @@ use crate::causal::{of, utf8};
 use crate::error::DataError;
 use crate::tokenize::Tokenizer;
 
+/// The documents of a file.
+pub(super) fn documents(file: &str, bytes: &[u8]) -> Result<Vec<String>, DataError> {
+    let lines: Vec<&str> = utf8(file, bytes)?.lines().collect();
+    let documents = lines.split(|line| line.trim().is_empty()).filter(|document| !document.is_empty());
+    Ok(documents.map(|document| document.join("\n")).collect())
+}
+
 /// The text of a file as rows of `block` tokens.
 pub fn blocks(file: &str, bytes: &[u8], tokenizer: &Tokenizer, block: usize) -> Result<EncodedSet, DataError> {
+    rows(file, &documents(file, bytes)?, tokenizer, block)
+}
+
+/// Documents, one after the other, as rows of `block` tokens.
+pub(super) fn rows(
+    file: &str,
+    documents: &[String],
+    tokenizer: &Tokenizer,
+    block: usize,
+) -> Result<EncodedSet, DataError> {
     if block < 2 {
         let rule = format!("is `{block}`, but a token is predicted from one before it");
         return Err(of("block", &rule, "use at least 2"));
     }
-    let text = utf8(file, bytes)?;
     let end = tokenizer.end_id()?;
     let mut stream = Vec::new();
-    let lines: Vec<&str> = text.lines().collect();
-    for document in lines.split(|line| line.trim().is_empty()).filter(|document| !document.is_empty()) {
-        stream.extend(tokenizer.encode_plain(&document.join("\n"), false)?);
+    for document in documents {
+        stream.extend(tokenizer.encode_plain(document, false)?);
         stream.push(end);
     }
     if stream.len() < block {

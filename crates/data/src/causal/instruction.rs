@@ -46,6 +46,14 @@ pub enum Content {
 }
 
 impl Instruction {
+    /// What the model reads before the last thing that it should say: the prompt, or the conversation before the last turn.
+    pub(super) fn read(&self) -> (Option<&str>, &[Message]) {
+        match &self.content {
+            Content::Pair { prompt, .. } => (Some(prompt), &[]),
+            Content::Chat(messages) => (None, &messages[..messages.len().saturating_sub(1)]),
+        }
+    }
+
     /// What the model should say: the completion, or the last turn.
     pub fn reference(&self) -> &str {
         match &self.content {

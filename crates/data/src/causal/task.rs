@@ -33,7 +33,7 @@ use crate::task::TaskInfo;
 
 mod load;
 
-pub use load::load;
+pub use load::{Reading, load, load_cut};
 
 /// How the files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

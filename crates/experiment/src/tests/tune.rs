@@ -149,6 +149,31 @@ fn the_best_is_the_first_of_equals_and_never_one_that_failed() {
     assert_eq!(best(&trials, 1.0), None);
 }
 
+const TEXTS: &str = "suite: text\nmodel: ./base\ndata: .\nvariants: [lora]\ntargets: [c_attn]\ntune: {space: {train.learning_rate: [1e-3]}}\n";
+
+fn told(name: &str, rest: &str) -> String {
+    format!("{{task: {{name: {name}, form: pairs, train: {name}.txt, dev: dev.txt{rest}}}}}")
+}
+
+#[test]
+fn texts_are_tuned_on_a_part_of_their_training_file() {
+    let experiment = good(&format!("{TEXTS}tasks: [{}, {}]\n", told("a", ""), told("b", "")), &[]);
+    let trials = experiment.trials(&[(experiment.groups()[0].clone(), rate(1e-3))]).unwrap();
+    assert!(trials[0].iter().all(|cell| cell.recipe.holdout.is_some() && cell.recipe.text().is_some()));
+    // Perplexity falls and BLEU rises: no one direction is the better one.
+    let mixed = format!("{TEXTS}tasks: [{}, {}]\n", told("a", ""), told("b", ", metrics: [bleu]"));
+    let found = errors(&mixed);
+    assert!(found.contains("less is better for `a`") && found.contains("more for `b`"), "{found}");
+}
+
+#[test]
+fn a_task_that_starts_from_another_is_tuned_apart() {
+    let found = errors(
+        "tasks: [rte, {task: mrpc, start_from: rte}]\nvariants: [lora]\ntune: {space: {train.learning_rate: [1e-3]}}\n",
+    );
+    assert!(found.contains("`mrpc` starts from a run of this experiment"), "{found}");
+}
+
 #[test]
 fn what_a_tuning_may_not_be_is_said_before_anything_trains() {
     let with = |tune: &str| errors(&format!("variants: [lora, dora]\ntune: {tune}\n"));
