@@ -66,10 +66,10 @@ pub struct TokenizedTask {
     pub info: TaskInfo,
     /// Training examples.
     pub train: EncodedSet,
-    /// Evaluation splits, the first is the one that selects checkpoints.
-    pub splits: Vec<Split>,
+    /// Evaluation splits, the first is the one that selects checkpoints. Tasks that differ in their training examples alone have one copy.
+    pub splits: Vec<Arc<Split>>,
     /// The split that selects nothing, where its labels are known.
-    pub test: Option<Split>,
+    pub test: Option<Arc<Split>>,
     /// SHA-256 of the examples.
     pub hash: String,
     /// Hash of how the texts become tokens, as far as `tokenizer_config.json` and `chat_template.jinja` say; none for single texts and pairs that
@@ -84,6 +84,20 @@ pub struct TokenizedTask {
 }
 
 impl TokenizedTask {
+    /// Everything that it is evaluated on.
+    pub fn evaluated(&self) -> impl Iterator<Item = &Arc<Split>> {
+        self.splits.iter().chain(&self.test)
+    }
+
+    /// Takes the splits of `others` in the place of its own that are equal, so that runs on samples of one task are evaluated together.
+    fn share_splits<'a>(&mut self, others: impl Iterator<Item = &'a Arc<Self>> + Clone) {
+        for split in self.splits.iter_mut().chain(&mut self.test) {
+            if let Some(equal) = others.clone().flat_map(|other| other.evaluated()).find(|other| *other == split) {
+                *split = Arc::clone(equal);
+            }
+        }
+    }
+
     /// The same, with what the length limit of a recipe cut in every split.
     fn with_truncated(mut self, recipe: &Recipe) -> Self {
         let train = std::iter::once(("train", &self.train));
@@ -182,7 +196,9 @@ impl ModelCache {
         if let Some(prepared) = tasks.get(&key) {
             return Ok(Arc::clone(prepared));
         }
-        let prepared = Arc::new(prepare(plan, &base)?);
+        let mut prepared = prepare(plan, &base)?;
+        prepared.share_splits(tasks.values());
+        let prepared = Arc::new(prepared);
         tasks.insert(key, Arc::clone(&prepared));
         Ok(prepared)
     }
@@ -349,8 +365,8 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
         let task = TokenizedTask {
             info: loaded.info,
             train: loaded.train,
-            splits: loaded.evaluation.into_iter().map(|(name, found)| split(name, found)).collect(),
-            test: loaded.test.map(|found| split("test".to_owned(), found)),
+            splits: loaded.evaluation.into_iter().map(|(name, found)| Arc::new(split(name, found))).collect(),
+            test: loaded.test.map(|found| Arc::new(split("test".to_owned(), found))),
             hash: loaded.hash,
             reading: Some(loaded.reading),
             head: Weights::default(),
@@ -370,10 +386,12 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
     let Dataset { info, train, evaluation, test } = dataset;
     let splits = evaluation
         .iter()
-        .map(|(name, examples)| Ok(Split::new(name, encode(examples)?)))
+        .map(|(name, examples)| Ok(Arc::new(Split::new(name, encode(examples)?))))
         .collect::<Result<_, data::error::DataError>>()?;
     let is_labelled = !test.is_empty() && test.iter().all(|example| example.label.is_finite());
-    let test = is_labelled.then(|| Ok::<_, data::error::DataError>(Split::new("test", encode(&test)?))).transpose()?;
+    let test = is_labelled
+        .then(|| Ok::<_, data::error::DataError>(Arc::new(Split::new("test", encode(&test)?))))
+        .transpose()?;
     let (head, said) = base.head.for_task(info.objective.n_outputs(), info.objective.labels());
     notes.extend(said.map(|said| format!("{}: {said}", plan.model)));
     let truncated = BTreeMap::new();

@@ -116,9 +116,9 @@ impl End {
     /// What is asked of the run at its end.
     fn request<'a>(&self, run: &'a RunState, index: usize) -> EvalRequest<'a> {
         let variant = &run.cell.recipe.variant;
-        let mut splits: Vec<&Split> = run.task().splits.iter().collect();
+        let mut splits: Vec<&Split> = run.task().splits.iter().map(AsRef::as_ref).collect();
         if run.chosen().is_some() {
-            splits.extend(&run.task().test); // the other splits chose the checkpoint
+            splits.extend(run.task().test.as_deref()); // the other splits chose the checkpoint
         }
         let readouts = run.cell.readouts(&variant.rank_policy.readouts(variant.rank));
         EvalRequest { run: index, step: self.step, chosen: run.chosen(), readouts, splits }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -420,7 +420,8 @@ fn layers_computed_again_give_the_same_gradients() {
 fn evaluations_in_company_are_those_of_each_run_alone() {
     // In f64, for the reasons and with the tolerances of the law above.
     let variants = "[{preset: lora, ranks: [2], readouts: [truncated, svd]}, {preset: dylora, ranks: [2]}]";
-    let recipe = "tasks=[wnli], train.evaluate_every=3, train.select=best, train.warmup=0.0, train.learning_rate=3e-3";
+    // Each seed trains on examples of its own; the evaluation examples are the same, so that one pass serves all.
+    let recipe = "tasks=[wnli], vary=[sample], train.evaluate_every=3, train.select=best, train.warmup=0.0, train.learning_rate=3e-3";
     let mut cells = cells(variants, "[0, 1, 2, 3]", recipe);
     for cell in &mut cells {
         match cell.id.seed {
@@ -458,6 +459,19 @@ fn evaluations_in_company_are_those_of_each_run_alone() {
         }
     }
     assert!(chosen > 0, "some run is read out at an earlier step than its last");
+}
+
+#[test]
+fn samples_of_a_task_differ_in_their_training_examples_and_have_one_copy_of_the_rest() {
+    let cells = cells("[{preset: lora, ranks: [1]}]", "[0, 1]", "vary=[sample]");
+    let cache = cache();
+    let [one, other] = [0, 1].map(|at| cache.task(&cells[at].recipe).unwrap());
+    assert_ne!(one.train, other.train);
+    assert!(one.evaluated().count() > 1 && one.evaluated().zip(other.evaluated()).all(|(a, b)| Arc::ptr_eq(a, b)));
+    let mut held_out = cells[1].recipe.clone();
+    held_out.holdout = Some(data::holdout::Holdout { share: 0.2, seed: 7 });
+    let tuned = cache.task(&held_out).unwrap();
+    assert!(!tuned.evaluated().any(|split| one.evaluated().any(|other| Arc::ptr_eq(split, other))));
 }
 
 #[test]

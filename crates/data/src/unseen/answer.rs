@@ -1,9 +1,9 @@
 //! `answer`: does the sentence answer the question?
 //!
-//! The question asks by kind for one participant of an event. A sentence that does not answer it names one of another kind, another
-//! verb, another participant or another place, or has the roles exchanged; a second event stands beside the first in every sentence.
+//! The question asks by kind for one participant of an event. A sentence that does not answer it names one of another kind, or differs in
+//! two of verb, other participant, place and roles; a second event stands beside the first in every sentence.
 
-use super::reword::{Part, at_place, object, parts, past};
+use super::reword::{MOST, Part, at_place, object, parts, past};
 use crate::language::draw::Draw;
 use crate::language::lexicon::{Class, Term};
 use crate::language::render::{self, Form, kind, lemma};
@@ -22,10 +22,9 @@ pub(super) fn example(draw: &mut Draw) -> Example {
     } else if !answers {
         let answer = if of_agent { Part::Agent } else { Part::Patient };
         let others = parts(&scene).into_iter().filter(|&part| part != answer).collect();
-        let n = 1 + draw.below(2);
-        told = draw.altered_in(&scene, others, n);
+        told = draw.altered_in(&scene, others, 2);
     }
-    let told = draw.reworded(&told);
+    let told = draw.reworded(&told, MOST);
     let question = question(&scene, asked, of_agent);
     let second = sentence(draw, &told);
     Example { first: question, second: Some(second), label: f32::from(u8::from(!answers)) }

@@ -4,7 +4,7 @@
 //! (`she did not use the tool`, so not the drill); the other ways are open, and so is everything about another thing. All four premises
 //! meet all four hypotheses, so that neither text alone says anything.
 
-use super::reword::past;
+use super::reword::{MOST, past};
 use crate::language::draw::Draw;
 use crate::language::lexicon::{Class, Term};
 use crate::language::render::{self, kind, lemma};
@@ -57,7 +57,7 @@ pub(super) fn example(draw: &mut Draw) -> Example {
             continue;
         }
         let told = if elsewhere { other_thing(draw, &scene) } else { scene };
-        let told = draw.reworded(&told);
+        let told = draw.reworded(&told, MOST);
         let name = render::noun(Noun::bare(draw.pick_from(NAMES)));
         let first = format!("{name} said that {} .", clause(&scene, premise));
         let second = format!("according to {name} , {} .", clause(&told, hypothesis));

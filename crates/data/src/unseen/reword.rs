@@ -5,6 +5,9 @@ use crate::language::lexicon::{Class, Term};
 use crate::language::render::{self, lemma};
 use crate::language::scene::{ANIMALS, FOODS, Noun, OBJECTS, PEOPLE, Scene};
 
+/// Share of the words that have synonyms of which most tasks take one.
+pub(super) const MOST: f64 = 0.7;
+
 const FAMILIES: [&[Class]; 4] = [PEOPLE, ANIMALS, OBJECTS, FOODS];
 
 /// A part of a scene that a near miss changes.
@@ -39,9 +42,9 @@ fn swappable(agent: Noun, patient: Noun) -> bool {
 }
 
 impl Draw {
-    /// The scene with synonyms for most of its words that have any.
-    pub(super) fn reworded(&mut self, scene: &Scene) -> Scene {
-        let mut other = |term: Term| if self.chance(0.7) { self.synonym(term) } else { term };
+    /// The scene with synonyms for a share of its words that have any.
+    pub(super) fn reworded(&mut self, scene: &Scene, share: f64) -> Scene {
+        let mut other = |term: Term| if self.chance(share) { self.synonym(term) } else { term };
         let agent = Noun { term: other(scene.agent.term), ..scene.agent };
         let verb = other(scene.verb);
         let patient = scene.patient.map(|patient| Noun { term: other(patient.term), ..patient });

@@ -3,7 +3,7 @@
 //! Every part of an event counts with a weight of its own. A part counts whole where it is the same or a synonym in the same role, half
 //! where it is another word of the same kind, and not at all otherwise.
 
-use super::reword::{Part, at_place, past};
+use super::reword::{MOST, Part, at_place, past};
 use crate::language::draw::Draw;
 use crate::language::render;
 use crate::language::scene::{Noun, Scene, TRANSITIVE, Wish};
@@ -33,7 +33,7 @@ pub(super) fn example(draw: &mut Draw) -> Example {
         };
         label += weight * share;
     }
-    let told = draw.reworded(&told);
+    let told = draw.reworded(&told, MOST);
     Example { first: first(&scene), second: Some(second(&told)), label }
 }
 

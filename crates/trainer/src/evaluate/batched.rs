@@ -1,7 +1,7 @@
 //! Evaluation of several runs of a stack in one pass.
 //!
-//! A run alone leaves a device mostly idle: its batches are small, and every one of them costs the same launches. Runs that share a task
-//! share its batches as well, so one network with all of a stack's runs answers for those that are asked. Rows never meet across runs, and
+//! A run alone leaves a device mostly idle: its batches are small, and every one of them costs the same launches. Runs with the same
+//! evaluation splits share their batches, so one network with all of a stack's runs answers for those that are asked. Rows never meet across runs, and
 //! a batch's composition and length are those of a run alone: a run's numbers do not depend on the others beyond the order in which a
 //! product sums.
 
@@ -44,9 +44,12 @@ pub struct EvalRequest<'a> {
 /// Which readout and which split of its run an evaluation is of.
 type Position = (usize, usize);
 
-/// Whether the runs of a stack can be evaluated in one pass: they have one task, whose examples a head classifies.
+/// Whether the runs of a stack can be evaluated in one pass: they have the same splits, whose examples a head classifies. Their training
+/// examples may differ.
 fn share_batches(runs: &[RunState]) -> bool {
-    runs.iter().all(|run| Arc::ptr_eq(run.task(), runs[0].task())) && runs[0].cell.recipe.text().is_none()
+    let splits = |run: &RunState| run.task().evaluated().map(Arc::as_ptr).collect::<Vec<_>>();
+    let first = splits(&runs[0]);
+    runs[0].cell.recipe.text().is_none() && runs.iter().all(|run| splits(run) == first)
 }
 
 /// The network with one stack. A run that is asked has its tensors as they are, or as they were chosen; one that is not has those of the

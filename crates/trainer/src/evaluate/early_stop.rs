@@ -54,7 +54,7 @@ fn evaluate_stack(
     let due = cohort.stacks[stack].runs.iter().enumerate().filter(|(_, run)| run.evaluates_at(step));
     let request = |(index, run)| -> EvalRequest<'_> {
         let run: &RunState = run;
-        let splits = vec![&run.task().splits[0]];
+        let splits = vec![run.task().splits[0].as_ref()];
         EvalRequest { run: index, step, chosen: None, readouts: vec![full_readout(run)], splits }
     };
     let requests: Vec<EvalRequest<'_>> = due.map(request).collect();

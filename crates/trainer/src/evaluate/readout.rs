@@ -115,8 +115,8 @@ impl Evaluator<'_> {
         Ok((texts, Generated { texts: found.texts.len(), cut: found.cut }))
     }
 
-    /// Largest difference between a run's logits with its adapter beside the base and folded into it, on the first evaluation split; for
-    /// text, on the tokens learnt in its first rows.
+    /// Largest difference between a run's logits with its adapter beside the base and folded into it, on the first rows of the first
+    /// evaluation split, for text on the tokens learnt in them.
     ///
     /// `network` has the run alone, `bare` is a composition without adapters, and `beside` has the run's logits on that split,
     /// `[example][output]`, where they are known.
@@ -131,15 +131,16 @@ impl Evaluator<'_> {
         let merged = network.merged(0, 0, &Active::All, &plan)?;
         let (set, pad) = (&self.task.splits[0].set, self.base.pad);
         let (beside, folded): (Vec<f64>, Vec<f64>) = if self.task.info.objective == Objective::Text {
-            let few = data::batch::EncodedSet::whole(set.rows.iter().take(COMPARED).cloned().collect());
+            let few = data::batch::EncodedSet::whole(set.rows.iter().take(COMPARED_TEXTS).cloned().collect());
             let learnt = |network: &Network| language_model::learnt_logits(network, &few, &Active::All, pad);
             (learnt(network), learnt(&merged))
         } else {
+            let few = data::batch::EncodedSet::whole(set.rows.iter().take(COMPARED).cloned().collect());
             let all = |network: &Network| {
-                Ok::<_, TrainError>(logits_until(network, &[set], &Active::All, pad, self.stop)?.swap_remove(0))
+                Ok::<_, TrainError>(logits_until(network, &[&few], &Active::All, pad, self.stop)?.swap_remove(0))
             };
             let beside = beside.map_or_else(|| all(network), Ok)?;
-            (beside.concat(), all(&merged)?.concat())
+            (beside.into_iter().take(COMPARED).flatten().collect(), all(&merged)?.concat())
         };
         Ok(largest_difference(&beside, &folded))
     }
@@ -168,8 +169,11 @@ fn largest_difference(one: &[f64], other: &[f64]) -> f64 {
     one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, larger)
 }
 
-/// Rows of a text split whose logits a merge is judged by.
-const COMPARED: usize = 16;
+/// Rows of a split whose logits a merge is judged by: the largest of their differences hardly grows with more.
+const COMPARED: usize = 512;
+
+/// The same for texts, of which every token learnt has the logits of a vocabulary.
+const COMPARED_TEXTS: usize = 16;
 
 /// Scores a run's logits on a split.
 pub(crate) fn evaluation(

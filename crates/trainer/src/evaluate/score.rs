@@ -19,7 +19,7 @@ use super::undefined;
 use crate::{error::TrainError, rows::row, stop::Stop};
 
 /// An evaluation split, tokenised.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Split {
     /// Name, e.g. `dev`.
     pub name: String,
