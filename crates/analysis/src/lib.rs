@@ -6,6 +6,7 @@
 //!                           `-----------------------------------> summary.csv
 //! a tuning's trials --tuning--> its table and figures
 //! an experiment's records --tables--> its tables, --figures--> its figures
+//! an experiment's records --cost--> what its rows cost
 //! arrays --figure--> SVG, PNG and the plotted numbers as CSV
 //! records and tables --claims--> the papers' claims, judged
 //! adapters --subspace--> numbers --measures--> tables of a study --figures--> figures
@@ -19,6 +20,7 @@ mod error;
 
 pub mod claims;
 pub mod compare;
+pub mod cost;
 pub mod examples;
 pub mod figure;
 pub mod figures;

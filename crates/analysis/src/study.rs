@@ -1,6 +1,6 @@
 //! What an experiment says of its tables and figures: names, order, and the comparisons it asks for.
 
-use record::{Contrast, Tuned};
+use record::{Contrast, Matching, Tuned};
 
 use crate::{compare::Rules, table::Layout, tuning};
 
@@ -23,18 +23,25 @@ pub struct Study {
     pub rules: Rules,
     /// The sentence that says which settings were identical across the compared runs.
     pub matched: String,
+    /// What its rows have as much of as the baseline, where it says so.
+    pub matching: Option<Matching>,
     /// What its tuning found, where its rows were tuned.
     pub tuned: Option<Tuned>,
 }
 
 impl Study {
+    /// The experiment's name and what it is about.
+    pub(crate) fn caption(&self) -> String {
+        [self.name.as_str(), &self.title].join(": ").trim_end_matches(": ").to_owned()
+    }
+
     /// Order, caption and notes of a table of one split.
     pub(crate) fn layout(&self, split: &str) -> Layout {
         Layout {
             split: split.to_owned(),
             tasks: self.tasks.clone(),
             variants: self.variants.clone(),
-            caption: [self.name.as_str(), &self.title].join(": ").trim_end_matches(": ").to_owned(),
+            caption: self.caption(),
             notes: std::iter::once(self.matched.clone()).chain(self.tuned.as_ref().map(tuning::sentence)).collect(),
         }
     }

@@ -1,6 +1,7 @@
 //! Typed tables between numbers and text: what a cell means is decided here, how it looks in [`render`](crate::render).
 
 mod comparison;
+mod cost;
 mod difficulty;
 mod examples;
 mod methods;
@@ -10,6 +11,7 @@ mod projection;
 
 pub(crate) use comparison::is_of;
 pub use comparison::{comparison_table, contrast_table};
+pub use cost::cost_table;
 pub use difficulty::difficulty_table;
 pub use examples::examples_table;
 pub use methods::methods_table;

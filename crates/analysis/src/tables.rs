@@ -10,6 +10,7 @@
 //! | `tuning` | the experiment tunes its rows |
 //! | `examples` | records keep which examples were right: the contrasts, or without any the comparison, by example |
 //! | `methods` | there are two tasks or more: interquartile means, chances to improve, ranks |
+//! | `cost` | always, one for all splits: settings that differ between rows, parameters, bytes, time, memory, merge error, forgetting |
 //! | `noise` | always: what a second run of the same configuration would differ by |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +25,8 @@ use crate::{
     study::Study,
     summary::{Selection, SummaryTable, summarise},
     table::{
-        Layout, Table, comparison_table, contrast_table, difficulty_table, examples_table, methods_table, noise_table,
-        pivot_table, rank_curve_table,
+        Layout, Table, comparison_table, contrast_table, cost_table, difficulty_table, examples_table, methods_table,
+        noise_table, pivot_table, rank_curve_table,
     },
     tuning::tuning_table,
 };
@@ -96,6 +97,8 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
             is_shown: at == 0 && !hidden.contains(&name),
         }));
     }
+    let cost = cost_table(study, records);
+    tables.extend(cost.map(|table| NamedTable { name: "cost".to_owned(), table, is_shown: false }));
     let tuning = study.tuned.as_ref().map(|tuned| tuning_table(study, tuned));
     tables.extend(tuning.map(|table| NamedTable { name: "tuning".to_owned(), table, is_shown: true }));
     Ok(StudyTables { summary, tables, notes })

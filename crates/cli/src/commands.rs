@@ -95,6 +95,7 @@ fn study(settled: &Settled) -> Study {
             primary: experiment.primary().to_vec(),
         },
         matched: experiment::controls::sentence(experiment.cells()),
+        matching: experiment.matching().cloned(),
         tuned: tuned.clone(),
     }
 }

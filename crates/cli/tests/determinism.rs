@@ -60,7 +60,8 @@ fn run(way: Way) -> Left {
     Left {
         adapters: paths("runs").map(|path| (name(&path), adapter(&path))).collect(),
         tables: paths("tables")
-            .filter(|path| name(path) != "summary.csv")
+            // These two hold what was measured in seconds.
+            .filter(|path| name(path) != "summary.csv" && !name(path).starts_with("cost."))
             .map(|path| (name(&path), fs::read_to_string(&path).unwrap()))
             .collect(),
     }

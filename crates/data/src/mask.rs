@@ -16,6 +16,8 @@ pub const SALIENT_SHARE: f64 = 0.4;
 pub const PLAIN_SHARE: f64 = 0.05;
 /// [`PLAIN_SHARE`] of stories, which name their nouns again, so that more of them follow from their context.
 pub const STORY_SHARE: f64 = 0.1;
+/// Share of the tokens that become targets in a text of which nothing is known. Devlin et al., section 3.1.
+pub const UNIFORM_SHARE: f64 = 0.15;
 /// Share of the targets that become `<mask>`. Devlin et al., *BERT*, NAACL 2019, section 3.1; so is the next.
 pub const MASKED_SHARE: f64 = 0.8;
 /// Share of the targets that become a random word; the rest stay.
@@ -52,6 +54,14 @@ impl Masking {
         let words = (0..tokenizer.vocab_size() as u32).filter(can_stand).collect();
         let plain_share = if text == Text::Stories { STORY_SHARE } else { PLAIN_SHARE };
         Ok(Self { mask_id: tokenizer.mask_id()?, special, salient, words, plain_share })
+    }
+
+    /// The masking of any text, BERT's: every token but the special ones is a target with [`UNIFORM_SHARE`] and can stand for another.
+    pub fn uniform(tokenizer: &Tokenizer) -> Result<Self, DataError> {
+        let special = tokenizer.special_ids().to_vec();
+        let can_stand = |id: &u32| !special.contains(id) && tokenizer.token(*id).is_some();
+        let words = (0..tokenizer.vocab_size() as u32).filter(can_stand).collect();
+        Ok(Self { mask_id: tokenizer.mask_id()?, special, salient: BTreeSet::new(), words, plain_share: UNIFORM_SHARE })
     }
 
     /// The targets among the candidates, ascending; where the draw takes none, the one that came nearest.

@@ -56,6 +56,20 @@ pub struct Recipe {
     /// The split that a trial of a tuning is judged on, cut from the training examples; none of a run that is reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holdout: Option<Holdout>,
+    /// Text on which it is measured what the base has forgotten, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgetting: Option<HeldOutText>,
+}
+
+/// Held-out text on which the base's own loss is measured before and after a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutText {
+    /// A text file with one document a line; documents of an embedded base's own corpus where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Documents that are read, from the first; all where there are fewer.
+    pub documents: usize,
 }
 
 /// Where a run starts.

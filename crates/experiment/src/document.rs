@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use models::{modules::Modules, target::Target};
+use record::Matching;
 use serde_yaml::Value;
 
 use crate::{
-    CohortSize, bounds, contrast,
+    CohortSize, bounds,
+    cell::HeldOutText,
+    contrast,
     error::Report,
     fields::{given, list, map, name, path_safe, quoted, text, unknown, whole},
     path::Path,
@@ -15,6 +18,8 @@ use crate::{
 };
 
 mod entries;
+mod matched;
+mod measure;
 mod reader;
 mod tasks;
 mod tune;
@@ -62,6 +67,8 @@ pub(crate) struct Document {
     pub(crate) baseline: Option<String>,
     pub(crate) contrasts: Vec<contrast::Written>,
     pub(crate) tune: Option<WrittenTune>,
+    pub(crate) matching: Option<At<Matching>>,
+    pub(crate) forgetting: Option<At<HeldOutText>>,
     pub(crate) equivalence: Option<f64>,
     pub(crate) primary: Vec<(usize, String)>,
 }
@@ -88,7 +95,9 @@ const KEYS: &[&str] = &[
     "variants",
     "baseline",
     "contrasts",
+    "match",
     "tune",
+    "measure",
     "equivalence",
     "primary",
 ];
@@ -145,6 +154,8 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         baseline: baseline.map(|b| b.value),
         contrasts: contrasts.map(|c| c.value).unwrap_or_default(),
         tune,
+        matching: reader.read("match", |v, at, report| matched::matched(v, at, &labels, report)),
+        forgetting: reader.read("measure", measure::measure).and_then(|measure| measure.value),
         equivalence: reader.read("equivalence", contrast::equivalence).map(|e| e.value),
         primary: reader
             .read("primary", |v, at, report| Some(contrast::primary(v, at, report)))

@@ -44,6 +44,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         readouts: readouts.clone(),
                         seeds: seeds(&document.streams, &document.vary, seed),
                         holdout: None,
+                        forgetting: document.forgetting.as_ref().map(|held_out| held_out.value.clone()),
                     };
                     cells.push(Cell { id, recipe, diff: diff.clone() });
                 }

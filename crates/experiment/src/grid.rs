@@ -30,7 +30,7 @@ mod recipes;
 mod rules;
 
 use recipes::{Examples, Recipes};
-use rules::{check_init, check_nested, check_readouts, check_specs};
+use rules::{check_held_out, check_init, check_nested, check_readouts, check_specs};
 
 /// One entry of `variants`, resolved.
 #[derive(Debug)]
@@ -60,9 +60,18 @@ pub(super) fn check(document: &Document, report: &mut Report) -> Vec<Row> {
     document.variants.iter().enumerate().filter_map(&mut row).collect()
 }
 
+/// One entry of a document, which it need not stand in, resolved; what is wrong with it is told when all are.
+pub(super) fn probe(document: &Document, entry: &Entry) -> Option<Row> {
+    let mut report = Report::default();
+    row(document, 0, entry, &mut Examples::default(), &mut report).filter(|_| report.is_empty())
+}
+
 fn row(document: &Document, index: usize, entry: &Entry, examples: &mut Examples, report: &mut Report) -> Option<Row> {
     let model = model(document, entry, report);
     let config = model.and_then(|model| config(model, report));
+    if let Some(model) = model {
+        check_held_out(document, entry, &model.value, report);
+    }
     if let (Some(config), Some(model)) = (&config, model)
         && document.suite == suites::TEXT
         && !config.is_causal()

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::Contrast;
+use record::{Contrast, Matching};
 use variants::stream::Seeds;
 
 use cell::Cell;
@@ -31,6 +31,7 @@ mod fields;
 pub mod gain;
 mod grid;
 pub mod hyper;
+pub mod matching;
 mod overlay;
 mod overrides;
 mod path;
@@ -73,6 +74,7 @@ pub struct Experiment {
     contrasts: Vec<Contrast>,
     equivalence: Option<f64>,
     primary: Vec<String>,
+    matching: Option<Matching>,
     text: String,
     overrides: Vec<String>,
     /// The path that messages show, and the name where the file gives none: what it takes to read the text again.
@@ -142,6 +144,11 @@ impl Experiment {
         &self.primary
     }
 
+    /// What its rows have as much of as the baseline; none where the file does not say.
+    pub fn matching(&self) -> Option<&Matching> {
+        self.matching.as_ref()
+    }
+
     /// The label of every row that the tables can have, in the file's order.
     pub fn labels(&self) -> Vec<String> {
         let mut labels = Vec::new();
@@ -204,13 +211,17 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
         }
     };
     let sets = overrides::apply(&mut root, overrides, &mut report);
-    let document = document::read(&root, default_name, &mut report);
+    let mut document = document::read(&root, default_name, &mut report);
+    if let Some(document) = &mut document {
+        matching::choose(document, &mut report);
+    }
     let rows = document.as_ref().map(|document| grid::check(document, &mut report)).unwrap_or_default();
     let (Some(document), true) = (document, report.is_empty()) else {
         return Err(report.into_errors(origin, text, &sets));
     };
     let cells = expand::cells(&document, &rows, &sets);
     check_adapters(&document, &cells, &mut report);
+    matching::verify(&document, &cells, &mut report);
     let contrasts = contrast::resolve(&document.contrasts, &cells, &mut report);
     let tune = tuning::resolve(&document, &cells, &mut report);
     let tasks: Vec<String> = document.tasks.iter().map(|task| task.name.clone()).collect();
@@ -224,6 +235,7 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
         tasks,
         equivalence: document.equivalence,
         primary: document.primary.into_iter().map(|(_, name)| name).collect(),
+        matching: document.matching.map(|matching| matching.value),
         name: document.name,
         suite: document.suite,
         cohort: document.cohort,

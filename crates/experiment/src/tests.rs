@@ -7,6 +7,8 @@ use super::{Experiment, SpecErrors, read};
 use crate::hyper::Hyper;
 
 mod expansion;
+mod matching;
+mod measure;
 mod modules;
 mod report;
 mod start;

@@ -251,6 +251,7 @@ impl Experiment {
         cell.recipe.seeds = self.seeds_of(seed);
         cell.recipe.readouts.clear();
         cell.recipe.holdout = Some(Holdout { share, seed });
+        cell.recipe.forgetting = None; // nothing is chosen by it
         cell
     }
 

@@ -133,6 +133,7 @@ pub fn checkpoint(
         readouts: Vec::new(),
         seeds: variants::stream::Seeds::all(0),
         holdout: None,
+        forgetting: None,
     };
     let id = record::CellId { task: task.to_owned(), variant: "head_only".to_owned(), rank: 0, seed: 0 };
     let stack = trainer::adapter::stack_plan(&plan, &id, cache)?;

@@ -18,6 +18,7 @@ use crate::{
     weights::{Weights, transposed},
 };
 
+mod pretrained;
 mod stored;
 
 pub use stored::StoredHead;

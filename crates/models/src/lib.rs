@@ -7,6 +7,7 @@ mod attention;
 pub mod backbone;
 pub mod catalog;
 pub mod config;
+pub mod count;
 pub mod encoder;
 pub mod error;
 pub mod gpt2;

@@ -15,7 +15,11 @@ use variants::{
     spec::Variant,
 };
 
-use crate::{backbone::Backbone, head::Head, tokens::Tokens};
+use crate::{
+    backbone::Backbone,
+    head::{Head, MaskedLm},
+    tokens::Tokens,
+};
 
 /// A tensor of a stack with its full name.
 #[derive(Debug)]
@@ -230,6 +234,15 @@ impl Network {
             cast(&logits, self.backbone.place().dtype)
         };
         split(hidden, pass).into_iter().zip(positions).enumerate().map(of_stack).collect()
+    }
+
+    /// Logits of the masked tokens at `positions` of the first stack, `[runs, n, vocabulary]`, by a head that is not the stack's own, and the
+    /// stack's word embeddings. `positions` are flat within the stack's rows of `hidden` `[rows, seq, d]`, `[runs · n]`, run by run.
+    pub fn fill_at(&self, head: &MaskedLm, hidden: &Tensor<3>, positions: Tensor<1, Int>, runs: usize) -> Tensor<3> {
+        let [rows, seq, d] = hidden.dims();
+        let [chosen] = positions.dims();
+        let x = hidden.clone().reshape([rows * seq, d]).select(0, positions).reshape([runs, chosen / runs, d]);
+        head.forward(&x, &self.backbone.word().table(0))
     }
 
     /// Logits of the masked tokens of a cohort of one run, `[1, n, vocabulary]`; `positions` are flat.

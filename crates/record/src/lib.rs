@@ -30,6 +30,7 @@ mod hash;
 mod journal;
 mod layout;
 mod lock;
+mod matching;
 mod number;
 mod place;
 mod run;
@@ -48,10 +49,11 @@ pub use evaluation::{Evaluation, Generated};
 pub use hash::{PartsHash, canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal, JournalMark};
 pub use lock::Lock;
+pub use matching::{Matching, Quantity};
 pub use place::runs_around;
 pub use run::{
-    Best, CodeIdentity, Cohort, CohortChange, FORMAT, Goal, Measured, MemoryUse, PrimaryMetric, RunRecord, Start,
-    Status, Truncated,
+    Best, CodeIdentity, Cohort, CohortChange, FORMAT, Forgetting, Goal, Measured, MemoryUse, PrimaryMetric, RunRecord,
+    Start, Status, Truncated,
 };
 pub use steps::{StepEntry, StepLog};
 pub use store::{ADAPTER, Store, adapter_file, record_beside};

@@ -251,8 +251,38 @@ pub struct Measured {
     /// Largest difference between a logit of the merged and of the unmerged model, where the variant can be merged.
     #[serde(with = "number::optional")]
     pub merge_error: Option<f64>,
+    /// What the base has forgotten of the text that it was pretrained on, where the experiment measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgetting: Option<Forgetting>,
     /// Full names of the adapted maps to the ranks they ended with.
     pub final_ranks: BTreeMap<String, usize>,
+}
+
+/// Loss of the base's own objective (masked tokens for an encoder, next tokens for a decoder) on held-out text, before and after a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forgetting {
+    /// Where the text comes from: `pretraining` for documents of the base's own corpus that no training has seen, else a file as written.
+    pub text: String,
+    /// Hash of the tokens that are read and of those that are predicted.
+    pub text_hash: String,
+    /// Documents.
+    pub documents: u64,
+    /// Tokens that are predicted in them.
+    pub tokens: u64,
+    /// Mean cross-entropy of the base, in nats a token.
+    #[serde(with = "number::single")]
+    pub before: f64,
+    /// The same with the run's adapter (its trained base, biases, ..) in use.
+    #[serde(with = "number::single")]
+    pub after: f64,
+}
+
+impl Forgetting {
+    /// How much the loss has risen, in nats a token.
+    pub fn rise(&self) -> f64 {
+        self.after - self.before
+    }
 }
 
 #[cfg(test)]
@@ -340,6 +370,22 @@ pub(crate) mod tests {
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
         assert!(read.evaluations[0].metrics["matthews"].is_nan());
         assert!(!read.is_finished());
+    }
+
+    #[test]
+    fn what_was_forgotten_is_there_where_it_was_measured() {
+        let mut record = example(1);
+        let without = serde_json::to_value(&record).unwrap();
+        assert!(without["measured"].get("forgetting").is_none());
+        let text_hash = "t".to_owned();
+        let forgetting =
+            Forgetting { text: "pretraining".into(), text_hash, documents: 2, tokens: 9, before: 0.75, after: 1.0 };
+        assert_eq!(forgetting.rise(), 0.25);
+        record.measured.forgetting = Some(forgetting);
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<RunRecord>(&text).unwrap(), record);
+        record.measured.forgetting.as_mut().unwrap().after = f64::NAN;
+        assert!(serde_json::to_string(&record).unwrap().contains("\"after\":\"NaN\""));
     }
 
     #[test]

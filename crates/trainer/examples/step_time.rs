@@ -192,6 +192,7 @@ fn main() {
                 train: train.clone(),
                 readouts: Vec::new(),
                 holdout: None,
+                forgetting: None,
                 seeds: Seeds::all(*seed),
             };
             let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };

@@ -13,6 +13,7 @@
 //! | [`footprint`] | what a cohort takes of a device's memory |
 //! | [`guard`] | what trains has moved, what is frozen has not |
 //! | [`evaluate`] | predictions and metrics |
+//! | [`forgetting`] | the base's own loss on held-out text, before and after |
 //! | [`checkpoint`], [`snapshot`], [`adapter`], [`tensor_file`] | cohorts and adapters on disk |
 //! | [`records`] | what a run leaves behind when it ends |
 //! | [`stop`] | whether somebody wants the work to stop |
@@ -33,6 +34,7 @@ pub mod cohort;
 pub mod error;
 pub mod evaluate;
 pub mod footprint;
+pub mod forgetting;
 pub mod guard;
 pub mod model_cache;
 pub mod objective;

@@ -30,7 +30,7 @@ use variants::{
     slot::{FirstValues, StackPlan},
 };
 
-use crate::{error::TrainError, evaluate::score::Split};
+use crate::{error::TrainError, evaluate::score::Split, forgetting::Measurement};
 use assets::{device, source};
 use experiment::{cell::Recipe, hyper::Precision, tasks::load_for};
 
@@ -126,6 +126,8 @@ pub struct ModelCache {
     trains: bool,
     bases: Mutex<BTreeMap<(String, bool), Arc<BaseModel>>>,
     tasks: Mutex<BTreeMap<String, Arc<TokenizedTask>>>,
+    /// What forgetting is measured with, by base, its precision and the text.
+    measurements: Mutex<BTreeMap<String, Arc<Measurement>>>,
     /// A device that is made ready meanwhile.
     _warming: Option<ops::Warming>,
 }
@@ -133,7 +135,14 @@ pub struct ModelCache {
 impl ModelCache {
     /// An empty library for tensors at `place`.
     pub fn new(place: Placement) -> Self {
-        Self { place, trains: false, bases: Mutex::default(), tasks: Mutex::default(), _warming: None }
+        Self {
+            place,
+            trains: false,
+            bases: Mutex::default(),
+            tasks: Mutex::default(),
+            measurements: Mutex::default(),
+            _warming: None,
+        }
     }
 
     /// An empty library for training: bases are in their plans' precision.
@@ -203,6 +212,20 @@ impl ModelCache {
         Ok(prepared)
     }
 
+    /// What forgetting is measured with, where a plan asks for it.
+    pub fn measurement(&self, plan: &Recipe) -> Result<Option<Arc<Measurement>>, TrainError> {
+        let Some(held_out) = &plan.forgetting else { return Ok(None) };
+        let base = self.base_of(plan)?;
+        let mut known = self.measurements.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
+        let key = format!("{}/{:?}/{held_out:?}", plan.model, base.backbone.place().base);
+        if let Some(found) = known.get(&key) {
+            return Ok(Some(Arc::clone(found)));
+        }
+        let made = Arc::new(Measurement::new(held_out, &plan.model, &base)?);
+        known.insert(key, Arc::clone(&made));
+        Ok(Some(made))
+    }
+
     /// A network with one stack per stack plan; `outputs` has each run's count, where its head has outputs. Where a checkpoint's head is
     /// the start, its outputs are in the order of the file.
     pub fn network(&self, plan: &Recipe, stacks: &[(StackPlan, Vec<usize>)]) -> Result<Network, TrainError> {
@@ -250,7 +273,7 @@ impl ModelCache {
 
 impl BaseModel {
     /// Refuses a decoder without an output projection where texts are to be continued.
-    fn must_continue(&self, name: &str) -> Result<(), TrainError> {
+    pub(crate) fn must_continue(&self, name: &str) -> Result<(), TrainError> {
         let config = self.backbone.config();
         if !config.is_causal() || self.purpose == Purpose::Continue {
             return Ok(());

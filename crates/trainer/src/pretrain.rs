@@ -74,6 +74,10 @@ struct Documents<'a> {
 /// Documents held out for evaluation have numbers from here on.
 const HELD_OUT: u64 = 1 << 40;
 
+/// Seed of text and masks of every embedded base, and documents a step: what their cards name.
+const EMBEDDED_SEED: u64 = 0;
+const EMBEDDED_BATCH: usize = 512;
+
 /// Batches that a thread keeps ready.
 const AHEAD: usize = 2;
 
@@ -138,6 +142,29 @@ impl BatchSource for MaskedBatches<'_> {
         let masked = ahead.unwrap_or_else(|_| self.documents.masked(micro * self.documents.recipe.batch as u64, micro));
         Self::of(network, &masked)
     }
+}
+
+/// The first `documents` of those that an embedded base is judged on in its card, masked as there.
+pub(crate) fn held_out_documents(
+    text: Text,
+    tokenizer: &Tokenizer,
+    documents: usize,
+) -> Result<Vec<mask::MaskedBatch>, TrainError> {
+    let masking = Masking::new(text, tokenizer)?;
+    let (corpus, pad) = (Corpus::of(text, EMBEDDED_SEED), tokenizer.pad_id()?);
+    let of_batch = |first: usize| {
+        let recipe = PretrainConfig {
+            seed: EMBEDDED_SEED,
+            steps: 0,
+            batch: EMBEDDED_BATCH.min(documents - first),
+            learning_rate: 0.0,
+            max_length: miniature::MAX_LENGTH,
+            text,
+        };
+        let start = HELD_OUT + first as u64;
+        Documents { corpus, tokenizer, masking: &masking, pad, recipe }.masked(start, start)
+    };
+    Ok((0..documents).step_by(EMBEDDED_BATCH).map(of_batch).collect())
 }
 
 /// Loss and share of masked tokens predicted on documents that were never trained on.
@@ -255,6 +282,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: PretrainConfig, place: &Pl
             readouts: Vec::new(),
             seeds: Seeds::all(recipe.seed),
             holdout: None,
+            forgetting: None,
         },
         diff: serde_json::Value::Null,
     };

@@ -9,8 +9,8 @@ use std::{
 use data::metric::Metric;
 use models::network::{NamedParam, Network};
 use record::{
-    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Goal, Measured, PrimaryMetric, RunRecord, Status, create_directory,
-    sha256_hex, spec_hash, write_atomic,
+    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Forgetting, Goal, Measured, PrimaryMetric, RunRecord, Status,
+    create_directory, sha256_hex, spec_hash, write_atomic,
 };
 use variants::{
     host::{inner, values},
@@ -75,9 +75,13 @@ pub fn write(
     for stack in 0..cohort.stacks.len() {
         let addresses = (0..cohort.stacks[stack].runs.len()).map(|run| RunAt { stack, run });
         let ends: Vec<End> = addresses.clone().map(|at| End::of(cohort, at)).collect();
-        let mut together = closing.evaluate_together(cohort, stack, &ends)?;
+        let (mut together, mut forgotten) = closing.evaluate_together(cohort, stack, &ends)?;
         for (at, end) in addresses.zip(ends) {
-            let left = closing.close(cohort, at, &end, together.remove(&at.run))?;
+            let mut left = closing.close(cohort, at, &end, together.remove(&at.run))?;
+            if let Some((forgetting, seconds)) = forgotten.remove(&at.run) {
+                left.measured.forgetting = Some(forgetting);
+                left.measured.eval_seconds += seconds;
+            }
             let record = closing.record_of(cohort.at_mut(at), end, left)?;
             context.store.write(&record)?;
             sink.event(&Event::Finished { record: &record });
@@ -176,18 +180,23 @@ struct Left {
 }
 
 impl Closing<'_> {
-    /// Results of a stack's runs by their place in it, where they are evaluated in one pass.
+    /// Results of a stack's runs by their place in it, where they are evaluated in one pass, and what they have forgotten, with a run's
+    /// share of the seconds.
     fn evaluate_together(
         &self,
         cohort: &Cohort,
         stack: usize,
         ends: &[End],
-    ) -> Result<BTreeMap<usize, EvalResult>, TrainError> {
+    ) -> Result<(BTreeMap<usize, EvalResult>, BTreeMap<usize, (Forgetting, f64)>), TrainError> {
         let finite = ends.iter().zip(&cohort.stacks[stack].runs).enumerate();
         let finite = finite.filter(|(_, (end, _))| end.failure.is_none());
         let requests: Vec<EvalRequest<'_>> = finite.map(|(index, (end, run))| end.request(run, index)).collect();
         let results = batched::evaluate(cohort, stack, &requests, self.context)?;
-        Ok(requests.iter().map(|request| request.run).zip(results.into_iter().flatten()).collect())
+        let clock = Instant::now();
+        let forgotten = batched::forgetting(cohort, stack, &requests, self.context)?;
+        let share = clock.elapsed().as_secs_f64() / requests.len().max(1) as f64;
+        let forgotten = forgotten.into_iter().map(|(run, forgetting)| (run, (forgetting, share))).collect();
+        Ok((requests.iter().map(|request| request.run).zip(results.into_iter().flatten()).collect(), forgotten))
     }
 
     /// Evaluates a run that did not fail, where `result` has not done so, saves its adapter, and measures both.

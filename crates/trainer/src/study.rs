@@ -47,6 +47,7 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     let mut steps = 0;
     for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
         steps += cell.recipe.train.total_steps(context.cache.task(&cell.recipe)?.train.rows.len());
+        context.cache.measurement(&cell.recipe)?; // a base that it cannot be measured of is refused before any training
     }
     for level in 0..=last {
         let (mut plans, stale) = resume::resumable(&cells, level, context)?;

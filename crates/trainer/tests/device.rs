@@ -137,6 +137,7 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
                 train: train.clone(),
                 readouts: Vec::new(),
                 holdout: None,
+                forgetting: None,
                 seeds: Seeds::all(*seed),
             };
             let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };

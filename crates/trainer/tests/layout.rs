@@ -99,6 +99,7 @@ fn cohort(arch: &str, objective: &Objective, spec: &VariantSpec, endings: &[&str
             train: train.clone(),
             readouts: Vec::new(),
             holdout: None,
+            forgetting: None,
             seeds: Seeds::all(seed),
         };
         let cell = Cell { id, recipe: plan, diff: serde_json::Value::Null };

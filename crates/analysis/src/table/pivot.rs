@@ -175,12 +175,12 @@ impl<'a> Grid<'a> {
     }
 }
 
-fn rank_text(rank: usize) -> String {
+pub(super) fn rank_text(rank: usize) -> String {
     if rank == 0 { "-".to_owned() } else { rank.to_string() }
 }
 
 /// Three significant digits: 768, 36.9k, 295k, 1.77M.
-fn count_text(count: u64) -> String {
+pub(super) fn count_text(count: u64) -> String {
     let (value, unit) = match count {
         0..1_000 => return count.to_string(),
         1_000..999_500 => (count as f64 / 1e3, "k"),

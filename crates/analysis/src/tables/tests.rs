@@ -35,7 +35,10 @@ fn shown(tables: &StudyTables) -> Vec<(&str, bool)> {
 #[test]
 fn a_study_of_one_rank_shows_its_main_table_and_its_contrasts() {
     let found = tables(&study(), &[runs("lora", &[8]), runs("dora", &[8])].concat(), true).unwrap();
-    assert_eq!(shown(&found), [("main", true), ("comparison", false), ("contrasts", true), ("noise", false)]);
+    assert_eq!(
+        shown(&found),
+        [("main", true), ("comparison", false), ("contrasts", true), ("noise", false), ("cost", false)]
+    );
     // The row that nobody ran is no question yet; the margin is written in points.
     let contrasts = crate::render::text(&found.tables[2].table);
     assert!(contrasts.contains("at least +5: 0 of 1 tasks") && !contrasts.contains("vera"), "{contrasts}");
@@ -79,7 +82,7 @@ fn the_difficulty_of_a_task_follows_from_its_rows() {
 #[test]
 fn an_unfinished_study_says_that_its_baseline_is_missing() {
     let found = tables(&study(), &runs("dora", &[8]), false).unwrap();
-    assert_eq!(shown(&found), [("main", true), ("noise", false)]);
+    assert_eq!(shown(&found), [("main", true), ("noise", false), ("cost", false)]);
     assert_eq!(found.notes, ["no comparison on validation yet: `lora` has not run on every task"]);
     assert!(matches!(tables(&study(), &runs("dora", &[8]), true), Err(AnalysisError::NoBaseline { .. })));
 }
@@ -142,7 +145,7 @@ fn several_tasks_have_a_table_of_methods_and_bits_one_of_examples() {
     };
     let found = tables(&study, &records, true).unwrap();
     let names: Vec<&str> = found.tables.iter().map(|named| named.name.as_str()).collect();
-    assert_eq!(names, ["main", "comparison", "examples", "methods", "noise"]);
+    assert_eq!(names, ["main", "comparison", "examples", "methods", "noise", "cost"]);
     let text = |at: usize| crate::render::text(&found.tables[at].table);
     let line = |at: usize, words: &[&str]| {
         let shown = text(at);

@@ -1,17 +1,19 @@
 //! `check`: every problem of every experiment, before a device is touched.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use assets::source;
+use assets::source::{self, Origin};
 use experiment::{
     Experiment,
-    cell::Cell,
+    cell::{Cell, Recipe},
     gain::{self, Gain},
+    matching::{Counted, counted},
 };
-use trainer::model_cache::check_tokenizer;
+use record::Quantity;
+use trainer::{forgetting, model_cache::check_tokenizer};
 
 use super::read;
 use crate::{failure::Failure, terminal::print};
@@ -47,6 +49,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                         trials(&experiment)
                     ))?;
                     print(&starts(&experiment))?;
+                    print(&matched(&experiment))?;
                 }
                 problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
             }
@@ -74,6 +77,16 @@ fn starts(experiment: &Experiment) -> String {
     gain::gains(experiment.cells()).into_iter().map(line).collect()
 }
 
+/// A line per row of an experiment that matches parameters: how many it trains.
+fn matched(experiment: &Experiment) -> String {
+    let by_parameters = experiment.matching().is_some_and(|matching| matching.by == Quantity::Parameters);
+    let line = |Counted { variant, rank, parameters }: Counted| {
+        let rank = if rank > 0 { format!(" rank {rank}") } else { String::new() };
+        parameters.map(|parameters| format!("  {variant}{rank}: {parameters} trained parameters\n"))
+    };
+    if by_parameters { counted(experiment.cells()).into_iter().filter_map(line).collect() } else { String::new() }
+}
+
 /// What is said of folders of models and data that are not there, and of tokenizers that are not the model's, each once.
 fn unfit(experiment: &Experiment) -> Vec<String> {
     let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| cell.recipe.model.as_str()).collect();
@@ -83,12 +96,22 @@ fn unfit(experiment: &Experiment) -> Vec<String> {
     };
     let of_data = |Cell { recipe, .. }: &Cell| Some(source::files(recipe.data.as_deref()?).err()?.to_string());
     let mut reasons: Vec<String> = Vec::new();
-    for reason in models.into_iter().filter_map(of_model).chain(experiment.cells().iter().filter_map(of_data)) {
+    let found = models.into_iter().filter_map(of_model).chain(experiment.cells().iter().filter_map(of_data));
+    for reason in found.chain(immeasurable(experiment)) {
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }
     }
     reasons
+}
+
+/// Why forgetting cannot be measured of models that are at hand, each model once.
+fn immeasurable(experiment: &Experiment) -> Vec<String> {
+    let is_here = |model: &str| matches!(source::model(model), Ok(Origin::Embedded(_))) || Path::new(model).is_dir();
+    let recipes: BTreeMap<&str, &Recipe> =
+        experiment.cells().iter().map(|cell| (cell.recipe.model.as_str(), &cell.recipe)).collect();
+    let of_model = |(_, recipe): (&str, &Recipe)| forgetting::check(recipe).err().map(|error| error.to_string());
+    recipes.into_iter().filter(|(model, _)| is_here(model)).filter_map(of_model).collect()
 }
 
 /// Whether a folder can be made and written to; looks at the nearest part of the path that exists, and makes nothing.

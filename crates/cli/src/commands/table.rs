@@ -22,8 +22,8 @@ Examples:
   lora-lab table dylora_glue --format latex        for a paper
   lora-lab table dylora_glue --format csv          summary.csv, one line per row, metric and split
 
-The command also writes every table under results/<name>/tables: main, ranks, comparison, contrasts, examples, methods, noise and tuning,
-each as .txt, .md and .tex. docs/src/statistics.md says what they test.")]
+The command also writes every table under results/<name>/tables: main, ranks, comparison, contrasts, examples, methods, noise, cost and
+tuning, each as .txt, .md and .tex. docs/src/statistics.md says what they test.")]
 pub(crate) struct Table {
     /// The experiment: a YAML file, or its name under `experiments/`.
     pub experiment: PathBuf,

@@ -38,7 +38,7 @@ const ENTRY_KEYS: &[&str] = &[
 ];
 
 /// One entry of `variants`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// Keys with a value, refused ones included.
     pub(crate) gave: BTreeSet<String>,
@@ -51,6 +51,8 @@ pub(crate) struct Entry {
     /// The fields beside targets.
     pub(crate) modules: Modules,
     pub(crate) ranks: Option<Ranks>,
+    /// Whether its ranks are those that match the baseline's.
+    pub(crate) matches_ranks: bool,
     pub(crate) train: Option<Layer>,
     pub(crate) with: Mapping,
     pub(crate) readouts: Vec<Derived>,
@@ -100,7 +102,9 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
     });
     let (model, targets) = (reader.read("model", model), reader.read("targets", targets));
     let modules = modules(&mut reader);
-    let (ranks, train) = (reader.read("ranks", ranks), reader.read("train", train_fields::layer).map(|t| t.value));
+    let matches_ranks = given(fields, "ranks").and_then(Value::as_str) == Some("match");
+    let own_ranks = if matches_ranks { None } else { reader.read("ranks", ranks) };
+    let (ranks, train) = (own_ranks, reader.read("train", train_fields::layer).map(|t| t.value));
     let readouts = reader.read("readouts", |v, at, report| Some(unindexed(list(v, at, report, readout))));
     let tune = reader.read("tune", |value, at, report| {
         let space = value.as_mapping();
@@ -118,6 +122,7 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
         targets,
         modules,
         ranks,
+        matches_ranks,
         train,
         with: with.map(|w| w.value).unwrap_or_default(),
         readouts: readouts.map(|r| r.value).unwrap_or_default(),

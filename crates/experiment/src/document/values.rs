@@ -188,6 +188,11 @@ pub(crate) fn targets(value: &Value, at: &Path, report: &mut Report) -> Option<T
 }
 
 pub(crate) fn ranks(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(usize, usize)>> {
+    if value.as_str() == Some("match") {
+        report
+            .add(at, "ranks is `match`, which an entry of `variants` can say; here it must be a list such as `[4, 8]`");
+        return None;
+    }
     let ranks = list(value, at, report, |v, at, report| whole(v, at, bounds::RANK, report).map(|rank| rank as usize));
     (!ranks.is_empty()).then_some(ranks)
 }

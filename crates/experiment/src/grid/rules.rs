@@ -2,17 +2,32 @@
 
 use std::collections::BTreeSet;
 
-use models::modules::Modules;
+use models::{catalog, modules::Modules};
 use serde_yaml::Value;
 use variants::{capability::Capability, error::SpecProblem, preset, rank::RankPolicy, role::Role, spec::VariantSpec};
 
 use super::ranks;
 use crate::{
     bounds,
-    document::{Entry, Ranks},
+    document::{Document, Entry, Ranks},
     error::Report,
     path::Path,
 };
+
+/// Forgetting without a text is measured on what the base was pretrained on, which is known of the embedded ones alone.
+pub(super) fn check_held_out(document: &Document, entry: &Entry, model: &str, report: &mut Report) {
+    let own = document.forgetting.as_ref().filter(|held_out| held_out.value.text.is_none());
+    if let (Some(held_out), None) = (own, catalog::MODELS.iter().find(|embedded| embedded.name == model)) {
+        report.add(
+            &held_out.at,
+            format!(
+                "forgetting has no text, but `{model}` (of `{}`) does not come with the build, so the text that it was pretrained on is not \
+                 at hand; name a file of held-out text, one document a line: `forgetting: {{text: FILE.txt}}`",
+                entry.label
+            ),
+        );
+    }
+}
 
 /// Each broken rule is reported once, with the ranks and tasks that break it.
 pub(super) fn check_specs(

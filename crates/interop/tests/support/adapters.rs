@@ -129,6 +129,7 @@ pub(crate) fn plan(model: &str, targets: &[&str], preset: &str, variant: Variant
         train: Hyper { max_length: 20, ..Hyper::default() },
         readouts: Vec::new(),
         holdout: None,
+        forgetting: None,
         seeds: Seeds::all(0),
     }
 }

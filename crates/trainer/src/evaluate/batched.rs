@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
-use record::{Evaluation, Readout};
+use record::{Evaluation, Forgetting, Readout};
 use variants::host::inner;
 
 use super::{
@@ -73,6 +73,24 @@ fn assemble(cohort: &Cohort, stack: usize, requests: &[EvalRequest<'_>]) -> Netw
         *param.tensor = all;
     }
     network
+}
+
+/// What the runs that are asked have forgotten, in their order; nothing where the experiment does not measure it. The runs of a stack have
+/// one base, so all of them read the held-out text in one pass, whatever their tasks.
+pub fn forgetting(
+    cohort: &Cohort,
+    stack: usize,
+    requests: &[EvalRequest<'_>],
+    context: &StudyContext<'_>,
+) -> Result<Vec<(usize, Forgetting)>, TrainError> {
+    let runs = &cohort.stacks[stack].runs;
+    let Some(first) = requests.first() else { return Ok(Vec::new()) };
+    let recipe = &runs[first.run].cell.recipe;
+    let Some(measurement) = context.cache.measurement(recipe)? else { return Ok(Vec::new()) };
+    let base = context.cache.base_of(recipe)?;
+    let found = measurement.of_runs(&assemble(cohort, stack, requests), runs.len(), &base, context.stop)?;
+    let asked = |run: &usize| requests.iter().any(|request| request.run == *run);
+    Ok(found.into_iter().enumerate().filter(|(run, _)| asked(run)).collect())
 }
 
 /// Results of all requests, in their order; none where the runs of this stack, or so few, are evaluated one by one.

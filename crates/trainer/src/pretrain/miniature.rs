@@ -60,6 +60,12 @@ pub const SHAPES: &[Shape] = &[
     },
 ];
 
+/// The text that an embedded base was pretrained on; of one with random weights, what its pretrained kin read.
+pub fn text_of(name: &str) -> Option<Text> {
+    let name = name.strip_suffix("_random").unwrap_or(name);
+    SHAPES.iter().find(|shape| shape.name == name).map(|shape| shape.text)
+}
+
 /// A RoBERTa encoder of a few million parameters, and its tokenizer.
 #[derive(Debug)]
 pub struct Miniature {

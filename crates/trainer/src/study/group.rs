@@ -70,6 +70,7 @@ impl CohortKey {
             readouts: _,
             seeds: _,
             holdout: _,
+            forgetting: _, // what it is of a cell's base is asked when runs end
         } = &cell.recipe;
         Self { model: model.clone(), is_text: cell.recipe.text().is_some(), base: variant.base, train: train.shared() }
     }

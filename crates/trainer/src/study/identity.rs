@@ -84,6 +84,12 @@ fn changed(cell: &Cell, record: &RunRecord, context: &StudyContext<'_>) -> Resul
             "its texts are read otherwise now, by tokenizer_config.json or chat_template.jinja of `{base}`"
         )));
     }
+    let measured = record.measured.forgetting.as_ref().filter(|_| record.is_finished());
+    if let (Some(measured), Some(now)) = (measured, context.cache.measurement(&cell.recipe)?)
+        && measured.text_hash != now.hash()
+    {
+        return other("held-out text", &measured.text);
+    }
     match &cell.recipe.start_from {
         Some(StartFrom::Adapter(written)) if starts_elsewhere(cell, record, context)? => other("start", written),
         _ => Ok(None),

@@ -380,6 +380,7 @@ fn cell(reference: &Reference, spec: &VariantSpec, train: Hyper) -> Cell {
         train,
         readouts: Vec::new(),
         holdout: None,
+        forgetting: None,
         seeds: Seeds::all(seed),
     };
     Cell { id, recipe: plan, diff: Value::Null }

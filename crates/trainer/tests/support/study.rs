@@ -99,3 +99,22 @@ pub(crate) fn tensors(cell: &Cell, root: &Path) -> BTreeMap<String, Vec<f64>> {
     let (_, mut network) = adapter::load(&store(root).adapter_path(&cell.id), &cache(DType::F32)).unwrap();
     network.parameters(0).into_iter().map(|named| (named.name, values(named.param.tensor))).collect()
 }
+
+/// The tiny GPT-2 of the fixtures with a tokenizer of whole words, which they lack.
+pub(crate) fn write_decoder(root: &Path) -> String {
+    let from = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures/gpt2");
+    let folder = root.join("gpt2");
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(from.join(file), folder.join(file)).unwrap();
+    }
+    let words: Vec<String> = (2..72).map(|id| format!("\"w{id}\": {id}")).collect();
+    let json = format!(
+        r#"{{"version": "1.0", "added_tokens": [{{"id": 0, "content": "<|endoftext|>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true}}], "pre_tokenizer": {{"type": "WhitespaceSplit"}},
+        "model": {{"type": "WordLevel", "vocab": {{"<|endoftext|>": 0, "<unk>": 1, {}}}, "unk_token": "<unk>"}}}}"#,
+        words.join(", ")
+    );
+    std::fs::write(folder.join("tokenizer.json"), json).unwrap();
+    folder.display().to_string()
+}

@@ -71,6 +71,7 @@ pub(super) fn metadata(
         readouts: Vec::new(),
         seeds: Seeds::all(0),
         holdout: None,
+        forgetting: None,
     };
     Ok(AdapterMetadata { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None })
 }

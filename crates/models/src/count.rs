@@ -1,0 +1,87 @@
+//! How many parameters a composition trains on a model, from the configuration alone: no weights are read, and one map of every shape is
+//! made at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::{DType, Device, Tensor};
+use variants::{
+    adapted::AdaptedLinear,
+    base::{BaseSpec, BiasSpec},
+    embedding::AdaptedEmbedding,
+    error::AttachError,
+    host::Placement,
+    role::Role,
+    slot::{FirstValues, MapPlan, RunPlan, Slot, StackPlan, attach},
+    spec::Variant,
+};
+
+use crate::{
+    config::{Config, Map, MapKind, Purpose},
+    modules::Selected,
+};
+
+/// Trained parameters of one run without its head's: adapters, trained biases, and what trains in full.
+pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selected) -> Result<usize, AttachError> {
+    let spec = variant.spec();
+    let whole = |name: &str| spec.base == BaseSpec::Trained || selected.fully_trained.contains(name);
+    let mut count = 0;
+    for tensor in config.wanted(Purpose::Classify) {
+        let Some((slot, kind)) = tensor.name.rsplit_once('.') else { continue };
+        let adapted = || selected.maps.contains_key(slot);
+        let trains_bias = match spec.bias {
+            BiasSpec::None => false,
+            BiasSpec::All => true,
+            BiasSpec::LoraOnly => adapted(),
+        };
+        if whole(slot) || (kind == "bias" && trains_bias && spec.train.trains(Role::Bias)) {
+            count += tensor.shape.iter().product::<usize>();
+        }
+    }
+    // Parts of a fused map are no tensors of the file.
+    for (name, map) in config.maps().into_iter().filter(|(_, map)| matches!(map.kind, MapKind::Part(_))) {
+        let [d_in, d_out] = map.shape;
+        if selected.fully_trained.contains(&name) {
+            count += (d_in + 1) * d_out;
+        } else if spec.bias == BiasSpec::LoraOnly && selected.maps.contains_key(&name) {
+            count += d_out;
+        }
+    }
+    let mut alike: BTreeMap<([usize; 2], bool, Option<usize>), usize> = BTreeMap::new();
+    for (name, map) in &selected.maps {
+        let rank = selected.own.get(name).and_then(|own| own.rank);
+        *alike.entry((map.shape, map.kind == MapKind::Table, rank)).or_default() += 1;
+    }
+    for ((shape, is_table, rank), n) in alike {
+        let kind = if is_table { MapKind::Table } else { MapKind::Linear };
+        count += n * of_map(&Map { shape, kind }, rank, variant)?;
+    }
+    Ok(count)
+}
+
+/// Trained parameters of the adapter of one map.
+fn of_map(map: &Map, rank: Option<usize>, variant: &Variant) -> Result<usize, AttachError> {
+    const NAME: &str = "map";
+    let place = Placement::new(&Device::flex(), DType::F32);
+    let plan = StackPlan {
+        maps: BTreeMap::from([(NAME.to_owned(), MapPlan { rank, alpha: None })]),
+        first_values: FirstValues::Given,
+        ..StackPlan::new(variant.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], BTreeSet::from([NAME.to_owned()]))
+    };
+    let weight: Tensor<2> = place.zeros(map.shape);
+    let trained = |slot: Slot<'_>| {
+        let params = slot.into_parameters(0).into_iter();
+        let sizes = params.filter(|param| variant.spec().train.trains(param.role)).map(|param| {
+            let [_, rows, cols] = param.tensor.dims();
+            rows * cols
+        });
+        sizes.sum()
+    };
+    if map.kind == MapKind::Table {
+        let mut table = AdaptedEmbedding::new(NAME, weight);
+        attach(&mut [Slot::Embedding(&mut table)], &plan, &place)?;
+        return Ok(trained(Slot::Embedding(&mut table)));
+    }
+    let mut linear = AdaptedLinear::new(NAME, weight, None);
+    attach(&mut [Slot::Linear(&mut linear)], &plan, &place)?;
+    Ok(trained(Slot::Linear(&mut linear)))
+}
