@@ -67,7 +67,7 @@ fn of_split(name: Option<&str>, plan: &Recipe, base: &BaseModel, cache: &ModelCa
     if plan.text().is_some() {
         let task = cache.task(plan)?;
         let wanted = |split: &&Split| name.is_none_or(|name| split.name == name);
-        let Some(split) = task.splits.iter().chain(&task.test).find(wanted) else {
+        let Some(split) = task.evaluated().map(AsRef::as_ref).find(wanted) else {
             let known: Vec<String> = task.splits.iter().chain(&task.test).map(|s| format!("`{}`", s.name)).collect();
             return Err(TrainError::foreign(
                 plan.task.clone(),
