@@ -32,7 +32,7 @@ pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<Eval
     let plan = &metadata.plan;
     let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
     let evaluator = Evaluator { base: &base, plan, task: &task, generates: true, stop: Stop::NEVER };
-    let splits: Vec<_> = task.evaluated().map(std::convert::AsRef::as_ref).collect();
+    let splits: Vec<_> = task.evaluated().map(AsRef::as_ref).collect();
     let evaluations = evaluator.evaluate(&network, &splits, &views(path, ranks, &metadata)?, 0)?.evaluations;
     let mut notes = task.notes.clone();
     if plan.text().is_none() {

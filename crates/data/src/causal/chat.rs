@@ -110,8 +110,10 @@ impl ChatTemplate {
                 "mend the template; keep texts, numbers or messages in a namespace",
             ));
         }
-        let environment = on_a_large_stack(place, || environment(source.to_owned(), date))?.map_err(|e| {
-            of(place, &format!("is refused: {e:#}"), "mend the template; it must do without `generation` tags")
+        let environment = on_a_large_stack(place, || {
+            environment(source.to_owned(), date).map_err(|e| {
+                of(place, &format!("is refused: {e:#}"), "mend the template; it must do without `generation` tags")
+            })
         })?;
         Ok(Self { environment, place, tokens: tokens.collect() })
     }
@@ -145,19 +147,20 @@ impl ChatTemplate {
         context.insert("messages", messages.iter().map(turn).collect());
         context.insert("add_generation_prompt", Value::from(generation_prompt));
         let context = Value::from_pairs(context);
-        let render = || self.environment.get_template(NAME)?.render(context);
-        let text = on_a_large_stack(self.place, render)?.map_err(|e| {
-            let problem = match e.kind() {
-                ErrorKind::OutOfFuel => {
-                    format!(
-                        "takes more than {STEPS} steps (or {} MB) for one conversation: {e:#}",
-                        STEPS * 64 / 1_000_000
-                    )
-                }
-                _ => format!("fails: {e:#}"),
-            };
-            of(self.place, &problem, "mend the conversation or the template")
-        })?;
+        let render = || {
+            let rendered = self.environment.get_template(NAME).and_then(|template| template.render(context));
+            rendered.map_err(|e| {
+                let megabytes = STEPS * 64 / 1_000_000;
+                let problem = match e.kind() {
+                    ErrorKind::OutOfFuel => {
+                        format!("takes more than {STEPS} steps (or {megabytes} MB) for one conversation: {e:#}")
+                    }
+                    _ => format!("fails: {e:#}"),
+                };
+                of(self.place, &problem, "mend the conversation or the template")
+            })
+        };
+        let text = on_a_large_stack(self.place, render)?;
         if text.len() > LONGEST {
             let problem = format!("makes {} bytes of one conversation, but {LONGEST} are the most", text.len());
             return Err(of(self.place, &problem, "shorten the conversation, or mend the template"));
@@ -166,18 +169,21 @@ impl ChatTemplate {
     }
 }
 
-/// Runs what follows a template one call within another in a thread of [`STACK`] bytes.
-fn on_a_large_stack<T: Send>(place: &str, work: impl FnOnce() -> T + Send) -> Result<T, DataError> {
+/// Runs what follows a template one call within another in a thread of [`STACK`] bytes. Errors of minijinja end in there, since one can hold
+/// the template's values.
+fn on_a_large_stack<T: Send>(place: &str, work: impl FnOnce() -> Result<T, DataError> + Send) -> Result<T, DataError> {
     thread::scope(|scope| {
         let started = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
         let started = started.map_err(|e| of(place, &format!("cannot be read: {e}"), "free some memory"))?;
-        Ok(started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 fn environment(source: String, date: Option<Date>) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_fuel(Some(STEPS));
+    // An error would otherwise copy every value of the template in builds with debug assertions.
+    environment.set_debug(false);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_filter("tojson", |value: Value| {

@@ -1,6 +1,9 @@
 //! The rows on which a merged model is held against the unmerged one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use data::{
     batch::{Encoded, EncodedSet},
@@ -66,9 +69,9 @@ pub(super) fn sample(
 fn of_split(name: Option<&str>, plan: &Recipe, base: &BaseModel, cache: &ModelCache) -> Result<Sample, TrainError> {
     if plan.text().is_some() {
         let task = cache.task(plan)?;
-        let wanted = |split: &&Split| name.is_none_or(|name| split.name == name);
-        let Some(split) = task.evaluated().map(AsRef::as_ref).find(wanted) else {
-            let known: Vec<String> = task.splits.iter().chain(&task.test).map(|s| format!("`{}`", s.name)).collect();
+        let wanted = |split: &&Arc<Split>| name.is_none_or(|name| split.name == name);
+        let Some(split) = task.evaluated().find(wanted) else {
+            let known: Vec<String> = task.evaluated().map(|s| format!("`{}`", s.name)).collect();
             return Err(TrainError::foreign(
                 plan.task.clone(),
                 format!("has no split `{}`; it has {}", name.unwrap_or_default(), known.join(", ")),

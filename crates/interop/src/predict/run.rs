@@ -260,7 +260,7 @@ fn texts(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -
         }
     };
     let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
-    let Some(split) = task.splits.iter().chain(&task.test).find(|split| split.name == wanted) else {
+    let Some(split) = task.evaluated().find(|split| split.name == wanted) else {
         return Err(TrainError::foreign(&plan.task, format!("has no split `{wanted}`")));
     };
     if split.prompts.is_empty() {
