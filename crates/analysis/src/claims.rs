@@ -4,25 +4,28 @@
 //! does not hold, is undecided (too few runs, or the interval covers both), or cannot be tested at this scale. A claim that does not
 //! hold is a finding, not a failure: the miniature is not the papers' models.
 
-use std::{collections::BTreeMap, fmt};
-
-use record::RunRecord;
+use std::fmt;
 
 use crate::{
     AnalysisError,
-    measures::place,
-    stats::Summary,
+    compare::{Beyond, Reached, beyond},
+    stats::Estimate,
     subspace::random::root_mean_square_projection,
-    table::{Block, Entry, Table},
 };
 
+mod amplification;
 mod csv;
 mod evidence;
+mod pruning;
+mod rows;
+mod table;
 mod target;
 
 pub use csv::Rows;
 pub use evidence::Evidence;
-pub use target::{Check, Kept, Target};
+pub use table::table;
+use table::{short, shown};
+pub use target::{Check, Kept, Target, Wanted};
 
 /// What a claim came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,18 +64,40 @@ pub struct Finding {
     pub n: usize,
     /// The verdict.
     pub verdict: Verdict,
+    /// What a reader must know beside the numbers.
+    pub remark: Option<String>,
+    /// What must all lie above their bounds for the claim to hold, decided in one family with the other claims about the study; empty where
+    /// the verdict stands already.
+    conditions: Vec<Beyond>,
 }
 
 impl Finding {
-    fn none(reason: impl Into<String>) -> Self {
-        Self { got: None, interval: None, random: None, n: 0, verdict: Verdict::NotTestable(reason.into()) }
+    /// A verdict without numbers.
+    fn plain(verdict: Verdict) -> Self {
+        Self { got: None, interval: None, random: None, n: 0, verdict, remark: None, conditions: Vec::new() }
     }
 
-    /// A mean over seeds that must lie above `bound`: the interval decides.
-    fn above(values: &[f64], bound: f64) -> Self {
-        let Ok(summary) = Summary::of(values) else { return Self::none("no finite value was found") };
-        let interval = summary.ci_low.zip(summary.ci_high).map(|(low, high)| [low, high]);
-        Self { got: Some(summary.mean), interval, random: None, n: summary.n, verdict: decide(interval, bound) }
+    fn none(reason: impl Into<String>) -> Self {
+        Self::plain(Verdict::NotTestable(reason.into()))
+    }
+
+    /// What must lie above `bound`.
+    fn above(estimate: &Estimate, bound: f64) -> Self {
+        Self {
+            got: Some(estimate.difference),
+            interval: estimate.interval(),
+            n: estimate.n,
+            conditions: vec![condition(estimate, bound)],
+            ..Self::plain(Verdict::Undecided)
+        }
+    }
+
+    /// The same of a mean over seeds.
+    fn mean_above(values: &[f64], bound: f64) -> Self {
+        match Estimate::of(values) {
+            Ok(estimate) => Self::above(&estimate, bound),
+            Err(_) => Self::none("no finite value was found"),
+        }
     }
 
     fn map(mut self, f: impl Fn(f64) -> f64) -> Self {
@@ -82,12 +107,20 @@ impl Finding {
     }
 }
 
-/// Above, below or around a bound.
-fn decide(interval: Option<[f64; 2]>, bound: f64) -> Verdict {
-    match interval {
-        Some([low, _]) if low > bound => Verdict::Holds,
-        Some([_, high]) if high <= bound => Verdict::DoesNotHold,
-        _ => Verdict::Undecided,
+/// The statement that an estimate lies above a bound.
+fn condition(estimate: &Estimate, bound: f64) -> Beyond {
+    Beyond { p: estimate.p_of(bound), is_above: estimate.difference > bound }
+}
+
+/// A claim holds where all of its conditions do, and does not where one surely fails.
+fn verdict(conditions: impl IntoIterator<Item = Reached>) -> Verdict {
+    let all: Vec<Reached> = conditions.into_iter().collect();
+    if all.contains(&Reached::No) {
+        Verdict::DoesNotHold
+    } else if all.contains(&Reached::Undecided) {
+        Verdict::Undecided
+    } else {
+        Verdict::Holds
     }
 }
 
@@ -99,28 +132,32 @@ pub fn targets() -> Vec<Target> {
 
 /// The experiments whose results the claims need.
 pub fn experiments(targets: &[Target]) -> Vec<&str> {
-    let mut names: Vec<&str> = targets
-        .iter()
-        .filter_map(|target| match &target.check {
-            Check::RandomSamples { experiment, .. }
-            | Check::FirstDirection { experiment, .. }
-            | Check::FirstRow { experiment, .. }
-            | Check::SeedDifference { experiment, .. }
-            | Check::AmplificationFalls { experiment, .. }
-            | Check::OverRandom { experiment, .. }
-            | Check::Correlation { experiment, .. }
-            | Check::Rows { experiment, .. }
-            | Check::FinalRanks { experiment, .. } => Some(experiment.as_str()),
-            Check::RandomClosedForm { .. } | Check::Untestable { .. } => None,
-        })
-        .collect();
+    let mut names: Vec<&str> = targets.iter().filter_map(|target| target.check.experiment()).collect();
     names.sort_unstable();
     names.dedup();
     names
 }
 
-/// Judges one claim.
-pub fn judge(target: &Target, evidence: &Evidence) -> Result<Finding, AnalysisError> {
+/// Judges claims, in their order. What is measured on one study's runs is one family, corrected as the study's own comparisons are.
+pub fn judge(targets: &[Target], evidence: &Evidence) -> Result<Vec<Finding>, AnalysisError> {
+    let mut findings = targets.iter().map(|target| found(target, evidence)).collect::<Result<Vec<_>, _>>()?;
+    for experiment in experiments(targets) {
+        let family: Vec<usize> =
+            (0..targets.len()).filter(|at| targets[*at].check.experiment() == Some(experiment)).collect();
+        let conditions: Vec<Beyond> = family.iter().flat_map(|at| findings[*at].conditions.clone()).collect();
+        let mut reached = beyond(&conditions)?.into_iter();
+        for at in family {
+            let own: Vec<Reached> = reached.by_ref().take(findings[at].conditions.len()).collect();
+            if !own.is_empty() {
+                findings[at].verdict = verdict(own);
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// What the evidence says of one claim; undecided where it has conditions.
+fn found(target: &Target, evidence: &Evidence) -> Result<Finding, AnalysisError> {
     Ok(match &target.check {
         Check::Untestable { reason } => Finding::none(reason.clone()),
         Check::RandomClosedForm { r, norm, d_in, d_out, tolerance } => {
@@ -128,7 +165,7 @@ pub fn judge(target: &Target, evidence: &Evidence) -> Result<Finding, AnalysisEr
             let value = target.value.unwrap_or(f64::NAN);
             let holds = (got - value).abs() <= tolerance * value;
             let verdict = if holds { Verdict::Holds } else { Verdict::DoesNotHold };
-            Finding { got: Some(got), interval: None, random: None, n: 0, verdict }
+            Finding { got: Some(got), ..Finding::plain(verdict) }
         }
         Check::RandomSamples { experiment, errors } => or(evidence.samples(experiment, *errors)),
         Check::FirstDirection { experiment, variant, ranks, map, side, above } => {
@@ -148,132 +185,24 @@ pub fn judge(target: &Target, evidence: &Evidence) -> Result<Finding, AnalysisEr
             or(evidence.falls(experiment, (variant, *ranks, map)))
         }
         Check::OverRandom { experiment, variant, rank, map } => {
-            let ratio = |rows: &Rows, i| Some((rows.number(i, "onto_update")? / rows.number(i, "onto_random")?).ln());
-            or(evidence
-                .by_seed(experiment, (variant, *rank, map), ratio)
-                .map(|values| Finding::above(&values.into_values().collect::<Vec<_>>(), 0.0).map(f64::exp)))
+            or(evidence.over_random(experiment, (variant, *rank, map)))
         }
-        Check::Correlation { experiment, variant } => {
-            or(evidence.correlation(experiment, variant, target.value.unwrap_or(1.0).signum()))
+        Check::Correlation { experiment, variant, unlike } => {
+            let sign = target.value.unwrap_or(1.0).signum();
+            or(evidence.correlation(experiment, variant, unlike.as_deref(), sign))
         }
         Check::Rows { experiment, row, against, at_least } => evidence.rows(experiment, row, against, *at_least)?,
-        Check::FinalRanks { experiment, variant, more } => match evidence.records.get(experiment) {
-            None => Finding::none(format!("`{experiment}` was not run")),
-            Some(records) => {
-                let runs = records.iter().filter(|record| record.cell.variant == *variant && record.is_finished());
-                Finding::above(&runs.filter_map(|record| kept_more(record, *more)).collect::<Vec<_>>(), 0.0)
-            }
-        },
+        Check::Verdict { experiment, variant, wanted } => evidence.verdict(experiment, variant, *wanted)?,
+        Check::FinalRanks { experiment, variant, more } => evidence.final_ranks(experiment, variant, *more),
     })
 }
 
+/// Why there is no finding.
+struct Missing(String);
+
 /// A finding, or the one that says why there is none.
-fn or(found: Result<Finding, Finding>) -> Finding {
-    found.unwrap_or_else(|missing| missing)
-}
-
-/// Mean final rank of one group of maps minus that of the others.
-fn kept_more(record: &RunRecord, more: Kept) -> Option<f64> {
-    let ranks = &record.measured.final_ranks;
-    let layers: Vec<usize> = ranks.keys().filter_map(|map| place(map).0).collect();
-    let half = f64::midpoint(*layers.iter().min()? as f64, *layers.iter().max()? as f64);
-    let within = |map: &str| match more {
-        Kept::FeedForward => !map.contains("attention"),
-        Kept::UpperLayers => place(map).0.is_some_and(|layer| layer as f64 > half),
-    };
-    let mean = |inside: bool| {
-        let of: Vec<f64> =
-            ranks.iter().filter(|(map, _)| within(map) == inside).map(|(_, rank)| *rank as f64).collect();
-        (!of.is_empty()).then(|| of.iter().sum::<f64>() / of.len() as f64)
-    };
-    Some(mean(true)? - mean(false)?)
-}
-
-/// The claims with target, found, difference and verdict, one block per paper.
-pub fn table(judged: &[(Target, Finding)]) -> Table {
-    let mut blocks: Vec<Block> = Vec::new();
-    for (target, finding) in judged {
-        let paper = target.paper.split(',').next().unwrap_or_default().to_owned();
-        let row = row(target, finding);
-        match blocks.iter_mut().find(|block| block.title.as_ref() == Some(&paper)) {
-            Some(block) => block.rows.push(row),
-            None => blocks.push(Block { title: Some(paper), rows: vec![row] }),
-        }
-    }
-    let header = ["claim", "target", "got", "95% interval", "random", "difference", "n", "verdict"];
-    Table {
-        caption: "The papers' claims on the miniature.".to_owned(),
-        header: header.map(str::to_owned).to_vec(),
-        names: 1,
-        blocks,
-        notes: notes(judged),
-    }
-}
-
-fn row(target: &Target, finding: &Finding) -> Vec<Entry> {
-    let number = |value: Option<f64>| value.map_or(Entry::Missing, |value| Entry::Text(short(value)));
-    let pair = |ends: Option<[f64; 2]>, join: &str| {
-        ends.map_or(Entry::Missing, |[low, high]| Entry::Text(format!("{}{join}{}", short(low), short(high))))
-    };
-    let place = target.paper.split_once(", ").map_or("", |(_, rest)| rest);
-    let difference = target.value.zip(finding.got).map(|(value, got)| got - value);
-    vec![
-        Entry::Text(format!("{place}: {}", target.claim)),
-        number(target.value),
-        number(finding.got),
-        pair(finding.interval, " to "),
-        pair(finding.random, ", below "),
-        number(difference),
-        if finding.n == 0 { Entry::Missing } else { Entry::Text(finding.n.to_string()) },
-        Entry::Text(finding.verdict.to_string()),
-    ]
-}
-
-/// How many claims hold, what the columns mean, and why some claims cannot be tested.
-fn notes(judged: &[(Target, Finding)]) -> Vec<String> {
-    let findings = || judged.iter().filter(|(target, _)| !target.check.is_identity());
-    let count = |wanted: &dyn Fn(&Verdict) -> bool| findings().filter(|(_, finding)| wanted(&finding.verdict)).count();
-    let identities = judged.len() - findings().count();
-    let identities = match identities {
-        0 => String::new(),
-        n => format!(" {n} rows about random matrices are identities: they check the code and are not counted."),
-    };
-    let mut notes = vec![
-        format!(
-            "{} hold, {} do not, {} undecided, {} not testable here.{identities}",
-            count(&|v| *v == Verdict::Holds),
-            count(&|v| *v == Verdict::DoesNotHold),
-            count(&|v| *v == Verdict::Undecided),
-            count(&|v| matches!(v, Verdict::NotTestable(_)))
-        ),
-        "Intervals are 95% Student intervals over n seeds (jackknife over seeds for overlaps of seeds). Random: the mean over \
-         random subspaces, and what 97.5% of random pairs stay below. A claim about a size or a sign holds where its interval does; one about two rows of a study is decided \
-         as in the study's table of contrasts, after Holm's correction. A miss is a finding about this model and suite."
-            .to_owned(),
-    ];
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, finding) in judged {
-        if let Verdict::NotTestable(reason) = &finding.verdict {
-            *reasons.entry(reason).or_default() += 1;
-        }
-    }
-    let reasons: Vec<String> = reasons
-        .into_iter()
-        .map(|(reason, n)| if n > 1 { format!("{reason} ({n} claims)") } else { reason.to_owned() })
-        .collect();
-    if !reasons.is_empty() {
-        notes.push(format!("Not testable here: {}.", reasons.join("; ")));
-    }
-    notes
-}
-
-/// Three significant digits.
-fn short(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return format!("{value}");
-    }
-    let digits = 2 - value.abs().log10().floor() as i32;
-    format!("{value:.*}", digits.clamp(0, 6) as usize)
+fn or(found: Result<Finding, Missing>) -> Finding {
+    found.unwrap_or_else(|Missing(reason)| Finding::none(reason))
 }
 
 #[cfg(test)]

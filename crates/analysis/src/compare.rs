@@ -12,6 +12,7 @@ use std::fmt;
 
 use record::{Contrast, Goal, Readout};
 
+pub use self::decide::{Beyond, beyond};
 use self::pair::Pair;
 use crate::AnalysisError;
 use crate::stats::Together;

@@ -188,7 +188,7 @@ fn committed_claims_are_judged_again_alike() {
     let files = committed();
     assert!(files.iter().any(|file| file.starts_with("results/paper/")), "no claim is committed");
     let copy = tempfile::tempdir().unwrap();
-    for file in files.iter().filter(|file| file.ends_with("/record.json") || file.contains("/analysis/")) {
+    for file in files.iter().filter(|file| is_result(file) || file.contains("/analysis/")) {
         let to = copy.path().join(file.strip_prefix("results/").unwrap());
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
         std::fs::write(to, content(file)).unwrap();

@@ -39,7 +39,7 @@ pub(super) fn resolve(document: &Document, cells: &[Cell], report: &mut Report) 
     check_goals(document, written, report);
     if let Some(cell) = cells.iter().find(|cell| matches!(cell.recipe.start_from, Some(StartFrom::Cell(_)))) {
         let rule = format!(
-            "`{}` starts from a run of this experiment, whose own setting is not chosen yet; tune and train that task in an experiment of its \
+            "`{}` starts from a run of this experiment, which has no chosen setting yet; tune and train that task in an experiment of its \
              own, and give the adapter's folder as `start_from`",
             cell.id.task
         );

@@ -45,6 +45,11 @@ impl Rows {
         self.cell(row, "map").is_some_and(|map| place(map).1 == kind)
     }
 
+    /// The cell as it is written.
+    pub fn text(&self, row: usize, column: &str) -> Option<&str> {
+        self.cell(row, column)
+    }
+
     fn cell(&self, row: usize, column: &str) -> Option<&str> {
         let at = self.header.iter().position(|name| name == column)?;
         self.lines.get(row)?.get(at)

@@ -2,16 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use record::{Contrast, Readout, RunRecord};
+use record::RunRecord;
 
-use super::{Check, Finding, Rows, Verdict, decide, targets};
-use crate::{
-    AnalysisError,
-    compare::{ALL_TASKS, POINTS, Reached, answerable, contrast},
-    study::Study,
-    summary::{Selection, summarise},
-    table::is_of,
-};
+use super::{Finding, Missing, Rows, Verdict, condition, short, shown};
+use crate::{compare::Beyond, stats::Estimate, study::Study};
 
 /// What a study left: its records, and the tables of its adapters by name.
 #[derive(Clone, Debug, Default)]
@@ -24,42 +18,18 @@ pub struct Evidence {
     pub studies: BTreeMap<String, Study>,
 }
 
-/// A claim as a contrast.
-fn asked(row: &(String, usize), against: &(String, usize), at_least: f64) -> Contrast {
-    let readout = |(label, rank): &(String, usize)| Readout { label: label.clone(), rank: *rank };
-    Contrast { row: readout(row), against: readout(against), margin: Some(at_least), equivalence: None }
-}
-
-/// The study's contrasts with the margins that the papers' claims ask for; claims about other rows, `this` one among them, behind them.
-fn with_claims(experiment: &str, study: &Study, this: &Contrast) -> Vec<Contrast> {
-    let of_claims = targets().into_iter().filter_map(|target| match target.check {
-        Check::Rows { experiment: of, row, against, at_least } if of == experiment => {
-            Some(asked(&row, &against, at_least))
-        }
-        _ => None,
-    });
-    let mut contrasts = study.contrasts.clone();
-    for claim in of_claims.chain([this.clone()]) {
-        match contrasts.iter_mut().find(|other| (&other.row, &other.against) == (&claim.row, &claim.against)) {
-            Some(known) => known.margin = claim.margin,
-            None => contrasts.push(claim),
-        }
-    }
-    contrasts
-}
-
 impl Evidence {
-    fn table(&self, experiment: &str, name: &str) -> Result<&Rows, Finding> {
+    pub(super) fn table(&self, experiment: &str, name: &str) -> Result<&Rows, Missing> {
         let key = (experiment.to_owned(), name.to_owned());
         self.tables.get(&key).ok_or_else(|| {
-            Finding::none(format!(
+            Missing(format!(
                 "`{experiment}` has no analysis; `lora-lab run {experiment}`, then `analyze study {experiment}`"
             ))
         })
     }
 
     /// The largest distance of a sampled mean square from its expectation, in standard errors.
-    pub(super) fn samples(&self, experiment: &str, errors: f64) -> Result<Finding, Finding> {
+    pub(super) fn samples(&self, experiment: &str, errors: f64) -> Result<Finding, Missing> {
         let rows = self.table(experiment, "random_column")?;
         let far = |i: usize| {
             let [mean, error, wanted] = ["mean_square", "standard_error", "expected"].map(|name| rows.number(i, name));
@@ -67,7 +37,7 @@ impl Evidence {
         };
         let worst = (0..rows.len()).filter_map(far).fold(0.0, f64::max);
         let verdict = if worst <= errors { Verdict::Holds } else { Verdict::DoesNotHold };
-        Ok(Finding { got: Some(worst), interval: None, random: None, n: rows.len(), verdict })
+        Ok(Finding { got: Some(worst), n: rows.len(), ..Finding::plain(verdict) })
     }
 
     /// A difference of two kinds of maps in their overlap of seeds.
@@ -75,7 +45,7 @@ impl Evidence {
         &self,
         experiment: &str,
         (variant, rank, kinds, side, k): (&str, usize, &str, &str, usize),
-    ) -> Result<Finding, Finding> {
+    ) -> Result<Finding, Missing> {
         let rows = self.table(experiment, "seeds")?;
         let wanted = |i: &usize| {
             rows.is(*i, "variant", variant)
@@ -86,71 +56,66 @@ impl Evidence {
         };
         let i = (0..rows.len())
             .find(wanted)
-            .ok_or_else(|| Finding::none(format!("`{experiment}` has no `{kinds}` at rank {rank}")))?;
+            .ok_or_else(|| Missing(format!("`{experiment}` has no `{kinds}` at rank {rank}")))?;
         let interval = rows.number(i, "ci_low").zip(rows.number(i, "ci_high")).map(|(low, high)| [low, high]);
         let n = rows.number(i, "n").unwrap_or_default() as usize;
-        Ok(Finding { got: rows.number(i, "mean"), interval, random: None, n, verdict: decide(interval, 0.0) })
+        let got = rows.number(i, "mean");
+        let estimate = got.zip(interval).and_then(|(mean, ends)| Estimate::of_interval(n, mean, ends));
+        let conditions = vec![estimate.map_or(Beyond { p: None, is_above: false }, |found| condition(&found, 0.0))];
+        Ok(Finding { got, interval, n, conditions, ..Finding::plain(Verdict::Undecided) })
     }
 
-    /// The ratio of the amplification at two ranks, per seed.
-    pub(super) fn falls(
-        &self,
-        experiment: &str,
-        (variant, ranks, map): (&str, [usize; 2], &str),
-    ) -> Result<Finding, Finding> {
-        let logarithm = |rows: &Rows, i| Some(rows.number(i, "amplification")?.ln());
-        let low = self.by_seed(experiment, (variant, ranks[0], map), logarithm)?;
-        let high = self.by_seed(experiment, (variant, ranks[1], map), logarithm)?;
-        let ratios: Vec<f64> = low.iter().filter_map(|(seed, a)| Some(a - high.get(seed)?)).collect();
-        Ok(Finding::above(&ratios, 0.0).map(f64::exp))
-    }
-
-    /// A mean correlation over seeds that should have a sign.
-    pub(super) fn correlation(&self, experiment: &str, variant: &str, sign: f64) -> Result<Finding, Finding> {
-        let rows = self.table(experiment, "correlation")?;
-        let of = |i: &usize| rows.is(*i, "variant", variant);
-        let signed: Vec<f64> =
-            (0..rows.len()).filter(of).filter_map(|i| rows.number(i, "pearson")).map(|value| value * sign).collect();
-        let found = Finding::above(&signed, 0.0);
-        let interval = found.interval.map(|ends| {
-            let [one, other] = ends.map(|end| end * sign);
-            [one.min(other), one.max(other)]
+    /// `‖UᵀWV‖_F` of the update's directions over that of random ones, the geometric mean over maps.
+    pub(super) fn over_random(&self, experiment: &str, of: (&str, usize, &str)) -> Result<Finding, Missing> {
+        let over = |column: &'static str| {
+            move |rows: &Rows, i: usize| Some((rows.number(i, column)? / rows.number(i, "onto_random")?).ln())
+        };
+        let ratios = |column| -> Result<Vec<f64>, Missing> {
+            Ok(means(self.by_seed(experiment, of, &over(column))?).into_values().collect())
+        };
+        let mut found = Finding::mean_above(&ratios("onto_update")?, 0.0).map(f64::exp);
+        found.remark = Estimate::of(&ratios("onto_base")?).ok().map(|own| {
+            format!(
+                "judged by whether the factor is above 1; W's own directions would have {}",
+                short(own.difference.exp())
+            )
         });
-        Ok(Finding { got: found.got.map(|got| got * sign), interval, ..found })
+        Ok(found)
     }
 
-    /// A paired difference of two rows of a study, in points, averaged over its tasks: whether it reaches the claim's margin is decided as in
-    /// the study's own table of contrasts, in one family with the other questions of the study and of the papers.
-    pub(super) fn rows(
+    /// A mean correlation over seeds that should have a sign, and, where the paper reports the other one of `unlike`, lie beyond that one's
+    /// on the same seeds.
+    pub(super) fn correlation(
         &self,
         experiment: &str,
-        row: &(String, usize),
-        against: &(String, usize),
-        at_least: f64,
-    ) -> Result<Finding, AnalysisError> {
-        let Some(records) = self.records.get(experiment) else {
-            return Ok(Finding::none(format!("`{experiment}` was not run")));
+        variant: &str,
+        unlike: Option<&str>,
+        sign: f64,
+    ) -> Result<Finding, Missing> {
+        let rows = self.table(experiment, "correlation")?;
+        let of = |variant: &str| -> BTreeMap<u64, f64> {
+            let own = (0..rows.len()).filter(|i| rows.is(*i, "variant", variant));
+            own.filter_map(|i| Some((rows.number(i, "seed")? as u64, rows.number(i, "pearson")?))).collect()
         };
-        let summary = summarise(records, Selection::Reported)?;
-        let Some(split) = summary.splits().first().map(|split| (*split).to_owned()) else {
-            return Ok(Finding::none(format!("no run of `{experiment}` finished")));
-        };
-        let none = Study::default();
-        let study = self.studies.get(experiment).unwrap_or(&none);
-        let asked = asked(row, against, at_least);
-        let contrasts = answerable(&summary, &split, &with_claims(experiment, study, &asked))?;
-        let compared = contrast(&summary, &split, &contrasts, &study.rules)?;
-        let own = || compared.comparisons.iter().filter(|comparison| is_of(comparison, &asked));
-        let Some(found) = own().find(|comparison| comparison.task == ALL_TASKS).or(own().next()) else {
-            return Ok(Finding::none("no task has both rows"));
-        };
-        let interval = found.ci_low.zip(found.ci_high).map(|(low, high)| [low * POINTS, high * POINTS]);
-        let verdict = match found.reached {
-            Some(Reached::Yes) => Verdict::Holds,
-            Some(Reached::No) => Verdict::DoesNotHold,
-            Some(Reached::Undecided) | None => Verdict::Undecided,
-        };
-        Ok(Finding { got: Some(found.difference * POINTS), interval, random: None, n: found.n, verdict })
+        let own = of(variant);
+        let signed: Vec<f64> = own.values().map(|value| value * sign).collect();
+        let mut found = Finding::mean_above(&signed, 0.0);
+        found.got = found.got.map(|got| got * sign);
+        found.interval = found.interval.map(|ends| turned(ends, sign));
+        let Some(unlike) = unlike else { return Ok(found) };
+        let other = of(unlike);
+        let apart: Vec<f64> = own.iter().filter_map(|(seed, value)| Some(value - other.get(seed)?)).collect();
+        if let (Ok(theirs), Ok(apart)) =
+            (Estimate::of(&other.values().copied().collect::<Vec<_>>()), Estimate::of(&apart))
+        {
+            found.remark = Some(format!(
+                "`{unlike}` has {}, and `{variant}` minus `{unlike}` is {}",
+                shown(&theirs),
+                shown(&apart)
+            ));
+            found.conditions.push(Beyond { p: apart.p_of(0.0), is_above: apart.difference * sign > 0.0 });
+        }
+        Ok(found)
     }
 
     /// Width of the space that a kind of map's directions lie in, from the random mean of its overlaps.
@@ -168,7 +133,7 @@ impl Evidence {
         (variant, ranks, map, side): (&str, [usize; 2], &str, &str),
         cuts: &[usize],
         above: f64,
-    ) -> Result<Finding, Finding> {
+    ) -> Result<Finding, Missing> {
         let rows = self.table(experiment, "overlap")?;
         let mut weakest: Option<Finding> = None;
         for &j in cuts {
@@ -192,14 +157,14 @@ impl Evidence {
             }
             let values: Vec<f64> =
                 seeds.into_values().map(|maps| maps.iter().sum::<f64>() / maps.len() as f64).collect();
-            let mut finding = Finding::above(&values, above);
+            let mut finding = Finding::mean_above(&values, above);
             let random =
                 found.first().and_then(|&i| Some([rows.number(i, "random_mean")?, rows.number(i, "random_high")?]));
             finding.random = random;
-            if let (Verdict::Holds, Some([low, _]), Some([_, high])) = (&finding.verdict, finding.interval, random)
+            if let (Some([low, _]), Some([_, high])) = (finding.interval, random)
                 && low <= high
             {
-                finding.verdict = Verdict::Undecided;
+                finding.conditions.push(Beyond { p: None, is_above: false });
             }
             let worse = |one: &Finding, other: &Finding| {
                 let margin = |f: &Finding| f.got.unwrap_or(f64::NEG_INFINITY);
@@ -209,16 +174,16 @@ impl Evidence {
                 weakest = Some(finding);
             }
         }
-        weakest.ok_or_else(|| Finding::none("no cut lies within the share"))
+        weakest.ok_or_else(|| Missing("no cut lies within the share".to_owned()))
     }
 
-    /// A number per seed, averaged over the maps of one kind, from the table of projections.
+    /// The numbers of the maps of one kind by seed, from the table of projections.
     pub(super) fn by_seed(
         &self,
         experiment: &str,
         (variant, rank, map): (&str, usize, &str),
-        of: impl Fn(&Rows, usize) -> Option<f64>,
-    ) -> Result<BTreeMap<u64, f64>, Finding> {
+        of: &dyn Fn(&Rows, usize) -> Option<f64>,
+    ) -> Result<BTreeMap<u64, Vec<f64>>, Missing> {
         let rows = self.table(experiment, "projection")?;
         let mut seeds: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
         for i in 0..rows.len() {
@@ -229,8 +194,19 @@ impl Evidence {
             }
         }
         if seeds.is_empty() {
-            return Err(Finding::none(format!("`{experiment}` has no `{variant}` at rank {rank}")));
+            return Err(Missing(format!("`{experiment}` has no `{variant}` at rank {rank}")));
         }
-        Ok(seeds.into_iter().map(|(seed, maps)| (seed, maps.iter().sum::<f64>() / maps.len() as f64)).collect())
+        Ok(seeds)
     }
+}
+
+/// The mean over maps, by seed.
+pub(super) fn means(seeds: BTreeMap<u64, Vec<f64>>) -> BTreeMap<u64, f64> {
+    seeds.into_iter().map(|(seed, maps)| (seed, maps.iter().sum::<f64>() / maps.len() as f64)).collect()
+}
+
+/// An interval of values whose sign was turned, turned back.
+fn turned([low, high]: [f64; 2], sign: f64) -> [f64; 2] {
+    let [one, other] = [low * sign, high * sign];
+    [one.min(other), one.max(other)]
 }

@@ -89,7 +89,7 @@ pub enum Check {
         /// Directions.
         k: usize,
     },
-    /// The ratio of the amplification at two ranks above 1, geometric mean over maps, interval over seeds.
+    /// The ratio of the amplification at two ranks above that of random directions with the same norms, geometric mean over maps.
     AmplificationFalls {
         /// The study.
         experiment: String,
@@ -117,6 +117,9 @@ pub enum Check {
         experiment: String,
         /// The variant.
         variant: String,
+        /// The variant of which the paper reports the other sign: the correlation must also lie beyond its.
+        #[serde(default)]
+        unlike: Option<String>,
     },
     /// A paired difference of two rows, in points, averaged over tasks.
     Rows {
@@ -128,6 +131,15 @@ pub enum Check {
         against: (String, usize),
         /// In points.
         at_least: f64,
+    },
+    /// The verdict of a study's own table on a row against its baseline, averaged over tasks.
+    Verdict {
+        /// The study.
+        experiment: String,
+        /// The row's label.
+        variant: String,
+        /// What the paper says of it.
+        wanted: Wanted,
     },
     /// Where pruning leaves the ranks.
     FinalRanks {
@@ -145,6 +157,16 @@ pub enum Check {
     },
 }
 
+/// What a paper says of a method beside the baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// As good: equivalent or better.
+    Level,
+    /// Better.
+    Better,
+}
+
 /// A group of maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -156,6 +178,23 @@ pub enum Kept {
 }
 
 impl Check {
+    /// The experiment whose results it needs, where it needs one.
+    pub fn experiment(&self) -> Option<&str> {
+        match self {
+            Self::RandomSamples { experiment, .. }
+            | Self::FirstDirection { experiment, .. }
+            | Self::FirstRow { experiment, .. }
+            | Self::SeedDifference { experiment, .. }
+            | Self::AmplificationFalls { experiment, .. }
+            | Self::OverRandom { experiment, .. }
+            | Self::Correlation { experiment, .. }
+            | Self::Rows { experiment, .. }
+            | Self::Verdict { experiment, .. }
+            | Self::FinalRanks { experiment, .. } => Some(experiment.as_str()),
+            Self::RandomClosedForm { .. } | Self::Untestable { .. } => None,
+        }
+    }
+
     /// Whether it is true of any matrices: a check of the code, and no finding about models.
     pub fn is_identity(&self) -> bool {
         matches!(self, Self::RandomClosedForm { .. } | Self::RandomSamples { .. })

@@ -1,7 +1,11 @@
 //! Verdicts on made-up evidence whose truth is known.
 
+use std::collections::BTreeMap;
+
+use record::RunRecord;
+
 use super::*;
-use crate::summary::tests::run;
+use crate::{study::Study, summary::tests::run};
 
 fn rows(header: &str, lines: &[String]) -> Rows {
     Rows::read(&format!("{header}\n{}\n", lines.join("\n"))).unwrap()
@@ -12,8 +16,9 @@ fn with(experiment: &str, name: &str, rows: Rows) -> Evidence {
 }
 
 fn found(id: &str, evidence: &Evidence) -> Finding {
-    let target = targets().into_iter().find(|target| target.id == id).unwrap();
-    judge(&target, evidence).unwrap()
+    let targets = targets();
+    let at = targets.iter().position(|target| target.id == id).unwrap();
+    judge(&targets, evidence).unwrap().swap_remove(at)
 }
 
 #[test]
@@ -21,9 +26,12 @@ fn the_embedded_targets_are_read_and_named_once() {
     let targets = targets();
     let ids: std::collections::BTreeSet<&str> = targets.iter().map(|target| target.id.as_str()).collect();
     assert_eq!(ids.len(), targets.len());
-    assert_eq!(experiments(&targets), ["adalora_ranks", "dora_dynamics", "dylora_glue", "lora_subspace"]);
+    assert_eq!(
+        experiments(&targets),
+        ["adalora_ranks", "compare_tuned", "dora_dynamics", "dylora_glue", "lora_subspace"]
+    );
     for target in &targets {
-        let empty = judge(target, &Evidence::default()).unwrap();
+        let empty = found(&target.id, &Evidence::default());
         let closed = matches!(target.check, Check::RandomClosedForm { .. });
         assert_eq!(matches!(empty.verdict, Verdict::NotTestable(_)), !closed, "{}", target.id);
     }
@@ -80,25 +88,189 @@ fn correlations_are_judged_by_their_sign() {
     assert!(dora.got.unwrap() < 0.0 && dora.interval.unwrap()[0] < dora.interval.unwrap()[1]);
 }
 
+/// Correlations of four seeds about a value.
+fn correlations(of: &[(&str, f64)]) -> Evidence {
+    let line = |variant: &str, seed: usize, r: f64| {
+        format!("mnli,{variant},8,{seed},48,{}", r + [0.02, -0.01, 0.01, -0.02][seed] * if r > 0.7 { 1.0 } else { 2.0 })
+    };
+    let lines: Vec<String> = of.iter().flat_map(|(variant, r)| (0..4).map(|seed| line(variant, seed, *r))).collect();
+    with("dora_dynamics", "correlation", rows("task,variant,rank,seed,points,pearson", &lines))
+}
+
 #[test]
-fn amplification_and_samples_are_read_from_their_tables() {
+fn a_correlation_that_full_fine_tuning_has_too_is_no_mark_of_lora() {
+    let alone = found("dora-lora", &correlations(&[("lora", 0.8)]));
+    assert!(alone.verdict == Verdict::Holds && alone.remark.is_none(), "{alone:?}");
+    let alike = found("dora-lora", &correlations(&[("lora", 0.8), ("full", 0.8)]));
+    assert_eq!(alike.verdict, Verdict::Undecided, "{alike:?}");
+    assert_eq!((alike.got, alike.interval), (alone.got, alone.interval));
+    let remark = alike.remark.unwrap();
+    assert!(remark.starts_with("`full` has 0.800 (0.771 to 0.829)"), "{remark}");
+    assert_eq!(found("dora-lora", &correlations(&[("lora", 0.8), ("full", -0.6)])).verdict, Verdict::Holds);
+    assert_eq!(found("dora-lora", &correlations(&[("lora", 0.3), ("full", 0.8)])).verdict, Verdict::DoesNotHold);
+}
+
+const QUERY: &str = "encoder.layer.0.attention.self.query";
+
+/// Projections of four seeds and what random directions have: `‖UᵀWV‖_F` at ranks 4 and 64, `S` and its standard error over 400 draws.
+fn amplified(onto: impl Fn(usize, usize) -> f64, drawn: [(usize, f64, f64); 2]) -> Evidence {
     let header =
         "task,variant,rank,seed,map,directions,base_norm,update_norm,onto_update,onto_base,onto_random,amplification";
-    let map = "encoder.layer.0.attention.self.query";
-    let line = |rank: usize, seed: u32, a: f64| {
-        format!("mnli,lora,{rank},{seed},{map},{rank},1,1,0.4,1,0.1,{}", a * (1.0 + 0.01 * f64::from(seed)))
+    let line = |rank: usize, seed: usize| {
+        let (onto, random) = (onto(rank, seed), drawn[usize::from(rank > 4)].1.sqrt());
+        format!("mnli,lora,{rank},{seed},{QUERY},{rank},1,2,{onto},1,{random},{}", 2.0 / onto)
     };
-    let lines: Vec<String> = (0..3).flat_map(|seed| [line(4, seed, 20.0), line(64, seed, 2.0)]).collect();
-    let evidence = with("lora_subspace", "projection", rows(header, &lines));
-    let falls = found("lora-t7-amplification", &evidence);
-    assert!((falls.got.unwrap() - 10.0).abs() < 1e-9 && falls.verdict == Verdict::Holds, "{falls:?}");
-    let over = found("lora-t7-over-random", &evidence);
-    assert!((over.got.unwrap() - 4.0).abs() < 1e-9, "{over:?}");
+    let lines: Vec<String> = (0..4).flat_map(|seed| [line(4, seed), line(64, seed)]).collect();
+    let mut evidence = with("lora_subspace", "projection", rows(header, &lines));
+    let header = "map,r,draws,mean_square,standard_error,expected";
+    let lines = drawn.map(|(r, square, error)| format!("{QUERY},{r},400,{square},{error},{square}"));
+    let key = ("lora_subspace".to_owned(), "random_column".to_owned());
+    evidence.tables.insert(key, rows(header, &lines));
+    evidence
+}
+
+#[test]
+fn amplification_must_fall_by_more_than_that_of_random_directions() {
+    // It falls by a factor of 10 here.
+    let onto = |rank: usize, seed: usize| if rank > 4 { 4.0 + 0.1 * seed as f64 } else { 0.4 + 0.01 * seed as f64 };
+    let beside = |factor: f64| {
+        found("lora-t7-amplification", &amplified(onto, [(4, 0.04, 0.0), (64, 0.04 * factor * factor, 0.0)]))
+    };
+    let more = beside(5.0);
+    assert!(close(more.got, 10.0) && more.random.is_some_and(|ends| close(Some(ends[0]), 5.0)), "{more:?}");
+    // Every seed falls by the same, so that no test has an answer; with a spread it has.
+    assert_eq!(more.verdict, Verdict::Undecided);
+    let onto =
+        |rank: usize, seed: usize| onto(rank, seed) * if rank > 4 { 1.0 + 0.02 * (seed % 2) as f64 } else { 1.0 };
+    let beside = |factor: f64| {
+        found("lora-t7-amplification", &amplified(onto, [(4, 0.04, 0.0), (64, 0.04 * factor * factor, 0.0)]))
+    };
+    let (more, less) = (beside(5.0), beside(20.0));
+    assert_eq!((&more.verdict, &less.verdict), (&Verdict::Holds, &Verdict::DoesNotHold));
+    assert_eq!((more.got, more.interval), (less.got, less.interval), "what was found does not depend on chance");
+    assert!(less.remark.as_ref().unwrap().starts_with("the fall is 0.50"), "{less:?}");
+    let over = found("lora-t7-over-random", &amplified(onto, [(4, 0.04, 0.0), (64, 4.0, 0.0)]));
+    assert!(over.got.is_some_and(|got| (2.0..2.2).contains(&got)) && over.verdict == Verdict::Holds, "{over:?}");
+    // Every row has 1 on W's own directions and 0.2 on random ones at rank 4.
+    assert!(over.remark.as_ref().unwrap().ends_with("W's own directions would have 5.00"), "{over:?}");
+}
+
+/// Updates whose directions are drawn have no excess: the fall lies in its band, where it was ten and more in every one of them.
+#[test]
+fn random_directions_stay_within_their_band() {
+    let mut gaussian = crate::subspace::random::Gaussian::new(5);
+    let w = gaussian.matrix(96, 80);
+    let (repetitions, seeds) = (150, 4);
+    let draw =
+        |r: usize| crate::subspace::projection::random_projections(&w, r, repetitions * seeds, 7 + r as u64).unwrap();
+    let norms = [draw(4), draw(64)];
+    let drawn = |r: usize, norms: &[f64]| {
+        let n = norms.len() as f64;
+        let mean = norms.iter().map(|norm| norm * norm).sum::<f64>() / n;
+        let variance = norms.iter().map(|norm| (norm * norm - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        (r, mean, (variance / 400.0).sqrt())
+    };
+    let column = [drawn(4, &norms[0]), drawn(64, &norms[1])];
+    // The second-order mean and variance of the logarithm against the drawn ones.
+    for (norms, (_, square, error)) in norms.iter().zip(column) {
+        let n = norms.len() as f64;
+        let mean = norms.iter().map(|norm| norm.ln()).sum::<f64>() / n;
+        let variance = norms.iter().map(|norm| (norm.ln() - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let [expected, spread] = amplification::logarithm(square, error, 400.0);
+        assert!((mean - expected).abs() < 0.01, "{mean} is not {expected}");
+        assert!((variance / spread - 1.0).abs() < 0.25, "{variance} is not {spread}");
+    }
+    let (mut beyond, mut held) = (0, 0);
+    for repetition in 0..repetitions {
+        let onto = |rank: usize, seed: usize| norms[usize::from(rank > 4)][repetition * seeds + seed];
+        let found = found("lora-t7-amplification", &amplified(onto, column));
+        assert!(found.got.unwrap() > 8.0, "{found:?}");
+        beyond += usize::from(found.got > found.random.map(|ends| ends[1]));
+        held += usize::from(found.verdict == Verdict::Holds);
+    }
+    // 2.5% of 150 are 3.75; more than 9 would be a chance of one in a hundred.
+    assert!((1..=9).contains(&beyond) && held <= 9, "{beyond} beyond the band, {held} held");
+}
+
+#[test]
+fn sampled_squares_are_compared_with_their_expectation() {
     let header = "map,r,draws,mean_square,standard_error,expected";
     let sampled =
-        |mean: f64| with("lora_subspace", "random_column", rows(header, &[format!("{map},4,400,{mean},0.01,1.0")]));
+        |mean: f64| with("lora_subspace", "random_column", rows(header, &[format!("{QUERY},4,400,{mean},0.01,1.0")]));
     assert_eq!(found("lora-t7-random-samples", &sampled(1.03)).verdict, Verdict::Holds);
     assert_eq!(found("lora-t7-random-samples", &sampled(1.05)).verdict, Verdict::DoesNotHold);
+}
+
+fn close(got: Option<f64>, want: f64) -> bool {
+    got.is_some_and(|got| (got - want).abs() < 1e-9 * want.abs())
+}
+
+/// What an interval of its own would decide, its family may not.
+#[test]
+fn claims_about_one_study_are_corrected_together() {
+    let header = "task,variant,rank,side,layer,kind,k,n,mean,ci_low,ci_high,random_mean";
+    let seeds =
+        |high: f64| rows(header, &[format!("mnli,lora,64,a,,query minus value,8,4,-0.018,{},{high},", -0.036 - high)]);
+    let key = ("lora_subspace".to_owned(), "seeds".to_owned());
+    let alone = with("lora_subspace", "seeds", seeds(-0.002));
+    assert_eq!(found("lora-f4-q-over-v", &alone).verdict, Verdict::DoesNotHold);
+    let mut beside = overlaps(0.49, false);
+    beside.tables.insert(key, seeds(-0.002));
+    let found = found("lora-f4-q-over-v", &beside);
+    assert_eq!(found.verdict, Verdict::Undecided, "{found:?}");
+    assert_eq!(found.interval.map(|ends| ends[1]), Some(-0.002));
+}
+
+/// scipy 1.17: `ttest_ind(a, -b, equal_var=False)` tests the mean of two means with Satterthwaite's degrees of freedom.
+#[test]
+fn runs_of_two_tasks_are_no_independent_runs() {
+    let (one, other) = ([1.4, 0.9, 1.27], [0.9, -0.35, 0.2]);
+    let by_seed = |values: [f64; 3]| (0..).zip(values).collect::<BTreeMap<u64, f64>>();
+    let pooled = pruning::pooled(&[by_seed(one), by_seed(other)]).unwrap();
+    assert!((pooled.freedom - 2.666_271_338_483_95).abs() < 1e-9 && pooled.n == 3, "{pooled:?}");
+    assert!((pooled.p_of(0.0).unwrap() - 0.042_310_037_741_463_045).abs() < 1e-9);
+    let six = Estimate::of(&[one, other].concat()).unwrap();
+    assert!((six.freedom, six.n) == (5.0, 6) && (six.difference - pooled.difference).abs() < 1e-12);
+    assert_eq!(pruning::pooled(&[]), None);
+}
+
+#[test]
+fn a_method_beside_the_baseline_has_the_verdict_of_the_studys_own_table() {
+    // Two rows that differ by nothing but noise, and one that is 5 points below. Tasks have whatever names the records give them.
+    let records = |[one, same, below]: [&str; 3]| -> Vec<RunRecord> {
+        let of_seed = |seed: u64| {
+            [("blue", 0.0), ("green", 0.1)].into_iter().flat_map(move |(task, shift)| {
+                let score = move |at: u64| 0.002 * ((seed * 7 + at * 3) % 5) as f64 + shift;
+                let rank = |label: &str| if label == "vera" { 256 } else { 8 };
+                [(one, 0.8 + score(0)), (same, 0.8 + score(1)), (below, 0.75 + score(2))]
+                    .map(|(label, score)| run(task, label, rank(label), seed, score))
+            })
+        };
+        (0..10).flat_map(of_seed).collect()
+    };
+    let evidence = |records: Vec<RunRecord>, baseline: Option<&str>| Evidence {
+        records: BTreeMap::from([("compare_tuned".to_owned(), records)]),
+        studies: BTreeMap::from([(
+            "compare_tuned".to_owned(),
+            Study { baseline: baseline.map(str::to_owned), ..Study::default() },
+        )]),
+        ..Evidence::default()
+    };
+    let all = evidence(records(["lora", "vera", "lora_plus"]), Some("lora"));
+    let (level, worse) = (found("vera-t2", &all), found("lora-plus-better", &all));
+    assert_eq!((&level.verdict, &worse.verdict), (&Verdict::Holds, &Verdict::DoesNotHold), "{level:?} {worse:?}");
+    let remark = level.remark.unwrap();
+    assert!(remark.starts_with("`vera` is equivalent in `compare_tuned`, with 9437184 trained"), "{remark}");
+    assert!((worse.got.unwrap() + 5.0).abs() < 0.5 && worse.n == 10, "{worse:?}");
+    // Better is as good as level; equivalent is not better.
+    let swapped = evidence(records(["lora_plus", "vera", "lora"]), Some("lora"));
+    assert_eq!(found("vera-t2", &swapped).verdict, Verdict::Holds);
+    assert_eq!(found("lora-plus-better", &swapped).verdict, Verdict::Holds);
+    let alike = evidence(records(["lora", "lora_plus", "vera"]), Some("lora"));
+    assert_eq!(found("lora-plus-better", &alike).verdict, Verdict::DoesNotHold);
+    assert_eq!(found("vera-t2", &alike).verdict, Verdict::DoesNotHold);
+    let none = found("vera-t2", &evidence(vec![run("blue", "vera", 256, 0, 0.5)], Some("lora")));
+    assert!(matches!(none.verdict, Verdict::NotTestable(_)), "{none:?}");
 }
 
 #[test]
@@ -127,7 +299,7 @@ fn rows_and_final_ranks_come_from_records() {
     let judged: Vec<(Target, Finding)> = targets()
         .into_iter()
         .map(|target| {
-            let finding = judge(&target, &evidence).unwrap();
+            let finding = found(&target.id, &evidence);
             (target, finding)
         })
         .collect();

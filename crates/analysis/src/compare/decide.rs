@@ -39,6 +39,34 @@ pub(super) fn families(rows: &[&SummaryRow], mut pairs: Vec<Pair>, rules: &Rules
     Ok(Compared { comparisons, averages: how })
 }
 
+/// A statement that something lies above a bound.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Beyond {
+    /// Two-sided p-value of the hypothesis that it lies at the bound; none where no test has an answer.
+    pub p: Option<f64>,
+    /// Whether the estimate lies above.
+    pub is_above: bool,
+}
+
+/// Decides the statements of one family, each after Holm's correction among those that have a test.
+///
+/// The chance that any is wrongly decided, either way, is at most 5%.
+pub fn beyond(family: &[Beyond]) -> Result<Vec<Reached>, AnalysisError> {
+    let members: Vec<usize> = (0..family.len()).collect();
+    let decided = adjusted(&members, |at| family[at].p)?.into_iter().map(decides);
+    let reached = |(decided, one): (bool, &Beyond)| match (decided, one.is_above) {
+        (false, _) => Reached::Undecided,
+        (true, true) => Reached::Yes,
+        (true, false) => Reached::No,
+    };
+    Ok(decided.zip(family).map(reached).collect())
+}
+
+/// Whether an adjusted p-value decides.
+fn decides(p: Option<f64>) -> bool {
+    p.is_some_and(|p| p < SIGNIFICANCE)
+}
+
 /// What does not depend on the other comparisons.
 fn compared(
     pair: &Pair,
@@ -84,8 +112,12 @@ fn adjust(
     let estimate = |at: usize| estimates[at].as_ref();
     let differ = adjusted(members, |at| comparisons[at].t_p)?;
     let equivalent = adjusted(members, |at| estimate(at)?.p_equivalent(comparisons[at].equivalence))?;
-    let margins = adjusted(members, |at| estimate(at)?.p_of(pairs[at].towards_better(pairs[at].margin?)))?;
-    let decides = |p: Option<f64>| p.is_some_and(|p| p < SIGNIFICANCE);
+    let margin = |at: &usize| {
+        let p = |margin| estimate(*at)?.p_of(pairs[*at].towards_better(margin));
+        let is_above = |margin| comparisons[*at].gain() > margin;
+        Beyond { p: pairs[*at].margin.and_then(p), is_above: comparisons[*at].margin.is_some_and(is_above) }
+    };
+    let margins = beyond(&members.iter().map(margin).collect::<Vec<_>>())?;
     let (tested, found) = (differ.iter().flatten().count(), differ.iter().filter(|p| decides(**p)).count());
     // Holm's method stops at the first that it does not decide: this is the level at which it and all after it stood.
     let level = SIGNIFICANCE / (tested - found).max(1) as f64;
@@ -101,9 +133,7 @@ fn adjust(
         comparison.detectable = estimate(at).and_then(|estimate| estimate.detectable(level));
         comparison.seeds_needed =
             estimate(at).and_then(|estimate| estimate.seeds_needed(comparison.equivalence, level));
-        if let (Some(margin), true) = (comparison.margin, decides(margins[member])) {
-            comparison.reached = Some(if comparison.gain() > margin { Reached::Yes } else { Reached::No });
-        }
+        comparison.reached = comparison.margin.map(|_| margins[member]);
     }
     Ok(())
 }

@@ -9,9 +9,6 @@ use crate::AnalysisError;
 use crate::stats::{self, Estimate, LARGEST_EXACT, SMALLEST_EXACT, StatsError};
 use crate::summary::SummaryRow;
 
-/// Below this, the permutation test says that tasks' differences at one seed go together.
-const DEPENDENT: f64 = 0.05;
-
 /// A row's values and the baseline's, by shared seed.
 pub(super) struct Pair {
     pub(super) task: String,
@@ -113,7 +110,7 @@ pub(super) fn averages(rows: &[&SummaryRow], pairs: &[Pair]) -> Result<(Vec<Pair
     }
     let together = stats::together(&complete.iter().map(|pairs| differences(pairs)).collect::<Vec<_>>());
     let how = match together {
-        Some(together) if together.p < DEPENDENT => Averages::BySeed(together),
+        Some(together) if together.is_dependent() => Averages::BySeed(together),
         other => Averages::Stratified(other),
     };
     let averages = complete.iter().map(|pairs| average(pairs, how)).collect::<Result<_, _>>()?;

@@ -48,6 +48,19 @@ impl Estimate {
         Ok(Self { n, difference, error: Some(error), freedom: (n - 1) as f64, is_raised: spread < least, rounding })
     }
 
+    /// A mean of `n` values and `s / √n`, with `n - 1` degrees of freedom.
+    pub fn of(values: &[f64]) -> Result<Self, StatsError> {
+        Self::paired(values, &vec![0.0; values.len()], 0.0)
+    }
+
+    /// What a 95% Student interval of `n - 1` degrees of freedom was made of; none below two values.
+    pub fn of_interval(n: usize, difference: f64, [low, high]: [f64; 2]) -> Option<Self> {
+        let freedom = n.checked_sub(1).filter(|freedom| *freedom > 0)? as f64;
+        let error = (high - low) / 2.0 / student(freedom).inverse_cdf(f64::midpoint(1.0, CONFIDENCE));
+        let rounding = ROUNDING * low.abs().max(high.abs());
+        Some(Self { n, difference, error: Some(error), freedom, is_raised: false, rounding })
+    }
+
     /// The mean of the strata's differences, whose errors are independent: `d = Σ d_t / T`, `e² = Σ e_t² / T²`, and Satterthwaite's
     /// degrees of freedom `(Σ e_t²)² / Σ (e_t⁴ / ν_t)`. None without strata.
     ///
@@ -154,6 +167,17 @@ mod tests {
         assert_eq!(plain(&[0.9, 0.8], &[0.9, 0.8]).p_of(0.0), Some(1.0));
         let single = plain(&[0.9], &[0.8]);
         assert_eq!((single.p_of(0.0), single.interval()), (None, None));
+    }
+
+    #[test]
+    fn an_interval_has_the_numbers_that_it_was_made_of() {
+        let whole = Estimate::of(&FIVE.0).unwrap();
+        let back = Estimate::of_interval(5, whole.difference, whole.interval().unwrap()).unwrap();
+        close(back.error.unwrap(), whole.error.unwrap());
+        // scipy.stats.ttest_1samp(five, 0.6).pvalue
+        close(whole.p_of(0.6).unwrap(), 0.592_713_888_577_865_6);
+        close(back.p_of(0.6).unwrap(), whole.p_of(0.6).unwrap());
+        assert_eq!(Estimate::of_interval(1, 0.5, [0.4, 0.6]), None);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use super::draws::Draws;
 /// Permutations of the test.
 const PERMUTATIONS: usize = 999;
 
+/// Below this, the permutation test says that tasks' differences at one seed go together.
+const DEPENDENT: f64 = 0.05;
+
 /// The mean correlation of differences of two tasks over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Together {
@@ -18,6 +21,13 @@ pub struct Together {
     /// The share of permutations of the seeds within each task whose mean correlation is as large or larger: the exact test of
     /// independence, against correlations above 0.
     pub p: f64,
+}
+
+impl Together {
+    /// Whether the test says that tasks' differences at one seed go together, so that their variances may not be added.
+    pub fn is_dependent(&self) -> bool {
+        self.p < DEPENDENT
+    }
 }
 
 /// Tests `[comparison][task][seed]`. Comparisons with fewer than two tasks or three seeds are left out; none where no other is there.

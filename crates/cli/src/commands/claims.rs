@@ -36,12 +36,8 @@ pub(super) fn run(args: &Claims, results: &Path) -> Result<(), Failure> {
     for name in experiments(&targets) {
         gather(name, results, &mut evidence)?;
     }
-    let mut judged = Vec::new();
-    for target in targets {
-        let finding = judge(&target, &evidence)?;
-        judged.push((target, finding));
-    }
-    let table = table(&judged);
+    let findings = judge(&targets, &evidence)?;
+    let table = table(&targets.into_iter().zip(findings).collect::<Vec<_>>());
     let folder = results.join("paper");
     create_folder(&folder)?;
     write_table(&folder, "claims", &table)?;
