@@ -157,6 +157,20 @@ fn what_a_parquet_file_claims_beyond_its_bytes_is_refused_at_once() {
              with snappy, gzip or zstd",
         );
     }
+    // A list of truth values has no bytes for the decoder, so that what follows is the next field and no value.
+    let hidden = [&[0x09, 0x28, 0x61][..], &list(1), &[0]].concat();
+    refused(
+        &Layout::new(Format::Parquet),
+        &footer_alone(&hidden),
+        "d/f: its footer claims a list of 2147483647 items, more than it has bytes; copy the file again, or write it uncompressed or with snappy, gzip or zstd",
+    );
+    // A version that is a list: the decoder reads a number there, and its next field in the middle of the list.
+    let other_type = [&[0x19, 0x28, 1, 0x09, 6, 0x28, 0xf1][..], &[0xff; 4], &[7, 0]].concat();
+    refused(
+        &Layout::new(Format::Parquet),
+        &footer_alone(&other_type),
+        "d/f: its footer is damaged; copy the file again, or write it uncompressed or with snappy, gzip or zstd",
+    );
     // A schema of no columns and a row group of 2^59 rows.
     let rows = [&[0x80_u8; 8][..], &[0x10]].concat();
     let schema: &[u8] = &[0x19, 0x1c, 0x48, 1, b'm', 0x15, 0, 0];

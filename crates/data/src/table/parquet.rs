@@ -33,8 +33,12 @@ fn decode<'a>(file: &str, bytes: &[u8], layout: &Layout) -> Result<Table<'a>, Da
     let malformed = |at: String, e: &ParquetError| DataError::Malformed { at, reason: reason(e), remedy: REMEDY };
     let whole = |e: ParquetError| malformed(file.to_owned(), &e);
     let refused = |reason: String| Err(DataError::Malformed { at: file.to_owned(), reason, remedy: REMEDY });
-    if let Some(items) = footer::claims(bytes) {
-        return refused(format!("its footer claims a list of {items} items, more than it has bytes"));
+    match footer::problem(bytes) {
+        Some(footer::Problem::Claims(items)) => {
+            return refused(format!("its footer claims a list of {items} items, more than it has bytes"));
+        }
+        Some(footer::Problem::Broken) => return refused("its footer is damaged".to_owned()),
+        None => {}
     }
     let reader = SerializedFileReader::new(Bytes::copy_from_slice(bytes)).map_err(whole)?;
     let schema = reader.metadata().file_metadata().schema();

@@ -1,41 +1,50 @@
 //! Whether a footer can be what it claims to be, before the decoder believes it.
 //!
-//! The footer is in Thrift's compact protocol. The decoder counts through every item of a list that it does not know, also of one that
-//! takes no bytes, so that some tens of bytes keep it busy for seconds, and a kilobyte for minutes.
+//! The footer is in Thrift's compact protocol. The decoder counts through every item of a list that it does not know, also of truth values,
+//! for which it takes no bytes, so that some tens of bytes keep it busy for seconds, and a kilobyte for minutes. It also reads a field
+//! that it knows by the type that it expects, whatever type the file names. So what does not read as one structure from its start to
+//! its end, with the types of a Parquet file at its top, is refused here.
 
-/// What ends the walk.
-enum End {
-    /// The footer is over, or is none; the decoder says so in its own words.
+/// What is wrong with a footer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// It is not one structure of the protocol, or not a Parquet file's.
     Broken,
     /// A list of so many items, and fewer bytes.
     Claims(u64),
 }
 
+use Problem::{Broken, Claims};
+
 /// Structures in structures that are followed, as by the decoder.
 const DEPTH: usize = 64;
 
-/// A number of items that some list of the footer claims and has no bytes for.
-pub(super) fn claims(file: &[u8]) -> Option<u64> {
+/// Types of the fields of a file's metadata, by their numbers from 1: version, schema, rows, row groups, key-value metadata, creator, column
+/// orders, encryption, its key.
+const FIELDS: [u8; 9] = [5, 9, 6, 9, 9, 8, 9, 12, 8];
+
+/// What is wrong with the footer of a file; none where a file is too short to have one, or names a longer one than it has, which the decoder
+/// says in its own words.
+pub(super) fn problem(file: &[u8]) -> Option<Problem> {
     let (body, end) = file.split_at_checked(file.len().checked_sub(8)?)?;
-    let length = usize::try_from(u32::from_le_bytes(*end.first_chunk()?)).ok()?;
-    let mut footer = Footer(&body[body.len().checked_sub(length)?..]);
-    match footer.structure(DEPTH) {
-        Err(End::Claims(items)) => Some(items),
-        Ok(()) | Err(End::Broken) => None,
-    }
+    // An encrypted footer ends in `PARE`.
+    let (length, magic) = end.split_first_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|_| magic == b"PAR1")?;
+    let footer = &body[body.len().checked_sub(length)?..];
+    Footer(footer).file().err()
 }
 
 /// The bytes that are left.
 struct Footer<'a>(&'a [u8]);
 
 impl Footer<'_> {
-    fn byte(&mut self) -> Result<u8, End> {
-        let (first, rest) = self.0.split_first().ok_or(End::Broken)?;
+    fn byte(&mut self) -> Result<u8, Problem> {
+        let (first, rest) = self.0.split_first().ok_or(Broken)?;
         self.0 = rest;
         Ok(*first)
     }
 
-    fn number(&mut self) -> Result<u64, End> {
+    fn number(&mut self) -> Result<u64, Problem> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -44,42 +53,57 @@ impl Footer<'_> {
                 return Ok(number);
             }
         }
-        Err(End::Broken)
+        Err(Broken)
     }
 
-    fn skip(&mut self, bytes: u64) -> Result<(), End> {
-        let bytes = usize::try_from(bytes).map_err(|_| End::Broken)?;
-        self.0 = self.0.get(bytes..).ok_or(End::Broken)?;
+    fn skip(&mut self, bytes: u64) -> Result<(), Problem> {
+        let bytes = usize::try_from(bytes).map_err(|_| Broken)?;
+        self.0 = self.0.get(bytes..).ok_or(Broken)?;
         Ok(())
     }
 
     /// Refuses more items than there are bytes for; an item takes so many at least.
-    fn items(&self, items: u64, least: u64) -> Result<(), End> {
-        if items.saturating_mul(least) > self.0.len() as u64 { Err(End::Claims(items)) } else { Ok(()) }
+    fn items(&self, items: u64, least: u64) -> Result<(), Problem> {
+        if items.saturating_mul(least) > self.0.len() as u64 { Err(Claims(items)) } else { Ok(()) }
     }
 
-    fn structure(&mut self, depth: usize) -> Result<(), End> {
-        loop {
-            let head = self.byte()?;
-            let kind = head & 0x0f;
-            if kind == 0 {
-                return Ok(());
+    /// The metadata of a file, with the types that its fields have.
+    fn file(&mut self) -> Result<(), Problem> {
+        let mut last = 0;
+        while let Some((kind, delta)) = self.field()? {
+            last = delta.map_or_else(|| self.number().map(|id| id >> 1), |delta| Ok(last + delta))?;
+            let expected = last.checked_sub(1).and_then(|at| FIELDS.get(usize::try_from(at).ok()?));
+            if expected.is_some_and(|expected| *expected != kind) {
+                return Err(Broken);
             }
-            if head >> 4 == 0 {
-                self.number()?; // of the field
-            }
-            // A field that is true or false has its value in its type.
-            if !matches!(kind, 1 | 2) {
-                self.value(kind, depth)?;
-            }
+            self.value(kind, DEPTH)?;
         }
+        Ok(())
     }
 
-    /// A value of a type of the protocol.
-    fn value(&mut self, kind: u8, depth: usize) -> Result<(), End> {
-        let depth = depth.checked_sub(1).ok_or(End::Broken)?;
+    fn structure(&mut self, depth: usize) -> Result<(), Problem> {
+        while let Some((kind, delta)) = self.field()? {
+            if delta.is_none() {
+                self.number()?;
+            }
+            self.value(kind, depth)?;
+        }
+        Ok(())
+    }
+
+    /// The type of the next field, and how far its number is from the last one's where the same byte tells; none at the end of a structure.
+    fn field(&mut self) -> Result<Option<(u8, Option<u64>)>, Problem> {
+        let head = self.byte()?;
+        let delta = u64::from(head >> 4);
+        Ok((head & 0x0f != 0).then_some((head & 0x0f, (delta != 0).then_some(delta))))
+    }
+
+    /// A value of a type of the protocol. Truth values take no bytes: a field has its own in its type, and in lists the decoder reads none.
+    fn value(&mut self, kind: u8, depth: usize) -> Result<(), Problem> {
+        let depth = depth.checked_sub(1).ok_or(Broken)?;
         match kind {
-            1..=3 => self.skip(1),
+            1 | 2 => Ok(()),
+            3 => self.skip(1),
             4..=6 => self.number().map(drop),
             7 => self.skip(8),
             8 => {
@@ -105,7 +129,8 @@ impl Footer<'_> {
                 })
             }
             12 => self.structure(depth),
-            _ => Err(End::Broken),
+            13 => self.skip(16),
+            _ => Err(Broken),
         }
     }
 }
