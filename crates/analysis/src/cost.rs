@@ -128,5 +128,19 @@ fn forgetting(runs: &[&RunRecord], tasks: &BTreeSet<&str>) -> Option<Summary> {
     Summary::of(&means).ok()
 }
 
+/// Whether cohorts trained at the same time on one device, as several workers on a CPU do, so that their times are those of a shared
+/// machine. Runs that were interrupted are left out: nothing tells when they rested.
+pub fn ran_at_once(records: &[RunRecord]) -> bool {
+    let whole = records.iter().filter(|record| record.is_finished() && record.resumed_at.is_empty());
+    let mut spans: Vec<(&str, u64, u64, &str)> =
+        whole.map(|run| (run.device.as_str(), run.started, run.finished, run.cohort.id.as_str())).collect();
+    spans.sort_unstable();
+    // Seconds are whole, so spans that touch follow each other.
+    let overlap = |one: &(&str, u64, u64, &str), two: &(&str, u64, u64, &str)| {
+        one.0 == two.0 && one.3 != two.3 && two.1 < one.2 && one.1 < two.2
+    };
+    spans.windows(2).any(|pair| overlap(&pair[0], &pair[1]))
+}
+
 #[cfg(test)]
 mod tests;

@@ -169,3 +169,21 @@ fn what_is_matched_afterwards_is_said_and_by_how_much_it_is_off() {
     let memory = shown(Quantity::Memory);
     assert!(!memory.contains("memory vs lora") && memory.contains("not known of: dora r=8, vera r=8"), "{memory}");
 }
+
+#[test]
+fn cohorts_that_overlap_in_time_shared_a_machine() {
+    let span = |id: &str, device: &str, started: u64, finished: u64| {
+        let mut record = run("cola", id, 8, 1, 0.5);
+        record.cohort.id = id.to_owned();
+        (record.device, record.started, record.finished) = (device.to_owned(), started, finished);
+        record
+    };
+    let [first, next] = [span("a", "cpu", 10, 20), span("b", "cpu", 20, 30)];
+    assert!(!ran_at_once(&[first.clone(), next.clone()]), "one follows the other");
+    assert!(ran_at_once(&[first.clone(), span("c", "cpu", 19, 30)]));
+    assert!(!ran_at_once(&[first.clone(), span("c", "tch:cuda:0", 15, 30)]), "another device");
+    assert!(!ran_at_once(&[first.clone(), span("a", "cpu", 10, 20)]), "one cohort");
+    let mut rested = span("c", "cpu", 15, 30);
+    rested.resumed_at = vec![3];
+    assert!(!ran_at_once(&[first, rested]));
+}

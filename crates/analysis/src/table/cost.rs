@@ -5,7 +5,7 @@ use record::{Matching, Quantity, RunRecord};
 use super::pivot::{count_text, rank_text};
 use super::{Block, Entry, Layout, Table};
 use crate::cost::settings::{Setting, differing};
-use crate::cost::{Cost, costs};
+use crate::cost::{Cost, costs, ran_at_once};
 use crate::stats::Summary;
 use crate::study::Study;
 
@@ -128,7 +128,9 @@ fn measures() -> Vec<Column<'static>> {
         column(TOKENS, |cost| cost.tokens_per_second.map(|tokens| count_text(tokens.round() as u64))),
         (PER_RUN.to_owned(), Box::new(move |cost| of(cost.memory.map(|memory| mebibytes(memory.per_run))))),
         (WEIGHTS.to_owned(), Box::new(move |cost| of(cost.memory.map(|memory| mebibytes(memory.weights))))),
-        column(MERGE, |cost| cost.merge_error.map(|error| format!("{error:.0e}"))),
+        column(MERGE, |cost| {
+            cost.merge_error.map(|error| if error == 0.0 { "0".to_owned() } else { format!("{error:.0e}") })
+        }),
         column(FORGETTING, |cost| cost.forgetting.as_ref().map(nats)),
     ]
 }
@@ -164,6 +166,12 @@ fn notes(rows: &[&Cost], header: &[String], records: &[RunRecord]) -> Vec<String
     }
     if has(STEP) {
         notes.push(format!("ms/step and tokens/s: means over runs on {}.", devices.join(", ")));
+    }
+    if has(STEP) && ran_at_once(records) {
+        notes.push(
+            "Some cohorts trained at the same time on one device, so their times are those of a shared machine."
+                .to_owned(),
+        );
     }
     let mixed: Vec<&str> = rows.iter().filter(|cost| cost.is_mixed).map(|cost| cost.variant.as_str()).collect();
     if !mixed.is_empty() {
