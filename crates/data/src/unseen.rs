@@ -56,7 +56,8 @@ const TASKS: &[Entry] = &[
         name: "paraphrase",
         doc: "Do two sentences tell the same event?",
         labels: &["different", "paraphrase"],
-        metrics: &[Metric::F1, Metric::Accuracy],
+        // Not F1 as of MRPC: the constant answer has 67 there, above most that learns.
+        metrics: &[Metric::Accuracy, Metric::F1],
         pair: true,
         n_train: N_TRAIN,
         noise: NOISE,
