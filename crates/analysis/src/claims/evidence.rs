@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use record::RunRecord;
 
-use super::{Finding, Missing, Rows, Verdict, condition, short, shown};
+use super::{Finding, Missing, Rows, Verdict, condition, pruning::pooled, short, shown};
 use crate::{compare::Beyond, stats::Estimate, study::Study};
 
 /// What a study left: its records, and the tables of its adapters by name.
@@ -93,27 +93,44 @@ impl Evidence {
         sign: f64,
     ) -> Result<Finding, Missing> {
         let rows = self.table(experiment, "correlation")?;
-        let of = |variant: &str| -> BTreeMap<u64, f64> {
-            let own = (0..rows.len()).filter(|i| rows.is(*i, "variant", variant));
-            own.filter_map(|i| Some((rows.number(i, "seed")? as u64, rows.number(i, "pearson")?))).collect()
+        // By task and seed: tasks are averaged, and no runs of two of them are taken for more runs of one.
+        let of = |variant: &str| {
+            let mut tasks: BTreeMap<&str, BTreeMap<u64, f64>> = BTreeMap::new();
+            for i in (0..rows.len()).filter(|i| rows.is(*i, "variant", variant)) {
+                if let (Some(task), Some(seed), Some(r)) =
+                    (rows.text(i, "task"), rows.number(i, "seed"), rows.number(i, "pearson"))
+                {
+                    tasks.entry(task).or_default().insert(seed as u64, sign * r);
+                }
+            }
+            tasks
         };
-        let own = of(variant);
-        let signed: Vec<f64> = own.values().map(|value| value * sign).collect();
-        let mut found = Finding::mean_above(&signed, 0.0);
-        found.got = found.got.map(|got| got * sign);
-        found.interval = found.interval.map(|ends| turned(ends, sign));
-        let Some(unlike) = unlike else { return Ok(found) };
-        let other = of(unlike);
-        let apart: Vec<f64> = own.iter().filter_map(|(seed, value)| Some(value - other.get(seed)?)).collect();
-        if let (Ok(theirs), Ok(apart)) =
-            (Estimate::of(&other.values().copied().collect::<Vec<_>>()), Estimate::of(&apart))
-        {
+        let pooled = |tasks: &BTreeMap<&str, BTreeMap<u64, f64>>| {
+            pooled(&tasks.values().cloned().collect::<Vec<_>>()).map(|found| found.times(sign))
+        };
+        let (own, other) = (of(variant), unlike.map(of).unwrap_or_default());
+        let Some(estimate) = pooled(&own) else {
+            return Err(Missing(format!("`{experiment}` has no correlation of `{variant}`")));
+        };
+        let toward = |estimate: &Estimate| condition(&estimate.times(sign), 0.0);
+        let mut found = Finding { conditions: vec![toward(&estimate)], ..Finding::above(&estimate, 0.0) };
+        let mut apart = own.clone();
+        for (task, values) in &mut apart {
+            values.retain(|seed, value| match other.get(task).and_then(|theirs| theirs.get(seed)) {
+                Some(theirs) => {
+                    *value -= theirs;
+                    true
+                }
+                None => false,
+            });
+        }
+        if let (Some(unlike), Some(theirs), Some(apart)) = (unlike, pooled(&other), pooled(&apart)) {
             found.remark = Some(format!(
                 "`{unlike}` has {}, and `{variant}` minus `{unlike}` is {}",
                 shown(&theirs),
                 shown(&apart)
             ));
-            found.conditions.push(Beyond { p: apart.p_of(0.0), is_above: apart.difference * sign > 0.0 });
+            found.conditions.push(toward(&apart));
         }
         Ok(found)
     }
@@ -203,10 +220,4 @@ impl Evidence {
 /// The mean over maps, by seed.
 pub(super) fn means(seeds: BTreeMap<u64, Vec<f64>>) -> BTreeMap<u64, f64> {
     seeds.into_iter().map(|(seed, maps)| (seed, maps.iter().sum::<f64>() / maps.len() as f64)).collect()
-}
-
-/// An interval of values whose sign was turned, turned back.
-fn turned([low, high]: [f64; 2], sign: f64) -> [f64; 2] {
-    let [one, other] = [low * sign, high * sign];
-    [one.min(other), one.max(other)]
 }

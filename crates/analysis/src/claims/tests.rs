@@ -107,6 +107,14 @@ fn a_correlation_that_full_fine_tuning_has_too_is_no_mark_of_lora() {
     let remark = alike.remark.unwrap();
     assert!(remark.starts_with("`full` has 0.800 (0.771 to 0.829)"), "{remark}");
     assert_eq!(found("dora-lora", &correlations(&[("lora", 0.8), ("full", -0.6)])).verdict, Verdict::Holds);
+    // Two tasks are averaged: three seeds of each are no six runs.
+    let header = "task,variant,rank,seed,points,pearson";
+    let line =
+        |(task, seed): (&str, usize)| format!("{task},lora,8,{seed},48,0.{}{seed}", 7 + usize::from(task == "rte"));
+    let lines: Vec<String> =
+        ["mnli", "rte"].into_iter().flat_map(|task| (0..3).map(move |seed| line((task, seed)))).collect();
+    let two = found("dora-lora", &with("dora_dynamics", "correlation", rows(header, &lines)));
+    assert!(two.n == 3 && close(two.got, 0.76), "{two:?}");
     assert_eq!(found("dora-lora", &correlations(&[("lora", 0.3), ("full", 0.8)])).verdict, Verdict::DoesNotHold);
 }
 

@@ -81,6 +81,11 @@ impl Estimate {
         Some(Self { n, difference, error: Some(squares.sqrt() / count), freedom, is_raised, rounding })
     }
 
+    /// The estimate of the difference times 1 or -1.
+    pub(crate) fn times(self, sign: f64) -> Self {
+        Self { difference: self.difference * sign, ..self }
+    }
+
     /// The two-sided 95% Student interval of the difference; none for a single pair.
     pub fn interval(&self) -> Option<[f64; 2]> {
         let half = self.error? * student(self.freedom).inverse_cdf(f64::midpoint(1.0, CONFIDENCE));
