@@ -22,6 +22,7 @@ use trainer::{
     evaluate::language_model::likelihood,
     forgetting::{self, Measurement},
     pretrain::miniature::SHAPES,
+    sink::Event,
     stop::Stop,
 };
 use variants::{
@@ -152,8 +153,10 @@ fn refused(cell: &Cell, parts: &[&str]) {
     let message = forgetting::check(&cell.recipe).unwrap_err().to_string();
     assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     let root = tempfile::tempdir().unwrap();
-    let ended = support::again(std::slice::from_ref(cell), root.path(), &support::of_cells).0;
-    assert_eq!(ended.unwrap_err().to_string(), message, "before a step is made");
+    let started = |event: &Event<'_>| matches!(event, Event::Started { .. }).then(|| "started".to_owned());
+    let (ended, said) = support::again(std::slice::from_ref(cell), root.path(), &started);
+    assert_eq!(ended.unwrap_err().to_string(), message);
+    assert!(said.is_empty(), "it began to train");
 }
 
 #[test]
