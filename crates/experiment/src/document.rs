@@ -155,7 +155,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         contrasts: contrasts.map(|c| c.value).unwrap_or_default(),
         tune,
         matching: reader.read("match", |v, at, report| matched::matched(v, at, &labels, report)),
-        forgetting: reader.read("measure", measure::measure).and_then(|measure| measure.value),
+        forgetting: reader.read("measure", measure::measure).map(|measure| measure.value),
         equivalence: reader.read("equivalence", contrast::equivalence).map(|e| e.value),
         primary: reader
             .read("primary", |v, at, report| Some(contrast::primary(v, at, report)))

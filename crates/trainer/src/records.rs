@@ -50,6 +50,9 @@ struct Closing<'a> {
     sink: &'a dyn Sink,
 }
 
+/// What the runs of a stack have forgotten, by their place in it, with a run's share of the seconds that it took to measure.
+type Forgotten = BTreeMap<usize, (Forgetting, f64)>;
+
 /// How a run ended.
 struct End {
     /// Its step: that of the last update, or of the state that is kept.
@@ -180,14 +183,13 @@ struct Left {
 }
 
 impl Closing<'_> {
-    /// Results of a stack's runs by their place in it, where they are evaluated in one pass, and what they have forgotten, with a run's
-    /// share of the seconds.
+    /// Results of a stack's runs by their place in it, where they are evaluated in one pass, and what they have forgotten.
     fn evaluate_together(
         &self,
         cohort: &Cohort,
         stack: usize,
         ends: &[End],
-    ) -> Result<(BTreeMap<usize, EvalResult>, BTreeMap<usize, (Forgetting, f64)>), TrainError> {
+    ) -> Result<(BTreeMap<usize, EvalResult>, Forgotten), TrainError> {
         let finite = ends.iter().zip(&cohort.stacks[stack].runs).enumerate();
         let finite = finite.filter(|(_, (end, _))| end.failure.is_none());
         let requests: Vec<EvalRequest<'_>> = finite.map(|(index, (end, run))| end.request(run, index)).collect();

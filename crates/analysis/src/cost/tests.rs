@@ -6,9 +6,9 @@ use serde_json::json;
 use super::{settings::differing, *};
 use crate::{render, study::Study, summary::tests::run, table::cost_table};
 
-fn forgetting(before: f64, after: f64) -> Option<Forgetting> {
+fn forgetting(before: f64, after: f64) -> Forgetting {
     let [text, text_hash] = ["pretraining", "t"].map(str::to_owned);
-    Some(Forgetting { text, text_hash, documents: 512, tokens: 4_000, before, after })
+    Forgetting { text, text_hash, documents: 512, tokens: 4_000, before, after }
 }
 
 /// A run whose cohort has these members and took 8 MiB of weights and 2 + 1 + 3 MiB for moments, gradients and activations.
@@ -57,13 +57,13 @@ fn forgetting_is_a_mean_over_tasks_and_an_interval_over_seeds() {
     for (seed, rises) in [(1, [0.1, 0.3]), (2, [0.3, 0.5]), (3, [0.5, 0.7])] {
         for (task, rise) in ["cola", "rte"].into_iter().zip(rises) {
             let mut record = run(task, "lora", 8, seed, 0.5);
-            record.measured.forgetting = forgetting(1.0, 1.0 + rise);
+            record.measured.forgetting = Some(forgetting(1.0, 1.0 + rise));
             records.push(record);
         }
     }
     // A seed without one of the tasks has another mean.
     let mut lone = run("cola", "lora", 8, 4, 0.5);
-    lone.measured.forgetting = forgetting(1.0, 9.0);
+    lone.measured.forgetting = Some(forgetting(1.0, 9.0));
     records.push(lone);
     records.push(run("cola", "dora", 8, 1, 0.5));
     let found = costs(&records);
@@ -139,7 +139,7 @@ fn a_column_without_a_number_is_left_out() {
     ms/step and tokens/s: means over runs on cpu.
     merge error: the largest difference of a logit between the merged and the unmerged model.
     ");
-    records[0].measured.forgetting = forgetting(0.75, 0.875);
+    records[0].measured.forgetting = Some(forgetting(0.75, 0.875));
     records[0].cohort.members.push("cola-full-r0-s1".to_owned());
     let text = render::text(&cost_table(&study, &records).unwrap());
     assert!(

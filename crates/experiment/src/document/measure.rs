@@ -16,11 +16,12 @@ const DOCUMENTS: u64 = 512;
 /// Documents of a measurement.
 const BOUND: Whole = Whole { least: 1, most: 1_048_576 };
 
-/// Reads the block.
-pub(crate) fn measure(value: &Value, at: &Path, report: &mut Report) -> Option<Option<At<HeldOutText>>> {
+/// Reads the block: the text of `forgetting`, where it is measured.
+pub(crate) fn measure(value: &Value, at: &Path, report: &mut Report) -> Option<At<HeldOutText>> {
     let fields = map(value, at, &["forgetting"], report)?;
     let at = at.key("forgetting");
-    Some(given(fields, "forgetting").and_then(|value| forgetting(value, &at, report)).map(|value| At { at, value }))
+    let value = given(fields, "forgetting").and_then(|value| forgetting(value, &at, report))?;
+    Some(At { at, value })
 }
 
 /// `true`, `false`, or a map with the text.

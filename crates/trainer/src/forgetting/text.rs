@@ -58,19 +58,14 @@ pub(super) fn documents(
     (model, config): (&str, &Config),
     tokenizer: &Tokenizer,
 ) -> Result<Vec<Document>, TrainError> {
-    match &held_out.text {
-        Some(path) => of_file(path, held_out.documents, config, tokenizer),
-        None => match miniature::text_of(model).filter(|_| !config.is_causal()) {
-            Some(text) => {
-                Ok(held_out_documents(text, tokenizer, held_out.documents)?.iter().flat_map(of_masked).collect())
-            }
-            None => {
-                let reason =
-                    "the text that it was pretrained on is not known; name a file: `forgetting: {text: FILE.txt}`";
-                Err(TrainError::foreign(model, reason.to_owned()))
-            }
-        },
+    if let Some(path) = &held_out.text {
+        return of_file(path, held_out.documents, config, tokenizer);
     }
+    let Some(text) = miniature::text_of(model).filter(|_| !config.is_causal()) else {
+        let reason = "the text that it was pretrained on is not known; name a file: `forgetting: {text: FILE.txt}`";
+        return Err(TrainError::foreign(model, reason.to_owned()));
+    };
+    Ok(held_out_documents(text, tokenizer, held_out.documents)?.iter().flat_map(of_masked).collect())
 }
 
 /// The documents of a masked batch, without their padding.
