@@ -12,7 +12,11 @@ use experiment::{
 };
 use record::{Goal, RunRecord, Setting, Trial, Tuned, TunedGroup, TuningGroup};
 
-use super::{context::StudyContext, identity::spec_of, run};
+use super::{
+    context::StudyContext,
+    identity::{Standing, spec_of, standing},
+    run,
+};
 use crate::{error::TrainError, sink::Sink};
 
 /// The folder of an experiment's trials below its own.
@@ -46,7 +50,7 @@ pub fn tune(
             round.iter().map(|(at, setting)| (searches[*at].group.clone(), setting.clone())).collect();
         // Settings of the first round were read with the experiment, and those of a wider one were tried by `wider`.
         let Ok(trials) = experiment.trials(&pairs) else { break };
-        run(&trials.concat(), context, sink)?;
+        run(&open(trials.concat(), context)?, context, sink)?;
         for ((at, setting), cells) in round.iter().zip(&trials) {
             let records = finished(cells, context)?;
             goal = records.first().map_or(goal, |record| record.primary_metric.goal);
@@ -58,6 +62,16 @@ pub fn tune(
     }
     let chosen = searches.into_iter().map(|search| search.chosen(tune, goal)).collect::<Result<_, _>>()?;
     Ok(Tuned::new(experiment.tuning_hash(), tune.seeds.clone(), tune.holdout, goal, chosen))
+}
+
+/// Trials that are not judged yet. A trial is judged by its record alone, so one whose adapter is gone counts.
+fn open(trials: Vec<Cell>, context: &StudyContext<'_>) -> Result<Vec<Cell>, TrainError> {
+    let is_open = |cell: Cell| match standing(&cell, context) {
+        Ok(Standing::NoAdapter) => None,
+        Ok(_) => Some(Ok(cell)),
+        Err(error) => Some(Err(error)),
+    };
+    trials.into_iter().filter_map(is_open).collect()
 }
 
 /// Which way a score counts.
