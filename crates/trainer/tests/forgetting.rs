@@ -128,7 +128,7 @@ fn a_cohort_measures_what_each_run_alone_does() {
     }
 }
 
-/// The sum over a set of rows that perplexity is made of, whose own tests compare it with transformers.
+/// The sum over a set of rows that perplexity is made of.
 #[test]
 fn a_decoder_predicts_every_token_after_the_first() {
     let root = tempfile::tempdir().unwrap();
