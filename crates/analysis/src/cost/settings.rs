@@ -56,7 +56,8 @@ fn facets(spec: &Value) -> BTreeMap<String, String> {
     let variant = &spec["variant"];
     if !variant["delta"].is_null() {
         put("targets", spec.get("targets").map(plain));
-        put("alpha", variant.get("alpha").map(plain));
+        // A constant scale has no alpha, whatever stands in its field.
+        put("alpha", variant.get("alpha").filter(|_| variant["scaling"]["kind"] != "constant").map(plain));
         put("dropout", variant.get("dropout").map(plain));
         put("scaling", variant["scaling"].as_object().map(scaling));
         put("rates by role", variant["train"].as_object().map(roles));

@@ -173,9 +173,18 @@ fn notes(rows: &[&Cost], header: &[String], records: &[RunRecord]) -> Vec<String
                 .to_owned(),
         );
     }
-    let mixed: Vec<&str> = rows.iter().filter(|cost| cost.is_mixed).map(|cost| cost.variant.as_str()).collect();
+    let (mixed, alone): (Vec<&Cost>, Vec<&Cost>) = rows.iter().partition(|cost| cost.is_mixed);
     if !mixed.is_empty() {
-        let whose = if mixed.len() == rows.len() { "Every row".to_owned() } else { mixed.join(", ") };
+        let labels = |rows: &[&Cost]| {
+            let mut labels: Vec<&str> = rows.iter().map(|cost| cost.variant.as_str()).collect();
+            labels.dedup();
+            labels.join(", ")
+        };
+        let whose = match alone.len() {
+            0 => "Every row".to_owned(),
+            n if n < mixed.len() => format!("Every row but {}", labels(&alone)),
+            _ => labels(&mixed),
+        };
         notes.push(format!(
             "{whose} trained in cohorts with other rows: its time is the cohort's divided by the cohort's runs, and the memory of such a cohort is no row's own, so none is shown."
         ));
