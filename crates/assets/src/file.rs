@@ -1,12 +1,14 @@
 //! Reads whole files of this machine, regular ones alone: a pipe waits for a writer that may never come, and a device has no end.
 
 use std::{
-    fs::{self, File, FileType},
+    fs,
     io::{self, Read as _},
     path::Path,
 };
 
 use record::PartsHash;
+pub(crate) use record::regular::open;
+pub use record::regular::read;
 
 use crate::error::AssetError;
 
@@ -15,48 +17,11 @@ pub(crate) const CONFIGURATION: u64 = 16 << 20;
 /// Most bytes of a tokenizer, or of an index of shards; the largest on the hub have some ten millions.
 pub(crate) const TOKENS: u64 = 512 << 20;
 
-/// The bytes of a regular file, or of the one that a link leads to.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let (mut file, length) = open(path)?;
-    let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    file.read_to_end(&mut content)?;
-    Ok(content)
-}
-
 /// Whether something has this name, readable or not. `Path::exists` is false for what cannot be looked at as well, such as links that
 /// lead round in a circle; whoever opens them is told what they are.
 pub fn is_there(path: &Path) -> bool {
     let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     !fs::metadata(path).is_err_and(|error| absent(&error))
-}
-
-/// What the system says of a path, in place of its number where that says little.
-fn refused(error: io::Error) -> io::Error {
-    #[cfg(unix)]
-    if error.raw_os_error() == Some(LOOP) {
-        let reason = "is a link that leads round in a circle; put the file itself there";
-        return io::Error::new(error.kind(), reason);
-    }
-    error
-}
-
-/// `ELOOP`, which has no kind of its own yet.
-#[cfg(target_os = "linux")]
-const LOOP: i32 = 40;
-#[cfg(all(unix, not(target_os = "linux")))]
-const LOOP: i32 = 62;
-
-/// Opens a regular file, or the one that a link leads to; its length too.
-pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
-    let about = fs::metadata(path).map_err(refused)?;
-    let found = about.file_type();
-    if found.is_file() {
-        return Ok((File::open(path)?, about.len()));
-    }
-    let kind = if found.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
-    let rule = "but only regular files are read";
-    let way_out = if found.is_dir() { "name a file inside it" } else { "copy its content into a file and name that" };
-    Err(io::Error::new(kind, format!("is {}, {rule}; {way_out}", name(found))))
 }
 
 /// The bytes of a regular file of at most `most` bytes: a small kind of file that is large is another one, or damaged.
@@ -86,23 +51,6 @@ pub(crate) fn sha256(path: &Path) -> io::Result<String> {
             read => hash.add(&part[..read]),
         }
     }
-}
-
-fn name(found: FileType) -> &'static str {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt as _;
-        if found.is_fifo() {
-            return "a pipe";
-        }
-        if found.is_char_device() || found.is_block_device() {
-            return "a device";
-        }
-        if found.is_socket() {
-            return "a socket";
-        }
-    }
-    if found.is_dir() { "a folder" } else { "no regular file" }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod lock;
 mod matching;
 mod number;
 mod place;
+pub mod regular;
 mod run;
 mod steps;
 mod store;

@@ -8,6 +8,7 @@ use crate::atomic::{create_directory, write_atomic};
 use crate::cell::CellId;
 use crate::error::{BadFile, RecordError};
 use crate::lock::Lock;
+use crate::regular;
 use crate::run::RunRecord;
 
 /// Folder of an experiment's finished runs.
@@ -202,7 +203,7 @@ pub fn record_beside(path: &Path) -> Result<Option<RunRecord>, RecordError> {
 /// The record in a file, `None` where there is no file, or why it cannot be used.
 fn read(path: &Path) -> Result<Option<RunRecord>, BadFile> {
     let bad = |reason, is_torn| BadFile { path: path.to_owned(), reason, is_torn };
-    let bytes = match fs::read(path) {
+    let bytes = match regular::read(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
@@ -386,6 +387,27 @@ mod tests {
         store.write(&record).unwrap();
         let path = store.record_path(&record.cell);
         fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
-        assert_eq!(store.record(&record.cell).unwrap(), Some(record));
+        assert_eq!(store.record(&record.cell).unwrap(), Some(record.clone()));
+        // The hash of the adapter came with the checksum: a record with one and without the other was edited.
+        let newer = RunRecord { adapter_hash: Some("a".to_owned()), ..record };
+        fs::write(&path, serde_json::to_vec(&newer).unwrap()).unwrap();
+        let message = store.record(&newer.cell).unwrap_err().to_string();
+        assert!(message.contains("is not what was written (its checksum is gone)"), "{message}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pipe_or_a_device_in_the_place_of_a_record_is_refused_and_not_waited_for() {
+        let (_directory, store) = store();
+        let record = example(1);
+        store.write(&record).unwrap();
+        let path = store.record_path(&record.cell);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let message = store.all().unwrap_err().to_string();
+        assert!(message.contains("is a pipe, but only regular files are read"), "{message}");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert!(store.all().unwrap_err().to_string().contains("is a device"));
     }
 }

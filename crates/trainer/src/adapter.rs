@@ -113,7 +113,7 @@ fn check_record(path: &Path, metadata: &AdapterMetadata) -> Result<(), TrainErro
             format!("{failed}; train its run again (`--retry-failed`), or give another"),
         ));
     }
-    let bytes = std::fs::read(path).map_err(|source| TrainError::io(path, source))?;
+    let bytes = assets::file::read(path).map_err(|source| TrainError::io(path, source))?;
     let reason = if record.cell == metadata.cell {
         differs(&bytes, &record)
     } else {

@@ -41,7 +41,7 @@ pub fn identity(from: &StartFrom, store: &Store) -> Result<Option<record::Start>
         StartFrom::Cell(id) => id.slug(),
         StartFrom::Adapter(written) => written.clone(),
     };
-    match std::fs::read(&path) {
+    match assets::file::read(&path) {
         Ok(bytes) => Ok(Some(record::Start { name, hash: sha256_hex(&bytes) })),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TrainError::io(path, source)),

@@ -123,7 +123,7 @@ fn descriptions(folder: &Path) -> Result<Vec<Named>, Failure> {
     paths
         .into_iter()
         .map(|path| {
-            let figure: Figure = serde_json::from_slice(&std::fs::read(&path)?).map_err(|error| {
+            let figure: Figure = serde_json::from_slice(&record::regular::read(&path)?).map_err(|error| {
                 Failure::Input(format!("{}: not the description of a figure: {error}; delete it", path.display()))
             })?;
             let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

@@ -57,7 +57,7 @@ pub fn standing(cell: &Cell, context: &StudyContext<'_>) -> Result<Standing, Tra
         return Ok(Standing::Done);
     }
     let path = context.store.adapter_path(&cell.id);
-    let bytes = match std::fs::read(&path) {
+    let bytes = match assets::file::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Standing::NoAdapter),
         bytes => bytes.map_err(|source| TrainError::io(path.clone(), source))?,
     };

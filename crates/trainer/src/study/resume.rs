@@ -68,7 +68,7 @@ pub(super) fn unfinished(store: &Store) -> Result<Vec<(PathBuf, Members)>, Train
 /// again. One that cannot be read is an error: the checkpoint beside it may be whole.
 fn members(folder: &Path) -> Result<Members, TrainError> {
     let path = folder.join("members.json");
-    match std::fs::read(&path) {
+    match assets::file::read(&path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Members::default()),
         Err(source) => Err(TrainError::io(path, source)),
