@@ -200,3 +200,18 @@ fn committed_claims_are_judged_again_alike() {
         assert_eq!(String::from_utf8(content(file)).unwrap(), made, "{file} is not what `lora-lab claims` says");
     }
 }
+
+#[test]
+fn a_table_is_printed_where_it_cannot_be_written() {
+    let folder = copied(&committed(), "dylora_glue", &is_result);
+    std::fs::write(folder.path().join("dylora_glue/tables"), "in the way").unwrap();
+    let experiment = root().join("experiments/dylora_glue.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_lora-lab"))
+        .args(["--results", folder.path().to_str().unwrap(), "table", experiment.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("dylora_glue: One DyLoRA run of rank 8"), "{printed}");
+    assert!(said.contains("tables"), "{said}");
+}

@@ -130,6 +130,7 @@ impl ConfigFile {
             notes.push(format!("config.json: {note}"));
             None
         });
+        notes.extend(labels::contradiction(&fields).map(|note| format!("config.json: {note}")));
         let config = match kind.as_str() {
             "bert" => Config::Encoder(encoder::Config::read(fields, encoder::Kind::Bert, &mut notes)?),
             "gpt2" => Config::Gpt2(gpt2::Config::read(fields)?),

@@ -402,6 +402,13 @@ fn outputs_have_names() {
     assert_eq!(labels(json!({"id2label": {"1": "YES", "0": "NO"}})), named);
     assert_eq!(labels(json!({"label2id": {"YES": 1, "NO": 0}})), named);
     assert_eq!(labels(json!({"id2label": {"0": "NO", "1": "YES"}, "label2id": {"YES": 0, "NO": 1}})), named);
+    let crossed =
+        read(&with("roberta", &json!({"id2label": {"0": "NO", "1": "YES"}, "label2id": {"YES": 0, "NO": 1}})));
+    let said = "config.json: label2id has `NO` at output 1 and id2label at 0; outputs are named by id2label";
+    assert!(crossed.notes.iter().any(|note| note == said), "{:?}", crossed.notes);
+    let partly =
+        read(&with("roberta", &json!({"id2label": {"0": "NO", "1": "YES"}, "label2id": {"NO": 0, "LABEL_1": 1}})));
+    assert!(!partly.notes.iter().any(|note| note.contains("label2id")), "{:?}", partly.notes);
     assert_eq!(labels(json!({"id2label": {"0": "LABEL_0", "1": "label_1"}})), None);
     assert_eq!(labels(json!({"id2label": null})), None);
     assert_eq!(labels(json!({"id2label": {"0": 3, "1": 5}})), Some(vec!["3".to_owned(), "5".to_owned()]));

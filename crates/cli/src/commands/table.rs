@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use analysis::{render, tables::tables};
+use analysis::{
+    render,
+    tables::{NamedTable, tables},
+};
 use record::{RunRecord, Store, write_atomic};
 use trainer::study;
 
@@ -42,7 +45,10 @@ pub(super) fn run(args: &Table, results: &Path) -> Result<(), Failure> {
     if records.is_empty() {
         return Err(no_records(&store, &args.experiment));
     }
-    print(&write(&settled, &store, &records, args.format)?)
+    let (shown, files) = made(&settled, &store, &records, args.format)?;
+    // Results that cannot be written to, such as a mount that is read-only, can still be read.
+    print(&shown)?;
+    files.write(&store)
 }
 
 /// The error for an experiment that nobody has run.
@@ -61,6 +67,28 @@ pub(super) fn write(
     records: &[RunRecord],
     format: Format,
 ) -> Result<String, Failure> {
+    let (shown, files) = made(settled, store, records, format)?;
+    files.write(store)?;
+    Ok(shown)
+}
+
+/// What is written into a study's folder of tables.
+struct Files {
+    csv: String,
+    tables: Vec<NamedTable>,
+}
+
+impl Files {
+    fn write(&self, store: &Store) -> Result<(), Failure> {
+        let folder = store.tables_dir();
+        create_folder(&folder)?;
+        write_atomic(&folder.join("summary.csv"), self.csv.as_bytes())?;
+        self.tables.iter().try_for_each(|named| write_table(&folder, &named.name, &named.table))
+    }
+}
+
+/// What `format` shows, and the files of all tables.
+fn made(settled: &Settled, store: &Store, records: &[RunRecord], format: Format) -> Result<(String, Files), Failure> {
     let experiment = &settled.experiment;
     let missing = study::missing(experiment.cells(), records).len();
     if missing > 0 {
@@ -71,16 +99,13 @@ pub(super) fn write(
     }
     let found = tables(&super::study(settled), records, missing == 0)?;
     found.notes.iter().for_each(|line| note(&format!("note: {line}")));
-    let folder = store.tables_dir();
-    create_folder(&folder)?;
     let csv = render::csv(&found.summary)?;
-    write_atomic(&folder.join("summary.csv"), csv.as_bytes())?;
-    for named in &found.tables {
-        write_table(&folder, &named.name, &named.table)?;
-    }
-    if format == Format::Csv {
-        return Ok(csv);
-    }
-    let shown = found.tables.iter().filter(|named| named.is_shown);
-    Ok(shown.map(|named| format!("\n{}", rendered(&named.table, format))).collect())
+    let shown = match format {
+        Format::Csv => csv.clone(),
+        _ => {
+            let shown = found.tables.iter().filter(|named| named.is_shown);
+            shown.map(|named| format!("\n{}", rendered(&named.table, format))).collect()
+        }
+    };
+    Ok((shown, Files { csv, tables: found.tables }))
 }

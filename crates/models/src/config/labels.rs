@@ -50,6 +50,20 @@ fn by_id(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
     }
 }
 
+/// What to say where `label2id` gives a name of `id2label` another output. transformers reads predictions by `id2label`, and so does this.
+pub(super) fn contradiction(fields: &Map<String, Value>) -> Option<String> {
+    let names = by_id(fields).ok()??;
+    let other = |(name, id): (&String, &Value)| {
+        let at = names.iter().position(|known| known == name)?;
+        let is_other = id.as_u64().is_some_and(|id| id != at as u64);
+        is_other.then(|| {
+            let name = clipped(name);
+            format!("label2id has `{name}` at output {id} and id2label at {at}; outputs are named by id2label")
+        })
+    };
+    fields.get("label2id")?.as_object()?.iter().find_map(other)
+}
+
 /// For each of the task's labels, the output of a head that has its name. Case and what stands between words do not count. None where
 /// some label has no output of its own.
 pub fn order(outputs: &[String], labels: &[String]) -> Option<Vec<usize>> {
