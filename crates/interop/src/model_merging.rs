@@ -113,6 +113,10 @@ pub fn combine(request: &CombineRequest<'_>, cache: &ModelCache) -> Result<Combi
         });
         maps.insert(name.clone(), found.update);
     }
+    if report.maps.iter().all(|map| map.norm == 0.0) {
+        let way_out = "a larger density keeps more, and weights that cancel leave none";
+        report.notes.push(format!("nothing is left: the merged update is zero in every map; {way_out}"));
+    }
     let config = configuration(&members, !head.is_empty());
     let mut staged = output.begin()?;
     for (name, bytes) in peft::write::encode(&config, &maps, &head)? {

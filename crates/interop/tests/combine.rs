@@ -280,3 +280,14 @@ fn what_does_not_fit_together_is_refused_and_nothing_is_written() {
     refused(&[(bitfit, 1.0)], Method::Linear, &["changes no linear map"]);
     refused(&[], Method::Linear, &["no adapter is given"]);
 }
+
+#[test]
+fn an_update_of_which_nothing_is_left_is_said() {
+    let root = tempfile::tempdir().unwrap();
+    let inputs = inputs(&[(fixture("first"), 1.0)]);
+    let of = |density: f64, name: &str| {
+        run(&inputs, Method::MagnitudePrune { rank: 2, density }, &root.path().join(name), None).unwrap().notes
+    };
+    let said = |notes: &[String]| notes.iter().any(|note| note.starts_with("nothing is left"));
+    assert!(said(&of(1e-30, "none")) && !said(&of(0.5, "half")));
+}
