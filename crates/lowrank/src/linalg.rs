@@ -239,6 +239,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_product_is_taken_off_its_target() {
+        let (target, first, second) = (matrix(6, 5), matrix(6, 3), matrix(3, 5));
+        let mut left = target.clone();
+        subtract_product(&mut left, view(&first), &second);
+        assert!((left - (&target - &first * &second)).amax() < 1e-14);
+    }
+
+    #[test]
+    fn a_singular_value_at_the_cut_counts_as_zero() {
+        assert_eq!(pseudo_inverse(&DMatrix::zeros(4, 3), 0.0).unwrap(), DMatrix::zeros(3, 4));
+        let two = DMatrix::from_diagonal_element(2, 2, 2.0);
+        assert_eq!(pseudo_inverse(&two, 2.0).unwrap(), DMatrix::zeros(2, 2));
+        assert!((pseudo_inverse(&two, 1.0).unwrap() - &two / 4.0).amax() < 1e-15);
+    }
+
     /// The four conditions of Penrose, for a matrix of full rank and one whose smallest singular value is cut.
     #[test]
     fn a_pseudo_inverse_is_penroses() {

@@ -77,3 +77,36 @@ impl Update {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(rows: usize, cols: usize, phase: f64) -> DMatrix<f64> {
+        DMatrix::from_fn(rows, cols, |row, col| ((row * 31 + col * 17) as f64 + phase).sin())
+    }
+
+    /// Two updates of one map, each in factors and dense.
+    fn updates() -> [[Update; 2]; 2] {
+        [0.3, 1.7].map(|phase| {
+            let (down, up) = (matrix(7, 2, phase), matrix(2, 5, phase + 1.0));
+            let dense = Update::Dense(&down * &up);
+            [Update::LowRank(LowRank::new(down, up).unwrap()), dense]
+        })
+    }
+
+    #[test]
+    fn an_update_is_the_same_in_factors_and_dense() {
+        let [one, other] = updates();
+        let norm = one[1].dense().norm();
+        for update in &one {
+            assert_eq!(update.shape(), (7, 5));
+            assert!((update.dense() - one[1].dense()).amax() < 1e-14);
+            assert!((update.norm() - norm).abs() < 1e-13 * norm, "{}", update.norm());
+        }
+        let apart = (one[1].dense() - other[1].dense()).norm();
+        for (first, second) in one.iter().flat_map(|first| other.iter().map(move |second| (first, second))) {
+            assert!((first.distance(second) - apart).abs() < 1e-13 * apart);
+        }
+    }
+}
