@@ -100,7 +100,26 @@ fn timeless(path: &Path) -> Vec<u8> {
             |line: &str| line.split(',').enumerate().filter(kept).map(|(_, cell)| cell).collect::<Vec<_>>().join(",");
         return text.lines().map(line).collect::<Vec<_>>().join("\n").into_bytes();
     }
-    bytes
+    match name.as_str() {
+        "cost.md" => untimed_costs(&String::from_utf8(bytes).unwrap()).into_bytes(),
+        // The same numbers in columns as wide as their times.
+        "cost.txt" | "cost.tex" => Vec::new(),
+        _ => bytes,
+    }
+}
+
+/// The rows of the table of costs without their times, and without the notes, which say what trained at the same time.
+fn untimed_costs(text: &str) -> String {
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let kept = |(at, _): &(usize, &&str)| !["ms/step", "tokens/s"].contains(&rows[0][*at]);
+    let row =
+        |row: &Vec<&str>| row.iter().enumerate().filter(kept).map(|(_, cell)| *cell).collect::<Vec<_>>().join("|");
+    assert!(rows.len() > 2, "no table of costs: {text}");
+    rows.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
 fn without_clocks(value: &mut Value) {
