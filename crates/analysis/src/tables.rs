@@ -28,7 +28,7 @@ use crate::{
         Layout, Table, comparison_table, contrast_table, cost_table, difficulty_table, examples_table, methods_table,
         noise_table, pivot_table, rank_curve_table,
     },
-    tuning::tuning_table,
+    tuning::{TABLE, tuning_table},
 };
 
 /// A table and its file name without ending.
@@ -100,7 +100,7 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
     let cost = cost_table(study, records);
     tables.extend(cost.map(|table| NamedTable { name: "cost".to_owned(), table, is_shown: false }));
     let tuning = study.tuned.as_ref().map(|tuned| tuning_table(study, tuned));
-    tables.extend(tuning.map(|table| NamedTable { name: "tuning".to_owned(), table, is_shown: true }));
+    tables.extend(tuning.map(|table| NamedTable { name: TABLE.to_owned(), table, is_shown: true }));
     Ok(StudyTables { summary, tables, notes })
 }
 

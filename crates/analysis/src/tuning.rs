@@ -13,6 +13,15 @@ use crate::{
 const POINTS: f64 = 100.0;
 /// Series that can be told apart in one panel.
 const MOST_SERIES: usize = 8;
+/// Groups that a note names.
+const SHOWN: usize = 4;
+
+/// Stems of [`figures`], which several parts end in `-1`, `-2`, and so on.
+pub const FIGURES: [&str; 2] = ["sensitivity", "budget"];
+/// The name of [`tuning_table`].
+pub const TABLE: &str = "tuning";
+/// How the caption of [`tuning_table`] ends, whatever the experiment.
+pub const CAPTION: &str = "the settings that were chosen";
 
 /// The expected best of `k` trials, for `k` from 1 to the number of scores, if each were drawn anew from those that were made.
 ///
@@ -32,14 +41,33 @@ pub fn expected_of_best(scores: &[f64], goal: Goal) -> Vec<f64> {
     (1..=sorted.len()).map(of).collect()
 }
 
+/// The means of a group's trials, one for every trial: a failed one, which has none, gets the worst that another has.
+///
+/// Whoever tries fewer settings meets those that fail as often as the others, so that leaving them out would promise too much. The worst
+/// mean is the greatest that may stand for a failure.
+fn budgeted(group: &TunedGroup, goal: Goal) -> Vec<f64> {
+    let means = || group.trials.iter().filter_map(Trial::mean);
+    let worst = match goal {
+        Goal::Maximise => means().min_by(f64::total_cmp),
+        Goal::Minimise => means().max_by(f64::total_cmp),
+    };
+    group.trials.iter().filter_map(|trial| trial.mean().or(worst)).collect()
+}
+
+/// Trials without a mean.
+fn failed(group: &TunedGroup) -> usize {
+    group.trials.iter().filter(|trial| trial.mean().is_none()).count()
+}
+
 /// One row per group: how many settings were tried, which was chosen, how it scored, and whether it lies at an end of what was tried.
 pub fn tuning_table(study: &Study, tuned: &Tuned) -> Table {
+    let some_failed = tuned.groups.iter().any(|group| failed(group) > 0);
     let row = |group: &TunedGroup| {
         let text = |value: Option<String>| value.map_or(Entry::Missing, Entry::Text);
         let best = &group.trials[group.chosen];
-        let means: Vec<f64> = group.trials.iter().filter_map(Trial::mean).collect();
-        let half = expected_of_best(&means, tuned.goal).get((means.len() / 2).saturating_sub(1)).copied();
-        vec![
+        let expected = expected_of_best(&budgeted(group, tuned.goal), tuned.goal);
+        let half = expected.get((expected.len() / 2).saturating_sub(1)).copied();
+        let mut row = vec![
             text(group.group.task.clone()),
             Entry::Text(group.group.variant.clone()),
             text(group.group.rank.filter(|rank| *rank > 0).map(|rank| rank.to_string())),
@@ -48,23 +76,70 @@ pub fn tuning_table(study: &Study, tuned: &Tuned) -> Table {
             text(best.mean().map(|mean| format!("{:.2}", POINTS * mean))),
             text(half.map(|score| format!("{:.2}", POINTS * score))),
             Entry::Text(at_edge(group)),
-        ]
+        ];
+        if some_failed {
+            row.insert(AT_FAILED, Entry::Text(failed(group).to_string()));
+        }
+        row
     };
     let header = ["task", "variant", "rank", "setting", "trials", "score", "half the trials", "edge"];
-    let seeds: Vec<String> = tuned.seeds.iter().map(u64::to_string).collect();
+    let mut header = header.map(str::to_owned).to_vec();
+    if some_failed {
+        header.insert(AT_FAILED, "failed".to_owned());
+    }
     Table {
-        caption: format!("{}: the settings that were chosen", study.name),
-        header: header.map(str::to_owned).to_vec(),
+        caption: format!("{}: {CAPTION}", study.name),
+        header,
         names: 2,
         blocks: vec![Block { title: None, rows: tuned.groups.iter().map(row).collect() }],
-        notes: vec![format!(
-            "Score: mean of the primary metric, times 100, over the tuning seeds {} on {:.0}% of the training examples, cut off anew by each \
-             seed; no result is reported with these seeds or on this split. Half the trials: the score to expect of the best of half as \
-             many. Edge: the best is the least or the greatest value that was tried, so a better one may lie beyond.",
-            seeds.join(", "),
-            100.0 * tuned.holdout
-        )],
+        notes: notes(tuned, some_failed),
     }
+}
+
+/// Where the table counts failures: after the trials.
+const AT_FAILED: usize = 5;
+
+fn notes(tuned: &Tuned, some_failed: bool) -> Vec<String> {
+    let seeds: Vec<String> = tuned.seeds.iter().map(u64::to_string).collect();
+    let columns = format!(
+        "Score: mean of the primary metric, times 100, over the tuning seeds {} on {}% of the training examples, cut off anew by each seed; no \
+         result is reported with these seeds or on this split. Half the trials: the score to expect of the best of half as many. Edge: the \
+         best is the least or the greatest value that was tried, so a better one may lie beyond.",
+        seeds.join(", "),
+        percent(tuned.holdout)
+    );
+    let failures = some_failed.then(|| {
+        "Failed: settings of which a run failed or has no score. None of them can be chosen, and in half the trials each counts as the worst \
+         score of the others."
+            .to_owned()
+    });
+    std::iter::once(columns).chain(failures).chain(ties(tuned)).collect()
+}
+
+/// A share in percent, with as many digits as it needs to be neither 0 nor 100.
+fn percent(share: f64) -> String {
+    let whole = (100.0 * share).round();
+    // What a product with 100 leaves beyond nine digits is no part of the share.
+    if (100.0 * share - whole).abs() < 1e-9 && whole > 0.0 && whole < 100.0 {
+        return whole.to_string();
+    }
+    let shown: f64 = format!("{:.9e}", 100.0 * share).parse().unwrap_or(100.0 * share);
+    format!("{shown:?}")
+}
+
+/// The groups of which several settings have the best score.
+fn ties(tuned: &Tuned) -> Option<String> {
+    let of_group = |group: &TunedGroup| {
+        let best = group.trials[group.chosen].mean()?;
+        let equal = group.trials.iter().filter(|trial| trial.mean() == Some(best)).count();
+        (equal > 1).then(|| format!("{equal} of {} settings of {}", group.trials.len(), group.group))
+    };
+    let found: Vec<String> = tuned.groups.iter().filter_map(of_group).collect();
+    let more = found.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(", and of {more} rows more") } else { String::new() };
+    let shown = found[..found.len().min(SHOWN)].join(", ");
+    (!found.is_empty())
+        .then(|| format!("Ties: the best score is that of {shown}{more}; the first that was tried is taken."))
 }
 
 /// `learning_rate 0.003, alpha 16`
@@ -101,9 +176,15 @@ pub fn sentence(tuned: &Tuned) -> String {
     } else {
         String::new()
     };
+    let failures: usize = tuned.groups.iter().map(failed).sum();
+    let failures = if failures > 0 {
+        format!("; {failures} of {} settings failed", trials.iter().sum::<usize>())
+    } else {
+        String::new()
+    };
     let parameters = parameters.into_iter().collect::<Vec<_>>().join(", ").replace('_', " ");
     format!(
-        "Tuned for every row: {parameters}, {count} settings of {} seeds each, on a split cut from train{edges}.",
+        "Tuned for every row: {parameters}, {count} settings of {} seeds each, on a split cut from train{edges}{failures}.",
         tuned.seeds.len()
     )
 }
@@ -115,29 +196,32 @@ pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
     let mut found = Vec::new();
     let over_rate = |group: &TunedGroup| over(group, &path, tuned.goal);
     let label = path.rsplit('.').next().unwrap_or(&path).replace('_', " ");
+    let some_failed = tuned.groups.iter().any(|group| failed(group) > 0);
+    let of_failures = |said: &str| some_failed.then(|| said.to_owned());
+    let others = tuned.groups.iter().any(|group| group.setting().0.len() > 1);
+    let others =
+        others.then(|| "Other fields were tuned too; at each value stands the best of their settings.".to_owned());
+    let [of_rates, of_budgets] = FIGURES;
     let rates = Caption {
         title: format!("{}: score over the {label}", study.name),
         n: format!("{seeds}; bars: least and greatest"),
-        notes: if tuned.groups.iter().any(|group| group.setting().0.len() > 1) {
-            vec!["Other fields were tuned too; at each value stands the best of their settings.".to_owned()]
-        } else {
-            Vec::new()
-        },
+        notes: others.into_iter().chain(of_failures("Settings that failed have no point.")).collect(),
     };
-    found.extend(parts("sensitivity", &panels(study, tuned, &over_rate), &rates, &|caption, tasks| {
+    found.extend(parts(of_rates, &panels(study, tuned, &over_rate), &rates, &|caption, tasks| {
         sensitivity(caption, tasks, &label)
     }));
     let budget = Caption {
         title: format!("{}: expected best of k settings", study.name),
         n: seeds,
-        notes: vec!["Dodge et al. (2019): of k settings drawn from those that were tried.".to_owned()],
+        notes: std::iter::once("Dodge et al. (2019): of k settings drawn from those that were tried.".to_owned())
+            .chain(of_failures("A setting that failed counts as the worst of the others."))
+            .collect(),
     };
     let over_budget = |group: &TunedGroup| {
-        let means: Vec<f64> = group.trials.iter().filter_map(Trial::mean).collect();
-        let expected = expected_of_best(&means, tuned.goal).into_iter().enumerate();
+        let expected = expected_of_best(&budgeted(group, tuned.goal), tuned.goal).into_iter().enumerate();
         expected.map(|(at, score)| ((at + 1) as f64, Measured::exact(POINTS * score))).collect()
     };
-    found.extend(parts("budget", &panels(study, tuned, &over_budget), &budget, &expected_best));
+    found.extend(parts(of_budgets, &panels(study, tuned, &over_budget), &budget, &expected_best));
     found
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use analysis::{render, table::Table};
+use analysis::{render, table::Table, tuning};
 use record::write_atomic;
 
-use crate::{args::Format, failure::Failure};
+use crate::{args::Format, failure::Failure, terminal::note};
 
 /// Makes a folder and those above it.
 pub(crate) fn create_folder(path: &Path) -> Result<(), Failure> {
@@ -18,6 +18,50 @@ pub(crate) fn write_table(folder: &Path, stem: &str, table: &Table) -> Result<()
     for (end, format) in [("txt", Format::Text), ("md", Format::Markdown), ("tex", Format::Latex)] {
         write_atomic(&folder.join(format!("{stem}.{end}")), rendered(table, format).as_bytes())?;
     }
+    Ok(())
+}
+
+/// Removes the table of a tuning that the experiment does not have any more; a table that another program wrote stays.
+pub(crate) fn remove_tuning_table(folder: &Path) -> Result<(), Failure> {
+    let is_ours = |text: &str| text.lines().next().is_some_and(|line| line.ends_with(tuning::CAPTION));
+    // What tells whose they are goes last, so that an interrupted removal can go on.
+    remove_known(folder, tuning::TABLE, &["md", "tex", "txt"], is_ours)
+}
+
+/// Removes the figures of a tuning that were not drawn now, as `drawn` names them: the experiment is not tuned any more, or has fewer
+/// parts. A figure that another program wrote stays.
+pub(crate) fn remove_tuning_figures(folder: &Path, drawn: &[&str]) -> Result<(), Failure> {
+    let is_part = |rest: &str| {
+        rest.is_empty()
+            || rest.strip_prefix('-').is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let is_known = |stem: &str| tuning::FIGURES.iter().any(|name| stem.strip_prefix(name).is_some_and(is_part));
+    let mut stale = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if path.extension().is_some_and(|end| end == "csv") && is_known(stem) && !drawn.contains(&stem) {
+            stale.push(stem.to_owned());
+        }
+    }
+    let is_ours = |text: &str| text.starts_with("panel,title,series,x,y,");
+    stale.iter().try_for_each(|stem| remove_known(folder, stem, &["svg", "png", "csv"], is_ours))
+}
+
+/// Removes `STEM` with every ending, where the file with the last of them says that this program wrote it.
+fn remove_known(folder: &Path, stem: &str, ends: &[&str], is_ours: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let path = |end: &str| folder.join(format!("{stem}.{end}"));
+    let is_file = |end: &str| path(end).symlink_metadata().is_ok_and(|found| found.is_file());
+    let Some(last) = ends.last().filter(|end| is_file(end)) else { return Ok(()) };
+    if !std::fs::read_to_string(path(last)).is_ok_and(|text| is_ours(&text)) {
+        return Ok(());
+    }
+    for end in ends.iter().filter(|end| is_file(end)) {
+        std::fs::remove_file(path(end)).map_err(|error| {
+            Failure::Input(format!("{}: cannot remove what is out of date: {error}", path(end).display()))
+        })?;
+    }
+    note(&format!("removed, since no tuning of this experiment has it: {}", folder.join(stem).display()));
     Ok(())
 }
 

@@ -112,6 +112,25 @@ fn a_study_is_tuned_once_and_trained_with_what_was_chosen() {
     folder.good(&["figures", "s.yaml"]);
     assert!(folder.path("results/s/figures/sensitivity.svg").is_file());
 
+    // The same runs without a tuning: what shows one goes, and what another program put there stays.
+    folder.write(&STUDY.replace("max_length: 48}", "max_length: 48, learning_rate: 1e-2}").replace("tune:", "# tune:"));
+    let table = |name: &str| folder.path(&format!("results/s/tables/{name}"));
+    let figure = |name: &str| folder.path(&format!("results/s/figures/{name}"));
+    fs::write(figure("budget-2.csv"), "month,euros\n").unwrap();
+    fs::copy(figure("sensitivity.csv"), figure("sensitivity-7.csv")).unwrap();
+    folder.good(&["table", "s.yaml"]);
+    folder.good(&["figures", "s.yaml"]);
+    let gone = ["txt", "md", "tex"].map(|end| table(&format!("tuning.{end}")));
+    let drawn =
+        ["svg", "png", "csv"].map(|end| [figure(&format!("sensitivity.{end}")), figure(&format!("budget.{end}"))]);
+    for path in gone.iter().chain(drawn.iter().flatten()).chain([&figure("sensitivity-7.csv")]) {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    assert!(figure("budget-2.csv").exists() && figure("training.svg").exists() && table("main.txt").exists());
+    fs::write(table("tuning.txt"), "piano: 440 Hz\n").unwrap();
+    folder.good(&["table", "s.yaml"]);
+    assert!(table("tuning.txt").exists());
+
     // Another space is another tuning, whose results may not replace these unasked.
     folder.write(&STUDY.replace("1e-9", "1e-8"));
     let stale = folder.call(&["table", "s.yaml"]);
@@ -130,7 +149,8 @@ fn a_setting_that_diverges_is_not_chosen_and_where_all_do_it_is_said() {
         .replace("[lora, dylora]", "[{preset: lora, with: {alpha: 1e6}}]");
     let folder = Folder::new();
     folder.write(&wild.replace("[1e-9, 1e-2]", "[900, 1e-9]"));
-    folder.good(&["run", "s.yaml"]);
+    let tables = folder.good(&["run", "s.yaml"]);
+    assert!(tables.contains("1 of 2 settings failed") && tables.contains("Failed: settings of which"), "{tables}");
     let group = folder.tuned()["groups"][0].clone();
     assert_eq!(group["chosen"], 1, "{group}");
     assert!(group["trials"][0]["scores"][0].is_null() && group["trials"][1]["scores"][0].is_number(), "{group}");
@@ -178,7 +198,8 @@ fn a_task_of_a_folder_is_tuned_by_its_training_file_alone() {
     write("dev", rows(20, false));
     let study = STUDY.replace("suite: glue_mini", "suite: glue\ndata: glue").replace("[rte]", "[sst2]");
     folder.write(&study);
-    folder.good(&["run", "s.yaml"]);
+    let first = folder.good(&["run", "s.yaml"]);
+    assert_eq!(first.matches("sst2, tune: settings are chosen on 16 of 80 training examples").count(), 1, "{first}");
     let before = folder.tuned();
     let group = &before["groups"][0];
     assert_eq!(group["trials"][group["chosen"].as_u64().unwrap() as usize]["setting"]["train.learning_rate"], 1e-2);

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | texts of an evaluation or test split that train has as well | their number | from 1 on |
 //! | classes that no row of an evaluation split has | their names | always |
+//! | a split that was cut from train | its examples, and the two above | always |
 //! | the label can be read off the row's place in the file, or off the length of a text | what it takes off a guess | from 50% on |
 //!
 //! **What it takes off a guess.** The rows of train are put into groups by place or by length. For classes the figure is Goodman and
@@ -50,6 +51,26 @@ pub fn notes(dataset: &Dataset) -> Vec<String> {
     notes.extend(train.note_of_place());
     notes.extend(train.note_of_length());
     notes
+}
+
+/// Every finding of a split that was cut from train by a seed, which is the task's only one.
+pub fn notes_of_cut(cut: &Dataset, seed: u64) -> Vec<String> {
+    let Dataset { info, train, evaluation, .. } = cut;
+    let known: HashSet<_> = train.iter().map(texts).collect();
+    let mut notes = Vec::new();
+    for (split, examples) in evaluation {
+        let shared = examples.iter().filter(|example| known.contains(&texts(example))).count();
+        let named = format!("{}, {split} of seed {seed}", info.name);
+        notes.push(cut_note(&info.name, split, (examples.len(), train.len()), "training examples"));
+        notes.extend(shared_note(&named, ("texts", MEASURED), shared, examples.len()));
+        notes.extend(absent_note(&named, examples, &info.objective));
+    }
+    notes
+}
+
+/// How large a split is that was cut from train: what is chosen by few examples is chosen by chance.
+pub(crate) fn cut_note(task: &str, split: &str, (held, kept): (usize, usize), what: &str) -> String {
+    format!("{task}, {split}: settings are chosen on {held} of {} {what}", held + kept)
 }
 
 fn texts(example: &Example) -> (&str, Option<&str>) {

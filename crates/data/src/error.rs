@@ -289,6 +289,23 @@ pub enum DataError {
         /// How many it has.
         examples: usize,
     },
+    /// A split cut from the training examples that leaves too few on a side.
+    #[error(
+        "task `{task}`: a holdout of {share:?} cuts {held} of {} training examples off and leaves {kept}, but either side needs {least} (8, and 2 \
+         for every class); give another `holdout` in `tune`, more examples, or a learning rate in place of `tune`", held + kept
+    )]
+    SmallHoldout {
+        /// The task.
+        task: String,
+        /// The share that was asked for.
+        share: f64,
+        /// Examples that are cut off.
+        held: usize,
+        /// Examples that stay in training.
+        kept: usize,
+        /// Examples that either side needs.
+        least: usize,
+    },
     /// A text that the caller gave is not what it should be.
     #[error("{place}: {problem}; {way_out}")]
     Text {

@@ -14,6 +14,11 @@ use crate::{
 /// The name of the split.
 pub const TUNE: &str = "tune";
 
+/// Examples that either side of a cut needs at least, and as many again as [`PER_CLASS`] for every class.
+const LEAST: usize = 8;
+/// Examples that either side needs for every class, on average: a rare class may have fewer, which a note says.
+const PER_CLASS: usize = 2;
+
 /// Which share of the training examples is cut off, and by which seed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +33,8 @@ impl Holdout {
     /// The task with `⌈share · n⌉` training examples of every class, or of all where there are no classes, as its only evaluation split
     /// [`TUNE`]. The task's own evaluation and test splits are gone, so that nothing can be chosen by them.
     ///
-    /// An error where a side would be empty: a class with a single example stays in training.
+    /// A class with a single example stays in training. An error where a side would be empty, or have fewer than 8 examples or than 2 for
+    /// every class: nothing can be told apart by so few.
     pub fn cut(self, dataset: Dataset) -> Result<Dataset, DataError> {
         let Dataset { mut info, train, .. } = dataset;
         let mut classes: Vec<Vec<Example>> = match &info.objective {
@@ -48,6 +54,11 @@ impl Holdout {
         }
         if kept.is_empty() || held.is_empty() {
             return Err(DataError::NoHoldout { task: info.name, examples: kept.len() + held.len() });
+        }
+        let least = LEAST.max(PER_CLASS * info.objective.labels().len());
+        if kept.len().min(held.len()) < least {
+            let (held, kept) = (held.len(), kept.len());
+            return Err(DataError::SmallHoldout { task: info.name, share: self.share, held, kept, least });
         }
         // Classes would otherwise follow one another, which a sampler without shuffling would see.
         kept.shuffle(&mut rng);
@@ -131,5 +142,38 @@ mod tests {
         few.train.truncate(2);
         let error = Holdout { share: 0.5, seed: 0 }.cut(few).unwrap_err();
         assert!(error.to_string().contains("cola"), "{error}");
+    }
+
+    #[test]
+    fn a_cut_leaves_a_few_examples_on_either_side() {
+        let cut = |n: usize, share: f64| {
+            let mut task = suite::load("glue_mini", "cola").unwrap();
+            task.train.truncate(n);
+            Holdout { share, seed: 0 }.cut(task)
+        };
+        // Whatever a share is called: two examples choose nothing, and two teach nothing.
+        for (share, held) in [(1e-300, "2 of"), (0.999_999_999, "leaves 2")] {
+            let error = cut(400, share).unwrap_err().to_string();
+            assert!(error.contains(held) && error.contains("either side needs 8"), "{error}");
+        }
+        let sides = |n, share| cut(n, share).map(|task| (task.train.len(), task.evaluation[0].1.len()));
+        assert!(sides(20, 0.2).is_err());
+        let (kept, held) = sides(20, 0.5).unwrap();
+        assert!(kept >= 8 && held >= 8 && kept + held == 20, "{kept} and {held}");
+    }
+
+    #[test]
+    fn many_classes_need_two_examples_each_on_either_side() {
+        let of_classes = |n: usize| {
+            let mut task = suite::load("glue_mini", "cola").unwrap();
+            task.info.objective = Objective::Classification { labels: (0..n).map(|class| class.to_string()).collect() };
+            let mut train = std::mem::take(&mut task.train);
+            train.truncate(100);
+            train.iter_mut().enumerate().for_each(|(row, example)| example.label = (row % n) as f32);
+            Holdout { share: 0.2, seed: 0 }.cut(Dataset { train, ..task })
+        };
+        assert_eq!(of_classes(10).unwrap().evaluation[0].1.len(), 20);
+        let error = of_classes(20).unwrap_err().to_string();
+        assert!(error.contains("cuts 20 of 100") && error.contains("either side needs 40"), "{error}");
     }
 }

@@ -1,7 +1,8 @@
 //! Faults planted in the splits of a task, each found and none imagined.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use data::audit::notes;
+use data::audit::{notes, notes_of_cut};
+use data::holdout::Holdout;
 use data::metric::Metric;
 use data::suite;
 use data::task::{Dataset, Example, Objective, TaskInfo};
@@ -138,4 +139,25 @@ fn labels_that_a_length_gives_away_are_noted() {
     let scores = Objective::Regression { low: 0.0, high: 50.0 };
     let found = notes(&dataset((0..600).map(scored).collect(), other_texts(30, 2), scores));
     assert!(found.len() == 1 && found[0].contains("% of the variance of the scores"), "{found:?}");
+}
+
+#[test]
+fn a_split_cut_from_train_says_its_size_what_it_shares_and_what_it_lacks() {
+    // Ten texts, each six times, and one text of a third class, which stays in training.
+    let mut train: Vec<Example> = (0..60).map(|row| example(format!("text {}", row % 10), row % 2)).collect();
+    train.push(example("alone".to_owned(), 2));
+    let whole = dataset(train, other_texts(9, 3), classes(&["a", "b", "rare"]));
+    let cut = Holdout { share: 0.2, seed: 100 }.cut(whole).unwrap();
+    let found = notes_of_cut(&cut, 100);
+    let [size, shared, absent] = &found[..] else { unreachable!("three notes: {found:?}") };
+    assert_eq!(size, "t, tune: settings are chosen on 12 of 61 training examples");
+    assert_eq!(
+        shared,
+        "t, tune of seed 100: texts that train has as well: 12 of 12; its metrics count what was seen in training"
+    );
+    assert_eq!(absent, "t, tune of seed 100: no row has the label `rare`; its metrics say nothing of it");
+    // Texts that are all different, and classes that are all there: the size alone.
+    let plain = dataset(innocent(100, 2), other_texts(9, 2), classes(&["a", "b"]));
+    let found = notes_of_cut(&Holdout { share: 0.2, seed: 1 }.cut(plain).unwrap(), 1);
+    assert_eq!(found.len(), 1, "{found:?}");
 }

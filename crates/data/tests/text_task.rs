@@ -261,6 +261,7 @@ fn a_context_is_held_out_with_all_its_completions() {
     for seed in 0..8 {
         let loaded = cut(PAIRS, &text, seed).unwrap();
         assert_eq!((loaded.info.splits.as_slice(), loaded.test.is_none()), (&[TUNE.to_owned()][..], true));
+        assert_eq!(loaded.notes[0], "e2e, tune: settings are chosen on 4 of 16 items of a.txt");
         let [(name, tune)] = &loaded.evaluation[..] else { unreachable!("one split") };
         assert_eq!(name, TUNE);
         let (kept, held) = (rows(&loaded.train), rows(&tune.set));

@@ -12,7 +12,7 @@
 //! assert_eq!(tune.settings("lora").len(), 2);
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data::holdout::Holdout;
 use record::{End, Setting, Trial, TuningGroup};
@@ -128,12 +128,15 @@ impl Tune {
         settings
     }
 
-    /// The parameters whose best value lies at an end of the values that were tried.
+    /// The parameters whose best value is the least or the greatest number of several that were tried, whatever order they are listed in.
     pub fn edges(&self, label: &str, trials: &[Trial], best: &Setting) -> Vec<(String, End)> {
         let mut edges = Vec::new();
-        for parameter in self.parameters(label).iter().filter(|parameter| parameter.ratios().is_some()) {
+        for parameter in self.parameters(label).iter().filter(|parameter| parameter.numbers().is_some()) {
             let Some(chosen) = best.0.get(&parameter.path).and_then(Value::as_f64) else { continue };
             let tried = || trials.iter().filter_map(|trial| trial.setting.0.get(&parameter.path)?.as_f64());
+            if tried().all(|value| value == chosen) {
+                continue; // draws may all have one value
+            }
             if tried().all(|value| value >= chosen) {
                 edges.push((parameter.path.clone(), End::Lower));
             }
@@ -152,10 +155,7 @@ impl Tune {
             let Some(parameter) = self.parameters(label).iter().find(|parameter| parameter.path == path) else {
                 continue;
             };
-            let (Some([lower, upper]), Values::Listed(listed)) = (parameter.ratios(), &parameter.values) else {
-                continue;
-            };
-            let listed: Vec<f64> = listed.iter().filter_map(Value::as_f64).collect();
+            let Some((listed, [lower, upper])) = parameter.ratios() else { continue };
             let Some(chosen) = best.0.get(&path).and_then(Value::as_f64) else { continue };
             let (outermost, factor) = match end {
                 End::Lower => (listed[0], 1.0 / lower),
@@ -164,11 +164,34 @@ impl Tune {
             // Values beyond the list so far, counted from the list's end.
             let steps = ((chosen / outermost).ln() / factor.ln()).round().max(0.0);
             if (steps as usize) < self.widen {
-                let next = rounded(chosen * factor);
-                wider.push(Setting(best.0.clone().into_iter().chain([(path, Value::from(next))]).collect()));
+                let next = parameter.written(rounded(chosen * factor));
+                wider.push(Setting(best.0.clone().into_iter().chain([(path, next)]).collect()));
             }
         }
         wider
+    }
+
+    /// Numbers to which `widen` can add nothing, a sentence each with the reason and the way out.
+    pub fn unwidened(&self) -> Vec<String> {
+        if self.widen == 0 {
+            return Vec::new();
+        }
+        let said = |parameter: &Parameter| {
+            let least = *parameter.numbers()?.first()?;
+            let reason = match &parameter.values {
+                Values::Between { .. } => "an interval ends where it ends".to_owned(),
+                Values::Listed(_) if least <= 0.0 => {
+                    format!("its list has {least}, and only values above 0 have a ratio to go on by")
+                }
+                Values::Listed(_) => return None,
+            };
+            Some(format!(
+                "`{}` is not widened: {reason}; where the best lies at an end, tune again beyond it",
+                parameter.path
+            ))
+        };
+        let all: BTreeSet<String> = self.space.values().flatten().filter_map(said).collect();
+        all.into_iter().collect()
     }
 }
 
@@ -178,15 +201,37 @@ fn rounded(value: f64) -> f64 {
 }
 
 impl Parameter {
-    /// The ratios of two values in a row at the lower and the upper end of a list of rising positive numbers; none of another list.
-    fn ratios(&self) -> Option<[f64; 2]> {
-        let Values::Listed(listed) = &self.values else { return None };
-        let numbers: Option<Vec<f64>> = listed.iter().map(Value::as_f64).collect();
-        let numbers = numbers?;
-        let rises =
-            numbers.first().is_some_and(|first| *first > 0.0) && numbers.windows(2).all(|pair| pair[0] < pair[1]);
+    /// Several numbers in rising order: those of a list, or the ends of an interval; none where there is a name among them.
+    fn numbers(&self) -> Option<Vec<f64>> {
+        let mut numbers: Vec<f64> = match &self.values {
+            Values::Between { from, to } => vec![*from, *to],
+            Values::Listed(listed) => listed.iter().map(Value::as_f64).collect::<Option<_>>()?,
+        };
+        numbers.sort_by(f64::total_cmp);
+        numbers.dedup();
+        (numbers.len() > 1).then_some(numbers)
+    }
+
+    /// A list of positive numbers in rising order, with the ratios of two in a row at its lower and its upper end; none of another list
+    /// or of an interval.
+    fn ratios(&self) -> Option<(Vec<f64>, [f64; 2])> {
+        let numbers = self.numbers().filter(|numbers| numbers[0] > 0.0)?;
         let n = numbers.len();
-        (n > 1 && rises).then(|| [numbers[1] / numbers[0], numbers[n - 1] / numbers[n - 2]])
+        let ratios = [numbers[1] / numbers[0], numbers[n - 1] / numbers[n - 2]];
+        matches!(self.values, Values::Listed(_)).then_some((numbers, ratios))
+    }
+
+    /// A number as the list has its own: a whole one stays whole, since a field may take no others.
+    fn written(&self, number: f64) -> Value {
+        let is_whole = match &self.values {
+            Values::Listed(listed) => listed.iter().all(|value| value.is_u64() || value.is_i64()),
+            Values::Between { .. } => false,
+        };
+        // Six digits are far below the limit of either type.
+        if is_whole && number.fract() == 0.0 && number.abs() < 1e15 {
+            return Value::from(number as i64);
+        }
+        Value::from(number)
     }
 }
 

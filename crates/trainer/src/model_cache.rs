@@ -402,7 +402,11 @@ fn prepare(plan: &Recipe, base: &BaseModel) -> Result<TokenizedTask, TrainError>
     notes.extend(audit::notes(&dataset));
     let encode = |examples: &[Example]| EncodedSet::encode_all(&base.tokenizer, examples, plan.train.max_length);
     let dataset = match plan.holdout {
-        Some(holdout) => holdout.cut(dataset)?,
+        Some(holdout) => {
+            let cut = holdout.cut(dataset)?;
+            notes.extend(audit::notes_of_cut(&cut, holdout.seed));
+            cut
+        }
         None => dataset,
     };
     let hash = dataset.hash();

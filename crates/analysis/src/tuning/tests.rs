@@ -99,3 +99,55 @@ fn what_was_tuned_without_a_number_has_no_axis() {
     }
     assert!(figures(&study(), &tuned).is_empty());
 }
+
+/// The texts of a row.
+fn texts_of(row: &[Entry]) -> Vec<String> {
+    let text = |entry: &Entry| match entry {
+        Entry::Text(text) => text.clone(),
+        other => unreachable!("{other:?}"),
+    };
+    row.iter().map(text).collect()
+}
+
+#[test]
+fn a_setting_that_failed_is_counted_and_is_a_draw_like_the_others() {
+    let mut some_failed = tuned();
+    // Means .55, failed, .7, .15.
+    some_failed.groups[0].trials[1].scores[1] = None;
+    let table = tuning_table(&study(), &some_failed);
+    assert_eq!(table.header[4..7], ["trials", "failed", "score"]);
+    let row = texts_of(&table.blocks[0].rows[0]);
+    // The best of two of four draws, the failed one as the worst: (.15 + 3·.15 + 5·.55 + 7·.7)/16.
+    assert_eq!(row[4..8], ["4", "1", "70.00", "51.56"]);
+    assert_eq!(texts_of(&table.blocks[0].rows[1])[5], "0");
+    assert!(table.notes.iter().any(|note| note.starts_with("Failed: ")), "{:?}", table.notes);
+    assert!(sentence(&some_failed).contains("; 1 of 8 settings failed"), "{}", sentence(&some_failed));
+    // Where less is better the worst is the greatest.
+    assert_eq!(budgeted(&some_failed.groups[0], Goal::Minimise)[1], 0.7);
+    // The budget is what was spent.
+    let found = figures(&study(), &some_failed);
+    let csv = |at: usize| crate::figure::render(&found[at].figure).unwrap().data_csv;
+    let points = csv(1).lines().filter(|line| line.starts_with("1,cola,lora,")).count();
+    assert_eq!(points, 4, "{}", csv(1));
+    // Without a failure nothing is said of any.
+    let table = tuning_table(&study(), &tuned());
+    assert!(table.notes.len() == 1 && !table.header.contains(&"failed".to_owned()), "{table:?}");
+}
+
+#[test]
+fn a_tie_is_said() {
+    let mut tied = tuned();
+    tied.groups[1].trials[0].scores = vec![Some(0.8), Some(0.8)];
+    tied.groups[1].chosen = 0;
+    let found = tuning_table(&study(), &tied).notes.pop().unwrap();
+    assert_eq!(
+        found,
+        "Ties: the best score is that of 2 of 4 settings of cola/dora rank 8; the first that was tried is taken."
+    );
+}
+
+#[test]
+fn a_small_share_is_not_nothing() {
+    let shown = [0.2, 0.25, 0.07, 0.29, 0.005, 1e-12, 0.999_999_999].map(percent);
+    assert_eq!(shown, ["20", "25", "7", "29", "0.5", "1e-10", "99.9999999"]);
+}

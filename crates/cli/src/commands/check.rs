@@ -50,6 +50,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                     ))?;
                     print(&starts(&experiment))?;
                     print(&matched(&experiment))?;
+                    print(&unwidened(&experiment))?;
                 }
                 problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
             }
@@ -65,6 +66,12 @@ fn trials(experiment: &Experiment) -> String {
     let Some(tune) = experiment.tune() else { return String::new() };
     let settings = experiment.groups().iter().map(|group| tune.settings(&group.variant).len()).sum::<usize>();
     format!(" after {settings} settings with {} tuning seeds each", tune.seeds.len())
+}
+
+/// A line per tuned number that cannot be widened though the experiment widens.
+fn unwidened(experiment: &Experiment) -> String {
+    let said = experiment.tune().map(experiment::tune::Tune::unwidened).unwrap_or_default();
+    said.iter().map(|line| format!("  tune: {line}\n")).collect()
 }
 
 /// A line per variant and rank whose update starts at 0 beside drawn factors: how far a unit of what starts at 0 moves the weight.

@@ -19,7 +19,11 @@ use super::{
     table::no_records,
     tune::Settled,
 };
-use crate::{failure::Failure, output::create_folder, terminal::note};
+use crate::{
+    failure::Failure,
+    output::{create_folder, remove_tuning_figures},
+    terminal::note,
+};
 
 /// Arguments of `figures`.
 #[derive(Debug, clap::Args)]
@@ -91,7 +95,8 @@ fn draw(settled: &Settled, store: &Store, found: &[RunRecord], cache: &ModelCach
         write_atomic(&folder.join(format!("{name}.csv")), drawn.data_csv.as_bytes())?;
         note(&folder.join(format!("{name}.svg")).display().to_string());
     }
-    Ok(())
+    let drawn: Vec<&str> = figures.iter().map(|named| named.name.as_str()).collect();
+    remove_tuning_figures(&folder, &drawn)
 }
 
 /// What the rank policy of a record's cell plans to keep after every step.

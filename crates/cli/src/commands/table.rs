@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use analysis::{
     render,
     tables::{NamedTable, tables},
+    tuning,
 };
 use record::{RunRecord, Store, write_atomic};
 use trainer::study;
@@ -13,7 +14,7 @@ use super::{read_settled, tune::Settled};
 use crate::{
     args::Format,
     failure::Failure,
-    output::{create_folder, rendered, write_table},
+    output::{create_folder, remove_tuning_table, rendered, write_table},
     terminal::{note, print},
 };
 
@@ -83,7 +84,9 @@ impl Files {
         let folder = store.tables_dir();
         create_folder(&folder)?;
         write_atomic(&folder.join("summary.csv"), self.csv.as_bytes())?;
-        self.tables.iter().try_for_each(|named| write_table(&folder, &named.name, &named.table))
+        self.tables.iter().try_for_each(|named| write_table(&folder, &named.name, &named.table))?;
+        let is_tuned = self.tables.iter().any(|named| named.name == tuning::TABLE);
+        if is_tuned { Ok(()) } else { remove_tuning_table(&folder) }
     }
 }
 

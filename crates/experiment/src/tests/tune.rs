@@ -200,3 +200,58 @@ fn what_a_tuning_may_not_be_is_said_before_anything_trains() {
     let found = errors("variants: [lora, {preset: dora, tune: {with.alpha: [8]}}]\n");
     assert!(found.contains("the experiment has no `tune`"), "{found}");
 }
+
+#[test]
+fn the_order_of_a_list_does_not_matter() {
+    let reversed = good(&TUNED.replace("[1e-3, 3e-3, 1e-2]", "[1e-2, 1e-3, 3e-3]"), &[]);
+    let tune = reversed.tune().unwrap();
+    let trials = [(1e-2, 0.3), (1e-3, 0.1), (3e-3, 0.2)].map(|(r, score)| trial(rate(r), score));
+    assert_eq!(tune.edges("lora", &trials, &rate(1e-2)), [("train.learning_rate".to_owned(), End::Upper)]);
+    assert_eq!(tune.wider("lora", &trials, &rate(1e-2)), [rate(0.033_333_3)]);
+    assert_eq!(tune.wider("lora", &trials, &rate(1e-3)), [rate(0.000_333_333)]);
+    assert!(tune.unwidened().is_empty());
+}
+
+#[test]
+fn an_edge_is_told_of_every_number_and_what_cannot_be_widened_is_said() {
+    let setting = |path: &str, value: serde_json::Value| Setting(BTreeMap::from([(path.to_owned(), value)]));
+    let experiment = good("variants: [lora]\ntune: {space: {train.weight_decay: [0, 0.1, 0.2]}}\n", &[]);
+    let tune = experiment.tune().unwrap();
+    let decay = |value| setting("train.weight_decay", json!(value));
+    let trials = [0.0, 0.1, 0.2].map(|value| trial(decay(value), 1.0 - value));
+    assert_eq!(tune.edges("lora", &trials, &decay(0.0)), [("train.weight_decay".to_owned(), End::Lower)]);
+    assert!(tune.edges("lora", &trials, &decay(0.1)).is_empty());
+    assert!(tune.wider("lora", &trials, &decay(0.2)).is_empty());
+    let [said] = &tune.unwidened()[..] else { unreachable!("one field") };
+    assert!(said.starts_with("`train.weight_decay` is not widened: its list has 0"), "{said}");
+    let silent = good("variants: [lora]\ntune: {widen: 0, space: {train.weight_decay: [0, 0.1, 0.2]}}\n", &[]);
+    assert!(silent.tune().unwrap().unwidened().is_empty());
+
+    let experiment =
+        good("variants: [lora]\ntune: {trials: 3, space: {train.learning_rate: {from: 1e-4, to: 1e-1}}}\n", &[]);
+    let tune = experiment.tune().unwrap();
+    let trials = [2e-3, 1e-2, 3e-4].map(|value| trial(rate(value), value));
+    assert_eq!(tune.edges("lora", &trials, &rate(1e-2)), [("train.learning_rate".to_owned(), End::Upper)]);
+    assert_eq!(tune.edges("lora", &trials, &rate(3e-4)), [("train.learning_rate".to_owned(), End::Lower)]);
+    assert!(
+        tune.edges("lora", &trials, &rate(2e-3)).is_empty() && tune.edges("lora", &trials[..1], &rate(2e-3)).is_empty()
+    );
+    assert!(tune.wider("lora", &trials, &rate(1e-2)).is_empty());
+    assert!(tune.unwidened()[0].contains("an interval ends where it ends"), "{:?}", tune.unwidened());
+
+    // Names have no order.
+    let experiment = good("variants: [lora]\ntune: {space: {train.schedule: [linear, cosine]}}\n", &[]);
+    let schedules = ["linear", "cosine"].map(|name| trial(setting("train.schedule", json!(name)), 0.5));
+    let tune = experiment.tune().unwrap();
+    assert!(tune.edges("lora", &schedules, &schedules[0].setting).is_empty() && tune.unwidened().is_empty());
+}
+
+#[test]
+fn whole_numbers_stay_whole() {
+    let experiment = good("variants: [lora]\ntune: {space: {train.batch: [8, 16]}}\n", &[]);
+    let batch = |n: u64| Setting(BTreeMap::from([("train.batch".to_owned(), json!(n))]));
+    let trials = [(8, 0.1), (16, 0.2)].map(|(n, score)| trial(batch(n), score));
+    let wider = experiment.tune().unwrap().wider("lora", &trials, &batch(16));
+    assert_eq!(wider, [batch(32)]);
+    assert!(experiment.trials(&[(experiment.groups()[0].clone(), wider[0].clone())]).is_ok());
+}

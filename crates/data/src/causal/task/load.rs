@@ -74,6 +74,8 @@ pub fn load_cut(
         hasher.field(field);
     }
     let (kept, held) = reader.items(path, &bytes)?.part(&task.name, holdout)?;
+    let sizes = (held.count(), kept.count());
+    reader.notes.push(audit::cut_note(&task.name, TUNE, sizes, &format!("items of {path}")));
     let (train, _) = reader.split(path, kept, Purpose::Learn)?;
     let (tune, _) = reader.split(&format!("{path} ({TUNE})"), held, Purpose::of_evaluation(task))?;
     let mut info = info(task);
@@ -153,6 +155,14 @@ enum Items {
 }
 
 impl Items {
+    fn count(&self) -> usize {
+        match self {
+            Self::Documents(all) => all.len(),
+            Self::Pairs(all) => all.len(),
+            Self::Instructions(all) => all.len(),
+        }
+    }
+
     /// What stays in training, and what is held out. What the model reads is on one side alone, with all that it could answer.
     fn part(self, task: &str, holdout: Holdout) -> Result<(Self, Self), DataError> {
         Ok(match self {
