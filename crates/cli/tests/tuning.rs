@@ -105,8 +105,11 @@ fn a_study_is_tuned_once_and_trained_with_what_was_chosen() {
     assert!(again.contains("2 cells, 2 finished before") && !again.contains("tuning first"), "{again}");
     assert_eq!(table(&folder), before);
 
-    // A clone has no trials, and needs none.
+    // A clone has no trials and no adapters, and needs none.
     fs::remove_dir_all(folder.path("results/s/tune")).unwrap();
+    for run in ["rte-lora-r2-s0", "rte-dylora-r2-s0"] {
+        fs::remove_file(folder.path(&format!("results/s/runs/{run}/adapter.safetensors"))).unwrap();
+    }
     let shown = folder.good(&["table", "s.yaml"]);
     assert!(shown.contains("Tuned for every row: learning rate, 2 settings of 1 seeds each"), "{shown}");
     folder.good(&["figures", "s.yaml"]);
@@ -131,14 +134,206 @@ fn a_study_is_tuned_once_and_trained_with_what_was_chosen() {
     folder.good(&["table", "s.yaml"]);
     assert!(table("tuning.txt").exists());
 
-    // Another space is another tuning, whose results may not replace these unasked.
+    // Another space is another tuning.
     folder.write(&STUDY.replace("1e-9", "1e-8"));
     let stale = folder.call(&["table", "s.yaml"]);
     assert_eq!(stale.status.code(), Some(2));
     assert!(said(&stale).contains("no tuning of `s` as it stands now"), "{}", said(&stale));
+}
+
+#[test]
+fn what_is_still_right_is_not_trained_again() {
+    let folder = Folder::new();
+    folder.write(STUDY);
+    folder.good(&["run", "s.yaml"]);
+    let before = folder.tuned();
+    let file = folder.path("results/s/tuned.json");
+
+    // A damaged file, and the way out that its error names.
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..300]).unwrap();
+    for command in ["run", "table"] {
+        let refused = folder.call(&[command, "s.yaml"]);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        let said = said(&refused);
+        assert!(said.contains("tuned.json") && said.contains("delete it and `lora-lab run`"), "{said}");
+    }
+    fs::remove_file(&file).unwrap();
+    let again = folder.good(&["run", "s.yaml"]);
+    assert!(again.contains("4 cells, 4 finished before") && again.contains("2 cells, 2 finished before"), "{again}");
+    assert_eq!(folder.tuned(), before);
+
+    // One reported seed more has no part in the tuning.
+    let more_seeds = STUDY.replace("seeds: [0]", "seeds: [0, 1]");
+    folder.write(&more_seeds);
+    let again = folder.good(&["run", "s.yaml"]);
+    assert!(!again.contains("tuning first") && again.contains("4 cells, 2 finished before"), "{again}");
+
+    // One value more trains its own trials, and nothing else where the choice stays.
+    folder.write(&more_seeds.replace("1e-2]", "1e-2, 1e-8]"));
+    let again = folder.good(&["run", "s.yaml"]);
+    assert!(again.contains("6 cells, 4 finished before") && again.contains("4 cells, 4 finished before"), "{again}");
+}
+
+#[test]
+fn a_choice_that_changes_replaces_no_result_unasked() {
+    let folder = Folder::new();
+    folder.write(&STUDY.replace("[1e-9, 1e-2]", "[1e-9, 1e-8]").replace("[lora, dylora]", "[lora]"));
+    folder.good(&["run", "s.yaml"]);
+    let bytes = || fs::read(folder.path("results/s/tuned.json")).unwrap();
+    let before = bytes();
+    let wider = STUDY.replace("[1e-9, 1e-2]", "[1e-9, 1e-8, 1e-2]").replace("[lora, dylora]", "[lora]");
+    folder.write(&wider);
     let refused = folder.call(&["run", "s.yaml"]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
     assert!(said(&refused).contains("`--force` replaces them"), "{}", said(&refused));
+    assert_eq!(bytes(), before, "the file goes with the results that are there");
+    // A force keeps the trials, which are right, and trains what is reported.
+    let forced = folder.good(&["run", "s.yaml", "--force"]);
+    assert!(forced.contains("3 cells, 3 finished before") && forced.contains("1 cells, 0 finished before"), "{forced}");
+    assert_eq!(record(&folder.path("results/s/runs/rte-lora-r2-s0"))["spec"]["train"]["learning_rate"], 1e-2);
+
+    // Trials of another recipe are replaced when asked alone.
+    fs::remove_file(folder.path("results/s/tuned.json")).unwrap();
+    folder.write(&wider.replace("steps: 60", "steps: 59"));
+    let refused = folder.call(&["run", "s.yaml"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("records of 3 cells") && said(&refused).contains("--force"), "{}", said(&refused));
+    let forced = folder.good(&["run", "s.yaml", "--force"]);
+    assert!(forced.contains("3 cells, 0 finished before"), "{forced}");
+}
+
+/// Writes a file of a tuning with the checksum that it would have.
+fn sign(path: &Path, tuned: &Value) {
+    let mut tuned = tuned.clone();
+    tuned.as_object_mut().unwrap().remove("checksum");
+    tuned["checksum"] = record::sha256_hex(record::canonical_json(&tuned).as_bytes()).into();
+    fs::write(path, tuned.to_string()).unwrap();
+}
+
+#[test]
+fn a_file_that_is_not_the_tunings_is_refused_wherever_it_is_read() {
+    let folder = Folder::new();
+    let small = STUDY.replace("steps: 60, batch: 16", "steps: 6, batch: 4").replace("1e-9", "1e-3");
+    folder.write(&small);
+    folder.good(&["run", "s.yaml"]);
+    let file = folder.path("results/s/tuned.json");
+    let tuned = folder.tuned();
+    let refused = |wanted: &str| {
+        for command in ["table", "figures", "run"] {
+            let output = folder.call(&[command, "s.yaml"]);
+            let said = said(&output);
+            assert_eq!(output.status.code(), Some(1), "{command}, {wanted}: {said}");
+            assert!(said.contains("tuned.json") && said.contains(wanted) && said.contains("delete it"), "{said}");
+        }
+    };
+    let other = 1 - tuned["groups"][0]["chosen"].as_u64().unwrap();
+    type Edit<'a> = (&'a str, &'a dyn Fn(&mut Value));
+    let edits: [Edit; 11] = [
+        ("scored best", &|t| t["groups"][0]["chosen"] = other.into()),
+        ("its seeds", &|t| t["seeds"] = serde_json::json!([0])),
+        ("its goal is minimise", &|t| t["goal"] = "minimise".into()),
+        ("0 scores", &|t| t["groups"][0]["trials"][0]["scores"] = serde_json::json!([])),
+        ("3 groups", &|t| {
+            let group = t["groups"][0].clone();
+            t["groups"].as_array_mut().unwrap().push(group);
+        }),
+        ("rte/dylora rank 2 is missing", &|t| drop(t["groups"].as_array_mut().unwrap().pop())),
+        ("rte/lora rank 2 is missing", &|t| t["groups"][0]["group"]["task"] = "cola".into()),
+        ("not next in its space", &|t| t["groups"][0]["trials"][0]["setting"]["train.learning_rate"] = 0.5.into()),
+        ("no setting of rte/lora rank 2 has a score", &|t| {
+            for trial in t["groups"][0]["trials"].as_array_mut().unwrap() {
+                trial["scores"] = serde_json::json!([null]);
+            }
+        }),
+        ("1 trials", &|t| {
+            t["groups"][0]["trials"].as_array_mut().unwrap().pop();
+            t["groups"][0]["chosen"] = 0.into();
+        }),
+        ("not next in its space", &|t| {
+            // Nothing is widened here.
+            let mut trial = t["groups"][0]["trials"][1].clone();
+            trial["setting"]["train.learning_rate"] = 0.1.into();
+            t["groups"][0]["trials"].as_array_mut().unwrap().push(trial);
+        }),
+    ];
+    for (wanted, edit) in edits {
+        let mut edited = tuned.clone();
+        edit(&mut edited);
+        fs::write(&file, edited.to_string()).unwrap();
+        refused("checksum");
+        sign(&file, &edited);
+        refused(wanted);
+    }
+    // Scores have nothing that they could be judged by but the checksum.
+    for score in [0.99, 1e300] {
+        let mut edited = tuned.clone();
+        edited["groups"][0]["trials"][0]["scores"][0] = score.into();
+        fs::write(&file, edited.to_string()).unwrap();
+        refused("checksum");
+    }
+    sign(&file, &tuned);
+    folder.good(&["table", "s.yaml"]);
+}
+
+/// Training rows whose words tell their label, or the other one.
+fn reviews(rows: usize, flip: bool) -> String {
+    let row = |i: usize| {
+        let (word, label) = if i.is_multiple_of(2) { ("warm", 1) } else { ("cold", 0) };
+        format!("the soup is {word} and the day {i}\t{}\n", if flip { 1 - label } else { label })
+    };
+    "sentence\tlabel\n".to_owned() + &(0..rows).map(row).collect::<String>()
+}
+
+#[test]
+fn a_tuning_does_not_outlive_its_data() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("glue/SST-2")).unwrap();
+    let write = |name: &str, text| fs::write(folder.path(&format!("glue/SST-2/{name}.tsv")), text).unwrap();
+    write("train", reviews(80, false));
+    write("dev", reviews(20, false));
+    let study = STUDY.replace("suite: glue_mini", "suite: glue\ndata: glue").replace("[rte]", "[sst2]");
+    folder.write(&study.replace("steps: 60, batch: 16", "steps: 6, batch: 4"));
+    folder.good(&["run", "s.yaml"]);
+    let before = folder.tuned();
+    assert_eq!(before["sources"].as_array().unwrap().len(), 1, "{before}");
+
+    write("train", reviews(80, true));
+    let refused = || {
+        let output = folder.call(&["run", "s.yaml"]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let said = said(&output);
+        assert!(said.contains("tuned.json") && said.contains("of task `sst2`, its data"), "{said}");
+    };
+    refused();
+    // The file of the choice goes first, so that a force that is interrupted leaves none.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lora-lab"))
+        .current_dir(folder.0.path())
+        .args(["run", "s.yaml", "--force"])
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while folder.path("results/s/tuned.json").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!folder.path("results/s/tuned.json").exists());
+    let done = folder.call(&["run", "s.yaml"]);
+    // A kill may come before the old records are gone, which is said; an orderly stop never does.
+    let done = if done.status.success() { said(&done) } else { folder.good(&["run", "s.yaml", "--force"]) };
+    assert!(done.contains("tuning first"), "{done}");
+    let after = folder.tuned();
+    assert_ne!(after["sources"], before["sources"]);
+    let trial = record(&folder.path("results/s/tune/runs/sst2-lora+learning_rate=0.01-r2-s100"));
+    assert_eq!(after["sources"][0]["data_hash"], trial["data_hash"]);
+
+    // The file alone, without records that could tell.
+    write("train", reviews(80, false));
+    fs::remove_dir_all(folder.path("results/s/runs")).unwrap();
+    fs::remove_dir_all(folder.path("results/s/tune")).unwrap();
+    refused();
 }
 
 #[test]
@@ -154,6 +349,14 @@ fn a_setting_that_diverges_is_not_chosen_and_where_all_do_it_is_said() {
     let group = folder.tuned()["groups"][0].clone();
     assert_eq!(group["chosen"], 1, "{group}");
     assert!(group["trials"][0]["scores"][0].is_null() && group["trials"][1]["scores"][0].is_number(), "{group}");
+    // Failed runs are trained again when asked, and trials are runs.
+    let retried = folder.good(&["run", "s.yaml", "--retry-failed"]);
+    assert!(
+        retried.contains("2 cells, 1 finished before") && retried.contains("1 cells, 1 finished before"),
+        "{retried}"
+    );
+    let again = folder.good(&["run", "s.yaml"]);
+    assert!(!again.contains("tuning first"), "{again}");
 
     let folder = Folder::new();
     folder.write(&wild.replace("[1e-9, 1e-2]", "[900, 1000]"));

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use data::holdout::Holdout;
 use record::{End, Setting, Trial, TuningGroup};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use variants::stream::{self, Stream};
 
 use crate::{Experiment, SpecErrors, cell::Cell};
@@ -348,11 +348,5 @@ impl Experiment {
         let overrides = [self.overrides.clone(), more].concat();
         let read = crate::read_untuned(&self.text, &self.origin, &self.default_name, &overrides)?;
         Ok(Self { overrides: self.overrides.clone(), ..read })
-    }
-
-    /// A hash of what the tuning depends on: the space, the seeds, the split, and every recipe as the file has it.
-    pub fn tuning_hash(&self) -> String {
-        let recipes: Vec<Value> = self.cells.iter().map(|cell| json!(cell.recipe)).collect();
-        record::spec_hash(&json!({"tune": self.tune, "recipes": recipes}))
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use data::metric::Metric;
+use record::{Goal, Setting, Tuned, TunedGroup, TuningGroup};
+use serde_json::{Value, json};
 
 use super::{
     Experiment, Problem, SpecErrors,
@@ -10,7 +12,7 @@ use super::{
     document::{Document, Entry, Task, WrittenTune, space},
     error::Report,
     path::Path,
-    tune::{Parameter, Tune, Values},
+    tune::{Parameter, Tune, Values, best},
 };
 
 /// Settings of a grid: more are a slip.
@@ -125,7 +127,7 @@ fn distinct(parameters: &[Parameter]) -> usize {
 /// Reads the experiment with every setting, so that none breaks a rule after hours of training.
 pub(super) fn check_settings(experiment: &Experiment) -> Result<(), SpecErrors> {
     let Some(tune) = &experiment.tune else { return Ok(()) };
-    let of_group = |group: record::TuningGroup| {
+    let of_group = |group: TuningGroup| {
         let settings = tune.settings(&group.variant);
         settings.into_iter().map(move |setting| (group.clone(), setting))
     };
@@ -141,5 +143,115 @@ pub(super) fn check_settings(experiment: &Experiment) -> Result<(), SpecErrors> 
             };
             Err(SpecErrors { problems: errors.problems.into_iter().map(problem).collect(), ..errors })
         }
+    }
+}
+
+impl Experiment {
+    /// The trials of every group's first setting. They stand for all in what they are trained on, and in everything that is not tuned.
+    pub fn first_trials(&self) -> Vec<Cell> {
+        let Some(tune) = &self.tune else { return Vec::new() };
+        let first = |group: TuningGroup| {
+            let setting = tune.settings(&group.variant).into_iter().next()?;
+            Some((group, setting))
+        };
+        let first: Vec<_> = self.groups().into_iter().filter_map(first).collect();
+        self.trials(&first)
+            .unwrap_or_else(|errors| unreachable!("every setting was read with the file: {errors}"))
+            .concat()
+    }
+
+    /// A hash of what the tuning depends on: the space, the tuning seeds, the split, and the recipes of the trials. What only reported runs
+    /// have, such as their seeds and readouts, has no part in it.
+    pub fn tuning_hash(&self) -> String {
+        let recipes: Vec<Value> = self.first_trials().iter().map(|cell| json!(cell.recipe)).collect();
+        record::spec_hash(&json!({"tune": self.tune, "trials": recipes}))
+    }
+
+    /// Whether a file's tuning, whose hash is this experiment's, is one that it could have: an error says what is not.
+    pub fn check_tuned(&self, tuned: &Tuned) -> Result<(), String> {
+        let Some(tune) = &self.tune else { return Ok(()) };
+        if tuned.seeds != tune.seeds || tuned.holdout.to_bits() != tune.holdout.to_bits() {
+            return Err("its seeds or its split are not the experiment's".to_owned());
+        }
+        let goal = self.goal();
+        if tuned.goal != goal {
+            return Err(format!("its goal is {:?}, and the experiment's is {goal:?}", tuned.goal).to_lowercase());
+        }
+        let found: Vec<&TuningGroup> = tuned.groups.iter().map(|group| &group.group).collect();
+        let wanted = self.groups();
+        if let Some(group) = wanted.iter().find(|group| !found.contains(group)) {
+            return Err(format!("{group} is missing"));
+        }
+        if let Some(group) = found.iter().find(|group| !wanted.contains(group)) {
+            return Err(format!("the experiment has no {group}"));
+        }
+        if found.len() != wanted.len() {
+            return Err(format!("it has {} groups, and the experiment has {}", found.len(), wanted.len()));
+        }
+        tuned.groups.iter().try_for_each(|group| tune.check(group, goal))
+    }
+
+    /// Which direction of the tasks' first metrics is better: one for all, by the rules of a tuning.
+    fn goal(&self) -> Goal {
+        let first = self.cells.first().and_then(|cell| cell.recipe.text()?.metrics().first().copied());
+        if first.is_some_and(Metric::is_minimised) { Goal::Minimise } else { Goal::Maximise }
+    }
+}
+
+impl Tune {
+    fn check(&self, tuned: &TunedGroup, goal: Goal) -> Result<(), String> {
+        let TunedGroup { group, trials, chosen, .. } = tuned;
+        let scores = |scores: usize| scores == self.seeds.len();
+        if let Some(trial) = trials.iter().find(|trial| !scores(trial.scores.len())) {
+            return Err(format!(
+                "{group} has {} scores of {}, not {}",
+                trial.scores.len(),
+                trial.setting,
+                self.seeds.len()
+            ));
+        }
+        let first = self.settings(&group.variant);
+        for (at, trial) in trials.iter().enumerate() {
+            let is_known = match first.get(at) {
+                Some(setting) => trial.setting == *setting,
+                None => self.may_widen(&group.variant, &trial.setting),
+            };
+            if !is_known || trials[..at].iter().any(|other| other.setting == trial.setting) {
+                return Err(format!("{group} has the trial {}, which is not next in its space", trial.setting));
+            }
+        }
+        if trials.len() < first.len() {
+            return Err(format!("{group} has {} trials, and its space has {}", trials.len(), first.len()));
+        }
+        let sign = if goal == Goal::Maximise { 1.0 } else { -1.0 };
+        match best(trials, sign) {
+            Some(best) if best == *chosen => Ok(()),
+            Some(best) => Err(format!(
+                "{group} has {} as chosen, but {} scored best",
+                trials.get(*chosen).map_or_else(String::new, |trial| trial.setting.to_string()),
+                trials[best].setting
+            )),
+            None => Err(format!("no setting of {group} has a score")),
+        }
+    }
+
+    /// Whether a setting may have come from widening: the fields of the space, each with one of its values or, where the experiment widens,
+    /// a number beyond those that are listed.
+    fn may_widen(&self, label: &str, setting: &Setting) -> bool {
+        let parameters = self.parameters(label);
+        let allowed = |parameter: &Parameter| {
+            let Some(value) = setting.0.get(&parameter.path) else { return false };
+            match &parameter.values {
+                Values::Listed(listed) => {
+                    let beyond = |number: f64| {
+                        let mut numbers = listed.iter().filter_map(Value::as_f64);
+                        self.widen > 0 && (numbers.clone().all(|of| of < number) || numbers.all(|of| of > number))
+                    };
+                    listed.contains(value) || value.as_f64().is_some_and(beyond)
+                }
+                Values::Between { from, to } => value.as_f64().is_some_and(|value| (*from..=*to).contains(&value)),
+            }
+        };
+        setting.0.len() == parameters.len() && parameters.iter().all(allowed)
     }
 }

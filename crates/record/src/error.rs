@@ -77,7 +77,8 @@ pub enum RecordError {
     },
     /// The file of a tuning is not one.
     #[error(
-        "{path}: not what a tuning wrote: {reason}; delete it and run the experiment again: trials that are there are not trained twice"
+        "{path}: not what a tuning of this experiment wrote: {reason}\n\nhint: restore it from version control, or delete it and `lora-lab \
+         run` the experiment again: trials whose records are there are not trained twice"
     )]
     Tuned {
         /// The file.

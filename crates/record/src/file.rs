@@ -64,6 +64,6 @@ impl RunRecord {
 }
 
 /// A hash over the values of a record, whatever their layout in the file.
-fn checksum(record: &Value) -> String {
+pub(crate) fn checksum(record: &Value) -> String {
     sha256_hex(canonical_json(record).as_bytes())
 }

@@ -58,4 +58,4 @@ pub use run::{
 };
 pub use steps::{StepEntry, StepLog};
 pub use store::{ADAPTER, Store, adapter_file, record_beside};
-pub use tuned::{End, Setting, Trial, Tuned, TunedGroup, TuningGroup};
+pub use tuned::{End, Setting, Source, Trial, Tuned, TunedGroup, TuningGroup};

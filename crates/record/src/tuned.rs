@@ -1,14 +1,18 @@
 //! What a tuning found: every setting that was tried, its scores, and the one that is reported.
 
-use std::{collections::BTreeMap, fmt, fs, io, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs, io,
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Goal, RecordError, Store, write_atomic};
+use crate::{Goal, RecordError, Store, file::checksum, write_atomic};
 
 /// The layout of the file that this build writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A value for every tuned field of an entry, by its path, such as `train.learning_rate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,13 +109,48 @@ impl TunedGroup {
     }
 }
 
-/// The file `results/<experiment>/tuned.json`.
+/// What trials of a task were trained and judged on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The task.
+    pub task: String,
+    /// The tuning seed, which cuts a split of its own.
+    pub seed: u64,
+    /// Hash of the base model's weights.
+    pub model_hash: String,
+    /// Hash of the training examples and of the split that was cut from them.
+    pub data_hash: String,
+    /// Hash of what the base's files say of how texts become tokens, as in [`RunRecord::reading_hash`](crate::RunRecord::reading_hash).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading_hash: Option<String>,
+    /// Hash of the adapter that the trials started from; none where they started from fresh values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_hash: Option<String>,
+}
+
+impl Source {
+    /// Which part of it is another in `now`.
+    fn differs(&self, now: &Self) -> &'static str {
+        if self.model_hash != now.model_hash {
+            "its base"
+        } else if self.data_hash != now.data_hash {
+            "its data"
+        } else if self.start_hash != now.start_hash {
+            "the adapter that it starts from"
+        } else {
+            "how its base reads texts"
+        }
+    }
+}
+
+/// The file `results/<experiment>/tuned.json`. A checksum over all of it is the file's last field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuned {
     /// The layout of this file.
     format: u32,
-    /// Hash of the space, the seeds, the split and every untuned recipe: another experiment has another.
+    /// Hash of the space, the tuning seeds, the split and the recipes of the trials: another tuning has another.
     pub hash: String,
     /// The tuning seeds, in the order of every trial's scores.
     pub seeds: Vec<u64>,
@@ -119,6 +158,8 @@ pub struct Tuned {
     pub holdout: f64,
     /// Which direction of the primary metrics is better.
     pub goal: Goal,
+    /// What the trials were trained on.
+    pub sources: BTreeSet<Source>,
     /// Every group, in the order of the experiment.
     pub groups: Vec<TunedGroup>,
 }
@@ -126,7 +167,53 @@ pub struct Tuned {
 impl Tuned {
     /// What a tuning found.
     pub fn new(hash: String, seeds: Vec<u64>, holdout: f64, goal: Goal, groups: Vec<TunedGroup>) -> Self {
-        Self { format: FORMAT, hash, seeds, holdout, goal, groups }
+        Self { format: FORMAT, hash, seeds, holdout, goal, sources: BTreeSet::new(), groups }
+    }
+
+    /// The same, found on these data, bases and starts.
+    #[must_use]
+    pub fn on(self, sources: BTreeSet<Source>) -> Self {
+        Self { sources, ..self }
+    }
+
+    /// What is another now than when the trials were made, given what they would be trained on: the task and what of it.
+    pub fn outlived(&self, now: &BTreeSet<Source>) -> Option<(String, &'static str)> {
+        if self.sources == *now {
+            return None;
+        }
+        let other = now.difference(&self.sources).next().or_else(|| self.sources.difference(now).next())?;
+        let same = |source: &&Source| (&source.task, source.seed) == (&other.task, other.seed);
+        let before = self.sources.iter().find(|source| same(source) && *source != other);
+        Some((other.task.clone(), before.map_or("its data", |before| before.differs(other))))
+    }
+
+    /// Its file: all fields, and the checksum.
+    fn to_json(&self) -> serde_json::Result<String> {
+        let mut value = serde_json::to_value(self)?;
+        let sum = checksum(&value);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("checksum".to_owned(), Value::from(sum));
+        }
+        Ok(serde_json::to_string_pretty(&value)? + "\n")
+    }
+
+    /// What a file holds, or why it cannot be used.
+    fn from_json(text: &str) -> Result<Self, String> {
+        let mut value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match value.get("format").and_then(Value::as_u64) {
+            Some(format) if format == u64::from(FORMAT) => {}
+            Some(format) => return Err(format!("its format is {format}, and this build reads {FORMAT}")),
+            None => return Err("it has no `format`".to_owned()),
+        }
+        let written = value.as_object_mut().and_then(|fields| fields.remove("checksum"));
+        if written.is_none_or(|written| written != checksum(&value)) {
+            return Err("it was changed after it was written (checksum)".to_owned());
+        }
+        let tuned: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        match tuned.groups.iter().find(|group| group.chosen >= group.trials.len()) {
+            Some(group) => Err(format!("{} has no trial {}", group.group, group.chosen)),
+            None => Ok(tuned),
+        }
     }
 }
 
@@ -139,19 +226,24 @@ impl Store {
     /// What the tuning found; none where there is no file.
     pub fn tuned(&self) -> Result<Option<Tuned>, RecordError> {
         let path = self.tuned_path();
-        let unreadable = |reason: String| RecordError::Tuned { path: path.display().to_string(), reason };
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unreadable(error.to_string())),
-            Ok(text) => text,
+            text => text.map_err(|error| self.bad_tuned(error.to_string()))?,
         };
-        let tuned: Tuned = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
-        if tuned.format != FORMAT {
-            return Err(unreadable(format!("its format is {}, and this build reads {FORMAT}", tuned.format)));
-        }
-        match tuned.groups.iter().find(|group| group.chosen >= group.trials.len()) {
-            Some(group) => Err(unreadable(format!("{} has no trial {}", group.group, group.chosen))),
-            None => Ok(Some(tuned)),
+        Tuned::from_json(&text).map(Some).map_err(|reason| self.bad_tuned(reason))
+    }
+
+    /// The error for a file of a tuning that cannot be used.
+    pub fn bad_tuned(&self, reason: String) -> RecordError {
+        RecordError::Tuned { path: self.tuned_path().display().to_string(), reason }
+    }
+
+    /// Deletes what the tuning found, if it is there.
+    pub fn forget_tuned(&self) -> Result<(), RecordError> {
+        let path = self.tuned_path();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(RecordError::io("remove", &path)),
         }
     }
 
@@ -159,8 +251,7 @@ impl Store {
     pub fn write_tuned(&self, tuned: &Tuned) -> Result<(), RecordError> {
         let path = self.tuned_path();
         let encode = |source| RecordError::Encode { path: path.display().to_string(), source };
-        let text = serde_json::to_string_pretty(tuned).map_err(encode)? + "\n";
-        write_atomic(&path, text.as_bytes())
+        write_atomic(&path, tuned.to_json().map_err(encode)?.as_bytes())
     }
 }
 
@@ -202,16 +293,47 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), "x").unwrap();
         store.prepare().unwrap();
+        let written = tuned().to_json().unwrap();
         for (from, to, said) in [
-            ("\"chosen\": 1", "\"chosen\": 2", "has no trial 2"),
-            ("\"format\": 1", "\"format\": 9", "its format is 9"),
-            ("\"holdout\"", "\"held\"", "held"),
+            ("\"chosen\": 1", "\"chosen\": 0", "checksum"),
+            ("0.7,", "0.99,", "checksum"),
+            ("\"checksum\"", "\"sum\"", "checksum"),
+            ("\"format\": 2", "\"format\": 1", "its format is 1"),
+            ("\"format\"", "\"formal\"", "no `format`"),
+            ("\n}\n", "", "EOF"),
         ] {
-            let text = serde_json::to_string_pretty(&tuned()).unwrap().replace(from, to);
-            fs::write(store.tuned_path(), text).unwrap();
+            assert!(written.contains(from), "{from} in {written}");
+            fs::write(store.tuned_path(), written.replace(from, to)).unwrap();
             let error = store.tuned().unwrap_err().to_string();
             assert!(error.contains(said) && error.contains("tuned.json"), "{error}");
         }
+        // Another layout is the same file.
+        let value: Value = serde_json::from_str(&written).unwrap();
+        fs::write(store.tuned_path(), value.to_string()).unwrap();
+        assert_eq!(store.tuned().unwrap(), Some(tuned()));
+        let past = Tuned { groups: vec![TunedGroup { chosen: 2, ..tuned().groups[0].clone() }], ..tuned() };
+        store.write_tuned(&past).unwrap();
+        let error = store.tuned().unwrap_err().to_string();
+        assert!(error.contains("cola/lora rank 8 has no trial 2"), "{error}");
+    }
+
+    #[test]
+    fn a_tuning_knows_what_it_was_made_on() {
+        let source = |data: &str, model: &str| Source {
+            task: "cola".to_owned(),
+            seed: 100,
+            model_hash: model.to_owned(),
+            data_hash: data.to_owned(),
+            reading_hash: None,
+            start_hash: None,
+        };
+        let of = |data, model| BTreeSet::from([source(data, model)]);
+        let tuned = tuned().on(of("d", "m"));
+        assert_eq!(tuned.outlived(&of("d", "m")), None);
+        assert_eq!(tuned.outlived(&of("e", "m")), Some(("cola".to_owned(), "its data")));
+        assert_eq!(tuned.outlived(&of("d", "n")), Some(("cola".to_owned(), "its base")));
+        let started = BTreeSet::from([Source { start_hash: Some("s".to_owned()), ..source("d", "m") }]);
+        assert_eq!(tuned.outlived(&started), Some(("cola".to_owned(), "the adapter that it starts from")));
     }
 
     #[test]

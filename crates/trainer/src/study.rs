@@ -202,14 +202,6 @@ pub fn forget(cells: &[Cell], store: &Store, which: Forget) -> Result<(), TrainE
     Ok(())
 }
 
-/// Removes every run below a store, finished or not.
-pub fn forget_all(store: &Store) -> Result<(), TrainError> {
-    store.prepare()?;
-    let _lock = store.lock()?;
-    remove(&store.runs_dir())?;
-    resume::folders(store)?.iter().try_for_each(|folder| remove(folder))
-}
-
 /// Records of the experiment's own cells, as they are planned now, in their order.
 pub fn records(cells: &[Cell], store: &Store) -> Result<Vec<RunRecord>, TrainError> {
     let of = |cell: &Cell| store.finished(&cell.id, &spec_hash(&spec_of(cell))).map_err(TrainError::from);

@@ -8,12 +8,12 @@ use std::{
 
 use assets::device;
 use experiment::{CohortSize, Experiment, cell::Cell, tune::Tune};
-use record::{CodeIdentity, Store, TuningGroup};
+use record::{CodeIdentity, Store, Tuned};
 use trainer::{
     error::TrainError,
     model_cache::ModelCache,
     stop::Stop,
-    study::{self, Forget, context::StudyContext},
+    study::{self, Forget, context::StudyContext, tuning::Again},
 };
 
 use super::{
@@ -66,15 +66,9 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let store = Store::open(results, experiment.name())?;
     let session = Session::new(args, &named)?;
     store.check_place()?;
-    let found = if args.force { None } else { tune::found(&experiment, &store)? };
-    let settled = match (experiment.tune(), found) {
-        (None, _) => Settled::of(experiment, &store)?,
-        (Some(_), Some(tuned)) => Settled::with(&experiment, tuned)?,
-        (Some(tune), None) => {
-            // Before the trials, since they choose what would replace finished runs of another tuning.
-            session.begin(experiment.cells(), &store)?;
-            session.tune(&experiment, tune, &store, results)?
-        }
+    let settled = match experiment.tune() {
+        None => Settled::of(experiment, &store)?,
+        Some(tune) => session.settle(&experiment, tune, &store, results)?,
     };
     let cells = settled.experiment.cells();
     session.begin(cells, &store)?;
@@ -125,16 +119,51 @@ impl<'a> Session<'a> {
         self.open(cells)
     }
 
-    /// Trains the trials, and gives the experiment with the settings that they chose.
-    fn tune(&self, experiment: &Experiment, tune: &Tune, store: &Store, results: &Path) -> Result<Settled, Failure> {
+    /// The experiment with the settings of its tuning, which is made where it is not there or is to be made again.
+    fn settle(&self, experiment: &Experiment, tune: &Tune, store: &Store, results: &Path) -> Result<Settled, Failure> {
         let trials = tune::trials(results, experiment)?;
-        if self.args.force {
-            study::forget_all(&trials)?;
+        let found = if self.args.force { None } else { tune::found(experiment, store)? };
+        if let Some(found) = found {
+            self.must_be_of_now(experiment, &found, store)?;
+            if !(self.args.retry_failed && study::tuning::has_failed(experiment, &found, &trials)?) {
+                return Settled::with(experiment, found);
+            }
         }
-        let groups = experiment.groups();
         // Every split is cut before the first trial, so that a task too small for one is found now and not hours later.
-        let first = |group: &TuningGroup| Some((group.clone(), tune.settings(&group.variant).into_iter().next()?));
-        self.open(&experiment.trials(&groups.iter().filter_map(first).collect::<Vec<_>>())?.concat())?;
+        self.open(experiment.cells())?;
+        self.open(&experiment.first_trials())?;
+        if self.args.force {
+            // First what the trials chose: without it, an interruption leaves a tuning that goes on.
+            store.prepare()?;
+            let lock = store.lock()?;
+            store.forget_tuned()?;
+            drop(lock);
+            study::forget(experiment.cells(), store, Forget::All)?;
+        }
+        let found = self.tune(experiment, tune, &trials)?;
+        let settled = Settled::with(experiment, found.clone())?;
+        // Before the file is written: until then, the old one and the records that were made by it fit together.
+        refuse_replaced(settled.experiment.cells(), store)?;
+        store.prepare()?;
+        store.write_tuned(&found)?;
+        note(&format!("tuned: {}", store.tuned_path().display()));
+        Ok(settled)
+    }
+
+    /// Refuses settings that were chosen on other data, or with another base or start.
+    fn must_be_of_now(&self, experiment: &Experiment, found: &Tuned, store: &Store) -> Result<(), Failure> {
+        let now = study::tuning::sources(experiment, &self.cache, store)?;
+        let Some((task, what)) = found.outlived(&now) else { return Ok(()) };
+        Err(Failure::Input(format!(
+            "{}: its settings were chosen on something else than is there now: of task `{task}`, {what}\n\nhint: `--set name=NEW` keeps \
+             both, `--force` chooses again and trains every run again; trials that are still right are kept",
+            store.tuned_path().display()
+        )))
+    }
+
+    /// Trains the trials.
+    fn tune(&self, experiment: &Experiment, tune: &Tune, trials: &Store) -> Result<Tuned, Failure> {
+        let groups = experiment.groups();
         let settings: usize = groups.iter().map(|group| tune.settings(&group.variant).len()).sum();
         note(&format!(
             "tuning first: {settings} settings for {} rows, {} seeds each; their records are under {}",
@@ -142,12 +171,8 @@ impl<'a> Session<'a> {
             tune.seeds.len(),
             trials.runs_dir().display()
         ));
-        let found =
-            self.run(experiment, &trials, |context| study::tuning::tune(experiment, tune, context, &self.progress))?;
-        store.prepare()?;
-        store.write_tuned(&found)?;
-        note(&format!("tuned: {}", store.tuned_path().display()));
-        Settled::with(experiment, found)
+        let again = Again { changed: self.args.force, failed: self.args.retry_failed };
+        self.run(experiment, trials, |context| study::tuning::tune(experiment, tune, again, context, &self.progress))
     }
 
     /// Does the work of a study, and says how it ended.
@@ -217,6 +242,11 @@ fn prepare(args: &Run, cells: &[Cell], store: &Store) -> Result<(), Failure> {
     if args.retry_failed {
         study::forget(cells, store, Forget::Failed)?;
     }
+    refuse_replaced(cells, store)
+}
+
+/// Refuses to replace finished runs of another recipe.
+fn refuse_replaced(cells: &[Cell], store: &Store) -> Result<(), Failure> {
     let replaced = study::replaced(cells, store)?;
     let Some(first) = replaced.first() else { return Ok(()) };
     Err(Failure::Input(format!(

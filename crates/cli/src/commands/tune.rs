@@ -41,13 +41,18 @@ impl Settled {
     }
 }
 
-/// What a tuning of exactly this experiment found; none where there was none, or another, or where nothing is tuned.
+/// What a tuning of exactly this experiment found; none where there was none, or another, or where nothing is tuned. An error where the
+/// file cannot be what that tuning wrote.
 pub(super) fn found(experiment: &Experiment, store: &Store) -> Result<Option<Tuned>, Failure> {
     if experiment.tune().is_none() {
         return Ok(None);
     }
     let hash = experiment.tuning_hash();
-    Ok(store.tuned()?.filter(|tuned| tuned.hash == hash))
+    let Some(tuned) = store.tuned()?.filter(|tuned| tuned.hash == hash) else { return Ok(None) };
+    match experiment.check_tuned(&tuned) {
+        Ok(()) => Ok(Some(tuned)),
+        Err(reason) => Err(store.bad_tuned(reason).into()),
+    }
 }
 
 /// Where an experiment's trials are.

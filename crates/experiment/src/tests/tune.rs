@@ -104,7 +104,7 @@ fn every_group_gets_its_own_setting() {
         let at = groups.iter().position(|other| *other == group).unwrap();
         assert_eq!(cell.recipe.train.learning_rate, of(at), "{}", cell.id);
     }
-    assert_eq!(tuned.tuning_hash(), tuned.tuning_hash());
+    assert_eq!(tuned.tuning_hash(), experiment.tuning_hash());
 }
 
 #[test]
