@@ -90,9 +90,9 @@ impl TokenizedTask {
     }
 
     /// Takes the splits of `others` in the place of its own that are equal, so that runs on samples of one task are evaluated together.
-    fn share_splits<'a>(&mut self, others: impl Iterator<Item = &'a Arc<Self>> + Clone) {
+    fn share_splits(&mut self, others: &BTreeMap<String, Arc<Self>>) {
         for split in self.splits.iter_mut().chain(&mut self.test) {
-            if let Some(equal) = others.clone().flat_map(|other| other.evaluated()).find(|other| *other == split) {
+            if let Some(equal) = others.values().flat_map(|other| other.evaluated()).find(|other| *other == split) {
                 *split = Arc::clone(equal);
             }
         }
@@ -206,7 +206,7 @@ impl ModelCache {
             return Ok(Arc::clone(prepared));
         }
         let mut prepared = prepare(plan, &base)?;
-        prepared.share_splits(tasks.values());
+        prepared.share_splits(&tasks);
         let prepared = Arc::new(prepared);
         tasks.insert(key, Arc::clone(&prepared));
         Ok(prepared)

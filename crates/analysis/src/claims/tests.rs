@@ -28,7 +28,7 @@ fn the_embedded_targets_are_read_and_named_once() {
     assert_eq!(ids.len(), targets.len());
     assert_eq!(
         experiments(&targets),
-        ["adalora_ranks", "compare_tuned", "dora_dynamics", "dylora_glue", "lora_subspace"]
+        ["adalora_ranks", "compare_tuned", "dora_dynamics", "dylora_tuned", "lora_subspace"]
     );
     for target in &targets {
         let empty = found(&target.id, &Evidence::default());
@@ -290,7 +290,7 @@ fn rows_and_final_ranks_come_from_records() {
         records.push(run("cola", "lora_truncated", 1, seed, 0.5 - noise));
     }
     let mut evidence =
-        Evidence { records: BTreeMap::from([("dylora_glue".to_owned(), records)]), ..Evidence::default() };
+        Evidence { records: BTreeMap::from([("dylora_tuned".to_owned(), records)]), ..Evidence::default() };
     let far = found("dylora-truncated", &evidence);
     assert!(far.verdict == Verdict::Holds && (far.got.unwrap() - 30.8).abs() < 1e-9, "{far:?}");
     let pruned: Vec<RunRecord> = (1..=3)
