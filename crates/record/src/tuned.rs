@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Goal, RecordError, Store, file::checksum, write_atomic};
+use crate::{Goal, RecordError, Store, file::checksum, regular, write_atomic};
 
 /// The layout of the file that this build writes and reads.
 const FORMAT: u32 = 2;
@@ -226,10 +226,11 @@ impl Store {
     /// What the tuning found; none where there is no file.
     pub fn tuned(&self) -> Result<Option<Tuned>, RecordError> {
         let path = self.tuned_path();
-        let text = match fs::read_to_string(&path) {
+        let bytes = match regular::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(|error| self.bad_tuned(error.to_string()))?,
+            bytes => bytes.map_err(|error| self.bad_tuned(error.to_string()))?,
         };
+        let text = String::from_utf8(bytes).map_err(|error| self.bad_tuned(error.to_string()))?;
         Tuned::from_json(&text).map(Some).map_err(|reason| self.bad_tuned(reason))
     }
 
