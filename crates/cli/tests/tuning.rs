@@ -60,6 +60,9 @@ impl Folder {
     }
 }
 
+/// What a change of tuned.json is called, and the change.
+type Edit<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -228,7 +231,6 @@ fn a_file_that_is_not_the_tunings_is_refused_wherever_it_is_read() {
         }
     };
     let other = 1 - tuned["groups"][0]["chosen"].as_u64().unwrap();
-    type Edit<'a> = (&'a str, &'a dyn Fn(&mut Value));
     let edits: [Edit; 11] = [
         ("scored best", &|t| t["groups"][0]["chosen"] = other.into()),
         ("its seeds", &|t| t["seeds"] = serde_json::json!([0])),

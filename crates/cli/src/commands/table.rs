@@ -103,12 +103,11 @@ fn made(settled: &Settled, store: &Store, records: &[RunRecord], format: Format)
     let found = tables(&super::study(settled), records, missing == 0)?;
     found.notes.iter().for_each(|line| note(&format!("note: {line}")));
     let csv = render::csv(&found.summary)?;
-    let shown = match format {
-        Format::Csv => csv.clone(),
-        _ => {
-            let shown = found.tables.iter().filter(|named| named.is_shown);
-            shown.map(|named| format!("\n{}", rendered(&named.table, format))).collect()
-        }
+    let shown = if format == Format::Csv {
+        csv.clone()
+    } else {
+        let shown = found.tables.iter().filter(|named| named.is_shown);
+        shown.map(|named| format!("\n{}", rendered(&named.table, format))).collect()
     };
     Ok((shown, Files { csv, tables: found.tables }))
 }
