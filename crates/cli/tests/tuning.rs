@@ -391,16 +391,9 @@ fn an_interrupted_tuning_goes_on_with_the_trials_that_are_left() {
 fn a_task_of_a_folder_is_tuned_by_its_training_file_alone() {
     let folder = Folder::new();
     fs::create_dir_all(folder.path("glue/SST-2")).unwrap();
-    let rows = |n: usize, flip: bool| -> String {
-        let row = |i: usize| {
-            let (word, label) = if i.is_multiple_of(2) { ("warm", 1) } else { ("cold", 0) };
-            format!("the soup is {word} and the day {i}\t{}\n", if flip { 1 - label } else { label })
-        };
-        "sentence\tlabel\n".to_owned() + &(0..n).map(row).collect::<String>()
-    };
     let write = |name: &str, text: String| fs::write(folder.path(&format!("glue/SST-2/{name}.tsv")), text).unwrap();
-    write("train", rows(80, false));
-    write("dev", rows(20, false));
+    write("train", reviews(80, false));
+    write("dev", reviews(20, false));
     let study = STUDY.replace("suite: glue_mini", "suite: glue\ndata: glue").replace("[rte]", "[sst2]");
     folder.write(&study);
     let first = folder.good(&["run", "s.yaml"]);
@@ -411,7 +404,7 @@ fn a_task_of_a_folder_is_tuned_by_its_training_file_alone() {
     let trial = record(&folder.path("results/s/tune/runs/sst2-lora+learning_rate=0.01-r2-s100"));
     assert_eq!((&trial["evaluations"][0]["split"], &trial["evaluations"][0]["examples"]), (&"tune".into(), &16.into()));
     // The other way round: whoever chose by this file would choose the rate that learns nothing.
-    write("dev", rows(20, true));
+    write("dev", reviews(20, true));
     folder.good(&["run", "s.yaml", "--force"]);
     assert_eq!(folder.tuned(), before);
     let reported = record(&folder.path("results/s/runs/sst2-lora-r2-s0"));

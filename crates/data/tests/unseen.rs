@@ -14,8 +14,8 @@ use data::unseen::{N_EVALUATION, UNSEEN};
 #[path = "support/unigrams.rs"]
 mod unigrams;
 
-/// What each task promises: its training examples, the longest input in tokens, the share of the largest class in an evaluation split, and the primary
-/// metric that a linear model of unigrams reaches at most.
+/// What each task promises: its training examples, the longest input in tokens, the share of the largest class in an evaluation split, and
+/// the primary metric that a linear model of unigrams reaches at most.
 struct Promise {
     task: &'static str,
     train: usize,

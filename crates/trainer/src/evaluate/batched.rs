@@ -1,9 +1,9 @@
 //! Evaluation of several runs of a stack in one pass.
 //!
 //! A run alone leaves a device mostly idle: its batches are small, and every one of them costs the same launches. Runs with the same
-//! evaluation splits share their batches, so one network with all of a stack's runs answers for those that are asked. Rows never meet across runs, and
-//! a batch's composition and length are those of a run alone: a run's numbers do not depend on the others beyond the order in which a
-//! product sums.
+//! evaluation splits share their batches, so one network with all of a stack's runs answers for those that are asked. Rows never meet
+//! across runs, and a batch's composition and length are those of a run alone: a run's numbers do not depend on the others beyond the
+//! order in which a product sums.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
