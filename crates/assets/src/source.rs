@@ -151,6 +151,8 @@ pub struct Checkpoint {
     pub config: Config,
     /// Names of the outputs of its classification head, where config.json gives them any.
     pub labels: Option<Vec<String>>,
+    /// Why that head cannot be used for a task here, where config.json says that it answers another question.
+    pub other_head: Option<String>,
     /// tokenizer.json
     pub tokenizer: Vec<u8>,
     /// `tokenizer_config.json`, where there is one.
@@ -187,7 +189,7 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
     };
     let config_path = need(CONFIG)?;
     let config_bytes = file::bounded(&config_path, CONFIGURATION)?;
-    let ConfigFile { config, labels, mut notes } =
+    let ConfigFile { config, labels, other_head, mut notes } =
         ConfigFile::read(&config_bytes).map_err(|error| foreign(&config_path, error.to_string()))?;
     let tokenizer = file::bounded(&need(TOKENIZER)?, TOKENS)?;
     let mut hash = record::PartsHash::default();
@@ -206,7 +208,7 @@ pub fn open(name: &str) -> Result<Checkpoint, AssetError> {
     let beside = |file: &str| folder(file)?.map(|path| file::bounded(&path, CONFIGURATION)).transpose();
     let (tokenizer_config, chat_template) = (beside(TOKENIZER_CONFIG)?, beside(CHAT_TEMPLATE)?);
     let hash = hash.finish();
-    Ok(Checkpoint { config, labels, tokenizer, tokenizer_config, chat_template, weights, hash, notes })
+    Ok(Checkpoint { config, labels, other_head, tokenizer, tokenizer_config, chat_template, weights, hash, notes })
 }
 
 /// Looks for a file of a model. What is there and is no file is found too, so that reading it says what it is.
@@ -225,6 +227,7 @@ fn embedded(name: &str) -> Result<Checkpoint, AssetError> {
     Ok(Checkpoint {
         config: files.config()?,
         labels: None,
+        other_head: None,
         tokenizer: files.tokenizer.to_vec(),
         tokenizer_config: None,
         chat_template: None,

@@ -13,6 +13,7 @@ pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
+mod purpose;
 pub(crate) mod run;
 pub(crate) mod table;
 mod tune;

@@ -153,8 +153,9 @@ fn check(request: &CombineRequest<'_>) -> Result<(), TrainError> {
         problems.push("no adapter is given; name at least one".to_owned());
     }
     for Input { path, weight } in request.inputs {
-        if !weight.is_finite() {
-            problems.push(format!("the weight of {} is `{weight}`, but must be a finite number", path.display()));
+        if weight.abs() > f64::from(f32::MAX) || weight.is_nan() {
+            let rule = "must be a number in the range of single precision";
+            problems.push(format!("the weight of {} is `{weight:e}`, but {rule}", path.display()));
         }
     }
     let (rank, density) = match request.method {

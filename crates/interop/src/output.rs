@@ -23,6 +23,7 @@ use trainer::{adapter::AdapterMetadata, error::TrainError};
 mod dir;
 mod file;
 
+pub(crate) use dir::changed;
 pub use dir::{ORIGIN, OutputDir, StagedDir};
 pub use file::OutputFile;
 

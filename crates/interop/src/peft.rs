@@ -16,6 +16,7 @@ pub mod import;
 mod layout;
 pub mod read;
 mod said;
+mod values;
 mod weights;
 pub mod write;
 

@@ -8,9 +8,9 @@ use assets::source::Folder;
 use data::{
     batch::EncodedSet,
     glue, own,
-    task::{Example, Objective},
+    task::{Example, Loaded, Objective, TaskInfo},
 };
-use experiment::tasks::load;
+use experiment::tasks::{load_for, tasks};
 use experiment::{
     cell::{Recipe, TaskSource},
     hyper::Hyper,
@@ -28,7 +28,7 @@ use trainer::{
 };
 use variants::pass::Active;
 
-use crate::length;
+use crate::{length, peft::import::Purpose};
 
 /// What was predicted.
 #[derive(Clone, Debug)]
@@ -72,13 +72,16 @@ pub fn rows(plan: &Recipe, objective: &Objective, file: &Path) -> Result<Vec<Exa
     })
 }
 
-/// The rows of a split of a plan's own data.
+/// The rows of a split of a plan's own data: of the training set that its seed draws, and of what a tuning cuts off it.
 pub fn split(plan: &Recipe, wanted: &str) -> Result<Vec<Example>, TrainError> {
-    let loaded = load(&plan.suite, &plan.task, plan.data.as_deref(), plan.given.as_ref())?;
-    let mut all = vec![("train".to_owned(), loaded.dataset.train)];
-    all.extend(loaded.dataset.evaluation);
-    all.push(("test".to_owned(), loaded.dataset.test));
-    all.extend(loaded.more_tests);
+    let Loaded { mut dataset, more_tests, .. } = load_for(plan)?;
+    if let Some(holdout) = plan.holdout {
+        dataset = holdout.cut(dataset)?;
+    }
+    let mut all = vec![("train".to_owned(), dataset.train)];
+    all.extend(dataset.evaluation);
+    all.push(("test".to_owned(), dataset.test));
+    all.extend(more_tests);
     all.retain(|(_, rows)| !rows.is_empty());
     let names: Vec<String> = all.iter().map(|(name, _)| format!("`{name}`")).collect();
     // The first test split has the benchmark's longer name as well.
@@ -104,25 +107,41 @@ pub fn predict(
     Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect(), cut })
 }
 
-/// A checkpoint with its own classification head, for a task of GLUE, and what there is to say of the head; its rows are as long as it
-/// allows, or at most `max_length`.
+/// What a plan's task predicts. A user's own task says in its files which classes there are.
+pub(crate) fn info(plan: &Recipe, cache: &ModelCache) -> Result<TaskInfo, TrainError> {
+    let known = tasks(&plan.suite).into_iter().find(|info| plan.given.is_none() && info.name == plan.task);
+    known.map_or_else(|| Ok(cache.task(plan)?.info.clone()), Ok)
+}
+
+/// A checkpoint with its own classification head, for a task, and what there is to say of the head; its rows are as long as it allows, or
+/// at most as long as the task's experiment says, or `max_length`.
 pub fn checkpoint(
     model: &str,
-    task: &str,
+    purpose: Purpose,
     max_length: Option<usize>,
     cache: &ModelCache,
 ) -> Result<(Recipe, Network, Vec<String>), TrainError> {
     let base = cache.base(model)?;
-    let objective = objective(model, task, &base)?;
+    let longest = base.backbone.config().longest();
+    let max_length =
+        length::limit(max_length, purpose.max_length, longest).map_err(|reason| TrainError::foreign(model, reason))?;
+    let plan = recipe(model, purpose, max_length);
+    let objective = objective(&plan, &base, cache)?;
     let outputs = objective.n_outputs();
     let (stored, said) = base.head.for_task(outputs, objective.labels());
-    let longest = base.backbone.config().longest();
-    let max_length = length::limit(max_length, None, longest).map_err(|reason| TrainError::foreign(model, reason))?;
-    let plan = Recipe {
-        suite: glue::GLUE.to_owned(),
-        data: None,
-        task: task.to_owned(),
-        given: None,
+    let id = record::CellId { task: plan.task.clone(), variant: plan.preset.clone(), rank: 0, seed: 0 };
+    let stack = trainer::adapter::stack_plan(&plan, &id, cache)?;
+    let network = cache.network_of(&plan, &[(stack, vec![Outputs { count: outputs, stored: &stored }])])?;
+    Ok((plan, network, said.into_iter().collect()))
+}
+
+/// The recipe of a checkpoint that predicts as it is.
+fn recipe(model: &str, purpose: Purpose, max_length: usize) -> Recipe {
+    Recipe {
+        suite: purpose.suite,
+        data: purpose.data,
+        task: purpose.task,
+        given: purpose.given,
         model: model.to_owned(),
         start_from: None,
         targets: models::target::Target::Endings(Vec::new()),
@@ -134,11 +153,7 @@ pub fn checkpoint(
         seeds: variants::stream::Seeds::all(0),
         holdout: None,
         forgetting: None,
-    };
-    let id = record::CellId { task: task.to_owned(), variant: "head_only".to_owned(), rank: 0, seed: 0 };
-    let stack = trainer::adapter::stack_plan(&plan, &id, cache)?;
-    let network = cache.network_of(&plan, &[(stack, vec![Outputs { count: outputs, stored: &stored }])])?;
-    Ok((plan, network, said.into_iter().collect()))
+    }
 }
 
 /// Why a checkpoint cannot classify by itself.
@@ -146,7 +161,7 @@ fn without_head(base: &BaseModel) -> String {
     const SHOWN: usize = 4;
     let way_out = "give the adapter of a run with `--adapter`";
     if let Some(broken) = base.head.broken() {
-        return format!("the checkpoint's classification head is not whole: {broken}; {way_out}");
+        return format!("the checkpoint's classification head cannot be used: {broken}; {way_out}");
     }
     let names = base.backbone.config().head_names().join("`, `");
     let mut others: Vec<&str> = base.unused.iter().take(SHOWN).map(String::as_str).collect();
@@ -155,22 +170,27 @@ fn without_head(base: &BaseModel) -> String {
     format!("the checkpoint has no classification head under the names `{names}`{others}; {way_out}")
 }
 
-/// What a task of GLUE predicts, for which the checkpoint's head has as many outputs as it takes.
-fn objective(model: &str, task: &str, base: &BaseModel) -> Result<Objective, TrainError> {
-    let info = glue::tasks().into_iter().find(|info| info.name == task);
-    let Some(info) = info else {
-        let names: Vec<String> = glue::tasks().into_iter().map(|info| info.name).collect();
-        return Err(TrainError::foreign(model, format!("task is `{task}`, but must be one of {}", names.join(", "))));
-    };
-    let outputs = info.objective.n_outputs();
-    match base.head.outputs() {
-        Some((_, found)) if found == outputs => Ok(info.objective),
-        Some((name, found)) => {
-            let reason = format!(
-                "`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`"
-            );
-            Err(TrainError::foreign(model, reason))
-        }
-        None => Err(TrainError::foreign(model, without_head(base))),
+/// What a plan's task predicts, for which the checkpoint's head has as many outputs as it takes.
+fn objective(plan: &Recipe, base: &BaseModel, cache: &ModelCache) -> Result<Objective, TrainError> {
+    let (model, task) = (&plan.model, &plan.task);
+    if plan.text().is_some() {
+        let reason =
+            format!("`{task}` is a task on text, which no classification head predicts; give a run with `--adapter`");
+        return Err(TrainError::foreign(model, reason));
     }
+    let names: Vec<String> = tasks(&plan.suite).into_iter().map(|info| info.name).collect();
+    if plan.given.is_none() && !names.contains(task) {
+        let reason =
+            format!("task is `{task}`, but must be one of {}, or be described by an experiment", names.join(", "));
+        return Err(TrainError::foreign(model, reason));
+    }
+    let Some((name, found)) = base.head.outputs() else { return Err(TrainError::foreign(model, without_head(base))) };
+    let objective = info(plan, cache)?.objective;
+    let outputs = objective.n_outputs();
+    if found == outputs {
+        return Ok(objective);
+    }
+    let reason =
+        format!("`{name}` has {found} outputs, but `{task}` has {outputs}; give the adapter of a run with `--adapter`");
+    Err(TrainError::foreign(model, reason))
 }

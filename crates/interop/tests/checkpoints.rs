@@ -77,7 +77,7 @@ impl Copy {
     fn predict_rows(&self, task: &str, rows: &Path) -> Result<Prediction, String> {
         let cache = ModelCache::new(Placement::new(&Device::flex(), DType::F32));
         let request = Request {
-            source: Source::Checkpoint { model: &self.name(), task },
+            source: Source::Checkpoint { model: &self.name(), purpose: &Purpose::of_suite("glue", task) },
             rows: Rows::File(rows),
             max_length: None,
             submission: None,
@@ -242,8 +242,13 @@ fn a_head_that_is_not_there_or_not_whole_is_named() {
     ]);
     let one_map = |stored: Stored| (!stored.name.contains("classifier.dense")).then_some(stored);
     let copy = Copy::of("roberta").tensors(one_map);
-    copy.refuses(&["not whole", "`classifier.dense.weight` is missing, `classifier.dense.bias` is missing"]);
+    copy.refuses(&["cannot be used", "`classifier.dense.weight` is missing, `classifier.dense.bias` is missing"]);
     Copy::of("roberta").refuses(&["`classifier.out_proj.weight` has 3 outputs, but `cola` has 2"]);
+    // Logits of any number of labels are no answer to a question with one.
+    let many = Copy::of("bert").config("problem_type", &json!("multi_label_classification"));
+    many.refuses(&["cannot be used", "problem_type `multi_label_classification`", "one label or one score"]);
+    let one = Copy::of("bert").config("problem_type", &json!("single_label_classification"));
+    assert_eq!(one.logits().0, Copy::of("bert").logits().0);
 }
 
 /// What a head cannot be used for is said where it is read and where a new one is drawn, and its tensors are among those that nothing uses.
@@ -280,7 +285,7 @@ fn a_head_that_cannot_be_read_names_the_checkpoint() {
             "`classifier.bias` has the value inf at 1; the checkpoint is",
         ),
     ] {
-        copy.refuses(&["classification head is not whole", part]);
+        copy.refuses(&["classification head cannot be used", part]);
         let yaml = format!(
             "suite: glue_mini\nmodel: {}\ntasks: [rte]\nseeds: [0]\ntargets: [query]\nranks: [2]\nvariants: [lora]\n\
              train: {{steps: 1, batch: 2, max_length: 32}}\n",

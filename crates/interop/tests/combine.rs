@@ -271,7 +271,8 @@ fn what_does_not_fit_together_is_refused_and_nothing_is_written() {
     );
     let gpt2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft/gpt2_lora");
     refused(&[(lora.clone(), 1.0), (gpt2, 1.0)], Method::Linear, &["h.0.attn.c_attn`", "does not have"]);
-    refused(&[(fixture("first"), 1e60)], Method::Cat, &["beyond f32", "smaller weights"]);
+    refused(&[(fixture("first"), 3e38)], Method::Cat, &["beyond f32", "smaller weights"]);
+    refused(&[(fixture("first"), 1e300)], Method::Cat, &["weight of", "`1e300`", "range of single precision"]);
     refused(&[(lora.clone(), f64::NAN)], Method::Svd { rank: 0 }, &["`NaN`", "rank is `0`"]);
     let ties = Method::Ties { rank: 2, density: 1.5, election: SignElection::Total };
     refused(&[(lora.clone(), 1.0)], ties, &["density is `1.5`", "at most 1"]);

@@ -6,9 +6,15 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use data::glue;
-use experiment::Experiment;
-use interop::predict;
+use data::{glue, holdout::Holdout};
+use experiment::{Experiment, cell::Recipe, tasks::load_for};
+use interop::{
+    dtype::Dtype,
+    merge::{self, MergeRequest},
+    peft::import::Purpose,
+    predict,
+    predict::run::{Request, Rows, Source},
+};
 use record::{RunRecord, Store};
 use support::{base_fixture as fixture, cache, write_tokenizer};
 use trainer::{adapter, evaluate::score::predictions};
@@ -118,12 +124,64 @@ fn a_table_of_the_user_is_a_task() {
     assert_eq!(former.cells(), experiment.cells());
     let recorded = serde_json::to_value(&experiment.cells()[0].recipe).unwrap();
     assert_eq!((&recorded["suite"], recorded["given"].get("own").is_some()), (&"own".into(), true));
-    let records = run(&experiment, &root.path().join("results"));
+    let results = root.path().join("results");
+    let records = run(&experiment, &results);
     let accuracy = records[0].evaluations.last().unwrap().metrics["accuracy"];
     assert!(accuracy > 0.95, "one word tells the two apart: {accuracy}");
+    // Its merged checkpoint predicts as the adapter does, for whoever says which task it is.
+    let (adapter, merged) = (results.join("test/runs/mood-lora-r2-s0"), root.path().join("merged"));
+    let request = MergeRequest {
+        adapter: &adapter,
+        model: None,
+        rank: None,
+        dtype: Dtype::F32,
+        rows: merge::Rows::Split("dev".to_owned()),
+        most: 30,
+        out: &merged,
+        force: false,
+    };
+    merge::merge(&request, &cache()).unwrap();
+    let plan = &experiment.cells()[0].recipe;
+    let purpose = Purpose {
+        suite: plan.suite.clone(),
+        data: plan.data.clone(),
+        task: plan.task.clone(),
+        given: plan.given.clone(),
+        max_length: Some(plan.train.max_length),
+    };
+    let merged = merged.display().to_string();
+    let scores = |source: Source<'_>| {
+        let request = Request { source, rows: Rows::Split("dev"), max_length: None, submission: None };
+        predict::run::run(&request, &cache()).unwrap().scores.unwrap()
+    };
+    let of_merged = scores(Source::Checkpoint { model: &merged, purpose: &purpose });
+    assert_eq!(of_merged, scores(Source::Adapter { path: &adapter, model: None, purpose: None }));
+    let unknown = Purpose::of_suite("glue", "mood");
+    let error = predict::checkpoint(&merged, unknown, None, &cache()).unwrap_err().to_string();
+    assert!(error.contains("task is `mood`, but must be one of cola, ") && error.contains("an experiment"), "{error}");
     refused(&yaml("mood"), &["tasks[0].task", "is described"]);
     refused(&yaml("{name: mood, train: a.csv, text: t, label: l}"), &["tasks[0].task", "dev"]);
     refused(&yaml("{name: mood, trian: a.csv, text: t, label: l}"), &["tasks[0].task", "trian"]);
+}
+
+/// The split of a run is the one that it trained and was judged on: the sample that its seed draws, and what a tuning cut off.
+#[test]
+fn a_split_is_the_runs_own() {
+    let yaml = "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: [0]\ntargets: [query]\nranks: [2]\nvariants: [lora]\n\
+                train: {steps: 1, batch: 2, max_length: 32}\n";
+    let mut plan = read(yaml).cells()[0].recipe.clone();
+    let rows = |plan: &Recipe, split: &str| predict::split(plan, split);
+    let all = rows(&plan, "train").unwrap();
+    plan.seeds.sample = Some(7);
+    let drawn = rows(&plan, "train").unwrap();
+    assert_eq!(drawn, load_for(&plan).unwrap().dataset.train);
+    assert_ne!(drawn, all);
+    plan.seeds.sample = None;
+    plan.holdout = Some(Holdout { share: 0.25, seed: 3 });
+    let (kept, tune) = (rows(&plan, "train").unwrap(), rows(&plan, "tune").unwrap());
+    assert_eq!((kept.len() + tune.len(), tune.is_empty()), (all.len(), false));
+    assert!(tune.iter().all(|row| all.contains(row)));
+    assert!(rows(&plan, "tset").unwrap_err().to_string().contains("it has `train`, `tune`"));
 }
 
 #[test]
@@ -263,7 +321,7 @@ fn a_checkpoint_with_a_head_predicts_by_itself() {
     );
     std::fs::write(folder.join("tokenizer.json"), json).unwrap();
     let model = folder.display().to_string();
-    let (plan, network, _) = predict::checkpoint(&model, "mnli", None, &cache).unwrap();
+    let (plan, network, _) = predict::checkpoint(&model, Purpose::of_suite("glue", "mnli"), None, &cache).unwrap();
     let row =
         |first: &str| data::task::Example { first: first.into(), second: Some("the dog".into()), label: f32::NAN };
     let base = cache.base(&model).unwrap();
@@ -276,6 +334,6 @@ fn a_checkpoint_with_a_head_predicts_by_itself() {
     assert_eq!(short.cut.unwrap(), "1 of 2 rows (50.0%) are longer than max_length 7 and were cut");
     assert!(short.logits[0] != found.logits[0] && short.logits[1] == found.logits[1]);
     assert!(found.logits.len() == 2 && found.logits[0].len() == 3 && found.logits[0] != found.logits[1]);
-    let error = predict::checkpoint(&model, "rte", None, &cache).unwrap_err().to_string();
+    let error = predict::checkpoint(&model, Purpose::of_suite("glue", "rte"), None, &cache).unwrap_err().to_string();
     assert!(error.contains("`classifier.weight` has 3 outputs, but `rte` has 2"), "{error}");
 }

@@ -55,7 +55,8 @@ fn every_command(folder: &Path, model: &str) -> Vec<(&'static str, Result<(), St
     };
     let rows = out.path().join("rows.tsv");
     std::fs::write(&rows, "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse\tsentence1\tsentence2\n0\t0\t0\tx\tx\tx\tx\tx\tw3 w4\tw5\n").unwrap();
-    let source = Source::Adapter { path: folder, model: Some(model), task: Some("mnli") };
+    let purpose = Purpose::of_suite("glue", "mnli");
+    let source = Source::Adapter { path: folder, model: Some(model), purpose: Some(&purpose) };
     let asked = Request { source, rows: Rows::File(&rows), max_length: None, submission: None };
     let cache = cache();
     vec![
@@ -130,6 +131,19 @@ fn what_has_no_counterpart_is_refused_in_every_command() {
         for (command, found) in every_command(with("bert_lora", "init_lora_weights", &json!(start)).path(), &model) {
             let error = found.map_err(|error| (command, error)).unwrap_err().1;
             says(&error, &["init_lora_weights is", part]);
+        }
+    }
+    // Numbers that no adapter can have.
+    for (field, value, part) in [
+        ("lora_alpha", json!(0), "lora_alpha is `0`, but must not be 0"),
+        ("lora_alpha", json!(1e300), "range of single precision"),
+        ("alpha_pattern", json!({"query": -1e39}), "alpha_pattern of `query` is `-1e+39`"),
+        ("lora_dropout", json!(1), "lora_dropout is `1`, but must lie in [0, 1)"),
+        ("lora_dropout", json!(-0.5), "lora_dropout is `-0.5`, but must lie in [0, 1)"),
+        ("layers_pattern", json!("layer"), "layers_to_transform are called, but that is not given"),
+    ] {
+        for (command, found) in every_command(with("bert_lora", field, &value).path(), &model) {
+            says(&found.map_err(|error| (command, error)).unwrap_err().1, &[part]);
         }
     }
     for (command, found) in every_command(with("bert_lora", "bias", &json!("some")).path(), &model) {

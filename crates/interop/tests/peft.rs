@@ -778,6 +778,15 @@ fn an_edited_export_is_not_taken_for_what_was_written() {
         config["exclude_modules"] = json!([]);
     });
     assert_eq!(tensors(&mut again.unwrap().network), tensors(&mut network));
+    // Weights that are not those that were written are used, and said.
+    let weights = std::fs::read(folder.join(WEIGHTS)).unwrap();
+    let mut changed = weights.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(folder.join(WEIGHTS), &changed).unwrap();
+    let found = edited(&|_| {}).unwrap();
+    says(&found.notes.join("; "), &[WEIGHTS, "`lora-lab export` wrote other bytes", "what is there now is used"]);
+    std::fs::write(folder.join(WEIGHTS), &weights).unwrap();
+    assert!(!edited(&|_| {}).unwrap().notes.join("; ").contains("other bytes"));
     // A base that has moved is the one that the configuration names now, if it is the same.
     let moved = root.path().join("moved");
     std::fs::rename(&model, &moved).unwrap();

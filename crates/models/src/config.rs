@@ -106,6 +106,8 @@ pub struct ConfigFile {
     pub config: Config,
     /// Names of the outputs of its classification head, where it gives them any.
     pub labels: Option<Vec<String>>,
+    /// Why that head cannot be used for a task here, where the file says that it answers another question.
+    pub other_head: Option<String>,
     /// What is passed over or taken otherwise than it stands there.
     pub notes: Vec<String>,
 }
@@ -131,13 +133,14 @@ impl ConfigFile {
             None
         });
         notes.extend(labels::contradiction(&fields).map(|note| format!("config.json: {note}")));
+        let other_head = labels::other_question(&fields);
         let config = match kind.as_str() {
             "bert" => Config::Encoder(encoder::Config::read(fields, encoder::Kind::Bert, &mut notes)?),
             "gpt2" => Config::Gpt2(gpt2::Config::read(fields)?),
             "llama" | "mistral" | "qwen2" => Config::Llama(llama::Config::read(fields, &kind, &mut notes)?),
             _ => Config::Encoder(encoder::Config::read(fields, encoder::Kind::Roberta, &mut notes)?),
         };
-        Ok(Self { config, labels, notes })
+        Ok(Self { config, labels, other_head, notes })
     }
 }
 

@@ -422,6 +422,16 @@ fn outputs_have_names() {
         assert!(found.notes[0].contains("the names are not used"), "{:?}", found.notes);
     }
 
+    let other = |fields: Value| read(&with("roberta", &fields)).other_head;
+    let two = json!({"0": "a", "1": "b"});
+    let many = other(json!({"problem_type": "multi_label_classification", "id2label": two})).unwrap();
+    assert!(many.contains("`multi_label_classification`, where any number of labels may be right"), "{many}");
+    let scores = other(json!({"problem_type": "regression", "id2label": two})).unwrap();
+    assert!(scores.contains("where a row has 2 scores"), "{scores}");
+    for (problem, labels) in [("regression", json!({"0": "LABEL_0"})), ("single_label_classification", two)] {
+        assert_eq!(other(json!({"problem_type": problem, "id2label": labels})), None);
+    }
+
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let task = names(&["entailment", "not_entailment"]);
     assert_eq!(order(&names(&["NOT ENTAILMENT", "Entailment"]), &task), Some(vec![1, 0]));

@@ -1,7 +1,11 @@
 //! Guards of training: what trains has moved, and what is frozen has not. Both compare hashes of values at the first step with those at
-//! the end; the base is compared at every checkpoint too, which keeps its hashes for the sessions that follow.
+//! the end; the base is compared at checkpoints too, which keep its hashes for the sessions that follow, as often as a twentieth of the time
+//! allows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use burn::tensor::Tensor;
 use models::{
@@ -124,6 +128,46 @@ impl BaseTensors {
     /// The first tensor that is not what it was.
     pub fn changed<'a>(&'a self, now: &Self) -> Option<&'a str> {
         self.0.iter().find(|(name, hash)| now.0.get(*name) != Some(*hash)).map(|(name, _)| name.as_str())
+    }
+}
+
+/// The base of a cohort, held to what it was at the first step.
+#[derive(Debug)]
+pub struct BaseGuard {
+    /// As they were at the first step, in whichever session that was.
+    start: BaseTensors,
+    /// How long the last look took.
+    took: Duration,
+    /// When it ended.
+    looked: Instant,
+}
+
+impl BaseGuard {
+    /// Looks take at most one part in so many of the time: hashing a base of some billion numbers takes as long as many steps.
+    const SHARE: u32 = 20;
+
+    /// Of a base as it was at the first step.
+    pub fn new(start: BaseTensors) -> Self {
+        Self { start, took: Duration::ZERO, looked: Instant::now() }
+    }
+
+    /// The tensors at the first step.
+    pub fn start(&self) -> &BaseTensors {
+        &self.start
+    }
+
+    /// An error where a tensor is not what it was.
+    pub fn check(&mut self, network: &Network) -> Result<(), TrainError> {
+        let begun = Instant::now();
+        let now = BaseTensors::of(network);
+        self.looked = Instant::now();
+        self.took = self.looked - begun;
+        self.start.check(&now)
+    }
+
+    /// As [`check`](Self::check), where the last look is long enough ago.
+    pub fn check_in_passing(&mut self, network: &Network) -> Result<(), TrainError> {
+        if self.looked.elapsed() < self.took * Self::SHARE { Ok(()) } else { self.check(network) }
     }
 }
 

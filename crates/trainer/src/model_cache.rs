@@ -310,7 +310,7 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
     let notes = tokenizer.notes().to_vec();
     let backbone =
         Backbone::new(&files.config, &files.weights, purpose, place).map_err(|error| source::named(name, error))?;
-    let head = StoredHead::new(&files.config, &files.weights, files.labels);
+    let head = StoredHead::new(&files.config, &files.weights, files.labels, files.other_head);
     let left = files.weights.unused(&files.config.wanted(purpose)).into_iter();
     let unused = left.filter(|name| !head.has(name)).collect();
     check_vocabulary(name, &tokenizer, &files.config)?;

@@ -12,7 +12,7 @@ use crate::{
     error::TrainError,
     evaluate::early_stop::evaluate_due,
     footprint::Footprint,
-    guard::{BaseTensors, OwnTensors},
+    guard::{BaseGuard, BaseTensors, OwnTensors},
     records::{self, now},
     sink::{Event, Sink},
     snapshot,
@@ -49,7 +49,8 @@ pub fn train(plan: CohortPlan, folder: &Path, context: &StudyContext<'_>, sink: 
         training.flush_reports()?;
         training.pay()?;
         if training.is_checkpoint_due() {
-            training.save_checkpoint()?;
+            training.base.check_in_passing(&training.cohort.network)?;
+            training.write_checkpoint()?;
         }
         training.clock = Instant::now();
     }
@@ -74,8 +75,8 @@ struct Training<'a> {
     ahead: usize,
     /// Whether the evaluations and snapshots that are due after the cohort's step are still to be made.
     owes: bool,
-    /// The frozen base at the first step, in whichever session that was.
-    base: BaseTensors,
+    /// The frozen base, held to the first step.
+    base: BaseGuard,
     /// Memory of the first step. A resumed cohort has its moments on the device already, so its first step tells nothing.
     footprint: Option<Footprint>,
     /// Since when steps have been counted into no run's training time.
@@ -120,7 +121,7 @@ impl<'a> Training<'a> {
             id,
             started,
             owes,
-            base,
+            base: BaseGuard::new(base),
             steps,
             footprint,
             folder,
@@ -190,12 +191,16 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Writes the checkpoint, the journals first: a checkpoint names them valid up to its step. None is written of runs whose base is not
-    /// what it was, since they would go on from it as if nothing were wrong.
+    /// Writes the checkpoint of runs whose base is what it was; of others none, since they would go on from it as if nothing were wrong.
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
-        self.base.check(&BaseTensors::of(&self.cohort.network))?;
+        self.base.check(&self.cohort.network)?;
+        self.write_checkpoint()
+    }
+
+    /// Writes the checkpoint, the journals first: a checkpoint names them valid up to its step.
+    fn write_checkpoint(&mut self) -> Result<(), TrainError> {
         self.cohort.runs().try_for_each(|run| run.log.sync())?;
-        let progress = Progress { started: self.started, owes: self.owes, base: self.base.clone() };
+        let progress = Progress { started: self.started, owes: self.owes, base: self.base.start().clone() };
         checkpoint::save(&mut self.cohort, progress, &checkpoint::path(self.folder))
     }
 

@@ -17,7 +17,7 @@ use support::{cache, cells, finish, run, store, tensors};
 use trainer::{
     adapter,
     error::TrainError,
-    guard::{BaseTensors, OwnTensors},
+    guard::{BaseGuard, BaseTensors, OwnTensors},
     sink::{Event, Silent, Sink},
     study,
 };
@@ -174,6 +174,11 @@ fn a_frozen_tensor_that_changes_is_noticed() {
     network.backbone.merge(0, 0, &Active::All);
     let message = base.check(&BaseTensors::of(&network)).unwrap_err().to_string();
     assert!(message.contains("query.weight` of the frozen base changed"), "{message}");
+    // In passing a base is looked at as long as looks are rare; before the first look none is too soon.
+    let mut guard = BaseGuard::new(base);
+    guard.check_in_passing(&network).unwrap_err();
+    guard.check_in_passing(&network).expect("the look before has just ended");
+    guard.check(&network).unwrap_err();
 }
 
 /// A table of texts with a label, as a task of one's own.

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use interop::peft::import::{ImportRequest, Purpose, import, output, write};
+use interop::peft::import::{ImportRequest, import, output, write};
 use record::ADAPTER;
 use trainer::model_cache::ModelCache;
 
-use super::read;
+use super::purpose::TaskArgs;
 use crate::{failure::Failure, terminal::note};
 
 /// Arguments of `import`.
@@ -32,14 +32,8 @@ pub(crate) struct Import {
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
     /// The task that the adapter was trained for.
-    #[arg(long, value_name = "TASK")]
-    pub task: Option<String>,
-    /// The task's suite.
-    #[arg(long, default_value = "glue", conflicts_with = "experiment")]
-    pub suite: String,
-    /// An experiment that describes the task and its data.
-    #[arg(long, value_name = "FILE", requires = "task")]
-    pub experiment: Option<PathBuf>,
+    #[command(flatten)]
+    pub task: TaskArgs,
     /// Largest number of tokens of a row, whatever the experiment says; without either, rows are as long as the base allows.
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
@@ -50,7 +44,7 @@ pub(super) fn run(args: &Import) -> Result<(), Failure> {
     let request = ImportRequest {
         folder: &args.folder,
         model: args.model.as_deref(),
-        purpose: purpose(args)?,
+        purpose: args.task.purpose()?,
         max_length: args.max_length,
     };
     let target = output(&request, &args.out, args.force)?;
@@ -63,31 +57,4 @@ pub(super) fn run(args: &Import) -> Result<(), Failure> {
         args.out.join(ADAPTER).display()
     ));
     Ok(())
-}
-
-/// The task, by its name in a suite or in an experiment; none where the folder must know it.
-fn purpose(args: &Import) -> Result<Option<Purpose>, Failure> {
-    let Some(task) = &args.task else { return Ok(None) };
-    let Some(file) = &args.experiment else {
-        return Ok(Some(Purpose {
-            suite: args.suite.clone(),
-            data: None,
-            task: task.clone(),
-            given: None,
-            max_length: None,
-        }));
-    };
-    let experiment = read(file, &[])?;
-    let cell = experiment.cells().iter().find(|cell| cell.recipe.task == *task).ok_or_else(|| {
-        let known = experiment.tasks().join(", ");
-        Failure::Input(format!("{}: has no task `{task}`; its tasks are {known}", file.display()))
-    })?;
-    let plan = &cell.recipe;
-    Ok(Some(Purpose {
-        suite: plan.suite.clone(),
-        data: plan.data.clone(),
-        task: plan.task.clone(),
-        given: plan.given.clone(),
-        max_length: Some(plan.train.max_length),
-    }))
 }

@@ -9,6 +9,7 @@ use interop::{
 };
 use trainer::model_cache::ModelCache;
 
+use super::purpose::TaskArgs;
 use crate::{
     failure::Failure,
     output::create_folder,
@@ -23,6 +24,7 @@ Examples:
   lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --data CoLA/dev.tsv --out logits.safetensors
   lora-lab predict --adapter peft_folder --model path/to/base --task cola --data CoLA/dev.tsv --out logits.safetensors
   lora-lab predict --model path/to/finetuned --task rte --data RTE/dev.tsv --out logits.safetensors
+  lora-lab predict --model path/to/merged --experiment experiments/own.yaml --task mine --split dev
   lora-lab predict --adapter results/e2e/runs/e2e-lora-r4-s0 --split test --out texts.jsonl
 
 The file of logits has two f32 tensors: `logits` [rows, outputs] and `labels` [rows], NaN where a label is unknown. A `--data` file
@@ -34,9 +36,9 @@ pub(crate) struct Predict {
     /// A checkpoint with a classification head; with `--adapter`, the folder of the adapter's base.
     #[arg(long, value_name = "DIR")]
     pub model: Option<String>,
-    /// The GLUE task of a checkpoint or of a folder that PEFT wrote.
-    #[arg(long, value_name = "TASK")]
-    pub task: Option<String>,
+    /// The task of a checkpoint or of a folder that PEFT wrote.
+    #[command(flatten)]
+    pub task: TaskArgs,
     /// Predict the rows of this file.
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
@@ -64,11 +66,12 @@ pub(crate) struct Predict {
 pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     let outputs = outputs(args)?;
     let cache = ModelCache::on(&device::parse(&args.device)?);
-    let source = match (&args.adapter, &args.model, &args.task) {
-        (Some(adapter), model, task) => {
-            Source::Adapter { path: adapter, model: model.as_deref(), task: task.as_deref() }
+    let purpose = args.task.purpose()?;
+    let source = match (&args.adapter, &args.model, &purpose) {
+        (Some(adapter), model, purpose) => {
+            Source::Adapter { path: adapter, model: model.as_deref(), purpose: purpose.as_ref() }
         }
-        (None, Some(model), Some(task)) => Source::Checkpoint { model, task },
+        (None, Some(model), Some(purpose)) => Source::Checkpoint { model, purpose },
         (None, ..) => {
             return Err(Failure::Input(
                 "give a run with `--adapter`, or a fine-tuned checkpoint with `--model` and `--task`".to_owned(),

@@ -5,11 +5,12 @@
 //! only that.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use record::write_atomic;
+use record::{sha256_hex, write_atomic};
 use serde::{Deserialize, Serialize};
 use trainer::error::TrainError;
 
@@ -25,6 +26,9 @@ struct Origin {
     written_by: String,
     /// Every file, this one left out.
     files: Vec<String>,
+    /// SHA-256 of every file as it was written. Outputs of earlier builds have none.
+    #[serde(default)]
+    checksums: BTreeMap<String, String>,
     /// What the command knows of its inputs.
     from: serde_json::Value,
 }
@@ -65,7 +69,7 @@ impl OutputDir {
         // What an earlier process of this number left behind.
         let _ = fs::remove_dir_all(&staged);
         fs::create_dir(&staged).map_err(|source| TrainError::io(staged.clone(), source))?;
-        Ok(StagedDir { folder: staged, target: self, files: Vec::new() })
+        Ok(StagedDir { folder: staged, target: self, files: Vec::new(), checksums: BTreeMap::new() })
     }
 }
 
@@ -75,6 +79,7 @@ pub struct StagedDir {
     folder: PathBuf,
     target: OutputDir,
     files: Vec<String>,
+    checksums: BTreeMap<String, String>,
 }
 
 impl StagedDir {
@@ -86,13 +91,19 @@ impl StagedDir {
     /// Writes one file.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
         write_atomic(&self.folder.join(name), bytes)?;
+        self.checksums.insert(name.to_owned(), sha256_hex(bytes));
         self.files.push(name.to_owned());
         Ok(())
     }
 
     /// Puts the whole folder in its place.
     pub fn finish(mut self, from: serde_json::Value) -> Result<(), TrainError> {
-        let origin = Origin { written_by: self.target.command.to_owned(), files: self.files.clone(), from };
+        let origin = Origin {
+            written_by: self.target.command.to_owned(),
+            files: self.files.clone(),
+            checksums: self.checksums.clone(),
+            from,
+        };
         let text = serde_json::to_string_pretty(&origin).unwrap_or_else(|error| unreachable!("plain data: {error}"));
         self.write(ORIGIN, (text + "\n").as_bytes())?;
         let target = &self.target.path;
@@ -139,6 +150,25 @@ impl StagedDir {
     }
 }
 
+/// What a folder says of its making.
+fn origin(folder: &Path) -> Option<Origin> {
+    let bytes = assets::file::read(&folder.join(ORIGIN)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// What to say where a command of this program wrote a file of this name and its content is another now.
+pub(crate) fn changed(folder: &Path, name: &str, bytes: &[u8]) -> Option<String> {
+    let Origin { written_by, checksums, .. } = origin(folder)?;
+    let written = checksums.get(name)?;
+    (*written != sha256_hex(bytes)).then(|| {
+        format!(
+            "{}: `{written_by}` wrote other bytes ({ORIGIN} has their SHA-256), so the file was trained on, replaced or damaged since; what \
+             is there now is used",
+            folder.join(name).display()
+        )
+    })
+}
+
 /// What a folder has that `command` did not write; none of a folder that is empty or not there.
 fn foreign(path: &Path, command: &str) -> io::Result<Option<String>> {
     let found = match fs::read_dir(path) {
@@ -150,9 +180,7 @@ fn foreign(path: &Path, command: &str) -> io::Result<Option<String>> {
     if found.is_empty() {
         return Ok(None);
     }
-    let origin =
-        assets::file::read(&path.join(ORIGIN)).ok().and_then(|bytes| serde_json::from_slice::<Origin>(&bytes).ok());
-    let Some(origin) = origin.filter(|origin| origin.written_by == command) else {
+    let Some(origin) = origin(path).filter(|origin| origin.written_by == command) else {
         return Ok(Some(format!("is not empty and not an earlier output of `{command}`")));
     };
     let extra = found.into_iter().find(|name| name != ORIGIN && !origin.files.contains(name));

@@ -8,6 +8,7 @@
 
 use serde_json::{Map, Value};
 
+use super::values;
 use Effect::{Honoured, OneOf, Passive, Unset};
 
 /// What a field does.
@@ -172,6 +173,7 @@ pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, S
     if kind == "LORA" {
         problems.extend(unknown_start(configuration.get("init_lora_weights")));
     }
+    problems.extend(values::problems(configuration));
     if problems.is_empty() { Ok(notes) } else { Err(problems.join("; ")) }
 }
 

@@ -22,6 +22,7 @@ use super::{WEIGHTS, said::Opened, weights::WeightsFile};
 use crate::{
     length,
     output::{Guard, OutputDir},
+    predict::info,
 };
 use experiment::cell::TaskSource;
 use trainer::{
@@ -41,7 +42,7 @@ mod variant;
 /// The command's name in what it writes.
 const COMMAND: &str = "lora-lab import";
 
-/// What an adapter is for.
+/// What an adapter or a checkpoint is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Purpose {
     /// Data suite.
@@ -54,6 +55,13 @@ pub struct Purpose {
     pub given: Option<TaskSource>,
     /// Tokens of a row at most, where an experiment says so.
     pub max_length: Option<usize>,
+}
+
+impl Purpose {
+    /// A task that a suite names.
+    pub fn of_suite(suite: &str, task: &str) -> Self {
+        Self { suite: suite.to_owned(), data: None, task: task.to_owned(), given: None, max_length: None }
+    }
 }
 
 /// What is asked for.
@@ -121,12 +129,7 @@ fn stored_head(
     if plan.text().is_some() || stored.has_head(&base.backbone.config()) {
         return Ok((base.head.in_file_order().clone(), None));
     }
-    let tasks = experiment::tasks::tasks(&plan.suite);
-    let labels = match tasks.iter().find(|info| info.name == plan.task).filter(|_| plan.given.is_none()) {
-        Some(known) => known.objective.labels().to_vec(),
-        None => cache.task(plan)?.info.objective.labels().to_vec(),
-    };
-    Ok(base.head.for_task(metadata.outputs, &labels))
+    Ok(base.head.for_task(metadata.outputs, info(plan, cache)?.objective.labels()))
 }
 
 /// The base, under the name that is asked for, if it is the one of the recipe.

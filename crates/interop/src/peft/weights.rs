@@ -9,6 +9,7 @@ use models::safetensors::{self, TensorView};
 use trainer::error::TrainError;
 
 use super::{WEIGHTS, bytes};
+use crate::output::changed;
 
 /// The older file, a pickle.
 const PICKLE: &str = "adapter_model.bin";
@@ -21,6 +22,8 @@ const COMPILED: &str = "_orig_mod.";
 pub(super) struct WeightsFile {
     pub(super) path: PathBuf,
     bytes: Vec<u8>,
+    /// What to say where this program wrote the file and it is another now.
+    changed: Option<String>,
 }
 
 impl WeightsFile {
@@ -37,7 +40,8 @@ impl WeightsFile {
                 ),
             ));
         }
-        Ok(Self { bytes: bytes(&path)?, path })
+        let bytes = bytes(&path)?;
+        Ok(Self { changed: changed(folder, WEIGHTS, &bytes), bytes, path })
     }
 
     /// Every tensor by its name without what a compiled model puts there.
@@ -51,6 +55,7 @@ impl WeightsFile {
                 view.shape()
             )));
         }
+        notes.extend(self.changed.clone());
         let (mut tensors, mut compiled) = (BTreeMap::new(), 0);
         for (name, view) in file.tensors {
             let plain = name.replace(COMPILED, "");

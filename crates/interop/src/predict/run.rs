@@ -6,7 +6,7 @@ use data::{causal::score, glue, metric::Metric, task::TaskInfo};
 use models::{network::Network, safetensors};
 use variants::pass::Active;
 
-use super::{Predicted, checkpoint, predict, split};
+use super::{Predicted, checkpoint, info, predict, split};
 use crate::{
     length,
     peft::{
@@ -14,7 +14,7 @@ use crate::{
         import::{ImportRequest, Purpose},
     },
 };
-use experiment::{cell::Recipe, tasks};
+use experiment::cell::Recipe;
 use trainer::{
     adapter,
     error::TrainError,
@@ -45,15 +45,15 @@ pub enum Source<'a> {
         path: &'a Path,
         /// The base, if not where it was in training.
         model: Option<&'a str>,
-        /// The GLUE task of a folder that PEFT wrote and that does not know it.
-        task: Option<&'a str>,
+        /// The task of a folder that PEFT wrote and that does not know it.
+        purpose: Option<&'a Purpose>,
     },
     /// A checkpoint with its own classification head.
     Checkpoint {
         /// Its folder or name.
         model: &'a str,
-        /// A task of GLUE.
-        task: &'a str,
+        /// Its task.
+        purpose: &'a Purpose,
     },
 }
 
@@ -196,27 +196,20 @@ struct Found {
 /// The recipe and the network of what predicts, with remarks.
 fn open(request: &Request<'_>, cache: &ModelCache) -> Result<(Recipe, Network, Vec<String>), TrainError> {
     let max_length = request.max_length;
-    let (path, model, task) = match request.source {
-        Source::Checkpoint { model, task } => {
-            let (plan, network, said) = checkpoint(model, task, max_length, cache)?;
+    let (path, model, purpose) = match request.source {
+        Source::Checkpoint { model, purpose } => {
+            let (plan, network, said) = checkpoint(model, purpose.clone(), max_length, cache)?;
             return Ok((plan, network, [cache.base(model)?.said_of(model), said].concat()));
         }
-        Source::Adapter { path, model, task } => (path, model, task),
+        Source::Adapter { path, model, purpose } => (path, model, purpose),
     };
     // The weights inside a folder of PEFT stand for it.
     if let Some(folder) = peft::folder(path) {
-        let purpose = task.map(|task| Purpose {
-            suite: glue::GLUE.to_owned(),
-            data: None,
-            task: task.to_owned(),
-            given: None,
-            max_length: None,
-        });
-        let request = ImportRequest { folder: &folder, model, purpose, max_length };
+        let request = ImportRequest { folder: &folder, model, purpose: purpose.cloned(), max_length };
         let imported = peft::import::import(&request, cache)?;
         return Ok((imported.metadata.plan, imported.network, imported.notes));
     }
-    if task.is_some() {
+    if purpose.is_some() {
         let reason = "knows its task; leave out `--task`".to_owned();
         return Err(TrainError::foreign(path, reason));
     }
@@ -231,9 +224,7 @@ fn open(request: &Request<'_>, cache: &ModelCache) -> Result<(Recipe, Network, V
 
 /// Logits of a classifier.
 fn classify(plan: &Recipe, network: &Network, rows: Rows<'_>, cache: &ModelCache) -> Result<Found, TrainError> {
-    // A user's own task says in its files which classes there are.
-    let known = tasks::tasks(&plan.suite).into_iter().find(|info| info.name == plan.task);
-    let task = known.map_or_else(|| Ok::<_, TrainError>(cache.task(plan)?.info.clone()), Ok)?;
+    let task = info(plan, cache)?;
     let rows = match rows {
         Rows::File(file) => super::rows(plan, &task.objective, file)?,
         Rows::Split(name) => split(plan, name)?,

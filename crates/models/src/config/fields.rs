@@ -24,8 +24,8 @@ use Effect::{Honoured, None as Nothing, Only};
 type Group = (&'static [&'static str], Effect);
 
 const EVERY_TYPE: &[Group] = &[
-    (&["model_type", "vocab_size", "initializer_range", "id2label", "label2id"], Honoured),
-    (&["architectures", "problem_type", "num_labels", "_num_labels"], Nothing("the task decides on the head")),
+    (&["model_type", "vocab_size", "initializer_range", "id2label", "label2id", "problem_type"], Honoured),
+    (&["architectures", "num_labels", "_num_labels"], Nothing("the task decides on the head")),
     (&["finetuning_task", "task_specific_params"], Nothing("the experiment names the task")),
     (&["dtype", "torch_dtype", "use_bfloat16"], Nothing("weights are read in the type that they have")),
     (

@@ -64,6 +64,21 @@ pub(super) fn contradiction(fields: &Map<String, Value>) -> Option<String> {
     fields.get("label2id")?.as_object()?.iter().find_map(other)
 }
 
+/// Why a head of this file answers another question than a task here asks: `problem_type` says how its outputs are read, and a row has one
+/// label or one score.
+pub(super) fn other_question(fields: &Map<String, Value>) -> Option<String> {
+    let outputs = by_id(fields).ok().flatten().map_or(1, |names| names.len());
+    let what = match fields.get("problem_type")?.as_str()? {
+        "multi_label_classification" => "any number of labels may be right for a row".to_owned(),
+        "regression" if outputs > 1 => format!("a row has {outputs} scores"),
+        _ => return None,
+    };
+    let problem = clipped(fields["problem_type"].as_str().unwrap_or_default());
+    Some(format!(
+        "config.json has problem_type `{problem}`, where {what}, and a row of a task here has one label or one score"
+    ))
+}
+
 /// For each of the task's labels, the output of a head that has its name. Case and what stands between words do not count. None where
 /// some label has no output of its own.
 pub fn order(outputs: &[String], labels: &[String]) -> Option<Vec<usize>> {

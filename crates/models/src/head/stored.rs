@@ -19,11 +19,12 @@ pub struct StoredHead {
 }
 
 impl StoredHead {
-    /// The head among a checkpoint's tensors.
-    pub fn new(config: &Config, weights: &Weights, labels: Option<Vec<String>>) -> Self {
+    /// The head among a checkpoint's tensors; `other` says why it cannot be used, where its config.json does.
+    pub fn new(config: &Config, weights: &Weights, labels: Option<Vec<String>>, other: Option<String>) -> Self {
         let names = config.head_names();
         let last = names.iter().rev().find(|name| name.ends_with("weight")).copied().unwrap_or_default();
-        let broken = broken(weights, names, last, config.hidden_size());
+        let is_there = names.iter().any(|name| weights.shape(name).is_some());
+        let broken = broken(weights, names, last, config.hidden_size()).or_else(|| other.filter(|_| is_there));
         let tensors = if broken.is_some() { Weights::default() } else { weights.only(names) };
         Self { tensors, last, labels, broken }
     }
