@@ -83,6 +83,10 @@ fuzz-minimise target:
 mutate inputs="1000000":
     LORA_LAB_MUTATIONS={{inputs}} {{cargo}} test --release -p cli --test corpus -- --nocapture
 
+# Run the tests of the crates without unsafe code and without kernels in Miri, which finds undefined behaviour in what they call; minutes. Needs a nightly compiler with `miri` and `rust-src`
+miri *options:
+    MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=2 CARGO_TARGET_DIR=target/miri {{cargo}} +nightly miri test -p suggest -p record -p lowrank --lib {{options}}
+
 # Licences, sources, duplicates and advisories of every dependency; installs cargo-deny into target/cargo-deny the first time
 deny:
     [ -x target/cargo-deny/bin/cargo-deny ] || {{cargo}} install cargo-deny@{{cargo_deny}} --locked --root target/cargo-deny
