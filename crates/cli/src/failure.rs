@@ -52,7 +52,8 @@ failures! {
 impl From<RecordError> for Failure {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::NoFolder { .. } => Self::Input(error.to_string()),
+            // What is read is input, as an adapter is, whoever wrote it.
+            RecordError::NoFolder { .. } | RecordError::Unreadable { .. } => Self::Input(error.to_string()),
             // A full disk is not the input's fault.
             other => Self::Run(other.into()),
         }

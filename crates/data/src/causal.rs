@@ -68,7 +68,7 @@ impl Encoder<'_> {
     fn limited(&self, Item { line, mut ids, mut targets }: Item) -> Result<Encoded, DataError> {
         if ids.len() > self.max_len && self.tokenizer.cuts_left() {
             let problem = format!(
-                "the item has {} tokens, and {} (max_len) are read; tokenizer_config.json cuts texts on the left (truncation_side), where the \
+                "the item has {} tokens, and {} (max_length) are read; tokenizer_config.json cuts texts on the left (truncation_side), where the \
                  prompts stand",
                 ids.len(),
                 self.max_len
@@ -77,7 +77,7 @@ impl Encoder<'_> {
                 self.file,
                 line,
                 &problem,
-                "raise max_len, shorten the item, or set truncation_side to `right`",
+                "raise max_length, shorten the item, or set truncation_side to `right`",
             ));
         }
         let (length, first) = (ids.len(), targets.iter().position(|&target| target).unwrap_or(targets.len()));
@@ -86,8 +86,8 @@ impl Encoder<'_> {
         // Nothing stands before position 0 to predict it from.
         if !targets.iter().skip(1).any(|&target| target) {
             let found = format!("the item has {length} tokens and learns none before token {first}");
-            let problem = format!("{found}; the first {} (max_len) leave nothing to learn", self.max_len);
-            return Err(at(self.file, line, &problem, "raise max_len or shorten the prompt"));
+            let problem = format!("{found}; the first {} (max_length) leave nothing to learn", self.max_len);
+            return Err(at(self.file, line, &problem, "raise max_length or shorten the prompt"));
         }
         Ok(Encoded::causal(ids, targets))
     }

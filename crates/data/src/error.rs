@@ -47,7 +47,7 @@ pub enum DataError {
         key: &'static str,
     },
     /// The length limit leaves no room for text.
-    #[error("max_len: is `{max_len}`, but the special tokens alone take {special}; use at least {least}", least = special + 1)]
+    #[error("max_length: is `{max_len}`, but the special tokens alone take {special}; use at least {least}", least = special + 1)]
     TooShort {
         /// The limit asked for.
         max_len: usize,

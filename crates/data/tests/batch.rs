@@ -32,7 +32,7 @@ fn the_longer_text_is_shortened() {
     check("the dog slept .", Some("where slept ?"), 10, "<s> the dog slept </s> </s> where slept ? </s>");
     check("the dog slept .", Some("where slept ?"), 8, "<s> the dog </s> </s> where slept </s>");
     let error = tokenizer().encode("the dog", Some("who"), 4).unwrap_err().to_string();
-    assert_eq!(error, "max_len: is `4`, but the special tokens alone take 4; use at least 5");
+    assert_eq!(error, "max_length: is `4`, but the special tokens alone take 4; use at least 5");
 }
 
 #[test]

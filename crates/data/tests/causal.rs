@@ -85,7 +85,7 @@ fn a_pair_is_encoded_as_in_loralib() {
     let short = Encoder { max_len: 10, ..encoder };
     assert_eq!(
         short.pair(&read[0]).unwrap_err().to_string(),
-        "e2e.txt:1: the item has 19 tokens and learns none before token 10; the first 10 (max_len) leave nothing to learn; raise \
+        "e2e.txt:1: the item has 19 tokens and learns none before token 10; the first 10 (max_length) leave nothing to learn; raise \
          max_len or shorten the prompt"
     );
 }
@@ -130,8 +130,9 @@ fn prompts_with_completions() {
     check(r#"{"prompt": "", "completion": "so"}"#, None, 99, Ok("<bos> [so] [<eos>]"));
     // The boundary cuts a word in two; the word is learnt.
     check(r#"{"prompt": "hi yo", "completion": "u so"}"#, None, 99, Ok("<bos> hi _ [you] [_] [so] [<eos>]"));
-    let nothing = "the item has 10 tokens and learns none before token 5; the first 5 (max_len) leave nothing to learn";
-    check(line, None, 5, Err(&format!("data.jsonl:1: {nothing}; raise max_len or shorten the prompt")));
+    let nothing =
+        "the item has 10 tokens and learns none before token 5; the first 5 (max_length) leave nothing to learn";
+    check(line, None, 5, Err(&format!("data.jsonl:1: {nothing}; raise max_length or shorten the prompt")));
 }
 
 /// A tokenizer like GPT-2's, whose frame adds nothing.

@@ -117,7 +117,7 @@ fn pairs_are_learnt_line_by_line_and_generated_by_context() {
     assert_eq!(
         loaded.notes,
         [
-            "b.txt: items that fill max_len (5 tokens), longer ones cut on the right: 2 of 3",
+            "b.txt: items that fill max_length (5 tokens), longer ones cut on the right: 2 of 3",
             "b.txt: items to generate: 2"
         ]
     );
@@ -165,8 +165,8 @@ fn blocks_fill_the_limit() {
     let loaded = read("{name: a, form: blocks, train: a, dev: b, block: 2}", &files, None, 5).unwrap();
     assert_eq!((rows(&loaded.train).len(), rows(&loaded.evaluation[0].1.set).len()), (5, 5));
     let error = read("{name: a, form: blocks, train: a, dev: b, block: 6}", &files, None, 5).unwrap_err();
-    let rule = "is `6`, but the length limit (max_len) is 5";
-    assert_eq!(error, format!("task `a`: block: {rule}; use a smaller block or raise max_len"));
+    let rule = "is `6`, but the length limit (max_length) is 5";
+    assert_eq!(error, format!("task `a`: block: {rule}; use a smaller block or raise max_length"));
 }
 
 /// Items are compared as their files have them: what the limit leaves of two may be the same, and so may the tokens of which one learns

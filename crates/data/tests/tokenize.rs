@@ -80,8 +80,11 @@ fn every_family_keeps_its_form() {
 #[test]
 fn what_the_frame_leaves_no_room_for_is_refused() {
     let error = |file: &Value, max_len| read(file).encode("a", Some("b"), max_len).unwrap_err().to_string();
-    assert_eq!(error(&bert(), 3), "max_len: is `3`, but the special tokens alone take 3; use at least 4");
-    assert_eq!(error(&gpt2(&Value::Null), 0), "max_len: is `0`, but the special tokens alone take 0; use at least 1");
+    assert_eq!(error(&bert(), 3), "max_length: is `3`, but the special tokens alone take 3; use at least 4");
+    assert_eq!(
+        error(&gpt2(&Value::Null), 0),
+        "max_length: is `0`, but the special tokens alone take 0; use at least 1"
+    );
 }
 
 #[test]

@@ -320,7 +320,7 @@ fn items_of_causal_data_are_not_cut_on_the_left() {
     };
     let whole = encode(9).unwrap().ids.len();
     let error = encode(whole - 1).unwrap_err();
-    for part in ["d.jsonl:1: the item has", "truncation_side", "raise max_len"] {
+    for part in ["d.jsonl:1: the item has", "truncation_side", "raise max_length"] {
         assert!(error.contains(part), "`{error}` lacks `{part}`");
     }
     assert_eq!(encode(whole).unwrap().ids.len(), whole);

@@ -89,7 +89,9 @@ fn part(slot: &Value, path: &Path, key: &str) -> Result<Part, String> {
 /// What an item of a list is called.
 fn name_of<'a>(item: &'a Value, path: &Path) -> Option<&'a str> {
     let (_, keys, _) = NAMED.iter().find(|(list, _, _)| *list == path.last())?;
-    item.as_str().or_else(|| keys.iter().find_map(|key| item.get(key)?.as_str()))
+    // A task that the experiment describes has its name one level below.
+    let named = |key: &&str| item.get(key).and_then(|value| value.as_str().or_else(|| value.get("name")?.as_str()));
+    item.as_str().or_else(|| keys.iter().find_map(named))
 }
 
 /// The value at `part`, made where it is not there.

@@ -29,6 +29,9 @@ pub struct AdapterMetadata {
     /// SHA-256 over frozen tensors that are drawn from a seed of the recipe and not saved (VeRA's pair), where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawn: Option<String>,
+    /// The step of a snapshot; none of what a run ended with, nor of snapshots of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
 }
 
 /// What keeps a run with `plan` from starting at this adapter; nothing is loaded onto a device.

@@ -85,7 +85,9 @@ pub fn split(plan: &Recipe, wanted: &str) -> Result<Vec<Example>, TrainError> {
     all.retain(|(_, rows)| !rows.is_empty());
     let names: Vec<String> = all.iter().map(|(name, _)| format!("`{name}`")).collect();
     // The first test split has the benchmark's longer name as well.
-    let found = all.into_iter().find(|(name, _)| name == wanted || (name == "test" && wanted == "test_matched"));
+    let found = all
+        .into_iter()
+        .find(|(name, _)| name == wanted || (name == "test" && wanted == "test_matched" && plan.task == "mnli"));
     found.map(|(_, rows)| rows).ok_or_else(|| {
         TrainError::foreign(
             plan.task.clone(),

@@ -1,14 +1,14 @@
 //! The updates of a run with its snapshots, and what a measure needs to know of the run.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use experiment::cell::Cell;
 use lowrank::{Update, error::check};
-use record::{CellId, Store};
-use trainer::{error::TrainError, model_cache::ModelCache};
+use record::{CellId, RunRecord, Store};
+use trainer::{adapter, error::TrainError, model_cache::ModelCache, study};
 use variants::base::BaseSpec;
 
 use crate::update::{self, MapUpdate, Reader, Updates};
@@ -37,10 +37,16 @@ pub struct RunUpdates {
 impl Reader<'_> {
     /// Reads an adapter with the snapshots in its folder. `base` names the base model of an adapter that does not say it.
     pub fn run(&self, path: &Path, base: Option<&str>) -> Result<RunUpdates, TrainError> {
-        let mut run = RunUpdates::from(self.read(path)?);
+        let whole = self.read(path)?;
+        let mut kept = BTreeMap::new();
         for (step, file) in snapshots(path)? {
-            run.snapshots.insert(step, self.read(&file)?.maps);
+            let snapshot = self.read(&file)?;
+            if let (Some(run), Some(found)) = (&whole.metadata, &snapshot.metadata) {
+                adapter::check_snapshot(&file, found, run)?;
+            }
+            kept.insert(step, snapshot.maps);
         }
+        let mut run = RunUpdates { snapshots: kept, ..RunUpdates::from(whole) };
         if let Some(name) = base {
             attach_base(&mut run, name, self)?;
         }
@@ -64,15 +70,28 @@ fn finite(run: &RunUpdates, path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// The runs of an experiment that finished; none where one's adapter is missing.
-pub fn finished<'a>(cells: &'a [Cell], store: &Store) -> Result<Option<Vec<&'a CellId>>, TrainError> {
-    let mut finished: Vec<&CellId> = Vec::new();
-    for Cell { id, .. } in cells {
-        if store.record(id)?.is_none_or(|record| record.is_finished()) {
-            finished.push(id);
-        }
-    }
-    Ok(finished.iter().all(|id| store.adapter_path(id).is_file()).then_some(finished))
+/// The runs of an experiment that finished by the recipes that it has now, as the tables take them, and the cells whose adapter is of no
+/// such run; none where an adapter is missing.
+pub fn finished<'a>(cells: &'a [Cell], store: &Store) -> Result<Option<Finished<'a>>, TrainError> {
+    let records = study::records(cells, store)?;
+    let slugs = |of: &dyn Fn(&RunRecord) -> bool| -> BTreeSet<String> {
+        records.iter().filter(|record| of(record)).map(|record| record.cell.slug()).collect()
+    };
+    let (recorded, finished) = (slugs(&|_| true), slugs(&RunRecord::is_finished));
+    let has_adapter = |id: &&CellId| store.adapter_path(id).is_file();
+    let ids = || cells.iter().map(|cell| &cell.id);
+    let runs: Vec<&CellId> = ids().filter(|id| finished.contains(&id.slug())).collect();
+    let strays = ids().filter(|id| !recorded.contains(&id.slug())).filter(has_adapter).collect();
+    Ok(runs.iter().all(has_adapter).then_some(Finished { runs, strays }))
+}
+
+/// What lies in the folders of an experiment's cells.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// Runs that finished.
+    pub runs: Vec<&'a CellId>,
+    /// Cells with an adapter that no run of the present recipe has made.
+    pub strays: Vec<&'a CellId>,
 }
 
 impl From<Updates> for RunUpdates {
@@ -97,7 +116,7 @@ impl From<Updates> for RunUpdates {
 
 /// Steps and files of a run's snapshots.
 fn snapshots(run: &Path) -> Result<BTreeMap<u64, PathBuf>, TrainError> {
-    let folder = run.join("snapshots");
+    let folder = run.join(adapter::SNAPSHOTS);
     let mut found = BTreeMap::new();
     if folder.is_dir() {
         let failed = |source| TrainError::io(&folder, source);

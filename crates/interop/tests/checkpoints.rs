@@ -220,6 +220,7 @@ fn outputs_are_taken_by_name_for_a_task_of_ones_own() {
         task: plan.task.clone(),
         given: plan.given.clone(),
         max_length: None,
+        draws_train: false,
     };
     let request = ImportRequest { folder: root.path(), model: None, purpose: Some(purpose), max_length: None };
     let mut found = import(&request, &support::cache()).unwrap_or_else(|error| panic!("{error}"));

@@ -148,6 +148,7 @@ fn a_table_of_the_user_is_a_task() {
         task: plan.task.clone(),
         given: plan.given.clone(),
         max_length: Some(plan.train.max_length),
+        draws_train: false,
     };
     let merged = merged.display().to_string();
     let scores = |source: Source<'_>| {

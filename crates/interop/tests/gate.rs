@@ -35,8 +35,7 @@ fn with(case: &str, field: &str, value: &Value) -> tempfile::TempDir {
 }
 
 fn imported(folder: &Path, model: &str) -> Result<Imported, String> {
-    let purpose =
-        Purpose { suite: "glue".to_owned(), data: None, task: "mnli".to_owned(), given: None, max_length: None };
+    let purpose = Purpose::of_suite("glue", "mnli");
     let request = ImportRequest { folder, model: Some(model), purpose: Some(purpose), max_length: None };
     import(&request, &cache()).map_err(|error| error.to_string())
 }
@@ -132,6 +131,10 @@ fn what_has_no_counterpart_is_refused_in_every_command() {
             let error = found.map_err(|error| (command, error)).unwrap_err().1;
             says(&error, &["init_lora_weights is", part]);
         }
+    }
+    // Biases that were trained and are not there.
+    for (command, found) in every_command(with("bert_lora", "bias", &json!("all")).path(), &model) {
+        found.map_err(|error| (command, error)).unwrap_err();
     }
     // Numbers that no adapter can have.
     for (field, value, part) in [
@@ -358,7 +361,7 @@ fn files_that_other_programs_leave_are_named_as_what_they_are() {
     says(&imported(both.path(), &model).map(drop).unwrap_err(), &["with `_orig_mod.` and without"]);
     // A name of the hub.
     let named = with("bert_lora", "base_model_name_or_path", &json!("google-bert/bert-tiny"));
-    let purpose = Purpose { suite: "glue".into(), data: None, task: "mnli".into(), given: None, max_length: None };
+    let purpose = Purpose::of_suite("glue", "mnli");
     let request = ImportRequest { folder: named.path(), model: None, purpose: Some(purpose), max_length: None };
     let error = import(&request, &cache()).map(drop).unwrap_err().to_string();
     says(

@@ -73,7 +73,7 @@ fn purpose(arch: &str) -> Purpose {
     let given = is_text(arch).then(text_task);
     let (suite, task) = if is_text(arch) { ("text", "e2e") } else { ("glue", "mnli") };
     let data = Some("/nowhere".to_owned());
-    Purpose { suite: suite.to_owned(), data, task: task.to_owned(), given, max_length: Some(20) }
+    Purpose { suite: suite.to_owned(), data, task: task.to_owned(), given, max_length: Some(20), draws_train: false }
 }
 
 /// Logits of a fixture's rows.

@@ -411,11 +411,13 @@ fn outputs_have_names() {
     assert!(!partly.notes.iter().any(|note| note.contains("label2id")), "{:?}", partly.notes);
     assert_eq!(labels(json!({"id2label": {"0": "LABEL_0", "1": "label_1"}})), None);
     assert_eq!(labels(json!({"id2label": null})), None);
+    assert_eq!(labels(json!({"id2label": ["NO", "YES"]})), named);
     assert_eq!(labels(json!({"id2label": {"0": 3, "1": 5}})), Some(vec!["3".to_owned(), "5".to_owned()]));
     for broken in [
         json!({"id2label": {"0": "a", "2": "b"}}),
         json!({"label2id": {"a": 0, "b": 0}}),
         json!({"id2label": {"x": "a"}}),
+        json!({"id2label": "a, b"}),
     ] {
         let found = read(&with("roberta", &broken));
         assert_eq!(found.labels, None);

@@ -1,6 +1,9 @@
 //! Hashes of specs and bytes.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -49,6 +52,17 @@ pub fn canonical_json(value: &Value) -> String {
 /// The hash of a resolved spec: SHA-256 over its [`canonical_json`].
 pub fn spec_hash(spec: &Value) -> String {
     sha256_hex(canonical_json(spec).as_bytes())
+}
+
+/// [`sha256_hex`] of a file, which is read in parts.
+pub fn file_sha256(path: &Path) -> io::Result<String> {
+    let (mut file, mut hasher, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hex(hasher.finalize().as_slice())),
+            read => hasher.update(&part[..read]),
+        }
+    }
 }
 
 /// The hash of a resolved spec without its top-level `seed` and `seeds`: equal for the runs that are averaged over seeds.

@@ -47,7 +47,7 @@ pub use contrast::Contrast;
 pub use correct::Correct;
 pub use error::{BadFile, RecordError};
 pub use evaluation::{Evaluation, Generated};
-pub use hash::{PartsHash, canonical_json, seedless_spec_hash, sha256_hex, spec_hash};
+pub use hash::{PartsHash, canonical_json, file_sha256, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal, JournalMark};
 pub use lock::Lock;
 pub use matching::{Matching, Quantity};
@@ -58,4 +58,5 @@ pub use run::{
 };
 pub use steps::{StepEntry, StepLog};
 pub use store::{ADAPTER, Store, adapter_file, record_beside};
+pub use temporary::{is_left_behind, process_mark};
 pub use tuned::{End, Setting, Source, Trial, Tuned, TunedGroup, TuningGroup};

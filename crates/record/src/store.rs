@@ -192,6 +192,15 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Whether the record of a cell has no checksum: earlier builds wrote none, and an edit of it would not be noticed.
+    pub fn is_unsealed(&self, cell: &CellId) -> bool {
+        let bytes = regular::read(&self.record_path(cell)).unwrap_or_default();
+        let value = serde_json::from_slice::<serde_json::Value>(&bytes);
+        value.is_ok_and(|value| value.get("checksum").is_none())
+    }
+}
+
 /// The record of the run whose adapter lies at `path`; `None` for an adapter without a record beside it.
 pub fn record_beside(path: &Path) -> Result<Option<RunRecord>, RecordError> {
     if path.file_name().is_none_or(|name| name != ADAPTER) {

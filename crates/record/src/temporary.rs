@@ -47,13 +47,22 @@ fn machine() -> String {
     sha256_hex(all.as_bytes())[..8].to_owned()
 }
 
+/// What tells the names of this process's temporary files and folders from those of others.
+pub fn process_mark() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let (Writer { machine, pid, process }, count) = (&*OWN, COUNT.fetch_add(1, Ordering::Relaxed));
+    format!("{machine}-{pid}-{process}-{count}")
+}
+
+/// Whether a temporary file or folder, named by [`process_mark`], is of a process that is gone.
+pub fn is_left_behind(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    writer(&name).is_some_and(|writer| is_left(&writer, path))
+}
+
 /// A new file beside `path`, under a hidden name that nobody else uses.
 pub(crate) fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    create_as(path, || {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let (Writer { machine, pid, process }, count) = (&*OWN, COUNT.fetch_add(1, Ordering::Relaxed));
-        format!("{machine}-{pid}-{process}-{count}")
-    })
+    create_as(path, process_mark)
 }
 
 /// The same with a name of `mark`, which is asked again where a file has it.

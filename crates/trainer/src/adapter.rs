@@ -36,6 +36,7 @@ pub fn metadata(run: &RunState, network: &Network, context: &StudyContext<'_>) -
         outputs: run.task().info.objective.n_outputs(),
         model_hash: context.cache.base_of(&run.cell.recipe)?.hash.clone(),
         drawn: drawn(network),
+        step: None,
     })
 }
 
@@ -102,8 +103,52 @@ pub fn differs(bytes: &[u8], record: &RunRecord) -> Option<String> {
     (sha256_hex(bytes) != *hash).then(|| "is not the file that its run saved (SHA-256)".to_owned())
 }
 
+/// Refuses a snapshot that is not of the run in whose folder it lies, or not of the step that its name says.
+pub fn check_snapshot(path: &Path, found: &AdapterMetadata, run: &AdapterMetadata) -> Result<(), TrainError> {
+    let reason = if found.cell != run.cell {
+        format!("is a snapshot of {}, but lies among those of {}", found.cell, run.cell)
+    } else if found.plan != run.plan || found.model_hash != run.model_hash {
+        format!("is a snapshot of another training of {} than the adapter beside it", run.cell)
+    } else {
+        return check_step(path, found);
+    };
+    Err(TrainError::foreign(path, format!("{reason}; delete it, or train the run again")))
+}
+
+/// Refuses a snapshot under another step's name.
+fn check_step(path: &Path, found: &AdapterMetadata) -> Result<(), TrainError> {
+    let named = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+    match (found.step, named) {
+        (Some(step), Some(named)) if step != named => {
+            let reason = format!("is the snapshot of step {step}; give it its name back, or train the run again");
+            Err(TrainError::foreign(path, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the folders around an adapter say against it: a run's folder is named by its cell, and so are the snapshots in it.
+fn check_place(path: &Path, metadata: &AdapterMetadata) -> Result<(), TrainError> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = absolute.parent();
+    let is_snapshot = folder.is_some_and(|folder| folder.ends_with(SNAPSHOTS));
+    let run = if is_snapshot { folder.and_then(Path::parent) } else { folder };
+    let Some(run) = run.filter(|run| record::runs_around(run).as_deref() == run.parent()) else { return Ok(()) };
+    let (name, slug) = (run.file_name().unwrap_or_default().to_string_lossy(), metadata.cell.slug());
+    if name != slug {
+        let reason =
+            format!("is of the run `{slug}`, but lies in the folder of `{name}`; put it back, or train the run again");
+        return Err(TrainError::foreign(path, reason));
+    }
+    if is_snapshot { check_step(path, metadata) } else { Ok(()) }
+}
+
+/// Folder of a run's snapshots.
+pub const SNAPSHOTS: &str = "snapshots";
+
 /// What the record beside an adapter says against it.
 fn check_record(path: &Path, metadata: &AdapterMetadata) -> Result<(), TrainError> {
+    check_place(path, metadata)?;
     let Some(record) = record_beside(path)? else { return Ok(()) };
     if let Status::Failed { step, reason } = &record.status {
         let failed =

@@ -24,6 +24,9 @@ use experiment::hyper::Select;
 /// What a checkpoint says beside its tensors.
 #[derive(Debug, Serialize, Deserialize)]
 struct Meta {
+    /// Name of the cohort, a hash of its recipes, data and base; earlier builds wrote none.
+    #[serde(default)]
+    cohort: Option<String>,
     step: u64,
     /// Whether the evaluations and snapshots that are due after this step are still to be made.
     owes: bool,
@@ -64,6 +67,8 @@ pub fn path(folder: &Path) -> PathBuf {
 /// What a checkpoint says of its cohort beside the state of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
+    /// Name of the cohort, where the checkpoint has it.
+    pub cohort: Option<String>,
     /// Seconds since 1970 at the first step.
     pub started: u64,
     /// Whether the evaluations and snapshots that are due after the cohort's step are still to be made.
@@ -74,7 +79,7 @@ pub struct Progress {
 
 /// Writes a checkpoint, whole or not at all.
 pub fn save(cohort: &mut Cohort, progress: Progress, path: &Path) -> Result<(), TrainError> {
-    let Progress { started, owes, base } = progress;
+    let Progress { cohort: name, started, owes, base } = progress;
     let mut tensors = Tensors::new();
     let mut counts = BTreeMap::new();
     for (index, stack) in cohort.stacks.iter().enumerate() {
@@ -97,7 +102,7 @@ pub fn save(cohort: &mut Cohort, progress: Progress, path: &Path) -> Result<(), 
         }
     }
     let members = cohort.stacks.iter().map(|stack| stack.runs.iter().map(RunMeta::of).collect()).collect();
-    let meta = serde_json::to_string(&Meta { step: cohort.step, owes, started, base, counts, members })
+    let meta = serde_json::to_string(&Meta { cohort: name, step: cohort.step, owes, started, base, counts, members })
         .unwrap_or_else(|error| unreachable!("numbers and strings are JSON: {error}"));
     Ok(write_atomic(path, &encode(&tensors, "checkpoint", &meta)?)?)
 }
@@ -109,7 +114,8 @@ pub fn load(cohort: &mut Cohort, path: &Path) -> Result<Progress, TrainError> {
     let place = cohort.network.backbone.place().clone();
     let (mut tensors, text) = decode_own(path, "checkpoint", &place)?;
     let meta: Meta = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    let progress = Progress { started: meta.started, owes: meta.owes, base: meta.base.clone() };
+    let progress =
+        Progress { cohort: meta.cohort.clone(), started: meta.started, owes: meta.owes, base: meta.base.clone() };
     put(cohort, meta, &mut tensors).map_err(damaged)?;
     match tensors.keys().next() {
         Some(extra) => Err(damaged(format!("`{extra}` belongs to nothing in this cohort"))),

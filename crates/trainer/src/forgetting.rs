@@ -56,7 +56,7 @@ pub fn check(recipe: &Recipe) -> Result<(), TrainError> {
     if let Some(config) = &files.tokenizer_config {
         tokenizer = tokenizer.with_config(config)?;
     }
-    text::documents(held_out, (&recipe.model, &files.config), &tokenizer)?;
+    text::documents(held_out, (&recipe.model, &files.config), &tokenizer, Stop::NEVER)?;
     let place = variants::host::Placement::new(&burn::tensor::Device::flex(), burn::tensor::DType::F32);
     head(&recipe.model, &files, &place).map(drop)
 }
@@ -82,9 +82,9 @@ fn head(
 
 impl Measurement {
     /// What a recipe asks for, of its base.
-    pub fn new(held_out: &HeldOutText, model: &str, base: &BaseModel) -> Result<Self, TrainError> {
+    pub fn new(held_out: &HeldOutText, model: &str, base: &BaseModel, stop: Stop<'_>) -> Result<Self, TrainError> {
         base.must_continue(model)?;
-        let mut documents = text::documents(held_out, (model, &base.backbone.config()), &base.tokenizer)?;
+        let mut documents = text::documents(held_out, (model, &base.backbone.config()), &base.tokenizer, stop)?;
         let mut hash = PartsHash::default();
         for document in &documents {
             let numbers: Vec<u8> = document.numbers().flat_map(u32::to_le_bytes).collect();

@@ -30,7 +30,7 @@ use variants::{
     slot::{FirstValues, StackPlan},
 };
 
-use crate::{error::TrainError, evaluate::score::Split, forgetting::Measurement};
+use crate::{error::TrainError, evaluate::score::Split, forgetting::Measurement, stop::Stop};
 use assets::{device, source};
 use experiment::{cell::Recipe, hyper::Precision, tasks::load_for};
 
@@ -213,7 +213,7 @@ impl ModelCache {
     }
 
     /// What forgetting is measured with, where a plan asks for it.
-    pub fn measurement(&self, plan: &Recipe) -> Result<Option<Arc<Measurement>>, TrainError> {
+    pub fn measurement(&self, plan: &Recipe, stop: Stop<'_>) -> Result<Option<Arc<Measurement>>, TrainError> {
         let Some(held_out) = &plan.forgetting else { return Ok(None) };
         let base = self.base_of(plan)?;
         let mut known = self.measurements.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
@@ -221,7 +221,7 @@ impl ModelCache {
         if let Some(found) = known.get(&key) {
             return Ok(Some(Arc::clone(found)));
         }
-        let made = Arc::new(Measurement::new(held_out, &plan.model, &base)?);
+        let made = Arc::new(Measurement::new(held_out, &plan.model, &base, stop)?);
         known.insert(key, Arc::clone(&made));
         Ok(Some(made))
     }

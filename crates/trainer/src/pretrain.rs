@@ -37,6 +37,7 @@ use crate::{
     error::TrainError,
     objective::{LossInputs, Objective, masked},
     step::optimizer::Adam,
+    stop::Stop,
     study::run_state::RunState,
 };
 use experiment::{
@@ -149,10 +150,12 @@ pub(crate) fn held_out_documents(
     text: Text,
     tokenizer: &Tokenizer,
     documents: usize,
+    stop: Stop<'_>,
 ) -> Result<Vec<mask::MaskedBatch>, TrainError> {
     let masking = Masking::new(text, tokenizer)?;
     let (corpus, pad) = (Corpus::of(text, EMBEDDED_SEED), tokenizer.pad_id()?);
     let of_batch = |first: usize| {
+        stop.check()?;
         let recipe = PretrainConfig {
             seed: EMBEDDED_SEED,
             steps: 0,
@@ -162,9 +165,9 @@ pub(crate) fn held_out_documents(
             text,
         };
         let start = HELD_OUT + first as u64;
-        Documents { corpus, tokenizer, masking: &masking, pad, recipe }.masked(start, start)
+        Ok(Documents { corpus, tokenizer, masking: &masking, pad, recipe }.masked(start, start))
     };
-    Ok((0..documents).step_by(EMBEDDED_BATCH).map(of_batch).collect())
+    (0..documents).step_by(EMBEDDED_BATCH).map(of_batch).collect()
 }
 
 /// Loss and share of masked tokens predicted on documents that were never trained on.

@@ -3,7 +3,7 @@
 use record::{CellId, create_directory};
 
 use crate::{
-    adapter,
+    adapter::{self, AdapterMetadata, SNAPSHOTS},
     cohort::Cohort,
     error::TrainError,
     evaluate::single,
@@ -19,18 +19,18 @@ pub fn save_due(cohort: &Cohort, context: &StudyContext<'_>) -> Result<(), Train
 fn save(cohort: &Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), TrainError> {
     let run = cohort.at(at);
     let mut network = single::network(cohort, at, None);
-    let folder = context.store.run_dir(&run.cell.id).join("snapshots");
+    let folder = context.store.run_dir(&run.cell.id).join(SNAPSHOTS);
     create_directory(&folder)?;
     // Zeros in front, so that names sort by step.
     let path = folder.join(format!("{:08}.safetensors", cohort.step));
-    let metadata = adapter::metadata(run, &network, context)?;
+    let metadata = AdapterMetadata { step: Some(cohort.step), ..adapter::metadata(run, &network, context)? };
     adapter::save(&path, &metadata, &adapter::tensors(&mut network, 0, 0))?;
     Ok(())
 }
 
 /// Removes what an earlier run of another recipe has kept under the same name.
 pub fn forget(cell: &CellId, context: &StudyContext<'_>) -> Result<(), TrainError> {
-    let path = context.store.run_dir(cell).join("snapshots");
+    let path = context.store.run_dir(cell).join(SNAPSHOTS);
     match std::fs::remove_dir_all(&path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(path, source)),
         _ => Ok(()),

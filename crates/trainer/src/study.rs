@@ -47,7 +47,7 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     let mut steps = 0;
     for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
         steps += cell.recipe.train.total_steps(context.cache.task(&cell.recipe)?.train.rows.len());
-        context.cache.measurement(&cell.recipe)?; // a base that it cannot be measured of is refused before any training
+        context.cache.measurement(&cell.recipe, context.stop)?; // a base that it cannot be measured of is refused before any training
     }
     for level in 0..=last {
         let (mut plans, stale) = resume::resumable(&cells, level, context)?;
@@ -212,6 +212,34 @@ pub fn records(cells: &[Cell], store: &Store) -> Result<Vec<RunRecord>, TrainErr
     });
     let files: Vec<BadFile> = bad.collect();
     if files.is_empty() { Ok(found) } else { Err(RecordError::Unreadable { files }.into()) }
+}
+
+/// What a reader of an experiment's records should know of their files.
+pub fn notes(cells: &[Cell], records: &[RunRecord], store: &Store) -> Vec<String> {
+    let have: BTreeSet<String> = records.iter().map(|record| record.cell.slug()).collect();
+    let lacking = || cells.iter().filter(|cell| !have.contains(&cell.id.slug()));
+    let of_another = lacking().filter(|cell| matches!(store.record(&cell.id), Ok(Some(_)))).count();
+    let (absent, all) = (lacking().count() - of_another, cells.len());
+    let mut notes = Vec::new();
+    if absent > 0 {
+        notes.push(format!("{absent} of {all} cells have no record yet"));
+    }
+    if of_another > 0 {
+        notes.push(format!(
+            "{of_another} of {all} cells have a record of another recipe, which is left out; `lora-lab run --force` replaces it"
+        ));
+    }
+    let unsealed = records.iter().filter(|record| store.is_unsealed(&record.cell)).count();
+    if unsealed > 0 {
+        notes.push(format!(
+            "{unsealed} records have no checksum, as those of earlier builds, so that nothing tells whether they were edited"
+        ));
+    }
+    let altered = altered(records, store).into_iter();
+    notes.extend(
+        altered.map(|path| format!("{} is not what its run saved; `lora-lab run` trains it again", path.display())),
+    );
+    notes
 }
 
 /// Adapters of finished runs that are there and have another length than their runs saved; `run` hashes them as well.

@@ -97,14 +97,14 @@ impl<'a> Training<'a> {
         let (begun, id) = (now(), plan.id().to_owned());
         let checkpoint = checkpoint::path(folder);
         let resumes = checkpoint.is_file();
-        let (mut cohort, Progress { started, owes, base }) = if resumes {
+        let (mut cohort, Progress { started, owes, base, .. }) = if resumes {
             resume(plan, &checkpoint, context)?
         } else {
             let mut cohort = plan.build(context)?;
             cohort.runs().try_for_each(|run| forget(run, context))?;
             hash_first_values(&mut cohort);
             let base = BaseTensors::of(&cohort.network);
-            (cohort, Progress { started: begun, owes: false, base })
+            (cohort, Progress { cohort: None, started: begun, owes: false, base })
         };
         let step = cohort.step;
         cohort.runs_mut().try_for_each(|run| open_log(run, folder, step))?;
@@ -200,7 +200,12 @@ impl<'a> Training<'a> {
     /// Writes the checkpoint, the journals first: a checkpoint names them valid up to its step.
     fn write_checkpoint(&mut self) -> Result<(), TrainError> {
         self.cohort.runs().try_for_each(|run| run.log.sync())?;
-        let progress = Progress { started: self.started, owes: self.owes, base: self.base.start().clone() };
+        let progress = Progress {
+            cohort: Some(self.id.clone()),
+            started: self.started,
+            owes: self.owes,
+            base: self.base.start().clone(),
+        };
         checkpoint::save(&mut self.cohort, progress, &checkpoint::path(self.folder))
     }
 
@@ -217,7 +222,11 @@ impl<'a> Training<'a> {
 
 /// The cohort at the step of its checkpoint. The base was read anew, and has to be what it was at the first step.
 fn resume(plan: CohortPlan, checkpoint: &Path, context: &StudyContext<'_>) -> Result<(Cohort, Progress), TrainError> {
+    let id = plan.id().to_owned();
     let (cohort, progress) = plan.resume(checkpoint, context)?;
+    if let Some(other) = progress.cohort.as_ref().filter(|name| **name != id) {
+        return Err(TrainError::damaged(checkpoint, format!("it is of the cohort `{other}`, not of `{id}`")));
+    }
     match progress.base.changed(&BaseTensors::of(&cohort.network)) {
         Some(name) => Err(TrainError::damaged(
             checkpoint,

@@ -101,7 +101,7 @@ fn first_of(object: &mut Value) -> &mut Value {
     object.as_object_mut().unwrap().values_mut().next().unwrap()
 }
 
-const CHANGES: [(&str, Change); 15] = [
+const CHANGES: [(&str, Change); 16] = [
     ("is missing", |all, _| all.retain(|one| !one.name.starts_with("0/best0/"))),
     ("but the run's is", |all, _| shorten(named(all, "0/best0/"))),
     ("but the run's is", |all, _| shorten(named(all, "0/value/"))),
@@ -121,6 +121,7 @@ const CHANGES: [(&str, Change); 15] = [
         *first_of(&mut meta["members"][0][0]["kept"]) = Value::Array(Vec::new());
     }),
     ("it is at step 9, but its runs have 8", |_, meta| meta["step"] = 9.into()),
+    ("it is of the cohort `other`, not of `", |_, meta| meta["cohort"] = "other".into()),
     ("of the frozen base is not what it was", |_, meta| *first_of(&mut meta["base"]) = "0".into()),
 ];
 

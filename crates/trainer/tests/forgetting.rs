@@ -66,8 +66,23 @@ fn before_is_the_held_out_loss_of_the_card() {
         let wanted: f64 = last.split('|').nth(2).unwrap().trim().parse().unwrap();
         let base = cache(DType::F32).base(shape.name).unwrap();
         let held_out = HeldOutText { text: None, documents: 8 * 512 };
-        let found = Measurement::new(&held_out, shape.name, &base).unwrap().before(&base, Stop::NEVER).unwrap();
+        let found =
+            Measurement::new(&held_out, shape.name, &base, Stop::NEVER).unwrap().before(&base, Stop::NEVER).unwrap();
         assert!((found - wanted).abs() < 2e-3, "{}: {found}, the card says {wanted}", shape.name);
+    }
+}
+
+/// Making the documents takes minutes where there are many, and Ctrl-C is heard.
+#[test]
+fn who_asks_to_stop_is_heard_while_documents_are_made() {
+    let base = cache(DType::F32).base("mini_roberta").unwrap();
+    let asked = std::sync::atomic::AtomicBool::new(true);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "one line\nand another\n").unwrap();
+    for text in [None, Some(file.path().display().to_string())] {
+        let held_out = HeldOutText { text, documents: 4096 };
+        let found = Measurement::new(&held_out, "mini_roberta", &base, Stop::on(&asked));
+        assert!(matches!(found, Err(trainer::error::TrainError::Interrupted)));
     }
 }
 
@@ -78,7 +93,7 @@ fn an_adapter_at_its_start_has_forgotten_nothing() {
     let (cells, cache) = (every_preset(&[]), cache(DType::F32));
     let base = cache.base("mini_roberta").unwrap();
     for cell in &cells {
-        let measurement = cache.measurement(&cell.recipe).unwrap().unwrap();
+        let measurement = cache.measurement(&cell.recipe, Stop::NEVER).unwrap().unwrap();
         let before = measurement.before(&base, Stop::NEVER).unwrap();
         let plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
         let network = cache.network(&cell.recipe, &[(plan, vec![2])]).unwrap();
@@ -94,7 +109,7 @@ fn an_adapter_at_its_start_has_forgotten_nothing() {
 fn what_is_forgotten_is_the_loss_of_the_merged_model() {
     let (cells, root) = (every_preset(&["train.warmup=0.0"]), tempfile::tempdir().unwrap());
     let cache = cache(DType::F32);
-    let measurement = cache.measurement(&cells[0].recipe).unwrap().unwrap();
+    let measurement = cache.measurement(&cells[0].recipe, Stop::NEVER).unwrap().unwrap();
     for (cell, record) in cells.iter().zip(finish(&cells, root.path(), 1)) {
         let Forgetting { before, after, .. } = *forgotten(&record);
         let (_, network) = adapter::load(&store(root.path()).adapter_path(&cell.id), &cache).unwrap();
@@ -137,7 +152,7 @@ fn a_decoder_predicts_every_token_after_the_first() {
     fs::write(&text, "w5 w6 w7 w8\n\n  \nw9\nw10 w11 w12 w13 w14 w15\nw2 w3\n").unwrap();
     let held_out = HeldOutText { text: Some(text.display().to_string()), documents: 3 };
     let base = cache(DType::F32).base(&model).unwrap();
-    let found = Measurement::new(&held_out, &model, &base).unwrap();
+    let found = Measurement::new(&held_out, &model, &base, Stop::NEVER).unwrap();
     let row = |ids: &[u32]| Encoded::causal(ids.to_vec(), vec![true; ids.len()]);
     let set = EncodedSet::whole(vec![row(&[5, 6, 7, 8]), row(&[9]), row(&[10, 11, 12, 13, 14, 15])]);
     let mut network = Network::new(base.backbone.clone());

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Import) -> Result<(), Failure> {
     let request = ImportRequest {
         folder: &args.folder,
         model: args.model.as_deref(),
-        purpose: args.task.purpose()?,
+        purpose: args.task.purpose(args.max_length)?,
         max_length: args.max_length,
     };
     let target = output(&request, &args.out, args.force)?;

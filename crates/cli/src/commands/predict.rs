@@ -66,7 +66,7 @@ pub(crate) struct Predict {
 pub(super) fn run(args: &Predict) -> Result<(), Failure> {
     let outputs = outputs(args)?;
     let cache = ModelCache::on(&device::parse(&args.device)?);
-    let purpose = args.task.purpose()?;
+    let purpose = args.task.purpose(args.max_length)?;
     let source = match (&args.adapter, &args.model, &purpose) {
         (Some(adapter), model, purpose) => {
             Source::Adapter { path: adapter, model: model.as_deref(), purpose: purpose.as_ref() }

@@ -94,12 +94,7 @@ impl Files {
 fn made(settled: &Settled, store: &Store, records: &[RunRecord], format: Format) -> Result<(String, Files), Failure> {
     let experiment = &settled.experiment;
     let missing = study::missing(experiment.cells(), records).len();
-    if missing > 0 {
-        note(&format!("note: {missing} of {} cells have no record yet", experiment.cells().len()));
-    }
-    for path in study::altered(records, store) {
-        note(&format!("note: {} is not what its run saved; `lora-lab run` trains it again", path.display()));
-    }
+    study::notes(experiment.cells(), records, store).iter().for_each(|line| note(&format!("note: {line}")));
     let found = tables(&super::study(settled), records, missing == 0)?;
     found.notes.iter().for_each(|line| note(&format!("note: {line}")));
     let csv = render::csv(&found.summary)?;

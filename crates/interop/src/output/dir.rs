@@ -49,6 +49,7 @@ impl OutputDir {
     pub fn check(target: &Path, command: &'static str, guard: &Guard) -> Result<Self, TrainError> {
         let refused = |reason: String| TrainError::foreign(target.to_owned(), reason);
         let path = place(target)?;
+        recover(&path);
         if path.is_file() {
             return Err(refused("is a file, but a folder is written; give another `--out`".to_owned()));
         }
@@ -66,8 +67,6 @@ impl OutputDir {
     /// Begins to write.
     pub fn begin(self) -> Result<StagedDir, TrainError> {
         let staged = hidden(&self.path, "new");
-        // What an earlier process of this number left behind.
-        let _ = fs::remove_dir_all(&staged);
         fs::create_dir(&staged).map_err(|source| TrainError::io(staged.clone(), source))?;
         Ok(StagedDir { folder: staged, target: self, files: Vec::new(), checksums: BTreeMap::new() })
     }
@@ -183,8 +182,18 @@ fn foreign(path: &Path, command: &str) -> io::Result<Option<String>> {
     let Some(origin) = origin(path).filter(|origin| origin.written_by == command) else {
         return Ok(Some(format!("is not empty and not an earlier output of `{command}`")));
     };
-    let extra = found.into_iter().find(|name| name != ORIGIN && !origin.files.contains(name));
-    Ok(extra.map(|extra| format!("has `{extra}`, which `{command}` did not write and would delete")))
+    let extra = found.iter().find(|name| *name != ORIGIN && !origin.files.contains(name));
+    if let Some(extra) = extra {
+        return Ok(Some(format!("has `{extra}`, which `{command}` did not write and would delete")));
+    }
+    for (name, written) in origin.checksums.iter().filter(|(name, _)| found.contains(name)) {
+        if record::file_sha256(&path.join(name))? != *written {
+            return Ok(Some(format!(
+                "has a `{name}` that is not what `{command}` wrote: it was trained on or changed since"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 impl Drop for StagedDir {
@@ -194,8 +203,30 @@ impl Drop for StagedDir {
     }
 }
 
-/// A hidden name beside the target.
+/// A hidden name beside the target, of this process alone.
 fn hidden(target: &Path, what: &str) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!(".{name}.{what}-{}.tmp", std::process::id()))
+    target.with_file_name(format!(".{}.{what}.{}.tmp", name(target), record::process_mark()))
+}
+
+fn name(target: &Path) -> std::borrow::Cow<'_, str> {
+    target.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// Takes away what killed processes left beside a target. Where one was killed after it had moved the earlier output aside and before it put
+/// the new one there, the earlier one comes back.
+///
+/// Best effort: what cannot be listed, moved or removed stays, and nobody takes it for an output.
+fn recover(target: &Path) {
+    for entry in fs::read_dir(parent(target)).into_iter().flatten().flatten() {
+        let (file, path) = (entry.file_name(), entry.path());
+        let kind = |what: &str| file.to_string_lossy().starts_with(&format!(".{}.{what}.", name(target)));
+        if !(kind("new") || kind("old")) || !record::is_left_behind(&path) {
+            continue;
+        }
+        if kind("old") && !target.exists() {
+            let _ = fs::rename(&path, target);
+        } else {
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
 }

@@ -202,3 +202,44 @@ fn links_are_followed_and_devices_refused() {
     symlink("round", at("round")).unwrap();
     refused(&at("round"), &Guard::default(), "link in a circle");
 }
+
+#[test]
+fn what_was_changed_since_is_not_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("out");
+    write(&target, "one").unwrap();
+    fs::write(target.join("a.txt"), "trained").unwrap();
+    let error = write(&target, "two").unwrap_err().to_string();
+    assert!(error.contains("has a `a.txt` that is not what `test` wrote") && error.contains("--force"), "{error}");
+    assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"trained");
+    assert!(changed(&target, "a.txt", b"trained").is_some_and(|note| note.contains("wrote other bytes")));
+    assert_eq!(changed(&target, "a.txt", b"one"), None);
+    // A file that was deleted is no loss, and an output of an earlier build has no checksums.
+    fs::remove_file(target.join("a.txt")).unwrap();
+    write(&target, "three").unwrap();
+    let origin = r#"{"written_by": "test", "files": ["a.txt"], "from": null}"#;
+    fs::write(target.join(ORIGIN), origin).unwrap();
+    fs::write(target.join("a.txt"), "any").unwrap();
+    write(&target, "four").unwrap();
+}
+
+/// Process 4294967295 is nobody's; this machine's name is in the mark of this process.
+#[test]
+fn what_killed_processes_left_goes_and_what_they_moved_aside_comes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("out");
+    let mark = record::process_mark();
+    let parts: Vec<&str> = mark.split('-').collect();
+    let dead = format!("{}-4294967295-{}-0", parts[0], parts[2]);
+    let hidden = |what: &str, mark: &str| root.path().join(format!(".out.{what}.{mark}.tmp"));
+    write(&target, "one").unwrap();
+    fs::rename(&target, hidden("old", &dead)).unwrap();
+    fs::create_dir(hidden("new", &dead)).unwrap();
+    fs::create_dir(hidden("new", &mark)).unwrap();
+    OutputDir::check(&target, "test", &Guard::default()).unwrap();
+    assert_eq!(fs::read(target.join("a.txt")).unwrap(), b"one");
+    assert_eq!(names(root.path()), [format!(".out.new.{mark}.tmp"), "out".to_owned()], "the living keep theirs");
+    fs::create_dir(hidden("old", &dead)).unwrap();
+    write(&target, "two").unwrap();
+    assert_eq!(names(root.path()).len(), 2);
+}

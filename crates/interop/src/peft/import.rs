@@ -55,12 +55,21 @@ pub struct Purpose {
     pub given: Option<TaskSource>,
     /// Tokens of a row at most, where an experiment says so.
     pub max_length: Option<usize>,
+    /// Whether every seed of its experiment draws a training set of its own (`vary: [sample]`), so that without a seed there is none.
+    pub draws_train: bool,
 }
 
 impl Purpose {
     /// A task that a suite names.
     pub fn of_suite(suite: &str, task: &str) -> Self {
-        Self { suite: suite.to_owned(), data: None, task: task.to_owned(), given: None, max_length: None }
+        Self {
+            suite: suite.to_owned(),
+            data: None,
+            task: task.to_owned(),
+            given: None,
+            max_length: None,
+            draws_train: false,
+        }
     }
 }
 

@@ -110,9 +110,24 @@ pub(crate) fn read_whole(folder: &Path) -> Result<Read, TrainError> {
         );
         return Err(TrainError::foreign(file.path.clone(), reason));
     }
+    notes.extend(biases(&opened, &left_out)?);
     let config = config(&opened.said, prefix);
     let updates = Updates { name: folder.display().to_string(), metadata: None, maps, notes };
     Ok(Read { updates, config, head, left_out })
+}
+
+/// What `bias` says that the file does not have: PEFT saves those of `all`, and never those of `lora_only`.
+fn biases(opened: &Opened, left_out: &[String]) -> Result<Option<String>, TrainError> {
+    let has_biases = left_out.iter().any(|name| name.trim_matches('`').ends_with(".bias"));
+    match opened.said.bias.as_deref() {
+        Some("all") if !has_biases => Err(opened.refused(
+            "bias is `all`, but the file has no bias of the base, so what was trained is not whole; save the adapter again".to_owned(),
+        )),
+        Some("lora_only") if !has_biases => {
+            Ok(Some("bias is `lora_only`, which PEFT does not save: the biases are the base's".to_owned()))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether it is a `B` without its `A`, of which no product was made.

@@ -157,6 +157,7 @@ fn scores(found: &Predicted, task: &TaskInfo, notes: &mut Vec<String>) -> Option
 
 /// Predicts the rows, and scores them where every label is known.
 pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, TrainError> {
+    check_drawn(request)?;
     let (plan, network, mut notes) = open(request, cache)?;
     request.submission.map_or(Ok(()), |split| check_submission(&plan, split))?;
     let found = if plan.text().is_some() {
@@ -166,6 +167,22 @@ pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, Trai
     };
     notes.extend(found.notes);
     Ok(Prediction { notes, scores: found.scores, task: found.task, output: found.output })
+}
+
+/// Refuses a training set that a seed draws, of a source that knows no seed.
+fn check_drawn(request: &Request<'_>) -> Result<(), TrainError> {
+    let purpose = match request.source {
+        Source::Adapter { purpose, .. } => purpose,
+        Source::Checkpoint { purpose, .. } => Some(purpose),
+    };
+    match (purpose, request.rows) {
+        (Some(purpose), Rows::Split("train")) if purpose.draws_train => {
+            let reason = "has no split `train` without a seed: its experiment draws a training set for every seed (`vary: [sample]`); give the \
+                          run itself with `--adapter`, or another split";
+            Err(TrainError::foreign(&purpose.task, reason.to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a submission file that cannot be written, before anything is predicted for it.

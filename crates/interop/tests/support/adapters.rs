@@ -160,6 +160,7 @@ pub(crate) fn saved(
         outputs,
         model_hash: cache.base(&plan.model).unwrap().hash.clone(),
         drawn: adapter::drawn(&network),
+        step: None,
     };
     std::fs::create_dir_all(folder).unwrap();
     let file = folder.join("adapter.safetensors");

@@ -22,6 +22,18 @@ fn by_id(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
         ))
     };
     let mut names: BTreeMap<usize, String> = BTreeMap::new();
+    // A list names the outputs in their order.
+    if let Some(list) = fields.get("id2label").and_then(Value::as_array) {
+        return Ok(Some(
+            list.iter().map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned)).collect(),
+        ));
+    }
+    if let Some(other) = fields.get("id2label").filter(|value| !value.is_null() && !value.is_object()) {
+        return Err(format!(
+            "id2label is `{}`, which names no outputs, so the names are not used",
+            clipped(&other.to_string())
+        ));
+    }
     let field = if let Some(map) = fields.get("id2label").and_then(Value::as_object) {
         for (id, name) in map {
             // Labels of some files are numbers.

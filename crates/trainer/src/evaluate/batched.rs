@@ -86,7 +86,7 @@ pub fn forgetting(
     let runs = &cohort.stacks[stack].runs;
     let Some(first) = requests.first() else { return Ok(Vec::new()) };
     let recipe = &runs[first.run].cell.recipe;
-    let Some(measurement) = context.cache.measurement(recipe)? else { return Ok(Vec::new()) };
+    let Some(measurement) = context.cache.measurement(recipe, context.stop)? else { return Ok(Vec::new()) };
     let base = context.cache.base_of(recipe)?;
     let found = measurement.of_runs(&assemble(cohort, stack, requests), runs.len(), &base, context.stop)?;
     let asked = |run: &usize| requests.iter().any(|request| request.run == *run);

@@ -13,6 +13,7 @@ use models::{config::Config, tokens::Row};
 use crate::{
     error::TrainError,
     pretrain::{held_out_documents, miniature},
+    stop::Stop,
 };
 
 /// Most tokens of a document from a file; the rest is cut off.
@@ -57,15 +58,16 @@ pub(super) fn documents(
     held_out: &HeldOutText,
     (model, config): (&str, &Config),
     tokenizer: &Tokenizer,
+    stop: Stop<'_>,
 ) -> Result<Vec<Document>, TrainError> {
     if let Some(path) = &held_out.text {
-        return of_file(path, held_out.documents, config, tokenizer);
+        return of_file(path, held_out.documents, (config, tokenizer), stop);
     }
     let Some(text) = miniature::text_of(model).filter(|_| !config.is_causal()) else {
         let reason = "the text that it was pretrained on is not known; name a file: `forgetting: {text: FILE.txt}`";
         return Err(TrainError::foreign(model, reason.to_owned()));
     };
-    Ok(held_out_documents(text, tokenizer, held_out.documents)?.iter().flat_map(of_masked).collect())
+    Ok(held_out_documents(text, tokenizer, held_out.documents, stop)?.iter().flat_map(of_masked).collect())
 }
 
 /// The documents of a masked batch, without their padding.
@@ -88,7 +90,12 @@ fn of_masked(masked: &MaskedBatch) -> Vec<Document> {
 }
 
 /// The lines of a file that are not blank.
-fn of_file(path: &str, documents: usize, config: &Config, tokenizer: &Tokenizer) -> Result<Vec<Document>, TrainError> {
+fn of_file(
+    path: &str,
+    documents: usize,
+    (config, tokenizer): (&Config, &Tokenizer),
+    stop: Stop<'_>,
+) -> Result<Vec<Document>, TrainError> {
     let bytes = assets::file::read(Path::new(path)).map_err(|source| TrainError::io(path, source))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
@@ -106,10 +113,15 @@ fn of_file(path: &str, documents: usize, config: &Config, tokenizer: &Tokenizer)
         ));
     }
     let found = if config.is_causal() {
-        lines.iter().map(|line| causal(line, config, tokenizer)).collect::<Result<Vec<_>, _>>()?
+        lines
+            .iter()
+            .map(|line| stop.check().and_then(|()| causal(line, config, tokenizer)))
+            .collect::<Result<Vec<_>, _>>()?
     } else {
-        let encode =
-            |line: &&str| Ok::<_, TrainError>(Encoded::labelled(tokenizer.encode(line, None, longest(config))?, 0.0));
+        let encode = |line: &&str| {
+            stop.check()?;
+            Ok::<_, TrainError>(Encoded::labelled(tokenizer.encode(line, None, longest(config))?, 0.0))
+        };
         let set = EncodedSet::whole(lines.iter().map(encode).collect::<Result<_, _>>()?);
         let all: Vec<usize> = (0..set.rows.len()).collect();
         let batch = Batch::gather(&set, &all, all.len(), tokenizer.pad_id()?);

@@ -85,7 +85,7 @@ fn changed(cell: &Cell, record: &RunRecord, context: &StudyContext<'_>) -> Resul
         )));
     }
     let measured = record.measured.forgetting.as_ref().filter(|_| record.is_finished());
-    if let (Some(measured), Some(now)) = (measured, context.cache.measurement(&cell.recipe)?)
+    if let (Some(measured), Some(now)) = (measured, context.cache.measurement(&cell.recipe, context.stop)?)
         && measured.text_hash != now.hash()
     {
         return other("held-out text", &measured.text);

@@ -67,7 +67,14 @@ pub(in crate::commands) fn of_study(
 ) -> Result<Option<Measures>, Failure> {
     let Some(finished) = run_updates::finished(experiment.cells(), store)? else { return Ok(None) };
     let (reader, mut measuring) = (Reader::new(cache), Measuring::default());
-    for id in finished {
+    if !finished.strays.is_empty() {
+        let names: Vec<String> = finished.strays.iter().map(|id| id.slug()).collect();
+        note(&format!(
+            "not measured, since no run of the present recipe has made their adapters: {}; `lora-lab run` trains them",
+            names.join(", ")
+        ));
+    }
+    for id in finished.runs {
         let run = reader.run(&store.run_dir(id), None)?;
         if !run.maps.is_empty() {
             measuring.add(sample(run))?;

@@ -223,7 +223,7 @@ impl Reader<'_> {
         let full = split.set.lengths().into_iter().filter(|&length| length >= limit).count();
         if full > 0 {
             self.notes.push(format!(
-                "{file}: items that fill max_len ({limit} tokens), longer ones cut on the right: {full} of {rows}"
+                "{file}: items that fill max_length ({limit} tokens), longer ones cut on the right: {full} of {rows}"
             ));
         }
         if purpose == Purpose::Generate {
@@ -235,11 +235,11 @@ impl Reader<'_> {
     fn blocks(&self, file: &str, documents: &[String]) -> Result<EncodedSet, DataError> {
         let block = self.task.block.unwrap_or(self.max_len);
         if block > self.max_len {
-            let problem = format!("is `{block}`, but the length limit (max_len) is {}", self.max_len);
+            let problem = format!("is `{block}`, but the length limit (max_length) is {}", self.max_len);
             return Err(of(
                 &format!("task `{}`: block", self.task.name),
                 &problem,
-                "use a smaller block or raise max_len",
+                "use a smaller block or raise max_length",
             ));
         }
         block::rows(file, documents, self.tokenizer, block)

@@ -73,7 +73,7 @@ pub(super) fn metadata(
         holdout: None,
         forgetting: None,
     };
-    Ok(AdapterMetadata { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None })
+    Ok(AdapterMetadata { cell, plan, outputs, model_hash: base.hash.clone(), drawn: None, step: None })
 }
 
 /// The base: what is asked for, or what the configuration names, where that can be opened as it stands.
