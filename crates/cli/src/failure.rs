@@ -53,7 +53,10 @@ impl From<RecordError> for Failure {
     fn from(error: RecordError) -> Self {
         match error {
             // What is read is input, as an adapter is, whoever wrote it.
-            RecordError::NoFolder { .. } | RecordError::Unreadable { .. } => Self::Input(error.to_string()),
+            RecordError::NoFolder { .. }
+            | RecordError::Unreadable { .. }
+            | RecordError::WrongCell { .. }
+            | RecordError::Tuned { .. } => Self::Input(error.to_string()),
             // A full disk is not the input's fault.
             other => Self::Run(other.into()),
         }

@@ -157,7 +157,7 @@ fn what_is_still_right_is_not_trained_again() {
     fs::write(&file, &bytes[..300]).unwrap();
     for command in ["run", "table"] {
         let refused = folder.call(&[command, "s.yaml"]);
-        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
         let said = said(&refused);
         assert!(said.contains("tuned.json") && said.contains("delete it and `lora-lab run`"), "{said}");
     }
@@ -226,7 +226,7 @@ fn a_file_that_is_not_the_tunings_is_refused_wherever_it_is_read() {
         for command in ["table", "figures", "run"] {
             let output = folder.call(&[command, "s.yaml"]);
             let said = said(&output);
-            assert_eq!(output.status.code(), Some(1), "{command}, {wanted}: {said}");
+            assert_eq!(output.status.code(), Some(2), "{command}, {wanted}: {said}");
             assert!(said.contains("tuned.json") && said.contains(wanted) && said.contains("delete it"), "{said}");
         }
     };

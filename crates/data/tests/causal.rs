@@ -86,7 +86,7 @@ fn a_pair_is_encoded_as_in_loralib() {
     assert_eq!(
         short.pair(&read[0]).unwrap_err().to_string(),
         "e2e.txt:1: the item has 19 tokens and learns none before token 10; the first 10 (max_length) leave nothing to learn; raise \
-         max_len or shorten the prompt"
+         max_length or shorten the prompt"
     );
 }
 

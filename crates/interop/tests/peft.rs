@@ -679,7 +679,10 @@ fn a_folder_is_replaced_only_by_what_wrote_it() {
     let folder = root.path().join("out");
     out(&run, false, &folder, &cache).unwrap();
     let first = std::fs::read(folder.join(WEIGHTS)).unwrap();
-    std::fs::write(folder.join(WEIGHTS), "torn").unwrap();
+    std::fs::write(folder.join(WEIGHTS), "trained on").unwrap();
+    says(&out(&run, false, &folder, &cache).unwrap_err(), &["is not what `lora-lab export` wrote", "`--force`"]);
+    assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), b"trained on");
+    std::fs::remove_file(folder.join(WEIGHTS)).unwrap();
     out(&run, false, &folder, &cache).unwrap();
     assert_eq!(std::fs::read(folder.join(WEIGHTS)).unwrap(), first);
 

@@ -93,6 +93,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    #[cfg_attr(miri, ignore = "insta starts a process")]
     fn two_levels_are_indented() {
         let value = json!({"a": {"b": [1, 2, {"c": []}], "d": {}}, "e": [{"f": 1}, {"f": 2}], "g": [], "h": {}});
         let bytes = to_bytes(&value).unwrap();

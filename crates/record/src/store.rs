@@ -261,6 +261,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "insta starts a process")]
     fn every_damaged_file_is_named_with_the_way_out() {
         let (directory, store) = store();
         for seed in 1..=4 {

@@ -148,8 +148,7 @@ pub const SNAPSHOTS: &str = "snapshots";
 
 /// What the record beside an adapter says against it.
 fn check_record(path: &Path, metadata: &AdapterMetadata) -> Result<(), TrainError> {
-    check_place(path, metadata)?;
-    let Some(record) = record_beside(path)? else { return Ok(()) };
+    let Some(record) = record_beside(path)? else { return check_place(path, metadata) };
     if let Status::Failed { step, reason } = &record.status {
         let failed =
             format!("the record beside it is of a run that failed at step {step} ({reason}) and has no adapter");
@@ -164,9 +163,8 @@ fn check_record(path: &Path, metadata: &AdapterMetadata) -> Result<(), TrainErro
     } else {
         Some(format!("is the adapter of {}, but the record beside it is of {}", metadata.cell, record.cell))
     };
-    reason.map_or(Ok(()), |reason| {
-        Err(TrainError::foreign(path, format!("{reason}; train its run again, or restore it")))
-    })
+    let Some(reason) = reason else { return check_place(path, metadata) };
+    Err(TrainError::foreign(path, format!("{reason}; train its run again, or restore it")))
 }
 
 /// The stack of one cell alone.

@@ -48,6 +48,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                         experiment.cells().len(),
                         trials(&experiment)
                     ))?;
+                    print(&unseen(&experiment))?;
                     print(&starts(&experiment))?;
                     print(&matched(&experiment))?;
                     print(&unwidened(&experiment))?;
@@ -59,6 +60,18 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
+}
+
+/// A line per model of the hub that is not in its cache, against which nothing was held.
+fn unseen(experiment: &Experiment) -> String {
+    let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| cell.recipe.model.as_str()).collect();
+    let is_unseen = |name: &&str| matches!(source::config(name), Ok(None));
+    let line = |name: &str| {
+        format!(
+            "  `{name}` is not here yet: `run` fetches it and checks targets and ranks against it before it trains\n"
+        )
+    };
+    models.into_iter().filter(is_unseen).map(line).collect()
 }
 
 /// How many trials are made before the cells.
