@@ -406,6 +406,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "starts a process")]
     #[cfg(unix)]
     fn a_pipe_or_a_device_in_the_place_of_a_record_is_refused_and_not_waited_for() {
         let (_directory, store) = store();
