@@ -5,6 +5,7 @@ cargo := "cargo"
 mdbook := "0.5.4"
 cargo_deny := "0.20.2"
 cargo_fuzz := "0.13.2"
+cargo_mutants := "27.1.0"
 
 [private]
 default:
@@ -149,13 +150,20 @@ bench:
 bench-analysis:
     {{cargo}} bench --workspace --bench subspace
 
-# cargo-mutants comes by `cargo install cargo-mutants`. All of it takes many hours; shards can run on several machines, one folder each.
-# Whether a test notices when the code is wrong, by rule and by hand; writes mutants/results.md: just mutants 0/8
-mutants shard="0/1" *options:
+# Whether a test notices when the code is wrong, by rule and by hand; writes mutants/results.md and goes on where it stopped: just mutants variants --jobs 1. Installs cargo-mutants into target/cargo-mutants the first time
+mutants *options:
+    [ -x target/cargo-mutants/bin/cargo-mutants ] || {{cargo}} install cargo-mutants@{{cargo_mutants}} --locked --root target/cargo-mutants
+    {{cargo}} build --release --package xtask
+    PATH="$PWD/target/cargo-mutants/bin:$PATH" target/release/xtask ask {{options}}
+    PATH="$PWD/target/cargo-mutants/bin:$PATH" target/release/xtask left
+    target/release/xtask breaks
+    PATH="$PWD/target/cargo-mutants/bin:$PATH" target/release/xtask mutants
+
+# The same mutants by cargo-mutants alone, which compiles each and runs every test of its crate: days. Shards can run on several machines: just mutants-plainly 0/8
+mutants-plainly shard="0/1" *options:
     {{cargo}} run --release --package xtask -- tree
-    -CARGO_TARGET_DIR="$PWD/target" cargo mutants --workspace --dir target/mutants/tree --shard {{shard}} --output target/mutants/{{replace(shard, "/", "of")}} {{options}}
-    {{cargo}} run --release --package xtask -- breaks
-    {{cargo}} run --release --package xtask -- mutants
+    -CARGO_TARGET_DIR="$PWD/target" PATH="$PWD/target/cargo-mutants/bin:$PATH" cargo mutants --workspace --dir target/mutants/tree --shard {{shard}} --output target/mutants/{{replace(shard, "/", "of")}} {{options}}
+    PATH="$PWD/target/cargo-mutants/bin:$PATH" {{cargo}} run --release --package xtask -- mutants
 
 # The breaks by hand alone, or those whose name has a word: just breaks gate
 breaks *word:

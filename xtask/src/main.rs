@@ -27,6 +27,8 @@ fn main() -> ExitCode {
     let problems = match arguments.as_slice() {
         ["documents"] => documents::write(&root()).err().map(|error| error.to_string()).into_iter().collect(),
         ["breaks", only @ ..] => mutants::try_breaks(&root(), only.first().copied()).err().into_iter().collect(),
+        ["ask", arguments @ ..] => mutants::ask(&root(), arguments).err().into_iter().collect(),
+        ["left"] => mutants::left(&root()).err().into_iter().collect(),
         ["tree"] => mutants::tree(&root()).err().into_iter().collect(),
         ["mutants"] => mutants::report(&root()).err().into_iter().collect(),
         _ => [tidy::problems(&root()), documents::behind(&root()), mutants::stale(&root())].concat(),
