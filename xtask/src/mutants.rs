@@ -45,7 +45,7 @@ pub(crate) fn ask(root: &Path, arguments: &[&str]) -> Result<(), String> {
     while let Some(argument) = arguments.next() {
         match (*argument, arguments.as_slice().first()) {
             ("--jobs", Some(jobs)) => {
-                question.jobs = jobs.parse().map_err(|error| format!("--jobs `{jobs}`: {error}"))?
+                question.jobs = jobs.parse().map_err(|error| format!("--jobs `{jobs}`: {error}"))?;
             }
             ("--within", Some(part)) => question.within = part,
             (package, _) if !package.starts_with('-') => {

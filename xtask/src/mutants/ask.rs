@@ -117,7 +117,7 @@ fn ask_all(krate: &Crate, tests: &[Test], open: &[usize], outcomes: &Outcomes, j
             }
         }
     };
-    std::thread::scope(|scope| (0..jobs.max(1)).for_each(|_| drop(scope.spawn(&work))));
+    std::thread::scope(|scope| (0..jobs.max(1)).for_each(|_| drop(scope.spawn(work))));
     problem.into_inner().expect("no thread panics with it").map_or(Ok(()), Err)
 }
 

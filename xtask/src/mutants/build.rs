@@ -268,7 +268,7 @@ impl<'a> Crate<'a> {
     }
 
     fn check_only(&self, targets: &str) -> Result<Vec<Complaint>, String> {
-        let output = self.cargo("check")?.args([targets, "--message-format=json"]).output();
+        let output = self.cargo("check").args([targets, "--message-format=json"]).output();
         let output = output.map_err(|error| format!("cargo check: {error}"))?;
         let lines = String::from_utf8_lossy(&output.stdout);
         let messages = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -280,7 +280,7 @@ impl<'a> Crate<'a> {
     }
 
     /// A command of cargo on the crate in the copy, as `.cargo/mutants.toml` has it.
-    pub(super) fn cargo(&self, verb: &str) -> Result<Command, String> {
+    pub(super) fn cargo(&self, verb: &str) -> Command {
         let mut command = Command::new("cargo");
         command.args([verb, "--release", "--package", &self.package]).current_dir(&self.tree);
         let settings = crate::files::read(&self.root.join(".cargo/mutants.toml"));
@@ -288,7 +288,7 @@ impl<'a> Crate<'a> {
         command.args(optimised.flat_map(|line| line.split('"').skip(1).step_by(2)));
         // Its dependencies are those of the tree that it copies.
         command.env("CARGO_TARGET_DIR", target(self.root));
-        Ok(command)
+        command
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Test {
     folder: PathBuf,
     /// The binary's target and the test.
     pub(super) name: String,
-    test: String,
+    path: String,
     pub(super) time: Duration,
     /// The numbers of the sites that it runs.
     pub(super) sites: BTreeSet<u32>,
@@ -52,7 +52,7 @@ impl Test {
     pub(super) fn run(&self, variable: (&str, &str), limit: Duration) -> Result<End, String> {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" \"$@\"")]).arg(&self.binary);
-        command.args(["--exact", &self.test, "--test-threads", "1"]).current_dir(&self.folder);
+        command.args(["--exact", &self.path, "--test-threads", "1"]).current_dir(&self.folder);
         command.env("CARGO_MANIFEST_DIR", &self.folder).env(variable.0, variable.1);
         // A failure under a mutant is no case to keep.
         command.env("INSTA_UPDATE", "no").env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
@@ -87,7 +87,7 @@ pub(super) fn tests(krate: &Crate, left_out: &[LeftOut]) -> Result<Vec<Test>, St
     for test in &mut tests {
         let _ = fs::remove_file(&file);
         let start = Instant::now();
-        let end = test.run((REACHED, &file.to_string_lossy()), Duration::from_secs(600))?;
+        let end = test.run((REACHED, &file.to_string_lossy()), Duration::from_mins(10))?;
         test.time = start.elapsed();
         test.sites = crate::files::read(&file).lines().filter_map(|line| line.parse().ok()).collect();
         if end != End::Passed {
@@ -109,7 +109,7 @@ pub(super) fn tests(krate: &Crate, left_out: &[LeftOut]) -> Result<Vec<Test>, St
 
 /// The tests of the crate's library and of its folder `tests`, but for ignored ones.
 fn built(krate: &Crate) -> Result<Vec<Test>, String> {
-    let output = krate.cargo("test")?.args(["--no-run", "--tests", "--message-format=json"]).output();
+    let output = krate.cargo("test").args(["--no-run", "--tests", "--message-format=json"]).output();
     let output = output.map_err(|error| format!("cargo test: {error}"))?;
     if !output.status.success() {
         return Err(format!("cargo test: {}", String::from_utf8_lossy(&output.stderr)));
@@ -126,7 +126,7 @@ fn built(krate: &Crate) -> Result<Vec<Test>, String> {
                 binary: PathBuf::from(binary),
                 folder: krate.tree.join("crates").join(&krate.package),
                 name: format!("{target}::{test}"),
-                test,
+                path: test,
                 time: Duration::ZERO,
                 sites: BTreeSet::new(),
             });

@@ -171,7 +171,7 @@ fn a_place_in_the_switched_text_belongs_to_its_mutant_or_to_the_site_around() {
 fn an_outcome_holds_as_long_as_what_was_asked_is_the_same() {
     let root = tempfile::tempdir().unwrap();
     let git = |arguments: &[&str]| {
-        assert!(Command::new("git").args(arguments).current_dir(&root).status().unwrap().success())
+        assert!(Command::new("git").args(arguments).current_dir(&root).status().unwrap().success());
     };
     let write = |name: &str, text: &str| fs::write(root.path().join("crates/program").join(name), text).unwrap();
     fs::create_dir_all(root.path().join("crates/program")).unwrap();
