@@ -11,6 +11,7 @@
 //! | [`independence`] | independence of runs and of stacks |
 //! | [`input_gradient`] | the gradient of a slot's input |
 //! | [`slots`] | tables and norms |
+//! | [`carried`] | what a map says of its stacks, stacks and runs taken out, fused maps |
 //! | [`writing`] | specs, seeds, saved tensors |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use crate::{
 };
 
 mod axes;
+pub mod carried;
 pub mod function;
 pub mod independence;
 pub mod input_gradient;
@@ -246,7 +248,13 @@ pub const LAWS: &[(&str, Law)] = &[
     ("nan stays in its run", independence::nan_stays_in_its_run),
     ("tables obey the laws of maps", slots::tables_obey_the_laws_of_maps),
     ("gradients of tables are finite differences", slots::tables_have_their_gradients),
+    ("tables keep what they are told to", slots::tables_keep_what_they_are_told_to),
+    ("tables are compressed to the best approximation", slots::tables_are_compressed_to_the_best_approximation),
     ("norms obey the laws of maps", slots::norms_obey_the_laws_of_maps),
+    ("a map says what it carries", carried::a_map_says_what_it_carries),
+    ("the gate is the scale of active components", carried::the_gate_is_the_scale_of_active_components),
+    ("what is kept is as it was", carried::what_is_kept_is_as_it_was),
+    ("a stack lies on one side of a fused map", carried::a_stack_lies_on_one_side_of_a_fused_map),
     ("first values follow the seed", writing::first_values_follow_the_seed),
     ("the spec survives yaml", writing::the_spec_survives_yaml),
     ("the base has the declared copies", writing::the_base_has_the_declared_copies),

@@ -10,6 +10,7 @@ use burn::{
 use nalgebra::DMatrix;
 use variants::{
     adapted::{AdaptedLinear, Canonical},
+    gradient::GradientSpec,
     host::{Placement, values},
     orthogonality::departure,
     pass::{Active, Pass},
@@ -159,16 +160,45 @@ fn the_preconditioner_is_the_inverse_gram_over_s_squared() {
     let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
     let plan = StackPlan::new(
         spec.check(None).unwrap(),
-        vec![RunPlan { init_seed: 4, alpha: 6.0 }],
+        vec![RunPlan { init_seed: 4, alpha: 9.0 }],
         BTreeSet::from(["map".to_owned()]),
     );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
     let a = values(map.parameters(0)[0].tensor);
     let a = DMatrix::from_row_slice(D_IN, RANK, &a);
     let left = DMatrix::from_row_slice(RANK, RANK, &values(&map.preconditioner(0).unwrap()));
-    let gram = (a.transpose() * &a + DMatrix::identity(RANK, RANK) * 1e-8) * 4.0; // s = 2
+    let gram = (a.transpose() * &a + DMatrix::identity(RANK, RANK) * 1e-8) * 9.0; // s = 3
     let product: DMatrix<f64> = left * gram;
     assert!((product - DMatrix::identity(RANK, RANK)).norm() < 1e-10);
+}
+
+/// Where `AᵀA` has no inverse, it is the Moore-Penrose inverse: what rounding leaves of the missing directions is cut off, at any scale.
+#[test]
+fn the_preconditioner_of_dependent_directions_is_the_pseudo_inverse() {
+    for scale in [1e-5, 1.0, 1e5] {
+        let independent = random("a", [D_IN, RANK - 1]) * scale;
+        let last = independent.clone().sum_dim(1) * 0.7;
+        let a: Tensor<3> = Tensor::cat(vec![independent, last], 1).unsqueeze();
+        let rule = GradientSpec::Preconditioned { ridge: 0.0 };
+        let left = rule.preconditioner(&a, &[3.0], &place()).unwrap();
+        let left = DMatrix::from_row_slice(RANK, RANK, &values(&left)) * 9.0;
+        let a = DMatrix::from_row_slice(D_IN, RANK, &values(&a));
+        let gram = a.transpose() * &a;
+        let wanted = gram.clone().pseudo_inverse(1e-9 * gram.norm()).unwrap();
+        // Rounding is the condition of what is left, a few hundred, times that of the numbers.
+        assert!((&left - &wanted).norm() <= 1e-9 * wanted.norm(), "at {scale}: {left} is not {wanted}");
+    }
+    assert!(GradientSpec::Plain.preconditioner(&random("a", [1, D_IN, RANK]), &[3.0], &place()).is_none());
+}
+
+#[test]
+fn a_ridge_is_pefts_unless_it_is_written_and_never_negative() {
+    let read: GradientSpec = serde_yaml::from_str("kind: preconditioned").unwrap();
+    assert_eq!(read, GradientSpec::Preconditioned { ridge: 1e-8 });
+    for (ridge, broken) in [(0.0, 0), (1e-3, 0), (-1e-12, 1), (f64::NAN, 1), (f64::INFINITY, 1)] {
+        assert_eq!(GradientSpec::Preconditioned { ridge }.check().len(), broken, "{ridge}");
+    }
+    assert!(GradientSpec::Plain.check().is_empty());
 }
 
 #[test]

@@ -190,14 +190,14 @@ fn drawn<const D: usize>(case: &Case, name: &str, shape: [usize; D]) -> Tensor<D
 }
 
 /// A frozen map of the case's inputs.
-fn base(case: &Case, name: &str, d_out: usize) -> AdaptedLinear {
+pub(super) fn base(case: &Case, name: &str, d_out: usize) -> AdaptedLinear {
     let [d_in, _] = case.shape;
     let bias = drawn(case, &format!("{name}.bias"), [d_out]);
     AdaptedLinear::new(name, drawn(case, name, [d_in, d_out]), Some(bias))
 }
 
 /// The case's stack on several maps, all of which have what the case's map has of its own.
-fn plan(case: &Case, names: &[&str]) -> StackPlan {
+pub(super) fn plan(case: &Case, names: &[&str]) -> StackPlan {
     let plan = case.plan(&case.seeds());
     let own = plan.maps.get(NAME).copied();
     let targets: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
+use nalgebra::DMatrix;
 
-use super::{Case, FROZEN, Outcome, ROUNDING, ROWS, SEQ, TABLE, training::gradient};
+use super::{Case, FROZEN, Outcome, ROUNDING, ROWS, SEQ, TABLE, carried::gate, training::gradient};
 use crate::{
     embedding::AdaptedEmbedding,
     error::AttachError,
@@ -59,6 +60,89 @@ pub fn tables_obey_the_laws_of_maps(case: &Case) -> Outcome {
             let merged = random.merge(0, run, &active).forward(tensor().slice([rows.clone()]), &Pass::of(vec![]));
             case.close("a table is its merged table", &y.clone().slice([rows]), &merged);
         }
+    }
+    Outcome::Applied
+}
+
+/// A table's stacks look up their own rows alone, each run in its merged table; a stack or a run that is kept stays as it was, and without
+/// stacks the table is the base's.
+pub fn tables_keep_what_they_are_told_to(case: &Case) -> Outcome {
+    let (one, mut both) = match (table(case, true), table(case, true)) {
+        (Ok(one), Ok(both)) => (one, both),
+        (Err(reason), _) | (_, Err(reason)) => return reason,
+    };
+    let plan = StackPlan { targets: BTreeSet::from([TABLE.to_owned()]), ..case.plan(&case.seeds()) };
+    attach(&mut [Slot::Embedding(&mut both)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
+    for param in both.parameters(1) {
+        let dims @ [runs, rows, cols] = param.tensor.dims();
+        let rng = &mut stream::generator(17, Stream::Init, param.name);
+        *param.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+    }
+    let ids = looked_up_ids(case).1;
+    let of_run = |run: usize| ids.clone().slice([run * ROWS..(run + 1) * ROWS]);
+    let bare = Pass::of(vec![]);
+    for active in case.actives() {
+        let here = StackPass::with(case.runs, active.clone());
+        let y = both.forward(Tensor::cat(vec![ids.clone(), ids.clone()], 0), &Pass::of(vec![here.clone(), here]));
+        for (stack, run) in [0, 1].into_iter().flat_map(|stack| (0..case.runs).map(move |run| (stack, run))) {
+            let first = (stack * case.runs + run) * ROWS;
+            let wanted = both.merge(stack, run, &active).forward(of_run(run), &bare);
+            case.close("stacks of a table", &y.clone().slice([first..first + ROWS]), &wanted);
+            let mut alone = both.only(stack);
+            case.close(
+                "a table's stack alone",
+                &alone.forward(ids.clone(), &case.pass(&active)).slice([run * ROWS..(run + 1) * ROWS]),
+                &wanted,
+            );
+            Slot::Embedding(&mut alone).keep_run(run);
+            for param in alone.parameters(0) {
+                *param.tensor = param.tensor.clone().slice([run..run + 1]);
+            }
+            let own = match &active {
+                Active::Prefix(ranks) => Active::Prefix(vec![ranks[run]]),
+                other => other.clone(),
+            };
+            let z = alone.forward(of_run(run), &Pass::of(vec![StackPass::with(1, own)]));
+            case.close("a table's run alone", &z, &wanted);
+        }
+        let found = one.gate(0, &active).map(|(_, gate)| gate);
+        let wanted = case.spec().delta.is_some().then(|| gate(case, &plan.alphas(TABLE), &active));
+        assert_eq!(found, wanted, "a table's gate: {case:?}, {active:?}");
+    }
+    both.detach();
+    let base = one.base().select(0, ids.clone().reshape([case.runs * ROWS * SEQ]));
+    let base = base.reshape([case.runs * ROWS, SEQ, case.shape[1]]);
+    assert_eq!(values(&both.forward(ids, &bare)), values(&base), "a table without stacks: {case:?}");
+    Outcome::Applied
+}
+
+/// A table's update is replaced by its best approximation: what is lost are the singular values behind the rank.
+pub fn tables_are_compressed_to_the_best_approximation(case: &Case) -> Outcome {
+    let full = match table(case, true) {
+        Ok(full) => full,
+        Err(reason) => return reason,
+    };
+    if case.spec().delta.is_none() {
+        return Outcome::NotApplicable("the variant adapts no table");
+    }
+    let [rows, d] = case.shape;
+    let update = |table: &AdaptedEmbedding, run: usize| {
+        let change = values(&table.merged(0, run, &Active::All)).into_iter().zip(values(&table.base()));
+        DMatrix::from_row_iterator(rows, d, change.map(|(merged, base)| merged - base))
+    };
+    let rank = case.rank.div_ceil(2);
+    let mut cut = full.clone();
+    cut.compress(0, rank);
+    for run in 0..case.runs {
+        let (whole, kept) = (update(&full, run), update(&cut, run));
+        let singular = whole.singular_values();
+        let mut singular: Vec<f64> = singular.iter().copied().collect();
+        singular.sort_by(|a, b| b.total_cmp(a));
+        let lost = singular[rank.min(singular.len())..].iter().map(|value| value * value).sum::<f64>().sqrt();
+        let found = (&whole - kept).norm();
+        // Two decompositions, and in f32 the table's rounding.
+        let tolerance = if case.dtype == DType::F64 { 1e-10 } else { 1e-4 } * (1.0 + whole.norm());
+        assert!((found - lost).abs() <= tolerance, "a table is compressed: {case:?}: {found} is lost, not {lost}");
     }
     Outcome::Applied
 }
