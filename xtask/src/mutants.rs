@@ -6,7 +6,7 @@
 //! `list` has cargo-mutants' list, `sites` finds their places in the syntax, `switch` writes them, `build` compiles, `reach` finds which test
 //! runs which, `ask` asks, `left` leaves the others to cargo-mutants, `outcomes` keeps what was said, `report` writes `mutants/results.md`. `breaks` makes the breaks by hand.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use serde::Deserialize;
 
@@ -38,21 +38,30 @@ pub(crate) fn tree(root: &Path) -> Result<(), String> {
     tree::with_modules(root, &root.join(WORK).join("tree"))
 }
 
-/// Asks the tests of crates about their mutants: names of crates, `--jobs N`, `--within PART_OF_A_FILE'S_NAME`.
+/// Asks the tests of crates about their mutants: names of crates, `--jobs N`, `--within PART_OF_A_FILE'S_NAME`, and `--under SECONDS`: no slower
+/// test, so what passes stays open.
 pub(crate) fn ask(root: &Path, arguments: &[&str]) -> Result<(), String> {
-    let mut question = ask::Question { packages: Vec::new(), jobs: 2, within: "" };
+    let mut question = ask::Question { packages: Vec::new(), jobs: 2, within: "", under: Duration::MAX };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match (*argument, arguments.as_slice().first()) {
             ("--jobs", Some(jobs)) => {
                 question.jobs = jobs.parse().map_err(|error| format!("--jobs `{jobs}`: {error}"))?;
             }
+            ("--under", Some(seconds)) => {
+                let seconds = seconds.parse().map_err(|error| format!("--under `{seconds}`: {error}"))?;
+                question.under = Duration::from_secs(seconds);
+            }
             ("--within", Some(part)) => question.within = part,
             (package, _) if !package.starts_with('-') => {
                 question.packages.push(package);
                 continue;
             }
-            (option, _) => return Err(format!("`{option}` is `--jobs N`, `--within PART` or a crate")),
+            (option, _) => {
+                return Err(format!(
+                    "`{option}` is none of `--jobs N`, `--under SECONDS`, `--within PART` and no crate"
+                ));
+            }
         }
         arguments.next();
     }

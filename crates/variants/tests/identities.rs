@@ -8,8 +8,10 @@ use burn::{
     tensor::{DType, Device, Tensor, module::linear},
 };
 use nalgebra::DMatrix;
+use sha2::{Digest, Sha256};
 use variants::{
     adapted::{AdaptedLinear, Canonical},
+    delta::{DeltaSpec, shared_random},
     gradient::GradientSpec,
     host::{Placement, values},
     orthogonality::departure,
@@ -312,4 +314,33 @@ fn olora_starts_at_a_triangular_decomposition() {
     let q = w_t.clone().qr().q().columns(0, RANK).into_owned(); // [d_out, r]
     let wanted = (&q * q.transpose() * &w_t).transpose() * (alpha / RANK as f64);
     close(start.as_slice(), wanted.as_slice());
+}
+
+/// The checksum that a saved adapter has in place of VeRA's pair: SHA-256 of the map's `A` and `B` as f32, row by row; it follows the pair's
+/// seed and not the run's. No other preset draws what it does not save.
+#[test]
+fn the_checksum_is_that_of_the_shared_pair() {
+    let of = |spec: &VariantSpec, seed: u64| {
+        let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
+        let runs = vec![RunPlan { init_seed: seed, alpha: 6.0 }];
+        let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+        attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+        map.checksum(0)
+    };
+    for preset in preset::all() {
+        assert_eq!(of(&(preset.spec)(RANK), 0).is_some(), preset.name == "vera", "{}", preset.name);
+    }
+    let seeded = |projection_seed| {
+        let delta = shared_random::Spec { projection_seed, ..shared_random::Spec::default() };
+        VariantSpec { delta: Some(DeltaSpec::SharedRandom(delta)), ..spec("vera") }
+    };
+    let [a, b] = shared_random::pair(7, RANK, [D_IN, D_OUT]); // [rank, d_in] and [d_out, rank]
+    let a = DMatrix::from_row_slice(RANK, D_IN, &a);
+    let b = DMatrix::from_row_slice(D_OUT, RANK, &b);
+    // A column after the other is a transposed matrix row by row.
+    let bytes: Vec<u8> = a.iter().chain(b.iter()).flat_map(|number| (*number as f32).to_le_bytes()).collect();
+    let wanted: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(of(&seeded(7), 0), Some(wanted.clone()));
+    assert_eq!(of(&seeded(7), 1), Some(wanted.clone()));
+    assert_ne!(of(&seeded(8), 0), Some(wanted));
 }

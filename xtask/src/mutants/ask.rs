@@ -26,6 +26,8 @@ pub(super) struct Question<'a> {
     pub(super) jobs: usize,
     /// A part of a file's name, to ask that file alone.
     pub(super) within: &'a str,
+    /// The longest test that is asked.
+    pub(super) under: Duration,
 }
 
 /// A test that takes five times as long as it does has noticed something, but for what the machine does beside it.
@@ -56,7 +58,13 @@ fn ask_crate(
 ) -> Result<(), String> {
     let outcomes = Outcomes::of(root, package)?;
     let here = || all.iter().enumerate().filter(|(_, mutant)| mutant.package == package);
-    let open = |mutant: &Mutant| outcomes.get(mutant).is_none() && mutant.file.contains(question.within);
+    let open = |mutant: &Mutant| {
+        let asked = match outcomes.get(mutant) {
+            Some(Outcome::PassesTheFast) => question.under < Duration::MAX,
+            known => known.is_some(),
+        };
+        !asked && mutant.file.contains(question.within)
+    };
     if !here().any(|(_, mutant)| open(mutant)) {
         say(&format!("{package}: every mutant has been asked"));
         return Ok(());
@@ -81,11 +89,17 @@ fn ask_crate(
     let tests = tests(&krate, left_out)?;
     let open: Vec<usize> = here().filter(|(_, mutant)| open(mutant)).map(|(index, _)| index).collect();
     say(&format!("{package}: {} mutants to ask, {} are not behind a switch", open.len(), krate.dropped.len()));
-    ask_all(&krate, &tests, &open, &outcomes, question.jobs)
+    ask_all(&krate, &tests, &open, &outcomes, question)
 }
 
 /// Asks about the open mutants, several at a time.
-fn ask_all(krate: &Crate, tests: &[Test], open: &[usize], outcomes: &Outcomes, jobs: usize) -> Result<(), String> {
+fn ask_all(
+    krate: &Crate,
+    tests: &[Test],
+    open: &[usize],
+    outcomes: &Outcomes,
+    question: &Question,
+) -> Result<(), String> {
     let (next, problem) = (Mutex::new(open.iter().copied().enumerate()), Mutex::new(None));
     // The test that noticed the last mutant of a file is a good one to begin with.
     let last: Mutex<BTreeMap<String, usize>> = Mutex::default();
@@ -94,7 +108,7 @@ fn ask_all(krate: &Crate, tests: &[Test], open: &[usize], outcomes: &Outcomes, j
         while let Some((at, index)) = { next.lock().expect("no thread panics with it").next() } {
             let mutant = &krate.mutants[index];
             let favourite = last.lock().expect("no thread panics with it").get(&mutant.file).copied();
-            let done = ask_one(krate, tests, index, favourite).and_then(|(outcome, test)| {
+            let done = ask_one(krate, (tests, question.under), index, favourite).and_then(|(outcome, test)| {
                 if let (Outcome::Noticed, Some(test)) = (outcome, test) {
                     last.lock().expect("no thread panics with it").insert(mutant.file.clone(), test);
                 } else {
@@ -117,29 +131,34 @@ fn ask_all(krate: &Crate, tests: &[Test], open: &[usize], outcomes: &Outcomes, j
             }
         }
     };
-    std::thread::scope(|scope| (0..jobs.max(1)).for_each(|_| drop(scope.spawn(work))));
+    std::thread::scope(|scope| (0..question.jobs.max(1)).for_each(|_| drop(scope.spawn(work))));
     problem.into_inner().expect("no thread panics with it").map_or(Ok(()), Err)
 }
 
 /// What the tests say that run a mutant, and which of them failed.
 fn ask_one(
     krate: &Crate,
-    tests: &[Test],
+    (tests, under): (&[Test], Duration),
     index: usize,
     favourite: Option<usize>,
 ) -> Result<(Outcome, Option<usize>), String> {
     let (number, site) = krate.numbers[&index];
     let runs = |at: &usize| tests[*at].sites.contains(&site);
-    let first = favourite.filter(runs);
-    let others = (0..tests.len()).filter(|at| runs(at) && Some(*at) != first);
-    let mut outcome = Outcome::NoTestRunsIt;
+    let asked = |at: &usize| runs(at) && tests[*at].time <= under;
+    let first = favourite.filter(asked);
+    let others = (0..tests.len()).filter(|at| asked(at) && Some(*at) != first);
+    let passed = match tests.iter().filter(|test| test.sites.contains(&site)).map(|test| test.time).max() {
+        None => Outcome::NoTestRunsIt,
+        Some(slowest) if slowest > under => Outcome::PassesTheFast,
+        Some(_) => Outcome::Survives,
+    };
     for at in first.into_iter().chain(others) {
         let limit = AT_LEAST.max(tests[at].time * SLOWER);
         match tests[at].run((LIVE, &number.to_string()), limit)? {
             End::Failed => return Ok((Outcome::Noticed, Some(at))),
             End::OutOfTime => return Ok((Outcome::OutOfTime, Some(at))),
-            End::Passed => outcome = Outcome::Survives,
+            End::Passed => {}
         }
     }
-    Ok((outcome, None))
+    Ok((passed, None))
 }

@@ -26,6 +26,8 @@ pub(super) enum Outcome {
     NoTestRunsIt,
     /// Every test that runs it passed.
     Survives,
+    /// Every fast test that runs it passed; the slow ones have not been asked.
+    PassesTheFast,
     /// It is a program, but no running program can decide between it and the code as it is: cargo-mutants asks it.
     CannotBeSwitched,
 }
@@ -78,7 +80,7 @@ impl Outcomes {
     }
 
     fn holds(&self, asked: &Asked) -> bool {
-        let by_tests = matches!(asked.outcome, Outcome::NoTestRunsIt | Outcome::Survives);
+        let by_tests = matches!(asked.outcome, Outcome::NoTestRunsIt | Outcome::Survives | Outcome::PassesTheFast);
         self.contents.get(&asked.file) == Some(&asked.content) && (!by_tests || asked.tests == self.tests)
     }
 

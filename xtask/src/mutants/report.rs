@@ -47,7 +47,7 @@ impl Row<'_> {
 
     /// Whether no test noticed it.
     fn left(&self) -> bool {
-        self.is(Outcome::Survives) || self.is(Outcome::NoTestRunsIt)
+        [Outcome::Survives, Outcome::PassesTheFast, Outcome::NoTestRunsIt].map(Some).contains(&self.outcome)
     }
 }
 
@@ -166,7 +166,7 @@ fn page(rows: &[Row], tried: &[Tried]) -> String {
             row.is(Outcome::DoesNotCompile),
             row.left() && row.same.is_some(),
             open && row.is(Outcome::NoTestRunsIt),
-            open && row.is(Outcome::Survives),
+            open && !row.is(Outcome::NoTestRunsIt),
             row.is(Outcome::CannotBeSwitched),
         ];
         counts.iter_mut().zip(cells).for_each(|(count, cell)| *count += usize::from(cell));
@@ -182,7 +182,11 @@ fn page(rows: &[Row], tried: &[Tried]) -> String {
         page.push_str("\n## Survivors\n\n| file | change | line | why it is the same program |\n|---|---|---|---|\n");
     }
     for row in survivors {
-        let open = if row.is(Outcome::NoTestRunsIt) { "**open**: no test runs it" } else { "**open**" };
+        let open = match row.outcome {
+            Some(Outcome::NoTestRunsIt) => "**open**: no test runs it",
+            Some(Outcome::PassesTheFast) => "**open**: the slow tests have not been asked",
+            _ => "**open**",
+        };
         let (reason, bar) = (row.same.unwrap_or(open), |text: &str| text.replace('|', "\\|"));
         page.push_str(&format!(
             "| {} | {} | `{}` | {reason} |\n",
