@@ -64,3 +64,32 @@ pub fn inner<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
 pub fn cast<const D: usize>(tensor: &Tensor<D>, dtype: DType) -> Tensor<D> {
     if tensor.dtype() == dtype { tensor.clone() } else { tensor.clone().cast(dtype) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number that bf16, f32 and f64 round differently.
+    const THIRD: f64 = 1.0 / 3.0;
+
+    #[test]
+    fn the_frozen_base_has_a_precision_of_its_own() {
+        let place = Placement::new(&Device::flex(), DType::F32);
+        let of = |place: &Placement| {
+            let (own, frozen) = (place.tensor::<1>(vec![THIRD], [1]), place.frozen::<1>(vec![THIRD], [1]));
+            (own.dtype(), values(&own)[0], frozen.dtype(), values(&frozen)[0])
+        };
+        let f32 = f64::from(THIRD as f32);
+        assert_eq!(of(&place), (DType::F32, f32, DType::F32, f32));
+        assert_eq!(of(&place.with_base(DType::F64)), (DType::F32, f32, DType::F64, THIRD));
+    }
+
+    #[test]
+    fn a_cast_rounds_to_the_precision_and_leaves_what_has_it() {
+        let tensor = Placement::new(&Device::flex(), DType::F64).tensor::<1>(vec![THIRD], [1]);
+        for (dtype, wanted) in [(DType::F64, THIRD), (DType::F32, f64::from(THIRD as f32))] {
+            let cast = cast(&tensor, dtype);
+            assert_eq!((cast.dtype(), values(&cast)), (dtype, vec![wanted]));
+        }
+    }
+}

@@ -10,7 +10,7 @@ use variants::{
     host::{Placement, values},
     pass::Active,
     preset,
-    role::Param,
+    role::{Param, Role},
     slot::{INITIALISED, RunPlan, Slot, StackPlan, attach},
     stream::{self, Stream},
 };
@@ -50,6 +50,10 @@ fn a_stack_whose_values_are_given_is_the_stack_that_they_come_from() {
         let before = INITIALISED.load(Ordering::Relaxed);
         attach(&mut [Slot::Linear(&mut given)], &plan.with_given_values(), &place()).unwrap();
         assert_eq!(INITIALISED.load(Ordering::Relaxed), before, "{name}: nothing is initialised");
+        for param in given.parameters(0) {
+            let drawn = [Role::A, Role::B, Role::Lambda, Role::Projection].contains(&param.role);
+            assert!(!drawn || values(param.tensor).iter().all(|v| *v == 0.0), "{name}: `{}` is zeros", param.name);
+        }
         put(name, made.parameters(0), given.parameters(0));
         assert_eq!(values(&given.weight(0, &Active::All)), values(&made.weight(0, &Active::All)), "{name}");
         assert_eq!(given.checksum(0), made.checksum(0), "{name}: what no file has is drawn");

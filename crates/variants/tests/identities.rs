@@ -11,13 +11,16 @@ use nalgebra::DMatrix;
 use sha2::{Digest, Sha256};
 use variants::{
     adapted::{AdaptedLinear, Canonical},
+    combine::CombineSpec,
     delta::{DeltaSpec, shared_random},
     gradient::GradientSpec,
     host::{Placement, values},
+    init::{AnyInit, gaussian::Gaussian},
     orthogonality::departure,
     pass::{Active, Pass},
+    peft::{NoPeftForm, PeftForm},
     preset, presets,
-    role::Role,
+    role::{DecayToward, Role},
     slot::{RunPlan, Slot, StackPlan, attach},
     spec::VariantSpec,
     stream::{self, Stream},
@@ -343,4 +346,83 @@ fn the_checksum_is_that_of_the_shared_pair() {
     assert_eq!(of(&seeded(7), 0), Some(wanted.clone()));
     assert_eq!(of(&seeded(7), 1), Some(wanted.clone()));
     assert_ne!(of(&seeded(8), 0), Some(wanted));
+}
+
+/// The expected change of `ΔW/s` per unit of a number that starts at 0, against its root mean square over many draws: such a number scales a
+/// drawn row or column, or the product of one with another.
+#[test]
+fn the_norm_of_the_start_is_that_of_what_a_number_scales() {
+    let (shape @ [d_in, d_out], runs) = ([48, 40], 60);
+    let gaussian = VariantSpec { init: AnyInit::Gaussian(Gaussian { std: Some(0.3) }), ..spec("lora") };
+    for spec in [spec("lora"), gaussian, spec("adalora")] {
+        let mut map = AdaptedLinear::new("map", random("w", shape), None);
+        let plans = (0..runs).map(|init_seed| RunPlan { init_seed, alpha: 6.0 }).collect();
+        let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), plans, BTreeSet::from(["map".to_owned()]));
+        attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+        let mut squares = vec![1.0; runs as usize * RANK];
+        for param in map.parameters(0).into_iter().filter(|param| ["a", "q", "p"].contains(&param.name)) {
+            let axis = if param.name == "p" { 2 } else { 1 };
+            let norms = values(&param.tensor.clone().square().sum_dim(axis));
+            squares.iter_mut().zip(norms).for_each(|(square, norm)| *square *= norm);
+        }
+        let found = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+        let wanted = spec.delta.as_ref().unwrap().start_norm(&spec.init, RANK, [d_in, d_out]).unwrap();
+        // The mean of 180 squared norms of 40 to 48 numbers each has a standard error of at most 2.5 %, its root half of that.
+        assert!((found / wanted - 1.0).abs() < 0.05, "{found} is not {wanted}");
+    }
+    for name in ["pissa", "olora", "vera"] {
+        let spec = spec(name);
+        assert_eq!(spec.delta.as_ref().unwrap().start_norm(&spec.init, RANK, shape), None, "{name}");
+    }
+}
+
+/// PEFT's class for every preset that has one there, and none for what PEFT cannot hold.
+#[test]
+fn peft_has_the_forms_of_its_own_methods() {
+    let of = |spec: &VariantSpec| spec.peft_form().map(PeftForm::peft_type);
+    for preset in preset::all() {
+        let wanted = match preset.name {
+            "adalora" => Ok("ADALORA"),
+            "vera" => Ok("VERA"),
+            "full" | "bitfit" | "head_only" => Err(NoPeftForm::NoAdapter),
+            _ => Ok("LORA"),
+        };
+        assert_eq!(of(&(preset.spec)(RANK)), wanted, "{}", preset.name);
+    }
+    for name in ["adalora", "vera"] {
+        let decomposed = VariantSpec { combine: spec("dora").combine, ..spec(name) };
+        assert_eq!(of(&decomposed), Err(NoPeftForm::NoCounterpart), "`use_dora` is LoRA's alone: {name}");
+    }
+}
+
+/// Records of the time before a field existed have no other value of it, and their hashes stay: exactly that value is left out.
+#[test]
+fn what_old_records_meant_is_left_out_of_new_ones() {
+    let with = |name: &str, toward| {
+        let mut spec = spec(name);
+        match (&mut spec.delta, &mut spec.combine) {
+            (Some(DeltaSpec::SharedRandom(delta)), _) => delta.weight_decay_toward = toward,
+            (Some(DeltaSpec::ResidualInit(delta)), _) => delta.weight_decay_toward = toward,
+            (_, CombineSpec::WeightDecomposed(combine)) => combine.weight_decay_toward = toward,
+            _ => {}
+        }
+        spec.unrecorded()
+    };
+    let toward = &["weight_decay_toward"][..];
+    for (name, [delta, combine]) in
+        [("lora", [&[][..], &[]]), ("vera", [toward, &[]]), ("pissa", [toward, &[]]), ("dora", [&[], toward])]
+    {
+        assert_eq!(
+            with(name, DecayToward::Zero),
+            [("delta", delta), ("combine", combine), ("rank_policy", &[])],
+            "{name}"
+        );
+        assert_eq!(
+            with(name, DecayToward::Start),
+            [("delta", &[][..]), ("combine", &[]), ("rank_policy", &[])],
+            "{name}"
+        );
+    }
+    assert_eq!(spec("dylora").unrecorded()[2], ("rank_policy", &[][..]));
+    assert_eq!(spec("adalora").unrecorded()[2], ("rank_policy", &[][..]));
 }

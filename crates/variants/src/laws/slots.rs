@@ -243,4 +243,10 @@ fn runs_have_norms_of_their_own(case: &Case, mut norm: AdaptedNorm, stacks: usiz
         let alone = norm.merge(stack, run).forward(x.clone().slice([rows.clone()]), &Pass::of(vec![]));
         case.close("a norm is its merged norm", &y.clone().slice([rows]), &alone);
     }
+    let one = norm.only(stacks - 1);
+    let own = runs * ROWS * (stacks - 1)..rows;
+    let z = one.forward(x.clone().slice([own.clone()]), &Pass::of(vec![StackPass::with(runs, Active::All)]));
+    case.close("a norm's stack alone", &z, &y.slice([own]));
+    norm.detach();
+    case.close("a norm without stacks", &norm.forward(x, &Pass::of(vec![])), &base);
 }
