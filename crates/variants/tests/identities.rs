@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use burn::{
-    module::{LoraAdapter, Param, Reparameterization},
+    module::{LoraAdapter, Param as BurnParam, Reparameterization},
     tensor::{DType, Device, Tensor, module::linear},
 };
 use nalgebra::DMatrix;
@@ -20,7 +20,7 @@ use variants::{
     pass::{Active, Pass},
     peft::{NoPeftForm, PeftForm},
     preset, presets,
-    role::{DecayToward, Role},
+    role::{DecayToward, Param, Role},
     slot::{RunPlan, Slot, StackPlan, attach},
     spec::VariantSpec,
     stream::{self, Stream},
@@ -82,8 +82,11 @@ fn lora_is_burns_own_reparameterisation() {
         *param.tensor = param.tensor.clone().autodiff().require_grad();
     }
     let [a, b] = <[Tensor<2>; 2]>::try_from(factors).unwrap();
-    let theirs =
-        LoraAdapter { a: Param::from_tensor(a.clone()), b: Param::from_tensor(b.clone()), scale: alpha / RANK as f64 };
+    let theirs = LoraAdapter {
+        a: BurnParam::from_tensor(a.clone()),
+        b: BurnParam::from_tensor(b.clone()),
+        scale: alpha / RANK as f64,
+    };
     let x = random("x", [2, 4, D_IN]);
     let c = random("c", [2, 4, D_OUT]);
     let y = ours.forward(x.clone(), &Pass::evaluation(1));
@@ -425,4 +428,61 @@ fn what_old_records_meant_is_left_out_of_new_ones() {
     }
     assert_eq!(spec("dylora").unrecorded()[2], ("rank_policy", &[][..]));
     assert_eq!(spec("adalora").unrecorded()[2], ("rank_policy", &[][..]));
+}
+
+/// Weight decay pulls toward the first value what does not start at 0 and is to stay there, and everything else toward 0.
+#[test]
+fn decay_pulls_toward_the_start_where_it_is_declared() {
+    let with = |name: &str, toward| {
+        let mut spec = spec(name);
+        match (&mut spec.delta, &mut spec.combine) {
+            (Some(DeltaSpec::SharedRandom(delta)), _) => delta.weight_decay_toward = toward,
+            (Some(DeltaSpec::ResidualInit(delta)), _) => delta.weight_decay_toward = toward,
+            (_, CombineSpec::WeightDecomposed(combine)) => combine.weight_decay_toward = toward,
+            _ => {}
+        }
+        let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
+        let runs = [3, 4].map(|init_seed| RunPlan { init_seed, alpha: 6.0 }).to_vec();
+        let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+        attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+        let mut pulled = Vec::new();
+        for param in map.parameters(0) {
+            if let Some(target) = param.decay_target {
+                let [runs, ..] = target.dims();
+                let target = if runs == 1 { target.repeat_dim(0, 2) } else { target };
+                close(&values(&target), &values(param.tensor));
+                pulled.push(param.name);
+            }
+        }
+        pulled
+    };
+    let none: [&str; 0] = [];
+    for (name, wanted) in [
+        ("lora", &[][..]),
+        ("adalora", &[]),
+        ("pissa", &["a", "b"]),
+        ("milora", &["a", "b"]),
+        ("olora", &["a", "b"]),
+        ("dora", &["magnitude"]),
+        ("vera", &["lambda_d"]),
+    ] {
+        assert_eq!(with(name, DecayToward::Start), wanted, "{name}");
+        assert_eq!(with(name, DecayToward::Zero), none, "{name}");
+    }
+}
+
+/// The axis that counts rank-one components is the one as long as the rank, in every tensor that has one: masks, pruning and slices go by it.
+#[test]
+fn components_are_counted_along_the_axis_of_the_rank() {
+    for preset in preset::all() {
+        let mut map = map(&(preset.spec)(RANK), 6.0);
+        for param in map.parameters(0) {
+            let axis = param.tensor.dims().iter().skip(1).position(|length| *length == RANK);
+            assert_eq!(param.rank_axis, axis.map(|axis| axis + 1), "{}: `{}`", preset.name, param.name);
+        }
+    }
+    let mut bias = random("bias", [1, 1, D_OUT]);
+    let exempt = Param::undecayed("bias", Role::Head, &mut bias);
+    assert_eq!((exempt.decays, exempt.rank_axis), (false, None));
+    assert!(Param::ranked("a", Role::A, 2, &mut bias).decays);
 }

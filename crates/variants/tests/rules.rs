@@ -1,16 +1,19 @@
 //! Every rule of a composition refuses what breaks it, names the field, and lets through what lies just inside.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+use burn::tensor::{DType, Device};
 use variants::{
     base::{BaseSpec, BiasSpec},
     combine::{CombineSpec, weight_decomposed},
     delta::{DeltaSpec, shared_random},
     gradient::GradientSpec,
+    host::{Placement, values},
     init::{AnyInit, gaussian::Gaussian},
     preset,
     rank::{
-        AnyRankPolicy, RankPolicy,
+        Action, AnyRankPolicy, RankPolicy,
         budget::Budget,
+        constant::Constant,
         nested_sampling::{Distribution, NestedSampling},
     },
     role::{Role, RoleConfig, TrainConfig},
@@ -72,6 +75,8 @@ fn numbers_of_a_role_have_bounds() {
     let of = |lr_multiplier, learning_rate, weight_decay| {
         TrainConfig::of([(Role::B, RoleConfig::Trained { lr_multiplier, learning_rate, weight_decay })])
     };
+    let read: RoleConfig = serde_yaml::from_str("state: trained").unwrap();
+    assert_eq!(read, RoleConfig::DEFAULT);
     let multiplier = |s: &mut VariantSpec, v| s.train = of(v, None, None);
     bounds("lora", "train.b.lr_multiplier", multiplier, &[1e-9, 16.0], &[0.0, -1.0, NAN, INF]);
     let rate = |s: &mut VariantSpec, v| s.train = of(1.0, Some(v), None);
@@ -221,4 +226,26 @@ fn roles_are_those_of_the_parts_of_the_base_and_of_the_head() {
     assert_eq!(roles("head_only", &|s| s.bias = BiasSpec::All), [Role::Bias, Role::Head]);
     assert_eq!(roles("head_only", &|s| s.base = BaseSpec::Trained), [Role::Weight, Role::Bias, Role::Norm, Role::Head]);
     assert!(spec("lora").trains_inputs() && !spec("lora_fa").trains_inputs() && !spec("full").trains_inputs());
+}
+
+#[test]
+fn a_rank_that_never_changes_asks_nothing_of_the_trainer() {
+    let place = Placement::new(&Device::flex(), DType::F64);
+    let numbers = |values: [f64; 3]| place.tensor::<2>(values.to_vec(), [1, 3]);
+    let constant = AnyRankPolicy::Constant(Constant {});
+    assert_eq!((constant.draw(4, 1, 2), constant.touched(3), constant.settled(100)), (None, 0..3, 0));
+    assert_eq!(constant.after_step(4, 2, 50, 100), Action { observe: false, allocate: None, hold: false });
+    assert!(!constant.keeps_untouched() && constant.readouts(4).is_empty() && constant.averages().is_empty());
+    assert!(constant.check(4, Some(1)).is_empty() && constant.unrecorded().is_empty());
+    // What a policy without scores of its own would prune by: magnitude.
+    assert_eq!(values(&constant.scores(&[], &numbers([-3.0, 0.5, 2.0]))), [3.0, 0.5, 2.0]);
+    let kept = constant.observe(&[numbers([1.0, 2.0, 3.0])], numbers([0.0; 3]), numbers([0.0; 3]));
+    assert_eq!(kept.iter().map(values).collect::<Vec<_>>(), [[1.0, 2.0, 3.0]]);
+    // A policy that prunes draws no rank, and one that draws prunes nothing.
+    let budget = AnyRankPolicy::Budget(Budget::default());
+    assert_eq!((budget.draw(4, 1, 2), budget.touched(3), budget.keeps_untouched()), (None, 0..3, false));
+    assert!(budget.readouts(4).is_empty());
+    let nested = AnyRankPolicy::NestedSampling(NestedSampling::default());
+    assert_eq!(nested.after_step(4, 2, 50, 100), Action::default());
+    assert_eq!((nested.settled(100), nested.keeps_untouched()), (0, false));
 }
