@@ -18,7 +18,7 @@ use variants::{
     },
     role::{Role, RoleConfig, TrainConfig},
     scaling::Scaling,
-    spec::VariantSpec,
+    spec::{BatchKey, VariantSpec},
 };
 
 fn spec(name: &str) -> VariantSpec {
@@ -248,4 +248,29 @@ fn a_rank_that_never_changes_asks_nothing_of_the_trainer() {
     let nested = AnyRankPolicy::NestedSampling(NestedSampling::default());
     assert_eq!(nested.after_step(4, 2, 50, 100), Action::default());
     assert_eq!((nested.settled(100), nested.keeps_untouched()), (0, false));
+}
+
+#[test]
+fn stacks_and_batches_are_keyed_by_what_they_must_share() {
+    let variant = |spec: VariantSpec| spec.check(Some(100)).unwrap();
+    let lora = spec("lora");
+    let of = |change: fn(&mut VariantSpec)| {
+        let mut changed = lora.clone();
+        change(&mut changed);
+        variant(changed)
+    };
+    assert_eq!(variant(lora.clone()).stack_key(), of(|s| s.alpha = 3.0).stack_key(), "alpha is per run");
+    assert_ne!(variant(lora.clone()).stack_key(), of(|s| s.dropout = 0.5).stack_key());
+    assert_ne!(variant(lora.clone()).stack_key(), of(|s| s.rank = 3).stack_key());
+    assert!(variant(lora.clone()).adapts() && !variant(spec("full")).adapts());
+    let key = |is_multiplicative, components, dropout: f64| BatchKey {
+        is_multiplicative,
+        components,
+        dropout: dropout.to_bits(),
+    };
+    assert_eq!(lora.batch_key(), key(false, 4, 0.0));
+    assert_eq!(of(|s| s.dropout = 0.5).spec().batch_key(), key(false, 4, 0.5));
+    assert_eq!(spec("dora").batch_key(), key(true, 4, 0.0));
+    assert_eq!(spec("pissa").batch_key(), key(false, 8, 0.0), "beside the factors lies their start");
+    assert_eq!(spec("full").batch_key(), key(false, 0, 0.0));
 }

@@ -212,3 +212,65 @@ fn stacks_are_shared_by_equal_plans_alone() {
     trained.fully_trained.insert("layer.0.norm".to_owned());
     assert!(!one.is_like(&trained));
 }
+
+/// A slot of any kind passes on what is asked of it: gates, stacks and runs that are kept, merges, and stacks that are taken off.
+#[test]
+fn every_slot_does_what_the_backbone_asks_of_all() {
+    let mut plan = plan("lora", 2, &["layer.0.query", "words"]);
+    plan.fully_trained = BTreeSet::from(["layer.0.norm".to_owned()]);
+    let mut slots = Slots::with(&plan);
+    attach(&mut slots.all(), &self::plan("full", 0, &[]), &place()).unwrap();
+    for stack in 0..2 {
+        for slot in slots.all() {
+            let name = slot.name().to_owned();
+            slot.into_parameters(stack)
+                .into_iter()
+                .for_each(|o| *o.tensor = drawn(&format!("{name}.{}.{stack}", o.name), o.tensor.dims()));
+        }
+    }
+    let active = Active::Truncated(1);
+    let [table, first, second, norm] = slots.all().try_into().unwrap();
+    let key = (2, vec![6.0_f64.to_bits(), 12.0_f64.to_bits()]);
+    for slot in [&table, &first] {
+        assert_eq!(slot.gate(0, &active), Some((key.clone(), vec![3.0, 0.0, 6.0, 0.0])), "{}", slot.name());
+        assert_eq!(slot.gate(1, &active), None, "{}", slot.name());
+    }
+    assert_eq!([second.gate(0, &active), norm.gate(0, &active)], [None, None]);
+
+    // The stack that is kept, and then the run of it, have the tensors they had.
+    let before: Vec<_> = slots.parameters();
+    let kept = |stack: usize| {
+        let mut slots = slots.clone();
+        slots.all().iter_mut().for_each(|slot| slot.keep_only(stack));
+        slots
+    };
+    assert_eq!(kept(0).parameters(), before);
+    assert_eq!(kept(1).parameters().len(), 7, "two weights with their biases, a norm's and a table");
+    assert_eq!(kept(1).first.stacks(), 1);
+    let mut run = kept(0);
+    run.all().iter_mut().for_each(|slot| slot.keep_run(1));
+    assert_eq!(run.first.alphas(0).unwrap(), [12.0]);
+    let gate = Slot::Embedding(&mut run.table).gate(0, &Active::All);
+    assert_eq!(gate, Some(((2, vec![12.0_f64.to_bits()]), vec![6.0, 6.0])));
+
+    // A merge is each slot's own.
+    let mut merged = slots.clone();
+    merged.all().iter_mut().for_each(|slot| slot.merge(0, 1, &Active::All));
+    let (weight, _) = slots.first.merged(0, 1, &Active::All);
+    assert_eq!(values(&merged.first.base().0), values(&weight));
+    assert_eq!(values(&merged.table.base()), values(&slots.table.merged(0, 1, &Active::All)));
+    let ((gamma, beta), (wanted, bias)) = (merged.norm.base(), slots.norm.merged(0, 1));
+    assert_eq!((values(&gamma), beta.map(|b| values(&b))), (values(&wanted), bias.map(|b| values(&b))));
+    assert_ne!(values(&wanted), values(&slots.norm.base().0));
+
+    // Without stacks they are the base, which a pass without runs goes through.
+    slots.all().iter_mut().for_each(Slot::detach);
+    assert_eq!((slots.first.stacks(), slots.second.stacks()), (0, 0));
+    let (bare, fresh) = (Pass::of(vec![]), Slots::new());
+    let ids = || Tensor::<2, Int>::from_data(TensorData::new(vec![3i64, 0], [2, 1]), &place().device);
+    let through = |slots: &Slots| {
+        let x = slots.first.forward(slots.table.forward(ids(), &bare), &bare);
+        values(&slots.norm.forward(x, &bare))
+    };
+    assert_eq!(through(&slots), through(&fresh));
+}
