@@ -100,6 +100,7 @@ mod tests {
         assert_ne!(first(0, Stream::Init, "a"), first(1, Stream::Init, "a"));
         // Pinned: a change here changes the first values of every adapter ever trained.
         assert_eq!(first(0, Stream::Init, "a"), 1_250_199_188_818_667_156);
+        assert_eq!(key(0, Stream::Init, "a"), 1_250_199_188_818_667_156);
     }
 
     #[test]

@@ -164,9 +164,9 @@ fn steps_of_a_budget_are_counts_or_shares() {
     let budget = |step| policy.components(4, 3, step, 200);
     // b0 = 12, bT = 3, tᵢ = 20, the last phase starts at 150.
     assert_eq!([budget(0), budget(20), budget(150), budget(199)], [12, 12, 3, 3]);
-    for step in 21..150 {
-        let left = 1.0 - (step - 20) as f64 / 130.0;
-        assert_eq!(budget(step as u64), (3.0 + 9.0 * left.powi(3)) as usize, "{step}");
+    for step in 21..150_u32 {
+        let left = 1.0 - f64::from(step - 20) / 130.0;
+        assert_eq!(budget(u64::from(step)), (3.0 + 9.0 * left.powi(3)) as usize, "{step}");
     }
     assert_eq!(policy.settled(200), 151);
     // A count of 1 is one step, not the whole run.

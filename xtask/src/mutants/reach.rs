@@ -103,7 +103,7 @@ pub(super) fn tests(krate: &Crate, left_out: &[LeftOut]) -> Result<Vec<Test>, St
         let (start, before) = (Instant::now(), ticks("self", 13));
         let end = test.run((REACHED, &file.to_string_lossy()), Duration::from_mins(10))?;
         // The processor time of the children that have ended.
-        let worked = ticks("self", 13).zip(before).map(|(after, before)| after - before);
+        let worked = ticks("self", 13).zip(before).map(|(after, before)| after.saturating_sub(before));
         test.time = worked.unwrap_or_else(|| start.elapsed());
         test.sites = crate::files::read(&file).lines().filter_map(|line| line.parse().ok()).collect();
         if end != End::Passed {
