@@ -31,6 +31,8 @@ pub(super) fn left(root: &Path) -> Result<(), String> {
     for mutant in left {
         let name = format!("{}:{}: {}", mutant.file, mutant.at, mutant.change);
         let quoted = |letter: char| if SPECIAL.contains(letter) { format!("\\{letter}") } else { letter.to_string() };
+        // cargo-mutants 27.1 holds deleted fields against no `--re`, so the files keep those of other files out.
+        command.arg("--file").arg(&mutant.file);
         command.arg("--re").arg(format!("^{}$", name.chars().map(quoted).collect::<String>()));
     }
     // It fails where a mutant survives, which the report says.

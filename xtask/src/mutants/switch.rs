@@ -20,7 +20,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// The mutants that a place of the text belongs to: one whose own text it is in, or those of the innermost site around it.
+    /// The mutants that a place of the text belongs to: the one that put the text there, or those of the innermost site around it.
     pub(super) fn mutants_at(&self, place: usize) -> Vec<usize> {
         let own: Vec<_> = self.alternatives.iter().filter(|(range, _)| range.contains(&place)).map(|it| it.1).collect();
         if !own.is_empty() {

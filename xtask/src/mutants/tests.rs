@@ -1,3 +1,5 @@
+//! Mutants behind switches are the plainly changed programs; outcomes hold as long as what was asked.
+
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
