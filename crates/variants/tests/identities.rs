@@ -20,6 +20,7 @@ use variants::{
     pass::{Active, Pass},
     peft::{NoPeftForm, PeftForm},
     preset, presets,
+    rank::{AnyRankPolicy, RankPolicy, budget::Budget},
     role::{DecayToward, Param, Role},
     slot::{RunPlan, Slot, StackPlan, attach},
     spec::VariantSpec,
@@ -392,6 +393,9 @@ fn peft_has_the_forms_of_its_own_methods() {
         };
         assert_eq!(of(&(preset.spec)(RANK)), wanted, "{}", preset.name);
     }
+    for (name, start) in [("pissa", Some("pissa")), ("olora", Some("olora")), ("milora", None)] {
+        assert_eq!(spec(name).peft_form(), Ok(PeftForm::DoubledLora { start }), "{name}");
+    }
     for name in ["adalora", "vera"] {
         let decomposed = VariantSpec { combine: spec("dora").combine, ..spec(name) };
         assert_eq!(of(&decomposed), Err(NoPeftForm::NoCounterpart), "`use_dora` is LoRA's alone: {name}");
@@ -485,4 +489,28 @@ fn components_are_counted_along_the_axis_of_the_rank() {
     let exempt = Param::undecayed("bias", Role::Head, &mut bias);
     assert_eq!((exempt.decays, exempt.rank_axis), (false, None));
     assert!(Param::ranked("a", Role::A, 2, &mut bias).decays);
+}
+
+/// Zhang et al., Eqs. 8 to 11, number by number on the host, over three steps with different smoothing of the two averages.
+#[test]
+fn importance_is_the_smoothed_sensitivity_times_its_spread() {
+    let (beta1, beta2) = (0.6, 0.9);
+    let policy = AnyRankPolicy::Budget(Budget { beta1, beta2, ..Budget::default() });
+    assert_eq!(policy.averages(), ["mean", "uncertainty"]);
+    let mut averages = vec![place().zeros::<2>([1, 4]), place().zeros([1, 4])];
+    let (mut mean, mut spread) = ([0.0; 4], [0.0; 4]);
+    for step in 0..3 {
+        let of = |name: &str| random::<2>(&format!("{name}{step}"), [1, 4]);
+        let (value, gradient) = (of("value"), of("gradient"));
+        let now: Vec<f64> = values(&value).iter().zip(values(&gradient)).map(|(v, g)| (v * g).abs()).collect();
+        for at in 0..4 {
+            mean[at] = beta1 * mean[at] + (1.0 - beta1) * now[at];
+            spread[at] = beta2 * spread[at] + (1.0 - beta2) * (now[at] - mean[at]).abs();
+        }
+        averages = policy.observe(&averages, value.clone(), gradient);
+        close(&values(&averages[0]), &mean);
+        close(&values(&averages[1]), &spread);
+        let wanted: Vec<f64> = mean.iter().zip(&spread).map(|(mean, spread)| mean * spread).collect();
+        close(&values(&policy.scores(&averages, &value)), &wanted);
+    }
 }

@@ -274,3 +274,24 @@ fn stacks_and_batches_are_keyed_by_what_they_must_share() {
     assert_eq!(spec("pissa").batch_key(), key(false, 8, 0.0), "beside the factors lies their start");
     assert_eq!(spec("full").batch_key(), key(false, 0, 0.0));
 }
+
+#[test]
+fn what_a_part_requires_of_the_others_is_asked_of_them() {
+    let rule = GradientSpec::Preconditioned { ridge: 1e-8 };
+    let with = |name: &str, frozen: bool| {
+        let mut changed = VariantSpec { gradient: rule, ..spec(name) };
+        if frozen {
+            changed.train = TrainConfig::of([(Role::A, RoleConfig::Frozen)]);
+        }
+        broken(&changed)
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(with("lora", true), none);
+    assert_eq!(with("lora", false), ["gradient"], "A trains");
+    assert_eq!(with("dylora", true), ["gradient"], "the rank changes");
+    assert_eq!(with("pissa", true), ["gradient"], "there are more than two factors");
+    assert_eq!(broken(&VariantSpec { base: BaseSpec::Trained, ..spec("lora") }), ["base"]);
+    assert_eq!(broken(&VariantSpec { orthogonality: 0.1, ..spec("lora") }), ["orthogonality"]);
+    let pruned = VariantSpec { rank_policy: spec("adalora").rank_policy, ..spec("lora") };
+    assert_eq!(broken(&pruned), ["rank_policy.kind"]);
+}

@@ -274,3 +274,66 @@ fn every_slot_does_what_the_backbone_asks_of_all() {
     };
     assert_eq!(through(&slots), through(&fresh));
 }
+
+/// Ba et al. (2016) and Zhang and Sennrich (2019), number by number on the host: of a frozen norm, of one with copies, and of the sum with a
+/// residual.
+#[test]
+fn a_norm_is_its_formula() {
+    let (rows, seq, epsilon) = (2, 3, 0.1); // far above rounding, so that its place shows
+    let drawn = |name: &str| drawn(name, [rows, seq, D]);
+    let (x, residual) = (drawn("x"), drawn("residual"));
+    let (gamma, beta) = (self::drawn("gamma", [D]), self::drawn("beta", [D]));
+    let host = |x: &[f64], gamma: &[f64], beta: Option<&[f64]>| -> Vec<f64> {
+        x.chunks(D)
+            .flat_map(|x| {
+                let mean = if beta.is_some() { x.iter().sum::<f64>() / D as f64 } else { 0.0 };
+                let square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / D as f64;
+                let shift = move |at: usize| beta.map_or(0.0, |beta| beta[at]);
+                x.iter()
+                    .enumerate()
+                    .map(move |(at, x)| (x - mean) / (square + epsilon).sqrt() * gamma[at] + shift(at))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    let close = |found: Tensor<3>, wanted: Vec<f64>| {
+        for (found, wanted) in values(&found).iter().zip(&wanted) {
+            assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}"); // a few dozen operations on numbers near 1
+        }
+    };
+    let layer = AdaptedNorm::new("norm", gamma.clone(), beta.clone(), epsilon);
+    for (mut norm, has_mean) in [(layer, true), (AdaptedNorm::root_mean_square("norm", gamma.clone(), epsilon), false)]
+    {
+        let sum = x.clone() + residual.clone();
+        let pass = Pass::evaluation(2);
+        let after = |norm: &AdaptedNorm, pass: &Pass| {
+            let input_grad = pass.input_grad("norm");
+            norm.after(x.clone(), Some((residual.clone(), &input_grad)), None, pass)
+        };
+        let (gamma, beta) = (values(&gamma), values(&beta));
+        let shift = has_mean.then_some(beta.as_slice());
+        close(norm.forward(x.clone(), &Pass::of(vec![])), host(&values(&x), &gamma, shift));
+        close(after(&norm, &Pass::of(vec![])), host(&values(&sum), &gamma, shift));
+        attach(&mut [Slot::Norm(&mut norm)], &plan("full", 0, &[]), &place()).unwrap();
+        close(norm.forward(x.clone(), &pass), host(&values(&x), &gamma, shift));
+        close(after(&norm, &pass), host(&values(&sum), &gamma, shift));
+    }
+}
+
+/// A pass finds the input whose gradient is lost because one of its readers is not in the loss.
+#[test]
+fn a_pass_finds_an_input_that_lost_its_gradient() {
+    let slots = Slots::new();
+    for (both, found) in [(true, false), (false, true)] {
+        let pass = Pass::of(vec![]);
+        let x = drawn("x", [1, 2, D]).autodiff().require_grad();
+        let input_grad = pass.input_grad("attention");
+        let y = slots.first.forward_among(&x, &pass, &input_grad);
+        let z = slots.second.forward_among(&x, &pass, &input_grad);
+        let loss = if both { y.sum() + z.sum() } else { y.sum() };
+        let _ = loss.backward();
+        let lost = pass.audit.check();
+        assert_eq!(lost.is_err(), found, "{lost:?}");
+        assert!(lost.is_ok() || lost.unwrap_err().to_string().contains("attention"));
+    }
+}

@@ -20,7 +20,7 @@ use super::{
 /// A mutant that no test can notice, since the program stays the same.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Equivalent {
+pub(super) struct Equivalent {
     /// The file, from the root of the workspace.
     file: String,
     /// The change in the words of cargo-mutants, such as `replace > with >= in allocate`.
@@ -29,6 +29,18 @@ struct Equivalent {
     line: String,
     /// Why the program stays the same.
     reason: String,
+}
+
+/// The mutants that are the same program.
+pub(super) fn equivalent(root: &Path) -> Result<Vec<Equivalent>, String> {
+    read(root, EQUIVALENT)
+}
+
+impl Equivalent {
+    /// Whether this is about a mutant, of whose line it has the text.
+    pub(super) fn is(&self, mutant: &Mutant, line: &str) -> bool {
+        (self.file.as_str(), self.change.as_str(), self.line.as_str()) == (&mutant.file, &mutant.change, line)
+    }
 }
 
 /// A mutant of the list and what became of it; nothing where it has not been asked.
@@ -63,7 +75,7 @@ pub(super) fn report(root: &Path) -> Result<(), String> {
     super::tree::with_modules(root, &tree)?;
     let list = mutants(&tree)?;
     let known = known(root, &list)?;
-    let equivalent: Vec<Equivalent> = read(root, EQUIVALENT)?;
+    let equivalent = equivalent(root)?;
     let mut lines: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let rows: Vec<Row> = list
         .iter()

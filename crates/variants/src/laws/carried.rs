@@ -127,7 +127,7 @@ pub fn a_stack_lies_on_one_side_of_a_fused_map(case: &Case) -> Outcome {
         let mut fused = base(case, whole, 2 * d_out).fusing(&parts);
         let mut halves = [0, 1].map(|at| fused.part(names[at], &parts, at * d_out, (at + 1) * d_out));
         let joined = fused.fused_from(&halves);
-        assert_eq!(bits(&joined), bits(&fused), "a fused map is its parts side by side: {case:?}");
+        assert_eq!(bits(&joined), bits(&fused), "a fused map is the columns of its parts: {case:?}");
         let slots = halves.iter_mut().chain([&mut fused]).map(Slot::Linear);
         attach(&mut slots.collect::<Vec<_>>(), &plan(case, adapted), &case.place())
             .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));

@@ -79,19 +79,21 @@ pub fn tables_keep_what_they_are_told_to(case: &Case) -> Outcome {
         *param.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
     }
     let ids = looked_up_ids(case).1;
-    let of_run = |run: usize| ids.clone().slice([run * ROWS..(run + 1) * ROWS]);
+    // The stacks look up other rows, so that one which took the other's would show.
+    let of_stack = [ids.clone(), ids.clone().flip([0, 1])];
+    let of_run = |stack: usize, run: usize| of_stack[stack].clone().slice([run * ROWS..(run + 1) * ROWS]);
     let bare = Pass::of(vec![]);
     for active in case.actives() {
         let here = StackPass::with(case.runs, active.clone());
-        let y = both.forward(Tensor::cat(vec![ids.clone(), ids.clone()], 0), &Pass::of(vec![here.clone(), here]));
+        let y = both.forward(Tensor::cat(of_stack.to_vec(), 0), &Pass::of(vec![here.clone(), here]));
         for (stack, run) in [0, 1].into_iter().flat_map(|stack| (0..case.runs).map(move |run| (stack, run))) {
             let first = (stack * case.runs + run) * ROWS;
-            let wanted = both.merge(stack, run, &active).forward(of_run(run), &bare);
+            let wanted = both.merge(stack, run, &active).forward(of_run(stack, run), &bare);
             case.close("stacks of a table", &y.clone().slice([first..first + ROWS]), &wanted);
             let mut alone = both.only(stack);
             case.close(
                 "a table's stack alone",
-                &alone.forward(ids.clone(), &case.pass(&active)).slice([run * ROWS..(run + 1) * ROWS]),
+                &alone.forward(of_stack[stack].clone(), &case.pass(&active)).slice([run * ROWS..(run + 1) * ROWS]),
                 &wanted,
             );
             Slot::Embedding(&mut alone).keep_run(run);
@@ -102,7 +104,7 @@ pub fn tables_keep_what_they_are_told_to(case: &Case) -> Outcome {
                 Active::Prefix(ranks) => Active::Prefix(vec![ranks[run]]),
                 other => other.clone(),
             };
-            let z = alone.forward(of_run(run), &Pass::of(vec![StackPass::with(1, own)]));
+            let z = alone.forward(of_run(stack, run), &Pass::of(vec![StackPass::with(1, own)]));
             case.close("a table's run alone", &z, &wanted);
         }
         let found = one.gate(0, &active).map(|(_, gate)| gate);
