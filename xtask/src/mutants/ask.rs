@@ -13,7 +13,9 @@ use super::{
     list::{Mutant, mutants},
     outcomes::{Outcome, Outcomes},
     reach::{End, LeftOut, Test, tests},
-    read, say,
+    read,
+    report::equivalent,
+    say,
     switch::LIVE,
     tree,
 };
@@ -87,7 +89,14 @@ fn ask_crate(
     }
     krate.write_switched()?;
     let tests = tests(&krate, left_out)?;
-    let open: Vec<usize> = here().filter(|(_, mutant)| open(mutant)).map(|(index, _)| index).collect();
+    let mut open: Vec<usize> = here().filter(|(_, mutant)| open(mutant)).map(|(index, _)| index).collect();
+    // Every test that runs it is asked about what is said to be the same program: last, since that takes longest.
+    let same = equivalent(root)?;
+    open.sort_by_cached_key(|index| {
+        let text = crate::files::read(&root.join(&all[*index].file));
+        let line = text.lines().nth(all[*index].line() - 1).unwrap_or_default().trim();
+        same.iter().any(|it| it.is(&all[*index], line))
+    });
     say(&format!("{package}: {} mutants to ask, {} are not behind a switch", open.len(), krate.dropped.len()));
     ask_all(&krate, &tests, &open, &outcomes, question)
 }

@@ -29,6 +29,11 @@ impl Mutant {
     pub(super) fn key(&self) -> (String, String, String) {
         (self.file.clone(), self.at.clone(), self.change.clone())
     }
+
+    /// The line of the file, counted from 1.
+    pub(super) fn line(&self) -> usize {
+        self.at.split(':').next().and_then(|line| line.parse().ok()).unwrap_or(1)
+    }
 }
 
 /// What kind of text is changed.

@@ -83,10 +83,8 @@ pub(super) fn report(root: &Path) -> Result<(), String> {
             let source =
                 || crate::files::read(&root.join(&mutant.file)).lines().map(|it| it.trim().to_owned()).collect();
             let source = lines.entry(&mutant.file).or_insert_with(source);
-            let at: usize = mutant.at.split(':').next().and_then(|at| at.parse().ok()).unwrap_or(1);
-            let line = source.get(at - 1).cloned().unwrap_or_default();
-            let same =
-                equivalent.iter().find(|it| (&it.file, &it.change, &it.line) == (&mutant.file, &mutant.change, &line));
+            let line = source.get(mutant.line() - 1).cloned().unwrap_or_default();
+            let same = equivalent.iter().find(|it| it.is(mutant, &line));
             let outcome = known.get(&mutant.key()).copied();
             Row { mutant, line, outcome, same: same.map(|it| it.reason.as_str()) }
         })
