@@ -103,6 +103,15 @@ mod tests {
         assert_eq!(key(0, Stream::Init, "a"), 1_250_199_188_818_667_156);
     }
 
+    /// A draw takes from the generator what it needs and no more: what is drawn next does not depend on how the first was asked for.
+    #[test]
+    fn draws_follow_one_another() {
+        let together = normal(&mut generator(3, Stream::Init, "x"), 6, 2.0);
+        let rng = &mut generator(3, Stream::Init, "x");
+        assert_eq!([normal(rng, 2, 2.0), normal(rng, 4, 2.0)].concat(), together);
+        assert_eq!(normal(&mut generator(3, Stream::Init, "x"), 5, 2.0), together[..5]);
+    }
+
     #[test]
     fn moments_are_those_of_the_distributions() {
         let rng = &mut generator(3, Stream::Init, "moments");

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::atomic::Ordering};
 use burn::tensor::{DType, Device};
 use variants::{
     adapted::AdaptedLinear,
+    delta::{DeltaSpec, shared_random},
     embedding::AdaptedEmbedding,
     host::{Placement, values},
     pass::Active,
@@ -43,8 +44,12 @@ fn put(name: &str, made: Vec<Param<'_>>, given: Vec<Param<'_>>) {
 
 #[test]
 fn a_stack_whose_values_are_given_is_the_stack_that_they_come_from() {
-    for preset in preset::all() {
-        let (name, plan) = (preset.name, plan(preset.name, "map"));
+    let mut kept = (preset::find("vera").unwrap().spec)(2);
+    kept.delta =
+        Some(DeltaSpec::SharedRandom(shared_random::Spec { pair: shared_random::Save::Yes, ..Default::default() }));
+    let kept = StackPlan { variant: kept.check(Some(1000)).unwrap(), ..plan("vera", "map") };
+    let plans = preset::all().into_iter().map(|preset| (preset.name, plan(preset.name, "map")));
+    for (name, plan) in plans.chain([("vera with its pair", kept)]) {
         let (mut made, mut given) = (map(), map());
         attach(&mut [Slot::Linear(&mut made)], &plan, &place()).unwrap();
         let before = INITIALISED.load(Ordering::Relaxed);

@@ -15,7 +15,7 @@ use variants::{
     delta::{DeltaSpec, shared_random},
     gradient::GradientSpec,
     host::{Placement, values},
-    init::{AnyInit, gaussian::Gaussian},
+    init::{AnyInit, Init, gaussian::Gaussian, kaiming::Kaiming},
     orthogonality::departure,
     pass::{Active, Pass},
     peft::{NoPeftForm, PeftForm},
@@ -512,5 +512,61 @@ fn importance_is_the_smoothed_sensitivity_times_its_spread() {
         close(&values(&averages[1]), &spread);
         let wanted: Vec<f64> = mean.iter().zip(&spread).map(|(mean, spread)| mean * spread).collect();
         close(&values(&policy.scores(&averages, &value)), &wanted);
+    }
+}
+
+/// Kopiczko et al., section 3: kaiming uniform numbers for the widest map, `d` at `d_initial` and `b` at 0. The pair that an adapter keeps is
+/// the one that its seed draws.
+#[test]
+fn vera_starts_at_a_kaiming_pair_and_its_vectors_first_values() {
+    let bound = |fan_in: f64| (6.0 / fan_in).sqrt();
+    let [a, b] = shared_random::pair(5, 40, [60, 50]);
+    for (numbers, bound) in [(a, bound(60.0)), (b, bound(40.0))] {
+        let largest = numbers.iter().fold(0.0_f64, |most, number| most.max(number.abs()));
+        // Of 2000 uniform numbers the largest is within a hundredth of the bound, but for one draw in 10⁸.
+        assert!(largest <= bound && largest > 0.99 * bound, "{largest} is not {bound}");
+    }
+    let with = |pair, d_initial| {
+        let delta = shared_random::Spec { pair, d_initial, projection_seed: 7, ..shared_random::Spec::default() };
+        let spec = VariantSpec { delta: Some(DeltaSpec::SharedRandom(delta)), ..spec("vera") };
+        let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
+        let runs = [3, 4].map(|init_seed| RunPlan { init_seed, alpha: 6.0 }).to_vec();
+        let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+        attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+        map
+    };
+    let mut maps = [shared_random::Save::Seed, shared_random::Save::Yes].map(|pair| with(pair, 0.3));
+    for map in &mut maps {
+        for param in map.parameters(0) {
+            match param.name {
+                "lambda_d" => assert_eq!(values(param.tensor), [0.3; 2 * RANK]),
+                "lambda_b" => {
+                    assert_eq!(values(param.tensor), [0.0; 2 * D_OUT]);
+                    *param.tensor = random("lambda_b", [2, 1, D_OUT]);
+                }
+                _ => assert_eq!(param.role, Role::Projection),
+            }
+        }
+    }
+    close(&values(&maps[1].weight(0, &Active::All)), &values(&maps[0].weight(0, &Active::All)));
+    assert_ne!(values(&maps[0].weight(0, &Active::All))[..D_IN * D_OUT], values(&maps[0].base().0));
+}
+
+/// The drawn numbers have the spread that their distribution states, and so has what the code says of it.
+#[test]
+fn initialisations_have_the_spread_of_their_distributions() {
+    let n = 3 * 4000;
+    for (init, wanted) in [
+        (AnyInit::Gaussian(Gaussian { std: Some(0.3) }), 0.3),
+        (AnyInit::Gaussian(Gaussian { std: None }), 1.0 / RANK as f64),
+        (AnyInit::Kaiming(Kaiming {}), 1.0 / (3.0 * 4000.0_f64).sqrt()), // U(±1/√d_in)
+    ] {
+        let rng = &mut stream::generator(1, Stream::Init, "spread");
+        let drawn = init.components(4000, RANK, rng);
+        assert_eq!(drawn.len(), n);
+        let found = (drawn.iter().map(|v| v * v).sum::<f64>() / n as f64).sqrt();
+        // Four standard errors of a standard deviation from 12000 normal numbers.
+        assert!((found / wanted - 1.0).abs() < 4.0 / (2.0 * n as f64).sqrt(), "{init:?}: {found} is not {wanted}");
+        assert!((init.std(4000, RANK) - wanted).abs() < 1e-15, "{init:?}");
     }
 }

@@ -9,7 +9,7 @@ use variants::{
     embedding::AdaptedEmbedding,
     host::{Placement, values},
     norm::AdaptedNorm,
-    pass::{Active, Pass},
+    pass::{Active, DropoutClock, Pass, StackPass},
     preset,
     role::Role,
     slot::{MapPlan, RunPlan, Slot, StackPlan, attach},
@@ -335,5 +335,57 @@ fn a_pass_finds_an_input_that_lost_its_gradient() {
         let lost = pass.audit.check();
         assert_eq!(lost.is_err(), found, "{lost:?}");
         assert!(lost.is_ok() || lost.unwrap_err().to_string().contains("attention"));
+    }
+}
+
+/// Stacks beside each other on maps that share an input, in any order and at any dropout: each computes on its rows what it computes alone
+/// on one map, however the products are batched.
+#[test]
+fn batched_products_are_those_of_each_stack_and_map_alone() {
+    let arrangements: [&[(&str, usize, f64)]; 6] = [
+        &[("lora", 2, 0.5), ("lora", 2, 0.0)],
+        &[("lora", 2, 0.0), ("lora", 2, 0.5), ("lora", 2, 0.5)],
+        &[("lora", 2, 0.0), ("lora", 2, 0.0), ("lora", 3, 0.0)],
+        &[("dora", 2, 0.0), ("dora", 2, 0.5), ("lora", 2, 0.0)],
+        &[("lora", 2, 0.0), ("dora", 2, 0.0), ("lora", 2, 0.0)],
+        &[("lora", 2, 0.5), ("full", 0, 0.0), ("lora", 2, 0.5), ("head_only", 0, 0.0)],
+    ];
+    let names = ["query", "key", "value"];
+    for stacks in arrangements {
+        let mut maps = names.map(|name| AdaptedLinear::new(name, drawn(name, [D, D]), Some(drawn("bias", [D]))));
+        for (preset, rank, dropout) in stacks {
+            let mut spec = (preset::find(preset).unwrap().spec)(*rank);
+            spec.dropout = *dropout;
+            let runs = vec![RunPlan { init_seed: 3, alpha: 6.0 }, RunPlan { init_seed: 4, alpha: 12.0 }];
+            let targets = names.map(str::to_owned).into();
+            let plan = StackPlan::new(spec.check(None).unwrap(), runs, targets);
+            attach(&mut maps.iter_mut().map(Slot::Linear).collect::<Vec<_>>(), &plan, &place()).unwrap();
+        }
+        for (map, stack) in (0..3).flat_map(|map| (0..stacks.len()).map(move |stack| (map, stack))) {
+            for param in maps[map].parameters(stack) {
+                *param.tensor = drawn(&format!("{map}.{stack}.{}", param.name), param.tensor.dims());
+            }
+        }
+        let rows = 4; // of each stack, two for each run
+        let x = drawn("x", [rows * stacks.len(), 3, D]);
+        let pass = |stacks: &[usize]| {
+            let seeds = stacks.iter().flat_map(|stack| [100 + 2 * *stack as u64, 101 + 2 * *stack as u64]).collect();
+            let bare = Pass::of(vec![StackPass::evaluation(2); stacks.len()]);
+            [bare.clone(), bare.dropping(&DropoutClock { seeds, step: 3, micro: 1 }, &place())]
+        };
+        let all: Vec<usize> = (0..stacks.len()).collect();
+        for training in [0, 1] {
+            let together = &pass(&all)[training];
+            let input_grad = together.input_grad("attention");
+            let y = AdaptedLinear::forward_all([&maps[0], &maps[1], &maps[2]], &x, together, &input_grad);
+            for (map, stack) in (0..3).flat_map(|map| (0..stacks.len()).map(move |stack| (map, stack))) {
+                let own = rows * stack..rows * (stack + 1);
+                let alone = maps[map].only(stack).forward(x.clone().slice([own.clone()]), &pass(&[stack])[training]);
+                for (found, wanted) in values(&y[map].clone().slice([own])).iter().zip(values(&alone)) {
+                    // Sums of products in another order.
+                    assert!((found - wanted).abs() < 1e-12, "{stacks:?}: stack {stack}: {found} is not {wanted}");
+                }
+            }
+        }
     }
 }
