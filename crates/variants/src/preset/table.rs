@@ -121,6 +121,12 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_show_these_tables() {
+        let document = include_str!("../../../../ARCHITECTURE.md");
+        assert!(document.contains(&axes()) && document.contains(&presets()), "run `just documents`");
+    }
+
+    #[test]
     fn a_preset_shows_what_it_sets_otherwise_than_lora() {
         let table = presets();
         let row =
