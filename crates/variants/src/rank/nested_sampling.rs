@@ -123,6 +123,19 @@ impl NestedSampling {
     }
 }
 
+/// The index on which a share in `[0, 1)` of all weight falls.
+fn pick(weights: &[f64], share: f64) -> Option<usize> {
+    let mut left = share * weights.iter().sum::<f64>();
+    for (index, weight) in weights.iter().enumerate() {
+        if left < *weight {
+            return Some(index);
+        }
+        left -= weight;
+    }
+    // Rounding ate the last sliver: the last that has weight at all.
+    weights.iter().rposition(|weight| *weight > 0.0)
+}
+
 impl RankPolicy for NestedSampling {
     fn lacks(&self) -> &'static [(Capability, &'static str)] {
         &[
@@ -165,15 +178,7 @@ impl RankPolicy for NestedSampling {
     fn draw(&self, rank: usize, seed: u64, step: u64) -> Option<usize> {
         let weights = self.weights(rank);
         let rng = &mut stream::generator(seed, Stream::Rank, &step.to_string());
-        let mut left = stream::unit(rng) * weights.iter().sum::<f64>();
-        for (index, weight) in weights.iter().enumerate() {
-            if left < *weight {
-                return Some(self.r_min + index);
-            }
-            left -= weight;
-        }
-        // Rounding ate the last sliver: the largest rank that has weight at all.
-        weights.iter().rposition(|w| *w > 0.0).map(|index| self.r_min + index)
+        pick(&weights, stream::unit(rng)).map(|index| self.r_min + index)
     }
 
     fn touched(&self, active: usize) -> Range<usize> {
@@ -225,6 +230,22 @@ mod tests {
         frequencies(&with(3, Distribution::Uniform), 4, &[0.0, 0.0, 0.5, 0.5]);
         frequencies(&with(1, Distribution::Geometric { p: 0.5 }), 3, &[4.0 / 7.0, 2.0 / 7.0, 1.0 / 7.0]);
         frequencies(&with(2, Distribution::Weights { weights: vec![1.0, 0.0, 3.0] }), 4, &[0.0, 0.25, 0.0, 0.75]);
+    }
+
+    #[test]
+    fn a_share_falls_on_the_weight_that_covers_it() {
+        let weights = [1.0, 0.0, 3.0, 0.0];
+        let at = |share| pick(&weights, share);
+        assert_eq!([at(0.0), at(0.24), at(0.25), at(0.99)], [Some(0), Some(0), Some(2), Some(2)]);
+        assert_eq!(pick(&[0.0, 1.0], 0.0), Some(1), "what has no weight is never picked");
+        // Past the end, where rounding can lead: the last that has weight.
+        assert_eq!([at(1.0), pick(&[2.0, 0.0], 1.0), pick(&[0.0], 1.0)], [Some(2), Some(0), None]);
+    }
+
+    #[test]
+    fn what_is_not_touched_is_kept_if_masked() {
+        let of = |optimizer_state| NestedSampling { optimizer_state, ..Default::default() }.keeps_untouched();
+        assert_eq!((of(OptimizerState::Masked), of(OptimizerState::Dense)), (true, false));
     }
 
     #[test]
