@@ -81,15 +81,9 @@ fn ask_crate(
     let tree = root.join(WORK).join("switched/tree");
     let mut krate = Crate::new(root, (plain, tree), package, all, &known)?;
     krate.settle()?;
-    krate.compile_dropped(&known)?;
-    for index in krate.dropped.iter().filter(|index| !known.contains_key(index)) {
-        let refused = krate.unviable.contains(index);
-        let outcome = if refused { Outcome::DoesNotCompile } else { Outcome::CannotBeSwitched };
-        outcomes.put(&all[*index], outcome, None)?;
-    }
-    krate.write_switched()?;
     let tests = tests(&krate, left_out)?;
-    let mut open: Vec<usize> = here().filter(|(_, mutant)| open(mutant)).map(|(index, _)| index).collect();
+    let switched = |index: &usize| !krate.dropped.contains(index);
+    let mut open: Vec<usize> = here().filter(|(_, it)| open(it)).map(|(index, _)| index).filter(switched).collect();
     // Every test that runs it is asked about what is said to be the same program: last, since that takes longest.
     let same = equivalent(root)?;
     open.sort_by_cached_key(|index| {
@@ -98,7 +92,20 @@ fn ask_crate(
         same.iter().any(|it| it.is(&all[*index], line))
     });
     say(&format!("{package}: {} mutants to ask, {} are not behind a switch", open.len(), krate.dropped.len()));
-    ask_all(&krate, &tests, &open, &outcomes, question)
+    ask_all(&krate, &tests, &open, &outcomes, question)?;
+    // Last, since it writes other text into the copy.
+    compile_dropped(&mut krate, &known, &outcomes)
+}
+
+/// Finds out what is no program among the mutants that are not behind a switch.
+fn compile_dropped(krate: &mut Crate, known: &BTreeMap<usize, bool>, outcomes: &Outcomes) -> Result<(), String> {
+    krate.compile_dropped(known)?;
+    for index in krate.dropped.iter().filter(|index| !known.contains_key(index)) {
+        let refused = krate.unviable.contains(index);
+        let outcome = if refused { Outcome::DoesNotCompile } else { Outcome::CannotBeSwitched };
+        outcomes.put(&krate.mutants[*index], outcome, None)?;
+    }
+    Ok(())
 }
 
 /// Asks about the open mutants, several at a time.

@@ -187,11 +187,25 @@ fn page(rows: &[Row], tried: &[Tried]) -> String {
         page.push_str(&line(name, counts));
     }
     page.push_str(&line("all", &total));
-    let survivors: Vec<&Row> = rows.iter().filter(|row| row.left()).collect();
-    if !survivors.is_empty() {
-        page.push_str("\n## Survivors\n\n| file | change | line | why it is the same program |\n|---|---|---|---|\n");
+    page.push_str(&survivors(rows));
+    if !tried.is_empty() {
+        page.push_str("\n## Breaks by hand\n\n| break | test | |\n|---|---|---|\n");
     }
-    for row in survivors {
+    for it in tried {
+        page.push_str(&format!("| {} | `{}` | {} |\n", it.name, it.test, it.outcome.text()));
+    }
+    page
+}
+
+/// The table of the mutants that no test noticed.
+fn survivors(rows: &[Row]) -> String {
+    let left: Vec<&Row> = rows.iter().filter(|row| row.left()).collect();
+    if left.is_empty() {
+        return String::new();
+    }
+    let mut page =
+        "\n## Survivors\n\n| file | change | line | why it is the same program |\n|---|---|---|---|\n".to_owned();
+    for row in left {
         let open = match row.outcome {
             Some(Outcome::NoTestRunsIt) => "**open**: no test runs it",
             Some(Outcome::PassesTheFast) => "**open**: the slow tests have not been asked",
@@ -204,12 +218,6 @@ fn page(rows: &[Row], tried: &[Tried]) -> String {
             bar(&row.mutant.change),
             bar(&row.line)
         ));
-    }
-    if !tried.is_empty() {
-        page.push_str("\n## Breaks by hand\n\n| break | test | |\n|---|---|---|\n");
-    }
-    for it in tried {
-        page.push_str(&format!("| {} | `{}` | {} |\n", it.name, it.test, it.outcome.text()));
     }
     page
 }
