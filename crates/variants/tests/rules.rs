@@ -4,6 +4,7 @@
 use burn::tensor::{DType, Device};
 use variants::{
     base::{BaseSpec, BiasSpec},
+    capability::Capability,
     combine::{CombineSpec, weight_decomposed},
     delta::{DeltaSpec, shared_random},
     gradient::GradientSpec,
@@ -294,4 +295,26 @@ fn what_a_part_requires_of_the_others_is_asked_of_them() {
     assert_eq!(broken(&VariantSpec { orthogonality: 0.1, ..spec("lora") }), ["orthogonality"]);
     let pruned = VariantSpec { rank_policy: spec("adalora").rank_policy, ..spec("lora") };
     assert_eq!(broken(&pruned), ["rank_policy.kind"]);
+}
+
+/// The budget of the preset: two thirds of the initial rank, as in the authors' runs, and never none.
+#[test]
+fn adaloras_budget_ends_at_two_thirds_of_its_rank() {
+    for (rank, target) in [(2, 1), (3, 2), (8, 5), (12, 8)] {
+        let spec = (preset::find("adalora").unwrap().spec)(rank);
+        let wanted = Budget { target_rank: target, ..Budget::default() };
+        assert_eq!(spec.rank_policy, AnyRankPolicy::Budget(wanted), "at rank {rank}");
+    }
+}
+
+#[test]
+fn a_policy_says_why_the_rank_is_not_a_maps_own() {
+    let says =
+        |name: &str, capability| spec(name).lacks(&[capability]).map(|lack| lack.to_string()).unwrap_or_default();
+    let changes = says("adalora", Capability::ConstantRank);
+    assert_eq!(changes, "its rank policy is `budget`, under which the rank changes");
+    let own = says("adalora", Capability::OwnRanks);
+    assert_eq!(own, "its rank policy is `budget`, which gives every map its rank");
+    let drawn = says("dylora", Capability::OwnRanks);
+    assert_eq!(drawn, "its rank policy is `nested_sampling`, which draws one rank for all maps");
 }

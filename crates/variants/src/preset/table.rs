@@ -123,6 +123,10 @@ mod tests {
     #[test]
     fn the_documents_show_these_tables() {
         let document = include_str!("../../../../ARCHITECTURE.md");
+        assert_eq!(
+            [axes().lines().count(), presets().lines().count()],
+            [rows().len(), super::super::all().len()].map(|n| n + 2)
+        );
         assert!(document.contains(&axes()) && document.contains(&presets()), "run `just documents`");
     }
 
