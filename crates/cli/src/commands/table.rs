@@ -94,7 +94,9 @@ impl Files {
 fn made(settled: &Settled, store: &Store, records: &[RunRecord], format: Format) -> Result<(String, Files), Failure> {
     let experiment = &settled.experiment;
     let missing = study::missing(experiment.cells(), records).len();
-    study::notes(experiment.cells(), records, store).iter().for_each(|line| note(&format!("note: {line}")));
+    for line in study::notes(experiment.cells(), records, store) {
+        note(&format!("note: {line}"));
+    }
     let found = tables(&super::study(settled), records, missing == 0)?;
     found.notes.iter().for_each(|line| note(&format!("note: {line}")));
     let csv = render::csv(&found.summary)?;

@@ -118,7 +118,7 @@ pub(crate) fn read_whole(folder: &Path) -> Result<Read, TrainError> {
 
 /// What `bias` says that the file does not have: PEFT saves those of `all`, and never those of `lora_only`.
 fn biases(opened: &Opened, left_out: &[String]) -> Result<Option<String>, TrainError> {
-    let has_biases = left_out.iter().any(|name| name.trim_matches('`').ends_with(".bias"));
+    let has_biases = left_out.iter().any(|name| name.trim_matches('`').rsplit('.').next() == Some("bias"));
     match opened.said.bias.as_deref() {
         Some("all") if !has_biases => Err(opened.refused(
             "bias is `all`, but the file has no bias of the base, so what was trained is not whole; save the adapter again".to_owned(),
