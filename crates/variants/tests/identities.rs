@@ -402,19 +402,22 @@ fn peft_has_the_forms_of_its_own_methods() {
     }
 }
 
+/// A preset whose decay has a direction, where it may have one.
+fn decaying(name: &str, toward: DecayToward) -> VariantSpec {
+    let mut spec = spec(name);
+    match (&mut spec.delta, &mut spec.combine) {
+        (Some(DeltaSpec::SharedRandom(delta)), _) => delta.weight_decay_toward = toward,
+        (Some(DeltaSpec::ResidualInit(delta)), _) => delta.weight_decay_toward = toward,
+        (_, CombineSpec::WeightDecomposed(combine)) => combine.weight_decay_toward = toward,
+        _ => {}
+    }
+    spec
+}
+
 /// Records of the time before a field existed have no other value of it, and their hashes stay: exactly that value is left out.
 #[test]
 fn what_old_records_meant_is_left_out_of_new_ones() {
-    let with = |name: &str, toward| {
-        let mut spec = spec(name);
-        match (&mut spec.delta, &mut spec.combine) {
-            (Some(DeltaSpec::SharedRandom(delta)), _) => delta.weight_decay_toward = toward,
-            (Some(DeltaSpec::ResidualInit(delta)), _) => delta.weight_decay_toward = toward,
-            (_, CombineSpec::WeightDecomposed(combine)) => combine.weight_decay_toward = toward,
-            _ => {}
-        }
-        spec.unrecorded()
-    };
+    let with = |name: &str, toward| decaying(name, toward).unrecorded();
     let toward = &["weight_decay_toward"][..];
     for (name, [delta, combine]) in
         [("lora", [&[][..], &[]]), ("vera", [toward, &[]]), ("pissa", [toward, &[]]), ("dora", [&[], toward])]
@@ -438,13 +441,7 @@ fn what_old_records_meant_is_left_out_of_new_ones() {
 #[test]
 fn decay_pulls_toward_the_start_where_it_is_declared() {
     let with = |name: &str, toward| {
-        let mut spec = spec(name);
-        match (&mut spec.delta, &mut spec.combine) {
-            (Some(DeltaSpec::SharedRandom(delta)), _) => delta.weight_decay_toward = toward,
-            (Some(DeltaSpec::ResidualInit(delta)), _) => delta.weight_decay_toward = toward,
-            (_, CombineSpec::WeightDecomposed(combine)) => combine.weight_decay_toward = toward,
-            _ => {}
-        }
+        let spec = decaying(name, toward);
         let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
         let runs = [3, 4].map(|init_seed| RunPlan { init_seed, alpha: 6.0 }).to_vec();
         let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
