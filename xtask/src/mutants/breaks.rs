@@ -34,6 +34,9 @@ pub(super) struct Tried {
     pub(super) name: String,
     pub(super) test: String,
     pub(super) outcome: Outcome,
+    /// A hash of the file with the break in it, and of what was asked.
+    #[serde(default)]
+    of: String,
 }
 
 /// What a test said of a break.
@@ -79,24 +82,34 @@ fn broken(root: &Path, it: &Break) -> Result<String, String> {
     }
 }
 
-/// Makes one break after the other in a copy of the tree and runs its test.
+/// Makes one break after the other in a copy of the tree and runs its test, but for those that it noticed before in the same text.
 pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> {
     let copy = root.join(WORK).join("tree");
     tree::copy(root, &copy)?;
-    let mut tried = Vec::new();
-    for it in read::<Vec<Break>>(root, BREAKS)? {
+    let outcomes = root.join(WORK).join("breaks.json");
+    let before = fs::read_to_string(&outcomes).unwrap_or_else(|_| "[]".to_owned());
+    let mut tried: Vec<Tried> = serde_json::from_str(&before).map_err(|error| format!("breaks.json: {error}"))?;
+    let all: Vec<Break> = read(root, BREAKS)?;
+    tried.retain(|tried| all.iter().any(|it| it.name == tried.name));
+    for it in all {
         if only.is_some_and(|only| !it.name.contains(only)) {
             continue;
         }
         let text = broken(root, &it)?;
+        let of = record::spec_hash(&serde_json::json!([text, it.suite, it.test]));
+        if tried.iter().any(|tried| tried.of == of && tried.outcome == Outcome::Noticed) {
+            continue;
+        }
         fs::write(copy.join(&it.file), text).map_err(|error| error.to_string())?;
         let outcome = ask(&copy, &it)?;
         fs::copy(root.join(&it.file), copy.join(&it.file)).map_err(|error| error.to_string())?;
         say(&format!("{:60} {}", it.name, outcome.text()));
-        tried.push(Tried { name: it.name, test: it.test, outcome });
+        tried.retain(|tried| tried.name != it.name);
+        tried.push(Tried { name: it.name, test: it.test, outcome, of });
+        // After every one: all of them take an hour.
+        let text = serde_json::to_string_pretty(&tried).map_err(|error| error.to_string())?;
+        fs::write(&outcomes, text).map_err(|error| error.to_string())?;
     }
-    let text = serde_json::to_string_pretty(&tried).map_err(|error| error.to_string())?;
-    fs::write(root.join(WORK).join("breaks.json"), text).map_err(|error| error.to_string())?;
     match tried.iter().filter(|it| it.outcome != Outcome::Noticed).count() {
         0 => Ok(()),
         count => Err(format!("{count} of {} breaks were not noticed or not asked", tried.len())),
@@ -121,7 +134,12 @@ fn ask(copy: &Path, it: &Break) -> Result<Outcome, String> {
         .filter(|line| line.starts_with("test ") && line.contains(&it.test) && !line.contains("... ignored"))
         .collect();
     Ok(match ran.as_slice() {
-        [] => Outcome::NotAsked,
+        [] => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let errors = said.lines().filter(|line| line.starts_with("error")).take(3).collect::<Vec<_>>();
+            say(&format!("{}: no test `{}` ran {}", it.name, it.test, errors.join("; ")));
+            Outcome::NotAsked
+        }
         lines if lines.iter().any(|line| line.ends_with("FAILED")) => Outcome::Noticed,
         _ => Outcome::NotNoticed,
     })
