@@ -1,7 +1,7 @@
 //! Parts of documents that come from elsewhere. Tables and examples come from files: between `<!-- from PATH -->` and
 //! `<!-- end -->` is the file at `PATH`, and between `<!-- rust from PATH -->` and `<!-- end -->` the same as a block of code. The
-//! tables of `<!-- table of axes -->` and `<!-- table of presets -->` come from the registries of `variants`, and the guide's pages of
-//! methods from the code's own documentation.
+//! tables of `<!-- table of axes -->`, `<!-- table of presets -->` and `<!-- table of knobs -->` come from the registries of `variants`, and the
+//! guide's pages of methods from the code's own documentation.
 
 use std::{fs, path::Path};
 
@@ -16,6 +16,7 @@ const DOCUMENTS: &[&str] = &[
     "RESULTS.md",
     "bench/step.md",
     "crates/variants/src/lib.rs",
+    "docs/src/experiments.md",
     "docs/src/statistics.md",
 ];
 
@@ -77,6 +78,7 @@ fn opened(line: &str) -> Option<Part<'_>> {
     let marker = bare(line).trim().strip_prefix("<!-- ")?.strip_suffix(" -->")?;
     match marker {
         "table of axes" => return Some(Part::Table(table::axes())),
+        "table of knobs" => return Some(Part::Table(table::knobs())),
         "table of presets" => return Some(Part::Table(table::presets())),
         _ => {}
     }

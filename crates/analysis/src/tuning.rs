@@ -1,6 +1,6 @@
 //! What a tuning found, as a table and as figures: the chosen settings, the score over the rate, and what a smaller budget would have given.
 
-use record::{End, Goal, Setting, Trial, Tuned, TunedGroup};
+use record::{End, Goal, Halving, Setting, Trial, Tuned, TunedGroup, mean_over_seeds};
 
 use crate::{
     figure::{Caption, Curve, Figure, Measured, TaskCurves, expected_best, sensitivity},
@@ -54,9 +54,25 @@ fn budgeted(group: &TunedGroup, goal: Goal) -> Vec<f64> {
     group.trials.iter().filter_map(|trial| trial.mean().or(worst)).collect()
 }
 
-/// Trials without a mean.
+/// Trials of which a run failed.
 fn failed(group: &TunedGroup) -> usize {
-    group.trials.iter().filter(|trial| trial.mean().is_none()).count()
+    group.trials.iter().filter(|trial| trial.has_failed()).count()
+}
+
+/// How many trials reached every rung of a halving: `9, 3, 1`, and what was added beyond the ends.
+fn reached(group: &TunedGroup, halving: Halving) -> String {
+    let (begun, added): (Vec<&Trial>, Vec<&Trial>) = group.trials.iter().partition(|trial| !trial.rungs.is_empty());
+    let last = begun.iter().filter(|trial| !trial.scores.is_empty()).count();
+    let before = (0..halving.rungs - 1).map(|rung| begun.iter().filter(|trial| trial.rungs.len() > rung).count());
+    let counts: Vec<String> = before.chain([last]).map(|count| count.to_string()).collect();
+    let added = if added.is_empty() { String::new() } else { format!(" + {}", added.len()) };
+    format!("{}{added}", counts.join(", "))
+}
+
+/// The rungs in words: `1/9, 1/3 and all of the steps`.
+fn rungs(halving: Halving) -> String {
+    let shares: Vec<String> = halving.divisors()[..halving.rungs - 1].iter().map(|by| format!("1/{by}")).collect();
+    format!("{} and all of the steps", shares.join(", "))
 }
 
 /// One row per group: how many settings were tried, which was chosen, how it scored, and whether it lies at an end of what was tried.
@@ -65,8 +81,15 @@ pub fn tuning_table(study: &Study, tuned: &Tuned) -> Table {
     let row = |group: &TunedGroup| {
         let text = |value: Option<String>| value.map_or(Entry::Missing, Entry::Text);
         let best = &group.trials[group.chosen];
-        let expected = expected_of_best(&budgeted(group, tuned.goal), tuned.goal);
-        let half = expected.get((expected.len() / 2).saturating_sub(1)).copied();
+        // Of settings that were dropped no score after all steps is known.
+        let spent = match tuned.halving {
+            Some(halving) => Some(reached(group, halving)),
+            None => {
+                let expected = expected_of_best(&budgeted(group, tuned.goal), tuned.goal);
+                let half = expected.get((expected.len() / 2).saturating_sub(1)).copied();
+                half.map(|score| format!("{:.2}", POINTS * score))
+            }
+        };
         let mut row = vec![
             text(group.group.task.clone()),
             Entry::Text(group.group.variant.clone()),
@@ -74,7 +97,7 @@ pub fn tuning_table(study: &Study, tuned: &Tuned) -> Table {
             Entry::Text(spaced(&best.setting)),
             Entry::Text(group.trials.len().to_string()),
             text(best.mean().map(|mean| format!("{:.2}", POINTS * mean))),
-            text(half.map(|score| format!("{:.2}", POINTS * score))),
+            text(spent),
             Entry::Text(at_edge(group)),
         ];
         if some_failed {
@@ -82,7 +105,8 @@ pub fn tuning_table(study: &Study, tuned: &Tuned) -> Table {
         }
         row
     };
-    let header = ["task", "variant", "rank", "setting", "trials", "score", "half the trials", "edge"];
+    let spent = if tuned.halving.is_some() { "at each rung" } else { "half the trials" };
+    let header = ["task", "variant", "rank", "setting", "trials", "score", spent, "edge"];
     let mut header = header.map(str::to_owned).to_vec();
     if some_failed {
         header.insert(AT_FAILED, "failed".to_owned());
@@ -101,17 +125,33 @@ const AT_FAILED: usize = 5;
 
 fn notes(tuned: &Tuned, some_failed: bool) -> Vec<String> {
     let seeds: Vec<String> = tuned.seeds.iter().map(u64::to_string).collect();
+    let spent = match tuned.halving {
+        Some(halving) => format!(
+            "At each rung: how many settings were trained for {}, each time anew; of {} settings the best one goes on{}.",
+            rungs(halving),
+            halving.factor,
+            if tuned.groups.iter().flat_map(|group| &group.trials).any(|trial| trial.rungs.is_empty()) {
+                ", and what was added beyond an end had all steps at once"
+            } else {
+                ""
+            }
+        ),
+        None => "Half the trials: the score to expect of the best of half as many.".to_owned(),
+    };
     let columns = format!(
         "Score: mean of the primary metric, times 100, over the tuning seeds {} on {}% of the training examples, cut off anew by each seed; no \
-         result is reported with these seeds or on this split. Half the trials: the score to expect of the best of half as many. Edge: the \
-         best is the least or the greatest value that was tried, so a better one may lie beyond.",
+         result is reported with these seeds or on this split. {spent} Edge: the best is the least or the greatest value that was tried, so a \
+         better one may lie beyond.",
         seeds.join(", "),
         percent(tuned.holdout)
     );
     let failures = some_failed.then(|| {
-        "Failed: settings of which a run failed or has no score. None of them can be chosen, and in half the trials each counts as the worst \
-         score of the others."
-            .to_owned()
+        let counted = if tuned.halving.is_some() {
+            ""
+        } else {
+            ", and in half the trials each counts as the worst score of the others"
+        };
+        format!("Failed: settings of which a run failed or has no score. None of them can be chosen{counted}.")
     });
     std::iter::once(columns).chain(failures).chain(ties(tuned)).collect()
 }
@@ -183,9 +223,13 @@ pub fn sentence(tuned: &Tuned) -> String {
         String::new()
     };
     let parameters = parameters.into_iter().collect::<Vec<_>>().join(", ").replace('_', " ");
+    let halved = tuned
+        .halving
+        .map(|halving| format!(" by successive halving (one of {} goes on, after {})", halving.factor, rungs(halving)));
     format!(
-        "Tuned for every row: {parameters}, {count} settings of {} seeds each, on a split cut from train{edges}{failures}.",
-        tuned.seeds.len()
+        "Tuned for every row: {parameters}, {count} settings of {} seeds each{}, on a split cut from train{edges}{failures}.",
+        tuned.seeds.len(),
+        halved.unwrap_or_default()
     )
 }
 
@@ -202,14 +246,19 @@ pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
     let others =
         others.then(|| "Other fields were tuned too; at each value stands the best of their settings.".to_owned());
     let [of_rates, of_budgets] = FIGURES;
+    let part = tuned.halving.map(|halving| format!(" after 1/{} of the steps", halving.divisors()[0]));
     let rates = Caption {
-        title: format!("{}: score over the {label}", study.name),
+        title: format!("{}: score over the {label}{}", study.name, part.unwrap_or_default()),
         n: format!("{seeds}; bars: least and greatest"),
         notes: others.into_iter().chain(of_failures("Settings that failed have no point.")).collect(),
     };
     found.extend(parts(of_rates, &panels(study, tuned, &over_rate), &rates, &|caption, tasks| {
         sensitivity(caption, tasks, &label)
     }));
+    // What a smaller budget would have given is not known where settings were dropped.
+    if tuned.halving.is_some() {
+        return found;
+    }
     let budget = Caption {
         title: format!("{}: expected best of k settings", study.name),
         n: seeds,
@@ -242,11 +291,14 @@ fn axis(tuned: &Tuned) -> Option<String> {
 /// The best trial at every value, with the least and the greatest score over its seeds.
 fn over(group: &TunedGroup, path: &str, goal: Goal) -> Vec<(f64, Measured)> {
     let mut points: Vec<(f64, f64, [f64; 2])> = Vec::new();
+    let is_halved = group.trials.iter().any(|trial| !trial.rungs.is_empty());
     for trial in &group.trials {
-        let Some((x, mean)) = trial.setting.0.get(path).and_then(serde_json::Value::as_f64).zip(trial.mean()) else {
-            continue;
-        };
-        let scores = || trial.scores.iter().flatten().copied();
+        // Of a halving, the rung that every setting was trained at: scores of different rungs are no curve.
+        let of_all = if is_halved { trial.rungs.first() } else { Some(&trial.scores) };
+        let Some(scored) = of_all else { continue };
+        let number = trial.setting.0.get(path).and_then(serde_json::Value::as_f64);
+        let Some((x, mean)) = number.zip(mean_over_seeds(scored)) else { continue };
+        let scores = || scored.iter().flatten().copied();
         let ends = [scores().fold(f64::INFINITY, f64::min), scores().fold(f64::NEG_INFINITY, f64::max)];
         let is_better = |other: f64| if goal == Goal::Maximise { mean > other } else { mean < other };
         match points.iter_mut().find(|point| point.0 == x) {

@@ -144,6 +144,58 @@ fn a_study_is_tuned_once_and_trained_with_what_was_chosen() {
     assert!(said(&stale).contains("no tuning of `s` as it stands now"), "{}", said(&stale));
 }
 
+/// Of four rates two are trained for all steps, and the same command again trains nothing.
+#[test]
+fn a_halved_study_spends_its_steps_on_the_rates_that_scored_best() {
+    let halved = STUDY
+        .replace("[1e-9, 1e-2]", "[1e-9, 1e-8, 3e-3, 1e-2]")
+        .replace("widen: 0}", "widen: 0, halving: {rungs: 2, factor: 2}}")
+        .replace("[lora, dylora]", "[lora]");
+    let folder = Folder::new();
+    folder.write(&halved);
+    let checked = folder.good(&["check", "s.yaml"]);
+    assert!(
+        checked.contains("after 4 settings with 1 tuning seeds each, dropped by 2 rungs of a halving"),
+        "{checked}"
+    );
+    let shown = folder.good(&["run", "s.yaml"]);
+    assert!(shown.contains("by successive halving (one of 2 goes on, after 1/2 and all of the steps)"), "{shown}");
+    let mut steps: Vec<(String, u64)> = fs::read_dir(folder.path("results/s/tune/runs"))
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let trial = record(&entry.path());
+            (entry.file_name().into_string().unwrap(), trial["spec"]["train"]["steps"].as_u64().unwrap())
+        })
+        .collect();
+    steps.sort();
+    let whole: Vec<&String> = steps.iter().filter(|(_, steps)| *steps == 60).map(|(name, _)| name).collect();
+    assert_eq!((steps.len(), whole.len()), (6, 2), "{steps:?}");
+    assert!(steps.iter().all(|(name, steps)| *steps == 60 || name.contains("+steps=30")), "{steps:?}");
+    let group = &folder.tuned()["groups"][0];
+    for trial in group["trials"].as_array().unwrap() {
+        assert_eq!(trial["rungs"][0].as_array().unwrap().len(), 1, "{trial}");
+    }
+    let of_rung = |trial: &Value| trial["rungs"][0][0].as_f64().unwrap();
+    let (on, dropped): (Vec<&Value>, Vec<&Value>) =
+        group["trials"].as_array().unwrap().iter().partition(|trial| !trial["scores"].as_array().unwrap().is_empty());
+    assert!(on.iter().all(|on| dropped.iter().all(|dropped| of_rung(on) >= of_rung(dropped))), "{group}");
+    let table = fs::read_to_string(folder.path("results/s/tables/tuning.txt")).unwrap();
+    assert!(table.contains("at each rung") && table.contains("4, 2"), "{table}");
+    folder.good(&["figures", "s.yaml"]);
+    let title = fs::read_to_string(folder.path("results/s/figures/sensitivity.svg")).unwrap();
+    assert!(title.contains("after 1/2 of the steps") && !folder.path("results/s/figures/budget.svg").exists());
+
+    let again = folder.good(&["run", "s.yaml"]);
+    assert!(again.contains("1 cells, 1 finished before") && !again.contains("tuning first"), "{again}");
+    // A study that stopped between its rungs goes on with what they found.
+    fs::remove_file(folder.path("results/s/tuned.json")).unwrap();
+    fs::remove_dir_all(folder.path("results/s/tune/runs").join(whole[0])).unwrap();
+    let resumed = folder.good(&["run", "s.yaml"]);
+    assert!(resumed.contains("2 cells, 1 finished before"), "{resumed}");
+    assert_eq!(&folder.tuned()["groups"][0], group);
+}
+
 #[test]
 fn what_is_still_right_is_not_trained_again() {
     let folder = Folder::new();

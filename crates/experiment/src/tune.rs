@@ -12,10 +12,13 @@
 //! assert_eq!(tune.settings("lora").len(), 2);
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use data::holdout::Holdout;
-use record::{End, Setting, Trial, TuningGroup};
+use record::{End, Halving, Setting, Trial, TuningGroup};
 use serde::Serialize;
 use serde_json::Value;
 use variants::stream::{self, Stream};
@@ -35,6 +38,9 @@ pub struct Tune {
     pub per: Per,
     /// Draws from the space; the whole grid where absent.
     pub trials: Option<usize>,
+    /// How settings are dropped before they had all steps; none are where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halving: Option<Halving>,
     /// The parameters of every label.
     pub(crate) space: BTreeMap<String, Vec<Parameter>>,
 }
@@ -235,6 +241,20 @@ impl Parameter {
     }
 }
 
+/// `with.alpha 8, 16, 32`
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.path)?;
+        match &self.values {
+            Values::Between { from, to } => write!(f, "{from:?} to {to:?}"),
+            Values::Listed(listed) => {
+                let shown: Vec<String> = listed.iter().map(ToString::to_string).collect();
+                f.write_str(&shown.join(", "))
+            }
+        }
+    }
+}
+
 impl Values {
     /// The value at a place in [0, 1).
     fn at(&self, place: f64) -> Value {
@@ -287,6 +307,20 @@ impl Experiment {
             }
         }
         Ok(found)
+    }
+
+    /// A setting of a group with its steps divided: what a rung of a halving trains. Divided by 1, it is the same setting.
+    pub fn shortened(&self, group: &TuningGroup, setting: &Setting, divisor: u64) -> Setting {
+        let per = self.tune.as_ref().map_or(Per::Task, |tune| tune.per);
+        let of_group = self.cells.iter().find(|cell| group_of(cell, per) == *group);
+        let Some(train) = of_group.map(|cell| &cell.recipe.train).filter(|_| divisor > 1) else {
+            return setting.clone();
+        };
+        let length = match (train.steps, train.epochs) {
+            (Some(steps), _) => ("train.steps", Value::from(steps.div_ceil(divisor))),
+            (None, epochs) => ("train.epochs", Value::from(rounded(epochs.unwrap_or_default() / divisor as f64))),
+        };
+        Setting(setting.0.clone().into_iter().chain([(length.0.to_owned(), length.1)]).collect())
     }
 
     fn trial(&self, cell: &Cell, setting: &Setting, seed: u64, share: f64) -> Cell {

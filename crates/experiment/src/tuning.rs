@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use data::metric::Metric;
-use record::{Goal, Setting, Tuned, TunedGroup, TuningGroup};
+use record::{Goal, Setting, Trial, Tuned, TunedGroup, TuningGroup, mean_over_seeds};
 use serde_json::{Value, json};
+use serde_yaml::{Mapping, Value as Yaml};
+use variants::preset::Knob;
 
 use super::{
     Experiment, Problem, SpecErrors,
@@ -12,9 +14,11 @@ use super::{
     document::{Document, Entry, Task, WrittenTune, space},
     error::Report,
     path::Path,
-    tune::{Parameter, Tune, Values, best},
+    tune::{Parameter, Per, Tune, Values, best},
 };
 
+/// Fields that say how long a run trains.
+const LENGTHS: [&str; 2] = ["train.steps", "train.epochs"];
 /// Settings of a grid: more are a slip.
 const MOST_SETTINGS: usize = 10_000;
 
@@ -48,9 +52,11 @@ pub(super) fn resolve(document: &Document, cells: &[Cell], report: &mut Report) 
         report.add(&written.at, rule);
     }
     for entry in &document.variants {
-        tune.space.insert(entry.label.clone(), parameters(written, entry, report));
+        let knobs = if written.knobs { knobs(entry, cells, &written.at, report) } else { Vec::new() };
+        tune.space.insert(entry.label.clone(), parameters(written, entry, knobs, report));
     }
     check_budgets(document, written, &tune, report);
+    check_rungs(document, written, &tune, cells, report);
     Some(tune)
 }
 
@@ -73,13 +79,52 @@ fn check_goals(document: &Document, written: &WrittenTune, report: &mut Report) 
     }
 }
 
-/// The experiment's parameters, each replaced by the entry's of the same path, and the entry's others.
-fn parameters(written: &WrittenTune, entry: &Entry, report: &mut Report) -> Vec<Parameter> {
+/// What the entry's preset names, but for what the entry's own `with` decides. One space serves all ranks of an entry.
+fn knobs(entry: &Entry, cells: &[Cell], at: &Path, report: &mut Report) -> Vec<Parameter> {
+    let Some(preset) = entry.preset else { return Vec::new() };
+    let mut ranks: Vec<usize> =
+        cells.iter().filter(|cell| cell.id.variant == entry.label).map(|cell| cell.id.rank).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let mut spaces = ranks.iter().map(|rank| (rank, (preset.knobs)(*rank)));
+    let Some((first, knobs)) = spaces.next() else { return Vec::new() };
+    if let Some((other, _)) = spaces.find(|(_, other)| *other != knobs) {
+        report.add(
+            &at.key("knobs"),
+            format!(
+                "what `{}` tunes is another at rank {first} than at rank {other}; give each rank an entry of its own, with a `label`",
+                entry.label
+            ),
+        );
+    }
+    let number = |value: f64| if value.fract() == 0.0 { Value::from(value as i64) } else { Value::from(value) };
+    let parameter = |knob: Knob| Parameter {
+        path: format!("with.{}", knob.path),
+        values: Values::Listed(knob.values.into_iter().map(number).collect()),
+    };
+    knobs.into_iter().filter(|knob| !decides(&entry.with, knob.path)).map(parameter).collect()
+}
+
+/// Whether a map of overrides has the field at a dotted path, or another part in its place.
+fn decides(with: &Mapping, path: &str) -> bool {
+    let mut map = with;
+    for key in path.split('.') {
+        match map.get(key) {
+            None => return false,
+            Some(Yaml::Mapping(inner)) if !inner.contains_key("kind") => map = inner,
+            Some(_) => return true,
+        }
+    }
+    true
+}
+
+/// The knobs and the experiment's parameters, each replaced by the next one's of the same path: of preset, experiment and entry.
+fn parameters(written: &WrittenTune, entry: &Entry, knobs: Vec<Parameter>, report: &mut Report) -> Vec<Parameter> {
     let own = entry.tune.as_ref().and_then(|own| {
         space(&serde_yaml::Value::Mapping(own.value.clone()), &own.at, written.tune.trials.is_some(), report)
     });
     let mut parameters: BTreeMap<String, Parameter> = BTreeMap::new();
-    for parameter in written.space.iter().cloned().chain(own.into_iter().flatten()) {
+    for parameter in knobs.into_iter().chain(written.space.iter().cloned()).chain(own.into_iter().flatten()) {
         parameters.insert(parameter.path.clone(), parameter);
     }
     parameters.into_values().collect()
@@ -115,6 +160,56 @@ fn check_budgets(document: &Document, written: &WrittenTune, tune: &Tune, report
     }
 }
 
+/// A halving must have steps to divide and settings to drop.
+fn check_rungs(document: &Document, written: &WrittenTune, tune: &Tune, cells: &[Cell], report: &mut Report) {
+    let Some(halving) = tune.halving else { return };
+    let at = written.at.key("halving");
+    for entry in &document.variants {
+        let own = tune.parameters(&entry.label);
+        if let Some(parameter) = own.iter().find(|parameter| LENGTHS.contains(&parameter.path.as_str())) {
+            let rule =
+                format!("`{}` is tuned, but the rungs of a halving decide it; leave one of them out", parameter.path);
+            report.add(&at, rule);
+        }
+        let settings = tune.trials.map_or_else(|| distinct(own), |trials| trials.min(distinct(own)));
+        let counts = halving.counts(settings);
+        if let Some(rung) = counts[..counts.len() - 1].iter().position(|count| *count == 1) {
+            let rule = format!(
+                "`{}` has {settings} settings, of which 1 is left at rung {} of {}, and nothing to drop; give more settings, or fewer `rungs`",
+                entry.label,
+                rung + 1,
+                halving.rungs
+            );
+            report.add(&at, rule);
+            return;
+        }
+    }
+    let most = halving.divisors()[0];
+    if let Some((cell, steps)) =
+        cells.iter().find_map(|cell| Some((cell, cell.recipe.train.steps.filter(|steps| *steps < most)?)))
+    {
+        let rule = format!(
+            "`{}` trains {steps} steps, of which the first of {} rungs has less than one; give fewer `rungs`, or more steps",
+            cell.id.variant, halving.rungs
+        );
+        report.add(&at, rule);
+    }
+    if tune.per == Per::Variant {
+        let length = |cell: &Cell| (cell.recipe.train.steps, cell.recipe.train.epochs.map(f64::to_bits));
+        let differs = |cell: &&Cell| {
+            let first = cells.iter().find(|other| other.id.variant == cell.id.variant);
+            first.is_some_and(|first| length(first) != length(cell))
+        };
+        if let Some(cell) = cells.iter().find(differs) {
+            let rule = format!(
+                "`{}` trains other steps on `{}` than on its first task, so that the tasks have no rung in common; write `per: task`",
+                cell.id.variant, cell.id.task
+            );
+            report.add(&at, rule);
+        }
+    }
+}
+
 /// Settings that parameters can have.
 fn distinct(parameters: &[Parameter]) -> usize {
     let of = |parameter: &Parameter| match &parameter.values {
@@ -127,9 +222,14 @@ fn distinct(parameters: &[Parameter]) -> usize {
 /// Reads the experiment with every setting, so that none breaks a rule after hours of training.
 pub(super) fn check_settings(experiment: &Experiment) -> Result<(), SpecErrors> {
     let Some(tune) = &experiment.tune else { return Ok(()) };
+    let divisors = tune.halving.map_or_else(|| vec![1], |halving| halving.divisors());
     let of_group = |group: TuningGroup| {
         let settings = tune.settings(&group.variant);
-        settings.into_iter().map(move |setting| (group.clone(), setting))
+        let at_rungs = |setting: Setting| {
+            let short = |divisor: &u64| (group.clone(), experiment.shortened(&group, &setting, *divisor));
+            divisors.iter().map(short).collect::<Vec<_>>()
+        };
+        settings.into_iter().flat_map(at_rungs).collect::<Vec<_>>()
     };
     let tried: Vec<_> = experiment.groups().into_iter().flat_map(of_group).collect();
     match experiment.trials(&tried) {
@@ -170,6 +270,9 @@ impl Experiment {
     /// Whether a file's tuning, whose hash is this experiment's, is one that it could have: an error says what is not.
     pub fn check_tuned(&self, tuned: &Tuned) -> Result<(), String> {
         let Some(tune) = &self.tune else { return Ok(()) };
+        if tuned.halving != tune.halving {
+            return Err("its halving is not the experiment's".to_owned());
+        }
         if tuned.seeds != tune.seeds || tuned.holdout.to_bits() != tune.holdout.to_bits() {
             return Err("its seeds or its split are not the experiment's".to_owned());
         }
@@ -201,14 +304,17 @@ impl Experiment {
 impl Tune {
     fn check(&self, tuned: &TunedGroup, goal: Goal) -> Result<(), String> {
         let TunedGroup { group, trials, chosen, .. } = tuned;
-        let scores = |scores: usize| scores == self.seeds.len();
-        if let Some(trial) = trials.iter().find(|trial| !scores(trial.scores.len())) {
-            return Err(format!(
-                "{group} has {} scores of {}, not {}",
-                trial.scores.len(),
-                trial.setting,
-                self.seeds.len()
-            ));
+        for trial in trials {
+            let is_complete = |scores: &Vec<Option<f64>>| scores.len() == self.seeds.len();
+            let last = Some(&trial.scores).filter(|scores| !scores.is_empty() || trial.rungs.is_empty());
+            if let Some(scores) = trial.rungs.iter().chain(last).find(|scores| !is_complete(scores)) {
+                return Err(format!(
+                    "{group} has {} scores of {}, not {}",
+                    scores.len(),
+                    trial.setting,
+                    self.seeds.len()
+                ));
+            }
         }
         let first = self.settings(&group.variant);
         for (at, trial) in trials.iter().enumerate() {
@@ -224,6 +330,10 @@ impl Tune {
             return Err(format!("{group} has {} trials, and its space has {}", trials.len(), first.len()));
         }
         let sign = if goal == Goal::Maximise { 1.0 } else { -1.0 };
+        let (begun, added) = trials.split_at(first.len());
+        if !self.went_on(begun, sign) || added.iter().any(|trial| !trial.rungs.is_empty()) {
+            return Err(format!("{group} has trials that went on where others scored better"));
+        }
         match best(trials, sign) {
             Some(best) if best == *chosen => Ok(()),
             Some(best) => Err(format!(
@@ -233,6 +343,24 @@ impl Tune {
             )),
             None => Err(format!("no setting of {group} has a score")),
         }
+    }
+
+    /// Whether the trials of a space reached the rungs that their scores say.
+    fn went_on(&self, trials: &[Trial], sign: f64) -> bool {
+        let Some(halving) = self.halving else {
+            return trials.iter().all(|trial| trial.rungs.is_empty() && !trial.scores.is_empty());
+        };
+        let mut alive: Vec<usize> = (0..trials.len()).collect();
+        for rung in 0..halving.rungs - 1 {
+            let reached = |at: usize| trials[at].rungs.len() > rung;
+            if (0..trials.len()).any(|at| reached(at) != alive.contains(&at)) {
+                return false;
+            }
+            let means: Vec<Option<f64>> = alive.iter().map(|at| mean_over_seeds(&trials[*at].rungs[rung])).collect();
+            alive = halving.promoted(&means, sign).into_iter().map(|place| alive[place]).collect();
+        }
+        let is_whole = |at: usize| !trials[at].scores.is_empty() && trials[at].rungs.len() == halving.rungs - 1;
+        (0..trials.len()).all(|at| is_whole(at) == alive.contains(&at))
     }
 
     /// Whether a setting may have come from widening: the fields of the space, each with one of its values or, where the experiment widens,

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Goal, RecordError, Store, file::checksum, regular, write_atomic};
+use crate::{Goal, Halving, RecordError, Store, file::checksum, regular, write_atomic};
 
 /// The layout of the file that this build writes and reads.
 const FORMAT: u32 = 2;
@@ -63,17 +63,37 @@ impl fmt::Display for TuningGroup {
 pub struct Trial {
     /// What was tried.
     pub setting: Setting,
-    /// The primary metric on the tuning split, by tuning seed: the mean over the group's tasks, ranks and readouts. None where a run failed
-    /// or its metric is undefined.
+    /// The scores at the rungs of a halving before the last, as `scores` are those at the last; empty where nothing is halved, and of
+    /// settings that were added where the best lay at an end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<Vec<Option<f64>>>,
+    /// The primary metric on the tuning split after all steps, by tuning seed: the mean over the group's tasks, ranks and readouts. None
+    /// where a run failed or its metric is undefined. Empty where the setting was dropped before.
     pub scores: Vec<Option<f64>>,
 }
 
+/// Mean over seeds; none unless every one has a score, since a setting that fails now and then is no setting to report.
+pub fn mean_over_seeds(scores: &[Option<f64>]) -> Option<f64> {
+    let scores: Option<Vec<f64>> = scores.iter().copied().collect();
+    let scores = scores.filter(|scores| !scores.is_empty())?;
+    Some(scores.iter().sum::<f64>() / scores.len() as f64)
+}
+
 impl Trial {
-    /// Mean over the seeds; none unless every run has a score, since a setting that fails now and then is no setting to report.
+    /// The score after all steps, the [mean over seeds](mean_over_seeds).
     pub fn mean(&self) -> Option<f64> {
-        let scores: Option<Vec<f64>> = self.scores.iter().copied().collect();
-        let scores = scores.filter(|scores| !scores.is_empty())?;
-        Some(scores.iter().sum::<f64>() / scores.len() as f64)
+        mean_over_seeds(&self.scores)
+    }
+
+    /// Whether it was dropped at a rung with a score: after all steps it might have one.
+    pub fn is_dropped(&self) -> bool {
+        self.scores.is_empty() && !self.has_failed()
+    }
+
+    /// Whether a run of it failed, at the last rung that it reached.
+    pub fn has_failed(&self) -> bool {
+        let last = if self.scores.is_empty() { self.rungs.last() } else { Some(&self.scores) };
+        last.is_none_or(|scores| mean_over_seeds(scores).is_none())
     }
 }
 
@@ -156,6 +176,9 @@ pub struct Tuned {
     pub seeds: Vec<u64>,
     /// Share of the training examples that the trials were judged on.
     pub holdout: f64,
+    /// How settings were dropped before they had all steps; none were where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halving: Option<Halving>,
     /// Which direction of the primary metrics is better.
     pub goal: Goal,
     /// What the trials were trained on.
@@ -167,13 +190,19 @@ pub struct Tuned {
 impl Tuned {
     /// What a tuning found.
     pub fn new(hash: String, seeds: Vec<u64>, holdout: f64, goal: Goal, groups: Vec<TunedGroup>) -> Self {
-        Self { format: FORMAT, hash, seeds, holdout, goal, sources: BTreeSet::new(), groups }
+        Self { format: FORMAT, hash, seeds, holdout, halving: None, goal, sources: BTreeSet::new(), groups }
     }
 
     /// The same, found on these data, bases and starts.
     #[must_use]
     pub fn on(self, sources: BTreeSet<Source>) -> Self {
         Self { sources, ..self }
+    }
+
+    /// The same, whose settings were dropped so.
+    #[must_use]
+    pub fn halved(self, halving: Option<Halving>) -> Self {
+        Self { halving, ..self }
     }
 
     /// What is another now than when the trials were made, given what they would be trained on: the task and what of it.
@@ -264,7 +293,11 @@ mod tests {
 
     fn tuned() -> Tuned {
         let setting = |rate: f64| Setting(BTreeMap::from([("train.learning_rate".to_owned(), json!(rate))]));
-        let trial = |rate, score| Trial { setting: setting(rate), scores: vec![Some(score), Some(score + 0.1)] };
+        let trial = |rate, score| Trial {
+            setting: setting(rate),
+            rungs: Vec::new(),
+            scores: vec![Some(score), Some(score + 0.1)],
+        };
         let group = TuningGroup { task: Some("cola".to_owned()), variant: "lora".to_owned(), rank: Some(8) };
         let edges = BTreeMap::from([("train.learning_rate".to_owned(), End::Upper)]);
         let trials = vec![trial(1e-3, 0.5), trial(3e-3, 0.7)];
@@ -341,7 +374,21 @@ mod tests {
     fn a_setting_that_failed_once_has_no_mean() {
         let mut trial = tuned().groups[0].trials[0].clone();
         assert!((trial.mean().unwrap() - 0.55).abs() < 1e-12);
+        assert!(!trial.has_failed() && !trial.is_dropped());
         trial.scores[1] = None;
         assert_eq!(trial.mean(), None);
+        assert!(trial.has_failed() && !trial.is_dropped());
+    }
+
+    #[test]
+    fn a_setting_that_was_dropped_has_a_score_at_its_rung_and_none_after_all_steps() {
+        let trial = |rung: [Option<f64>; 2]| Trial {
+            rungs: vec![rung.to_vec()],
+            scores: Vec::new(),
+            ..tuned().groups[0].trials[0].clone()
+        };
+        let (dropped, failed) = (trial([Some(0.1), Some(0.2)]), trial([Some(0.1), None]));
+        assert_eq!((dropped.mean(), dropped.is_dropped(), dropped.has_failed()), (None, true, false));
+        assert_eq!((failed.mean(), failed.is_dropped(), failed.has_failed()), (None, false, true));
     }
 }

@@ -18,8 +18,32 @@ pub struct Preset {
     /// Trained parameters per adapted `[d_in, d_out]` map at a rank, as the paper counts them. `None` where
     /// what trains is not adapters.
     pub parameters: Option<fn(d_in: usize, d_out: usize, rank: usize) -> usize>,
+    /// The fields that are worth tuning beside the learning rate, at a rank.
+    pub knobs: fn(rank: usize) -> Vec<Knob>,
     /// Whether its steps are held against another implementation.
     pub parity: Parity,
+}
+
+/// A field of a composition that moves a method's score as the learning rate does, with the values that are worth a trial.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Knob {
+    /// Its path below `with`, such as `rank_policy.target_rank`.
+    pub path: &'static str,
+    /// Numbers above 0 in rising order, the preset's own among them.
+    pub values: Vec<f64>,
+}
+
+impl Knob {
+    /// `α` at half of, once and twice the preset's own. Under Adam the scale changes how far a step goes as the learning rate does, and how far
+    /// weight decay pulls back, which the rate does not.
+    pub fn alpha(own: f64) -> Self {
+        Self { path: "alpha", values: vec![own / 2.0, own, 2.0 * own] }
+    }
+}
+
+/// Of a preset that has its learning rate alone.
+pub fn no_knobs(_: usize) -> Vec<Knob> {
+    Vec::new()
 }
 
 impl Preset {

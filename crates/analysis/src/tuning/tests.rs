@@ -10,7 +10,7 @@ use super::*;
 fn trial(rate: f64, alpha: f64, scores: [f64; 2]) -> Trial {
     let setting =
         BTreeMap::from([("train.learning_rate".to_owned(), json!(rate)), ("with.alpha".to_owned(), json!(alpha))]);
-    Trial { setting: Setting(setting), scores: scores.map(Some).to_vec() }
+    Trial { setting: Setting(setting), rungs: Vec::new(), scores: scores.map(Some).to_vec() }
 }
 
 fn tuned() -> Tuned {
@@ -150,4 +150,44 @@ fn a_tie_is_said() {
 fn a_small_share_is_not_nothing() {
     let shown = [0.2, 0.25, 0.07, 0.29, 0.005, 1e-12, 0.999_999_999].map(percent);
     assert_eq!(shown, ["20", "25", "7", "29", "0.5", "1e-10", "99.9999999"]);
+}
+
+/// Nine settings, three rungs of which two are shown, and one that was added beyond the end.
+#[test]
+fn a_halving_shows_its_rungs_and_no_budget() {
+    let at = |rate: f64, rungs: &[f64], scores: &[f64]| Trial {
+        rungs: rungs.iter().map(|score| vec![Some(*score), Some(score + 0.02)]).collect(),
+        scores: scores.iter().flat_map(|score| [Some(*score), Some(score + 0.02)]).collect(),
+        ..trial(rate, 8.0, [0.0, 0.0])
+    };
+    let mut halved = tuned().halved(Some(Halving { factor: 2, rungs: 3 }));
+    halved.groups.truncate(1);
+    halved.groups[0].trials = vec![
+        at(1e-3, &[0.1], &[]),
+        at(3e-3, &[0.3, 0.5], &[]),
+        at(1e-2, &[0.4, 0.6], &[0.7]),
+        at(3e-2, &[0.2], &[]),
+        at(1e-1, &[], &[0.8]),
+    ];
+    halved.groups[0].chosen = 4;
+    let table = crate::render::text(&tuning_table(&study(), &halved));
+    assert!(
+        table.contains("at each rung") && table.contains("4, 2, 1 + 1") && !table.contains("half the trials"),
+        "{table}"
+    );
+    assert!(table.contains("trained for 1/4, 1/2 and all of the steps, each time anew; of 2 settings the best one goes on, and what was"), "{table}");
+    assert!(!table.contains("failed"), "dropped is not failed: {table}");
+    assert!(sentence(&halved).contains(
+        "5 settings of 2 seeds each by successive halving (one of 2 goes on, after 1/4, 1/2 and all of the steps)"
+    ));
+    let drawn = figures(&study(), &halved);
+    assert_eq!(drawn.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sensitivity"]);
+    // The first rung has a score of every setting that began there, and only of those.
+    let points = over(&halved.groups[0], "train.learning_rate", Goal::Maximise);
+    let points: Vec<(f64, f64)> =
+        points.into_iter().map(|(x, score)| (x, (10.0 * score.value).round() / 10.0)).collect();
+    assert_eq!(points, [(1e-3, 11.0), (3e-3, 31.0), (1e-2, 41.0), (3e-2, 21.0)]);
+    halved.groups[0].trials[0].rungs[0][1] = None;
+    let table = crate::render::text(&tuning_table(&study(), &halved));
+    assert!(table.contains("failed") && !table.contains("in half the trials"), "{table}");
 }

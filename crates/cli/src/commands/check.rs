@@ -51,6 +51,7 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                     print(&unseen(&experiment))?;
                     print(&starts(&experiment))?;
                     print(&matched(&experiment))?;
+                    print(&spaces(&experiment))?;
                     print(&unwidened(&experiment))?;
                 }
                 problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
@@ -78,7 +79,28 @@ fn unseen(experiment: &Experiment) -> String {
 fn trials(experiment: &Experiment) -> String {
     let Some(tune) = experiment.tune() else { return String::new() };
     let settings = experiment.groups().iter().map(|group| tune.settings(&group.variant).len()).sum::<usize>();
-    format!(" after {settings} settings with {} tuning seeds each", tune.seeds.len())
+    let rungs = tune.halving.map(|halving| format!(", dropped by {} rungs of a halving", halving.rungs));
+    format!(" after {settings} settings with {} tuning seeds each{}", tune.seeds.len(), rungs.unwrap_or_default())
+}
+
+/// A line per entry with what is tuned in it, where entries differ in that.
+fn spaces(experiment: &Experiment) -> String {
+    let Some(tune) = experiment.tune() else { return String::new() };
+    let mut labels: Vec<&str> = Vec::new();
+    for cell in experiment.cells() {
+        if !labels.contains(&cell.id.variant.as_str()) {
+            labels.push(&cell.id.variant);
+        }
+    }
+    let space = |label: &&str| tune.parameters(label);
+    if labels.windows(2).all(|two| space(&two[0]) == space(&two[1])) {
+        return String::new();
+    }
+    let line = |label: &&str| {
+        let fields: Vec<String> = tune.parameters(label).iter().map(ToString::to_string).collect();
+        format!("  tune: {label}: {}\n", fields.join("; "))
+    };
+    labels.iter().map(line).collect()
 }
 
 /// A line per tuned number that cannot be widened though the experiment widens.

@@ -1,5 +1,6 @@
 //! The block `tune`: the space, the seeds and the split of the trials.
 
+use record::Halving;
 use serde_json::Value as Json;
 use serde_yaml::{Mapping, Value};
 
@@ -12,7 +13,7 @@ use crate::{
     tune::{Parameter, Per, Tune, Values},
 };
 
-const KEYS: &[&str] = &["space", "trials", "seeds", "holdout", "widen", "per"];
+const KEYS: &[&str] = &["space", "knobs", "trials", "halving", "seeds", "holdout", "widen", "per"];
 /// Seeds of the trials where none are given: far from those that studies count from 0.
 const SEEDS: [u64; 2] = [100, 101];
 /// Share of the training examples that is cut off where none is given.
@@ -24,6 +25,10 @@ const MOST_WIDENED: Whole = Whole { least: 0, most: 16 };
 const TRIALS: Whole = Whole { least: 1, most: 10_000 };
 /// Fields of an entry that can be tuned.
 const TUNABLE: [&str; 2] = ["train.", "with."];
+/// Of the settings of a rung, one in so many goes on; where no number is given, as in Hyperband's paper.
+const FACTOR: u64 = 3;
+const FACTORS: Whole = Whole { least: 2, most: 100 };
+const RUNGS: Whole = Whole { least: 2, most: 10 };
 const PER: [(&str, Per); 2] = [("task", Per::Task), ("variant", Per::Variant)];
 
 /// The block as written, before the entries' own parameters.
@@ -32,6 +37,8 @@ pub(crate) struct Written {
     pub(crate) at: Path,
     pub(crate) tune: Tune,
     pub(crate) space: Vec<Parameter>,
+    /// Whether the knobs of the entries' presets are tuned as well.
+    pub(crate) knobs: bool,
 }
 
 /// Reads the block.
@@ -51,6 +58,14 @@ pub(crate) fn tune(value: &Value, at: &Path, report: &mut Report) -> Option<Writ
     let holdout = reader.read("holdout", holdout);
     let widen = reader.read("widen", |v, at, report| whole(v, at, MOST_WIDENED, report));
     let per = reader.read("per", per);
+    let halving = reader.read("halving", halving);
+    let knobs = reader.read("knobs", |value, at, report| {
+        let knobs = value.as_bool();
+        if knobs.is_none() {
+            report.add(at, format!("knobs is {}, but must be `true` or `false`", shown(value)));
+        }
+        knobs
+    });
     Some(Written {
         at: at.clone(),
         tune: Tune {
@@ -59,9 +74,11 @@ pub(crate) fn tune(value: &Value, at: &Path, report: &mut Report) -> Option<Writ
             widen: widen.map_or(WIDEN, |widen| widen.value) as usize,
             per: per.map_or(Per::Task, |per| per.value),
             trials,
+            halving: halving.map(|halving| halving.value),
             space: std::collections::BTreeMap::new(),
         },
         space: space?.value,
+        knobs: knobs.is_some_and(|knobs| knobs.value),
     })
 }
 
@@ -74,6 +91,22 @@ fn holdout(value: &Value, at: &Path, report: &mut Report) -> Option<f64> {
         );
     }
     share
+}
+
+/// `{rungs: 3, factor: 3}`
+fn halving(value: &Value, at: &Path, report: &mut Report) -> Option<Halving> {
+    let fields = map(value, at, &["rungs", "factor"], report)?;
+    let mut reader = Reader { fields, at: at.clone(), report };
+    let rungs = reader.read("rungs", |v, at, report| whole(v, at, RUNGS, report));
+    let factor = reader.read("factor", |v, at, report| whole(v, at, FACTORS, report));
+    if !fields.contains_key("rungs") {
+        reader.report.add(
+            at,
+            "`rungs` is missing: how often settings are judged, each time after `factor` times as many steps, such as `{rungs: 3}`",
+        );
+    }
+    let factor = factor.map_or(FACTOR, |factor| factor.value) as usize;
+    Some(Halving { factor, rungs: rungs?.value as usize })
 }
 
 fn per(value: &Value, at: &Path, report: &mut Report) -> Option<Per> {

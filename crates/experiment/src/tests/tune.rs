@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use record::{End, Setting, Trial, TuningGroup};
+use record::{End, Goal, Setting, Trial, Tuned, TunedGroup, TuningGroup};
 use serde_json::json;
 
 use super::{good, parse, yaml};
@@ -23,7 +23,7 @@ fn rate(value: f64) -> Setting {
 }
 
 fn trial(setting: Setting, score: f64) -> Trial {
-    Trial { setting, scores: vec![Some(score)] }
+    Trial { setting, rungs: Vec::new(), scores: vec![Some(score)] }
 }
 
 fn rates(experiment: &Experiment) -> Vec<(String, f64)> {
@@ -254,4 +254,171 @@ fn whole_numbers_stay_whole() {
     let wider = experiment.tune().unwrap().wider("lora", &trials, &batch(16));
     assert_eq!(wider, [batch(32)]);
     assert!(experiment.trials(&[(experiment.groups()[0].clone(), wider[0].clone())]).is_ok());
+}
+
+const HALVED: &str = "variants: [lora]\ntune:\n  space: {train.learning_rate: [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3, 7e-3, 8e-3, 9e-3]}\n  halving: {rungs: 3}\n";
+
+#[test]
+fn a_rung_trains_a_part_of_the_steps_and_the_last_one_the_same_trial_as_a_grid() {
+    let experiment = good(&format!("{HALVED}train: {{steps: 100}}\n"), &[]);
+    let group = experiment.groups()[0].clone();
+    let short = |divisor| experiment.shortened(&group, &rate(3e-3), divisor).to_string();
+    assert_eq!(
+        [9, 3, 1].map(short),
+        ["learning_rate=0.003+steps=12", "learning_rate=0.003+steps=34", "learning_rate=0.003"]
+    );
+    let trials = experiment.trials(&[(group.clone(), experiment.shortened(&group, &rate(3e-3), 9))]).unwrap();
+    assert_eq!(trials[0][0].recipe.train.steps, Some(12));
+    let passes = good(&format!("{HALVED}train: {{epochs: 3}}\n"), &[]);
+    let short = passes.shortened(&passes.groups()[0], &rate(3e-3), 9);
+    assert_eq!(short.to_string(), "epochs=0.333333+learning_rate=0.003");
+    assert!(passes.trials(&[(passes.groups()[0].clone(), short)]).is_ok());
+    // A study without it has the hash that it always had.
+    let hash = |rest: &str| good(rest, &[]).tuning_hash();
+    let grid = HALVED.replace("  halving: {rungs: 3}\n", "");
+    assert!(hash(HALVED) != hash(&grid) && hash(HALVED) != hash(&HALVED.replace("rungs: 3", "rungs: 2")));
+}
+
+/// What a halving's file may hold is what its scores let go on.
+#[test]
+fn a_halving_is_checked_by_what_its_scores_promote() {
+    let experiment = good(
+        "variants: [lora]\ntune: {space: {train.learning_rate: [1e-3, 2e-3, 3e-3, 4e-3]}, seeds: [100], widen: 1, halving: {rungs: 3, factor: 2}}\n",
+        &[],
+    );
+    let tune = experiment.tune().unwrap();
+    let at = |place: usize, rungs: &[f64], scores: &[f64]| Trial {
+        setting: rate([1e-3, 2e-3, 3e-3, 4e-3][place]),
+        rungs: rungs.iter().map(|score| vec![Some(*score)]).collect(),
+        scores: scores.iter().copied().map(Some).collect(),
+    };
+    let groups = experiment.groups();
+    let tuned = |trials: Vec<Trial>, chosen| {
+        let group = TunedGroup { group: groups[0].clone(), trials, chosen, edges: BTreeMap::new() };
+        let found = Tuned::new(experiment.tuning_hash(), vec![100], 0.2, Goal::Maximise, vec![group]);
+        experiment.check_tuned(&found.halved(tune.halving))
+    };
+    let right = || vec![at(0, &[0.1], &[]), at(1, &[0.3, 0.5], &[]), at(2, &[0.4, 0.6], &[0.7]), at(3, &[0.2], &[])];
+    assert_eq!(tuned(right(), 2), Ok(()));
+    let added = |rungs: &[f64]| {
+        let mut trials = right();
+        trials.push(Trial { setting: rate(5e-3), ..at(0, rungs, &[0.9]) });
+        tuned(trials, 4)
+    };
+    assert_eq!(added(&[]), Ok(()));
+    let wrong: [(usize, Trial); 5] = [
+        (0, at(0, &[0.1, 0.2], &[])),    // scored worst and went on
+        (1, at(1, &[0.3], &[])),         // scored well and did not
+        (1, at(1, &[0.3, 0.5], &[0.4])), // both had all steps
+        (2, at(2, &[0.4, 0.6], &[])),    // none had
+        (2, at(2, &[], &[0.7])),         // all steps without a rung
+    ];
+    for (place, trial) in wrong {
+        let mut trials = right();
+        trials[place] = trial;
+        let said = tuned(trials, 2).unwrap_err();
+        assert!(said.contains("went on where others scored better"), "{said}");
+    }
+    assert!(added(&[0.5]).unwrap_err().contains("went on"));
+    let mut short = right();
+    short[0].rungs[0].clear();
+    assert!(tuned(short, 2).unwrap_err().contains("has 0 scores of learning_rate=0.001"));
+    let group = TunedGroup { group: groups[0].clone(), trials: right(), chosen: 2, edges: BTreeMap::new() };
+    let plain = Tuned::new(experiment.tuning_hash(), vec![100], 0.2, Goal::Maximise, vec![group]);
+    assert!(experiment.check_tuned(&plain).unwrap_err().contains("halving is not"));
+}
+
+#[test]
+fn a_halving_that_has_nothing_to_drop_or_to_divide_is_refused() {
+    let with = |rest: &str| errors(&format!("variants: [lora, dora]\n{rest}"));
+    for (rest, said) in [
+        ("tune: {space: {train.learning_rate: [1e-3, 1e-2]}, halving: {}}", "`rungs` is missing"),
+        ("tune: {space: {train.learning_rate: [1e-3, 1e-2]}, halving: {rungs: 1}}", "rungs is `1`, but must be"),
+        (
+            "tune: {space: {train.learning_rate: [1e-3, 1e-2]}, halving: {rungs: 2, factor: 1}}",
+            "factor is `1`, but must be",
+        ),
+        (
+            "tune: {space: {train.learning_rate: [1e-3, 1e-2, 1e-1]}, halving: {rungs: 3}}",
+            "`lora` has 3 settings, of which 1 is left at rung 2 of 3, and nothing to drop",
+        ),
+        (
+            "train: {steps: 8}\ntune: {space: {train.learning_rate: [1e-3, 2e-3, 3e-3, 1e-2]}, halving: {rungs: 3}}",
+            "trains 8 steps, of which the first of 3 rungs has less than one",
+        ),
+        (
+            "tune: {space: {train.steps: [10, 20, 30, 40]}, halving: {rungs: 2}}",
+            "`train.steps` is tuned, but the rungs of a halving decide it",
+        ),
+        (
+            "tasks: [cola, {task: rte, train: {steps: 7}}]\ntune: {per: variant, space: {train.learning_rate: [1e-3, 1e-2]}, halving: {rungs: 2, factor: 2}}",
+            "trains other steps on `rte`",
+        ),
+    ] {
+        let found = with(rest);
+        assert!(found.contains(said), "{rest}: {found}");
+    }
+}
+
+#[test]
+fn a_preset_names_what_is_tuned_in_it_beside_the_rate() {
+    const DRAWN: &str =
+        "tune: {knobs: true, trials: 12, space: {train.learning_rate: {from: 1e-4, to: 1e-2}}}\nranks: [12]\n";
+    let paths = |experiment: &Experiment, label: &str| -> Vec<String> {
+        experiment.tune().unwrap().parameters(label).iter().map(|parameter| parameter.path.clone()).collect()
+    };
+    let experiment = good(
+        &format!(
+            "variants: [lora, lora_plus, adalora, head_only, {{preset: lora, label: fixed, with: {{alpha: 8}}}}]\n{DRAWN}"
+        ),
+        &[],
+    );
+    assert_eq!(paths(&experiment, "lora"), ["train.learning_rate", "with.alpha"]);
+    assert_eq!(paths(&experiment, "lora_plus"), ["train.learning_rate", "with.train.b.lr_multiplier"]);
+    assert_eq!(
+        paths(&experiment, "adalora"),
+        ["train.learning_rate", "with.alpha", "with.init.std", "with.rank_policy.target_rank"]
+    );
+    for label in ["head_only", "fixed"] {
+        assert_eq!(paths(&experiment, label), ["train.learning_rate"], "{label}");
+    }
+    // A part that the entry chose is not the preset's any more, and an entry's own values come before the preset's.
+    let experiment = good(
+        &format!(
+            "variants: [{{preset: adalora, with: {{init: {{kind: kaiming}}}}, tune: {{with.alpha: [1, 2]}}}}]\n{DRAWN}"
+        ),
+        &[],
+    );
+    assert_eq!(paths(&experiment, "adalora"), ["train.learning_rate", "with.alpha", "with.rank_policy.target_rank"]);
+    assert_eq!(
+        experiment.tune().unwrap().parameters("adalora")[1].values,
+        crate::tune::Values::Listed(vec![json!(1), json!(2)])
+    );
+    let found = errors(&format!("variants: [{{preset: adalora, ranks: [4, 8]}}]\n{DRAWN}"));
+    assert!(found.contains("is another at rank 4 than at rank 8; give each rank an entry"), "{found}");
+    assert!(errors(&format!("variants: [lora]\n{DRAWN}").replace("true", "all")).contains("knobs is `all`"));
+}
+
+/// Every value that a preset names is one that its composition takes and that changes it.
+#[test]
+fn every_knob_of_every_preset_turns() {
+    let mut knobs = 0;
+    for preset in variants::preset::all() {
+        for knob in (preset.knobs)(12) {
+            let ranks = if preset.parameters.is_some() { "ranks: [12]" } else { "" };
+            let mut compositions = Vec::new();
+            for value in &knob.values {
+                let value = if value.fract() == 0.0 { (*value as i64).to_string() } else { value.to_string() };
+                let set = format!("variants.{}.with.{}={value}", preset.name, knob.path);
+                let experiment = good(&format!("variants: [{}]\n{ranks}\n", preset.name), &[&set]);
+                compositions.push(experiment.cells()[0].recipe.variant.clone());
+            }
+            assert!(compositions.windows(2).all(|two| two[0] != two[1]), "{}: {}", preset.name, knob.path);
+            let own = (preset.spec)(12);
+            assert!(compositions.contains(&own), "{}: {} has not the preset's own value", preset.name, knob.path);
+            assert!(knob.values.windows(2).all(|two| two[0] < two[1]), "{}: {}", preset.name, knob.path);
+            knobs += 1;
+        }
+    }
+    assert!(knobs >= 10, "{knobs}");
 }

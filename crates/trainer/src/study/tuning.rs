@@ -1,8 +1,8 @@
 //! Tunes an experiment: trains its trials, round by round, and chooses a setting for every group.
 //!
 //! Trials are cells like any other, in a folder of their own: finished ones are skipped, unfinished cohorts resume, and on a device all
-//! settings of a round fill its cohorts together. Which trials a round has follows from the scores of those before it alone, so an
-//! interrupted tuning goes on where it stopped.
+//! settings of a round fill its cohorts together, so that what a rung drops leaves its rows to others. Which trials a round has follows
+//! from the scores of those before it alone, so an interrupted tuning goes on where it stopped.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,9 @@ use experiment::{
     cell::Cell,
     tune::{Tune, best},
 };
-use record::{Goal, RunRecord, Setting, Source, Store, Trial, Tuned, TunedGroup, TuningGroup, spec_hash};
+use record::{
+    Goal, RunRecord, Setting, Source, Store, Trial, Tuned, TunedGroup, TuningGroup, mean_over_seeds, spec_hash,
+};
 
 use super::{
     Forget,
@@ -41,10 +43,25 @@ struct Search {
     trials: Vec<Trial>,
 }
 
+/// Trials that are trained together: which search each belongs to, and its place there.
+type Round = Vec<(usize, usize)>;
+
+/// What the rounds of a tuning share.
+struct Tuning<'a> {
+    experiment: &'a Experiment,
+    tune: &'a Tune,
+    again: Again,
+    context: &'a StudyContext<'a>,
+    sink: &'a dyn Sink,
+    searches: Vec<Search>,
+    goal: Goal,
+}
+
 /// Trains every trial that has no record yet and gives every group the setting with the best mean over the tuning seeds. `context.store` is
 /// that of the trials.
 ///
-/// A round beyond the first adds the values at the ends where a group's best lies, as far as the experiment allows.
+/// Where the experiment halves, the first rounds are its rungs, each a part of the steps, and what scores badly in one is not in the next. A
+/// round beyond adds the values at the ends where a group's best lies, as far as the experiment allows.
 pub fn tune(
     experiment: &Experiment,
     tune: &Tune,
@@ -52,35 +69,95 @@ pub fn tune(
     context: &StudyContext<'_>,
     sink: &dyn Sink,
 ) -> Result<Tuned, TrainError> {
-    let mut again = again;
-    let groups = experiment.groups();
-    let mut searches: Vec<Search> = groups.into_iter().map(|group| Search { group, trials: Vec::new() }).collect();
-    let first = |(at, search): (usize, &Search)| {
-        tune.settings(&search.group.variant).into_iter().map(move |setting| (at, setting)).collect::<Vec<_>>()
-    };
-    let mut round: Vec<(usize, Setting)> = searches.iter().enumerate().flat_map(first).collect();
-    let mut goal = Goal::Maximise;
-    while !round.is_empty() {
-        let pairs: Vec<(TuningGroup, Setting)> =
-            round.iter().map(|(at, setting)| (searches[*at].group.clone(), setting.clone())).collect();
-        // Settings of the first round were read with the experiment, and those of a wider one were tried by `wider`.
-        let Ok(trials) = experiment.trials(&pairs) else { break };
-        renew(&trials.concat(), again, context)?;
-        run(&open(trials.concat(), context)?, context, sink)?;
-        // Whoever replaces trials of the first round leaves these, so they are nobody's result.
-        again.changed = true;
-        for ((at, setting), cells) in round.iter().zip(&trials) {
-            let records = finished(cells, context)?;
-            goal = records.first().map_or(goal, |record| record.primary_metric.goal);
-            let scores = tune.seeds.iter().map(|seed| mean_score(cells, &records, *seed)).collect();
-            searches[*at].trials.push(Trial { setting: setting.clone(), scores });
-        }
-        let wider = |(at, search): (usize, &Search)| search.wider(at, experiment, tune, goal);
-        round = searches.iter().enumerate().flat_map(wider).collect();
+    let fresh = |setting| Trial { setting, rungs: Vec::new(), scores: Vec::new() };
+    let search =
+        |group: TuningGroup| Search { trials: tune.settings(&group.variant).into_iter().map(fresh).collect(), group };
+    let searches = experiment.groups().into_iter().map(search).collect();
+    let mut tuning = Tuning { experiment, tune, again, context, sink, searches, goal: Goal::Maximise };
+    let mut round = tuning.first_round();
+    let divisors = tune.halving.map_or_else(|| vec![1], |halving| halving.divisors());
+    for divisor in divisors {
+        let scores = tuning.judge(&round, divisor)?;
+        round = tuning.kept(&round, scores, divisor);
     }
+    loop {
+        let round = tuning.wider();
+        if round.is_empty() {
+            break;
+        }
+        let scores = tuning.judge(&round, 1)?;
+        tuning.kept(&round, scores, 1);
+    }
+    let Tuning { searches, goal, .. } = tuning;
     let chosen = searches.into_iter().map(|search| search.chosen(tune, goal)).collect::<Result<_, _>>()?;
     let found = Tuned::new(experiment.tuning_hash(), tune.seeds.clone(), tune.holdout, goal, chosen);
-    Ok(found.on(sources(experiment, context.cache, context.store)?))
+    Ok(found.halved(tune.halving).on(sources(experiment, context.cache, context.store)?))
+}
+
+impl Tuning<'_> {
+    fn first_round(&self) -> Round {
+        let of = |(at, search): (usize, &Search)| (0..search.trials.len()).map(move |trial| (at, trial));
+        self.searches.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Trains a round for a part of the steps, and gives every trial of it its scores, by tuning seed.
+    fn judge(&mut self, round: &Round, divisor: u64) -> Result<Vec<Vec<Option<f64>>>, TrainError> {
+        let pair = |&(at, trial): &(usize, usize)| {
+            let Search { group, trials } = &self.searches[at];
+            (group.clone(), self.experiment.shortened(group, &trials[trial].setting, divisor))
+        };
+        let pairs: Vec<(TuningGroup, Setting)> = round.iter().map(pair).collect();
+        // Settings of the space were read with the experiment, at every rung, and those of a wider one were tried by `wider`.
+        let trials = self
+            .experiment
+            .trials(&pairs)
+            .unwrap_or_else(|errors| unreachable!("every setting of a round was read before: {errors}"));
+        renew(&trials.concat(), self.again, self.context)?;
+        run(&open(trials.concat(), self.context)?, self.context, self.sink)?;
+        // Whoever replaces trials of the first round leaves these, so they are nobody's result.
+        self.again.changed = true;
+        let mut all = Vec::new();
+        for cells in &trials {
+            let records = finished(cells, self.context)?;
+            self.goal = records.first().map_or(self.goal, |record| record.primary_metric.goal);
+            all.push(self.tune.seeds.iter().map(|seed| mean_score(cells, &records, *seed)).collect());
+        }
+        Ok(all)
+    }
+
+    /// Keeps the scores of a round, and says what goes on after it: nothing where it had all steps.
+    fn kept(&mut self, round: &Round, scores: Vec<Vec<Option<f64>>>, divisor: u64) -> Round {
+        for (&(at, trial), scores) in round.iter().zip(scores) {
+            let trial = &mut self.searches[at].trials[trial];
+            if divisor == 1 {
+                trial.scores = scores;
+            } else {
+                trial.rungs.push(scores);
+            }
+        }
+        let Some(halving) = self.tune.halving.filter(|_| divisor > 1) else { return Vec::new() };
+        let mut next = Vec::new();
+        for (at, search) in self.searches.iter().enumerate() {
+            let places: Vec<usize> = round.iter().filter(|(of, _)| *of == at).map(|(_, trial)| *trial).collect();
+            let mean = |trial: &usize| search.trials[*trial].rungs.last().and_then(|scores| mean_over_seeds(scores));
+            let means: Vec<Option<f64>> = places.iter().map(mean).collect();
+            next.extend(halving.promoted(&means, sign(self.goal)).into_iter().map(|place| (at, places[place])));
+        }
+        next
+    }
+
+    /// Adds the settings beyond the ends where a group's best lies.
+    fn wider(&mut self) -> Round {
+        let (experiment, tune, goal) = (self.experiment, self.tune, self.goal);
+        let mut round = Vec::new();
+        for (at, search) in self.searches.iter_mut().enumerate() {
+            for setting in search.wider(experiment, tune, goal) {
+                round.push((at, search.trials.len()));
+                search.trials.push(Trial { setting, rungs: Vec::new(), scores: Vec::new() });
+            }
+        }
+        round
+    }
 }
 
 /// What the trials of an experiment are trained on, as its files are now.
@@ -103,11 +180,15 @@ pub fn sources(experiment: &Experiment, cache: &ModelCache, store: &Store) -> Re
 
 /// Whether a record of a trial is that of a run that failed.
 pub fn has_failed(experiment: &Experiment, tuned: &Tuned, store: &Store) -> Result<bool, TrainError> {
-    let of_group = |group: &TunedGroup| {
-        let of_trial = |trial: &Trial| (group.group.clone(), trial.setting.clone());
-        group.trials.iter().filter(|trial| trial.mean().is_none()).map(of_trial).collect::<Vec<_>>()
-    };
-    let tried: Vec<_> = tuned.groups.iter().flat_map(of_group).collect();
+    let divisors = tuned.halving.map_or_else(|| vec![1], |halving| halving.divisors());
+    let mut tried = Vec::new();
+    for TunedGroup { group, trials, .. } in &tuned.groups {
+        for trial in trials.iter().filter(|trial| trial.has_failed()) {
+            // The last rung that it reached.
+            let rung = if trial.scores.is_empty() { trial.rungs.len().max(1) - 1 } else { divisors.len() - 1 };
+            tried.push((group.clone(), experiment.shortened(group, &trial.setting, divisors[rung])));
+        }
+    }
     let Ok(cells) = experiment.trials(&tried) else { return Ok(false) };
     for cell in cells.concat() {
         if whole_record(&cell, store)?.is_some_and(|record| !record.is_finished()) {
@@ -169,12 +250,12 @@ fn sign(goal: Goal) -> f64 {
 
 impl Search {
     /// What its next round adds: a value that the experiment's rules refuse ends the widening of this group at this end.
-    fn wider(&self, at: usize, experiment: &Experiment, tune: &Tune, goal: Goal) -> Vec<(usize, Setting)> {
+    fn wider(&self, experiment: &Experiment, tune: &Tune, goal: Goal) -> Vec<Setting> {
         let Some(best) = best(&self.trials, sign(goal)) else { return Vec::new() };
         let is_new = |setting: &Setting| self.trials.iter().all(|trial| trial.setting != *setting);
         let wider = tune.wider(&self.group.variant, &self.trials, &self.trials[best].setting);
         let is_allowed = |setting: &Setting| experiment.trials(&[(self.group.clone(), setting.clone())]).is_ok();
-        wider.into_iter().filter(is_new).filter(is_allowed).map(|setting| (at, setting)).collect()
+        wider.into_iter().filter(is_new).filter(is_allowed).collect()
     }
 
     fn chosen(self, tune: &Tune, goal: Goal) -> Result<TunedGroup, TrainError> {

@@ -72,6 +72,19 @@ pub fn presets() -> String {
     out
 }
 
+/// One line per preset and field that is worth tuning in it beside the learning rate, with its values at rank 8.
+pub fn knobs() -> String {
+    let mut out = "| preset | field | values at rank 8 |\n|---|---|---|\n".to_owned();
+    for preset in super::all() {
+        for knob in (preset.knobs)(RANK) {
+            let values: Vec<String> = knob.values.iter().map(|value| format!("{value:?}")).collect();
+            let values: Vec<&str> = values.iter().map(|value| value.strip_suffix(".0").unwrap_or(value)).collect();
+            out += &format!("| `{}` | `with.{}` | {} |\n", preset.name, knob.path, values.join(", "));
+        }
+    }
+    out
+}
+
 /// A rank at which every preset is valid; of a kind's parameters those that follow from it are not shown, and a number is shown per rank.
 const RANK: usize = 8;
 

@@ -24,7 +24,7 @@ use super::lora;
 use crate::{
     delta::{DeltaSpec, svd_form},
     init::{AnyInit, gaussian::Gaussian},
-    preset::{Parity, Preset},
+    preset::{Knob, Parity, Preset},
     rank::{AnyRankPolicy, budget::Budget},
     spec::VariantSpec,
 };
@@ -50,5 +50,16 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2303.10512",
     spec,
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out + 1)),
+    // Its paper's own: the start and the budget decide how soon a run learns and how much it may keep.
+    knobs: |rank| {
+        let targets = [(rank / 2).max(1), (rank * 2 / 3).max(1)];
+        let mut targets = targets.map(|target| target as f64).to_vec();
+        targets.dedup();
+        vec![
+            Knob::alpha(spec(rank).alpha),
+            Knob { path: "init.std", values: vec![0.02, 0.05] },
+            Knob { path: "rank_policy.target_rank", values: targets },
+        ]
+    },
     parity: Parity::Tested,
 };

@@ -8,7 +8,7 @@
 use super::head_only;
 use crate::{
     base::BiasSpec,
-    preset::{Parity, Preset},
+    preset::{Parity, Preset, no_knobs},
     spec::VariantSpec,
 };
 
@@ -19,5 +19,6 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2106.10199",
     spec: |rank| VariantSpec { bias: BiasSpec::All, ..head_only::spec(rank) },
     parameters: None,
+    knobs: no_knobs,
     parity: Parity::Tested,
 };

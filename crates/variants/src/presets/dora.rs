@@ -25,5 +25,6 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out) + d_out),
+    knobs: lora::PRESET.knobs,
     parity: Parity::Tested,
 };

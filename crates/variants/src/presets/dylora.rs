@@ -25,5 +25,6 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,
+    knobs: lora::PRESET.knobs,
     parity: Parity::Tested,
 };

@@ -3,7 +3,7 @@
 use super::head_only;
 use crate::{
     base::BaseSpec,
-    preset::{Parity, Preset},
+    preset::{Parity, Preset, no_knobs},
     spec::VariantSpec,
 };
 
@@ -14,5 +14,6 @@ pub const PRESET: Preset = Preset {
     paper: "reference point",
     spec: |rank| VariantSpec { base: BaseSpec::Trained, ..head_only::spec(rank) },
     parameters: None,
+    knobs: no_knobs,
     parity: Parity::Tested,
 };

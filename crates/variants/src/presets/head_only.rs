@@ -2,7 +2,7 @@
 
 use super::lora;
 use crate::{
-    preset::{Parity, Preset},
+    preset::{Parity, Preset, no_knobs},
     spec::VariantSpec,
 };
 
@@ -18,5 +18,6 @@ pub const PRESET: Preset = Preset {
     paper: "reference point",
     spec,
     parameters: None,
+    knobs: no_knobs,
     parity: Parity::Untested("it trains what every other reference trains too, the head"),
 };

@@ -26,7 +26,7 @@ use crate::{
     delta::{DeltaSpec, low_rank},
     gradient::GradientSpec,
     init::{AnyInit, kaiming::Kaiming},
-    preset::{Parity, Preset},
+    preset::{Knob, Parity, Preset},
     rank::{AnyRankPolicy, constant::Constant},
     role::TrainConfig,
     scaling::Scaling,
@@ -62,5 +62,6 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2106.09685",
     spec,
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out)),
+    knobs: |rank| vec![Knob::alpha(spec(rank).alpha)],
     parity: Parity::Tested,
 };

@@ -28,5 +28,6 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2308.03303",
     spec,
     parameters: Some(|_, d_out, rank| rank * d_out),
+    knobs: lora::PRESET.knobs,
     parity: Parity::Tested,
 };

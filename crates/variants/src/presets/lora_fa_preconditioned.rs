@@ -20,5 +20,6 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2308.03303",
     spec: |rank| VariantSpec { gradient: GradientSpec::Preconditioned { ridge: 1e-8 }, ..lora_fa::spec(rank) },
     parameters: lora_fa::PRESET.parameters,
+    knobs: lora_fa::PRESET.knobs,
     parity: Parity::Tested,
 };

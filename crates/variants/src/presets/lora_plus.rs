@@ -35,7 +35,7 @@
 
 use super::lora;
 use crate::{
-    preset::{Parity, Preset},
+    preset::{Knob, Parity, Preset},
     role::{Role, RoleConfig, TrainConfig},
     spec::VariantSpec,
 };
@@ -64,5 +64,12 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2402.12354",
     spec,
     parameters: lora::PRESET.parameters,
+    // Powers of two around the rule of thumb; the authors' scripts have 10 and 80.
+    knobs: |_| {
+        vec![Knob {
+            path: "train.b.lr_multiplier",
+            values: vec![RATIO / 4.0, RATIO / 2.0, RATIO, 2.0 * RATIO, 4.0 * RATIO],
+        }]
+    },
     parity: Parity::Tested,
 };

@@ -7,7 +7,7 @@
 use super::lora;
 use crate::{
     delta::{DeltaSpec, residual_init},
-    preset::{Parity, Preset},
+    preset::{Parity, Preset, no_knobs},
     spec::VariantSpec,
 };
 
@@ -21,5 +21,6 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: lora::PRESET.parameters,
+    knobs: no_knobs,
     parity: Parity::Tested,
 };

@@ -18,5 +18,6 @@ pub const PRESET: Preset = Preset {
     paper: "arXiv:2312.03732",
     spec: |rank| VariantSpec { scaling: Scaling::AlphaOverSqrtRank, ..lora::spec(rank) },
     parameters: lora::PRESET.parameters,
+    knobs: lora::PRESET.knobs,
     parity: Parity::Tested,
 };

@@ -10,7 +10,7 @@
 use super::lora;
 use crate::{
     delta::{DeltaSpec, shared_random},
-    preset::{Parity, Preset},
+    preset::{Knob, Parity, Preset},
     scaling::Scaling,
     spec::VariantSpec,
 };
@@ -26,5 +26,7 @@ pub const PRESET: Preset = Preset {
         ..lora::spec(rank)
     },
     parameters: Some(|_, d_out, rank| rank + d_out),
+    // The paper's ablation of d's first value; PEFT's default is 0.1.
+    knobs: |_| vec![Knob { path: "delta.d_initial", values: vec![1e-7, 0.1, 1.0] }],
     parity: Parity::Tested,
 };
