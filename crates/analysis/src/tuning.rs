@@ -82,13 +82,12 @@ pub fn tuning_table(study: &Study, tuned: &Tuned) -> Table {
         let text = |value: Option<String>| value.map_or(Entry::Missing, Entry::Text);
         let best = &group.trials[group.chosen];
         // Of settings that were dropped no score after all steps is known.
-        let spent = match tuned.halving {
-            Some(halving) => Some(reached(group, halving)),
-            None => {
-                let expected = expected_of_best(&budgeted(group, tuned.goal), tuned.goal);
-                let half = expected.get((expected.len() / 2).saturating_sub(1)).copied();
-                half.map(|score| format!("{:.2}", POINTS * score))
-            }
+        let spent = if let Some(halving) = tuned.halving {
+            Some(reached(group, halving))
+        } else {
+            let expected = expected_of_best(&budgeted(group, tuned.goal), tuned.goal);
+            let half = expected.get((expected.len() / 2).saturating_sub(1)).copied();
+            half.map(|score| format!("{:.2}", POINTS * score))
         };
         let mut row = vec![
             text(group.group.task.clone()),

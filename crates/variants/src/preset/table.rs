@@ -77,7 +77,8 @@ pub fn knobs() -> String {
     let mut out = "| preset | field | values at rank 8 |\n|---|---|---|\n".to_owned();
     for preset in super::all() {
         for knob in (preset.knobs)(RANK) {
-            let values: Vec<String> = knob.values.iter().map(|value| format!("{value:?}")).collect();
+            let shown = |value: &f64| if *value < 1.0 { format!("{value:?}") } else { format!("{value:.1}") };
+            let values: Vec<String> = knob.values.iter().map(shown).collect();
             let values: Vec<&str> = values.iter().map(|value| value.strip_suffix(".0").unwrap_or(value)).collect();
             out += &format!("| `{}` | `with.{}` | {} |\n", preset.name, knob.path, values.join(", "));
         }
