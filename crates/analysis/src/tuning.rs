@@ -237,19 +237,30 @@ pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
     let Some(path) = axis(tuned) else { return Vec::new() };
     let seeds = format!("{} tuning seeds", tuned.seeds.len());
     let mut found = Vec::new();
-    let over_rate = |group: &TunedGroup| over(group, &path, tuned.goal);
+    let bins = are_many(tuned, &path).then_some(BINS_PER_DECADE);
+    let over_rate = |group: &TunedGroup| over(group, &path, tuned.goal, bins);
     let label = path.rsplit('.').next().unwrap_or(&path).replace('_', " ");
     let some_failed = tuned.groups.iter().any(|group| failed(group) > 0);
     let of_failures = |said: &str| some_failed.then(|| said.to_owned());
     let others = tuned.groups.iter().any(|group| group.setting().0.len() > 1);
-    let others =
-        others.then(|| "Other fields were tuned too; at each value stands the best of their settings.".to_owned());
+    let best_of = match (bins, others) {
+        (Some(_), false) => Some("Values were drawn; in each third of a decade stands the best setting."),
+        (Some(_), true) => Some(
+            "Values were drawn, and other fields were tuned too; in each third of a decade stands the best setting.",
+        ),
+        (None, true) => Some("Other fields were tuned too; at each value stands the best of their settings."),
+        (None, false) => None,
+    };
     let [of_rates, of_budgets] = FIGURES;
     let part = tuned.halving.map(|halving| format!(" after 1/{} of the steps", halving.divisors()[0]));
     let rates = Caption {
         title: format!("{}: score over the {label}{}", study.name, part.unwrap_or_default()),
         n: format!("{seeds}; bars: least and greatest"),
-        notes: others.into_iter().chain(of_failures("Settings that failed have no point.")).collect(),
+        notes: best_of
+            .map(str::to_owned)
+            .into_iter()
+            .chain(of_failures("Settings that failed have no point."))
+            .collect(),
     };
     found.extend(parts(of_rates, &panels(study, tuned, &over_rate), &rates, &|caption, tasks| {
         sensitivity(caption, tasks, &label)
@@ -287,8 +298,25 @@ fn axis(tuned: &Tuned) -> Option<String> {
     paths.iter().find(varies).map(|path| (*path).clone())
 }
 
-/// The best trial at every value, with the least and the greatest score over its seeds.
-fn over(group: &TunedGroup, path: &str, goal: Goal) -> Vec<(f64, Measured)> {
+/// Values of one field that a line can join; more are drawn ones, which lie anywhere.
+const MOST_VALUES: usize = 10;
+const BINS_PER_DECADE: f64 = 3.0;
+
+/// Whether a group tried more values of a field than a line can join.
+fn are_many(tuned: &Tuned, path: &str) -> bool {
+    let of_group = |group: &TunedGroup| {
+        let mut values: Vec<f64> =
+            group.trials.iter().filter_map(|trial| trial.setting.0.get(path)?.as_f64()).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        values.len() > MOST_VALUES
+    };
+    tuned.groups.iter().any(of_group)
+}
+
+/// The best trial at every value, or in the middle of every bin of so many a decade, with the least and the greatest score over its seeds.
+fn over(group: &TunedGroup, path: &str, goal: Goal, bins: Option<f64>) -> Vec<(f64, Measured)> {
+    let middle = |x: f64| bins.map_or(x, |bins| 10_f64.powf(((x.log10() * bins).floor() + 0.5) / bins));
     let mut points: Vec<(f64, f64, [f64; 2])> = Vec::new();
     let is_halved = group.trials.iter().any(|trial| !trial.rungs.is_empty());
     for trial in &group.trials {
@@ -296,7 +324,7 @@ fn over(group: &TunedGroup, path: &str, goal: Goal) -> Vec<(f64, Measured)> {
         let of_all = if is_halved { trial.rungs.first() } else { Some(&trial.scores) };
         let Some(scored) = of_all else { continue };
         let number = trial.setting.0.get(path).and_then(serde_json::Value::as_f64);
-        let Some((x, mean)) = number.zip(mean_over_seeds(scored)) else { continue };
+        let Some((x, mean)) = number.map(middle).zip(mean_over_seeds(scored)) else { continue };
         let scores = || scored.iter().flatten().copied();
         let ends = [scores().fold(f64::INFINITY, f64::min), scores().fold(f64::NEG_INFINITY, f64::max)];
         let is_better = |other: f64| if goal == Goal::Maximise { mean > other } else { mean < other };

@@ -78,7 +78,7 @@ fn the_table_says_what_was_chosen_and_where_it_lies() {
 
 #[test]
 fn figures_show_the_best_at_every_rate() {
-    let points = over(&tuned().groups[0], "train.learning_rate", Goal::Maximise);
+    let points = over(&tuned().groups[0], "train.learning_rate", Goal::Maximise, None);
     let values: Vec<(f64, f64)> = points.iter().map(|(x, measured)| (*x, measured.value)).collect();
     assert_eq!(values.iter().map(|value| value.0).collect::<Vec<_>>(), [1e-3, 3e-3]);
     assert!((values[0].1 - 55.0).abs() < 1e-9 && (values[1].1 - 70.0).abs() < 1e-9, "{values:?}");
@@ -183,11 +183,33 @@ fn a_halving_shows_its_rungs_and_no_budget() {
     let drawn = figures(&study(), &halved);
     assert_eq!(drawn.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sensitivity"]);
     // The first rung has a score of every setting that began there, and only of those.
-    let points = over(&halved.groups[0], "train.learning_rate", Goal::Maximise);
+    let points = over(&halved.groups[0], "train.learning_rate", Goal::Maximise, None);
     let points: Vec<(f64, f64)> =
         points.into_iter().map(|(x, score)| (x, (10.0 * score.value).round() / 10.0)).collect();
     assert_eq!(points, [(1e-3, 11.0), (3e-3, 31.0), (1e-2, 41.0), (3e-2, 21.0)]);
     halved.groups[0].trials[0].rungs[0][1] = None;
     let table = crate::render::text(&tuning_table(&study(), &halved));
     assert!(table.contains("failed") && !table.contains("in half the trials"), "{table}");
+}
+
+/// Drawn values lie anywhere: a line joins the best of each third of a decade.
+#[test]
+fn drawn_rates_are_shown_by_the_best_in_each_third_of_a_decade() {
+    let mut drawn = tuned();
+    let rates = [1.1e-3, 1.5e-3, 2.1e-3, 2.2e-3, 3e-3, 4e-3, 4.6e-3, 4.7e-3, 6e-3, 8e-3, 9.9e-3];
+    let score = |rate: f64| if rate == 2.1e-3 || rate == 3e-3 || rate == 6e-3 { 0.9 } else { 0.5 };
+    drawn.groups[0].trials = rates.iter().map(|rate| trial(*rate, 8.0, [score(*rate), score(*rate) + 0.02])).collect();
+    let shown = |bins| over(&drawn.groups[0], "train.learning_rate", Goal::Maximise, bins);
+    assert!(are_many(&drawn, "train.learning_rate") && !are_many(&tuned(), "train.learning_rate"));
+    assert_eq!(shown(None).len(), rates.len());
+    let thirds = shown(Some(3.0));
+    // Bins end at 10^(-8/3) = 2.154e-3 and 10^(-7/3) = 4.642e-3; their middles lie a sixth of a decade beyond where they begin.
+    let middles = [1e-3, 2.154_434_69e-3, 4.641_588_83e-3].map(|from| from * 10_f64.powf(1.0 / 6.0));
+    assert_eq!(thirds.len(), 3, "{thirds:?}");
+    for ((x, score), middle) in thirds.iter().zip(middles) {
+        // Nine digits of the middles are written.
+        assert!((x / middle - 1.0).abs() < 1e-8 && (score.value - 91.0).abs() < 1e-9, "{x} {score:?}");
+    }
+    let notes = &figures(&study(), &drawn)[0].figure;
+    assert!(format!("{notes:?}").contains("in each third of a decade stands the best setting"));
 }
