@@ -162,7 +162,7 @@ mutants *options:
 # The same mutants by cargo-mutants alone, which compiles each and runs every test of its crate: days. Shards can run on several machines: just mutants-plainly 0/8
 mutants-plainly shard="0/1" *options:
     {{cargo}} run --release --package xtask -- tree
-    -CARGO_TARGET_DIR="$PWD/target" PATH="$PWD/target/cargo-mutants/bin:$PATH" cargo mutants --workspace --dir target/mutants/tree --shard {{shard}} --output target/mutants/{{replace(shard, "/", "of")}} {{options}}
+    -CARGO_TARGET_DIR="$PWD/target/mutants/build" PATH="$PWD/target/cargo-mutants/bin:$PATH" cargo mutants --workspace --dir target/mutants/tree --shard {{shard}} --output target/mutants/{{replace(shard, "/", "of")}} {{options}}
     PATH="$PWD/target/cargo-mutants/bin:$PATH" {{cargo}} run --release --package xtask -- mutants
 
 # The breaks by hand alone, or those whose name has a word: just breaks gate

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{WORK, read, say, tree};
+use super::{WORK, build::target, read, say, tree};
 
 /// A change of meaning, written by hand, and the test that must fail under it.
 #[derive(Debug, Deserialize)]
@@ -101,7 +101,7 @@ pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> 
             continue;
         }
         fs::write(copy.join(&it.file), text).map_err(|error| error.to_string())?;
-        let outcome = ask(&copy, &it)?;
+        let outcome = ask(root, &copy, &it)?;
         fs::copy(root.join(&it.file), copy.join(&it.file)).map_err(|error| error.to_string())?;
         say(&format!("{:60} {}", it.name, outcome.text()));
         tried.retain(|tried| tried.name != it.name);
@@ -117,15 +117,13 @@ pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> 
 }
 
 /// Runs the tests of a break whose names have its test's.
-fn ask(copy: &Path, it: &Break) -> Result<Outcome, String> {
-    // Its dependencies are those of the tree that it copies.
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| copy.join("../.."), PathBuf::from);
+fn ask(root: &Path, copy: &Path, it: &Break) -> Result<Outcome, String> {
     let output = Command::new("cargo")
         .args(["test", "--release"])
         .args(it.suite.split_whitespace())
         .args(["--", &it.test])
         .current_dir(copy)
-        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_TARGET_DIR", target(root))
         .output()
         .map_err(|error| format!("cargo test: {error}"))?;
     let log = String::from_utf8_lossy(&output.stdout);

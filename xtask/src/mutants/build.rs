@@ -11,6 +11,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    WORK,
     list::Mutant,
     say,
     sites::{Site, Without, sites},
@@ -291,15 +292,26 @@ impl<'a> Crate<'a> {
         let settings = crate::files::read(&self.root.join(".cargo/mutants.toml"));
         let optimised = settings.lines().filter(|line| line.contains("\"--config\""));
         command.args(optimised.flat_map(|line| line.split('"').skip(1).step_by(2)));
-        // Its dependencies are those of the tree that it copies.
         command.env("CARGO_TARGET_DIR", target(self.root));
         command
     }
 }
 
-/// Where cargo builds.
+/// Where cargo builds the copies of the tree, and never the tree itself: it names what it builds of a crate by the crate's place in the
+/// workspace, so that a copy's crate would pass for the tree's, and a later build of the tree would take it. The dependencies that are
+/// compiled already are brought along once.
 pub(super) fn target(root: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+    let target = root.join(WORK).join("build");
+    if !target.join("release").is_dir() {
+        let compiled = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        // Where it fails, cargo compiles them again.
+        let copied = std::fs::create_dir_all(&target)
+            .and_then(|()| Command::new("cp").arg("-a").arg(compiled.join("release")).arg(&target).status());
+        if copied.is_err() {
+            say("the compiled dependencies were not brought along; they are compiled again");
+        }
+    }
+    target
 }
 
 fn complaint(message: &Value) -> Option<Complaint> {
