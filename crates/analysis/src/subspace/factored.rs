@@ -108,11 +108,6 @@ impl Svd {
         &self.values
     }
 
-    /// The singular value that follows the last one, 0 where none does.
-    pub fn next(&self) -> f64 {
-        self.next
-    }
-
     /// Directions of one side: `[d_in, k]` or `[d_out, k]`.
     pub fn directions(&self, side: Side) -> &DMatrix<f64> {
         match side {

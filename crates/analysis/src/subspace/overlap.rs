@@ -67,11 +67,8 @@ impl SeedOverlap {
 ///
 /// Pairs that share a seed are not independent. With `θ` the mean over pairs and `θ₍₋ₛ₎` that over the pairs without seed `s`, the
 /// pseudo-values `n θ − (n − 1) θ₍₋ₛ₎` have mean `θ` and stand for independent seeds (Tukey 1958; Arvesen 1969 for statistics of
-/// pairs). None below three seeds, or where a seed is left without pairs.
+/// pairs). None where a seed's absence leaves no pairs, as with fewer than three seeds.
 pub fn jackknife(values: &[PairValue], n: usize) -> Option<Summary> {
-    if n < 3 || values.is_empty() {
-        return None;
-    }
     let mean = |kept: Vec<f64>| (!kept.is_empty()).then(|| kept.iter().sum::<f64>() / kept.len() as f64);
     let whole = mean(values.iter().map(|value| value.2).collect())?;
     let pseudo: Option<Vec<f64>> = (0..n)
