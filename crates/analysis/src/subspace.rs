@@ -164,3 +164,6 @@ fn same_shape(
         Err(SubspaceError::Shapes { name, rows, cols, other, other_rows, other_cols })
     }
 }
+
+#[cfg(test)]
+mod tests;

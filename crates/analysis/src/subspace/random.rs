@@ -86,7 +86,7 @@ pub fn band(dimension: usize, (first, second): (usize, usize), draws: usize, see
     Ok(band)
 }
 
-/// `UᵀV`, `[k_a, k_b]`, for a uniform `U: [d, k_a]` and the first `k_b` axes `V`.
+/// `UᵀV`, `[k_a, k_b]`, for a uniform `U: [d, k_a]` and the first `k_b` axes `V`, up to the signs of the columns of `U`.
 fn cosines(dimension: usize, first: usize, second: usize, gaussian: &mut Gaussian) -> DMatrix<f64> {
     let seen = gaussian.matrix(second, first); // [k_b, k_a]
     let rest = dimension - second;
@@ -103,9 +103,7 @@ fn cosines(dimension: usize, first: usize, second: usize, gaussian: &mut Gaussia
     let mut stacked = DMatrix::zeros(second + unseen.nrows(), first);
     stacked.rows_mut(0, second).copy_from(&seen);
     stacked.rows_mut(second, unseen.nrows()).copy_from(&unseen);
-    let (q, r) = Backend::default().qr(&stacked); // [.., k_a], [k_a, k_a]
-    // With a positive diagonal of R the frame's order and signs are uniform too.
-    DMatrix::from_fn(first, second, |i, j| if r[(i, i)] < 0.0 { -q[(j, i)] } else { q[(j, i)] })
+    Backend::default().qr(&stacked).0.rows(0, second).transpose()
 }
 
 /// Linear interpolation between order statistics (Hyndman and Fan's type 7, numpy's default). `sorted` is not empty.
@@ -174,38 +172,4 @@ impl Gaussian {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chi_squared_numbers_have_their_mean_and_variance() {
-        let mut gaussian = Gaussian::new(3);
-        for freedom in [1, 2, 3, 10, 700] {
-            let n = 20_000;
-            let values: Vec<f64> = (0..n).map(|_| gaussian.chi_squared(freedom)).collect();
-            let mean = values.iter().sum::<f64>() / f64::from(n);
-            let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / f64::from(n);
-            let k = freedom as f64;
-            assert!((mean - k).abs() < 4.0 * (2.0 * k / f64::from(n)).sqrt(), "{freedom}: mean {mean}");
-            // The variance of the squared deviation is 8k² + 48k.
-            let error = ((8.0 * k * k + 48.0 * k) / f64::from(n)).sqrt();
-            assert!((variance - 2.0 * k).abs() < 4.0 * error, "{freedom}: variance {variance}");
-        }
-    }
-
-    #[test]
-    fn quantiles_are_numpys() {
-        // numpy.quantile([1, 2, 4, 8], [0.025, 0.5, 0.975])
-        let sorted = [1.0, 2.0, 4.0, 8.0];
-        for (probability, want) in [(0.025, 1.075), (0.5, 3.0), (0.975, 7.7)] {
-            assert!((quantile(&sorted, probability) - want).abs() < 1e-12);
-        }
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_numbers() {
-        let draw = |seed| Gaussian::new(seed).matrix(3, 2);
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7), draw(8));
-    }
-}
+mod tests;

@@ -184,3 +184,6 @@ impl<'a> Aligned<'a> {
             + held(self.values[at], self.outside)
     }
 }
+
+#[cfg(test)]
+mod tests;

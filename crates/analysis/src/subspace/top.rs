@@ -223,3 +223,6 @@ fn residual(w: &DMatrix<f64>, svd: &Svd) -> f64 {
     };
     (0..svd.rank()).map(off).fold(0.0, f64::max) / svd.values()[0]
 }
+
+#[cfg(test)]
+mod tests;
