@@ -16,6 +16,7 @@ use crate::{
 mod amplification;
 mod csv;
 mod evidence;
+mod memory;
 mod pruning;
 mod rows;
 mod table;
@@ -193,6 +194,7 @@ fn found(target: &Target, evidence: &Evidence) -> Result<Finding, AnalysisError>
         }
         Check::Rows { experiment, row, against, at_least } => evidence.rows(experiment, row, against, *at_least)?,
         Check::Verdict { experiment, variant, wanted } => evidence.verdict(experiment, variant, *wanted)?,
+        Check::PeakMemory { experiment, variant, against } => evidence.memory_saved(experiment, variant, against),
         Check::FinalRanks { experiment, variant, more } => evidence.final_ranks(experiment, variant, *more),
     })
 }

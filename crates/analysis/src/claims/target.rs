@@ -150,6 +150,15 @@ pub enum Check {
         /// The group that keeps more.
         more: Kept,
     },
+    /// The share of another row's peak memory that a row saves, each trained alone: above 0.
+    PeakMemory {
+        /// The study.
+        experiment: String,
+        /// The row's label.
+        variant: String,
+        /// The other's.
+        against: String,
+    },
     /// Needs what is not here.
     Untestable {
         /// What it needs.
@@ -190,6 +199,7 @@ impl Check {
             | Self::Correlation { experiment, .. }
             | Self::Rows { experiment, .. }
             | Self::Verdict { experiment, .. }
+            | Self::PeakMemory { experiment, .. }
             | Self::FinalRanks { experiment, .. } => Some(experiment.as_str()),
             Self::RandomClosedForm { .. } | Self::Untestable { .. } => None,
         }

@@ -28,7 +28,7 @@ fn the_embedded_targets_are_read_and_named_once() {
     assert_eq!(ids.len(), targets.len());
     assert_eq!(
         experiments(&targets),
-        ["adalora_ranks", "compare_tuned", "dora_dynamics", "dylora_tuned", "lora_subspace"]
+        ["adalora_ranks", "compare_tuned", "dora_dynamics", "dylora_tuned", "lora_fa_memory", "lora_subspace"]
     );
     for target in &targets {
         let empty = found(&target.id, &Evidence::default());
@@ -313,4 +313,26 @@ fn rows_and_final_ranks_come_from_records() {
         .collect();
     let shown = crate::render::text(&table(&judged));
     assert!(shown.contains("needs GPT-2 medium and GPT-3"), "{shown}");
+}
+
+/// Seeds of 10 and 20 GB saved 3 and 4 GB: shares of .3 and .2, mean .25.
+#[test]
+fn memory_is_compared_between_runs_that_trained_alone() {
+    let gib = 1u64 << 30;
+    let of = |variant: &str, seed: u64, gibibytes: u64, companions: usize| {
+        let mut record = run("answer", variant, 8, seed, 0.5);
+        record.measured.peak_memory_bytes = Some(gibibytes * gib);
+        record.cohort.members = (0..=companions).map(|at| format!("{variant}-{seed}-{at}")).collect();
+        record
+    };
+    let records = |companions| {
+        vec![of("lora", 0, 10, 0), of("lora", 1, 20, 0), of("lora_fa", 0, 7, 0), of("lora_fa", 1, 16, companions)]
+    };
+    let evidence =
+        |records| Evidence { records: BTreeMap::from([("lora_fa_memory".to_owned(), records)]), ..Evidence::default() };
+    let both = found("lora-fa-memory", &evidence(records(0)));
+    assert!(both.n == 2 && (both.got.unwrap() - 0.25).abs() < 1e-12, "{both:?}");
+    // The peak of a cohort is no run's own, and one seed has no interval.
+    let one = found("lora-fa-memory", &evidence(records(1)));
+    assert!(matches!(one.verdict, Verdict::NotTestable(_)) || one.n < 2, "{one:?}");
 }
