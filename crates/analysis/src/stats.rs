@@ -86,3 +86,6 @@ fn finite(values: &[f64]) -> Result<(), StatsError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

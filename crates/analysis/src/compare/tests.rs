@@ -6,6 +6,8 @@ use super::*;
 use crate::summary::tests::{failed, run};
 use crate::summary::{Selection, summarise};
 
+mod decisions;
+
 const NOISE: [f64; 6] = [0.000, 0.004, -0.003, 0.002, -0.001, 0.003];
 
 /// Six seeds on each task; `gain` over the baseline with a little noise of its own.

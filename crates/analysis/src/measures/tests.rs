@@ -6,6 +6,9 @@ use nalgebra::DMatrix;
 use super::*;
 use crate::subspace::random::Gaussian;
 
+mod pairs;
+mod runs;
+
 pub(crate) const MAPS: [&str; 4] = [
     "encoder.layer.0.attention.self.query",
     "encoder.layer.0.attention.self.value",

@@ -75,8 +75,7 @@ fn p_of_chi(statistic: f64, freedom: f64) -> f64 {
 
 fn p_of_f(statistic: f64, first: f64, second: f64) -> f64 {
     match FisherSnedecor::new(first, second) {
-        Ok(distribution) if statistic.is_finite() => distribution.sf(statistic),
-        Ok(_) => 0.0,
+        Ok(distribution) => distribution.sf(statistic),
         Err(error) => unreachable!("degrees of freedom are positive, but {first} and {second} gave: {error}"),
     }
 }

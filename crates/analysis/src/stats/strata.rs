@@ -36,7 +36,7 @@ impl Together {
 pub fn together(comparisons: &[Vec<Vec<f64>>]) -> Option<Together> {
     let usable = |tasks: &&Vec<Vec<f64>>| {
         let seeds = tasks.first().map_or(0, Vec::len);
-        tasks.len() > 1 && seeds > 2 && tasks.iter().all(|values| values.len() == seeds)
+        seeds > 2 && tasks.iter().all(|values| values.len() == seeds)
     };
     let standardised: Vec<Vec<Vec<f64>>> = comparisons
         .iter()
