@@ -126,9 +126,9 @@ fn written_out(first: &[Vec<bool>], second: &[Vec<bool>], seed: u64) -> [f64; 3]
     let (mut narrower, mut wider) = (1.0, 0.0);
     if s > 1 {
         let mut residual = 0.0;
-        for seed in 0..s {
-            for at in 0..n {
-                residual += (d(seed, at) - by_seed[seed] - by_example[at] + value).powi(2);
+        for (seed, of_seed) in by_seed.iter().enumerate() {
+            for (at, of_example) in by_example.iter().enumerate() {
+                residual += (d(seed, at) - of_seed - of_example + value).powi(2);
             }
         }
         let of_residual = residual / ((s - 1) * (n - 1)) as f64 / (s * n) as f64;

@@ -45,7 +45,9 @@ fn a_margin_is_reached_where_less_is_better_as_where_more_is() {
     ] {
         let up = spread(&[("cola", gain, points)], 6);
         let mut down = spread(&[("wikitext", -gain, points)], 6);
-        down.iter_mut().for_each(|record| record.primary_metric.goal = Goal::Minimise);
+        for record in &mut down {
+            record.primary_metric.goal = Goal::Minimise;
+        }
         for records in [up, down] {
             let found = &asked(&records, &Rules::default(), Some(margin), None).comparisons[0];
             assert_eq!(found.reached, Some(want), "{found:?}");
@@ -56,8 +58,9 @@ fn a_margin_is_reached_where_less_is_better_as_where_more_is() {
 #[test]
 fn tasks_of_opposite_goals_have_no_average() {
     let mut records = spread(&[("cola", 2.0, 1.0), ("wikitext", -2.0, 1.0)], 6);
-    let minimised = records.iter_mut().filter(|record| record.cell.task == "wikitext");
-    minimised.for_each(|record| record.primary_metric.goal = Goal::Minimise);
+    for record in records.iter_mut().filter(|record| record.cell.task == "wikitext") {
+        record.primary_metric.goal = Goal::Minimise;
+    }
     let found = asked(&records, &Rules::default(), None, None);
     assert_eq!(found.averages, Averages::None);
     assert_eq!(found.comparisons.iter().map(|c| c.task.as_str()).collect::<Vec<_>>(), ["cola", "wikitext"]);

@@ -66,7 +66,8 @@ fn messages_name_both_adapters_and_three_maps() {
     let (mut one, mut other) = (sample("lora", 2, 0), sample("lora", 2, 1));
     one.maps = ["a", "b", "c"].map(|name| (name.to_owned(), one.maps[MAPS[0]].clone())).into();
     other.maps = ["d", "e", "f", "g"].map(|name| (name.to_owned(), other.maps[MAPS[0]].clone())).into();
-    ("one".clone_into(&mut one.name), "other".clone_into(&mut other.name));
+    "one".clone_into(&mut one.name);
+    "other".clone_into(&mut other.name);
     let message = pair::between(&one, &other, Directions::A).unwrap_err().to_string();
     assert_eq!(
         message,
@@ -80,7 +81,8 @@ fn messages_name_both_adapters_and_three_maps() {
 #[test]
 fn overlaps_say_what_differs_and_what_is_shared_at_every_cut_of_a_table() {
     let mut full = dense(2);
-    ("lora".clone_into(&mut full.cell.variant), full.cell.rank = 8);
+    "lora".clone_into(&mut full.cell.variant);
+    full.cell.rank = 8;
     let samples = [
         one_map("lora", 2, 0),
         one_map("lora", 8, 0),
