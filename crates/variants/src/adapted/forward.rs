@@ -119,12 +119,9 @@ impl AdaptedLinear {
         let frozen = self.bias.clone().filter(|_| stack.bias.is_none());
         let y = match (&stack.weight, &stack.adapter) {
             (Some(weight), _) => {
+                // Its bias, where it has one, trains too and is added below.
                 let input = ops::rows(x.clone(), own, input_grad).reshape([here.runs, own[1] * seq / here.runs, d_in]);
-                let y = input.matmul(cast(weight, x.dtype()));
-                match frozen {
-                    Some(bias) => y + bias.unsqueeze::<3>(),
-                    None => y,
-                }
+                input.matmul(cast(weight, x.dtype()))
             }
             (None, Some(adapter)) => adapter.combine.forward(&MapForward {
                 x,

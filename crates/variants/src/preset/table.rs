@@ -127,6 +127,25 @@ const NEWER: [(&str, &str); 2] = [("anchored", "residual_init"), ("triangular", 
 mod tests {
     use super::*;
 
+    /// What `experiment` tunes and the guide shows: half of, once and twice alpha, two budgets, powers of two around LoRA+'s 16.
+    #[test]
+    fn the_table_of_knobs_has_every_field_that_is_worth_tuning() {
+        let table = knobs();
+        for line in [
+            "| `lora` | `with.alpha` | 8, 16, 32 |",
+            "| `adalora` | `with.alpha` | 42.7, 85.3, 170.7 |",
+            "| `adalora` | `with.init.std` | 0.02, 0.05 |",
+            "| `adalora` | `with.rank_policy.target_rank` | 4, 5 |",
+            "| `lora_plus` | `with.train.b.lr_multiplier` | 4, 8, 16, 32, 64 |",
+            "| `vera` | `with.delta.d_initial` | 1e-7, 0.1, 1 |",
+        ] {
+            assert!(table.lines().any(|other| other == line), "{line} in\n{table}");
+        }
+        assert!(!table.contains("head_only"));
+        let targets = |rank| (super::super::find("adalora").unwrap().knobs)(rank).pop().unwrap().values;
+        assert_eq!([1, 3, 12].map(targets), [vec![1.0], vec![1.0, 2.0], vec![6.0, 8.0]]);
+    }
+
     #[test]
     fn the_table_of_axes_has_every_field_in_its_order() {
         let named: Vec<&str> = rows().iter().map(|row| row.field).collect();

@@ -8,7 +8,7 @@ use crate::{
 
 /// Nothing adapted.
 pub fn spec(_rank: usize) -> VariantSpec {
-    VariantSpec { rank: 0, delta: None, ..lora::spec(0) }
+    VariantSpec { delta: None, ..lora::spec(0) }
 }
 
 /// The registry's entry.
