@@ -36,6 +36,8 @@ def shapes():
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit("give the folder to write, such as models/random_roberta_large")
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(MINIATURE / "tokenizer.json", folder / "tokenizer.json")
@@ -62,4 +64,5 @@ def main():
             file.write(values.tobytes())
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -69,10 +69,14 @@ fn reached(group: &TunedGroup, halving: Halving) -> String {
     format!("{}{added}", counts.join(", "))
 }
 
-/// The rungs in words: `1/9, 1/3 and all of the steps`.
+/// The rungs before the last in words: `1/9 and 1/3 of the steps`.
 fn rungs(halving: Halving) -> String {
     let shares: Vec<String> = halving.divisors()[..halving.rungs - 1].iter().map(|by| format!("1/{by}")).collect();
-    format!("{} and all of the steps", shares.join(", "))
+    match shares.split_last() {
+        Some((last, [])) => format!("{last} of the steps"),
+        Some((last, before)) => format!("{} and {last} of the steps", before.join(", ")),
+        None => "no steps".to_owned(),
+    }
 }
 
 /// One row per group: how many settings were tried, which was chosen, how it scored, and whether it lies at an end of what was tried.
@@ -126,7 +130,7 @@ fn notes(tuned: &Tuned, some_failed: bool) -> Vec<String> {
     let seeds: Vec<String> = tuned.seeds.iter().map(u64::to_string).collect();
     let spent = match tuned.halving {
         Some(halving) => format!(
-            "At each rung: how many settings were trained for {}, each time anew; of {} settings the best one goes on{}.",
+            "At each rung: how many settings were trained for {}, and for all of them, each time anew; the best 1/{} goes on{}.",
             rungs(halving),
             halving.factor,
             if tuned.groups.iter().flat_map(|group| &group.trials).any(|trial| trial.rungs.is_empty()) {
@@ -222,9 +226,9 @@ pub fn sentence(tuned: &Tuned) -> String {
         String::new()
     };
     let parameters = parameters.into_iter().collect::<Vec<_>>().join(", ").replace('_', " ");
-    let halved = tuned
-        .halving
-        .map(|halving| format!(" by successive halving (one of {} goes on, after {})", halving.factor, rungs(halving)));
+    let halved = tuned.halving.map(|halving| {
+        format!(" by successive halving (the best 1/{} goes on after {})", halving.factor, rungs(halving))
+    });
     format!(
         "Tuned for every row: {parameters}, {count} settings of {} seeds each{}, on a split cut from train{edges}{failures}.",
         tuned.seeds.len(),
@@ -244,10 +248,8 @@ pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
     let of_failures = |said: &str| some_failed.then(|| said.to_owned());
     let others = tuned.groups.iter().any(|group| group.setting().0.len() > 1);
     let best_of = match (bins, others) {
-        (Some(_), false) => Some("Values were drawn; in each third of a decade stands the best setting."),
-        (Some(_), true) => Some(
-            "Values were drawn, and other fields were tuned too; in each third of a decade stands the best setting.",
-        ),
+        (Some(_), false) => Some("In each third of a decade stands the best setting."),
+        (Some(_), true) => Some("Other fields were tuned too; in each third of a decade stands the best setting."),
         (None, true) => Some("Other fields were tuned too; at each value stands the best of their settings."),
         (None, false) => None,
     };
@@ -298,7 +300,7 @@ fn axis(tuned: &Tuned) -> Option<String> {
     paths.iter().find(varies).map(|path| (*path).clone())
 }
 
-/// Values of one field that a line can join; more are drawn ones, which lie anywhere.
+/// Values of one field that a line can join; drawn ones lie anywhere, and are more.
 const MOST_VALUES: usize = 10;
 const BINS_PER_DECADE: f64 = 3.0;
 

@@ -155,11 +155,11 @@ fn a_halved_study_spends_its_steps_on_the_rates_that_scored_best() {
     folder.write(&halved);
     let checked = folder.good(&["check", "s.yaml"]);
     assert!(
-        checked.contains("after 4 settings with 1 tuning seeds each, dropped by 2 rungs of a halving"),
+        checked.contains("after 4 settings with 1 tuning seed each, by successive halving in 2 rungs"),
         "{checked}"
     );
     let shown = folder.good(&["run", "s.yaml"]);
-    assert!(shown.contains("by successive halving (one of 2 goes on, after 1/2 and all of the steps)"), "{shown}");
+    assert!(shown.contains("by successive halving (the best 1/2 goes on after 1/2 of the steps)"), "{shown}");
     let mut steps: Vec<(String, u64)> = fs::read_dir(folder.path("results/s/tune/runs"))
         .unwrap()
         .map(|entry| {

@@ -92,7 +92,7 @@ fn knobs(entry: &Entry, cells: &[Cell], at: &Path, report: &mut Report) -> Vec<P
         report.add(
             &at.key("knobs"),
             format!(
-                "what `{}` tunes is another at rank {first} than at rank {other}; give each rank an entry of its own, with a `label`",
+                "`{}` has other values to tune at rank {first} than at rank {other}; give each rank an entry of its own, with a `label`",
                 entry.label
             ),
         );
@@ -202,7 +202,7 @@ fn check_rungs(document: &Document, written: &WrittenTune, tune: &Tune, cells: &
         };
         if let Some(cell) = cells.iter().find(differs) {
             let rule = format!(
-                "`{}` trains other steps on `{}` than on its first task, so that the tasks have no rung in common; write `per: task`",
+                "`{}` trains for another number of steps on `{}` than on its first task, and a rung has one number of steps; write `per: task`",
                 cell.id.variant, cell.id.task
             );
             report.add(&at, rule);
@@ -222,28 +222,29 @@ fn distinct(parameters: &[Parameter]) -> usize {
 /// Reads the experiment with every setting, so that none breaks a rule after hours of training.
 pub(super) fn check_settings(experiment: &Experiment) -> Result<(), SpecErrors> {
     let Some(tune) = &experiment.tune else { return Ok(()) };
-    let divisors = tune.halving.map_or_else(|| vec![1], |halving| halving.divisors());
+    check_at(experiment, tune, 1, "space", "a setting breaks a rule")?;
+    for divisor in tune.halving.map_or_else(Vec::new, |halving| halving.divisors()) {
+        let what = format!("with 1/{divisor} of the steps, give fewer `rungs` or more steps: a setting breaks a rule");
+        check_at(experiment, tune, divisor, "halving", &what)?;
+    }
+    Ok(())
+}
+
+/// Reads the experiment with every setting at a part of the steps.
+fn check_at(experiment: &Experiment, tune: &Tune, divisor: u64, key: &str, what: &str) -> Result<(), SpecErrors> {
     let of_group = |group: TuningGroup| {
-        let settings = tune.settings(&group.variant);
-        let at_rungs = |setting: Setting| {
-            let short = |divisor: &u64| (group.clone(), experiment.shortened(&group, &setting, *divisor));
-            divisors.iter().map(short).collect::<Vec<_>>()
-        };
-        settings.into_iter().flat_map(at_rungs).collect::<Vec<_>>()
+        let settings = tune.settings(&group.variant).into_iter();
+        settings.map(move |setting| (group.clone(), experiment.shortened(&group, &setting, divisor)))
     };
     let tried: Vec<_> = experiment.groups().into_iter().flat_map(of_group).collect();
-    match experiment.trials(&tried) {
-        Ok(_) => Ok(()),
-        Err(errors) => {
-            let at = Path::default().key("tune").key("space");
-            let problem = |problem: Problem| Problem {
-                path: at.to_string(),
-                line: at.line(&experiment.text),
-                message: format!("a setting breaks a rule: {problem}"),
-            };
-            Err(SpecErrors { problems: errors.problems.into_iter().map(problem).collect(), ..errors })
-        }
-    }
+    let Err(errors) = experiment.trials(&tried) else { return Ok(()) };
+    let at = Path::default().key("tune").key(key);
+    let problem = |problem: Problem| Problem {
+        path: at.to_string(),
+        line: at.line(&experiment.text),
+        message: format!("{what}: {problem}"),
+    };
+    Err(SpecErrors { problems: errors.problems.into_iter().map(problem).collect(), ..errors })
 }
 
 impl Experiment {
@@ -359,8 +360,7 @@ impl Tune {
             let means: Vec<Option<f64>> = alive.iter().map(|at| mean_over_seeds(&trials[*at].rungs[rung])).collect();
             alive = halving.promoted(&means, sign).into_iter().map(|place| alive[place]).collect();
         }
-        let is_whole = |at: usize| !trials[at].scores.is_empty() && trials[at].rungs.len() == halving.rungs - 1;
-        (0..trials.len()).all(|at| is_whole(at) == alive.contains(&at))
+        (0..trials.len()).all(|at| trials[at].scores.is_empty() != alive.contains(&at))
     }
 
     /// Whether a setting may have come from widening: the fields of the space, each with one of its values or, where the experiment widens,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Successive halving with an equal number of settings to begin with: after every rung, the best of each `factor` settings go on.
+/// Successive halving with an equal number of settings to begin with: after every rung, the best `1/factor` of them goes on.
 ///
 /// Of `R` rungs, rung `k` (from 0) trains with `1/factor^(R-1-k)` of the steps, and the last with all of them. Of `n` settings,
 /// `⌈n/factor^k⌉` reach it. So a rung costs about as much as the one before, and all of them `R/factor^(R-1)` of the grid.
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Halving {
-    /// Of so many settings, one goes on.
+    /// One setting in so many goes on.
     pub factor: usize,
     /// How often settings are judged.
     pub rungs: usize,

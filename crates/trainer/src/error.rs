@@ -54,8 +54,8 @@ pub enum TrainError {
     },
     /// No setting of a group trained with every tuning seed.
     #[error(
-        "tune: none of the {settings} settings of {group} trained to its end with every tuning seed, so none can be chosen; the records under \
-         `tune/runs` say why each failed; give other values in `tune.space`"
+        "tune: none of the {settings} settings of {group} that got all steps trained to its end with every tuning seed, so none can be chosen; the \
+         records under `tune/runs` say why each failed; give other values in `tune.space`, or fewer rungs where `tune.halving` dropped others"
     )]
     Untunable {
         /// Whose settings.

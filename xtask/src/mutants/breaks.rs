@@ -82,6 +82,16 @@ fn broken(root: &Path, it: &Break) -> Result<String, String> {
     }
 }
 
+/// Of every crate, tests included: what a test noticed may no longer be noticed when it, or what it calls, is another.
+fn hash_of_crates(root: &Path) -> Result<String, String> {
+    let mut all = record::PartsHash::default();
+    for name in tree::tracked(root)?.into_iter().filter(|name| name.starts_with("crates/")) {
+        all.add(name.as_bytes());
+        all.add(&fs::read(root.join(&name)).map_err(|error| format!("{name}: {error}"))?);
+    }
+    Ok(all.finish())
+}
+
 /// Makes one break after the other in a copy of the tree and runs its test, but for those that it noticed before in the same text.
 pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> {
     let copy = root.join(WORK).join("tree");
@@ -90,13 +100,14 @@ pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> 
     let before = fs::read_to_string(&outcomes).unwrap_or_else(|_| "[]".to_owned());
     let mut tried: Vec<Tried> = serde_json::from_str(&before).map_err(|error| format!("breaks.json: {error}"))?;
     let all: Vec<Break> = read(root, BREAKS)?;
+    let crates = hash_of_crates(root)?;
     tried.retain(|tried| all.iter().any(|it| it.name == tried.name));
     for it in all {
         if only.is_some_and(|only| !it.name.contains(only)) {
             continue;
         }
         let text = broken(root, &it)?;
-        let of = record::spec_hash(&serde_json::json!([text, it.suite, it.test]));
+        let of = record::spec_hash(&serde_json::json!([text, it.suite, it.test, crates]));
         if tried.iter().any(|tried| tried.of == of && tried.outcome == Outcome::Noticed) {
             continue;
         }
@@ -110,7 +121,8 @@ pub(crate) fn try_breaks(root: &Path, only: Option<&str>) -> Result<(), String> 
         let text = serde_json::to_string_pretty(&tried).map_err(|error| error.to_string())?;
         fs::write(&outcomes, text).map_err(|error| error.to_string())?;
     }
-    match tried.iter().filter(|it| it.outcome != Outcome::Noticed).count() {
+    let asked = |it: &&Tried| only.is_none_or(|only| it.name.contains(only));
+    match tried.iter().filter(asked).filter(|it| it.outcome != Outcome::Noticed).count() {
         0 => Ok(()),
         count => Err(format!("{count} of {} breaks were not noticed or not asked", tried.len())),
     }

@@ -307,7 +307,9 @@ pub(super) fn target(root: &Path) -> PathBuf {
         // Where it fails, cargo compiles them again.
         let copied = std::fs::create_dir_all(&target)
             .and_then(|()| Command::new("cp").arg("-a").arg(compiled.join("release")).arg(&target).status());
-        if copied.is_err() {
+        if !copied.is_ok_and(|status| status.success()) {
+            // Half a copy would be taken for all of it the next time.
+            drop(std::fs::remove_dir_all(&target));
             say("the compiled dependencies were not brought along; they are compiled again");
         }
     }

@@ -175,10 +175,10 @@ fn a_halving_shows_its_rungs_and_no_budget() {
         table.contains("at each rung") && table.contains("4, 2, 1 + 1") && !table.contains("half the trials"),
         "{table}"
     );
-    assert!(table.contains("trained for 1/4, 1/2 and all of the steps, each time anew; of 2 settings the best one goes on, and what was"), "{table}");
+    assert!(table.contains("trained for 1/4 and 1/2 of the steps, and for all of them, each time anew; the best 1/2 goes on, and what was"), "{table}");
     assert!(!table.contains("failed"), "dropped is not failed: {table}");
     assert!(sentence(&halved).contains(
-        "5 settings of 2 seeds each by successive halving (one of 2 goes on, after 1/4, 1/2 and all of the steps)"
+        "5 settings of 2 seeds each by successive halving (the best 1/2 goes on after 1/4 and 1/2 of the steps)"
     ));
     let drawn = figures(&study(), &halved);
     assert_eq!(drawn.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["sensitivity"]);

@@ -79,8 +79,10 @@ fn unseen(experiment: &Experiment) -> String {
 fn trials(experiment: &Experiment) -> String {
     let Some(tune) = experiment.tune() else { return String::new() };
     let settings = experiment.groups().iter().map(|group| tune.settings(&group.variant).len()).sum::<usize>();
-    let rungs = tune.halving.map(|halving| format!(", dropped by {} rungs of a halving", halving.rungs));
-    format!(" after {settings} settings with {} tuning seeds each{}", tune.seeds.len(), rungs.unwrap_or_default())
+    let rungs = tune.halving.map(|halving| format!(", by successive halving in {} rungs", halving.rungs));
+    let seeds = tune.seeds.len();
+    let seeds = if seeds == 1 { "1 tuning seed".to_owned() } else { format!("{seeds} tuning seeds") };
+    format!(" after {settings} settings with {seeds} each{}", rungs.unwrap_or_default())
 }
 
 /// A line per entry with what is tuned in it, where entries differ in that.

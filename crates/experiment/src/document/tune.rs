@@ -71,7 +71,8 @@ pub(crate) fn tune(value: &Value, at: &Path, report: &mut Report) -> Option<Writ
         tune: Tune {
             seeds: seeds.map_or_else(|| SEEDS.to_vec(), |seeds| seeds.value),
             holdout: holdout.map_or(HOLDOUT, |share| share.value),
-            widen: widen.map_or(WIDEN, |widen| widen.value) as usize,
+            // What is added beyond an end has all steps at once, which would leave little of an equal budget.
+            widen: widen.map_or(if halving.is_some() { 0 } else { WIDEN }, |widen| widen.value) as usize,
             per: per.map_or(Per::Task, |per| per.value),
             trials,
             halving: halving.map(|halving| halving.value),

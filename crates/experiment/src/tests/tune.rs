@@ -306,7 +306,8 @@ fn a_halving_is_checked_by_what_its_scores_promote() {
         tuned(trials, 4)
     };
     assert_eq!(added(&[]), Ok(()));
-    let wrong: [(usize, Trial); 5] = [
+    let wrong: [(usize, Trial); 6] = [
+        (0, at(0, &[0.1], &[0.9])),      // dropped, and has all steps
         (0, at(0, &[0.1, 0.2], &[])),    // scored worst and went on
         (1, at(1, &[0.3], &[])),         // scored well and did not
         (1, at(1, &[0.3, 0.5], &[0.4])), // both had all steps
@@ -352,7 +353,7 @@ fn a_halving_that_has_nothing_to_drop_or_to_divide_is_refused() {
         ),
         (
             "tasks: [cola, {task: rte, train: {steps: 7}}]\ntune: {per: variant, space: {train.learning_rate: [1e-3, 1e-2]}, halving: {rungs: 2, factor: 2}}",
-            "trains other steps on `rte`",
+            "trains for another number of steps on `rte`",
         ),
     ] {
         let found = with(rest);
@@ -395,7 +396,7 @@ fn a_preset_names_what_is_tuned_in_it_beside_the_rate() {
         crate::tune::Values::Listed(vec![json!(1), json!(2)])
     );
     let found = errors(&format!("variants: [{{preset: adalora, ranks: [4, 8]}}]\n{DRAWN}"));
-    assert!(found.contains("is another at rank 4 than at rank 8; give each rank an entry"), "{found}");
+    assert!(found.contains("has other values to tune at rank 4 than at rank 8; give each rank an entry"), "{found}");
     assert!(errors(&format!("variants: [lora]\n{DRAWN}").replace("true", "all")).contains("knobs is `all`"));
 }
 

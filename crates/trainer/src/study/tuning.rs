@@ -76,10 +76,16 @@ pub fn tune(
     let mut tuning = Tuning { experiment, tune, again, context, sink, searches, goal: Goal::Maximise };
     let mut round = tuning.first_round();
     let divisors = tune.halving.map_or_else(|| vec![1], |halving| halving.divisors());
+    // No rung is trained where a later one would replace finished trials unasked.
+    for divisor in &divisors {
+        tuning.refuse_replaced(&round, *divisor)?;
+    }
     for divisor in divisors {
         let scores = tuning.judge(&round, divisor)?;
         round = tuning.kept(&round, scores, divisor);
     }
+    // Whoever replaces trials of the space leaves these, so they are nobody's result.
+    tuning.again.changed = true;
     loop {
         let round = tuning.wider();
         if round.is_empty() {
@@ -100,22 +106,30 @@ impl Tuning<'_> {
         self.searches.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Trains a round for a part of the steps, and gives every trial of it its scores, by tuning seed.
-    fn judge(&mut self, round: &Round, divisor: u64) -> Result<Vec<Vec<Option<f64>>>, TrainError> {
+    /// The settings of a round with a part of the steps.
+    fn pairs(&self, round: &Round, divisor: u64) -> Vec<(TuningGroup, Setting)> {
         let pair = |&(at, trial): &(usize, usize)| {
             let Search { group, trials } = &self.searches[at];
             (group.clone(), self.experiment.shortened(group, &trials[trial].setting, divisor))
         };
-        let pairs: Vec<(TuningGroup, Setting)> = round.iter().map(pair).collect();
+        round.iter().map(pair).collect()
+    }
+
+    /// An error where trials of a round have records of another recipe, unless they may be replaced.
+    fn refuse_replaced(&self, round: &Round, divisor: u64) -> Result<(), TrainError> {
+        let Ok(trials) = self.experiment.trials(&self.pairs(round, divisor)) else { return Ok(()) };
+        let unasked = Again { failed: false, ..self.again };
+        if unasked.changed { Ok(()) } else { renew(&trials.concat(), unasked, self.context) }
+    }
+
+    /// Trains a round for a part of the steps, and gives every trial of it its scores, by tuning seed.
+    fn judge(&mut self, round: &Round, divisor: u64) -> Result<Vec<Vec<Option<f64>>>, TrainError> {
         // Settings of the space were read with the experiment, at every rung, and those of a wider one were tried by `wider`.
-        let trials = self
-            .experiment
-            .trials(&pairs)
-            .unwrap_or_else(|errors| unreachable!("every setting of a round was read before: {errors}"));
+        let Ok(trials) = self.experiment.trials(&self.pairs(round, divisor)) else {
+            return Ok(vec![vec![None; self.tune.seeds.len()]; round.len()]);
+        };
         renew(&trials.concat(), self.again, self.context)?;
         run(&open(trials.concat(), self.context)?, self.context, self.sink)?;
-        // Whoever replaces trials of the first round leaves these, so they are nobody's result.
-        self.again.changed = true;
         let mut all = Vec::new();
         for cells in &trials {
             let records = finished(cells, self.context)?;
@@ -261,7 +275,8 @@ impl Search {
     fn chosen(self, tune: &Tune, goal: Goal) -> Result<TunedGroup, TrainError> {
         let Self { group, trials } = self;
         let Some(chosen) = best(&trials, sign(goal)) else {
-            return Err(TrainError::Untunable { group: group.to_string(), settings: trials.len() });
+            let settings = trials.iter().filter(|trial| !trial.is_dropped()).count();
+            return Err(TrainError::Untunable { group: group.to_string(), settings });
         };
         let edges = tune.edges(&group.variant, &trials, &trials[chosen].setting).into_iter().collect();
         Ok(TunedGroup { group, trials, chosen, edges })
