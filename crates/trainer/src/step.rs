@@ -111,3 +111,6 @@ impl Cohort {
         square
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,6 +271,17 @@ fn one_and_twenty_steps_end_where_theirs_do() {
     }
 }
 
+/// Activation checkpointing computes every layer a second time and is judged by the same numbers; `full` trains what lies below the layers.
+#[test]
+fn twenty_steps_with_recomputed_layers_end_where_theirs_do() {
+    for case in CASES {
+        let (reference, spec) = case.open();
+        let mut bench = Bench::new(&reference, &spec, DType::F64);
+        bench.cohort.recomputes = true;
+        twenty_steps(&reference, &mut bench);
+    }
+}
+
 /// Loss, penalty, norm and rate of every step; weights and moments after the first and the last.
 fn twenty_steps(reference: &Reference, bench: &mut Bench) {
     let steps = reference.count("steps");

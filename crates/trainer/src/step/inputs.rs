@@ -17,13 +17,8 @@ pub struct Slice {
 
 impl Slice {
     /// Its length.
-    pub fn len(self) -> usize {
+    pub(super) fn len(self) -> usize {
         self.end - self.start
-    }
-
-    /// Whether nothing is in it.
-    pub fn is_empty(self) -> bool {
-        self.start == self.end
     }
 }
 

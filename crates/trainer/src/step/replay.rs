@@ -29,6 +29,9 @@ enum Recording {
 /// The device's half of a step.
 type Compute<'a> = dyn FnMut(&StepLayout, &DeviceInputs) -> Tensor<1> + 'a;
 
+/// Records work without running it, in the memory of another recording where there is one, or says why the device cannot.
+type Record<'a> = dyn FnMut(Option<&Graph>, &mut dyn FnMut() -> Tensor<1>) -> Result<(Graph, Tensor<1>), String> + 'a;
+
 impl Recordings {
     /// Computes a step. On a device that records, the very first step is run as it is, which loads and compiles what its kernels need;
     /// any later one is recorded where its layout is new, and replayed.
@@ -42,10 +45,25 @@ impl Recordings {
         if !Graph::is_supported(device) {
             return compute(&layout, &inputs);
         }
+        self.run_or_replay(layout, inputs, compute, &mut |other, work| {
+            // What the allocator keeps from the run kernel by kernel would lie beside the recording's own memory.
+            memory::release(device);
+            Graph::record(device, other, work)
+        })
+    }
+
+    /// Computes a step on a device that records by `record`.
+    pub(super) fn run_or_replay(
+        &mut self,
+        layout: StepLayout,
+        inputs: DeviceInputs,
+        compute: &mut Compute<'_>,
+        record: &mut Record<'_>,
+    ) -> Tensor<1> {
         let (results, recording) = match self.by_layout.remove(&layout) {
             None if self.by_layout.is_empty() => (compute(&layout, &inputs), Recording::Seen),
             Some(Recording::Refused) => (compute(&layout, &inputs), Recording::Refused),
-            seen @ (None | Some(Recording::Seen)) => match self.record(device, &layout, &inputs, compute) {
+            seen @ (None | Some(Recording::Seen)) => match record(self.any(), &mut || compute(&layout, &inputs)) {
                 Ok((mut graph, results)) => {
                     graph.replay();
                     let copy = ops::snapshot(results.clone());
@@ -68,20 +86,11 @@ impl Recordings {
         results
     }
 
-    /// Records a step without running it, or says why the device cannot.
-    fn record(
-        &self,
-        device: &Device,
-        layout: &StepLayout,
-        inputs: &DeviceInputs,
-        compute: &mut Compute<'_>,
-    ) -> Result<(Graph, Tensor<1>), String> {
-        // What the allocator keeps from the run kernel by kernel would lie beside the recording's own memory.
-        memory::release(device);
-        let other = self.by_layout.values().find_map(|recording| match recording {
+    /// A recording, where there is one.
+    fn any(&self) -> Option<&Graph> {
+        self.by_layout.values().find_map(|recording| match recording {
             Recording::Ready { graph, .. } => Some(graph.as_ref()),
             Recording::Seen | Recording::Refused => None,
-        });
-        Graph::record(device, other, || compute(layout, inputs))
+        })
     }
 }

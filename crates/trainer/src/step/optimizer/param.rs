@@ -76,13 +76,8 @@ impl ParamSlice {
     }
 
     /// Numbers of one run.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shape[0] * self.shape[1]
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Its segments.

@@ -222,9 +222,11 @@ fn a_run_whose_gradient_was_not_finite_stays_as_it_was() {
 
 #[test]
 fn moments_go_out_and_come_back() {
-    let runs = [run(1e-2, 0.1, None)];
-    let mut optimizer = over(place().tensor(vec![1.0, 2.0, 3.0, 4.0], [1, 2, 2]), Some(1));
-    step(&mut optimizer, vec![0.1, 0.2, 0.3, 0.4], &runs, Some(&(0..1)));
+    // The second run has ended, so that no two runs and no two components have the same counts.
+    let runs = [run(1e-2, 0.1, None), RunStep { active: false, ..run(1e-2, 0.1, None) }];
+    let (values, gradients) = ([1.0, 2.0, 3.0, 4.0].repeat(2), [0.1, 0.2, 0.3, 0.4].repeat(2));
+    let mut optimizer = over(place().tensor(values, [2, 2, 2]), Some(1));
+    step(&mut optimizer, gradients.clone(), &runs, Some(&(0..1)));
     let mut value = optimizer.value(&optimizer.slices()[0].clone());
     let mut other = StackOptimizer::default();
     other.restore("p".to_owned(), optimizer.moments()["p"].clone());
@@ -235,9 +237,28 @@ fn moments_go_out_and_come_back() {
         true,
         &place(),
     );
-    assert_eq!(other.moments()["p"].counts, [1, 0]);
-    let again = [&mut optimizer, &mut other].map(|it| step(it, vec![0.4, 0.3, 0.2, 0.1], &runs, Some(&(0..2))));
+    assert_eq!(optimizer.moments()["p"].counts, [1, 0, 0, 0]);
+    assert_eq!(other.moments()["p"].counts, [1, 0, 0, 0]);
+    let again = [&mut optimizer, &mut other].map(|it| step(it, gradients.clone(), &runs, Some(&(0..2))));
     assert_eq!(again[0], again[1]);
+}
+
+#[test]
+fn a_gradient_whose_square_f32_cannot_hold_is_clipped_in_f64() {
+    let mut optimizer = over(place().tensor(vec![1.0], [1, 1, 1]), None);
+    let got = step(&mut optimizer, vec![1e20], &[run(1e-2, 0.0, Some(1.0))], None)[0];
+    let want = scalar(1.0, &[1e20 * clip_coefficient(1e20, Some(1.0))], 1e-2, 0.0);
+    assert!((got - want).abs() < 1e-14, "{got} {want}"); // f64, a dozen operations
+}
+
+#[test]
+fn the_clip_coefficient_says_that_a_run_has_ended() {
+    let mut optimizer = over(place().tensor(vec![1.0; 3], [3, 1, 1]), None);
+    let of_runs = |values: [f64; 3]| place().tensor::<1>(values.to_vec(), [3]);
+    let (limits, running) = (of_runs([1.0; 3]), of_runs([1.0, 1.0, 0.0]));
+    let got = values(&optimizer.clip(&of_runs([0.25, 16.0, 16.0]), &of_runs([0.0; 3]), limits, running));
+    let want = [1.0, clip_coefficient(4.0, Some(1.0)), -1.0];
+    assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-15), "{got:?} {want:?}"); // one division
 }
 
 #[test]
