@@ -100,8 +100,11 @@ fn returned(cohort: &mut Cohort, step: u64, results: [f64; 6], active: [bool; 2]
     cohort.pending.push(Pending { step, results, facts: vec![facts] });
 }
 
-/// Runs, losses, penalties and norms that every step reports.
-fn told(reports: &[StepReport]) -> Vec<Vec<(usize, f64, Option<f64>, f64)>> {
+/// A run, its loss, penalty and norm.
+type Told = (usize, f64, Option<f64>, f64);
+
+/// What every step reports of its runs.
+fn told(reports: &[StepReport]) -> Vec<Vec<Told>> {
     let of = |report: &StepReport| {
         let one =
             |run: &report::RunReport| (run.at.run, run.entry.task_loss, run.entry.penalty, run.entry.gradient_norm);
@@ -198,9 +201,9 @@ fn a_component_has_a_count_of_its_own_where_ranks_are_drawn() {
         let mut cohort = cohort(&spec(preset), [2, 2]);
         (0..2).for_each(|_| cohort.enqueue(&batches()));
         let moments = cohort.stacks[0].optimizer.moments();
-        let factors: Vec<_> = moments.iter().filter(|(name, _)| name.ends_with(".a") || name.ends_with(".b")).collect();
-        assert!(!factors.is_empty());
-        assert!(factors.into_iter().all(|(_, of)| of.counts == wanted), "{preset}");
+        let slices = cohort.stacks[0].optimizer.slices().iter().filter(|slice| slice.rank_axis.is_some());
+        let names: Vec<&String> = slices.map(|slice| &slice.name).collect();
+        assert!(!names.is_empty() && names.into_iter().all(|name| moments[name].counts == wanted), "{preset}");
     }
 }
 
@@ -255,18 +258,19 @@ fn scores_of_a_policy_without_averages_are_those_of_the_values() {
     let scores = stack.importance.scores(policy, &stack.optimizer);
     let targets = stack.plan.targets.clone();
     assert!(!targets.is_empty() && scores.keys().eq(&targets));
-    let mean = |all: Vec<f64>| all.iter().map(|value| value.abs()).sum::<f64>() / all.len() as f64;
+    let mean = |all: &[f64]| all.iter().map(|value| value.abs()).sum::<f64>() / all.len() as f64;
     let mut tensors: std::collections::BTreeMap<String, Tensor<3>> = std::collections::BTreeMap::new();
     for named in cohort.network.parameters(0) {
         tensors.insert(named.name, inner(named.param.tensor));
     }
     for map in targets {
         let [a, b] = ["a", "b"].map(|factor| tensors[&format!("{map}.{factor}")].clone());
-        for run in 0..2 {
-            for component in 0..RANK {
-                let of_a = mean(values(&a.clone().slice([run..run + 1]).narrow(2, component, 1)));
-                let of_b = mean(values(&b.clone().slice([run..run + 1]).narrow(1, component, 1)));
-                let (found, wanted) = (scores[&map][run][component], of_a + of_b);
+        for (run, of_run) in scores[&map].iter().enumerate() {
+            assert_eq!(of_run.len(), RANK);
+            for (component, found) in of_run.iter().enumerate() {
+                let of_a = mean(&values(&a.clone().slice([run..run + 1]).narrow(2, component, 1)));
+                let of_b = mean(&values(&b.clone().slice([run..run + 1]).narrow(1, component, 1)));
+                let wanted = of_a + of_b;
                 assert!((found - wanted).abs() < 1e-12 * wanted, "{map} {run} {component}: {found} {wanted}"); // sums in f64
             }
         }
