@@ -3,7 +3,7 @@
 //! | module | one sentence |
 //! |---|---|
 //! | [`source`] | a model or data set by its name: embedded, a folder, or a repository of the hub |
-//! | [`file`] | whole regular files |
+//! | [`mod@file`] | whole regular files |
 //! | [`tensor_file`] | a safetensors file of this program, with a JSON description and a checksum |
 //! | [`device`] | which devices this build and this machine have, and how each is opened |
 

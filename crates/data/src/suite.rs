@@ -1,5 +1,5 @@
 //! The suites in the build: `glue_mini`, nine tasks with the shapes and metrics of GLUE over the embedded language, and
-//! [`unseen`](crate::unseen), whose bases have read no task.
+//! [`unseen`], whose bases have read no task.
 //!
 //! Train splits use only words of seen groups; every evaluation and test example has at least one word that no train split has.
 //! The first text's hash assigns an example to one evaluation or test split. Splits are therefore disjoint by construction.

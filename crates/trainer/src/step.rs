@@ -1,7 +1,7 @@
 //! One optimizer step of every run of a cohort. [`Cohort::enqueue`] is the whole of it, in the order in which it happens.
 //!
 //! A step has two halves. The host plans: it draws batches, ranks, learning rates and dropout keys ([`plan`]) and uploads them in one
-//! buffer ([`inputs`]). The device computes ([`Cohort::compute`]): from that buffer and the cohort's state alone it forms gradients
+//! buffer ([`inputs`]). The device computes (`Cohort::compute`): from that buffer and the cohort's state alone it forms gradients
 //! ([`gradients`]), clips and updates ([`optimizer`]), and leaves losses and norms for the host to read when it needs them ([`report`]).
 //! Because the device's half reads nothing else, a device that records kernels runs it once and then replays it ([`replay`]).
 
