@@ -20,7 +20,10 @@ impl Evidence {
             }
         }
         match pooled(&tasks.into_values().collect::<Vec<_>>()) {
-            Some(estimate) => Finding::above(&estimate, 0.0),
+            Some(estimate) => Finding {
+                remark: Some(format!("judged by whether `{variant}` saves anything, not by how much the paper has")),
+                ..Finding::above(&estimate, 0.0)
+            },
             None => Finding::none(format!("no runs of `{experiment}` that trained alone have a peak of memory")),
         }
     }
