@@ -196,6 +196,23 @@ fn a_halved_study_spends_its_steps_on_the_rates_that_scored_best() {
     assert_eq!(&folder.tuned()["groups"][0], group);
 }
 
+/// A rung that comes last may not replace trials of another recipe, and nothing is trained before that is said.
+#[test]
+fn a_halving_over_trials_of_another_recipe_is_refused_before_its_first_rung() {
+    let folder = Folder::new();
+    let one = STUDY.replace("[lora, dylora]", "[lora]").replace("steps: 60", "steps: 8");
+    folder.write(&one);
+    folder.good(&["run", "s.yaml"]);
+    let halved = one.replace("[1e-9, 1e-2]", "[1e-9, 1e-8, 3e-3, 1e-2]").replace("batch: 16", "batch: 8");
+    folder.write(&halved.replace("widen: 0}", "halving: {rungs: 2, factor: 2}}"));
+    let refused = folder.call(&["run", "s.yaml"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("--force"), "{}", said(&refused));
+    let runs = fs::read_dir(folder.path("results/s/tune/runs")).unwrap();
+    let names: Vec<String> = runs.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.len() == 2 && names.iter().all(|name| !name.contains("+steps=")), "{names:?}");
+}
+
 #[test]
 fn what_is_still_right_is_not_trained_again() {
     let folder = Folder::new();

@@ -115,11 +115,11 @@ impl Tuning<'_> {
         round.iter().map(pair).collect()
     }
 
-    /// An error where trials of a round have records of another recipe, unless they may be replaced.
+    /// An error where trials of a round have records of another recipe, unless they may be replaced; failed ones go first, where they are to be
+    /// made again.
     fn refuse_replaced(&self, round: &Round, divisor: u64) -> Result<(), TrainError> {
         let Ok(trials) = self.experiment.trials(&self.pairs(round, divisor)) else { return Ok(()) };
-        let unasked = Again { failed: false, ..self.again };
-        if unasked.changed { Ok(()) } else { renew(&trials.concat(), unasked, self.context) }
+        if self.again.changed { Ok(()) } else { renew(&trials.concat(), self.again, self.context) }
     }
 
     /// Trains a round for a part of the steps, and gives every trial of it its scores, by tuning seed.
