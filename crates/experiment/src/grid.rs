@@ -9,6 +9,7 @@ use serde_yaml::{Mapping, Value};
 use variants::{
     base::BaseSpec,
     capability::{Capability, Lack},
+    delta::DeltaSpec,
     embedding,
     error::{AttachError, SpecProblem},
     preset::Preset,
@@ -152,6 +153,13 @@ fn specs(document: &Document, entry: &Entry, report: &mut Report) -> Option<Vec<
         }
         return Some(vec![VariantSpec { rank: 0, ..probe }]);
     }
+    if let Some(delta) = probe.delta.as_ref().filter(|delta| !delta.is_ranked()) {
+        if entry.gave.contains("ranks") {
+            let rule = format!("`{}` has no rank (`{}`); leave `ranks` out", entry.label, delta.kind());
+            report.add(&entry.at.key("ranks"), rule);
+        }
+        return Some(vec![probe]);
+    }
     require(document, entry, "ranks", "adapts maps, so it needs a rank", report);
     let ranks = ranks(entry, document.ranks.as_ref())?;
     ranks.value.iter().map(|(_, rank)| compose(entry, &with, *rank, &at, report)).collect()
@@ -235,7 +243,8 @@ fn compose(entry: &Entry, with: &Mapping, rank: usize, at: &Path, report: &mut R
         }
     }
     let spec = overlay::<VariantSpec>(&base, with, at, report)?;
-    Some(VariantSpec { rank: if spec.delta.is_some() { rank } else { 0 }, ..spec })
+    let ranked = spec.delta.as_ref().is_some_and(DeltaSpec::is_ranked);
+    Some(VariantSpec { rank: if ranked { rank } else { 0 }, ..spec })
 }
 
 /// The entry's targets, if they select maps of the model that are wide enough for every rank.
@@ -287,6 +296,24 @@ fn targets(
         maps.iter().find_map(|(slot, map)| Some((slot, map, own_rank(slot).filter(|rank| *rank > map.max_rank())?)));
     if let Some((slot, map, rank)) = wider {
         report.add(&place(document, entry, "rank_pattern"), too_large(slot, map, rank));
+    }
+    for (index, spec) in specs.iter().enumerate() {
+        let misfit = |(slot, map): (&String, &Map)| {
+            let rank = own_rank(slot).unwrap_or(spec.rank);
+            let too_wide = delta.rank_bounded() && rank > map.max_rank(); // which has a problem of its own
+            let why = spec.delta.as_ref()?.misfit(rank, map.shape).filter(|_| !too_wide)?;
+            let [d_in, d_out] = map.shape;
+            let error = AttachError::Misfit { slot: slot.clone(), d_in, d_out, why };
+            Some((own_rank(slot).is_some(), format!("{error} (`{}`)", entry.label)))
+        };
+        let Some((is_own, problem)) = maps.iter().find_map(misfit) else { continue };
+        let ranks = ranks(entry, document.ranks.as_ref()).filter(|ranks| ranks.value.len() == specs.len());
+        let at = match ranks {
+            Some(ranks) if !is_own => ranks.at.index(ranks.value[index].0),
+            None if !is_own => entry.at.key("with"),
+            _ => place(document, entry, "rank_pattern"),
+        };
+        report.add(&at, problem);
     }
     Some(targets.value.clone())
 }

@@ -15,9 +15,10 @@ use self::{adapter::Adapter, fusion::Fusion};
 use crate::{
     base::BiasSpec,
     combine::Combine,
-    delta::{Delta, Factors, Shared, Site},
+    delta::{Delta, Shared, Site},
     dropout,
     error::AttachError,
+    form::Factors,
     host::{Placement, cast},
     orthogonality::Factor,
     pass::{Active, GateKey},
@@ -163,6 +164,9 @@ impl AdaptedLinear {
         if recipe.rank_bounded() && rank > max {
             return Err(AttachError::RankTooLarge { slot: self.name.clone(), d_in, d_out, max, rank });
         }
+        if let Some(why) = recipe.misfit(rank, shape) {
+            return Err(AttachError::Misfit { slot: self.name.clone(), d_in, d_out, why });
+        }
         let scales: Vec<f64> = plan.alphas(&self.name).into_iter().map(|alpha| spec.scaling.at(alpha, rank)).collect();
         let delta = recipe.init(&mut Site {
             slot: &self.name,
@@ -235,7 +239,7 @@ impl AdaptedLinear {
         let LinearStack { adapter, weight, .. } = &self.stacks[stack];
         match (weight, adapter) {
             (Some(weight), _) => weight.clone(),
-            (None, Some(adapter)) => adapter.combine.weight(&self.weight, adapter.factors(active)),
+            (None, Some(adapter)) => adapter.combine.weight(&self.weight, adapter.form(active, &self.weight)),
             (None, None) => self.weight.clone().unsqueeze::<3>(),
         }
     }
@@ -245,7 +249,7 @@ impl AdaptedLinear {
     pub(crate) fn sum(&self, stack: usize, active: &Active) -> Tensor<3> {
         let base = self.weight.clone().unsqueeze::<3>();
         match &self.stacks[stack].adapter {
-            Some(adapter) => base + adapter.factors(active).product(),
+            Some(adapter) => base + adapter.form(active, &self.weight).dense(&self.weight),
             None => base,
         }
     }
@@ -254,7 +258,7 @@ impl AdaptedLinear {
     #[cfg(feature = "testing")]
     pub(crate) fn undropped(&self, stack: usize, active: &Active) -> Tensor<3> {
         match &self.stacks[stack].adapter {
-            Some(adapter) => adapter.combine.undropped(&self.weight, &adapter.delta.factors(&adapter.gate(active))),
+            Some(adapter) => adapter.combine.undropped(&self.weight, &adapter.form(active, &self.weight)),
             None => self.weight.clone().unsqueeze::<3>(),
         }
     }
@@ -264,14 +268,10 @@ impl AdaptedLinear {
         let LinearStack { adapter, weight, .. } = &self.stacks[stack];
         match (weight, adapter) {
             (Some(weight), _) => Some(Canonical::Dense(weight.clone())),
-            (None, Some(adapter)) => {
-                let factors = adapter.factors(active);
-                Some(if adapter.additive {
-                    Canonical::LowRank(factors)
-                } else {
-                    Canonical::Dense(adapter.combine.weight(&self.weight, factors))
-                })
-            }
+            (None, Some(adapter)) => Some(match adapter.low_rank(adapter.form(active, &self.weight)) {
+                Ok(factors) => Canonical::LowRank(factors),
+                Err(form) => Canonical::Dense(adapter.combine.weight(&self.weight, form)),
+            }),
             (None, None) => None,
         }
     }
@@ -282,17 +282,30 @@ impl AdaptedLinear {
         let [runs, d_in, d_out] = weight.dims();
         let run_of = if runs == 1 { 0 } else { run };
         let weight = weight.slice([run_of..run_of + 1]).reshape([d_in, d_out]);
+        let one = |of: Tensor<3>| of.slice([run..run + 1]).reshape([d_out]);
         let bias = match &self.stacks[stack].bias {
-            Some(own) => Some(cast(own, self.weight.dtype()).slice([run..run + 1]).reshape([d_out])),
+            Some(own) => Some(one(cast(own, self.weight.dtype()))),
             None => self.bias.clone(),
         };
+        let gain = self.bias_gain(stack, active).map(|gain| cast(&one(gain), self.weight.dtype()));
+        let bias = match (bias, gain) {
+            (Some(bias), Some(gain)) => Some(bias * gain),
+            (bias, _) => bias,
+        };
         (cast(&weight, self.weight.dtype()), bias)
+    }
+
+    /// What the bias of every run of a stack is multiplied by, `[runs, 1, d_out]`, where the method scales it and the map has one.
+    pub fn bias_gain(&self, stack: usize, active: &Active) -> Option<Tensor<3>> {
+        let LinearStack { adapter, weight, .. } = &self.stacks[stack];
+        let adapter = adapter.as_ref().filter(|_| weight.is_none() && self.bias.is_some())?;
+        adapter.bias_gain(&adapter.gate(active))
     }
 
     /// Replaces a stack's additive update by its best approximation at `rank`, or at the map's own where that is smaller.
     pub fn compress(&mut self, stack: usize, rank: usize) {
         if let Some(adapter) = &mut self.stacks[stack].adapter {
-            adapter.compress(rank);
+            adapter.compress(rank, &self.weight);
         }
     }
 

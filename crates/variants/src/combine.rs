@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     capability::{Capability, Declaration, Requirement},
-    delta::Factors,
+    form::{Factors, Form},
     host::{Placement, cast},
     pass::StackPass,
     role::{Param, Role},
@@ -27,13 +27,30 @@ pub struct MapForward<'a> {
     pub(crate) input_grad: &'a SharedInputGrad,
     pub(crate) weight: &'a Tensor<2>,
     pub(crate) bias: Option<Tensor<1>>,
-    /// Low-rank factors in the precision they train in, the gate folded in.
-    pub(crate) factors: Factors,
+    /// `ΔW` in the precision it trains in, with the gate in it.
+    form: Form,
+    /// Its factors where it is low-rank.
+    factors: Option<Factors>,
     pub(crate) here: &'a StackPass,
     pub(crate) dropout: Option<Dropout>,
 }
 
-impl MapForward<'_> {
+impl<'a> MapForward<'a> {
+    /// The pass over the rows `own` of `x`, `[first, number]`.
+    pub(crate) fn new(
+        (x, own, input_grad): (&'a Tensor<3>, [usize; 2], &'a SharedInputGrad),
+        (weight, bias): (&'a Tensor<2>, Option<Tensor<1>>),
+        form: Form,
+        here: &'a StackPass,
+        dropout: Option<Dropout>,
+    ) -> Self {
+        let factors = match &form {
+            Form::LowRank(chain) => Some(chain.clone().row_factors()),
+            _ => None,
+        };
+        Self { x, own, input_grad, weight, bias, form, factors, here, dropout }
+    }
+
     /// `W0`, `[d_in, d_out]`, in the precision of the base.
     pub fn base(&self) -> &Tensor<2> {
         self.weight
@@ -44,9 +61,14 @@ impl MapForward<'_> {
         self.bias.clone()
     }
 
-    /// `ΔW = down·up` with the pass's gate in it, in the precision it trains in.
-    pub fn factors(&self) -> &Factors {
-        &self.factors
+    /// `ΔW` with the pass's gate in it, in the precision it trains in.
+    pub fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// Its factors where it is low-rank, the gate folded in.
+    pub fn factors(&self) -> Option<&Factors> {
+        self.factors.as_ref()
     }
 
     /// Whether dropout changes the adapter's input in this pass.
@@ -81,8 +103,8 @@ impl MapForward<'_> {
     }
 
     /// `x̃·down`, `[runs, n, k]`, and `up`, both in the input's precision.
-    fn hidden(&self) -> (Tensor<3>, Tensor<3>) {
-        let Factors { down, up } = self.factors.cast(self.x.dtype());
+    fn hidden(&self, factors: &Factors) -> (Tensor<3>, Tensor<3>) {
+        let Factors { down, up } = factors.cast(self.x.dtype());
         let hidden = if self.is_dropped() {
             self.dropped_input().matmul(down)
         } else {
@@ -91,22 +113,65 @@ impl MapForward<'_> {
         (hidden, up)
     }
 
-    /// `x̃·ΔW`, `[runs, n, d_out]`, without forming `ΔW`.
+    /// `x·W0` of rows that are not the map's own input, `[runs, n, d_in] -> [runs, n, d_out]`.
+    fn through_base(&self, x: Tensor<3>) -> Tensor<3> {
+        let ([runs, n, d_in], [_, d_out]) = (x.dims(), self.weight.dims());
+        x.reshape([runs * n, d_in]).matmul(self.weight.clone()).reshape([runs, n, d_out])
+    }
+
+    /// `x̃·ΔW`, `[runs, n, d_out]`, without forming `ΔW` where it has another form.
     pub fn change(&self) -> Tensor<3> {
-        let (hidden, up) = self.hidden();
-        hidden.matmul(up)
+        let dtype = self.x.dtype();
+        match (&self.form, &self.factors) {
+            (_, Some(factors)) => {
+                let (hidden, up) = self.hidden(factors);
+                hidden.matmul(up)
+            }
+            (Form::Input { map, scale }, None) => {
+                let x = self.dropped_input();
+                self.through_base((map.apply(x.clone()) - x) * cast(scale, dtype))
+            }
+            (Form::Output { gain }, None) => self.through_base(self.dropped_input()) * cast(gain, dtype),
+            (form, None) => {
+                let change = form.clone().dense(self.weight);
+                self.dropped_input().matmul(cast(&change, dtype))
+            }
+        }
     }
 
     /// `x·W0 + x̃·ΔW`, `[runs, n, d_out]`.
     pub fn sum(&self) -> Tensor<3> {
-        let (hidden, up) = self.hidden();
-        self.by_run(ops::add_low_rank(self.product(None), 0, hidden, up))
+        self.sum_with(None)
     }
 
     /// `x·W0 + x̃·ΔW + bias`, `[runs, n, d_out]`.
     pub fn sum_and_bias(&self) -> Tensor<3> {
-        let (hidden, up) = self.hidden();
-        self.by_run(ops::add_low_rank(self.product(self.bias()), 0, hidden, up))
+        self.sum_with(self.bias())
+    }
+
+    /// Each form by the fewest products as large as the base's: one, or two where dropout or precision keeps `ΔW` apart from `W0`.
+    fn sum_with(&self, bias: Option<Tensor<1>>) -> Tensor<3> {
+        let dtype = self.x.dtype();
+        let y = match (&self.form, &self.factors) {
+            (_, Some(factors)) => {
+                let (hidden, up) = self.hidden(factors);
+                return self.by_run(ops::add_low_rank(self.product(bias), 0, hidden, up));
+            }
+            (Form::Dense(change), None) if !self.is_dropped() && change.dtype() == self.weight.dtype() => {
+                self.input().matmul(self.weight.clone().unsqueeze::<3>() + change.clone())
+            }
+            (Form::Input { map, scale }, None) => {
+                let (x, dropped) = (self.input(), self.is_dropped().then(|| self.dropped_input()));
+                let dropped = dropped.unwrap_or_else(|| x.clone());
+                self.through_base(x + (map.apply(dropped.clone()) - dropped) * cast(scale, dtype))
+            }
+            (Form::Output { gain }, None) if !self.is_dropped() => self.base_product() * (cast(gain, dtype) + 1.0),
+            _ => return self.by_run(self.product(bias)) + self.change(),
+        };
+        match bias {
+            Some(bias) => y + bias.unsqueeze::<3>(),
+            None => y,
+        }
     }
 }
 
@@ -119,12 +184,12 @@ pub trait Combine: Clone + Debug + Send {
     fn forward(&self, map: &MapForward<'_>) -> Tensor<3>;
 
     /// `W'`, `[runs, d_in, d_out]`.
-    fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3>;
+    fn weight(&self, base: &Tensor<2>, update: Form) -> Tensor<3>;
 
     /// The part of `W'` that meets the input as it is where dropout changes the input of the rest, `[runs or 1, d_in, d_out]`: the base
     /// unless it says otherwise.
-    fn undropped(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
-        cast(base, factors.down.dtype()).unsqueeze::<3>()
+    fn undropped(&self, base: &Tensor<2>, update: &Form) -> Tensor<3> {
+        cast(base, update.dtype()).unsqueeze::<3>()
     }
 }
 
@@ -155,7 +220,7 @@ pub trait CombineRecipe {
     }
 
     /// First values; `start` is the delta at the start.
-    fn init(&self, base: &Tensor<2>, start: Factors, place: &Placement) -> Self::Combine;
+    fn init(&self, base: &Tensor<2>, start: Form, place: &Placement) -> Self::Combine;
 
     /// Zeros of `runs` runs in place of first values, which the caller puts in.
     fn given(&self, base: &Tensor<2>, runs: usize, place: &Placement) -> Self::Combine;
@@ -178,7 +243,7 @@ macro_rules! combines {
 
         impl CombineSpec {
             /// First values on one map.
-            pub fn init(&self, base: &Tensor<2>, start: Factors, place: &Placement) -> AnyCombine {
+            pub fn init(&self, base: &Tensor<2>, start: Form, place: &Placement) -> AnyCombine {
                 match self { $(Self::$Combine(spec) => AnyCombine::$Combine(spec.init(base, start, place))),+ }
             }
             /// Zeros of `runs` runs in place of first values.
@@ -232,11 +297,11 @@ macro_rules! combines {
             fn forward(&self, map: &MapForward<'_>) -> Tensor<3> {
                 match self { $(Self::$Combine(combine) => combine.forward(map)),+ }
             }
-            fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
-                match self { $(Self::$Combine(combine) => combine.weight(base, factors)),+ }
+            fn weight(&self, base: &Tensor<2>, update: Form) -> Tensor<3> {
+                match self { $(Self::$Combine(combine) => combine.weight(base, update)),+ }
             }
-            fn undropped(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
-                match self { $(Self::$Combine(combine) => combine.undropped(base, factors)),+ }
+            fn undropped(&self, base: &Tensor<2>, update: &Form) -> Tensor<3> {
+                match self { $(Self::$Combine(combine) => combine.undropped(base, update)),+ }
             }
         }
     };

@@ -3,7 +3,8 @@
 use nalgebra::DMatrix;
 
 use crate::{
-    delta::{Factors, low_rank::LowRank},
+    delta::low_rank::LowRank,
+    form::Factors,
     host::{Placement, values},
 };
 

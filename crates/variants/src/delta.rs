@@ -1,18 +1,19 @@
 //! Axis 1a: how `ΔW` is formed.
 //!
-//! Every delta of this axis is a product of two factors with a diagonal gate between them,
-//! `ΔW = down · diag(gate) · up`, where the gate carries the scale `s` and, for nested ranks, the prefix in
-//! use. The gate belongs to the pass, not to the delta, so one checkpoint serves every rank.
+//! Most deltas are a product of two factors with a diagonal gate between them, `ΔW = down · diag(gate) · up`, where the gate carries the
+//! scale `s` and, for nested ranks, the prefix in use. The gate belongs to the pass, not to the delta, so one checkpoint serves every rank.
+//! A delta of another [form](crate::form) takes the scale from the gate and nothing else; it may be a function of `W0`.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     capability::{Capability, Declaration, Requirement},
     error::SpecProblem,
-    host::{Placement, cast},
+    form::Form,
+    host::Placement,
     init::{AnyInit, Init},
     orthogonality::Factor,
     peft::PeftForm,
@@ -21,62 +22,17 @@ use crate::{
     stream::{self, Stream},
 };
 
-/// A low-rank `ΔW` as two factors, gate folded in.
-#[derive(Clone, Debug)]
-pub struct Factors {
-    /// `[runs, d_in, k]`
-    pub down: Tensor<3>,
-    /// `[runs, k, d_out]`
-    pub up: Tensor<3>,
-}
-
-impl Factors {
-    /// The same in another precision, by casts that differentiate.
-    #[must_use]
-    pub fn cast(&self, dtype: DType) -> Self {
-        Self { down: cast(&self.down, dtype), up: cast(&self.up, dtype) }
-    }
-
-    /// `ΔW = down · up`, `[runs, d_in, d_out]`.
-    pub fn product(self) -> Tensor<3> {
-        self.down.matmul(self.up)
-    }
-}
-
-/// `ΔW = down · diag(middle) · up`, in the order in which rows pass through it.
-#[derive(Clone, Debug)]
-pub struct Chain {
-    /// `[runs, d_in, k]`
-    pub down: Tensor<3>,
-    /// The gate, and a diagonal where the form has one, `[runs, 1, k]`.
-    pub middle: Tensor<3>,
-    /// `[runs, k, d_out]`
-    pub up: Tensor<3>,
-}
-
-impl Chain {
-    /// Factors for the forward pass of rows. The middle is folded into `up`, whose `[k, d_out]` has fewer numbers than the rows' `[n, k]`.
-    pub fn row_factors(self) -> Factors {
-        Factors { down: self.down, up: self.up * self.middle.swap_dims(1, 2) }
-    }
-
-    /// Factors with the middle folded into `down`.
-    pub fn factors(self) -> Factors {
-        Factors { down: self.down * self.middle, up: self.up }
-    }
-}
-
 /// How `ΔW` is formed.
 pub trait Delta: Clone + Debug + Send {
     /// The tensors this delta owns; frozen ones too, since they are saved.
     fn parameters(&mut self) -> Vec<Param<'_>>;
 
-    /// `ΔW` as a chain, with the gate `[runs, 1, rank]` in its middle.
-    fn chain(&self, gate: &Tensor<3>) -> Chain;
+    /// `ΔW` with the gate `[runs, 1, rank]` of a pass in it; `base` is `W0` `[d_in, d_out]`.
+    fn form(&self, gate: &Tensor<3>, base: &Tensor<2>) -> Form;
 
-    /// `ΔW` as factors, with the gate folded in.
-    fn factors(&self, gate: &Tensor<3>) -> Factors {
-        self.chain(gate).factors()
+    /// What the map's bias is multiplied by, `[runs, 1, d_out]`, in a method that scales a map's outputs with their bias.
+    fn bias_gain(&self, _gate: &Tensor<3>) -> Option<Tensor<3>> {
+        None
     }
 
     /// The factors whose components are to be orthonormal, where the form has any.
@@ -110,12 +66,31 @@ pub trait DeltaRecipe {
     /// Width of the factors in ranks: the rank of `ΔW` is at most `WIDTH·rank`.
     const WIDTH: usize = 1;
 
+    /// Whether its form is [`LowRank`](Form::LowRank), so that its rows can be batched with those of other stacks.
+    const LOW_RANK: bool = true;
+
+    /// Whether it has a rank, in whatever unit its file says. One that has none trains the same numbers at every `rank`.
+    const RANKED: bool = true;
+
+    /// Whether the dense weight of the start is `W0` bit by bit; else it is `W0` to rounding.
+    const EXACT_START: bool = true;
+
     /// Roles of the tensors that it owns; what trains of them is the train plan's to say.
     const ROLES: &'static [Role];
 
     /// Rules that its own numbers break, with the field.
     fn check(&self) -> Vec<SpecProblem> {
         Vec::new()
+    }
+
+    /// The largest rank that `ΔW` of a map `[d_in, d_out]` can have; `usize::MAX` where only the map's widths bound it.
+    fn components(&self, rank: usize) -> usize {
+        Self::WIDTH * rank
+    }
+
+    /// Why it cannot be put on a map `[d_in, d_out]` at `rank`, with the way out, where the widths alone do not forbid the rank.
+    fn misfit(&self, _rank: usize, _shape: [usize; 2]) -> Option<String> {
+        None
     }
 
     /// The form in which PEFT has it; `None` where PEFT has no such update.
@@ -237,9 +212,25 @@ macro_rules! deltas {
             pub fn rank_bounded(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::RANK_BOUNDED),+ }
             }
-            /// Width of the factors in ranks.
-            pub fn width(&self) -> usize {
-                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::WIDTH),+ }
+            /// The largest rank that `ΔW` can have; `usize::MAX` where only the map's widths bound it.
+            pub fn components(&self, rank: usize) -> usize {
+                match self { $(Self::$Delta(spec) => spec.components(rank)),+ }
+            }
+            /// Whether its form is low-rank.
+            pub fn is_low_rank(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::LOW_RANK),+ }
+            }
+            /// Whether it has a rank.
+            pub fn is_ranked(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::RANKED),+ }
+            }
+            /// Whether the dense weight of the start is `W0` bit by bit.
+            pub fn starts_exactly(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::EXACT_START),+ }
+            }
+            /// Why it cannot be put on a map at a rank.
+            pub fn misfit(&self, rank: usize, shape: [usize; 2]) -> Option<String> {
+                match self { $(Self::$Delta(spec) => spec.misfit(rank, shape)),+ }
             }
             /// Whether first values depend on the run's seed.
             pub fn is_drawn(&self) -> bool {
@@ -280,8 +271,11 @@ macro_rules! deltas {
             fn parameters(&mut self) -> Vec<Param<'_>> {
                 match self { $(Self::$Delta(delta) => delta.parameters()),+ }
             }
-            fn chain(&self, gate: &Tensor<3>) -> Chain {
-                match self { $(Self::$Delta(delta) => delta.chain(gate)),+ }
+            fn form(&self, gate: &Tensor<3>, base: &Tensor<2>) -> Form {
+                match self { $(Self::$Delta(delta) => delta.form(gate, base)),+ }
+            }
+            fn bias_gain(&self, gate: &Tensor<3>) -> Option<Tensor<3>> {
+                match self { $(Self::$Delta(delta) => delta.bias_gain(gate)),+ }
             }
             fn orthonormal(&self) -> Vec<Factor> {
                 match self { $(Self::$Delta(delta) => delta.orthonormal()),+ }

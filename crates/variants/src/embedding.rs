@@ -5,8 +5,9 @@ use burn::tensor::{Int, Tensor};
 use crate::{
     adapted::adapter::Adapter,
     capability::Capability,
-    delta::{AnyDelta, Chain, Shared, low_rank::LowRank},
+    delta::{AnyDelta, Shared, low_rank::LowRank},
     error::AttachError,
+    form::{Chain, Form},
     host::{Placement, cast},
     pass::{Active, GateKey, Pass},
     role::{Param, Role},
@@ -127,7 +128,9 @@ impl AdaptedEmbedding {
                 None => self.weight.clone().select(0, ids.clone().reshape([n * seq])),
             }; // [n · seq, d]
             if let Some(adapter) = &stack.adapter {
-                let Chain { down, middle, up } = adapter.chain(here);
+                let Form::LowRank(Chain { down, middle, up }) = adapter.form_of(here, &self.weight) else {
+                    unreachable!("an adapter on a table is made of two factors")
+                };
                 let [_, _, rank] = down.dims();
                 let hidden = rows(down, &ids).reshape([here.runs, per_run * seq, rank]) * middle;
                 let change = cast(&hidden.matmul(up), out.dtype());
@@ -163,7 +166,7 @@ impl AdaptedEmbedding {
         match &stack.adapter {
             None => cast(&base, self.weight.dtype()),
             Some(adapter) => {
-                let change = one(adapter.factors(active).product());
+                let change = one(adapter.form(active, &self.weight).dense(&self.weight));
                 cast(&(cast(&base, change.dtype()) + change), self.weight.dtype())
             }
         }
@@ -177,7 +180,7 @@ impl AdaptedEmbedding {
     /// Replaces a stack's update by its best approximation at `rank`, or at the table's own where that is smaller.
     pub fn compress(&mut self, stack: usize, rank: usize) {
         if let Some(adapter) = &mut self.stacks[stack].adapter {
-            adapter.compress(rank);
+            adapter.compress(rank, &self.weight);
         }
     }
 

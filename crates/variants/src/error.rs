@@ -41,6 +41,18 @@ pub enum AttachError {
         /// The rank asked for.
         rank: usize,
     },
+    /// The method cannot be put on a map of this shape at this rank.
+    #[error("`{slot}` is [{d_in}, {d_out}], and {why}")]
+    Misfit {
+        /// Name of the map.
+        slot: String,
+        /// Input width.
+        d_in: usize,
+        /// Output width.
+        d_out: usize,
+        /// The rule that is broken, and the way out.
+        why: String,
+    },
     /// A delta that has no form for embedding tables was pointed at one.
     #[error(
         "`{slot}` is an embedding table, and this variant (`{delta}`) has no lookup form; target linear maps, or use an \

@@ -1,6 +1,6 @@
 //! Where tensors are and in which precision, and the way between host numbers and device tensors.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 /// The device and the precisions of a stack's tensors.
 #[derive(Clone, Debug)]
@@ -63,6 +63,11 @@ pub fn inner<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
 /// `tensor` in a precision: a cast that differentiates, or the tensor itself if it has that precision.
 pub fn cast<const D: usize>(tensor: &Tensor<D>, dtype: DType) -> Tensor<D> {
     if tensor.dtype() == dtype { tensor.clone() } else { tensor.clone().cast(dtype) }
+}
+
+/// `tensor` in f32, or f64 where it is: sums of squares lose too much in half precision.
+pub fn wide<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if matches!(tensor.dtype(), DType::F32 | DType::F64) { tensor } else { tensor.cast(FloatDType::F32) }
 }
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ pub mod delta;
 pub mod dropout;
 pub mod embedding;
 pub mod error;
+pub mod form;
 pub mod gradient;
 pub mod host;
 pub mod init;

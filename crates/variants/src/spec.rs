@@ -56,8 +56,8 @@ fn role_name(role: Role) -> String {
 /// What two stacks must share for their updates to be batched. The order of keys brings equal ones together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchKey {
-    /// Whether the update changes the base's output by more than a sum; such updates are never batched.
-    pub is_multiplicative: bool,
+    /// Whether the update changes the base's output by another thing than a sum of low rank; such updates are never batched.
+    pub is_alone: bool,
     /// Rank-one components of the update.
     pub components: usize,
     /// Bits of the probability of dropout.
@@ -91,8 +91,8 @@ impl VariantSpec {
     /// Consecutive stacks of equal key are computed as one batch on the maps that they both adapt.
     pub fn batch_key(&self) -> BatchKey {
         BatchKey {
-            is_multiplicative: !self.combine.is_additive(),
-            components: self.delta.as_ref().map_or(0, |delta| self.rank * delta.width()),
+            is_alone: !self.combine.is_additive() || self.delta.as_ref().is_some_and(|delta| !delta.is_low_rank()),
+            components: self.delta.as_ref().map_or(0, |delta| delta.components(self.rank)),
             dropout: self.dropout.to_bits(),
         }
     }
@@ -191,9 +191,24 @@ impl VariantSpec {
             }
             return;
         };
-        if self.rank == 0 {
+        if self.rank == 0 && delta.is_ranked() {
             report("rank", "rank is `0`, but an adapter needs at least rank 1".to_owned());
             return;
+        }
+        if !delta.is_ranked() {
+            if self.rank != 0 {
+                let rule = format!("rank is `{}`, but `{}` has no rank; leave it out", self.rank, delta.kind());
+                report("rank", rule);
+            }
+            if self.scaling.declaration().provides.contains(&Capability::UsesAlpha) {
+                let (scaling, delta) = (self.scaling.declaration().kind, delta.kind());
+                report(
+                    "scaling",
+                    format!(
+                        "`{scaling}` divides by a rank, which `{delta}` does not have; use `{{kind: constant, value: 1}}`"
+                    ),
+                );
+            }
         }
         if !self.alpha.is_finite() || self.alpha == 0.0 {
             report(

@@ -264,11 +264,7 @@ fn stacks_and_batches_are_keyed_by_what_they_must_share() {
     assert_ne!(variant(lora.clone()).stack_key(), of(|s| s.dropout = 0.5).stack_key());
     assert_ne!(variant(lora.clone()).stack_key(), of(|s| s.rank = 3).stack_key());
     assert!(variant(lora.clone()).adapts() && !variant(spec("full")).adapts());
-    let key = |is_multiplicative, components, dropout: f64| BatchKey {
-        is_multiplicative,
-        components,
-        dropout: dropout.to_bits(),
-    };
+    let key = |is_alone, components, dropout: f64| BatchKey { is_alone, components, dropout: dropout.to_bits() };
     assert_eq!(lora.batch_key(), key(false, 4, 0.0));
     assert_eq!(of(|s| s.dropout = 0.5).spec().batch_key(), key(false, 4, 0.5));
     assert_eq!(spec("dora").batch_key(), key(true, 4, 0.0));

@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use crate::{
     combine::{AnyCombine, Combine},
     compress,
-    delta::{AnyDelta, Chain, Delta, Factors},
+    delta::{AnyDelta, Delta, DeltaSpec},
+    form::{Factors, Form},
     gradient::GradientSpec,
     host::Placement,
     pass::{Active, GateKey, StackPass, gate, gate_values},
@@ -22,7 +23,9 @@ pub(crate) struct Adapter {
     pub(super) delta: AnyDelta,
     pub(super) combine: AnyCombine,
     /// Whether `W' − W0` is the delta itself.
-    pub(super) additive: bool,
+    additive: bool,
+    /// Whether the delta's form is low-rank.
+    is_low_rank: bool,
     scaling: Scaling,
     pub(super) rank: usize,
     pub(super) alphas: Vec<f64>,
@@ -40,19 +43,21 @@ impl Adapter {
     /// The adapter that `plan` puts on the map called `map` with the frozen weight `base` `[d_in, d_out]`.
     pub(crate) fn new(plan: &StackPlan, map: &str, delta: AnyDelta, base: &Tensor<2>, place: &Placement) -> Self {
         let (spec, rank, alphas) = (plan.variant.spec(), plan.rank(map), plan.alphas(map));
-        let full_gate = gate(&Active::All, rank, &|run, b| spec.scaling.at(alphas[run], b), alphas.len(), place);
+        let width = rank.max(1); // of a method without a rank, the scale alone
+        let full_gate = gate(&Active::All, width, &|run, b| spec.scaling.at(alphas[run], b), alphas.len(), place);
         #[cfg(feature = "testing")]
         if plan.first_values == FirstValues::Init {
             crate::slot::INITIALISED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         let combine = match plan.first_values {
-            FirstValues::Init => spec.combine.init(base, delta.factors(&full_gate), place),
+            FirstValues::Init => spec.combine.init(base, delta.form(&full_gate, base), place),
             FirstValues::Given => spec.combine.given(base, alphas.len(), place),
         };
         Self {
             delta,
             combine,
             additive: spec.combine.is_additive(),
+            is_low_rank: spec.delta.as_ref().is_some_and(DeltaSpec::is_low_rank),
             scaling: spec.scaling,
             rank,
             alphas,
@@ -64,14 +69,32 @@ impl Adapter {
         }
     }
 
-    /// `ΔW` with `active` components, as factors with the gate folded in.
-    pub(crate) fn factors(&self, active: &Active) -> Factors {
-        self.delta.factors(&self.gate(active))
+    /// `ΔW` with `active` components beside the frozen weight `base` `[d_in, d_out]`.
+    pub(crate) fn form(&self, active: &Active, base: &Tensor<2>) -> Form {
+        self.delta.form(&self.gate(active), base)
     }
 
-    /// `ΔW` in the order in which rows pass through it, with the gate of a pass in the middle.
-    pub(crate) fn chain(&self, pass: &StackPass) -> Chain {
-        self.delta.chain(&self.gate_of(pass))
+    /// `ΔW` with the gate of a pass in it.
+    pub(crate) fn form_of(&self, pass: &StackPass, base: &Tensor<2>) -> Form {
+        self.delta.form(&self.gate_of(pass), base)
+    }
+
+    /// Whether a pass adds a low-rank update to the base's output, bias and all.
+    pub(super) fn adds(&self) -> bool {
+        self.additive && self.is_low_rank
+    }
+
+    /// `W' − W0 = down·up`, where the update is such a product.
+    pub(crate) fn low_rank(&self, form: Form) -> Result<Factors, Form> {
+        match form {
+            Form::LowRank(chain) if self.additive => Ok(chain.factors()),
+            other => Err(other),
+        }
+    }
+
+    /// What the map's bias is multiplied by, `[runs, 1, d_out]`, where the method scales it.
+    pub(crate) fn bias_gain(&self, gate: &Tensor<3>) -> Option<Tensor<3>> {
+        self.delta.bias_gain(gate)
     }
 
     /// What the gradient of `B` is multiplied by from the left, `[runs, rank, rank]`.
@@ -86,10 +109,13 @@ impl Adapter {
         self.preconditioner = OnceLock::new();
     }
 
-    /// Replaces an additive update by its best approximation at `rank`, or at the adapter's own where that is smaller.
-    pub(crate) fn compress(&mut self, rank: usize) {
+    /// Replaces an additive update of two factors by its best approximation at `rank`, or at the adapter's own where that is smaller.
+    pub(crate) fn compress(&mut self, rank: usize, base: &Tensor<2>) {
         let rank = rank.min(self.rank);
-        let delta = compress::best_approximation(&self.delta.factors(&self.full_gate), rank, &self.place);
+        let Ok(factors) = self.low_rank(self.form(&Active::All, base)) else {
+            unreachable!("readouts at smaller ranks need `TwoFactors` and `Additive`")
+        };
+        let delta = compress::best_approximation(&factors, rank, &self.place);
         self.full_gate = self.place.zeros([self.alphas.len(), 1, rank]) + 1.0;
         self.scaling = Scaling::Constant { value: 1.0 };
         self.rank = rank;
@@ -99,7 +125,7 @@ impl Adapter {
     pub(crate) fn gate(&self, active: &Active) -> Tensor<3> {
         match active {
             Active::All => self.full_gate.clone(),
-            _ => self.place.tensor(self.gate_values(active), [self.alphas.len(), 1, self.rank]),
+            _ => self.place.tensor(self.gate_values(active), [self.alphas.len(), 1, self.rank.max(1)]),
         }
     }
 
@@ -113,12 +139,7 @@ impl Adapter {
     }
 
     pub(crate) fn gate_values(&self, active: &Active) -> Vec<f64> {
-        gate_values(active, self.rank, &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len())
-    }
-
-    /// Low-rank factors of a pass, in the precision they train in.
-    pub(crate) fn row_factors(&self, pass: &StackPass) -> Factors {
-        self.chain(pass).row_factors()
+        gate_values(active, self.rank.max(1), &|run, b| self.scaling.at(self.alphas[run], b), self.alphas.len())
     }
 
     fn left_factor(&self) -> Option<Tensor<3>> {

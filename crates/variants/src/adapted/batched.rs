@@ -4,7 +4,11 @@ use burn::tensor::{Int, Tensor};
 use kernels::ops::{self, Dropout, SharedInputGrad};
 
 use super::adapter::Adapter;
-use crate::{delta::Factors, host::cast, pass::StackPass};
+use crate::{
+    form::{Chain, Factors},
+    host::cast,
+    pass::StackPass,
+};
 
 /// The updates of consecutive stacks as one batch: they have the same rank and the same dropout.
 ///
@@ -25,8 +29,8 @@ pub(super) struct BatchedAdapters {
 }
 
 impl BatchedAdapters {
-    pub(super) fn of(adapter: &Adapter, here: &StackPass, site: u64, rows: [usize; 2]) -> Self {
-        let Factors { down, up } = adapter.row_factors(here);
+    pub(super) fn of(adapter: &Adapter, chain: Chain, here: &StackPass, site: u64, rows: [usize; 2]) -> Self {
+        let Factors { down, up } = chain.row_factors();
         let keys = here.keys.clone().filter(|_| adapter.dropout > 0.0);
         let dropout = keys.map(|keys| (adapter.dropout, vec![keys]));
         Self { rows, runs: here.runs, site, dropout, down: vec![down], hidden: None, up: vec![up] }

@@ -5,18 +5,20 @@ use kernels::ops::{self, Dropout, SharedInputGrad};
 
 use super::{
     AdaptedLinear, LinearStack,
+    adapter::Adapter,
     batched::{BatchedAdapters, share_down_products},
 };
 use crate::{
     combine::{Combine, MapForward},
+    form::Form,
     host::cast,
     pass::{Pass, StackPass},
 };
 
 impl LinearStack {
-    /// Whether its output is the base's, bias and all, plus an update: the base's own bias may come with the product.
+    /// Whether its output is the base's, bias and all, plus a low-rank update: the base's own bias may come with the product.
     fn adds(&self) -> bool {
-        self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(|adapter| adapter.additive)
+        self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(Adapter::adds)
     }
 }
 
@@ -57,7 +59,10 @@ impl AdaptedLinear {
         for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
             let rows = here.runs * per_run;
             if let Some(adapter) = stack.adapter.as_ref().filter(|_| stack.adds()) {
-                let one = BatchedAdapters::of(adapter, here, self.site, [start, rows]);
+                let Form::LowRank(chain) = adapter.form_of(here, &self.weight) else {
+                    unreachable!("only low-rank updates are added")
+                };
+                let one = BatchedAdapters::of(adapter, chain, here, self.site, [start, rows]);
                 match batches.last_mut().filter(|batch| batch.can_join(&one)) {
                     Some(batch) => batch.extend(one),
                     None => batches.push(one),
@@ -116,6 +121,7 @@ impl AdaptedLinear {
         input_grad: &SharedInputGrad,
     ) -> Tensor<3> {
         let ([_, seq, _], [d_in, d_out]) = (x.dims(), self.shape());
+        let gain = stack.adapter.as_ref().and_then(|adapter| adapter.bias_gain(&adapter.gate_of(here)));
         let frozen = self.bias.clone().filter(|_| stack.bias.is_none());
         let y = match (&stack.weight, &stack.adapter) {
             (Some(weight), _) => {
@@ -123,24 +129,27 @@ impl AdaptedLinear {
                 let input = ops::rows(x.clone(), own, input_grad).reshape([here.runs, own[1] * seq / here.runs, d_in]);
                 input.matmul(cast(weight, x.dtype()))
             }
-            (None, Some(adapter)) => adapter.combine.forward(&MapForward {
-                x,
-                own,
-                input_grad,
-                weight: &self.weight,
-                bias: frozen,
-                factors: adapter.row_factors(here),
-                here,
-                dropout: Dropout::at(here.keys.as_ref(), self.site, adapter.dropout),
-            }),
+            (None, Some(adapter)) => {
+                let frozen = frozen.filter(|_| gain.is_none());
+                let form = adapter.form_of(here, &self.weight);
+                let dropout = Dropout::at(here.keys.as_ref(), self.site, adapter.dropout);
+                let terms = MapForward::new((x, own, input_grad), (&self.weight, frozen), form, here, dropout);
+                adapter.combine.forward(&terms)
+            }
             (None, None) => {
                 let y = ops::affine(x.clone(), own, self.weight.clone(), frozen, input_grad);
                 y.reshape([here.runs, own[1] * seq / here.runs, d_out])
             }
         }; // [runs, n, d_out]
-        let y = match &stack.bias {
+        let bias = match (&stack.bias, &self.bias, gain) {
+            (Some(own), _, None) => Some(own.clone()),
+            (Some(own), _, Some(gain)) => Some(own.clone() * gain),
+            (None, Some(frozen), Some(gain)) => Some(cast(frozen, gain.dtype()).unsqueeze::<3>() * gain),
+            _ => None,
+        };
+        let y = match bias {
             Some(bias) => {
-                let bias = cast(bias, y.dtype());
+                let bias = cast(&bias, y.dtype());
                 y + bias
             }
             None => y,

@@ -1,4 +1,4 @@
-//! `W' = W0 + ΔW`; forward `x·W0 + x·ΔW`, the second term by the delta's thin products.
+//! `W' = W0 + ΔW`; forward `x·W0 + x·ΔW`, the second term without a dense product where the delta's form has a cheaper one.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Combine, CombineRecipe, MapForward};
 use crate::{
     capability::Capability,
-    delta::Factors,
+    form::Form,
     host::{Placement, cast},
     role::Param,
 };
@@ -25,7 +25,7 @@ impl CombineRecipe for Spec {
     const PROVIDES: &'static [Capability] = &[Capability::Additive];
     const PEFT_USE_DORA: Option<bool> = Some(false);
 
-    fn init(&self, _base: &Tensor<2>, _start: Factors, _place: &Placement) -> Additive {
+    fn init(&self, _base: &Tensor<2>, _start: Form, _place: &Placement) -> Additive {
         Additive
     }
 
@@ -43,7 +43,7 @@ impl Combine for Additive {
         map.sum_and_bias()
     }
 
-    fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
-        cast(base, factors.down.dtype()).unsqueeze::<3>() + factors.product()
+    fn weight(&self, base: &Tensor<2>, update: Form) -> Tensor<3> {
+        cast(base, update.dtype()).unsqueeze::<3>() + update.dense(base)
     }
 }

@@ -13,19 +13,20 @@
 //! it toward 0 as any parameter (`zero`), and with `m` goes the whole of `W'`, base and all: after `T` steps without gradient
 //! `W' = ∏ₜ(1 − ηₜ·λ)·W0`, 0.65 of it by the recipe of LoRA's authors for CoLA. Without decay, as DoRA's authors train, both are the same.
 //!
-//! The norm is taken in f32 or wider and without a dense product, see [`column_norms`](kernels::ops::column_norms). Where `n` is 0 the
+//! The norm is taken in f32 or wider, and for a low-rank `ΔW` without a dense product, see
+//! [`column_norms`](kernels::ops::column_norms). Where `n` is 0 the
 //! column is 0 and `m/n` is taken as 1; PEFT divides 0 by 0 there.
 //!
 //! Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, ICML 2024, arXiv:2402.09353.
 
-use burn::tensor::{DType, FloatDType, Tensor};
+use burn::tensor::Tensor;
 use kernels::ops;
 use serde::{Deserialize, Serialize};
 
 use super::{Combine, CombineRecipe, MapForward};
 use crate::{
-    delta::Factors,
-    host::{Placement, cast, inner},
+    form::{Factors, Form},
+    host::{Placement, cast, inner, wide},
     role::{DecayToward, Param, Role},
 };
 
@@ -72,25 +73,40 @@ pub struct WeightDecomposed {
     spec: Spec,
 }
 
-/// `x` in f32, or f64 where it is: sums of squares over `d_in` lose too much in half precision.
-fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if matches!(x.dtype(), DType::F32 | DType::F64) { x } else { x.cast(FloatDType::F32) }
-}
-
 fn column_square(base: &Tensor<2>) -> Tensor<3> {
     wide(base.clone()).square().sum_dim(0).unsqueeze::<3>() // [1, 1, d_out]
 }
 
-/// `n` of `W0 + down·up`, `[runs, 1, d_out]`, from values alone.
-fn norm(base: &Tensor<2>, base_square: &Tensor<3>, factors: &Factors) -> Tensor<3> {
+/// `n` of `W0 + ΔW`, `[runs, 1, d_out]`, from values alone.
+fn norm(base: &Tensor<2>, base_square: &Tensor<3>, update: &Form) -> Tensor<3> {
+    match update {
+        Form::LowRank(chain) => thin_norm(base, base_square, &chain.clone().factors()),
+        other => other.clone().column_squares(base).sqrt(),
+    }
+}
+
+/// `n` of `W0 + down·up` without the dense product, `[runs, 1, d_out]`.
+fn thin_norm(base: &Tensor<2>, base_square: &Tensor<3>, factors: &Factors) -> Tensor<3> {
     let (down, up) = (wide(inner(&factors.down)), wide(inner(&factors.up)));
     ops::column_norms(base.clone(), base_square.clone(), down, up)
 }
 
 impl WeightDecomposed {
     /// `m/n`, `[runs, 1, d_out]`; gradients reach `m` alone.
-    fn ratio(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
-        let n = norm(base, &self.base_square, factors);
+    fn ratio(&self, base: &Tensor<2>, update: &Form) -> Tensor<3> {
+        self.ratio_to(norm(base, &self.base_square, update))
+    }
+
+    /// `n` in a forward pass, which has the factors of a low-rank update at hand.
+    fn norm_in(&self, map: &MapForward<'_>) -> Tensor<3> {
+        match map.factors() {
+            Some(factors) => thin_norm(map.base(), &self.base_square, factors),
+            None => norm(map.base(), &self.base_square, map.form()),
+        }
+    }
+
+    /// `m/n`, `[runs, 1, d_out]`.
+    fn ratio_to(&self, n: Tensor<3>) -> Tensor<3> {
         let empty = n.clone().equal_scalar(0.0);
         (self.magnitude.clone() / n.mask_fill(empty.clone(), 1.0)).mask_fill(empty, 1.0)
     }
@@ -106,7 +122,7 @@ impl CombineRecipe for Spec {
         self.weight_decay_toward.unrecorded()
     }
 
-    fn init(&self, base: &Tensor<2>, start: Factors, _place: &Placement) -> WeightDecomposed {
+    fn init(&self, base: &Tensor<2>, start: Form, _place: &Placement) -> WeightDecomposed {
         let base_square = column_square(base);
         let magnitude = norm(base, &base_square, &start);
         WeightDecomposed { magnitude, base_square, spec: *self }
@@ -126,7 +142,7 @@ impl Combine for WeightDecomposed {
 
     fn forward(&self, map: &MapForward<'_>) -> Tensor<3> {
         if map.is_dropped() && self.spec.dropout_form == DropoutForm::Peft {
-            let ratio = cast(&self.ratio(map.base(), map.factors()), map.base().dtype());
+            let ratio = cast(&self.ratio_to(self.norm_in(map)), map.base().dtype());
             let share = map.dropped_input().matmul(map.base().clone().unsqueeze::<3>()); // [runs, n, d_out]
             let y = map.base_product() + (ratio.clone() - 1.0) * share + ratio * map.change();
             return match map.bias() {
@@ -134,18 +150,17 @@ impl Combine for WeightDecomposed {
                 None => y,
             };
         }
-        let n = norm(map.base(), &self.base_square, map.factors());
-        ops::scale_columns(map.sum(), self.magnitude.clone(), n, map.bias())
+        ops::scale_columns(map.sum(), self.magnitude.clone(), self.norm_in(map), map.bias())
     }
 
-    fn weight(&self, base: &Tensor<2>, factors: Factors) -> Tensor<3> {
-        self.ratio(base, &factors) * (wide(base.clone()).unsqueeze::<3>() + factors.product())
+    fn weight(&self, base: &Tensor<2>, update: Form) -> Tensor<3> {
+        self.ratio(base, &update) * (wide(base.clone()).unsqueeze::<3>() + update.dense(base))
     }
 
-    fn undropped(&self, base: &Tensor<2>, factors: &Factors) -> Tensor<3> {
+    fn undropped(&self, base: &Tensor<2>, update: &Form) -> Tensor<3> {
         let base_3d = wide(base.clone()).unsqueeze::<3>();
         match self.spec.dropout_form {
-            DropoutForm::Adapter => self.ratio(base, factors) * base_3d,
+            DropoutForm::Adapter => self.ratio(base, update) * base_3d,
             DropoutForm::Peft => base_3d,
         }
     }
@@ -153,10 +168,11 @@ impl Combine for WeightDecomposed {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{DType, Device};
 
     use super::*;
     use crate::{
+        form::Chain,
         host::values,
         stream::{self, Stream},
     };
@@ -167,21 +183,24 @@ mod tests {
         let place = Placement::new(&Device::flex(), DType::F64);
         let drawn = |name: &str, n: usize| stream::normal(&mut stream::generator(1, Stream::Data, name), n, 1.0);
         let base = place.tensor(drawn("base", 12), [4, 3]);
-        let factors =
-            Factors { down: place.tensor(drawn("down", 16), [2, 4, 2]), up: place.tensor(drawn("up", 12), [2, 2, 3]) };
+        let update = Form::LowRank(Chain {
+            down: place.tensor(drawn("down", 16), [2, 4, 2]),
+            middle: place.tensor(drawn("middle", 4), [2, 1, 2]),
+            up: place.tensor(drawn("up", 12), [2, 2, 3]),
+        });
         let of = |dropout_form| {
-            let start = Factors { down: factors.down.clone(), up: factors.up.zeros_like() };
+            let start = Form::Dense(place.zeros([2, 4, 3]));
             let mut combine = Spec { dropout_form, ..Spec::default() }.init(&base, start, &place);
             combine.magnitude = place.tensor(drawn("magnitude", 6), [2, 1, 3]);
             combine
         };
         let combine = of(DropoutForm::Adapter);
-        let sum = base.clone().unsqueeze::<3>() + factors.clone().product();
+        let sum = base.clone().unsqueeze::<3>() + update.clone().dense(&base);
         let ratio = combine.magnitude.clone() / sum.square().sum_dim(1).sqrt();
         let wanted = values(&(ratio * base.clone().unsqueeze::<3>()));
-        for (found, wanted) in values(&combine.undropped(&base, &factors)).iter().zip(&wanted) {
+        for (found, wanted) in values(&combine.undropped(&base, &update)).iter().zip(&wanted) {
             assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}");
         }
-        assert_eq!(values(&of(DropoutForm::Peft).undropped(&base, &factors)), values(&base));
+        assert_eq!(values(&of(DropoutForm::Peft).undropped(&base, &update)), values(&base));
     }
 }

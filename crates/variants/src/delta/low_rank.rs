@@ -12,9 +12,10 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Chain, Delta, DeltaRecipe, Site};
+use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
+    form::{Chain, Form},
     init::{AnyInit, Init},
     peft::PeftForm,
     role::{Param, Role},
@@ -60,7 +61,7 @@ impl Delta for LowRank {
         vec![Param::ranked("a", Role::A, 2, &mut self.a), Param::ranked("b", Role::B, 1, &mut self.b)]
     }
 
-    fn chain(&self, gate: &Tensor<3>) -> Chain {
-        Chain { down: self.a.clone(), middle: gate.clone(), up: self.b.clone() }
+    fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
+        Form::LowRank(Chain { down: self.a.clone(), middle: gate.clone(), up: self.b.clone() })
     }
 }

@@ -42,9 +42,10 @@ use burn::tensor::Tensor;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
-use super::{Chain, Delta, DeltaRecipe, Site};
+use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
+    form::{Chain, Form},
     host::values,
     peft::PeftForm,
     role::{DecayToward, Param, Role},
@@ -142,6 +143,7 @@ impl DeltaRecipe for Spec {
         &[(Capability::DrawnFactors, "which starts at a decomposition of the base")];
     const ROLES: &'static [Role] = &[Role::A, Role::B, Role::Projection];
     const WIDTH: usize = 2;
+    const EXACT_START: bool = false;
 
     fn peft(&self) -> Option<PeftForm> {
         let start = match self.start {
@@ -189,15 +191,15 @@ impl Delta for ResidualInit {
         ]
     }
 
-    fn chain(&self, gate: &Tensor<3>) -> Chain {
+    fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
         // The differences first: what is cast to a lower precision afterwards no longer cancels.
         let moved_a = self.a.clone() - self.start_a.clone();
         let moved_b = self.b.clone() - self.start_b.clone();
-        Chain {
+        Form::LowRank(Chain {
             down: Tensor::cat(vec![moved_a, self.start_a.clone()], 2),
             middle: Tensor::cat(vec![gate.clone(), gate.clone()], 2),
             up: Tensor::cat(vec![self.b.clone(), moved_b], 1),
-        }
+        })
     }
 }
 
@@ -258,7 +260,9 @@ mod tests {
             weight_decay_toward: DecayToward::Start,
         };
         let rounded = |values: &[f64]| -> Vec<f64> { values.iter().map(|value| eight_bits(*value)).collect() };
-        let factors = delta.chain(&(place.zeros([1, 1, RANK]) + 1.0)).row_factors();
+        let base = place.zeros([1, 1]); // which the form does not read
+        let Form::LowRank(chain) = delta.form(&(place.zeros([1, 1, RANK]) + 1.0), &base) else { panic!("low-rank") };
+        let factors = chain.row_factors();
         let found = product(&rounded(&values(&factors.down)), &rounded(&values(&factors.up)), 2 * RANK);
         let [a, b, start, up] = [&a, &b, &start, &up].map(|factor| rounded(factor));
         let four = minus(&product(&a, &b, RANK), &product(&start, &up, RANK));
@@ -294,7 +298,8 @@ mod tests {
             weight_decay_toward: DecayToward::Start,
         };
         let wanted = delta.a.clone().matmul(delta.b.clone()) - delta.start_a.clone().matmul(delta.start_b.clone());
-        let found = values(&delta.factors(&(place.zeros([1, 1, RANK]) + 1.0)).product());
+        let base = place.zeros([1, 1]); // which the form does not read
+        let found = values(&delta.form(&(place.zeros([1, 1, RANK]) + 1.0), &base).dense(&base));
         for (found, wanted) in found.iter().zip(values(&wanted)) {
             assert!((found - wanted).abs() < 1e-12, "{found} is not {wanted}"); // sixteen products of numbers near 1
         }

@@ -20,10 +20,11 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Chain, Delta, DeltaRecipe, Site};
+use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
     error::SpecProblem,
+    form::{Chain, Form},
     host::values,
     peft::PeftForm,
     role::{DecayToward, Param, Role},
@@ -196,7 +197,7 @@ impl Delta for SharedRandom {
         params
     }
 
-    fn chain(&self, gate: &Tensor<3>) -> Chain {
+    fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
         let runs = self.lambda_d.dims()[0];
         let spread = |factor: &Tensor<2>| factor.clone().unsqueeze::<3>();
         let (down, up) = match &self.pair {
@@ -204,7 +205,7 @@ impl Delta for SharedRandom {
             Pair::Shared(a, b) => (spread(a).expand([runs as i64, -1, -1]), spread(b)),
             Pair::Saved(a, b) => (a.clone(), b.clone()),
         };
-        Chain { down, middle: self.lambda_d.clone() * gate.clone(), up: up * self.lambda_b.clone() }
+        Form::LowRank(Chain { down, middle: self.lambda_d.clone() * gate.clone(), up: up * self.lambda_b.clone() })
     }
 
     fn checksum(&self) -> Option<String> {

@@ -13,9 +13,10 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Chain, Delta, DeltaRecipe, Site};
+use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
+    form::{Chain, Form},
     init::{AnyInit, Init},
     orthogonality::Factor,
     peft::PeftForm,
@@ -72,8 +73,8 @@ impl Delta for SvdForm {
         ]
     }
 
-    fn chain(&self, gate: &Tensor<3>) -> Chain {
-        Chain { down: self.q.clone(), middle: self.lambda.clone() * gate.clone(), up: self.p.clone() }
+    fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
+        Form::LowRank(Chain { down: self.q.clone(), middle: self.lambda.clone() * gate.clone(), up: self.p.clone() })
     }
 
     fn orthonormal(&self) -> Vec<Factor> {

@@ -38,7 +38,7 @@ pub fn the_start_is_the_base(case: &Case) -> Outcome {
     let weight = values(&map.base().0);
     for active in case.actives() {
         case.close("the start is the base", &map.forward(case.input(), &case.pass(&active)), &base);
-        if case.spec().delta.is_some_and(|delta| delta.width() > 1) {
+        if case.spec().delta.is_some_and(|delta| !delta.starts_exactly()) {
             let dense = map.weight(0, &active);
             let wanted = map.base().0.unsqueeze::<3>().repeat_dim(0, dense.dims()[0]);
             case.close("the start is the base", &dense, &wanted);
@@ -92,17 +92,16 @@ pub fn detaching_restores_the_base(case: &Case) -> Outcome {
 pub fn the_rank_is_bounded(case: &Case) -> Outcome {
     let map = case.random();
     let Some(delta) = case.spec().delta else { return UNADAPTED };
-    let width = delta.width();
     for active in case.actives() {
-        let delta = values(&(map.sum(0, &active) - map.base().0.unsqueeze::<3>()));
+        let update = values(&(map.sum(0, &active) - map.base().0.unsqueeze::<3>()));
         let [d_in, d_out] = case.shape;
-        for (run, delta) in delta.chunks(d_in * d_out).enumerate() {
-            let singular = DMatrix::from_row_slice(d_in, d_out, delta).svd(false, false).singular_values;
-            let bound = match &active {
+        for (run, update) in update.chunks(d_in * d_out).enumerate() {
+            let singular = DMatrix::from_row_slice(d_in, d_out, update).svd(false, false).singular_values;
+            let bound = delta.components(match &active {
                 Active::All => case.rank,
                 Active::Prefix(ranks) => ranks[run],
                 Active::Truncated(rank) => *rank,
-            } * width;
+            });
             let floor = if case.dtype == DType::F64 { 1e-10 } else { 1e-4 };
             let rank = singular.iter().filter(|s| **s > floor * singular[0]).count();
             assert!(rank <= bound, "the rank is bounded: {case:?}: {rank} above {bound}");

@@ -174,7 +174,8 @@ pub fn penalties_have_their_gradients(case: &Case) -> Outcome {
         .into_iter()
         .map(|param| param.tensor.grad(&gradients).map_or_else(|| zeros(&param), |gradient| values(&gradient)))
         .collect();
-    for (index, analytic) in analytic.into_iter().enumerate() {
+    let trained: Vec<bool> = tracked.parameters(0).iter().map(|param| spec.train.trains(param.role)).collect();
+    for (index, analytic) in analytic.into_iter().enumerate().filter(|(index, _)| trained[*index]) {
         for element in (0..analytic.len()).step_by((analytic.len() / 8).max(1)) {
             let at = |step: f64| {
                 let mut map = case.random();

@@ -1,0 +1,284 @@
+//! The forms in which `ΔW` reaches the rows of a map.
+//!
+//! A delta says what `ΔW` is in the cheapest form through which rows can pass. All forms have a dense one, so that every delta meets every
+//! combination, and the forward pass of each is `x·W0 + x̃·ΔW`:
+//!
+//! | form | `ΔW` | what a row costs beside the base's product |
+//! |---|---|---|
+//! | [`LowRank`](Form::LowRank) | `down·diag(middle)·up` | `k·(d_in + d_out)` |
+//! | [`Dense`](Form::Dense) | a matrix | nothing in full precision, where `x·(W0 + ΔW)` is one product; else `d_in·d_out` |
+//! | [`Input`](Form::Input) | `s·(M·W0 − W0)`, a map `M` of the input | what `M` costs |
+//! | [`Output`](Form::Output) | `s·(W0·diag(g) − W0)` | `d_out` |
+//!
+//! `x̃` is the input after dropout. The scale `s` comes with the pass's gate; it is 1 in the papers of the last two.
+
+use burn::tensor::{DType, Int, Tensor};
+
+use crate::host::{cast, wide};
+
+/// A low-rank `ΔW` as two factors, gate folded in.
+#[derive(Clone, Debug)]
+pub struct Factors {
+    /// `[runs, d_in, k]`
+    pub down: Tensor<3>,
+    /// `[runs, k, d_out]`
+    pub up: Tensor<3>,
+}
+
+impl Factors {
+    /// The same in another precision, by casts that differentiate.
+    #[must_use]
+    pub fn cast(&self, dtype: DType) -> Self {
+        Self { down: cast(&self.down, dtype), up: cast(&self.up, dtype) }
+    }
+
+    /// `ΔW = down · up`, `[runs, d_in, d_out]`.
+    pub fn product(self) -> Tensor<3> {
+        self.down.matmul(self.up)
+    }
+}
+
+/// `ΔW = down · diag(middle) · up`, in the order in which rows pass through it.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// `[runs, d_in, k]`
+    pub down: Tensor<3>,
+    /// The gate, and a diagonal where the form has one, `[runs, 1, k]`.
+    pub middle: Tensor<3>,
+    /// `[runs, k, d_out]`
+    pub up: Tensor<3>,
+}
+
+impl Chain {
+    /// Factors for the forward pass of rows. The middle is folded into `up`, whose `[k, d_out]` has fewer numbers than the rows' `[n, k]`.
+    pub fn row_factors(self) -> Factors {
+        Factors { down: self.down, up: self.up * self.middle.swap_dims(1, 2) }
+    }
+
+    /// Factors with the middle folded into `down`.
+    pub fn factors(self) -> Factors {
+        Factors { down: self.down * self.middle, up: self.up }
+    }
+}
+
+/// A map of the input, `x ↦ x·M`, that costs less than a dense product.
+#[derive(Clone, Debug)]
+pub enum InputMap {
+    /// `M = diag(g)`, `g` `[runs, 1, d_in]`.
+    Gain(Tensor<3>),
+    /// A product of block-diagonal maps, in the order in which rows pass through them.
+    Blocks(Vec<Blocks>),
+}
+
+/// `Π·B·Πᵀ` with `B` block-diagonal and a permutation `Π` of the coordinates.
+#[derive(Clone, Debug)]
+pub struct Blocks {
+    /// The blocks, `[runs, groups, b, b]`: block `i` maps coordinates `i·b..(i+1)·b` after the permutation.
+    pub blocks: Tensor<4>,
+    /// Which coordinate comes to each place, and where each comes back from, `[d_in]` both; none where they stay.
+    pub order: Option<[Tensor<1, Int>; 2]>,
+}
+
+impl Blocks {
+    /// `x·M` of rows `[runs, n, d_in]`.
+    fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+        let [runs, n, d] = x.dims();
+        let [_, groups, b, _] = self.blocks.dims();
+        let x = match &self.order {
+            Some([there, _]) => x.select(2, there.clone()),
+            None => x,
+        };
+        let x = x.reshape([runs, n, groups, b]).swap_dims(1, 2); // [runs, groups, n, b]
+        let x = x.matmul(self.blocks.clone());
+        let x = x.swap_dims(1, 2).reshape([runs, n, d]);
+        match &self.order {
+            Some([_, back]) => x.select(2, back.clone()),
+            None => x,
+        }
+    }
+}
+
+impl InputMap {
+    /// `x·M` of rows `[runs, n, d_in]`, in their precision.
+    pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+        let dtype = x.dtype();
+        match self {
+            Self::Gain(gain) => x * cast(gain, dtype),
+            Self::Blocks(stages) => stages
+                .iter()
+                .fold(x, |x, stage| Blocks { blocks: cast(&stage.blocks, dtype), order: stage.order.clone() }.apply(x)),
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        match self {
+            Self::Gain(gain) => gain.dtype(),
+            Self::Blocks(stages) => stages.first().map_or(DType::F32, |stage| stage.blocks.dtype()),
+        }
+    }
+
+    fn runs(&self) -> usize {
+        match self {
+            Self::Gain(gain) => gain.dims()[0],
+            Self::Blocks(stages) => stages.first().map_or(1, |stage| stage.blocks.dims()[0]),
+        }
+    }
+
+    /// `M·W0`, `[runs, d_in, d_out]`, in the precision that the map trains in.
+    fn of_base(&self, base: &Tensor<2>) -> Tensor<3> {
+        let dtype = self.dtype();
+        match self {
+            Self::Gain(gain) => cast(base, dtype).unsqueeze::<3>() * gain.clone().swap_dims(1, 2),
+            Self::Blocks(_) => {
+                let [d_in, _] = base.dims();
+                let rows = Tensor::<2>::eye(d_in, &base.device().without_autodiff());
+                let rows = cast(&rows, dtype).unsqueeze::<3>().repeat_dim(0, self.runs()); // [runs, d_in, d_in]
+                self.apply(rows).matmul(cast(base, dtype).unsqueeze::<3>())
+            }
+        }
+    }
+}
+
+/// `ΔW` of one map, in the cheapest form through which rows can pass, with the gate of a pass in it.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// Two thin factors with a diagonal between them.
+    LowRank(Chain),
+    /// The matrix, `[runs, d_in, d_out]`.
+    Dense(Tensor<3>),
+    /// `s·(M·W0 − W0)`: rows pass a map of the input before the base.
+    Input {
+        /// The map `M`.
+        map: InputMap,
+        /// `s`, `[runs, 1, 1]`.
+        scale: Tensor<3>,
+    },
+    /// `s·(W0·diag(g) − W0)`: the base's outputs are multiplied.
+    Output {
+        /// `s·(g − 1)`, `[runs, 1, d_out]`.
+        gain: Tensor<3>,
+    },
+}
+
+impl From<Chain> for Form {
+    fn from(chain: Chain) -> Self {
+        Self::LowRank(chain)
+    }
+}
+
+impl Form {
+    /// `ΔW`, `[runs, d_in, d_out]`, in the precision that it trains in; `base` is `W0` `[d_in, d_out]`.
+    pub fn dense(self, base: &Tensor<2>) -> Tensor<3> {
+        match self {
+            Self::LowRank(chain) => chain.factors().product(),
+            Self::Dense(change) => change,
+            Self::Input { map, scale } => {
+                let moved = map.of_base(base);
+                let start = cast(base, moved.dtype()).unsqueeze::<3>();
+                (moved - start) * scale
+            }
+            Self::Output { gain } => cast(base, gain.dtype()).unsqueeze::<3>() * gain,
+        }
+    }
+
+    /// Runs of the stack.
+    pub fn runs(&self) -> usize {
+        match self {
+            Self::LowRank(chain) => chain.down.dims()[0],
+            Self::Dense(change) => change.dims()[0],
+            Self::Input { scale, .. } => scale.dims()[0],
+            Self::Output { gain } => gain.dims()[0],
+        }
+    }
+
+    /// The precision that it trains in.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::LowRank(chain) => chain.down.dtype(),
+            Self::Dense(change) => change.dtype(),
+            Self::Input { scale, .. } => scale.dtype(),
+            Self::Output { gain } => gain.dtype(),
+        }
+    }
+
+    /// `‖W0 + ΔW‖²` of each column from values alone, `[runs, 1, d_out]`, through the dense matrix.
+    pub fn column_squares(self, base: &Tensor<2>) -> Tensor<3> {
+        let sum = wide(self.dense(base).without_autodiff());
+        (cast(base, sum.dtype()).unsqueeze::<3>() + sum).square().sum_dim(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::{
+        host::{Placement, values},
+        stream::{self, Stream},
+    };
+
+    fn place() -> Placement {
+        Placement::new(&Device::flex(), DType::F64)
+    }
+
+    fn drawn<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
+        let n = shape.iter().product();
+        place().tensor(stream::normal(&mut stream::generator(5, Stream::Data, name), n, 1.0), shape)
+    }
+
+    fn indices(order: [usize; 4]) -> Tensor<1, Int> {
+        let data = TensorData::new(order.map(|at| at as i64).to_vec(), [4]);
+        Tensor::from_data(data, (&place().device, DType::I64))
+    }
+
+    /// Rows through a permuted block-diagonal map, against the matrix `Π·B·Πᵀ` written out by hand.
+    #[test]
+    fn blocks_map_the_coordinates_that_the_order_brings_together() {
+        let blocks = drawn("blocks", [2, 2, 2, 2]);
+        let there = [2, 0, 3, 1]; // place 0 has coordinate 2, and so on
+        let back = [1, 3, 0, 2];
+        let map =
+            InputMap::Blocks(vec![Blocks { blocks: blocks.clone(), order: Some([indices(there), indices(back)]) }]);
+        let (x, blocks) = (drawn("x", [2, 3, 4]), values(&blocks));
+        let (rows, found) = (values(&x), values(&map.apply(x)));
+        for (run, row) in (0..2).flat_map(|run| (0..3).map(move |row| (run, row))) {
+            let x = &rows[(run * 3 + row) * 4..][..4];
+            let mut wanted = [0.0; 4];
+            for (from, to) in (0..4).flat_map(|from| (0..4).map(move |to| (from, to))) {
+                // Places of the two coordinates; only those of one block touch.
+                let (i, j) = (back[from], back[to]);
+                if i / 2 == j / 2 {
+                    wanted[to] += x[from] * blocks[run * 8 + i / 2 * 4 + i % 2 * 2 + j % 2];
+                }
+            }
+            for (found, wanted) in found[(run * 3 + row) * 4..][..4].iter().zip(wanted) {
+                assert!((found - wanted).abs() < 1e-14, "{found} is not {wanted}"); // two products of numbers near 1
+            }
+        }
+    }
+
+    /// `ΔW` of a map of the input is what the map does to the rows of the identity, times the scale.
+    #[test]
+    fn the_dense_form_of_an_input_map_is_the_change_of_the_base() {
+        let (base, gain) = (drawn("base", [4, 3]), drawn("gain", [2, 1, 4]));
+        let scale = place().tensor(vec![1.0, -0.5], [2, 1, 1]);
+        let form = Form::Input { map: InputMap::Gain(gain.clone()), scale: scale.clone() };
+        let wanted = (gain - 1.0).swap_dims(1, 2) * base.clone().unsqueeze::<3>() * scale;
+        for (found, wanted) in values(&form.dense(&base)).into_iter().zip(values(&wanted)) {
+            assert!((found - wanted).abs() < 1e-14, "{found} is not {wanted}");
+        }
+    }
+
+    #[test]
+    fn column_squares_are_those_of_the_sum() {
+        let (base, change) = (drawn("base", [4, 3]), drawn("change", [2, 4, 3]));
+        let wanted = values(&(base.clone().unsqueeze::<3>() + change.clone()));
+        let found = values(&Form::Dense(change).column_squares(&base));
+        for (at, found) in found.iter().enumerate() {
+            let (run, column) = (at / 3, at % 3);
+            let wanted: f64 = (0..4).map(|row| wanted[run * 12 + row * 3 + column].powi(2)).sum();
+            assert!((found - wanted).abs() < 1e-13, "{found} is not {wanted}");
+        }
+    }
+}
