@@ -13,6 +13,8 @@
 //! | [`slots`] | tables and norms |
 //! | [`carried`] | what a map says of its stacks, stacks and runs taken out, fused maps |
 //! | [`writing`] | specs, seeds, saved tensors |
+//!
+//! [`compositions`] draws compositions that no preset is, for the same laws.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +33,7 @@ use crate::{
 
 mod axes;
 pub mod carried;
+pub mod compositions;
 pub mod function;
 pub mod independence;
 pub mod input_gradient;
@@ -79,10 +82,12 @@ impl Case {
         self.axis.change.of((self.preset.spec)(self.rank))
     }
 
-    /// Whether the composition is valid, and the axis changes it.
+    /// Whether the composition is valid, it fits the map, and the axis changes it.
     pub fn is_meant(&self) -> bool {
         let (own, changed) = ((self.preset.spec)(self.rank), self.spec());
-        (self.axis.name == DEFAULT.name || own != changed) && changed.check(Some(1000)).is_ok()
+        let rank = (self.axis.own)(self.rank).rank.unwrap_or(self.rank);
+        let fits = changed.delta.as_ref().is_none_or(|delta| delta.misfit(rank, self.shape).is_none());
+        fits && (self.axis.name == DEFAULT.name || own != changed) && changed.check(Some(1000)).is_ok()
     }
 
     fn variant(&self) -> Variant {
@@ -184,6 +189,7 @@ pub fn cases() -> Vec<Case> {
             let spec = (preset.spec)(4);
             let mut ranks = match &spec.delta {
                 None => vec![0],
+                Some(delta) if !delta.is_ranked() => vec![0],
                 Some(delta) if delta.rank_bounded() => vec![1, 4, full],
                 Some(_) => vec![1, 4, full, 3 * full],
             };
@@ -195,7 +201,7 @@ pub fn cases() -> Vec<Case> {
             }
             // The values that no preset has by default, on two shapes.
             if shape[0] != shape[1] && full >= 4 {
-                let rank = if spec.delta.is_some() { 4 } else { 0 };
+                let rank = if ranks == [0] { 0 } else { 4 };
                 cases.extend(axes.iter().map(|axis| case(rank, 3, DType::F64, *axis)));
             }
         }

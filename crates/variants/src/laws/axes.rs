@@ -31,6 +31,8 @@ pub enum Change {
     Init(usize),
     /// To a rank policy at its defaults.
     RankPolicy(usize),
+    /// To a composition as it stands.
+    To(&'static VariantSpec),
 }
 
 impl Change {
@@ -38,6 +40,7 @@ impl Change {
     pub fn of(self, spec: VariantSpec) -> VariantSpec {
         match self {
             Self::By(change) => change(spec),
+            Self::To(other) => other.clone(),
             _ if spec.delta.is_none() => spec,
             Self::Delta(at) => VariantSpec { delta: Some(delta::defaults().swap_remove(at)), ..spec },
             Self::Combine(at) => VariantSpec { combine: combine::defaults().swap_remove(at), ..spec },
