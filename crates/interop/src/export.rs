@@ -129,7 +129,7 @@ fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Re
     network.compress(0, rank);
     let plain_lora = VariantSpec {
         rank: rank.min(spec.rank),
-        delta: Some(DeltaSpec::LowRank(low_rank::Spec {})),
+        delta: Some(DeltaSpec::LowRank(low_rank::Spec::default())),
         combine: CombineSpec::Additive(additive::Spec {}),
         scaling: Scaling::Constant { value: 1.0 },
         rank_policy: AnyRankPolicy::Constant(Constant {}),

@@ -23,9 +23,23 @@ use crate::{
 /// Trained parameters of one run without its head's: adapters, trained biases, and what trains in full.
 pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selected) -> Result<usize, AttachError> {
     let spec = variant.spec();
-    let whole = |name: &str| spec.base == BaseSpec::Trained || selected.fully_trained.contains(name);
+    let wanted = config.wanted(Purpose::Classify);
+    // A norm's gain is the only weight that is a vector.
+    let norms: BTreeSet<String> = wanted
+        .iter()
+        .filter(|tensor| tensor.shape.len() == 1)
+        .filter_map(|tensor| tensor.name.strip_suffix(".weight").map(str::to_owned))
+        .collect();
+    let whole = |name: &str| {
+        let by_base = match spec.base {
+            BaseSpec::Frozen => false,
+            BaseSpec::Norms => norms.contains(name),
+            BaseSpec::Trained => true,
+        };
+        by_base || selected.fully_trained.contains(name)
+    };
     let mut count = 0;
-    for tensor in config.wanted(Purpose::Classify) {
+    for tensor in wanted {
         let Some((slot, kind)) = tensor.name.rsplit_once('.') else { continue };
         let adapted = || selected.maps.contains_key(slot);
         let trains_bias = match spec.bias {

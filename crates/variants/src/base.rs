@@ -11,6 +11,8 @@ pub enum BaseSpec {
     /// Nothing of the base trains.
     #[default]
     Frozen,
+    /// Gains and biases of norms train.
+    Norms,
     /// Every weight, bias, norm and embedding of the base trains.
     Trained,
 }
@@ -20,6 +22,7 @@ impl BaseSpec {
     pub fn declaration(self) -> Declaration {
         let (kind, provides): (_, &[_]) = match self {
             Self::Frozen => ("frozen", &[Capability::FrozenBase]),
+            Self::Norms => ("norms", &[Capability::FrozenBase]),
             Self::Trained => ("trained", &[]),
         };
         Declaration { kind, provides, lacks: &[], requires: &[] }

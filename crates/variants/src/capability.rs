@@ -46,7 +46,7 @@ pub enum Capability {
     FixedA,
     /// `A` trains.
     TrainedA,
-    /// No tensor of the base trains but for biases.
+    /// No weight of the base trains: at most biases and norms do.
     FrozenBase,
 }
 

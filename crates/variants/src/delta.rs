@@ -162,6 +162,20 @@ impl Site<'_> {
         self.place.tensor(values, [self.seeds.len(), self.rank, width]).swap_dims(1, 2)
     }
 
+    /// One drawn factor per run, `[runs, rank, width]`, whose `rank` is the side that feeds it: every one of its `width` outputs is drawn
+    /// as a component of `rank` inputs.
+    pub fn drawn_transposed(&self, name: &str, width: usize) -> Tensor<3> {
+        if self.is_given() {
+            return self.zeros(self.rank, width);
+        }
+        let mut values = Vec::with_capacity(self.seeds.len() * width * self.rank);
+        for &seed in self.seeds {
+            let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.{name}", self.slot));
+            values.extend(self.init.components(self.rank, width, rng)); // [width, rank]
+        }
+        self.place.tensor(values, [self.seeds.len(), width, self.rank]).swap_dims(1, 2)
+    }
+
     /// Whether the caller puts every parameter in, so that zeros will do.
     pub fn is_given(&self) -> bool {
         self.first_values == FirstValues::Given

@@ -61,4 +61,5 @@ macro_rules! inits {
 inits! {
     gaussian::Gaussian,
     kaiming::Kaiming,
+    orthonormal::Orthonormal,
 }

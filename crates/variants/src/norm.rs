@@ -4,7 +4,7 @@ use burn::tensor::{DType, FloatDType, Tensor, module::layer_norm};
 use kernels::ops::{self, Dropout, SharedInputGrad};
 
 use crate::{
-    base::BiasSpec,
+    base::{BaseSpec, BiasSpec},
     host::cast,
     pass::{Pass, join, split},
     role::{Param, Role},
@@ -62,7 +62,7 @@ impl AdaptedNorm {
     pub(crate) fn attach(&mut self, plan: &StackPlan) {
         let runs = plan.runs.len();
         let spec = plan.variant.spec();
-        let trained = plan.trains_fully(&self.name);
+        let trained = plan.trains_fully(&self.name) || spec.base == BaseSpec::Norms;
         self.stacks.push(NormStack {
             gamma: trained.then(|| copies(&self.gamma, runs)),
             beta: self.beta.as_ref().filter(|_| trained || spec.bias == BiasSpec::All).map(|beta| copies(beta, runs)),

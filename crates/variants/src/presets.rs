@@ -13,11 +13,14 @@ macro_rules! presets {
 // Alphabetical.
 presets! {
     adalora,
+    asymmetric_lora,
     bitfit,
     dora,
     dylora,
     full,
     head_only,
+    init_b,
+    ln_tuning,
     lora,
     lora_fa,
     lora_fa_preconditioned,

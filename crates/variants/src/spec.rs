@@ -164,6 +164,9 @@ impl VariantSpec {
         if self.base == BaseSpec::Trained {
             roles.extend([Role::Weight, Role::Bias, Role::Norm]);
         }
+        if self.base == BaseSpec::Norms {
+            roles.extend([Role::Bias, Role::Norm]);
+        }
         if self.bias != BiasSpec::None {
             roles.insert(Role::Bias);
         }

@@ -47,7 +47,8 @@ struct CohortKey {
     model: String,
     /// Whether it continues text: a batch has labels or tokens to predict.
     is_text: bool,
-    base: BaseSpec,
+    /// Whether every run copies the whole base.
+    copies_base: bool,
     train: SharedHyper,
 }
 
@@ -72,7 +73,12 @@ impl CohortKey {
             holdout: _,
             forgetting: _, // what it is of a cell's base is asked when runs end
         } = &cell.recipe;
-        Self { model: model.clone(), is_text: cell.recipe.text().is_some(), base: variant.base, train: train.shared() }
+        Self {
+            model: model.clone(),
+            is_text: cell.recipe.text().is_some(),
+            copies_base: variant.base == BaseSpec::Trained,
+            train: train.shared(),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The product of two thin factors, `ΔW = s·A·B`.
 //!
 //! `A: [runs, d_in, rank]` (the paper's `Aᵀ`) is drawn from the variant's `init`, `B: [runs, rank, d_out]`
-//! (the paper's `Bᵀ`) starts at zero, so the start is the base. Two thin products replace `x·ΔW`:
+//! (the paper's `Bᵀ`) starts at zero, so the start is the base. `drawn: b` is the other way round: `B` is drawn as `init` draws for
+//! `rank` inputs, so that the variance of its numbers is that of `1/rank` (Init[B] of Hayou et al., 2024, arXiv:2406.08447), and
+//! `A` starts at zero. Two thin products replace `x·ΔW`:
 //! `rank·(d_in + d_out)` multiplications per row instead of `d_in·d_out`.
 //!
 //! Where `A` is frozen, autodiff keeps `x·A` (`[n, rank]`) for the backward pass and not `x`
@@ -21,10 +23,31 @@ use crate::{
     role::{Param, Role},
 };
 
-/// No parameters of its own.
+/// As written in YAML.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spec {}
+pub struct Spec {
+    /// Which factor is drawn; the other starts at zero.
+    #[serde(default, skip_serializing_if = "Drawn::is_default")]
+    pub drawn: Drawn,
+}
+
+/// A factor of the pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drawn {
+    /// The one on the inputs.
+    #[default]
+    A,
+    /// The one on the outputs.
+    B,
+}
+
+impl Drawn {
+    fn is_default(&self) -> bool {
+        *self == Self::A
+    }
+}
 
 /// Two factors per run.
 #[derive(Clone, Debug)]
@@ -45,14 +68,20 @@ impl DeltaRecipe for Spec {
         Some(PeftForm::Lora)
     }
 
-    /// `‖a_k‖`: what a row of `B` is multiplied by.
-    fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, _]: [usize; 2]) -> Option<f64> {
-        Some(init.std(d_in, rank) * (d_in as f64).sqrt())
+    /// `‖a_k‖`, what a row of `B` is multiplied by; `‖b_k‖` where `B` is drawn.
+    fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, d_out]: [usize; 2]) -> Option<f64> {
+        Some(match self.drawn {
+            Drawn::A => init.std(d_in, rank) * (d_in as f64).sqrt(),
+            Drawn::B => init.std(rank, d_out) * (d_out as f64).sqrt(),
+        })
     }
 
     fn init(&self, at: &mut Site<'_>) -> LowRank {
         let [d_in, d_out] = at.shape;
-        LowRank { a: at.drawn("a", d_in), b: at.zeros(at.rank, d_out) }
+        match self.drawn {
+            Drawn::A => LowRank { a: at.drawn("a", d_in), b: at.zeros(at.rank, d_out) },
+            Drawn::B => LowRank { a: at.zeros(d_in, at.rank), b: at.drawn_transposed("b", d_out) },
+        }
     }
 }
 

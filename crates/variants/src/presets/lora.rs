@@ -42,7 +42,7 @@ pub fn spec(rank: usize) -> VariantSpec {
         rank,
         alpha: ALPHA,
         dropout: 0.0,
-        delta: Some(DeltaSpec::LowRank(low_rank::Spec {})),
+        delta: Some(DeltaSpec::LowRank(low_rank::Spec::default())),
         combine: CombineSpec::Additive(additive::Spec {}),
         init: AnyInit::Kaiming(Kaiming {}),
         scaling: Scaling::AlphaOverRank,

@@ -172,7 +172,7 @@ fn double(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap
         Scaling::AlphaOverSqrtRank => 2.0_f64.sqrt(),
         Scaling::Constant { .. } => 1.0,
     };
-    variant.delta = Some(DeltaSpec::LowRank(low_rank::Spec {}));
+    variant.delta = Some(DeltaSpec::LowRank(low_rank::Spec::default()));
     variant.rank *= 2;
     variant.alpha *= factor;
     metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, rank)| *rank *= 2);
