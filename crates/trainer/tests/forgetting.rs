@@ -36,10 +36,11 @@ fn bare() -> StackPlan {
     StackPlan::new(variant, vec![RunPlan { init_seed: 0, alpha: 1.0 }], BTreeSet::new())
 }
 
-/// Every preset of the registry on `sst2`, all of one rank.
+/// Every preset of the registry on `sst2`, all of one rank but for those whose blocks it does not fit.
 fn every_preset(overrides: &[&str]) -> Vec<Cell> {
     let entry = |name: &str| match (preset::find(name).unwrap().spec)(3).delta {
         None => format!("{{preset: {name}}}"),
+        Some(delta) if delta.misfit(3, [128, 128]).is_some() => format!("{{preset: {name}, ranks: [4]}}"),
         Some(_) => format!("{{preset: {name}, ranks: [3]}}"),
     };
     let entries: Vec<String> = preset::all().iter().map(|preset| entry(preset.name)).collect();

@@ -1,6 +1,6 @@
 //! Every variant against a reference, over twenty steps of the real cohort.
 //!
-//! The fixtures are made by `scripts/oracle/variants.py`: PEFT 0.18.1 where it has the method, and the papers' equations in plain torch
+//! The fixtures are made by `scripts/oracle/variants.py` and `products.py`: PEFT 0.18.1 where it has the method, and the papers' equations in plain torch
 //! where it has not or has it in f32 alone (decompositions of the base); AdaLoRA's allocator runs both ways. DyLoRA's rule is run under
 //! torch's AdamW, as in its authors' code, and under an optimizer of the script's own for the masked state. Each run has weight
 //! decay 0.1, another rate for the head, a falling schedule and a clipping norm that some of its steps exceed; adapters start away from
@@ -18,6 +18,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 #![allow(clippy::disallowed_methods, reason = "fixtures are files")]
 
+#[path = "parity/products.rs"]
+mod products;
 #[path = "parity/reference.rs"]
 mod reference;
 

@@ -78,6 +78,11 @@ pub trait DeltaRecipe {
     /// Roles of the tensors that it owns; what trains of them is the train plan's to say.
     const ROLES: &'static [Role];
 
+    /// How far the start may be from `W0`, where its first values are drawn next to 0 and not at it: `‖ΔW/s‖` as a share of `‖W0‖`.
+    fn start_share(&self, _init: &AnyInit, _rank: usize) -> f64 {
+        0.0
+    }
+
     /// Rules that its own numbers break, with the field.
     fn check(&self) -> Vec<SpecProblem> {
         Vec::new()
@@ -151,15 +156,25 @@ impl Site<'_> {
     ///
     /// Values are drawn component by component, so the first `b` components are the same at every rank.
     pub fn drawn(&self, name: &str, width: usize) -> Tensor<3> {
+        self.drawn_matrix(name, [width, self.rank])
+    }
+
+    /// One drawn factor per run on the outputs, `[runs, rank, width]`, whose fan-in is the rank.
+    pub fn drawn_up(&self, name: &str, width: usize) -> Tensor<3> {
+        self.drawn_matrix(name, [self.rank, width])
+    }
+
+    /// One drawn matrix per run, `[runs, rows, cols]`, whose fan-in is `rows`, column by column.
+    pub fn drawn_matrix(&self, name: &str, [rows, cols]: [usize; 2]) -> Tensor<3> {
         if self.is_given() {
-            return self.zeros(width, self.rank);
+            return self.zeros(rows, cols);
         }
-        let mut values = Vec::with_capacity(self.seeds.len() * width * self.rank);
+        let mut values = Vec::with_capacity(self.seeds.len() * rows * cols);
         for &seed in self.seeds {
             let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.{name}", self.slot));
-            values.extend(self.init.components(width, self.rank, rng)); // [rank, width]
+            values.extend(self.init.components(rows, cols, rng)); // [cols, rows]
         }
-        self.place.tensor(values, [self.seeds.len(), self.rank, width]).swap_dims(1, 2)
+        self.place.tensor(values, [self.seeds.len(), cols, rows]).swap_dims(1, 2)
     }
 
     /// One drawn factor per run, `[runs, rank, width]`, whose `rank` is the side that feeds it: every one of its `width` outputs is drawn
@@ -185,6 +200,12 @@ impl Site<'_> {
     pub fn zeros(&self, rows: usize, cols: usize) -> Tensor<3> {
         self.place.zeros([self.seeds.len(), rows, cols])
     }
+}
+
+/// The scale `s` of a pass, `[runs, 1, k]`, for a form whose `k` components are not those that the gate counts.
+pub(crate) fn scale(gate: &Tensor<3>, k: usize) -> Tensor<3> {
+    let [runs, ..] = gate.dims();
+    gate.clone().slice([0..runs, 0..1, 0..1]).repeat_dim(2, k)
 }
 
 /// Frozen tensors referenced by many maps of a stack, made once.
@@ -245,6 +266,10 @@ macro_rules! deltas {
             /// Why it cannot be put on a map at a rank.
             pub fn misfit(&self, rank: usize, shape: [usize; 2]) -> Option<String> {
                 match self { $(Self::$Delta(spec) => spec.misfit(rank, shape)),+ }
+            }
+            /// How far the start may be from `W0`, as a share of it.
+            pub fn start_share(&self, init: &AnyInit, rank: usize) -> f64 {
+                match self { $(Self::$Delta(spec) => spec.start_share(init, rank)),+ }
             }
             /// Whether first values depend on the run's seed.
             pub fn is_drawn(&self) -> bool {

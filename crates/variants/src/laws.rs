@@ -179,14 +179,19 @@ impl Case {
 /// Maps of the cases: square, wide, tall and prime.
 const SHAPES: [[usize; 2]; 4] = [[6, 6], [4, 9], [9, 4], [7, 11]];
 
+/// Maps of presets that some of those above do not fit: widths with divisors.
+const DIVISIBLE: [[usize; 2]; 2] = [[12, 8], [4, 12]];
+
 /// Every preset of the registry, over shapes, ranks, numbers of runs and the values of every axis.
 pub fn cases() -> Vec<Case> {
     let axes = axes();
     let mut cases = Vec::new();
     for preset in preset::all() {
-        for shape in SHAPES {
+        let spec = (preset.spec)(4);
+        let misfits = |shape: &[usize; 2]| spec.delta.as_ref().is_some_and(|delta| delta.misfit(4, *shape).is_some());
+        let more = if SHAPES.iter().any(misfits) { &DIVISIBLE[..] } else { &[] };
+        for &shape in SHAPES.iter().chain(more) {
             let full = shape[0].min(shape[1]);
-            let spec = (preset.spec)(4);
             let mut ranks = match &spec.delta {
                 None => vec![0],
                 Some(delta) if !delta.is_ranked() => vec![0],

@@ -20,6 +20,8 @@ pub enum Role {
     B,
     /// Diagonal between two factors (AdaLoRA's `Λ`).
     Lambda,
+    /// What lies between two factors (LoRA-XS' `R`, FLoRA's `G`).
+    Core,
     /// Scaling vectors of frozen factors (VeRA's `d` and `b`).
     Vector,
     /// Column magnitudes (DoRA's `m`).

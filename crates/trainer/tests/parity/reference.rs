@@ -46,7 +46,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 /// PEFT's ending of a parameter's name, and ours. The first that fits counts.
-const ENDINGS: [(&str, &str); 10] = [
+const ENDINGS: [(&str, &str); 23] = [
     (".lora_A.weight", ".a"),
     (".lora_B.weight", ".b"),
     (".lora_embedding_A", ".a"),
@@ -58,6 +58,19 @@ const ENDINGS: [(&str, &str); 10] = [
     (".lora_A", ".q"),
     (".lora_E", ".lambda"),
     (".lora_B", ".p"),
+    (".hada_w1_a", ".b1"),
+    (".hada_w1_b", ".a1"),
+    (".hada_w2_a", ".b2"),
+    (".hada_w2_b", ".a2"),
+    (".lokr_w1", ".w1"),
+    (".lokr_w1_a", ".w1_up"),
+    (".lokr_w1_b", ".w1_down"),
+    (".lokr_w2", ".w2"),
+    (".lokr_w2_a", ".w2_up"),
+    (".lokr_w2_b", ".w2_down"),
+    (".miss_block", ".block"),
+    (".randlora_lambda", ".lambda"),
+    (".randlora_gamma", ".gamma"),
 ];
 
 /// Our name of a parameter.
@@ -66,10 +79,12 @@ pub(crate) fn ours(name: &str) -> String {
     found.unwrap_or_else(|| name.to_owned())
 }
 
-/// torch's matrices are kept the other way round; a table's rows are its tokens on both sides.
+/// torch's matrices are kept the other way round; a table's rows are its tokens and those of MiSS its components on both sides.
 fn turned(name: &str, values: &[f64], shape: &[usize]) -> Vec<f64> {
     match *shape {
-        [rows, cols] if !name.ends_with("embeddings.weight") => transposed(values, rows, cols),
+        [rows, cols] if !["embeddings.weight", ".miss_block"].iter().any(|end| name.ends_with(end)) => {
+            transposed(values, rows, cols)
+        }
         _ => values.to_vec(),
     }
 }

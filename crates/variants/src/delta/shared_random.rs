@@ -210,11 +210,16 @@ impl Delta for SharedRandom {
 
     fn checksum(&self) -> Option<String> {
         let Pair::Shared(a, b) = &self.pair else { return None };
-        let mut hasher = Sha256::new();
-        for number in values(a).into_iter().chain(values(b)) {
-            // As f32, so that the checksum does not depend on the precision of the run.
-            hasher.update((number as f32).to_le_bytes());
-        }
-        Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(checksum([a, b]))
     }
+}
+
+/// SHA-256 of frozen tensors one after the other, row by row.
+pub(super) fn checksum<const N: usize>(tensors: [&Tensor<2>; N]) -> String {
+    let mut hasher = Sha256::new();
+    for number in tensors.into_iter().flat_map(values) {
+        // As f32, so that the checksum does not depend on the precision of the run.
+        hasher.update((number as f32).to_le_bytes());
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -30,12 +30,30 @@ fn dense(map: &AdaptedLinear, case: &Case, active: &Active) -> Tensor<3> {
     Tensor::cat(parts.collect(), 0).reshape([rows, SEQ, case.shape[1]])
 }
 
+/// How far each run's start may be from `W0`, as a share of it, where it may.
+fn start_share(case: &Case) -> Option<Vec<f64>> {
+    let spec = case.spec();
+    let share = spec.delta.as_ref()?.start_share(&spec.init, case.rank);
+    let alphas = case.plan(&case.seeds()).alphas(super::NAME);
+    (share > 0.0).then(|| alphas.into_iter().map(|alpha| share * spec.scaling.at(alpha, case.rank).abs()).collect())
+}
+
 /// At its first values a variant computes what the base computes, and its dense weight is the base's, bit for bit; to rounding where
-/// the update is a difference of two products.
+/// the update is a difference of two products, and no further away than declared where first values are drawn next to 0.
 pub fn the_start_is_the_base(case: &Case) -> Outcome {
     let base = case.base().forward(case.input(), &Pass::of(vec![]));
     let map = case.fresh();
     let weight = values(&map.base().0);
+    if let Some(share) = start_share(case) {
+        let change = map.weight(0, &Active::All) - map.base().0.unsqueeze::<3>();
+        let norm = weight.iter().map(|v| v * v).sum::<f64>().sqrt();
+        for (run, change) in values(&change).chunks(weight.len()).enumerate() {
+            let most = share[run] * norm;
+            let found = change.iter().map(|v| v * v).sum::<f64>().sqrt();
+            assert!(found > 0.0 && found <= most, "the start is near the base: {case:?}: {found} is above {most}");
+        }
+        return Outcome::Applied;
+    }
     for active in case.actives() {
         case.close("the start is the base", &map.forward(case.input(), &case.pass(&active)), &base);
         if case.spec().delta.is_some_and(|delta| !delta.starts_exactly()) {

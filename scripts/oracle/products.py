@@ -1,0 +1,284 @@
+"""Twenty steps of the methods whose update is a product or a structured matrix, written to crates/trainer/tests/fixtures/parity.
+
+The base, the batches, the optimizer and the form of a fixture are those of `variants.py`. PEFT's modules where PEFT 0.18.1 has the method; where
+it has not, the paper's equation as a dense matrix in plain torch, in torch's layout `[d_out, d_in]`, without the factored passes of the crate.
+"""
+
+import json
+import math
+
+import torch
+import torch.nn.functional as F
+import variants as v
+from peft import LoHaConfig, LoKrConfig, MissConfig, RandLoraConfig, TaskType, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.utils import logging
+
+
+def drawn(name, shape, bound):
+    """U(±bound) of the program's own streams, row-major."""
+    draws = v.stream(v.SEED, "init", name)
+    return torch.tensor([(2 * v.unit(draws) - 1) * bound for _ in range(math.prod(shape))]).reshape(shape)
+
+
+def stir(model, seed, near=()):
+    """Adapters away from their start, so that no gradient is 0; those whose name ends in one of `near` a fifth from theirs."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(v.trained(model).items()):
+        if v.is_head(name):
+            continue
+        moved = v.noise(generator, parameter.shape)
+        kept = v.plain(name).rsplit(".", 1)[-1] in near
+        parameter.data = v.exact(parameter.data * (1 + 0.2 * moved)) if kept else v.exact(0.4 * moved)
+
+
+# PEFT
+
+
+def peft_run(name, batches, config, seed, more=None, rank=v.RANK, near=(), rate=v.RATE, **setting):
+    def make():
+        options = {"target_modules": v.ENDINGS, "task_type": TaskType.SEQ_CLS}
+        model = get_peft_model(v.base(), config(r=rank, **options)).double().train()
+        if more:
+            more(model)
+        stir(model, seed, near)
+        return model
+
+    def write(model, record):
+        record.setting |= {"rank": rank, "learning_rate": rate} | setting
+        modules = {v.plain(key): module for key, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+        scales = {module.scaling["default"] for module in modules.values() if hasattr(module, "scaling")}
+        if scales:
+            (record.setting["scale"],) = scales
+        merged = model.merge_and_unload()
+        plain = {v.plain(key): module for key, module in merged.named_modules()}
+        record.merged({key: plain[key].weight for key in modules})
+        with torch.no_grad():
+            record.add("merged_logits", merged(**v.inputs(batches[0])).logits)
+        record.write(name)
+
+    v.twice(make, batches, lambda model: v.adamw(model, rate=rate), write)
+
+
+def loha(batches):
+    peft_run("loha", batches, lambda **o: LoHaConfig(alpha=v.ALPHA, **o), 50)
+
+
+def lokr(batches):
+    """At rank 1, so that some parts have two factors: of the default the right one; at factor 4 with both, parts of every kind."""
+    peft_run("lokr", batches, lambda **o: LoKrConfig(alpha=v.ALPHA, **o), 51, rank=1)
+    both = lambda **o: LoKrConfig(alpha=v.ALPHA, decompose_both=True, decompose_factor=4, **o)
+    peft_run("lokr_both", batches, both, 52, rank=1, decompose_factor=4)
+
+
+def miss(batches):
+    """8 inputs are no multiple of rank 3."""
+    peft_run("miss", batches, MissConfig, 53)
+    peft_run("miss_columns", batches, lambda **o: MissConfig(init_weights="mini", mini_r=4, **o), 54, columns=4)
+    peft_run("bone", batches, lambda **o: MissConfig(init_weights="bat", **o), 55, rank=4)
+
+
+def randlora(batches):
+    """The pair is the one that this program draws; PEFT slices it."""
+    widest, bases = 12, 4
+
+    def pair(model):
+        shared = model.base_model
+        assert shared.randlora_A["default"].shape == (v.RANK, 1, widest)
+        assert shared.randlora_B["default"].shape == (widest, bases, v.RANK)
+        for key in ("randlora_A", "randlora_B"):
+            drawn_by_peft = getattr(shared, key)["default"]
+            # PEFT divides by the deviation of what it drew: the ends of a uniform distribution come near √3.
+            assert 1.4 < drawn_by_peft.abs().max() < 2.1
+            own = drawn(key.replace("_", "."), drawn_by_peft.shape, math.sqrt(3))
+            getattr(shared, key)["default"] = own
+        for module in model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.randlora_A, module.randlora_B = shared.randlora_A, shared.randlora_B
+
+    config = lambda **o: RandLoraConfig(randlora_alpha=v.ALPHA, **o)
+    peft_run("randlora", batches, config, 56, more=pair, near=("randlora_gamma",), projection_seed=v.SEED)
+
+
+# Written out
+
+
+class Adapted(nn.Module):
+    """A frozen map and an update `[d_out, d_in]`, a function of the map's own tensors."""
+
+    def __init__(self, linear, trained, frozen, weight):
+        super().__init__()
+        self.base, self.of = linear.requires_grad_(False), weight
+        for name, value in trained.items():
+            self.register_parameter(name, nn.Parameter(value))
+        for name, value in frozen.items():
+            self.register_buffer(name, value)
+
+    @property
+    def weight(self):
+        return self.of(self)
+
+    def forward(self, x):
+        return F.linear(x, self.weight, self.base.bias)
+
+
+def written_run(name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v.RATE, optimizer_of=None, **setting):
+    """`parts` gives a map's trained and frozen tensors, by the names that the crate has for them."""
+
+    def make():
+        model = v.base()
+        for parameter in model.bert.parameters():
+            parameter.requires_grad_(False)
+        for key, module in list(model.named_modules()):
+            if any(key.endswith(f".{end}") for end in v.ENDINGS):
+                parent, _, child = key.rpartition(".")
+                setattr(model.get_submodule(parent), child, Adapted(module, *parts(module), weight))
+        model = model.double().train()
+        stir(model, seed, near)
+        return model
+
+    def write(model, record):
+        record.setting |= {"rank": rank, "learning_rate": rate} | setting
+        adapted = {v.plain(key): module for key, module in model.named_modules() if isinstance(module, Adapted)}
+        saved = {f"{key}.{own}": value for key, m in adapted.items() for own, value in m.named_buffers(recurse=False)}
+        saved = {key: value for key, value in saved.items() if not key.endswith("_shared")}
+        if saved:
+            record.setting["frozen"] = [[key, list(value.shape)] for key, value in saved.items()]
+            record.add("frozen", torch.cat([value.flatten() for value in saved.values()]))
+        weights = {key: module.weight for key, module in adapted.items()}
+        record.merged(weights)
+        with torch.no_grad():
+            merged = v.base()
+            for key, value in weights.items():
+                merged.get_submodule(f"bert.{key}").weight.copy_(value)
+            record.add("merged_logits", merged(**v.inputs(batches[0])).logits)
+        record.write(name)
+
+    v.twice(make, batches, optimizer_of or (lambda model: v.adamw(model, rate=rate)), write)
+
+
+def sides(linear):
+    return linear.in_features, linear.out_features
+
+
+def pair(linear, rank):
+    """`a [rank, d_in]` and `b [d_out, rank]`; `stir` fills them."""
+    d_in, d_out = sides(linear)
+    return {"a": torch.empty(rank, d_in), "b": torch.empty(d_out, rank)}
+
+
+def lora_xs(batches):
+    def parts(linear):
+        u, s, vh = torch.linalg.svd(linear.weight.detach(), full_matrices=False)
+        frozen = {"a": s[: v.RANK, None] * vh[: v.RANK], "b": u[:, : v.RANK]}
+        return {"core": torch.empty(v.RANK, v.RANK)}, frozen
+
+    scale = v.ALPHA / v.RANK
+    weight = lambda m: m.base.weight + scale * m.b @ m.core @ m.a
+    written_run("lora_xs", batches, parts, weight, 57, scale=scale)
+
+
+def cores(batches):
+    scale = v.ALPHA / v.RANK
+    full = lambda linear: (pair(linear, v.RANK) | {"core": torch.empty(v.RANK, v.RANK)}, {})
+    weight = lambda m: m.base.weight + scale * m.b @ m.core @ m.a
+    written_run("flora_core", batches, full, weight, 58, scale=scale)
+    diagonal = lambda linear: (pair(linear, v.RANK) | {"core": torch.empty(v.RANK)}, {})
+    weight = lambda m: m.base.weight + scale * m.b @ torch.diag(m.core) @ m.a
+    written_run("tri_lora", batches, diagonal, weight, 59, scale=scale)
+
+
+def melora(batches):
+    n, scale = 2, v.ALPHA / v.RANK
+
+    def weight(m):
+        each = [b @ a for a, b in zip(m.a.chunk(n, 1), m.b.chunk(n, 0))]
+        return m.base.weight + scale * torch.block_diag(*each)
+
+    written_run("melora", batches, lambda linear: (pair(linear, v.RANK), {}), weight, 60, scale=scale, blocks=n)
+
+
+def gralora(batches):
+    """Block `(j, i)` of outputs and inputs is a product of its own."""
+    n, rank = 2, 4
+    each, scale = rank // n, v.ALPHA / rank
+
+    def parts(linear):
+        d_in, d_out = sides(linear)
+        return {"a": torch.empty(rank, d_in), "b": torch.empty(d_out // n, n * rank)}, {}
+
+    def weight(m):
+        def block(j, i):
+            a = m.a[j * each : (j + 1) * each].chunk(n, 1)[i]
+            b = m.b[:, j * rank + i * each : j * rank + (i + 1) * each]
+            return b @ a
+
+        rows = [torch.cat([block(j, i) for i in range(n)], 1) for j in range(n)]
+        return m.base.weight + scale * torch.cat(rows)
+
+    written_run("gralora", batches, parts, weight, 61, rank=rank, scale=scale, blocks=n)
+
+
+def hira(batches):
+    weight = lambda m: m.base.weight * (1 + m.b @ m.a)
+    written_run("hira", batches, lambda linear: (pair(linear, v.RANK), {}), weight, 62, scale=1.0)
+
+
+def nola(batches):
+    count, widest, scale = 5, 12, v.ALPHA / v.RANK
+    start = drawn("nola.A0", (v.RANK, widest), 1 / math.sqrt(widest))
+    of_a, of_b = (drawn(f"nola.{side}", (count, v.RANK, widest), 1 / math.sqrt(count)) for side in "AB")
+
+    def parts(linear):
+        d_in, d_out = sides(linear)
+        shared = {"start_shared": start[:, :d_in], "a_shared": of_a[:, :, :d_in], "b_shared": of_b[:, :, :d_out]}
+        return {"alpha": torch.empty(count), "beta": torch.empty(count)}, shared
+
+    def weight(m):
+        a = m.start_shared + sum(c * basis for c, basis in zip(m.alpha, m.a_shared))
+        b = sum(c * basis for c, basis in zip(m.beta, m.b_shared))
+        return m.base.weight + scale * b.T @ a
+
+    written_run("nola", batches, parts, weight, 63, scale=scale, bases=count, projection_seed=v.SEED)
+
+
+def dvora(batches):
+    """The pair of `variants.py`'s VeRA under DoRA's decomposition, whose norm is a constant of the backward pass."""
+    rank, widest, rate = 5, 12, 3e-2
+    a = v.uniform(v.SEED, "vera.A", (rank, widest), widest)
+    b = v.uniform(v.SEED, "vera.B", (widest, rank), rank)
+
+    def parts(linear):
+        d_in, d_out = sides(linear)
+        norm = linear.weight.detach().norm(dim=1)
+        own = {"lambda_d": torch.empty(rank), "lambda_b": torch.empty(d_out), "magnitude": norm.clone()}
+        return own, {"a_shared": a[:, :d_in], "b_shared": b[:d_out], "norm_shared": norm}
+
+    def weight(m):
+        total = m.base.weight + m.lambda_b[:, None] * m.b_shared @ (m.lambda_d[:, None] * m.a_shared)
+        return (m.magnitude / total.norm(dim=1).detach())[:, None] * total
+
+    def optimizer_of(model):
+        targets = {m.magnitude: m.norm_shared for m in model.modules() if isinstance(m, Adapted)}
+        return v.TowardStart(v.groups(model, rate=rate), targets)
+
+    written_run(
+        "dvora", batches, parts, weight, 64, rank=rank, near=("magnitude",), rate=rate, optimizer_of=optimizer_of,
+        projection_seed=v.SEED,
+    )  # fmt: skip
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.set_default_dtype(torch.float64)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    batches = json.loads((v.OUT / "batches.json").read_text())
+    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora):
+        method(batches)
+
+
+if __name__ == "__main__":
+    main()
