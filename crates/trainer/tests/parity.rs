@@ -72,6 +72,7 @@ const CASES: &[Case] = &[
     Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| masked(published, Update::Frozen) },
     Case { fixture: "dylora_frozen_dense", preset: "dylora", change: |_, published| dylora(published, Update::Frozen) },
     Case { fixture: "full", preset: "full", change: as_published },
+    Case { fixture: "loha", preset: "loha", change: as_published },
     Case { fixture: "lora", preset: "lora", change: as_published },
     Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
     Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },

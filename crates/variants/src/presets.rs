@@ -21,6 +21,7 @@ presets! {
     head_only,
     init_b,
     ln_tuning,
+    loha,
     lora,
     lora_fa,
     lora_fa_preconditioned,

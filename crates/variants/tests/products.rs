@@ -1,0 +1,147 @@
+//! Identities of updates that are products or structured matrices: what each is where its structure is trivial, and its equation entry by entry.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::{DType, Device, Tensor};
+use nalgebra::DMatrix;
+use variants::{
+    adapted::AdaptedLinear,
+    delta::{self, DeltaSpec},
+    host::{Placement, values},
+    pass::{Active, Pass},
+    preset,
+    slot::{RunPlan, Slot, StackPlan, attach},
+    spec::VariantSpec,
+    stream::{self, Stream},
+};
+
+const D_IN: usize = 8;
+const D_OUT: usize = 12;
+const RANK: usize = 4;
+const ALPHA: f64 = 6.0;
+/// f64, a few dozen operations.
+const EXACT: f64 = 1e-12;
+
+type Matrix = DMatrix<f64>;
+
+fn place() -> Placement {
+    Placement::new(&Device::flex(), DType::F64)
+}
+
+fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
+    let rng = &mut stream::generator(11, Stream::Data, name);
+    place().tensor(stream::normal(rng, shape.iter().product(), 0.6), shape)
+}
+
+fn spec(name: &str) -> VariantSpec {
+    (preset::find(name).unwrap().spec)(RANK)
+}
+
+fn with(name: &str, delta: DeltaSpec) -> VariantSpec {
+    VariantSpec { delta: Some(delta), ..spec(name) }
+}
+
+/// A map `shape` with one run of `spec` at its first values.
+fn fresh(spec: &VariantSpec, shape @ [_, d_out]: [usize; 2]) -> AdaptedLinear {
+    let mut map = AdaptedLinear::new("map", random("w", shape), Some(random("bias", [d_out])));
+    let runs = vec![RunPlan { init_seed: 3, alpha: ALPHA }];
+    let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+    attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+    map
+}
+
+/// Puts `given` on by name, and random values on what has none.
+fn put(map: &mut AdaptedLinear, given: &[(&str, Matrix)]) {
+    let mut left: BTreeSet<&str> = given.iter().map(|(name, _)| *name).collect();
+    for param in map.parameters(0) {
+        let dims @ [_, rows, cols] = param.tensor.dims();
+        *param.tensor = match given.iter().find(|(name, _)| *name == param.name) {
+            Some((name, matrix)) => {
+                assert_eq!(matrix.shape(), (rows, cols), "{name}");
+                left.remove(name);
+                place().tensor(row_major(matrix), dims)
+            }
+            None => random(param.name, dims),
+        };
+    }
+    assert!(left.is_empty(), "no place for {left:?}");
+}
+
+fn row_major(matrix: &Matrix) -> Vec<f64> {
+    matrix.transpose().iter().copied().collect()
+}
+
+/// The tensors of a map by name.
+fn tensors(map: &mut AdaptedLinear) -> BTreeMap<&'static str, Matrix> {
+    let of = |param: variants::role::Param<'_>| {
+        let [_, rows, cols] = param.tensor.dims();
+        (param.name, Matrix::from_row_slice(rows, cols, &values(param.tensor)))
+    };
+    map.parameters(0).into_iter().map(of).collect()
+}
+
+fn base(map: &AdaptedLinear) -> Matrix {
+    let [rows, cols] = map.shape();
+    Matrix::from_row_slice(rows, cols, &values(&map.base().0))
+}
+
+/// `W' − W0`.
+fn change(map: &AdaptedLinear) -> Matrix {
+    let [rows, cols] = map.shape();
+    Matrix::from_row_slice(rows, cols, &values(&map.weight(0, &Active::All))) - base(map)
+}
+
+fn normal(name: &str, rows: usize, cols: usize) -> Matrix {
+    Matrix::from_row_slice(rows, cols, &values(&random(name, [rows, cols])))
+}
+
+#[track_caller]
+fn close(got: &Matrix, wanted: &Matrix) {
+    assert_eq!(got.shape(), wanted.shape());
+    let (error, scale) = ((got - wanted).amax(), 1.0 + wanted.amax());
+    assert!(error <= EXACT * scale, "off by {error:e} at a scale of {scale}");
+}
+
+/// LoRA's update of two factors.
+fn lora(a: &Matrix, b: &Matrix) -> Matrix {
+    a * b * (ALPHA / RANK as f64)
+}
+
+/// A map of `spec` with `given` and random values, of the usual shape.
+fn map(spec: &VariantSpec, given: &[(&str, Matrix)]) -> AdaptedLinear {
+    let mut map = fresh(spec, [D_IN, D_OUT]);
+    put(&mut map, given);
+    map
+}
+
+/// Entry by entry from a function.
+fn entries(of: impl Fn(usize, usize) -> f64) -> Matrix {
+    Matrix::from_fn(D_IN, D_OUT, of)
+}
+
+fn pair() -> [Matrix; 2] {
+    [normal("a", D_IN, RANK), normal("b", RANK, D_OUT)]
+}
+
+#[test]
+fn loha_with_a_second_product_of_ones_is_lora() {
+    let [a, b] = pair();
+    let first = |rows, cols, is_one: fn(usize, usize) -> bool| {
+        Matrix::from_fn(rows, cols, |row, col| f64::from(u8::from(is_one(row, col))))
+    };
+    let ones = [first(D_IN, RANK, |_, col| col == 0), first(RANK, D_OUT, |row, _| row == 0)];
+    let [a2, b2] = ones;
+    let loha = map(&spec("loha"), &[("a1", a.clone()), ("b1", b.clone()), ("a2", a2), ("b2", b2)]);
+    close(&change(&loha), &lora(&a, &b));
+}
+
+#[test]
+fn loha_is_the_product_entry_by_entry_of_two_products() {
+    let mut loha = map(&spec("loha"), &[]);
+    let of = tensors(&mut loha);
+    let wanted = (&of["a1"] * &of["b1"]).component_mul(&(&of["a2"] * &of["b2"])) * (ALPHA / RANK as f64);
+    close(&change(&loha), &wanted);
+    // Above the rank of either factor's product; at most its square, as a law says.
+    assert_eq!(change(&loha).rank(1e-9), D_IN);
+}
