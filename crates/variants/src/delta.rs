@@ -334,6 +334,7 @@ macro_rules! deltas {
 // Alphabetical. One line per file; the file's module doc is its documentation.
 deltas! {
     hadamard::Hadamard,
+    kronecker::Kronecker,
     low_rank::LowRank,
     // Records have the old name.
     #[serde(rename = "anchored", alias = "residual_init")]

@@ -22,6 +22,7 @@ presets! {
     init_b,
     ln_tuning,
     loha,
+    lokr,
     lora,
     lora_fa,
     lora_fa_preconditioned,

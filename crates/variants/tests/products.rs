@@ -145,3 +145,32 @@ fn loha_is_the_product_entry_by_entry_of_two_products() {
     // Above the rank of either factor's product; at most its square, as a law says.
     assert_eq!(change(&loha).rank(1e-9), D_IN);
 }
+
+#[test]
+fn lokr_is_the_kronecker_product_of_its_parts() {
+    for (decompose_factor, decompose_both, rank) in
+        [(None, false, 1), (None, false, 4), (Some(4), true, 1), (Some(2), true, 1), (Some(3), false, 2)]
+    {
+        let delta = delta::kronecker::Spec { decompose_factor, decompose_both };
+        let lokr = VariantSpec { rank, ..with("lokr", DeltaSpec::Kronecker(delta)) };
+        let mut lokr = map(&lokr, &[]);
+        let of = tensors(&mut lokr);
+        let part = |name: &str| match of.get(name) {
+            Some(whole) => whole.clone(),
+            None => &of[format!("{name}_down").as_str()] * &of[format!("{name}_up").as_str()],
+        };
+        close(&change(&lokr), &(part("w1").kronecker(&part("w2")) * (ALPHA / rank as f64)));
+    }
+}
+
+#[test]
+fn lokr_with_one_number_on_the_left_is_lora() {
+    let [a, b] = pair();
+    let rank = 3; // below half of 12
+    let (a, b) = (a.columns(0, rank).into_owned(), b.rows(0, rank).into_owned());
+    let delta = delta::kronecker::Spec { decompose_factor: Some(1), decompose_both: false };
+    let lokr = VariantSpec { rank, ..with("lokr", DeltaSpec::Kronecker(delta)) };
+    let one = Matrix::from_element(1, 1, 1.0);
+    let lokr = map(&lokr, &[("w1", one), ("w2_down", a.clone()), ("w2_up", b.clone())]);
+    close(&change(&lokr), &(a * b * (ALPHA / rank as f64)));
+}

@@ -10,3 +10,9 @@ use crate::reference::Reference;
 fn with(published: VariantSpec, delta: DeltaSpec) -> VariantSpec {
     VariantSpec { delta: Some(delta), ..published }
 }
+
+/// Both parts of two factors where they are large enough, at a factor that leaves some whole.
+pub(crate) fn lokr(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let decompose_factor = Some(reference.count("decompose_factor"));
+    with(published, DeltaSpec::Kronecker(delta::kronecker::Spec { decompose_factor, decompose_both: true }))
+}
