@@ -340,5 +340,6 @@ deltas! {
     #[serde(rename = "anchored", alias = "residual_init")]
     residual_init::ResidualInit,
     shared_random::SharedRandom,
+    singular_core::SingularCore,
     svd_form::SvdForm,
 }

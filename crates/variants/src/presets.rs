@@ -27,6 +27,7 @@ presets! {
     lora_fa,
     lora_fa_preconditioned,
     lora_plus,
+    lora_xs,
     milora,
     olora,
     pissa,

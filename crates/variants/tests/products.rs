@@ -174,3 +174,28 @@ fn lokr_with_one_number_on_the_left_is_lora() {
     let lokr = map(&lokr, &[("w1", one), ("w2_down", a.clone()), ("w2_up", b.clone())]);
     close(&change(&lokr), &(a * b * (ALPHA / rank as f64)));
 }
+
+/// The factors are singular: a core of `I/s` gives the best approximation of the base, any core a matrix of their spaces.
+#[test]
+fn lora_xs_lives_in_the_first_singular_spaces_of_the_base() {
+    let identity = Matrix::identity(RANK, RANK) * (RANK as f64 / ALPHA);
+    let mut lora_xs = fresh(&spec("lora_xs"), [D_IN, D_OUT]);
+    let svd = base(&lora_xs).svd(true, true);
+    let (u, v) = (svd.u.unwrap(), svd.v_t.unwrap());
+    let (u, v) = (u.columns(0, RANK).into_owned(), v.rows(0, RANK).into_owned());
+    let best = &u * Matrix::from_diagonal(&svd.singular_values.rows(0, RANK)) * &v;
+    let set = |map: &mut AdaptedLinear, core: &Matrix| {
+        for param in map.parameters(0).into_iter().filter(|param| param.name == "core") {
+            *param.tensor = place().tensor(row_major(core), [1, RANK, RANK]);
+        }
+    };
+    set(&mut lora_xs, &identity);
+    close(&change(&lora_xs), &best);
+    let core = normal("core", RANK, RANK);
+    set(&mut lora_xs, &core);
+    let of = tensors(&mut lora_xs);
+    close(&change(&lora_xs), &(&of["a"] * &core * &of["b"] * (ALPHA / RANK as f64)));
+    let inside = &u * u.transpose() * change(&lora_xs) * v.transpose() * &v;
+    close(&change(&lora_xs), &inside);
+    close(&(&of["b"] * of["b"].transpose()), &Matrix::identity(RANK, RANK));
+}
