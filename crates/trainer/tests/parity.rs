@@ -71,6 +71,7 @@ const CASES: &[Case] = &[
     Case { fixture: "dylora_dense", preset: "dylora", change: as_published },
     Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| masked(published, Update::Frozen) },
     Case { fixture: "dylora_frozen_dense", preset: "dylora", change: |_, published| dylora(published, Update::Frozen) },
+    Case { fixture: "flora_core", preset: "flora_core", change: as_published },
     Case { fixture: "full", preset: "full", change: as_published },
     Case { fixture: "loha", preset: "loha", change: as_published },
     Case { fixture: "lokr", preset: "lokr", change: as_published },

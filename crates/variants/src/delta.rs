@@ -333,6 +333,7 @@ macro_rules! deltas {
 
 // Alphabetical. One line per file; the file's module doc is its documentation.
 deltas! {
+    core::Core,
     hadamard::Hadamard,
     kronecker::Kronecker,
     low_rank::LowRank,

@@ -17,6 +17,7 @@ presets! {
     bitfit,
     dora,
     dylora,
+    flora_core,
     full,
     head_only,
     init_b,
