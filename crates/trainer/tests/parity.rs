@@ -87,6 +87,7 @@ const CASES: &[Case] = &[
     Case { fixture: "pissa", preset: "pissa", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "pissa_start", preset: "pissa", change: as_published },
     Case { fixture: "rslora", preset: "rslora", change: as_published },
+    Case { fixture: "tri_lora", preset: "tri_lora", change: as_published },
     Case {
         fixture: "vera",
         preset: "vera",

@@ -33,5 +33,6 @@ presets! {
     olora,
     pissa,
     rslora,
+    tri_lora,
     vera,
 }

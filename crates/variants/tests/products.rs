@@ -199,3 +199,23 @@ fn lora_xs_lives_in_the_first_singular_spaces_of_the_base() {
     close(&change(&lora_xs), &inside);
     close(&(&of["b"] * of["b"].transpose()), &Matrix::identity(RANK, RANK));
 }
+
+#[test]
+fn a_core_that_is_the_identity_leaves_lora() {
+    let [a, b] = pair();
+    for (name, core) in [("flora_core", Matrix::identity(RANK, RANK)), ("tri_lora", Matrix::from_element(1, RANK, 1.0))]
+    {
+        let cored = map(&spec(name), &[("a", a.clone()), ("core", core), ("b", b.clone())]);
+        close(&change(&cored), &lora(&a, &b));
+    }
+}
+
+#[test]
+fn tri_lora_is_adaloras_form() {
+    let [a, b] = pair();
+    let core = normal("core", 1, RANK);
+    let tri = map(&spec("tri_lora"), &[("a", a.clone()), ("core", core.clone()), ("b", b.clone())]);
+    let ada =
+        map(&VariantSpec { scaling: spec("lora").scaling, ..spec("adalora") }, &[("q", a), ("lambda", core), ("p", b)]);
+    close(&change(&tri), &change(&ada));
+}
