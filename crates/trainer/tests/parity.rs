@@ -81,6 +81,7 @@ const CASES: &[Case] = &[
     Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },
     Case { fixture: "lora_plus", preset: "lora_plus", change: lora_plus },
     Case { fixture: "lora_xs", preset: "lora_xs", change: as_published },
+    Case { fixture: "melora", preset: "melora", change: as_published },
     Case { fixture: "milora", preset: "milora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "olora", preset: "olora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "olora_start", preset: "olora", change: as_published },

@@ -29,6 +29,7 @@ presets! {
     lora_fa_preconditioned,
     lora_plus,
     lora_xs,
+    melora,
     milora,
     olora,
     pissa,

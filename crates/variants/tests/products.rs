@@ -219,3 +219,19 @@ fn tri_lora_is_adaloras_form() {
         map(&VariantSpec { scaling: spec("lora").scaling, ..spec("adalora") }, &[("q", a), ("lambda", core), ("p", b)]);
     close(&change(&tri), &change(&ada));
 }
+
+#[test]
+fn melora_is_zero_outside_of_its_blocks_and_lora_inside() {
+    let [a, b] = pair();
+    for blocks in [2, 4] {
+        let rank = D_IN / blocks;
+        let (a, b) = (a.columns(0, rank).into_owned(), b.rows(0, rank).into_owned());
+        let melora =
+            VariantSpec { rank, ..with("melora", DeltaSpec::BlockDiagonal(delta::block_diagonal::Spec { blocks })) };
+        let melora = map(&melora, &[("a", a.clone()), ("b", b.clone())]);
+        let product = a * b * (ALPHA / rank as f64);
+        let is_inside = |i: usize, j: usize| i / (D_IN / blocks) == j / (D_OUT / blocks);
+        close(&change(&melora), &entries(|i, j| if is_inside(i, j) { product[(i, j)] } else { 0.0 }));
+        assert_eq!(change(&melora).rank(1e-9), blocks * rank);
+    }
+}
