@@ -341,6 +341,7 @@ deltas! {
     // Records have the old name.
     #[serde(rename = "anchored", alias = "residual_init")]
     residual_init::ResidualInit,
+    shard_sharing::ShardSharing,
     shared_random::SharedRandom,
     singular_core::SingularCore,
     svd_form::SvdForm,

@@ -31,6 +31,7 @@ presets! {
     lora_xs,
     melora,
     milora,
+    miss,
     olora,
     pissa,
     rslora,

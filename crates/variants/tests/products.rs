@@ -235,3 +235,14 @@ fn melora_is_zero_outside_of_its_blocks_and_lora_inside() {
         assert_eq!(change(&melora).rank(1e-9), blocks * rank);
     }
 }
+
+#[test]
+fn rows_of_miss_repeat_and_columns_where_asked() {
+    for (rank, columns) in [(3, D_OUT), (D_IN, D_OUT), (3, 4), (1, 1)] {
+        let delta = delta::shard_sharing::Spec { columns: Some(columns).filter(|columns| *columns < D_OUT) };
+        let block = normal("block", rank, columns);
+        let miss = VariantSpec { rank, ..with("miss", DeltaSpec::ShardSharing(delta)) };
+        let miss = map(&miss, &[("block", block.clone())]);
+        close(&change(&miss), &entries(|i, j| block[(i % rank, j % columns)]));
+    }
+}

@@ -16,3 +16,9 @@ pub(crate) fn lokr(reference: &Reference, published: VariantSpec) -> VariantSpec
     let decompose_factor = Some(reference.count("decompose_factor"));
     with(published, DeltaSpec::Kronecker(delta::kronecker::Spec { decompose_factor, decompose_both: true }))
 }
+
+/// PEFT's `mini`.
+pub(crate) fn miss(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let columns = Some(reference.count("columns"));
+    with(published, DeltaSpec::ShardSharing(delta::shard_sharing::Spec { columns }))
+}
