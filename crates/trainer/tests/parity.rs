@@ -65,6 +65,7 @@ struct Case {
 const CASES: &[Case] = &[
     Case { fixture: "adalora", preset: "adalora", change: adalora },
     Case { fixture: "bitfit", preset: "bitfit", change: as_published },
+    Case { fixture: "bone", preset: "bone", change: as_published },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
     Case { fixture: "dylora", preset: "dylora", change: |_, published| masked(published, Update::Nested) },

@@ -333,6 +333,7 @@ macro_rules! deltas {
 
 // Alphabetical. One line per file; the file's module doc is its documentation.
 deltas! {
+    block_affine::BlockAffine,
     block_diagonal::BlockDiagonal,
     core::Core,
     hadamard::Hadamard,

@@ -15,6 +15,7 @@ presets! {
     adalora,
     asymmetric_lora,
     bitfit,
+    bone,
     dora,
     dylora,
     flora_core,

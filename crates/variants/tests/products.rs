@@ -246,3 +246,18 @@ fn rows_of_miss_repeat_and_columns_where_asked() {
         close(&change(&miss), &entries(|i, j| block[(i % rank, j % columns)]));
     }
 }
+
+/// Every block `W` of one column of blocks becomes `W + Bᵀ·(W + I)`.
+#[test]
+fn bone_maps_the_blocks_of_the_base() {
+    let mut bone = map(&spec("bone"), &[]);
+    let of = tensors(&mut bone);
+    let base = base(&bone);
+    let mut wanted = Matrix::zeros(D_IN, D_OUT);
+    for (i, o) in (0..D_IN / RANK).flat_map(|i| (0..D_OUT / RANK).map(move |o| (i * RANK, o * RANK))) {
+        let block = base.view((i, o), (RANK, RANK)) + Matrix::identity(RANK, RANK);
+        let turned = of["block"].rows(o, RANK).transpose();
+        wanted.view_mut((i, o), (RANK, RANK)).copy_from(&(turned * block));
+    }
+    close(&change(&bone), &wanted);
+}
