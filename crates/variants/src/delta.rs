@@ -336,6 +336,7 @@ deltas! {
     block_affine::BlockAffine,
     block_diagonal::BlockDiagonal,
     core::Core,
+    granular::Granular,
     hadamard::Hadamard,
     kronecker::Kronecker,
     low_rank::LowRank,

@@ -20,6 +20,7 @@ presets! {
     dylora,
     flora_core,
     full,
+    gralora,
     head_only,
     init_b,
     ln_tuning,

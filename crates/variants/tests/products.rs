@@ -220,6 +220,20 @@ fn tri_lora_is_adaloras_form() {
     close(&change(&tri), &change(&ada));
 }
 
+/// One block is LoRA, first values and all.
+#[test]
+fn one_block_of_melora_or_gralora_is_lora() {
+    let [a, b] = pair();
+    let lora_first = tensors(&mut fresh(&spec("lora"), [D_IN, D_OUT]));
+    for one in [
+        with("melora", DeltaSpec::BlockDiagonal(delta::block_diagonal::Spec { blocks: 1 })),
+        with("gralora", DeltaSpec::Granular(delta::granular::Spec { blocks: 1 })),
+    ] {
+        assert_eq!(tensors(&mut fresh(&one, [D_IN, D_OUT])), lora_first);
+        close(&change(&map(&one, &[("a", a.clone()), ("b", b.clone())])), &lora(&a, &b));
+    }
+}
+
 #[test]
 fn melora_is_zero_outside_of_its_blocks_and_lora_inside() {
     let [a, b] = pair();
@@ -234,6 +248,24 @@ fn melora_is_zero_outside_of_its_blocks_and_lora_inside() {
         close(&change(&melora), &entries(|i, j| if is_inside(i, j) { product[(i, j)] } else { 0.0 }));
         assert_eq!(change(&melora).rank(1e-9), blocks * rank);
     }
+}
+
+#[test]
+fn every_block_of_gralora_has_a_rank_of_its_own() {
+    let mut gralora = map(&spec("gralora"), &[]);
+    let of = tensors(&mut gralora);
+    let (blocks, each) = (2, RANK / 2);
+    let (rows, cols) = (D_IN / blocks, D_OUT / blocks);
+    let mut wanted = Matrix::zeros(D_IN, D_OUT);
+    for (i, j) in (0..blocks).flat_map(|i| (0..blocks).map(move |j| (i, j))) {
+        let a = of["a"].view((i * rows, j * each), (rows, each));
+        let b = of["b"].view((j * RANK + i * each, 0), (each, cols));
+        let block = a * b * (ALPHA / RANK as f64);
+        assert_eq!(block.rank(1e-9), each);
+        wanted.view_mut((i * rows, j * cols), (rows, cols)).copy_from(&block);
+    }
+    close(&change(&gralora), &wanted);
+    assert_eq!(change(&gralora).rank(1e-9), blocks * RANK);
 }
 
 #[test]
