@@ -75,6 +75,7 @@ const CASES: &[Case] = &[
     Case { fixture: "flora_core", preset: "flora_core", change: as_published },
     Case { fixture: "full", preset: "full", change: as_published },
     Case { fixture: "gralora", preset: "gralora", change: as_published },
+    Case { fixture: "hira", preset: "hira", change: as_published },
     Case { fixture: "loha", preset: "loha", change: as_published },
     Case { fixture: "lokr", preset: "lokr", change: as_published },
     Case { fixture: "lokr_both", preset: "lokr", change: products::lokr },

@@ -336,6 +336,7 @@ deltas! {
     block_affine::BlockAffine,
     block_diagonal::BlockDiagonal,
     core::Core,
+    elementwise::Elementwise,
     granular::Granular,
     hadamard::Hadamard,
     kronecker::Kronecker,

@@ -22,6 +22,7 @@ presets! {
     full,
     gralora,
     head_only,
+    hira,
     init_b,
     ln_tuning,
     loha,

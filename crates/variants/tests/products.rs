@@ -293,3 +293,11 @@ fn bone_maps_the_blocks_of_the_base() {
     }
     close(&change(&bone), &wanted);
 }
+
+#[test]
+fn hira_with_a_constant_factor_rescales_the_base() {
+    let a = Matrix::from_element(D_IN, RANK, 0.5);
+    let b = Matrix::from_element(RANK, D_OUT, 0.3);
+    let hira = map(&spec("hira"), &[("a", a), ("b", b)]);
+    close(&change(&hira), &(base(&hira) * 0.6)); // 4·0.5·0.3
+}
