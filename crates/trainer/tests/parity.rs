@@ -92,6 +92,7 @@ const CASES: &[Case] = &[
     Case { fixture: "olora_start", preset: "olora", change: as_published },
     Case { fixture: "pissa", preset: "pissa", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "pissa_start", preset: "pissa", change: as_published },
+    Case { fixture: "randlora", preset: "randlora", change: products::randlora },
     Case { fixture: "rslora", preset: "rslora", change: as_published },
     Case { fixture: "tri_lora", preset: "tri_lora", change: as_published },
     Case {

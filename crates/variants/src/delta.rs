@@ -341,6 +341,7 @@ deltas! {
     hadamard::Hadamard,
     kronecker::Kronecker,
     low_rank::LowRank,
+    random_bases::RandomBases,
     // Records have the old name.
     #[serde(rename = "anchored", alias = "residual_init")]
     residual_init::ResidualInit,

@@ -37,6 +37,7 @@ presets! {
     miss,
     olora,
     pissa,
+    randlora,
     rslora,
     tri_lora,
     vera,

@@ -301,3 +301,27 @@ fn hira_with_a_constant_factor_rescales_the_base() {
     let hira = map(&spec("hira"), &[("a", a), ("b", b)]);
     close(&change(&hira), &(base(&hira) * 0.6)); // 4·0.5·0.3
 }
+
+/// Over a wide, a tall and a square map: the sum of products written out from the pair.
+#[test]
+fn randlora_is_the_weighted_sum_of_its_bases() {
+    let projection_seed = 5;
+    let randlora = with("randlora", DeltaSpec::RandomBases(delta::random_bases::Spec { projection_seed }));
+    for (shape, rank) in [([8_usize, 12], 3_usize), ([12, 8], 3), ([8, 8], 8), ([8, 8], 5)] {
+        let (least, most) = (shape[0].min(shape[1]), shape[0].max(shape[1]));
+        let n = least.div_ceil(rank);
+        let [a, b] = delta::random_bases::pair(projection_seed, rank, [least, most]);
+        let (a, b) = (Matrix::from_row_slice(rank, least, &a), Matrix::from_row_slice(most, n * rank, &b));
+        let mut found = fresh(&VariantSpec { rank, ..randlora.clone() }, shape);
+        put(&mut found, &[]);
+        let of = tensors(&mut found);
+        let (lambda, gamma) = (&of["lambda"], &of["gamma"]);
+        let short = Matrix::from_fn(least, n * rank, |side, k| {
+            let (p, basis) = (k / n, k % n);
+            lambda[(basis, p)] * a[(p, side)] * gamma[(side, basis)]
+        });
+        let sum = short * b.transpose() * (ALPHA / rank as f64); // [least, most]
+        close(&change(&found), &if shape[0] <= shape[1] { sum } else { sum.transpose() });
+        assert_eq!(change(&found).rank(1e-9), least, "of full rank: {shape:?} at {rank}");
+    }
+}

@@ -22,3 +22,8 @@ pub(crate) fn miss(reference: &Reference, published: VariantSpec) -> VariantSpec
     let columns = Some(reference.count("columns"));
     with(published, DeltaSpec::ShardSharing(delta::shard_sharing::Spec { columns }))
 }
+
+pub(crate) fn randlora(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let projection_seed = reference.count("projection_seed") as u64;
+    with(published, DeltaSpec::RandomBases(delta::random_bases::Spec { projection_seed }))
+}
