@@ -88,6 +88,7 @@ const CASES: &[Case] = &[
     Case { fixture: "milora", preset: "milora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "miss", preset: "miss", change: as_published },
     Case { fixture: "miss_columns", preset: "miss", change: products::miss },
+    Case { fixture: "nola", preset: "nola", change: products::nola },
     Case { fixture: "olora", preset: "olora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "olora_start", preset: "olora", change: as_published },
     Case { fixture: "pissa", preset: "pissa", change: |_, published| decaying(published, DecayToward::Zero) },

@@ -341,6 +341,7 @@ deltas! {
     hadamard::Hadamard,
     kronecker::Kronecker,
     low_rank::LowRank,
+    mixed_bases::MixedBases,
     random_bases::RandomBases,
     // Records have the old name.
     #[serde(rename = "anchored", alias = "residual_init")]

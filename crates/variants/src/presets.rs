@@ -35,6 +35,7 @@ presets! {
     melora,
     milora,
     miss,
+    nola,
     olora,
     pissa,
     randlora,

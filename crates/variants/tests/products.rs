@@ -325,3 +325,38 @@ fn randlora_is_the_weighted_sum_of_its_bases() {
         assert_eq!(change(&found).rank(1e-9), least, "of full rank: {shape:?} at {rank}");
     }
 }
+
+#[test]
+fn nola_mixes_its_bases() {
+    let delta = delta::mixed_bases::Spec { bases: 5, projection_seed: 2 };
+    let mut nola = map(&with("nola", DeltaSpec::MixedBases(delta)), &[]);
+    let of = tensors(&mut nola);
+    let [start, a, b] = delta::mixed_bases::frozen(2, 5, RANK, [D_IN, D_OUT]);
+    let mixed = |all: &[f64], width: usize, coefficients: &Matrix| -> Matrix {
+        let each = all.chunks(RANK * width).map(|one| Matrix::from_row_slice(RANK, width, one));
+        each.zip(coefficients.iter()).map(|(basis, c)| basis * *c).sum()
+    };
+    let a = Matrix::from_row_slice(RANK, D_IN, &start) + mixed(&a, D_IN, &of["alpha"]);
+    close(&change(&nola), &lora(&a.transpose(), &mixed(&b, D_OUT, &of["beta"])));
+    // Without coefficients the second factor is zero.
+    let zero = Matrix::zeros(1, 5);
+    let nola = map(&with("nola", DeltaSpec::MixedBases(delta)), &[("beta", zero)]);
+    assert_eq!(change(&nola).amax(), 0.0);
+}
+
+/// With as many bases as a factor has numbers, any LoRA is a mixture of them.
+#[test]
+fn enough_bases_of_nola_reach_every_factor() {
+    let bases = RANK * D_OUT;
+    let [_, _, b] = delta::mixed_bases::frozen(0, bases, RANK, [D_IN, D_OUT]);
+    let matrix = Matrix::from_row_slice(bases, RANK * D_OUT, &b).transpose();
+    let wanted = normal("b", RANK, D_OUT);
+    let solved = matrix.lu().solve(&Matrix::from_row_slice(RANK * D_OUT, 1, &row_major(&wanted))).unwrap();
+    let delta = DeltaSpec::MixedBases(delta::mixed_bases::Spec { bases, projection_seed: 0 });
+    let zero = Matrix::zeros(1, bases);
+    let nola = map(&with("nola", delta), &[("alpha", zero), ("beta", solved.transpose())]);
+    let [start, ..] = delta::mixed_bases::frozen(0, bases, RANK, [D_IN, D_OUT]);
+    let a = Matrix::from_row_slice(RANK, D_IN, &start).transpose();
+    let error = (change(&nola) - lora(&a, &wanted)).amax();
+    assert!(error < 1e-9, "{error:e}"); // a random system of 48 equations loses three digits
+}

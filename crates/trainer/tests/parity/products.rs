@@ -23,6 +23,11 @@ pub(crate) fn miss(reference: &Reference, published: VariantSpec) -> VariantSpec
     with(published, DeltaSpec::ShardSharing(delta::shard_sharing::Spec { columns }))
 }
 
+pub(crate) fn nola(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let (bases, projection_seed) = (reference.count("bases"), reference.count("projection_seed") as u64);
+    with(published, DeltaSpec::MixedBases(delta::mixed_bases::Spec { bases, projection_seed }))
+}
+
 pub(crate) fn randlora(reference: &Reference, published: VariantSpec) -> VariantSpec {
     let projection_seed = reference.count("projection_seed") as u64;
     with(published, DeltaSpec::RandomBases(delta::random_bases::Spec { projection_seed }))
