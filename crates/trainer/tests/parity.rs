@@ -68,6 +68,11 @@ const CASES: &[Case] = &[
     Case { fixture: "bone", preset: "bone", change: as_published },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
+    Case {
+        fixture: "dvora",
+        preset: "dvora",
+        change: |reference, published| vera(reference, published, shared_random::Save::Seed),
+    },
     Case { fixture: "dylora", preset: "dylora", change: |_, published| masked(published, Update::Nested) },
     Case { fixture: "dylora_dense", preset: "dylora", change: as_published },
     Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| masked(published, Update::Frozen) },

@@ -17,6 +17,7 @@ presets! {
     bitfit,
     bone,
     dora,
+    dvora,
     dylora,
     flora_core,
     full,

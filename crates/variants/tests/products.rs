@@ -360,3 +360,20 @@ fn enough_bases_of_nola_reach_every_factor() {
     let error = (change(&nola) - lora(&a, &wanted)).amax();
     assert!(error < 1e-9, "{error:e}"); // a random system of 48 equations loses three digits
 }
+
+#[test]
+fn dvora_with_the_norm_as_magnitude_is_vera() {
+    let vera = map(&spec("vera"), &[]);
+    let sum = base(&vera) + change(&vera);
+    let norms = Matrix::from_fn(1, D_OUT, |_, column| sum.column(column).norm());
+    close(&change(&map(&spec("dvora"), &[("magnitude", norms)])), &change(&vera));
+    let fresh = fresh(&spec("dvora"), [D_IN, D_OUT]);
+    let x = random("x", [2, 4, D_IN]);
+    let (y, bare) = (fresh.forward(x.clone(), &Pass::evaluation(1)), {
+        let (weight, bias) = fresh.base();
+        AdaptedLinear::new("map", weight, bias).forward(x, &Pass::of(vec![]))
+    });
+    for (found, wanted) in values(&y).iter().zip(values(&bare)) {
+        assert!((found - wanted).abs() < EXACT, "the start is the base: {found} is not {wanted}");
+    }
+}
