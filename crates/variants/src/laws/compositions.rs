@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::{Axis, Case, Change, DEFAULT, SHAPES};
+use super::{Axis, Case, Change, DEFAULT, DIVISIBLE, SHAPES};
 use crate::{
     base::{BaseSpec, BiasSpec},
     combine::{self, CombineSpec},
@@ -128,10 +128,10 @@ pub fn refusals(spec: &VariantSpec, steps: u64) -> Vec<SpecProblem> {
     panic!("{open:?} are left of a composition that was mended as they say: {spec:?}")
 }
 
-/// The cases of a legal composition: the shapes that it fits, three runs each.
+/// The cases of a legal composition: the shapes that it fits, three runs each; none where no map is one for its delta at its rank.
 pub fn cases(spec: &'static VariantSpec) -> Vec<Case> {
     let axis = Axis { name: "random composition", change: Change::To(spec), own: DEFAULT.own };
     let case =
         |shape| Case { preset: &lora::PRESET, shape, rank: spec.rank, runs: 3, dtype: burn::tensor::DType::F64, axis };
-    SHAPES.into_iter().map(case).filter(Case::is_meant).collect()
+    SHAPES.into_iter().chain(DIVISIBLE).map(case).filter(Case::is_meant).collect()
 }
