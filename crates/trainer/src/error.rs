@@ -35,6 +35,12 @@ pub enum TrainError {
         /// Every broken rule.
         problems: String,
     },
+    /// The statistics of training batches that first values need cannot be taken.
+    #[error("calibration: {reason}")]
+    Uncalibrated {
+        /// What is missing, and the way out.
+        reason: String,
+    },
     /// A loss or gradient is not finite.
     #[error("step {step}: {reason}; use a smaller learning rate")]
     Diverged {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`model_cache`] | models and tasks, read once |
 //! | [`warm_start`] | runs that begin with the adapter of another |
+//! | [`calibrate`] | what first values need of training batches |
 //! | [`study`] | which cells are left, grouped into cohorts |
 //! | [`mod@train`] | the training loop, from a cohort's first step to its records |
 //! | [`cohort`] | runs that train at the same time over one base |
@@ -29,6 +30,7 @@ extern crate self as trainer;
 
 pub mod adapter;
 pub mod batch;
+pub mod calibrate;
 pub mod checkpoint;
 pub mod cohort;
 pub mod error;

@@ -30,7 +30,7 @@ use variants::{
     slot::{FirstValues, StackPlan},
 };
 
-use crate::{error::TrainError, evaluate::score::Split, forgetting::Measurement, stop::Stop};
+use crate::{calibrate::Taken, error::TrainError, evaluate::score::Split, forgetting::Measurement, stop::Stop};
 use assets::{device, source};
 use experiment::{cell::Recipe, hyper::Precision, tasks::load_for};
 
@@ -128,6 +128,8 @@ pub struct ModelCache {
     tasks: Mutex<BTreeMap<String, Arc<TokenizedTask>>>,
     /// What forgetting is measured with, by base, its precision and the text.
     measurements: Mutex<BTreeMap<String, Arc<Measurement>>>,
+    /// What was taken of training batches for first values, by a hash of all that it depends on.
+    calibrations: Mutex<BTreeMap<String, Arc<Taken>>>,
     /// A device that is made ready meanwhile.
     _warming: Option<ops::Warming>,
 }
@@ -141,6 +143,7 @@ impl ModelCache {
             bases: Mutex::default(),
             tasks: Mutex::default(),
             measurements: Mutex::default(),
+            calibrations: Mutex::default(),
             _warming: None,
         }
     }
@@ -224,6 +227,27 @@ impl ModelCache {
         let made = Arc::new(Measurement::new(held_out, &plan.model, &base, stop)?);
         known.insert(key, Arc::clone(&made));
         Ok(Some(made))
+    }
+
+    /// What was taken of training batches under a key, taken now where it never was.
+    pub(crate) fn calibration(
+        &self,
+        key: &str,
+        take: impl FnOnce() -> Result<Taken, TrainError>,
+    ) -> Result<Arc<Taken>, TrainError> {
+        let mut known = self.calibrations.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
+        if let Some(found) = known.get(key) {
+            return Ok(Arc::clone(found));
+        }
+        let taken = Arc::new(take()?);
+        known.insert(key.to_owned(), Arc::clone(&taken));
+        Ok(taken)
+    }
+
+    /// How many times training batches were looked at for first values.
+    #[cfg(test)]
+    pub(crate) fn calibrations_taken(&self) -> usize {
+        self.calibrations.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics")).len()
     }
 
     /// A network with one stack per stack plan; `outputs` has each run's count, where its head has outputs. Where a checkpoint's head is

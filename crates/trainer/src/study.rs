@@ -25,6 +25,7 @@ use self::{
     plan::CohortPlan,
 };
 use crate::{
+    calibrate,
     error::TrainError,
     model_cache::TokenizedTask,
     sink::{Event, Sink},
@@ -46,7 +47,9 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     let is_open = |cell: &Cell| open.contains(&cell.id.slug());
     let mut steps = 0;
     for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
-        steps += cell.recipe.train.total_steps(context.cache.task(&cell.recipe)?.train.rows.len());
+        let task = context.cache.task(&cell.recipe)?;
+        steps += cell.recipe.train.total_steps(task.train.rows.len());
+        calibrate::check(&cell.recipe, &task)?;
         context.cache.measurement(&cell.recipe, context.stop)?; // a base that it cannot be measured of is refused before any training
     }
     for level in 0..=last {

@@ -17,7 +17,7 @@ use models::{head::Head, network::Network};
 use record::Forgetting;
 use support::{cache, finish, store};
 use trainer::{
-    adapter,
+    adapter, calibrate,
     error::TrainError,
     evaluate::language_model::likelihood,
     forgetting::{self, Measurement},
@@ -96,10 +96,12 @@ fn an_adapter_at_its_start_has_forgotten_nothing() {
     for cell in &cells {
         let measurement = cache.measurement(&cell.recipe, Stop::NEVER).unwrap().unwrap();
         let before = measurement.before(&base, Stop::NEVER).unwrap();
-        let plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
+        let mut plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
+        let taken = calibrate::statistics(&cell.recipe, &plan, &cache, Stop::NEVER).unwrap();
+        plan.calibrations = taken.into_iter().map(Some).collect();
         let network = cache.network(&cell.recipe, &[(plan, vec![2])]).unwrap();
         let after = measurement.losses(&network, 1, Stop::NEVER).unwrap()[0];
-        let exact = ["lora", "rslora", "lora_plus", "lora_fa", "head_only", "adalora", "vera", "dylora"];
+        let exact = ["lora", "rslora", "lora_plus", "lora_fa", "head_only", "adalora", "vera", "dylora", "eva"];
         let tolerance = if exact.contains(&cell.id.variant.as_str()) { 0.0 } else { 1e-5 };
         assert!((after - before).abs() <= tolerance && before > 0.1, "{}: {before} {after}", cell.id);
     }

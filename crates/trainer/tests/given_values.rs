@@ -29,7 +29,7 @@ const YAML: &str = "suite: glue_mini\nmodel: mini_roberta\ntasks: [sst2, mnli]\n
 ranks: [2]\n\
 train: {steps: 6, batch: 4, max_length: 32, learning_rate: 1e-3, evaluate_every: 2, snapshot_every: 3, checkpoint_every: 2, \
 select: best}\n\
-variants: [pissa, milora, olora, dora, lora]\n";
+variants: [pissa, milora, olora, corda, lora_ga, eva, dora, lora]\n";
 
 /// Stops a study at the second evaluation of a run.
 struct StopAfter<'a>(&'a AtomicBool);

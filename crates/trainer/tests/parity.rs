@@ -27,7 +27,7 @@ use burn::tensor::DType;
 use reference::{Bench, Named64, Reference, ours};
 use variants::{
     combine::CombineSpec,
-    delta::{DeltaSpec, shared_random},
+    delta::{DeltaSpec, covariance_init, shared_random},
     host::values,
     pass::Active,
     preset::{self, Parity},
@@ -66,6 +66,13 @@ const CASES: &[Case] = &[
     Case { fixture: "adalora", preset: "adalora", change: adalora },
     Case { fixture: "bitfit", preset: "bitfit", change: as_published },
     Case { fixture: "bone", preset: "bone", change: as_published },
+    Case {
+        fixture: "corda",
+        preset: "corda",
+        change: |r, published| decaying(calibrated(r, published), DecayToward::Zero),
+    },
+    Case { fixture: "corda_knowledge", preset: "corda", change: knowledge_preserved },
+    Case { fixture: "corda_start", preset: "corda", change: calibrated },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
     Case {
@@ -77,6 +84,7 @@ const CASES: &[Case] = &[
     Case { fixture: "dylora_dense", preset: "dylora", change: as_published },
     Case { fixture: "dylora_frozen", preset: "dylora", change: |_, published| masked(published, Update::Frozen) },
     Case { fixture: "dylora_frozen_dense", preset: "dylora", change: |_, published| dylora(published, Update::Frozen) },
+    Case { fixture: "eva", preset: "eva", change: calibrated },
     Case { fixture: "flora_core", preset: "flora_core", change: as_published },
     Case { fixture: "full", preset: "full", change: as_published },
     Case { fixture: "gralora", preset: "gralora", change: as_published },
@@ -87,6 +95,11 @@ const CASES: &[Case] = &[
     Case { fixture: "lora", preset: "lora", change: as_published },
     Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
     Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },
+    Case {
+        fixture: "lora_ga",
+        preset: "lora_ga",
+        change: |r, published| decaying(calibrated(r, published), DecayToward::Zero),
+    },
     Case { fixture: "lora_plus", preset: "lora_plus", change: lora_plus },
     Case { fixture: "lora_xs", preset: "lora_xs", change: as_published },
     Case { fixture: "melora", preset: "melora", change: as_published },
@@ -167,10 +180,31 @@ fn budget(reference: &Reference) -> Budget {
 fn decaying(mut spec: VariantSpec, toward: DecayToward) -> VariantSpec {
     match (&mut spec.delta, &mut spec.combine) {
         (_, CombineSpec::WeightDecomposed(part)) => part.weight_decay_toward = toward,
+        (Some(DeltaSpec::CovarianceInit(part)), _) => part.weight_decay_toward = toward,
+        (Some(DeltaSpec::GradientInit(part)), _) => part.weight_decay_toward = toward,
         (Some(DeltaSpec::ResidualInit(part)), _) => part.weight_decay_toward = toward,
         (Some(DeltaSpec::SharedRandom(part)), _) => part.weight_decay_toward = toward,
         _ => unreachable!("no part of it has a direction of decay"),
     }
+    spec
+}
+
+/// The preset, which takes its start from as many batches as the fixture's.
+fn calibrated(reference: &Reference, mut spec: VariantSpec) -> VariantSpec {
+    let n = reference.count("calibration_batches");
+    match &mut spec.delta {
+        Some(DeltaSpec::CovarianceInit(part)) => part.batches = n,
+        Some(DeltaSpec::GradientInit(part)) => part.batches = n,
+        Some(DeltaSpec::InputInit(part)) => part.batches = n,
+        _ => unreachable!("nothing of it starts from batches"),
+    }
+    spec
+}
+
+fn knowledge_preserved(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let mut spec = decaying(calibrated(reference, published), DecayToward::Zero);
+    let Some(DeltaSpec::CovarianceInit(part)) = &mut spec.delta else { unreachable!("corda") };
+    part.mode = covariance_init::Mode::KnowledgePreserved;
     spec
 }
 
@@ -408,11 +442,11 @@ fn product(scale: f64, a: &[Vec<f64>], b: &[Vec<f64>]) -> Vec<f64> {
     (0..a[0].len()).flat_map(|row| (0..b[0].len()).map(move |col| (row, col))).map(|(row, col)| at(row, col)).collect()
 }
 
-/// The other tests put the reference's `A₀` and `B₀` on. These are the program's own, of the same base at `s = 5/3`: the same part of the
-/// base, and the same factors but for the signs, which a decomposition leaves open for each component.
+/// The other tests put the reference's `A₀` and `B₀` on. These are the program's own, of the same base and batches: the same product, and the
+/// same factors but for the signs, which a decomposition leaves open for each component.
 #[test]
 fn decompositions_of_the_base_are_theirs_up_to_signs() {
-    for fixture in ["milora", "olora", "pissa"] {
+    for fixture in ["corda", "corda_knowledge", "lora_ga", "milora", "olora", "pissa"] {
         let (reference, spec) = Case::named(fixture);
         let (fresh, theirs) = (Bench::new(&reference, &spec, DType::F64).fresh, reference.frozen());
         let (scale, rank) = (spec.scaling.at(spec.alpha, spec.rank), spec.rank);
@@ -425,11 +459,20 @@ fn decompositions_of_the_base_are_theirs_up_to_signs() {
             };
             let [a, b] = [lists(&fresh, "start_a", 2), lists(&fresh, "start_b", 1)];
             let [their_a, their_b] = [lists(&theirs, "start_a", 2), lists(&theirs, "start_b", 1)];
-            let wanted = product(reference.number("scale"), &their_a, &their_b);
-            close(&format!("{fixture} {map}: s·A₀·B₀"), &product(scale, &a, &b), &wanted, 0.0);
+            // LoRA-GA's factors are of different components, each with a sign of its own.
+            let is_paired = fixture != "lora_ga";
+            if is_paired {
+                let wanted = product(reference.number("scale"), &their_a, &their_b);
+                close(&format!("{fixture} {map}: s·A₀·B₀"), &product(scale, &a, &b), &wanted, 0.0);
+            }
+            let sign_of = |ours: &[f64], theirs: &[f64]| {
+                ours.iter().zip(theirs).map(|(ours, theirs)| ours * theirs).sum::<f64>().signum()
+            };
             for i in 0..rank {
-                let sign = a[i].iter().zip(&their_a[i]).map(|(ours, theirs)| ours * theirs).sum::<f64>().signum();
-                for (what, ours, theirs) in [("A₀", &a[i], &their_a[i]), ("B₀", &b[i], &their_b[i])] {
+                let of_a = sign_of(&a[i], &their_a[i]);
+                let of_b = if is_paired { of_a } else { sign_of(&b[i], &their_b[i]) };
+                for (what, sign, ours, theirs) in [("A₀", of_a, &a[i], &their_a[i]), ("B₀", of_b, &b[i], &their_b[i])]
+                {
                     let turned: Vec<f64> = theirs.iter().map(|value| sign * value).collect();
                     close(&format!("{fixture} {map}: component {i} of {what}"), ours, &turned, 0.0);
                 }
@@ -439,6 +482,37 @@ fn decompositions_of_the_base_are_theirs_up_to_signs() {
                 assert_eq!(trained, start, "{fixture} {map}: {part} starts at its frozen copy");
             }
         }
+    }
+}
+
+/// What the base's inputs and gradients say over the first batches: padding counts for nothing.
+#[test]
+fn statistics_of_the_first_batches_are_theirs() {
+    for fixture in ["corda", "eva", "lora_ga"] {
+        let (reference, spec) = Case::named(fixture);
+        let found = Bench::statistics(&reference, &spec, DType::F64);
+        let found: Named64 = found.into_iter().map(|(map, (statistic, _))| (map, statistic.values())).collect();
+        same(&format!("{fixture}: statistics"), &found, &reference.statistics());
+    }
+}
+
+/// Each column of `A` up to its sign, orthonormal, and `B` at 0.
+#[test]
+fn evas_first_values_are_the_inputs_singular_vectors() {
+    let (reference, spec) = Case::named("eva");
+    let (fresh, theirs) = (Bench::new(&reference, &spec, DType::F64).fresh, reference.first_a());
+    let rank = spec.rank;
+    assert_eq!(theirs.len(), reference.maps().len());
+    for map in reference.maps() {
+        let columns = |values: &[f64]| components(values, [1, values.len() / rank, rank], 2);
+        let (ours, theirs) = (columns(&fresh[&format!("{map}.a")]), columns(&theirs[&format!("{map}.a")]));
+        for (i, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            let sign = ours.iter().zip(theirs).map(|(ours, theirs)| ours * theirs).sum::<f64>().signum();
+            let turned: Vec<f64> = theirs.iter().map(|value| sign * value).collect();
+            close(&format!("{map}: component {i}"), ours, &turned, 0.0);
+            assert!((norm(ours.iter().copied()) - 1.0).abs() < EXACT, "{map}: component {i} is a unit vector");
+        }
+        assert!(fresh[&format!("{map}.b")].iter().all(|value| *value == 0.0), "{map}: B starts at 0");
     }
 }
 

@@ -18,11 +18,12 @@ use experiment::{cell::Cell, hyper::Select};
 use record::{RunRecord, Status};
 use support::{finish, run as run_in, store, tensors};
 use trainer::{
-    adapter,
+    adapter, calibrate,
     error::TrainError,
     evaluate,
     model_cache::ModelCache,
     sink::{Event, Silent, Sink},
+    stop::Stop,
     study,
 };
 use variants::{host::values, pass::Active, preset, rank::RankPolicy, role::Role, slot::RunPlan};
@@ -555,7 +556,9 @@ fn a_step_changes_what_trains_and_nothing_else() {
     finish(&cells, root.path(), 1);
     let cache = cache();
     for cell in &cells {
-        let plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
+        let mut plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
+        let taken = calibrate::statistics(&cell.recipe, &plan, &cache, Stop::NEVER).unwrap();
+        plan.calibrations = taken.into_iter().map(Some).collect();
         let train = plan.variant.spec().train.clone();
         let mut fresh = cache.network(&cell.recipe, &[(plan, vec![2])]).unwrap();
         let trained = tensors(cell, root.path());

@@ -14,6 +14,7 @@ use burn::tensor::Tensor;
 use self::{adapter::Adapter, fusion::Fusion};
 use crate::{
     base::BiasSpec,
+    calibration::Calibration,
     combine::Combine,
     delta::{Delta, Shared, Site},
     dropout,
@@ -23,7 +24,7 @@ use crate::{
     orthogonality::Factor,
     pass::{Active, GateKey},
     role::{Param, Role},
-    slot::{StackPlan, copies},
+    slot::{FirstValues, StackPlan, copies},
 };
 
 /// A linear map of a frozen backbone with the adapters of every stack of a cohort.
@@ -168,6 +169,12 @@ impl AdaptedLinear {
             return Err(AttachError::Misfit { slot: self.name.clone(), d_in, d_out, why });
         }
         let scales: Vec<f64> = plan.alphas(&self.name).into_iter().map(|alpha| spec.scaling.at(alpha, rank)).collect();
+        let statistics = match recipe.calibration().filter(|_| plan.first_values == FirstValues::Init) {
+            Some(Calibration { statistic, .. }) => plan.statistics(&self.name).ok_or_else(|| {
+                AttachError::NotCalibrated { slot: self.name.clone(), statistic, delta: recipe.kind() }
+            })?,
+            None => Vec::new(),
+        };
         let delta = recipe.init(&mut Site {
             slot: &self.name,
             shape,
@@ -179,6 +186,7 @@ impl AdaptedLinear {
             scales: &scales,
             place,
             first_values: plan.first_values,
+            statistics,
             shared,
         });
         Ok(Adapter::new(plan, &self.name, delta, &self.weight, place))

@@ -4,12 +4,13 @@
 //! scale `s` and, for nested ranks, the prefix in use. The gate belongs to the pass, not to the delta, so one checkpoint serves every rank.
 //! A delta of another [form](crate::form) takes the scale from the gate and nothing else; it may be a function of `W0`.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    calibration::{Calibration, MapStatistic},
     capability::{Capability, Declaration, Requirement},
     error::SpecProblem,
     form::Form,
@@ -109,6 +110,11 @@ pub trait DeltaRecipe {
         None
     }
 
+    /// What its first values need of training batches: [`Site::statistics`] has it then.
+    fn calibration(&self) -> Option<Calibration> {
+        None
+    }
+
     /// Fields that a plan leaves out when it is written, because their value is what records from before the field meant.
     fn unrecorded(&self) -> &'static [&'static str] {
         &[]
@@ -147,6 +153,9 @@ pub struct Site<'a> {
     pub place: &'a Placement,
     /// Whether parameters start at first values or are put in later.
     pub first_values: FirstValues,
+    /// What every run's training batches say of the map, where the recipe [asks](DeltaRecipe::calibration) for it; none of a run whose
+    /// adapter is put in later.
+    pub statistics: Vec<Option<&'a MapStatistic>>,
     /// Tensors that several maps share.
     pub shared: &'a mut Shared,
 }
@@ -194,6 +203,22 @@ impl Site<'_> {
     /// Whether the caller puts every parameter in, so that zeros will do.
     pub fn is_given(&self) -> bool {
         self.first_values == FirstValues::Given
+    }
+
+    /// What `make` makes of every run's statistic; none of a run without one. Runs in a row that share a
+    /// statistic share what is made of it.
+    pub(crate) fn of_statistics<T>(&self, make: impl Fn(&MapStatistic) -> T) -> Vec<Option<Arc<T>>> {
+        let mut last: Option<(MapStatistic, Arc<T>)> = None;
+        let of_run = |statistic: &Option<&MapStatistic>| {
+            let statistic = (*statistic)?;
+            let made = match &last {
+                Some((earlier, made)) if earlier.is_copy_of(statistic) => Arc::clone(made),
+                _ => Arc::new(make(statistic)),
+            };
+            last = Some((statistic.clone(), Arc::clone(&made)));
+            Some(made)
+        };
+        self.statistics.iter().map(of_run).collect()
     }
 
     /// Zeros, `[runs, rows, cols]`.
@@ -246,6 +271,10 @@ macro_rules! deltas {
             /// Whether the rank is bounded by the map's widths.
             pub fn rank_bounded(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::RANK_BOUNDED),+ }
+            }
+            /// What its first values need of training batches.
+            pub fn calibration(&self) -> Option<Calibration> {
+                match self { $(Self::$Delta(spec) => spec.calibration()),+ }
             }
             /// The largest rank that `ΔW` can have; `usize::MAX` where only the map's widths bound it.
             pub fn components(&self, rank: usize) -> usize {
@@ -336,9 +365,12 @@ deltas! {
     block_affine::BlockAffine,
     block_diagonal::BlockDiagonal,
     core::Core,
+    covariance_init::CovarianceInit,
     elementwise::Elementwise,
+    gradient_init::GradientInit,
     granular::Granular,
     hadamard::Hadamard,
+    input_init::InputInit,
     kronecker::Kronecker,
     low_rank::LowRank,
     mixed_bases::MixedBases,

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::calibration::Statistic;
+
 /// One broken rule of a [`VariantSpec`](crate::spec::VariantSpec), with the field that breaks it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{field}: {rule}")]
@@ -52,6 +54,19 @@ pub enum AttachError {
         d_out: usize,
         /// The rule that is broken, and the way out.
         why: String,
+    },
+    /// A start that needs a statistic of training batches, which is not there.
+    #[error(
+        "`{slot}` starts from {statistic} over training batches (`{delta}`), but there is none: no batch reached the map, or none was shown; \
+         leave it out of `targets`"
+    )]
+    NotCalibrated {
+        /// Name of the map.
+        slot: String,
+        /// What is needed.
+        statistic: Statistic,
+        /// The delta's kind.
+        delta: &'static str,
     },
     /// A delta that has no form for embedding tables was pointed at one.
     #[error(

@@ -16,12 +16,17 @@
 //!
 //! [`compositions`] draws compositions that no preset is, for the same laws.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::{
     adapted::AdaptedLinear,
+    calibration::{Calibration, MapStatistic, Statistic},
+    delta::DeltaSpec,
     host::{Placement, inner, values},
     pass::{Active, Pass, StackPass},
     preset::{self, Preset},
@@ -107,10 +112,11 @@ impl Case {
         let runs = seeds.iter().enumerate().map(run).collect();
         let own = (self.axis.own)(self.rank);
         let maps = if own == MapPlan::default() { BTreeMap::new() } else { [(NAME, own), (TABLE, own)].into() };
-        StackPlan {
+        let plan = StackPlan {
             maps: maps.into_iter().map(|(name, own)| (name.to_owned(), own)).collect(),
             ..StackPlan::new(self.variant(), runs, BTreeSet::from([NAME.to_owned()]))
-        }
+        };
+        calibrated(plan, &[(NAME, self.shape)])
     }
 
     fn seeds(&self) -> Vec<u64> {
@@ -176,6 +182,25 @@ impl Case {
     }
 }
 
+/// The same plan with random statistics of these maps, equal ones for all runs, where the composition starts from any.
+pub fn calibrated(plan: StackPlan, maps: &[(&str, [usize; 2])]) -> StackPlan {
+    let asked = plan.variant.spec().delta.as_ref().and_then(DeltaSpec::calibration);
+    let Some(Calibration { statistic, .. }) = asked else { return plan };
+    let place = Placement::new(&Device::flex(), DType::F64);
+    let taken = |(name, shape): &(&str, [usize; 2])| {
+        let [rows, cols] = statistic.shape(*shape);
+        let rng = &mut stream::generator(4, Stream::Data, name);
+        let drawn: Tensor<2> = place.tensor(stream::normal(rng, rows * cols, 0.5), [rows, cols]);
+        let matrix = match statistic {
+            Statistic::SecondMoment => drawn.clone().transpose().matmul(drawn),
+            Statistic::WeightGradient => drawn,
+        };
+        ((*name).to_owned(), MapStatistic::new(&matrix))
+    };
+    let of_run = Arc::new(maps.iter().map(taken).collect());
+    StackPlan { calibrations: vec![Some(of_run); plan.runs.len()], ..plan }
+}
+
 /// Maps of the cases: square, wide, tall and prime.
 const SHAPES: [[usize; 2]; 4] = [[6, 6], [4, 9], [9, 4], [7, 11]];
 
@@ -192,10 +217,13 @@ pub fn cases() -> Vec<Case> {
         let more = if SHAPES.iter().any(misfits) { &DIVISIBLE[..] } else { &[] };
         for &shape in SHAPES.iter().chain(more) {
             let full = shape[0].min(shape[1]);
+            let fits =
+                |rank: &usize| (preset.spec)(*rank).delta.is_none_or(|delta| delta.misfit(*rank, shape).is_none());
+            let most = (1..=full).rev().find(fits).unwrap_or(full);
             let mut ranks = match &spec.delta {
                 None => vec![0],
                 Some(delta) if !delta.is_ranked() => vec![0],
-                Some(delta) if delta.rank_bounded() => vec![1, 4, full],
+                Some(delta) if delta.rank_bounded() => vec![1, most.min(4), most],
                 Some(_) => vec![1, 4, full, 3 * full],
             };
             ranks.dedup();
@@ -206,7 +234,7 @@ pub fn cases() -> Vec<Case> {
             }
             // The values that no preset has by default, on two shapes.
             if shape[0] != shape[1] && full >= 4 {
-                let rank = if ranks == [0] { 0 } else { 4 };
+                let rank = if ranks == [0] { 0 } else { most.min(4) };
                 cases.extend(axes.iter().map(|axis| case(rank, 3, DType::F64, *axis)));
             }
         }

@@ -54,6 +54,7 @@
 
 pub mod adapted;
 pub mod base;
+pub mod calibration;
 pub mod capability;
 pub mod combine;
 pub mod compress;

@@ -8,7 +8,7 @@ use kernels::{
     ops::{self, InputGradAudit, SharedInputGrad},
 };
 
-use crate::host::Placement;
+use crate::{calibration::InputProbe, host::Placement};
 
 /// The point in their training at which runs draw the dropout masks of a pass.
 #[derive(Clone, Debug)]
@@ -76,6 +76,8 @@ pub struct Pass {
     pub keys: Option<Tensor<1, Int>>,
     /// The last layer's output, `[rows, seq, d]`, where the layers were computed before: activation checkpointing.
     pub last_hidden: Option<Tensor<3>>,
+    /// Where maps show their inputs, in a pass that calibrates.
+    pub inputs: Option<InputProbe>,
     /// Finds inputs that lost their gradients in this pass; to be checked after its backward passes.
     pub audit: InputGradAudit,
 }
@@ -83,7 +85,7 @@ pub struct Pass {
 impl Pass {
     /// Evaluation of stacks.
     pub fn of(stacks: Vec<StackPass>) -> Self {
-        Self { stacks, keys: None, last_hidden: None, audit: InputGradAudit::default() }
+        Self { stacks, keys: None, last_hidden: None, inputs: None, audit: InputGradAudit::default() }
     }
 
     /// Evaluation of one stack with every component.

@@ -1,12 +1,16 @@
 //! The slots of a backbone, and how a stack's tensors are attached to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::{
     adapted::AdaptedLinear,
     base::BaseSpec,
+    calibration::{MapStatistic, RunStatistics},
     delta::Shared,
     embedding::AdaptedEmbedding,
     error::AttachError,
@@ -55,6 +59,9 @@ pub struct StackPlan {
     pub fully_trained: BTreeSet<String>,
     /// Where the first values come from.
     pub first_values: FirstValues,
+    /// What every run's training batches say of the maps, where the composition starts from that: one per run, none of a run whose adapter
+    /// is put in. Empty where nothing was calibrated.
+    pub calibrations: Vec<Option<Arc<RunStatistics>>>,
 }
 
 /// One adapted map's own rank and `α`, which replace the stack's rank and the runs' `α`: a map's scale is `s(α_map, r_map)`, `α_map/r_map`
@@ -78,6 +85,7 @@ impl StackPlan {
             maps: BTreeMap::new(),
             fully_trained: BTreeSet::new(),
             first_values: FirstValues::default(),
+            calibrations: Vec::new(),
         }
     }
 
@@ -96,6 +104,15 @@ impl StackPlan {
     pub fn alphas(&self, map: &str) -> Vec<f64> {
         let own = self.maps.get(map).and_then(|own| own.alpha);
         self.runs.iter().map(|run| own.unwrap_or(run.alpha)).collect()
+    }
+
+    /// What was taken of a map for every run; none where a run lacks it.
+    pub(crate) fn statistics(&self, map: &str) -> Option<Vec<Option<&MapStatistic>>> {
+        if self.calibrations.len() != self.runs.len() {
+            return None;
+        }
+        let of_run = |run| Option::map_or(run, Some(None), |taken: &Arc<RunStatistics>| taken.get(map).map(Some));
+        self.calibrations.iter().map(|run| of_run(run.as_ref())).collect()
     }
 
     /// Whether every run has its own copy of all tensors of a slot.

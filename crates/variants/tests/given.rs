@@ -9,6 +9,7 @@ use variants::{
     delta::{DeltaSpec, shared_random},
     embedding::AdaptedEmbedding,
     host::{Placement, values},
+    laws::calibrated,
     pass::Active,
     preset,
     role::{Param, Role},
@@ -30,7 +31,7 @@ fn map() -> AdaptedLinear {
 fn plan(name: &str, slot: &str) -> StackPlan {
     let variant = (preset::find(name).unwrap().spec)(2).check(Some(1000)).unwrap();
     let runs = vec![RunPlan { init_seed: 3, alpha: 6.0 }, RunPlan { init_seed: 4, alpha: 12.0 }];
-    StackPlan::new(variant, runs, BTreeSet::from([slot.to_owned()]))
+    calibrated(StackPlan::new(variant, runs, BTreeSet::from([slot.to_owned()])), &[(slot, map().shape())])
 }
 
 /// Puts the values of `made` into `given`, which has the same parameters.

@@ -17,6 +17,7 @@ use variants::{
     gradient::GradientSpec,
     host::{Placement, values},
     init::{AnyInit, Init, gaussian::Gaussian, kaiming::Kaiming},
+    laws::calibrated,
     orthogonality::departure,
     pass::{Active, Pass},
     peft::{NoPeftForm, PeftForm},
@@ -29,7 +30,7 @@ use variants::{
 };
 
 const D_IN: usize = 7;
-const D_OUT: usize = 5;
+const D_OUT: usize = 6;
 const RANK: usize = 3;
 /// f64, a few dozen operations.
 const EXACT: f64 = 1e-12;
@@ -48,6 +49,7 @@ fn map(spec: &VariantSpec, alpha: f64) -> AdaptedLinear {
     let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), Some(random("bias", [D_OUT])));
     let variant = spec.check(Some(1000)).unwrap();
     let plan = StackPlan::new(variant, vec![RunPlan { init_seed: 0, alpha }], BTreeSet::from(["map".to_owned()]));
+    let plan = calibrated(plan, &[("map", [D_IN, D_OUT])]);
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
     for param in map.parameters(0) {
         let dims = param.tensor.dims();
@@ -337,6 +339,7 @@ fn the_checksum_is_that_of_the_shared_pair() {
         let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
         let runs = vec![RunPlan { init_seed: seed, alpha: 6.0 }];
         let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+        let plan = calibrated(plan, &[("map", [D_IN, D_OUT])]);
         attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
         map.checksum(0)
     };
@@ -408,7 +411,9 @@ fn peft_has_the_forms_of_its_own_methods() {
         };
         assert_eq!(of(&(preset.spec)(RANK)), wanted, "{}", preset.name);
     }
-    for (name, start) in [("pissa", Some("pissa")), ("olora", Some("olora")), ("milora", None)] {
+    for (name, start) in
+        [("pissa", Some("pissa")), ("olora", Some("olora")), ("milora", None), ("corda", None), ("lora_ga", None)]
+    {
         assert_eq!(spec(name).peft_form(), Ok(PeftForm::DoubledLora { start }), "{name}");
     }
     for name in ["adalora", "vera"] {
@@ -422,6 +427,8 @@ fn decaying(name: &str, toward: DecayToward) -> VariantSpec {
     let mut spec = spec(name);
     match (&mut spec.delta, &mut spec.combine) {
         (Some(DeltaSpec::SharedRandom(delta)), _) => delta.weight_decay_toward = toward,
+        (Some(DeltaSpec::CovarianceInit(delta)), _) => delta.weight_decay_toward = toward,
+        (Some(DeltaSpec::GradientInit(delta)), _) => delta.weight_decay_toward = toward,
         (Some(DeltaSpec::ResidualInit(delta)), _) => delta.weight_decay_toward = toward,
         (_, CombineSpec::WeightDecomposed(combine)) => combine.weight_decay_toward = toward,
         _ => {}
@@ -434,9 +441,13 @@ fn decaying(name: &str, toward: DecayToward) -> VariantSpec {
 fn what_old_records_meant_is_left_out_of_new_ones() {
     let with = |name: &str, toward| decaying(name, toward).unrecorded();
     let toward = &["weight_decay_toward"][..];
-    for (name, [delta, combine]) in
-        [("lora", [&[][..], &[]]), ("vera", [toward, &[]]), ("pissa", [toward, &[]]), ("dora", [&[], toward])]
-    {
+    for (name, [delta, combine]) in [
+        ("lora", [&[][..], &[]]),
+        ("vera", [toward, &[]]),
+        ("pissa", [toward, &[]]),
+        ("lora_ga", [&[], &[]]),
+        ("dora", [&[], toward]),
+    ] {
         assert_eq!(
             with(name, DecayToward::Zero),
             [("delta", delta), ("combine", combine), ("rank_policy", &[])],
@@ -460,6 +471,7 @@ fn decay_pulls_toward_the_start_where_it_is_declared() {
         let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
         let runs = [3, 4].map(|init_seed| RunPlan { init_seed, alpha: 6.0 }).to_vec();
         let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+        let plan = calibrated(plan, &[("map", [D_IN, D_OUT])]);
         attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
         let mut pulled = Vec::new();
         for param in map.parameters(0) {
@@ -479,6 +491,9 @@ fn decay_pulls_toward_the_start_where_it_is_declared() {
         ("pissa", &["a", "b"]),
         ("milora", &["a", "b"]),
         ("olora", &["a", "b"]),
+        ("corda", &["a", "b"]),
+        ("lora_ga", &["a", "b"]),
+        ("eva", &[]),
         ("dora", &["magnitude"]),
         ("vera", &["lambda_d"]),
     ] {
@@ -551,6 +566,7 @@ fn vera_starts_at_a_kaiming_pair_and_its_vectors_first_values() {
         let mut map = AdaptedLinear::new("map", random("w", [D_IN, D_OUT]), None);
         let runs = [3, 4].map(|init_seed| RunPlan { init_seed, alpha: 6.0 }).to_vec();
         let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+        let plan = calibrated(plan, &[("map", [D_IN, D_OUT])]);
         attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
         map
     };

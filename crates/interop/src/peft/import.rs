@@ -12,7 +12,7 @@ use std::path::Path;
 
 use models::{head::Outputs, network::Network, weights::Weights};
 use record::ADAPTER;
-use variants::role::Role;
+use variants::{role::Role, slot::FirstValues};
 
 use self::{
     fill::{Source, fill},
@@ -118,7 +118,10 @@ pub fn import(request: &ImportRequest<'_>, cache: &ModelCache) -> Result<Importe
     let (head, said) = stored_head(&metadata, &base, &stored, cache)?;
     notes.extend(said.map(|said| format!("{}: {said}", metadata.plan.model)));
     let outputs = Outputs { count: metadata.outputs, stored: &head };
-    let mut network = cache.network_of(&metadata.plan, &[(plan, vec![outputs])])?;
+    // A start that is taken from training batches is in the folder, and no batches are at hand.
+    let is_calibrated = metadata.plan.variant.delta.as_ref().is_some_and(|delta| delta.calibration().is_some());
+    let plan = if is_calibrated { plan.with_given_values() } else { plan };
+    let mut network = cache.network_with(&metadata.plan, &[(plan, vec![outputs])], Some(FirstValues::Init))?;
     check_tied(&mut network, &metadata, &opened)?;
     let source = Source { metadata: &metadata, base: &base, kept: opened.kept()?, pair };
     fill(&mut network, &source, &mut stored, &mut notes).map_err(of_file)?;

@@ -144,6 +144,9 @@ pub(crate) fn saved(
 ) -> (PathBuf, Network) {
     let cell = CellId { task: plan.task.clone(), variant: name.to_owned(), rank: plan.variant.rank, seed: 0 };
     let stack = adapter::stack_plan(plan, &cell, cache).unwrap();
+    // A start from training batches is not made here; `fill` puts other values in any case.
+    let is_calibrated = plan.variant.delta.as_ref().is_some_and(|delta| delta.calibration().is_some());
+    let stack = if is_calibrated { stack.with_given_values() } else { stack };
     let outputs = match plan.suite.as_str() {
         "text" => 0,
         "glue_mini" => 2,

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     adapter,
     batch::{Padding, Sampler, SupervisedBatches},
+    calibrate,
     checkpoint::{self, Progress},
     cohort::{Cohort, Stack},
     error::TrainError,
@@ -107,8 +108,14 @@ impl CohortPlan {
             let adapters = if starts { FirstValues::Given } else { first_values };
             StackPlan { first_values: adapters, ..stack.plan.clone() }
         };
-        let parts: Vec<_> =
-            self.stacks.iter().map(|stack| (plan(stack), stack.runs.iter().map(outputs_of).collect())).collect();
+        let mut parts: Vec<(StackPlan, Vec<Outputs<'_>>)> = Vec::new();
+        for stack in &self.stacks {
+            let mut plan = plan(stack);
+            if first_values == FirstValues::Init {
+                plan.calibrations = calibrate::of_stack(stack, context)?;
+            }
+            parts.push((plan, stack.runs.iter().map(outputs_of).collect()));
+        }
         let network = context.cache.network_with(&shared, &parts, Some(first_values))?;
         let train = &shared.train;
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };

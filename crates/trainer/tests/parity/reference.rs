@@ -1,6 +1,6 @@
 //! A fixture of `scripts/oracle/variants.py`, and the cohort that repeats its run.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use burn::tensor::{DType, Device, Tensor};
 use data::{batch::Encoded, task::Objective};
@@ -22,11 +22,13 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use trainer::{
     batch::{BatchSource, HostBatch, Padding, RunRows, collate, forward},
+    calibrate::{Taken, bare, take},
     cohort::{Cohort, Stack},
     step::optimizer::Adam,
     study::run_state::RunState,
 };
 use variants::{
+    delta::DeltaSpec,
     host::{Placement, inner, values},
     pass::{Active, Pass, StackPass},
     preset,
@@ -179,6 +181,22 @@ impl Reference {
         if self.tensors.contains_key("frozen") { self.unpack(self.all("frozen"), "frozen") } else { Named64::new() }
     }
 
+    /// What was taken of every map over the first batches.
+    pub(crate) fn statistics(&self) -> Named64 {
+        self.unpack(self.all("statistics"), "statistics")
+    }
+
+    /// EVA's first `A` of every map.
+    pub(crate) fn first_a(&self) -> Named64 {
+        let (mut at, mut all) = (0, Named64::new());
+        for (name, shape) in self.layout("layout").into_iter().filter(|(name, _)| name.ends_with("lora_A.weight")) {
+            let n: usize = shape.iter().product();
+            all.insert(ours(&name), turned(&name, &self.all("first_a")[at..at + n], &shape));
+            at += n;
+        }
+        all
+    }
+
     /// Merged weights by map; `part` of several readouts.
     pub(crate) fn merged(&self, part: usize) -> Named64 {
         let n: usize = self.layout("maps").iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
@@ -243,6 +261,27 @@ impl BatchSource for Given {
     }
 }
 
+/// The stack of a fixture's run.
+fn plan(reference: &Reference, spec: &VariantSpec) -> StackPlan {
+    StackPlan::new(
+        spec.check(Some(reference.count("steps") as u64))
+            .unwrap_or_else(|problems| panic!("{}: {problems:?}", reference.name)),
+        vec![RunPlan { init_seed: 0, alpha: spec.alpha }],
+        reference.maps().into_iter().collect(),
+    )
+}
+
+/// The fixtures' base with a stack and the checkpoint's head.
+fn network(plan: &StackPlan, place: &Placement) -> Network {
+    let config = Config::read(&file("config.json")).unwrap();
+    let mut weights = Weights::default();
+    weights.add(&file("model.safetensors"), config.prefixes()).unwrap();
+    let mut network = Network::new(Backbone::new(&config, &weights, Purpose::Classify, place).unwrap());
+    let head = Classifier::new(&network.backbone, plan, &[3], &weights.only(config.head_names()));
+    network.attach(plan, Head::Classifier(head)).unwrap();
+    network
+}
+
 /// A cohort of one run at a fixture's start.
 pub(crate) struct Bench {
     pub(crate) cohort: Cohort,
@@ -255,19 +294,12 @@ impl Bench {
     /// The fixture's run with `spec`.
     pub(crate) fn new(reference: &Reference, spec: &VariantSpec, dtype: DType) -> Self {
         let place = Placement::new(&Device::flex(), dtype);
-        let config = Config::read(&file("config.json")).unwrap();
-        let mut weights = Weights::default();
-        weights.add(&file("model.safetensors"), config.prefixes()).unwrap();
-        let backbone = Backbone::new(&config, &weights, Purpose::Classify, &place).unwrap();
-        let steps = reference.count("steps") as u64;
-        let plan = StackPlan::new(
-            spec.check(Some(steps)).unwrap_or_else(|problems| panic!("{}: {problems:?}", reference.name)),
-            vec![RunPlan { init_seed: 0, alpha: spec.alpha }],
-            reference.maps().into_iter().collect(),
-        );
-        let mut network = Network::new(backbone);
-        let head = Classifier::new(&network.backbone, &plan, &[3], &weights.only(config.head_names()));
-        network.attach(&plan, Head::Classifier(head)).unwrap();
+        let mut plan = plan(reference, spec);
+        if spec.delta.as_ref().and_then(DeltaSpec::calibration).is_some() {
+            let taken = Self::statistics(reference, spec, dtype).into_iter();
+            plan.calibrations = vec![Some(Arc::new(taken.map(|(map, (statistic, _))| (map, statistic)).collect()))];
+        }
+        let (network, steps) = (network(&plan, &place), reference.count("steps") as u64);
         let train = hyper(reference);
         let adam = Adam { beta1: train.beta1, beta2: train.beta2, epsilon: train.epsilon };
         let run = RunState::new(cell(reference, spec, train), steps);
@@ -276,6 +308,16 @@ impl Bench {
         bench.fresh = bench.tensors();
         bench.start(reference);
         bench
+    }
+
+    /// What the composition's start needs of the fixture's first batches.
+    pub(crate) fn statistics(reference: &Reference, spec: &VariantSpec, dtype: DType) -> Taken {
+        let (place, plan) = (Placement::new(&Device::flex(), dtype), plan(reference, spec));
+        let calibration = spec.delta.as_ref().unwrap().calibration().unwrap();
+        let mut network = network(&bare(&plan, plan.runs[0], calibration.statistic), &place);
+        let given = Given::new(&place);
+        take(calibration, &mut network, &plan.targets, &|network, micro| Ok(given.batch(network, micro as u64)))
+            .unwrap()
     }
 
     /// Puts the fixture's adapter on. The base's own tensors and the head are there already, bit by bit.

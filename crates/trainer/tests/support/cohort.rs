@@ -26,6 +26,7 @@ use trainer::{
 };
 use variants::{
     host::Placement,
+    laws::calibrated,
     slot::{RunPlan, StackPlan},
     spec::VariantSpec,
     stream::Seeds,
@@ -69,8 +70,9 @@ pub(crate) fn cohort(arch: &str, objective: &Objective, spec: &VariantSpec, endi
     let variant = spec.check(Some(STEPS)).unwrap();
     let targets = Target::Endings(endings.iter().map(|ending| (*ending).to_owned()).collect());
     let maps = Modules::default().select(variant.adapts().then_some(&targets), &config).unwrap().maps;
+    let shapes: Vec<(&str, [usize; 2])> = maps.iter().map(|(name, map)| (name.as_str(), map.shape)).collect();
     let runs: Vec<RunPlan> = (0..2).map(|seed| RunPlan { init_seed: seed, alpha: spec.alpha }).collect();
-    let plan = StackPlan::new(variant, runs, maps.into_keys().collect());
+    let plan = calibrated(StackPlan::new(variant, runs, maps.keys().cloned().collect()), &shapes);
     let head = match objective {
         Objective::Text => Head::Causal,
         other => {

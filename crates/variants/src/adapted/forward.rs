@@ -42,6 +42,9 @@ impl AdaptedLinear {
         pass: &Pass,
         input_grad: &SharedInputGrad,
     ) -> [Tensor<3>; N] {
+        if let Some(probe) = &pass.inputs {
+            probe.show(&maps.map(Self::name), x);
+        }
         let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
         let mut batches = maps.map(|map| map.batches(pass, per_run));
         share_down_products(batches.iter_mut().flatten(), x, input_grad);

@@ -107,8 +107,23 @@ pub struct ResidualInit {
     weight_decay_toward: DecayToward,
 }
 
-/// `A₀ [d_in, rank]` and `B₀ [rank, d_out]` at `s = 1`, row-major, in f64 on the host.
-fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Start) -> (Vec<f64>, Vec<f64>) {
+/// `A₀ [d_in, rank]` and `B₀ [rank, d_out]`, row-major, in f64 on the host.
+pub(super) type Pair = (Vec<f64>, Vec<f64>);
+
+/// The numbers of a matrix, row-major.
+pub(super) fn flat(m: MatRef<'_, f64>) -> Vec<f64> {
+    (0..m.nrows()).flat_map(|row| (0..m.ncols()).map(move |column| m[(row, column)])).collect()
+}
+
+/// The pair whose product is that of `pair` at a scale, `s·A₀·B₀`: both factors by `1/√|s|`, a negative scale's sign in `B₀`.
+pub(super) fn at_scale((a, b): &Pair, scale: f64) -> Pair {
+    let root = scale.abs().sqrt().recip();
+    let times = |part: &[f64], by: f64| part.iter().map(|value| value * by).collect();
+    (times(a, root), times(b, scale.signum() * root))
+}
+
+/// `A₀` and `B₀` at `s = 1`.
+fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Start) -> Pair {
     let weight = MatRef::from_row_major_slice(weight, d_in, d_out);
     let from_svd = |first: usize| {
         // A base with numbers that are not finite has no decomposition; its factors are not finite either, which a run's first step says.
@@ -130,10 +145,29 @@ fn decompose(weight: &[f64], [d_in, d_out]: [usize; 2], rank: usize, start: Star
             (a, Mat::from_fn(rank, d_out, |i, column| q[(column, i)]))
         }
     };
-    let flat = |m: &Mat<f64>| {
-        (0..m.nrows()).flat_map(|row| (0..m.ncols()).map(move |column| (row, column))).map(|at| m[at]).collect()
-    };
-    (flat(&a), flat(&b))
+    (flat(a.as_ref()), flat(b.as_ref()))
+}
+
+impl ResidualInit {
+    /// At a start per run; a run without one, whose adapter is put in later, is at zeros.
+    pub(super) fn starting_at(at: &Site<'_>, starts: Vec<Option<Pair>>, weight_decay_toward: DecayToward) -> Self {
+        let ([d_in, d_out], rank, runs) = (at.shape, at.rank, starts.len());
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for start in starts {
+            let (down, up) = start.unwrap_or_else(|| (vec![0.0; d_in * rank], vec![0.0; rank * d_out]));
+            a.extend(down);
+            b.extend(up);
+        }
+        let (a, b) = (at.place.tensor(a, [runs, d_in, rank]), at.place.tensor(b, [runs, rank, d_out]));
+        Self { start_a: a.clone(), start_b: b.clone(), a, b, weight_decay_toward }
+    }
+
+    /// At zeros, in place of which everything is put in.
+    pub(super) fn given(at: &Site<'_>, weight_decay_toward: DecayToward) -> Self {
+        let ([d_in, d_out], rank) = (at.shape, at.rank);
+        let (a, b) = (at.zeros(d_in, rank), at.zeros(rank, d_out));
+        Self { start_a: a.clone(), start_b: b.clone(), a, b, weight_decay_toward }
+    }
 }
 
 impl DeltaRecipe for Spec {
@@ -159,24 +193,14 @@ impl DeltaRecipe for Spec {
     }
 
     fn init(&self, at: &mut Site<'_>) -> ResidualInit {
-        let ([d_in, d_out], rank, weight_decay_toward) = (at.shape, at.rank, self.weight_decay_toward);
         if at.is_given() {
-            let (a, b) = (at.zeros(d_in, rank), at.zeros(rank, d_out));
-            return ResidualInit { start_a: a.clone(), start_b: b.clone(), a, b, weight_decay_toward };
+            return ResidualInit::given(at, self.weight_decay_toward);
         }
-        let (a, b) = decompose(&values(at.weight), at.shape, rank, self.start);
-        let runs = at.scales.len();
-        // The product must give W0's part at the run's own scale, a negative one's sign in B. QR's part has no scale in the released
-        // code: `W0 − s·B·A`.
-        let root = |scale: &f64| if self.start == Start::Qr { 1.0 } else { scale.abs().sqrt().recip() };
-        let sign = |scale: &f64| if self.start == Start::Qr { 1.0 } else { scale.signum() };
-        let stacked = |part: &[f64], shape, share: &dyn Fn(&f64) -> f64| {
-            let all = at.scales.iter().flat_map(|scale| part.iter().map(move |value| value * share(scale)));
-            at.place.tensor(all.collect(), shape)
-        };
-        let a = stacked(&a, [runs, d_in, rank], &root);
-        let b = stacked(&b, [runs, rank, d_out], &|scale| sign(scale) * root(scale));
-        ResidualInit { start_a: a.clone(), start_b: b.clone(), a, b, weight_decay_toward }
+        let pair = decompose(&values(at.weight), at.shape, at.rank, self.start);
+        // The product must give W0's part at the run's own scale. QR's part has no scale in the released code: `W0 − s·B·A`.
+        let of_run = |scale: &f64| at_scale(&pair, if self.start == Start::Qr { 1.0 } else { *scale });
+        let starts = at.scales.iter().map(|scale| Some(of_run(scale))).collect();
+        ResidualInit::starting_at(at, starts, self.weight_decay_toward)
     }
 }
 

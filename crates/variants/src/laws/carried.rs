@@ -123,7 +123,8 @@ pub fn a_stack_lies_on_one_side_of_a_fused_map(case: &Case) -> Outcome {
     let parts = names.map(str::to_owned);
     let copies = spec.base == BaseSpec::Trained || spec.bias == BiasSpec::All;
     let adapts = spec.delta.is_some() || spec.bias == BiasSpec::LoraOnly;
-    for adapted in [&[whole][..], &names[..], &names[1..]] {
+    let halved = names.map(|name| (name, d_out));
+    for adapted in [&[(whole, 2 * d_out)][..], &halved[..], &halved[1..]] {
         let mut fused = base(case, whole, 2 * d_out).fusing(&parts);
         let mut halves = [0, 1].map(|at| fused.part(names[at], &parts, at * d_out, (at + 1) * d_out));
         let joined = fused.fused_from(&halves);
@@ -131,8 +132,8 @@ pub fn a_stack_lies_on_one_side_of_a_fused_map(case: &Case) -> Outcome {
         let slots = halves.iter_mut().chain([&mut fused]).map(Slot::Linear);
         attach(&mut slots.collect::<Vec<_>>(), &plan(case, adapted), &case.place())
             .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
-        let divided = adapted[0] != whole;
-        let own = |name: &str, side: bool| side && (copies || adapts && adapted.contains(&name));
+        let divided = adapted[0].0 != whole;
+        let own = |name: &str, side: bool| side && (copies || adapts && adapted.iter().any(|(of, _)| *of == name));
         assert_eq!(fused.is_used(0), own(whole, !divided), "the fused map: {case:?}, {adapted:?}");
         for (half, name) in halves.iter().zip(names) {
             assert_eq!(half.is_used(0), own(name, divided), "`{name}`: {case:?}, {adapted:?}");

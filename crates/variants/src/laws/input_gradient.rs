@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use burn::tensor::{DType, Tensor};
 
 use super::{
-    Case, NAME, Outcome, ROUNDING, ROWS, SEQ,
+    Case, NAME, Outcome, ROUNDING, ROWS, SEQ, calibrated,
     independence::{crowded, crowded_input, crowded_pass},
     training::track,
 };
@@ -63,7 +63,7 @@ pub fn maps_that_share_an_input_sum_its_gradient(case: &Case) -> Outcome {
     let gain = drawn(case, "gamma", [d_in]) + 1.0;
     let mut norm =
         AdaptedNorm::new("encoder.layer.0.attention.output.LayerNorm", gain, drawn(case, "beta", [d_in]), 1e-5);
-    let plan = plan(case, &names);
+    let plan = plan(case, &names.map(|name| (name, d_out)));
     let slots = maps.iter_mut().map(Slot::Linear).chain([Slot::Norm(&mut norm)]);
     attach(&mut slots.collect::<Vec<_>>(), &plan, &case.place())
         .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
@@ -91,7 +91,8 @@ pub fn fused_maps_and_their_parts_pass_gradients_on(case: &Case) -> Outcome {
     let [_, d_out] = case.shape;
     let names = ["h.0.attn.c_attn.q", "h.0.attn.c_attn.v"];
     let parts = names.map(str::to_owned);
-    for adapted in [&["h.0.attn.c_attn"][..], &names[..], &names[1..]] {
+    let divided = names.map(|name| (name, d_out));
+    for adapted in [&[("h.0.attn.c_attn", 2 * d_out)][..], &divided[..], &divided[1..]] {
         let mut fused = base(case, "h.0.attn.c_attn", 2 * d_out).fusing(&parts);
         let mut halves = [0, 1].map(|at| fused.part(names[at], &parts, at * d_out, (at + 1) * d_out));
         let slots = halves.iter_mut().chain([&mut fused]).map(Slot::Linear);
@@ -196,11 +197,13 @@ pub(super) fn base(case: &Case, name: &str, d_out: usize) -> AdaptedLinear {
     AdaptedLinear::new(name, drawn(case, name, [d_in, d_out]), Some(bias))
 }
 
-/// The case's stack on several maps, all of which have what the case's map has of its own.
-pub(super) fn plan(case: &Case, names: &[&str]) -> StackPlan {
-    let plan = case.plan(&case.seeds());
+/// The case's stack on several maps, each with its output width, all of which have what the case's map has of its own.
+pub(super) fn plan(case: &Case, slots: &[(&str, usize)]) -> StackPlan {
+    let [d_in, _] = case.shape;
+    let shapes: Vec<(&str, [usize; 2])> = slots.iter().map(|(name, d_out)| (*name, [d_in, *d_out])).collect();
+    let plan = calibrated(case.plan(&case.seeds()), &shapes);
     let own = plan.maps.get(NAME).copied();
-    let targets: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let targets: BTreeSet<String> = slots.iter().map(|(name, _)| (*name).to_owned()).collect();
     let maps = targets.iter().filter_map(|name| Some((name.clone(), own?))).collect();
     StackPlan { targets, maps, ..plan }
 }

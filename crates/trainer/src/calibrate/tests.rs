@@ -1,0 +1,161 @@
+//! When a study calibrates, what it shares, and what it refuses. What the statistics are is in `tests/parity.rs`.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use burn::tensor::DType;
+use experiment::cell::Cell;
+
+use super::*;
+use crate::{
+    adapter,
+    sink::{Event, Silent, Sink},
+};
+
+#[path = "../../tests/support/study.rs"]
+mod support;
+use support::{run, store, tensors};
+
+fn cells(variants: &str, seeds: &str, overrides: &[&str]) -> Vec<Cell> {
+    let yaml = format!(
+        "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: {seeds}\ntargets: [query, value]\nranks: [2]\n\
+         train: {{steps: 5, batch: 4, max_length: 32, checkpoint_every: 2, learning_rate: 1e-3}}\nvariants: {variants}\n"
+    );
+    support::cells(&yaml, overrides)
+}
+
+fn train(cache: &ModelCache, cells: &[Cell], root: &Path, cohort: usize) {
+    run(cache, cells, root, cohort, &AtomicBool::new(false), &Silent).unwrap();
+}
+
+fn taken(recipe: &Recipe, cell: &Cell, cache: &ModelCache) -> Result<Option<Arc<RunStatistics>>, TrainError> {
+    let plan = adapter::stack_plan(recipe, &cell.id, cache).unwrap();
+    statistics(recipe, &plan, cache, Stop::NEVER)
+}
+
+/// Stops a study at its first steps.
+struct AtOnce<'a>(&'a AtomicBool, AtomicU64);
+
+impl Sink for AtOnce<'_> {
+    fn event(&self, event: &Event<'_>) {
+        if matches!(event, Event::Steps { .. }) && self.1.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Two variants that need the same statistic share it, and so do runs that differ in rank and α; other data orders have their own.
+#[test]
+fn a_statistic_is_taken_once_for_all_that_it_does_not_depend_on() {
+    let cells =
+        cells("[corda, eva, {preset: eva, label: wide, ranks: [3], with: {alpha: 3}}, lora_ga, lora]", "[0, 1]", &[]);
+    let (cache, root) = (support::cache(DType::F32), tempfile::tempdir().unwrap());
+    train(&cache, &cells, root.path(), 4);
+    assert_eq!(cache.calibrations_taken(), 2 * 2, "two statistics, each of two orders of the data");
+    let of = |at: usize| taken(&cells[at].recipe, &cells[at], &cache).unwrap();
+    let by_label = |label: &str, seed| {
+        let found = cells.iter().position(|cell| cell.id.variant == label && cell.id.seed == seed).unwrap();
+        of(found)
+    };
+    assert!(by_label("lora", 0).is_none(), "LoRA starts from no data");
+    let [corda, eva, other] =
+        [("corda", 0), ("eva", 0), ("eva", 1)].map(|(label, seed)| by_label(label, seed).unwrap());
+    for (map, statistic) in corda.iter() {
+        assert!(statistic.is_copy_of(&eva[map]), "{map}: one copy");
+        assert_ne!(statistic.values(), other[map].values(), "{map}: another order of the data");
+    }
+    assert_eq!(cache.calibrations_taken(), 4, "what is there is not taken again");
+}
+
+/// Stacks that start from data, beside one that does not: each run is what it is alone. Then an interruption at the second step, and a new
+/// session, which has the starts from the checkpoint.
+#[test]
+fn calibrated_runs_are_independent_and_resume_without_a_calibration() {
+    let cells = cells("[corda, eva, lora_ga, lora]", "[0, 1]", &[]);
+    let (together, alone, parts) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    train(&support::cache(DType::F32), &cells, together.path(), 8);
+    train(&support::cache(DType::F32), &cells, alone.path(), 1);
+    let stop = AtomicBool::new(false);
+    let sink = AtOnce(&stop, AtomicU64::new(0));
+    let stopped = run(&support::cache(DType::F32), &cells, parts.path(), 8, &stop, &sink);
+    assert!(matches!(stopped, Err(TrainError::Interrupted)), "{stopped:?}");
+    let cache = support::cache(DType::F32);
+    train(&cache, &cells, parts.path(), 8);
+    assert_eq!(cache.calibrations_taken(), 0, "a checkpoint has the starts");
+    for cell in &cells {
+        let of = |root: &tempfile::TempDir| tensors(cell, root.path());
+        let (together, alone) = (of(&together), of(&alone));
+        assert_eq!(of(&parts), together, "{}: resumed to the same bits", cell.id);
+        for (name, values) in &together {
+            let apart = values.iter().zip(&alone[name]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            // Products of another number of rows are summed in another order; Adam's first steps have no size of their own.
+            assert!(apart < 1e-4, "{}: {name} is {apart} from alone", cell.id);
+            let is_start = name.ends_with("start_a") || name.ends_with("start_b");
+            assert!(!is_start || *values == alone[name], "{}: {name}", cell.id);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_starts_from_an_adapter_is_not_calibrated() {
+    let yaml = "suite: glue_mini\nmodel: mini_roberta\ntasks: [{task: rte, start_from: mnli}, mnli]\nseeds: [0]\ntargets: [query]\n\
+                ranks: [2]\ntrain: {steps: 2, batch: 4, max_length: 32, learning_rate: 1e-3}\nvariants: [corda]\n";
+    let cells = support::cells(yaml, &[]);
+    let (cache, root) = (support::cache(DType::F32), tempfile::tempdir().unwrap());
+    train(&cache, &cells, root.path(), 2);
+    assert_eq!(cache.calibrations_taken(), 1, "the source alone");
+    let of = |task: &str| tensors(cells.iter().find(|cell| cell.id.task == task).unwrap(), root.path());
+    let (source, started) = (of("mnli"), of("rte"));
+    for name in source.keys().filter(|name| name.contains("start_")) {
+        assert_eq!(started[name], source[name], "{name} is the source's");
+    }
+}
+
+/// Eight directions cannot be taken from fewer inputs. It is said before anything is trained.
+#[test]
+fn too_few_tokens_for_the_rank_are_refused_before_any_training() {
+    let few = ["train.batch=1", "train.max_length=3", "variants.eva.ranks=[8]", "variants.eva.with.delta.batches=2"];
+    let cells = cells("[lora, eva]", "[0]", &few);
+    let (cache, root) = (support::cache(DType::F32), tempfile::tempdir().unwrap());
+    let error = run(&cache, &cells, root.path(), 1, &AtomicBool::new(false), &Silent).unwrap_err().to_string();
+    for part in ["6 inputs", "2 batches", "`delta.batches`", "no 8 directions", "a smaller rank"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(store(root.path()).record(&cells[0].id).unwrap().is_none(), "nothing was trained");
+}
+
+/// A pooler reads one vector per row, so it sees fewer inputs than there are tokens; and a map that no batch reaches has none.
+#[test]
+fn a_map_without_enough_inputs_is_named() {
+    let cells = cells(
+        "[eva]",
+        "[0]",
+        &["targets=[pooler.dense]", "variants.eva.ranks=[9]", "variants.eva.with.delta.batches=2"],
+    );
+    let cache = support::cache(DType::F32);
+    let found = taken(&cells[0].recipe, &cells[0], &cache);
+    match found {
+        Ok(found) => panic!("eight rows have no nine directions: {:?}", found.map(|found| found.len())),
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.contains("pooler.dense` sees 8 inputs") && error.contains("no 9 directions"), "{error}");
+        }
+    }
+}
+
+/// The head's seed enters a gradient and no second moment.
+#[test]
+fn a_statistic_depends_on_the_seeds_that_it_should() {
+    let (cache, all) = (support::cache(DType::F32), cells("[eva, lora_ga]", "[0]", &[]));
+    for (cell, differs) in all.iter().zip([false, true]) {
+        let mut other = cell.recipe.clone();
+        other.seeds.init = 77;
+        let [one, other] = [&cell.recipe, &other].map(|recipe| taken(recipe, cell, &cache).unwrap().unwrap());
+        for (map, statistic) in one.iter() {
+            assert_eq!(statistic.values() != other[map].values(), differs, "{}: {map}", cell.id);
+        }
+    }
+}
