@@ -35,7 +35,7 @@ RANK, ALPHA = 3, 5
 RATE, HEAD_RATE = 1e-2, 4e-3
 DECAY = 0.1
 EPS = 1e-8
-SEED = 15  # of the streams that this program draws for itself: DyLoRA's ranks and VeRA's pair
+SEED = 15  # of the streams that this program draws for itself: DyLoRA's ranks, VeRA's pair and what restarts draw
 ENDINGS = ["query", "value", "intermediate.dense", "output.dense"]  # 8x8, 8x12 and 12x8; two maps end in output.dense
 LENGTHS = [7, 3, 5, 2]
 
@@ -265,12 +265,15 @@ def clip_at(norms):
     return float(torch.tensor(sorted(norms)[len(norms) // 3]).float())
 
 
-def run(model, batches, optimizer, clip, record=None, before=None, after=None):
+def run(model, batches, optimizer, clip, record=None, before=None, after=None, rates=None):
     """Twenty steps in PEFT's order: backward, clip, step, allocate, zero. Returns the norms.
 
-    `before` and `after` a step are told its number.
+    `before` and `after` a step are told its number; `rates` gives the multiple of the peak rate at a step, a line to 0 where there is none.
     """
-    schedule = get_linear_schedule_with_warmup(optimizer, 0, STEPS)
+    if rates:
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
+    else:
+        schedule = get_linear_schedule_with_warmup(optimizer, 0, STEPS)
     series = {"losses": [], "penalties": [], "norms": []}
     for step in range(STEPS):
         if before:

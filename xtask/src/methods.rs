@@ -18,11 +18,12 @@ const GUIDE: &str = "docs/src";
 const SOURCES: &str = "crates/variants/src";
 
 /// The axes whose values are files of a folder, and what each decides.
-const AXES: [(&str, &str); 4] = [
+const AXES: [(&str, &str); 5] = [
     ("delta", "How the update is formed"),
     ("combine", "How the update meets the base"),
     ("init", "First values"),
     ("rank", "The rank over time"),
+    ("base_update", "The base over time"),
 ];
 
 /// A page of the guide: its path under [`GUIDE`] and its text.
@@ -172,6 +173,7 @@ such as `full`. With weights stored `[d_in, d_out]`, an adapted map computes `W'
 - `scaling`: the scale `s` as a function of the rank in use
 - `train`: which roles train, at which rate and decay
 - [`rank_policy`](axes/rank.md): the rank over time
+- [`base_update`](axes/base_update.md): the base over time
 - `alpha`, `dropout`, `gradient`, `orthogonality`, `base`, `bias`: see [`with`](experiments.md#with)
 
 The scope is low-rank, linear and mergeable updates. An experiment can override any field of a preset, and

@@ -93,6 +93,15 @@ pub fn fits(source: &Recipe, plan: &Recipe) -> Result<(), String> {
     let (theirs, ours) = (&source.variant, &plan.variant);
     rule(form(&theirs.delta) == form(&ours.delta), "delta", &theirs.delta, &ours.delta)?;
     rule(form(&theirs.combine) == form(&ours.combine), "combine", &theirs.combine, &ours.combine)?;
+    for (whose, variant) in [("it", theirs), ("the run that starts from it", ours)] {
+        if variant.lacks(&[Capability::ConstantBase]).is_some_and(|_| variant.delta.is_some()) {
+            return Err(format!(
+                "{whose} has `base_update: {{kind: {}}}`, whose places are for the deltas of one run; start from the base that `lora-lab \
+                 merge` makes of it",
+                variant.base_update.declaration().kind
+            ));
+        }
+    }
     rule(source.variant.base == plan.variant.base, "base", &source.variant.base, &plan.variant.base)?;
     rule(source.variant.bias == plan.variant.bias, "bias", &source.variant.bias, &plan.variant.bias)?;
     same_scales(source, plan)

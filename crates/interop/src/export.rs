@@ -136,6 +136,7 @@ fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Re
         orthogonality: 0.0,
         train: variants::role::TrainConfig::default(),
         gradient: variants::gradient::GradientSpec::Plain,
+        base_update: variants::base_update::AnyBaseUpdate::default(),
         ..spec
     };
     Ok((plain_lora, adapter::tensors(network, 0, 0)))

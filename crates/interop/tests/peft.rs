@@ -367,6 +367,29 @@ fn is_doubled(name: &str, config: &Value, old: &Tensors, new: &Tensors) {
     }
 }
 
+/// A LoRA of rank 4 with what was accumulated beside its base, exported as one of more components: of merged deltas those behind the delta's
+/// own, bit by bit, as long as they are fewer than the map is wide.
+#[track_caller]
+fn is_widened(name: &str, old: &Tensors, new: &Tensors) {
+    assert!(new.keys().all(|key| !key.contains("accumulated")), "{name}");
+    let columns = |(values, all): (&[f64], usize), from: usize, n: usize| -> Vec<f64> {
+        values.chunks(all).flat_map(|row| row[from..from + n].to_vec()).collect()
+    };
+    for (key, ([_, d_in, k], a)) in new.iter().filter(|(key, _)| key.ends_with(".a")) {
+        let map = key.strip_suffix(".a").unwrap();
+        let ([_, _, more], p) = &old[&format!("{map}.accumulated_a")];
+        let ([_, _, d_out], b) = &new[&format!("{map}.b")];
+        let widest = *d_in.min(d_out);
+        assert_eq!(*k, (4 + more).min(widest), "{name}: {key}");
+        if 4 + more <= widest && name != "delta_lora" {
+            let q = &old[&format!("{map}.accumulated_b")].1;
+            assert_eq!(columns((a, *k), 0, 4), old[key].1, "{name}: {key}");
+            assert_eq!(columns((a, *k), 4, *more), *p, "{name}: {key}");
+            assert_eq!(*b, [old[&format!("{map}.b")].1.clone(), q.clone()].concat(), "{name}: {map}.b");
+        }
+    }
+}
+
 /// Components whose diagonal is 0 are not in the file, and 0 in what is taken back.
 #[track_caller]
 fn is_pruned(file: &Numbers, old: &Tensors, new: &Tensors) {
@@ -440,6 +463,10 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
                 continue;
             }
             PeftForm::AdaLora => is_pruned(&numbers(&folder.join(WEIGHTS)), &old, &new),
+            PeftForm::Lora if !spec.base_update.is_none() => {
+                is_widened(name, &old, &new);
+                met.insert("widened");
+            }
             PeftForm::Lora | PeftForm::Vera(_) => {
                 assert!(new == old, "{name}: not the same to the bit");
                 assert_eq!(logits(&imported.network, &asked), before, "{name}");
@@ -448,7 +475,11 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
         says(&residual.unwrap_err(), &["`--residual` is for starts", name, "leave it out"]);
         assert!(!other.exists());
     }
-    assert_eq!(met, BTreeSet::from(["ADALORA", "LORA", "VERA", "doubled", "refused"]), "a form that no preset has");
+    assert_eq!(
+        met,
+        BTreeSet::from(["ADALORA", "LORA", "VERA", "doubled", "refused", "widened"]),
+        "a form that no preset has"
+    );
     // Another base than the one that it was trained on is found by its hash.
     let folder = root.path().join("exports/lora");
     let roberta = checkpoint(root.path(), "roberta");

@@ -6,12 +6,13 @@ use burn::tensor::{Int, Tensor};
 use kernels::ops::snapshot;
 use variants::{
     adapted::AdaptedLinear,
+    base_update::Change,
     error::AttachError,
     host::{cast, inner},
     orthogonality::departure,
     pass::{Active, GateKey, Pass, split},
     role::{Param, Role},
-    slot::{StackPlan, attach},
+    slot::{Slot, StackPlan, attach},
     spec::Variant,
 };
 
@@ -173,6 +174,32 @@ impl Network {
     /// Replaces a stack's additive updates by their best approximations at `rank`.
     pub fn compress(&mut self, stack: usize, rank: usize) {
         self.backbone.slots().iter_mut().for_each(|slot| slot.compress(stack, rank));
+    }
+
+    /// Stores a stack's deltas into what its runs have accumulated beside the base, as the change of each says.
+    pub fn accumulate(&mut self, stack: usize, changes: &[Change]) {
+        for slot in self.backbone.slots() {
+            if let Slot::Linear(map) = slot {
+                map.accumulate(stack, changes);
+            }
+        }
+    }
+
+    /// What the deltas of a run of a stack begin anew at, map by map: slot, name and numbers `[1, rows, cols]` of every tensor, drawn for this
+    /// `round`.
+    pub fn drawn_anew(
+        &self,
+        stack: usize,
+        plan: &StackPlan,
+        run: usize,
+        round: u64,
+    ) -> Vec<(String, &'static str, Tensor<3>)> {
+        let place = self.backbone.place();
+        let of_map = |map: &AdaptedLinear| {
+            let drawn = map.drawn_anew(plan, run, round, place).into_iter();
+            drawn.map(|(name, value)| (map.name().to_owned(), name, value)).collect::<Vec<_>>()
+        };
+        self.adapted(stack).into_iter().flat_map(of_map).collect()
     }
 
     /// Adapted linear maps of a stack.

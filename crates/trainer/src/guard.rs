@@ -16,7 +16,7 @@ use record::sha256_hex;
 use serde::{Deserialize, Serialize};
 use variants::{
     host::{inner, values},
-    role::TrainConfig,
+    role::{Role, TrainConfig},
     slot::Slot,
 };
 
@@ -42,6 +42,10 @@ impl OwnTensors {
     ) -> Self {
         let mut texts = [BTreeMap::<String, String>::new(), BTreeMap::new()];
         for NamedParam { slot, name, param } in network.parameters(stack) {
+            // Neither trained nor frozen: steps store into it.
+            if param.role == Role::Accumulated {
+                continue;
+            }
             let tensor = match chosen {
                 Some(best) => inner(&best[&name]),
                 None => inner(param.tensor).slice([run..run + 1]),
@@ -68,21 +72,34 @@ impl OwnTensors {
 }
 
 /// Maps of a run that have a tensor which trains and is all zeros. Where a factor or a diagonal starts there, any gradient moves it; weight
-/// decay does not, though it changes the other factor of a map that no gradient reaches.
+/// decay does not, though it changes the other factor of a map that no gradient reaches. What a restart has set to 0 says nothing where
+/// the map has accumulated a change before.
 pub fn zeros(
     network: &mut Network,
     [stack, run]: [usize; 2],
     chosen: Option<&BTreeMap<String, Tensor<3>>>,
     roles: &TrainConfig,
 ) -> BTreeSet<String> {
-    let is_zero = |named: &NamedParam<'_>| {
+    let (mut zeros, mut accumulated, mut nothing) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for NamedParam { slot, name, param } in network.parameters(stack) {
+        let is_accumulated = param.role == Role::Accumulated;
+        if !is_accumulated && !roles.trains(param.role) {
+            continue;
+        }
         let tensor = match chosen {
-            Some(best) => inner(&best[&named.name]),
-            None => inner(named.param.tensor).slice([run..run + 1]),
+            Some(best) => inner(&best[&name]),
+            None => inner(param.tensor).slice([run..run + 1]),
         };
-        roles.trains(named.param.role) && values(&tensor).iter().all(|value| *value == 0.0)
-    };
-    network.parameters(stack).into_iter().filter(is_zero).map(|named| named.slot).collect()
+        let is_zero = values(&tensor).iter().all(|value| *value == 0.0);
+        match (is_accumulated, is_zero) {
+            (false, false) => {}
+            (false, true) => _ = zeros.insert(slot),
+            (true, false) => _ = accumulated.insert(slot),
+            (true, true) => _ = nothing.insert(slot),
+        }
+    }
+    // A product of two factors of which neither is 0.
+    &zeros - &(&accumulated - &nothing)
 }
 
 /// A base's tensors, hashed one by one.

@@ -5,6 +5,7 @@
 //! ([`gradients`]), clips and updates ([`optimizer`]), and leaves losses and norms for the host to read when it needs them ([`report`]).
 //! Because the device's half reads nothing else, a device that records kernels runs it once and then replays it ([`replay`]).
 
+pub mod base_update;
 pub mod checkpointing;
 pub mod gradients;
 pub mod importance;
@@ -49,6 +50,7 @@ impl Cohort {
         let inputs = buffer.upload(self.place());
         let results = self.run_or_replay(layout, inputs);
         self.prune();
+        self.update_bases();
         self.count_components(&mut facts);
         self.pending.push(Pending { step: self.step, results, facts });
         self.step += 1;

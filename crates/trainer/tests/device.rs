@@ -188,8 +188,15 @@ const REORDERED: f64 = 2e-4;
 fn a_run_is_what_it_is_alone() {
     let _alone = alone();
     let place = place();
-    let stacks =
-        [("lora", vec![1, 2]), ("dora", vec![3]), ("dylora", vec![4, 5]), ("vera", vec![6]), ("adalora", vec![7])];
+    let stacks = [
+        ("lora", vec![1, 2]),
+        ("dora", vec![3]),
+        ("dylora", vec![4, 5]),
+        ("vera", vec![6]),
+        ("adalora", vec![7]),
+        ("relora", vec![8, 9]),
+        ("delta_lora", vec![10]),
+    ];
     for dropout in [0.0, 0.1] {
         let together = train(&stacks, dropout, &place);
         for ((name, seeds), together) in stacks.iter().zip(&together) {
@@ -207,9 +214,22 @@ fn a_device_trains_what_the_cpu_trains() {
     let _alone = alone();
     let place = place();
     let cpu = Placement::new(&device::parse("flex").unwrap().device, DType::F32);
-    for name in
-        ["lora", "dora", "dylora", "vera", "adalora", "lora_fa", "lora_plus", "rslora", "pissa", "bitfit", "full"]
-    {
+    for name in [
+        "lora",
+        "dora",
+        "dylora",
+        "vera",
+        "adalora",
+        "lora_fa",
+        "lora_plus",
+        "rslora",
+        "pissa",
+        "bitfit",
+        "full",
+        "relora",
+        "cola",
+        "delta_lora",
+    ] {
         for dropout in [0.0, 0.1] {
             let [here, there] = [&place, &cpu].map(|place| train(&[(name, vec![1, 2])], dropout, place));
             for (here, there) in here[0].iter().zip(&there[0]) {

@@ -1,7 +1,8 @@
 //! Every variant against a reference, over twenty steps of the real cohort.
 //!
-//! The fixtures are made by `scripts/oracle/variants.py` and `products.py`: PEFT 0.18.1 where it has the method, and the papers' equations in plain torch
-//! where it has not or has it in f32 alone (decompositions of the base); AdaLoRA's allocator runs both ways. DyLoRA's rule is run under
+//! The fixtures are made by `scripts/oracle/variants.py`, `products.py`, `calibrated_starts.py` and `over_time.py`: PEFT 0.18.1 where it has the
+//! method, and the papers' equations in plain torch where it has not or has it in f32 alone (decompositions of the base); AdaLoRA's
+//! allocator runs both ways. DyLoRA's rule is run under
 //! torch's AdamW, as in its authors' code, and under an optimizer of the script's own for the masked state. Each run has weight
 //! decay 0.1, another rate for the head, a falling schedule and a clipping norm that some of its steps exceed; adapters start away from
 //! their first values, so that no gradient is 0.
@@ -26,6 +27,7 @@ mod reference;
 use burn::tensor::DType;
 use reference::{Bench, Named64, Reference, ours};
 use variants::{
+    base_update::{AnyBaseUpdate, Moments, follow::Follow, restart::Rate},
     combine::CombineSpec,
     delta::{DeltaSpec, covariance_init, shared_random},
     host::values,
@@ -65,6 +67,8 @@ struct Case {
 const CASES: &[Case] = &[
     Case { fixture: "adalora", preset: "adalora", change: adalora },
     Case { fixture: "bitfit", preset: "bitfit", change: as_published },
+    Case { fixture: "cola", preset: "cola", change: restarting },
+    Case { fixture: "delta_lora", preset: "delta_lora", change: following },
     Case { fixture: "bone", preset: "bone", change: as_published },
     Case {
         fixture: "corda",
@@ -112,6 +116,7 @@ const CASES: &[Case] = &[
     Case { fixture: "pissa", preset: "pissa", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "pissa_start", preset: "pissa", change: as_published },
     Case { fixture: "randlora", preset: "randlora", change: products::randlora },
+    Case { fixture: "relora", preset: "relora", change: restarting },
     Case { fixture: "rslora", preset: "rslora", change: as_published },
     Case { fixture: "tri_lora", preset: "tri_lora", change: as_published },
     Case {
@@ -126,6 +131,7 @@ const CASES: &[Case] = &[
             decaying(vera(reference, published, shared_random::Save::Seed), DecayToward::Start)
         },
     },
+    Case { fixture: "xgblora", preset: "xgblora", change: restarting },
 ];
 
 impl Case {
@@ -153,6 +159,25 @@ fn every_preset_has_a_reference_or_says_why_not() {
             Parity::Untested(why) => assert!(cases == 0 && !why.is_empty(), "`{}` has a case", preset.name),
         }
     }
+}
+
+/// The preset with the fixture's restarts; the authors' pruning of moments in place of `relora`'s reset. `relora` has 9 components to keep of maps of width 8, and so keeps their sum; the others keep them.
+fn restarting(reference: &Reference, mut published: VariantSpec) -> VariantSpec {
+    let AnyBaseUpdate::Restart(restart) = &mut published.base_update else { panic!("{}", reference.name) };
+    restart.restarts = reference.count("restarts") as u64;
+    if let Rate::WarmUp { steps } = &mut restart.rate {
+        *steps = reference.number("ramp");
+    }
+    if reference.has("share") {
+        restart.moments = Moments::Pruned { share: reference.number("share") };
+    }
+    published
+}
+
+/// The preset with the fixture's `λ` and `K`.
+fn following(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let follow = Follow { lambda: reference.number("lambda"), start: reference.number("start") };
+    VariantSpec { base_update: AnyBaseUpdate::Follow(follow), ..published }
 }
 
 /// PEFT divides by `r + 1e-5` (see [`adaloras_scale_departs_from_pefts_by_its_epsilon`]); this alpha makes the scales equal.
@@ -348,7 +373,11 @@ fn twenty_steps(reference: &Reference, bench: &mut Bench) {
         close(&format!("{at}: norm"), &[entry.gradient_norm], &reference.all("norms")[step..=step], floor);
         let penalty = entry.penalty.unwrap_or(0.0);
         close(&format!("{at}: penalty"), &[penalty], &reference.all("penalties")[step..=step], floor);
-        let rate = reference.number("learning_rate") * (steps - step) as f64 / steps as f64;
+        let rate = if reference.has("rates") {
+            reference.numbers("rates")[step]
+        } else {
+            reference.number("learning_rate") * (steps - step) as f64 / steps as f64
+        };
         close(&format!("{at}: rate"), &[entry.learning_rate], &[rate], floor);
         let clipped = clip_coefficient(entry.gradient_norm, reference.number("clip")) < 1.0;
         assert_eq!(clipped, reference.all("norms")[step] > reference.number("clip"), "{at}");

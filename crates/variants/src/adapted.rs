@@ -14,9 +14,10 @@ use burn::tensor::Tensor;
 use self::{adapter::Adapter, fusion::Fusion};
 use crate::{
     base::BiasSpec,
+    base_update::Change,
     calibration::Calibration,
     combine::Combine,
-    delta::{Delta, Shared, Site},
+    delta::{AnyDelta, Delta, DeltaSpec, Shared, Site},
     dropout,
     error::AttachError,
     form::Factors,
@@ -48,6 +49,10 @@ struct LinearStack {
     weight: Option<Tensor<3>>,
     /// Each run's own bias, `[runs, 1, d_out]`.
     bias: Option<Tensor<3>>,
+}
+
+fn recipe(plan: &StackPlan) -> &DeltaSpec {
+    plan.variant.spec().delta.as_ref().unwrap_or_else(|| unreachable!("only adapting variants come here"))
 }
 
 /// The update of one map in the form that leaves this crate.
@@ -158,9 +163,8 @@ impl AdaptedLinear {
         place: &Placement,
         shared: &mut Shared,
     ) -> Result<Adapter, AttachError> {
-        let spec = plan.variant.spec();
         let (shape @ [d_in, d_out], rank) = (self.shape(), plan.rank(&self.name));
-        let recipe = spec.delta.as_ref().unwrap_or_else(|| unreachable!("only adapting variants come here"));
+        let recipe = recipe(plan);
         let max = d_in.min(d_out);
         if recipe.rank_bounded() && rank > max {
             return Err(AttachError::RankTooLarge { slot: self.name.clone(), d_in, d_out, max, rank });
@@ -168,16 +172,31 @@ impl AdaptedLinear {
         if let Some(why) = recipe.misfit(rank, shape) {
             return Err(AttachError::Misfit { slot: self.name.clone(), d_in, d_out, why });
         }
+        let delta = self.first_delta(plan, &self.name, widest, place, shared)?;
+        Ok(Adapter::new(plan, &self.name, delta, &self.weight, place))
+    }
+
+    /// The delta of `plan` at its first values; `key` is that of its random draws.
+    fn first_delta(
+        &self,
+        plan: &StackPlan,
+        key: &str,
+        widest: [usize; 2],
+        place: &Placement,
+        shared: &mut Shared,
+    ) -> Result<AnyDelta, AttachError> {
+        let (spec, rank) = (plan.variant.spec(), plan.rank(&self.name));
         let scales: Vec<f64> = plan.alphas(&self.name).into_iter().map(|alpha| spec.scaling.at(alpha, rank)).collect();
+        let recipe = recipe(plan);
         let statistics = match recipe.calibration().filter(|_| plan.first_values == FirstValues::Init) {
             Some(Calibration { statistic, .. }) => plan.statistics(&self.name).ok_or_else(|| {
                 AttachError::NotCalibrated { slot: self.name.clone(), statistic, delta: recipe.kind() }
             })?,
             None => Vec::new(),
         };
-        let delta = recipe.init(&mut Site {
-            slot: &self.name,
-            shape,
+        Ok(recipe.init(&mut Site {
+            slot: key,
+            shape: self.shape(),
             weight: &self.weight,
             widest,
             rank,
@@ -188,8 +207,39 @@ impl AdaptedLinear {
             first_values: plan.first_values,
             statistics,
             shared,
-        });
-        Ok(Adapter::new(plan, &self.name, delta, &self.weight, place))
+        }))
+    }
+
+    /// What the delta of a run of `plan` begins anew at, by the names of its tensors, `[1, rows, cols]` each: other draws in every `round`.
+    pub fn drawn_anew(
+        &self,
+        plan: &StackPlan,
+        run: usize,
+        round: u64,
+        place: &Placement,
+    ) -> Vec<(&'static str, Tensor<3>)> {
+        let alone = StackPlan {
+            runs: vec![plan.runs[run]],
+            first_values: FirstValues::Init,
+            calibrations: plan.calibrations.get(run).cloned().into_iter().collect(),
+            ..plan.clone()
+        };
+        let key = format!("{} after restart {round}", self.name);
+        let delta = self.first_delta(&alone, &key, self.shape(), place, &mut Shared::default());
+        let mut delta = delta.unwrap_or_else(|error| unreachable!("it was drawn before: {error}"));
+        delta.parameters().into_iter().map(|param| (param.name, param.tensor.clone())).collect()
+    }
+
+    /// Stores a stack's delta into what its runs have accumulated beside the base, as the change of each says.
+    pub fn accumulate(&mut self, stack: usize, changes: &[Change]) {
+        if let Some(adapter) = &mut self.stacks[stack].adapter {
+            adapter.accumulate(changes, &self.weight);
+        }
+    }
+
+    /// A stack's update at a scale of 1, where its runs accumulate a change beside the base: the delta and that change in one product.
+    pub fn whole(&self, stack: usize) -> Option<Factors> {
+        self.stacks[stack].adapter.as_ref()?.whole(&self.weight)
     }
 
     /// The tensors of one stack on this map.

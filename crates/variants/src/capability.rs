@@ -8,13 +8,14 @@
 //! | [`TwoFactors`](Capability::TwoFactors) | delta | adapters on tables, readouts at smaller ranks, `gradient: preconditioned` |
 //! | [`Prunable`](Capability::Prunable) | delta | rank policies that prune |
 //! | [`Orthonormal`](Capability::Orthonormal) | delta | `orthogonality` above 0 |
-//! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd` |
-//! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned` |
-//! | [`DrawnFactors`](Capability::DrawnFactors) | delta | an `init` of one's own |
+//! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd`, base updates |
+//! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned`, base updates |
+//! | [`DrawnFactors`](Capability::DrawnFactors) | delta | an `init` of one's own, restarts |
 //! | [`OwnRanks`](Capability::OwnRanks) | delta, rank policy | `rank_pattern` |
 //! | [`UsesAlpha`](Capability::UsesAlpha) | scaling | `alpha_pattern` |
-//! | [`FixedA`](Capability::FixedA), [`TrainedA`](Capability::TrainedA) | train | `gradient: preconditioned`; adapters on tables |
+//! | [`FixedA`](Capability::FixedA), [`TrainedA`](Capability::TrainedA) | train | `gradient: preconditioned`; adapters on tables, restarts |
 //! | [`FrozenBase`](Capability::FrozenBase) | base | every adapter |
+//! | [`ConstantBase`](Capability::ConstantBase) | base update | adapters on tables, readouts at smaller ranks |
 //!
 //! A new kind of part declares its own; no list of kinds is kept here or anywhere else. Every delta and combination can be merged, because
 //! their traits ask for the dense weight, so that is no capability.
@@ -48,6 +49,8 @@ pub enum Capability {
     TrainedA,
     /// No weight of the base trains: at most biases and norms do.
     FrozenBase,
+    /// Nothing is accumulated beside the base: the delta is all of the update.
+    ConstantBase,
 }
 
 /// A part of a composition that decides a capability.
@@ -65,6 +68,8 @@ pub enum Part {
     RankPolicy,
     /// Whether the base trains.
     Base,
+    /// The base over time.
+    BaseUpdate,
 }
 
 impl Capability {
@@ -78,6 +83,7 @@ impl Capability {
             Self::UsesAlpha => &[Part::Scaling],
             Self::FixedA | Self::TrainedA => &[Part::Train],
             Self::FrozenBase => &[Part::Base],
+            Self::ConstantBase => &[Part::BaseUpdate],
         }
     }
 }
@@ -91,6 +97,7 @@ impl fmt::Display for Part {
             Self::Train => "train",
             Self::RankPolicy => "rank policy",
             Self::Base => "base",
+            Self::BaseUpdate => "base update",
         })
     }
 }
@@ -164,6 +171,7 @@ impl VariantSpec {
             Part::Train => self.train.declaration(),
             Part::RankPolicy => self.rank_policy.declaration(),
             Part::Base => self.base.declaration(),
+            Part::BaseUpdate => self.base_update.declaration(),
         })
     }
 
@@ -171,13 +179,14 @@ impl VariantSpec {
     pub(crate) fn unmet(&self) -> Vec<SpecProblem> {
         let Some(delta) = &self.delta else { return Vec::new() };
         let penalised = if self.orthogonality > 0.0 { orthogonality::REQUIRES } else { &[] };
-        let asking: [(&str, &[Requirement]); 6] = [
+        let asking: [(&str, &[Requirement]); 7] = [
             ("base", delta::REQUIRES),
             ("orthogonality", penalised),
             ("delta.kind", delta.declaration().requires),
             ("combine.kind", self.combine.declaration().requires),
             ("gradient", self.gradient.requires()),
             ("rank_policy.kind", self.rank_policy.declaration().requires),
+            ("base_update.kind", self.base_update.declaration().requires),
         ];
         let of = |(field, requires): (&str, &[Requirement])| {
             let broken = |requirement: &Requirement| {

@@ -71,7 +71,7 @@ pub enum AttachError {
     /// A delta that has no form for embedding tables was pointed at one.
     #[error(
         "`{slot}` is an embedding table, and this variant (`{delta}`) has no lookup form; target linear maps, or use an \
-         additive `low_rank` whose `a` trains"
+         additive `low_rank` whose `a` trains, with `base_update: {{kind: none}}`"
     )]
     NotAnEmbeddingDelta {
         /// Name of the table.

@@ -18,28 +18,33 @@
 //! | `orthogonality` | `crates/variants/src/orthogonality.rs` | weight of the penalty on factors that are not orthonormal |  |
 //! | `base` | `crates/variants/src/base.rs` | whether the base trains | `frozen`, `trained` |
 //! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
+//! | `base_update` | `crates/variants/src/base_update` | the base over time | `follow`, `none`, `restart` |
 //! <!-- end -->
 //!
 //! A [`Preset`](preset::Preset) is a named point in that space: a published method or a reference point. An empty cell is LoRA's value:
 //!
 //! <!-- table of presets -->
-//! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias |
-//! |---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | `adalora` | 10.7·rank |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |
-//! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |
-//! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |
-//! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |
-//! | `full` |  |  | null |  |  |  |  |  |  |  | trained |  |
-//! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |
-//! | `lora` | 16.0 | 0.0 | low_rank | additive | kaiming | alpha_over_rank | all | constant | plain | 0.0 | frozen | none |
-//! | `lora_fa` |  |  |  |  |  |  | a frozen |  |  |  |  |  |
-//! | `lora_fa_preconditioned` |  |  |  |  |  |  | a frozen |  | preconditioned, ridge 1e-8 |  |  |  |
-//! | `lora_plus` |  |  |  |  |  |  | b trained, lr_multiplier 16.0, embedding trained |  |  |  |  |  |
-//! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |
-//! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |
-//! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |
-//! | `rslora` |  |  |  |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |
-//! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |
+//! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias | base_update |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | `adalora` | 10.7·rank |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |  |
+//! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |  |
+//! | `cola` |  |  |  |  |  |  |  |  |  |  |  |  | restart |
+//! | `delta_lora` |  |  |  |  |  |  |  |  |  |  |  |  | follow |
+//! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |  |
+//! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |  |
+//! | `full` |  |  | null |  |  |  |  |  |  |  | trained |  |  |
+//! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |  |
+//! | `lora` | 16.0 | 0.0 | low_rank | additive | kaiming | alpha_over_rank | all | constant | plain | 0.0 | frozen | none | none |
+//! | `lora_fa` |  |  |  |  |  |  | a frozen |  |  |  |  |  |  |
+//! | `lora_fa_preconditioned` |  |  |  |  |  |  | a frozen |  | preconditioned, ridge 1e-8 |  |  |  |  |
+//! | `lora_plus` |  |  |  |  |  |  | b trained, lr_multiplier 16.0, embedding trained |  |  |  |  |  |  |
+//! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |  |
+//! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |  |
+//! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |  |
+//! | `relora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |
+//! | `rslora` |  |  |  |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |
+//! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
+//! | `xgblora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |
 //! <!-- end -->
 //!
 //! What the parts of a composition declare about each other, and so which compositions are legal, is in [`capability`].
@@ -54,6 +59,7 @@
 
 pub mod adapted;
 pub mod base;
+pub mod base_update;
 pub mod calibration;
 pub mod capability;
 pub mod combine;

@@ -43,7 +43,8 @@ impl VariantSpec {
     pub fn peft_form(&self) -> Result<PeftForm, NoPeftForm> {
         let delta = self.delta.as_ref().ok_or(NoPeftForm::NoAdapter)?;
         let (form, use_dora) = delta.peft().zip(self.combine.peft_use_dora()).ok_or(NoPeftForm::NoCounterpart)?;
-        // `use_dora` is LoRA's alone.
-        if use_dora && form.peft_type() != "LORA" { Err(NoPeftForm::NoCounterpart) } else { Ok(form) }
+        // `use_dora` is LoRA's alone, and only a LoRA has room for what is accumulated beside it.
+        let is_accumulated = !self.base_update.is_none() && form != PeftForm::Lora;
+        if is_accumulated || use_dora && form.peft_type() != "LORA" { Err(NoPeftForm::NoCounterpart) } else { Ok(form) }
     }
 }

@@ -36,6 +36,8 @@ pub enum Role {
     Norm,
     /// A factor that is kept as a tensor but never trains (an imported VeRA pair, the start that PiSSA subtracts).
     Projection,
+    /// A factor of the change that a run has accumulated beside the base. It never trains; steps may store into it.
+    Accumulated,
     /// The task's head.
     Head,
 }
@@ -135,7 +137,7 @@ impl TrainConfig {
             (None, Role::Bias | Role::Norm) => {
                 RoleConfig::Trained { lr_multiplier: 1.0, learning_rate: None, weight_decay: Some(0.0) }
             }
-            (None, Role::Projection) => RoleConfig::Frozen,
+            (None, Role::Projection | Role::Accumulated) => RoleConfig::Frozen,
             (None, _) => RoleConfig::DEFAULT,
         }
     }

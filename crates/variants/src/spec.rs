@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{BaseSpec, BiasSpec},
+    base_update::{AnyBaseUpdate, BaseUpdate},
     capability::{Capability, Declaration},
     combine::CombineSpec,
     delta::DeltaSpec,
@@ -47,6 +48,9 @@ pub struct VariantSpec {
     pub base: BaseSpec,
     /// Which biases of the base train.
     pub bias: BiasSpec,
+    /// How a run's base changes over time; records from before the field existed mean `none`.
+    #[serde(default)]
+    pub base_update: AnyBaseUpdate,
 }
 
 fn role_name(role: Role) -> String {
@@ -92,7 +96,11 @@ impl VariantSpec {
     pub fn batch_key(&self) -> BatchKey {
         BatchKey {
             is_alone: !self.combine.is_additive() || self.delta.as_ref().is_some_and(|delta| !delta.is_low_rank()),
-            components: self.delta.as_ref().map_or(0, |delta| delta.components(self.rank)),
+            components: self.delta.as_ref().map_or(0, |delta| {
+                let own = delta.components(self.rank);
+                // On a map that is wider than all that is accumulated.
+                own.saturating_add(self.base_update.components(own, [usize::MAX; 2]))
+            }),
             dropout: self.dropout.to_bits(),
         }
     }
@@ -120,7 +128,10 @@ impl VariantSpec {
         roles.extend(more);
         for (role, plan) in &self.train.0 {
             let field = format!("train.{}", role_name(*role));
-            if !roles.contains(role) {
+            if *role == Role::Accumulated {
+                let rule = "what is accumulated beside the base is stored, not trained; leave it out".to_owned();
+                report(&field, rule);
+            } else if !roles.contains(role) {
                 let known: Vec<String> = roles.iter().map(|role| format!("`{}`", role_name(*role))).collect();
                 let rule =
                     format!("this variant has no tensor of role `{}`; it has {}", role_name(*role), known.join(", "));
@@ -150,6 +161,12 @@ impl VariantSpec {
         ]
     }
 
+    /// Axes that a plan leaves out when it is written, for the same reason: they are at the value that records from before the axis existed
+    /// meant.
+    pub fn unrecorded_axes(&self) -> &'static [&'static str] {
+        if self.base_update.is_none() { &["base_update"] } else { &[] }
+    }
+
     /// Whether the factor on the inputs trains, where there is one.
     pub fn trains_inputs(&self) -> bool {
         self.roles().contains(&Role::A) && self.train.trains(Role::A)
@@ -160,6 +177,9 @@ impl VariantSpec {
         let mut roles = BTreeSet::from([Role::Head]);
         if let Some(delta) = &self.delta {
             roles.extend(delta.roles().iter().chain(self.combine.roles()));
+        }
+        if !self.base_update.is_none() {
+            roles.insert(Role::Accumulated);
         }
         if self.base == BaseSpec::Trained {
             roles.extend([Role::Weight, Role::Bias, Role::Norm]);
@@ -187,6 +207,7 @@ impl VariantSpec {
                 (self.orthogonality != 0.0, "orthogonality"),
                 (self.gradient != GradientSpec::Plain, "gradient"),
                 (!offers(self.combine.declaration(), Capability::Additive), "combine"),
+                (!self.base_update.is_none(), "base_update"),
             ] {
                 if is_set {
                     report(field, format!("`{field}` concerns adapters, but `delta` is null; leave it out"));
@@ -224,5 +245,14 @@ impl VariantSpec {
         problems.extend(self.unmet());
         let policy = self.rank_policy.check(self.rank, steps);
         problems.extend(policy.into_iter().map(|problem| problem.inside("rank_policy")));
+        if !self.base_update.is_none() && !delta.is_low_rank() {
+            let (kind, of) = (self.base_update.declaration().kind, delta.kind());
+            let rule = format!(
+                "`{kind}` keeps the delta's factors, but the update of `{of}` is no product of two; use a low-rank delta such as `low_rank`"
+            );
+            problems.push(SpecProblem::new("base_update.kind", rule));
+        }
+        let over_time = self.base_update.check(steps);
+        problems.extend(over_time.into_iter().map(|problem| problem.inside("base_update")));
     }
 }

@@ -4,6 +4,7 @@
 use burn::tensor::{DType, Device};
 use variants::{
     base::{BaseSpec, BiasSpec},
+    base_update::{AnyBaseUpdate, follow::Follow, restart::Restart},
     capability::Capability,
     combine::{CombineSpec, weight_decomposed},
     delta::{DeltaSpec, shared_random},
@@ -291,6 +292,58 @@ fn what_a_part_requires_of_the_others_is_asked_of_them() {
     assert_eq!(broken(&VariantSpec { orthogonality: 0.1, ..spec("lora") }), ["orthogonality"]);
     let pruned = VariantSpec { rank_policy: spec("adalora").rank_policy, ..spec("lora") };
     assert_eq!(broken(&pruned), ["rank_policy.kind"]);
+}
+
+#[test]
+fn a_base_that_changes_over_time_is_refused_where_it_cannot() {
+    let with = |name: &str, base_update: &AnyBaseUpdate, frozen: bool| {
+        let mut changed = VariantSpec { base_update: base_update.clone(), ..spec(name) };
+        if frozen {
+            changed.train = TrainConfig::of([(Role::A, RoleConfig::Frozen)]);
+        }
+        let problems = changed.check(Some(100)).err().unwrap_or_default();
+        let rules = problems.iter().map(|problem| format!("{}: {}", problem.field, problem.rule));
+        rules.collect::<Vec<_>>().join("; ")
+    };
+    let restart = AnyBaseUpdate::Restart(Restart::default());
+    let follow = AnyBaseUpdate::Follow(Follow { lambda: 2.0, start: 0.5 });
+    for (base_update, name, frozen, parts) in [
+        (&restart, "lora", false, &[][..]),
+        (&restart, "lora_plus", false, &[]),
+        (
+            &restart,
+            "dora",
+            false,
+            &["base_update.kind: a restart adds the delta to the base, but under `weight_decomposed`"],
+        ),
+        (
+            &restart,
+            "dylora",
+            false,
+            &["what a restart has merged keeps its scale, but `nested_sampling` changes the rank"],
+        ),
+        (&restart, "adalora", false, &["but `budget` changes the rank in use", "`rank_policy: {kind: constant}`"]),
+        (&restart, "pissa", false, &["those of `residual_init` are not drawn by `init`; use `low_rank` or `svd_form`"]),
+        (&restart, "vera", false, &["those of `shared_random` are not drawn by `init`"]),
+        (&restart, "lora_fa", true, &["a restart draws A anew, but `train.a` is frozen; let it train"]),
+        (&follow, "lora_fa", true, &[]),
+        (&follow, "lora_fa_preconditioned", true, &[]),
+        (&follow, "pissa", false, &[]),
+        (&follow, "dora", false, &["the base follows the change of the delta, but under `weight_decomposed`"]),
+        (&follow, "dylora", false, &["`nested_sampling` uses a part of it at a time"]),
+        (&follow, "full", false, &["base_update: `base_update` concerns adapters, but `delta` is null; leave it out"]),
+    ] {
+        let found = with(name, base_update, frozen);
+        assert_eq!(found.is_empty(), parts.is_empty(), "{name}: {found}");
+        assert!(parts.iter().all(|part| found.contains(part)), "{name}: {found}");
+    }
+    let role = |s: &mut VariantSpec, role| s.train = TrainConfig::of([(role, RoleConfig::DEFAULT)]);
+    bounds("relora", "train.accumulated", role, &[Role::A], &[Role::Accumulated]);
+    assert_eq!(
+        spec("relora").lacks(&[Capability::ConstantBase]).map(|lack| lack.to_string()).as_deref(),
+        Some("its base update is `restart`, under which the delta is not all of the update")
+    );
+    assert_eq!(spec("lora").lacks(&[Capability::ConstantBase]), None);
 }
 
 /// The budget of the preset: two thirds of the initial rank, as in the authors' runs, and never none.

@@ -119,7 +119,8 @@ pub(super) fn check_init(entry: &Entry, specs: &[VariantSpec], report: &mut Repo
 }
 
 /// What derived readouts need of a composition.
-const READOUTS: &[Capability] = &[Capability::TwoFactors, Capability::Additive, Capability::ConstantRank];
+const READOUTS: &[Capability] =
+    &[Capability::TwoFactors, Capability::Additive, Capability::ConstantRank, Capability::ConstantBase];
 
 /// Derived readouts cut a trained update down, so it must be one low-rank product of one fixed rank.
 pub(super) fn check_readouts(entry: &Entry, specs: &[VariantSpec], modules: &Modules, report: &mut Report) {

@@ -41,6 +41,16 @@ fn a_run_that_would_begin_at_another_scale_is_refused() {
 }
 
 #[test]
+fn what_a_run_has_accumulated_beside_its_base_is_no_start() {
+    let of = |preset: &str| format!("variants: [{{preset: {preset}}}]\n");
+    for (kind, preset) in [("restart", "relora"), ("follow", "delta_lora")] {
+        let [has, way_out] = [format!("has `base_update: {{kind: {kind}}}`"), "`lora-lab merge`".to_owned()];
+        refused(&of(preset), &of(preset), &[&format!("it {has}"), &way_out]);
+        refused(&of("lora"), &of(preset), &[&format!("the run that starts from it {has}"), &way_out]);
+    }
+}
+
+#[test]
 fn another_way_to_the_same_scale_fits() {
     let of = |with: &str| format!("variants: [{{preset: lora, with: {{{with}}}}}]\n");
     let lora = of("alpha: 16");

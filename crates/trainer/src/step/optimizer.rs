@@ -18,6 +18,7 @@
 //! A finished run, a run with a gradient that is not finite and, where the rank policy says so, a component without gradient keep value,
 //! moments and count: old values are *selected*, never multiplied by zero.
 
+mod edit;
 mod param;
 
 use std::{collections::BTreeMap, ops::Range};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use variants::{
+    base_update::BaseUpdate,
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
     rank::RankPolicy,
     stream::{self, Stream},
@@ -44,9 +45,10 @@ impl Stack {
 
     /// Every run's part in a step.
     fn run_steps(&self, step: u64) -> Vec<RunStep> {
+        let base_update = &self.variant().spec().base_update;
         let of = |run: &RunState| {
             let train = &run.cell.recipe.train;
-            let multiple = train.rate(step, run.steps);
+            let multiple = base_update.rate(step, run.steps, &|step, steps| train.rate(step, steps));
             RunStep {
                 rate: train.learning_rate * multiple,
                 multiple,

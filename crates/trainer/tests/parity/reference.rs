@@ -266,7 +266,7 @@ fn plan(reference: &Reference, spec: &VariantSpec) -> StackPlan {
     StackPlan::new(
         spec.check(Some(reference.count("steps") as u64))
             .unwrap_or_else(|problems| panic!("{}: {problems:?}", reference.name)),
-        vec![RunPlan { init_seed: 0, alpha: spec.alpha }],
+        vec![RunPlan { init_seed: seed(reference), alpha: spec.alpha }],
         reference.maps().into_iter().collect(),
     )
 }
@@ -327,7 +327,8 @@ impl Bench {
         let place = self.place();
         for NamedParam { name, param, .. } in self.cohort.network.parameters(0) {
             let Some(wanted) = start.remove(&name) else {
-                assert_eq!(param.role, Role::Projection, "{}: no start of `{name}`", reference.name);
+                let may = [Role::Projection, Role::Accumulated].contains(&param.role);
+                assert!(may, "{}: no start of `{name}`", reference.name);
                 continue;
             };
             match param.role {
@@ -420,8 +421,13 @@ fn hyper(reference: &Reference) -> Hyper {
     }
 }
 
+/// The seed of the streams that the run draws from.
+fn seed(reference: &Reference) -> u64 {
+    if reference.has("seed") { reference.count("seed") as u64 } else { 0 }
+}
+
 fn cell(reference: &Reference, spec: &VariantSpec, train: Hyper) -> Cell {
-    let seed = if reference.has("seed") { reference.count("seed") as u64 } else { 0 };
+    let seed = seed(reference);
     let id = CellId { task: "given".into(), variant: reference.name.into(), rank: spec.rank, seed };
     let plan = Recipe {
         suite: "given".into(),

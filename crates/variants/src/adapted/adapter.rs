@@ -5,12 +5,13 @@ use std::sync::OnceLock;
 use burn::tensor::Tensor;
 
 use crate::{
+    base_update::{Accumulated, Change},
     combine::{AnyCombine, Combine},
     compress,
     delta::{AnyDelta, Delta, DeltaSpec},
     form::{Factors, Form},
     gradient::GradientSpec,
-    host::Placement,
+    host::{Placement, inner},
     pass::{Active, GateKey, StackPass, gate, gate_values},
     role::{Param, Role},
     scaling::Scaling,
@@ -22,6 +23,8 @@ use crate::{
 pub(crate) struct Adapter {
     pub(super) delta: AnyDelta,
     pub(super) combine: AnyCombine,
+    /// What the runs have accumulated beside the base, where they do.
+    accumulated: Option<Accumulated>,
     /// Whether `W' − W0` is the delta itself.
     additive: bool,
     /// Whether the delta's form is low-rank.
@@ -53,9 +56,12 @@ impl Adapter {
             FirstValues::Init => spec.combine.init(base, delta.form(&full_gate, base), place),
             FirstValues::Given => spec.combine.given(base, alphas.len(), place),
         };
+        let own = spec.delta.as_ref().map_or(rank, |delta| delta.components(rank));
+        let accumulated = Accumulated::new(&spec.base_update, own, base.dims(), alphas.len(), plan.first_values, place);
         Self {
             delta,
             combine,
+            accumulated,
             additive: spec.combine.is_additive(),
             is_low_rank: spec.delta.as_ref().is_some_and(DeltaSpec::is_low_rank),
             scaling: spec.scaling,
@@ -71,12 +77,48 @@ impl Adapter {
 
     /// `ΔW` with `active` components beside the frozen weight `base` `[d_in, d_out]`.
     pub(crate) fn form(&self, active: &Active, base: &Tensor<2>) -> Form {
-        self.delta.form(&self.gate(active), base)
+        self.joined(self.delta.form(&self.gate(active), base))
     }
 
     /// `ΔW` with the gate of a pass in it.
     pub(crate) fn form_of(&self, pass: &StackPass, base: &Tensor<2>) -> Form {
-        self.delta.form(&self.gate_of(pass), base)
+        self.joined(self.delta.form(&self.gate_of(pass), base))
+    }
+
+    /// The delta and what is accumulated beside the base, as one update.
+    fn joined(&self, own: Form) -> Form {
+        match (own, &self.accumulated) {
+            (Form::LowRank(own), Some(accumulated)) => {
+                // The scale of the full rank, which every component has where anything is accumulated.
+                let scale = self.full_gate.clone().slice([0..self.alphas.len(), 0..1, 0..1]);
+                Form::LowRank(accumulated.join(own, scale))
+            }
+            (own, _) => own,
+        }
+    }
+
+    /// Stores the delta into what is accumulated, as every run's change says; `base` is `W0`.
+    pub(crate) fn accumulate(&mut self, changes: &[Change], base: &Tensor<2>) {
+        let own = self.unscaled(base);
+        if let (Some(accumulated), Some(own)) = (&mut self.accumulated, own) {
+            accumulated.store(&own, changes);
+        }
+    }
+
+    /// The delta at a scale of 1, without autodiff: its own factors, bit for bit, where it has two. None where it is not of low rank.
+    fn unscaled(&self, base: &Tensor<2>) -> Option<Factors> {
+        match self.delta.form(&(self.full_gate.zeros_like() + 1.0), base) {
+            Form::LowRank(chain) => {
+                let Factors { down, up } = chain.row_factors();
+                Some(Factors { down: inner(&down), up: inner(&up) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The whole update at a scale of 1, where anything is accumulated; `base` is `W0`.
+    pub(super) fn whole(&self, base: &Tensor<2>) -> Option<Factors> {
+        Some(self.accumulated.as_ref()?.whole(self.unscaled(base)?))
     }
 
     /// Whether a pass adds a low-rank update to the base's output, bias and all.
@@ -116,6 +158,7 @@ impl Adapter {
             unreachable!("readouts at smaller ranks need `TwoFactors` and `Additive`")
         };
         let delta = compress::best_approximation(&factors, rank, &self.place);
+        self.accumulated = None;
         self.full_gate = self.place.zeros([self.alphas.len(), 1, rank]) + 1.0;
         self.scaling = Scaling::Constant { value: 1.0 };
         self.rank = rank;
@@ -152,6 +195,7 @@ impl Adapter {
     pub(crate) fn parameters(&mut self) -> Vec<Param<'_>> {
         let mut params = self.delta.parameters();
         params.extend(self.combine.parameters());
+        params.extend(self.accumulated.iter_mut().flat_map(Accumulated::parameters));
         params
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     base::BiasSpec,
+    base_update::{self, AnyBaseUpdate, follow::Follow, restart::Restart},
     capability::Capability,
     combine::{self, CombineSpec, weight_decomposed},
     delta::{self, DeltaSpec, shared_random},
@@ -33,6 +34,8 @@ pub enum Change {
     RankPolicy(usize),
     /// To a composition as it stands.
     To(&'static VariantSpec),
+    /// To a base update at its defaults.
+    BaseUpdate(usize),
 }
 
 impl Change {
@@ -46,6 +49,7 @@ impl Change {
             Self::Combine(at) => VariantSpec { combine: combine::defaults().swap_remove(at), ..spec },
             Self::Init(at) => VariantSpec { init: init::defaults().swap_remove(at), ..spec },
             Self::RankPolicy(at) => VariantSpec { rank_policy: rank::defaults().swap_remove(at), ..spec },
+            Self::BaseUpdate(at) => VariantSpec { base_update: base_update::defaults().swap_remove(at), ..spec },
         }
     }
 }
@@ -67,8 +71,23 @@ const SHARED: fn(usize) -> MapPlan = |_| MapPlan { rank: None, alpha: None };
 /// The preset as published.
 pub const DEFAULT: Axis = Axis { name: "default", change: Change::By(|spec| spec), own: SHARED };
 
+/// The composition with this base update, where it adapts anything.
+fn with_base(spec: VariantSpec, base_update: AnyBaseUpdate) -> VariantSpec {
+    if spec.delta.is_some() { VariantSpec { base_update, ..spec } } else { spec }
+}
+
 /// Values of every axis that no preset has by default; a preset meets those that concern it.
 const AXES: &[Axis] = &[
+    Axis {
+        name: "one restart",
+        change: Change::By(|s| with_base(s, AnyBaseUpdate::Restart(Restart::default()))),
+        own: SHARED,
+    },
+    Axis {
+        name: "following base",
+        change: Change::By(|s| with_base(s, AnyBaseUpdate::Follow(Follow::default()))),
+        own: SHARED,
+    },
     Axis {
         name: "gaussian init",
         change: Change::By(|s| VariantSpec { init: AnyInit::Gaussian(Gaussian { std: None }), ..s }),
@@ -164,12 +183,14 @@ pub fn axes() -> Vec<Axis> {
     let mut used: BTreeSet<&str> = adapted().map(|(_, delta)| delta.kind()).collect();
     for (spec, _) in adapted() {
         used.extend([spec.combine.kind(), spec.init.kind(), spec.rank_policy.declaration().kind]);
+        used.insert(spec.base_update.declaration().kind);
     }
-    let kinds: [Kinds; 4] = [
+    let kinds: [Kinds; 5] = [
         (delta::defaults().iter().map(DeltaSpec::kind).collect(), Change::Delta),
         (combine::defaults().iter().map(CombineSpec::kind).collect(), Change::Combine),
         (init::defaults().iter().map(AnyInit::kind).collect(), Change::Init),
         (rank::defaults().iter().map(|policy| policy.declaration().kind).collect(), Change::RankPolicy),
+        (base_update::defaults().iter().map(|kind| kind.declaration().kind).collect(), Change::BaseUpdate),
     ];
     let mut axes = AXES.to_vec();
     for (kinds, change) in kinds {

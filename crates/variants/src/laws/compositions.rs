@@ -5,6 +5,7 @@ use rand::Rng;
 use super::{Axis, Case, Change, DEFAULT, DIVISIBLE, SHAPES};
 use crate::{
     base::{BaseSpec, BiasSpec},
+    base_update::{self, AnyBaseUpdate},
     combine::{self, CombineSpec},
     delta::{self, DeltaSpec},
     error::SpecProblem,
@@ -82,6 +83,10 @@ pub fn drawn(seed: u64) -> VariantSpec {
     if base {
         spec.base = BaseSpec::Trained;
     }
+    // Behind all others, so that what was drawn before this axis existed stays.
+    if stream::unit(rng) < 0.25 {
+        spec.base_update = pick(rng, known(base_update::defaults(), |spec| spec.base_update, rank));
+    }
     spec
 }
 
@@ -103,6 +108,7 @@ fn mended(problem: &SpecProblem, spec: &VariantSpec) -> VariantSpec {
         "orthogonality" => spec.orthogonality = 0.0,
         "dropout" => spec.dropout = 0.0,
         "base" => spec.base = BaseSpec::Frozen,
+        "base_update" => spec.base_update = AnyBaseUpdate::default(),
         other => panic!("a problem on `{other}`, which no composition drawn here can have: {problem}"),
     }
     spec

@@ -6,6 +6,7 @@ use nalgebra::DMatrix;
 use super::{Case, Outcome, ROWS, SEQ, UNADAPTED};
 use crate::{
     adapted::{AdaptedLinear, Canonical},
+    base_update::BaseUpdate,
     dropout,
     host::{inner, values},
     pass::{Active, DropoutClock, Pass},
@@ -110,6 +111,7 @@ pub fn detaching_restores_the_base(case: &Case) -> Outcome {
 pub fn the_rank_is_bounded(case: &Case) -> Outcome {
     let map = case.random();
     let Some(delta) = case.spec().delta else { return UNADAPTED };
+    let accumulated = case.spec().base_update.components(delta.components(case.rank), case.shape);
     for active in case.actives() {
         let update = values(&(map.sum(0, &active) - map.base().0.unsqueeze::<3>()));
         let [d_in, d_out] = case.shape;
@@ -119,7 +121,7 @@ pub fn the_rank_is_bounded(case: &Case) -> Outcome {
                 Active::All => case.rank,
                 Active::Prefix(ranks) => ranks[run],
                 Active::Truncated(rank) => *rank,
-            });
+            }) + accumulated;
             let floor = if case.dtype == DType::F64 { 1e-10 } else { 1e-4 };
             let rank = singular.iter().filter(|s| **s > floor * singular[0]).count();
             assert!(rank <= bound, "the rank is bounded: {case:?}: {rank} above {bound}");

@@ -84,7 +84,12 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
     let tensors: BTreeMap<&str, (Role, Tensor<3>)> =
         map.parameters(0).into_iter().map(|param| (param.name, (param.role, param.tensor.clone()))).collect();
     let declared: Vec<Role> = delta.roles().iter().chain(spec.combine.roles()).copied().collect();
-    let more = [Role::Weight, Role::Bias];
+    let more = [Role::Weight, Role::Bias, Role::Accumulated];
+    assert_eq!(
+        tensors.values().any(|(role, _)| *role == Role::Accumulated),
+        !spec.base_update.is_none(),
+        "what is accumulated: {case:?}"
+    );
     for (name, (role, _)) in &tensors {
         assert!(declared.contains(role) || more.contains(role), "declared roles: {case:?}: `{name}` is {role:?}");
     }
@@ -92,6 +97,8 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
     let names: BTreeSet<&str> = tensors.iter().filter(|(_, (role, _))| of_delta(role)).map(|(name, _)| *name).collect();
     if offers(Capability::TwoFactors) {
         assert_eq!(names, BTreeSet::from(["a", "b"]), "two factors: {case:?}");
+    }
+    if spec.lacks(&[Capability::TwoFactors, Capability::ConstantBase]).is_none() {
         let alphas = case.plan(&case.seeds()).alphas(super::NAME);
         let scales = alphas.into_iter().map(|alpha| spec.scaling.at(alpha, case.rank)).collect();
         let product = tensors["a"].1.clone().matmul(tensors["b"].1.clone());
@@ -103,7 +110,7 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
     if spec.lacks(&[Capability::Additive]).is_none() {
         case.close("additive", &(map.weight(0, &Active::All) - base.clone()), &update);
     }
-    for param in map.parameters(0).into_iter().filter(|param| param.role == Role::Lambda) {
+    for param in map.parameters(0).into_iter().filter(|param| [Role::Lambda, Role::Accumulated].contains(&param.role)) {
         *param.tensor = param.tensor.zeros_like();
     }
     if has_diagonal {

@@ -2,7 +2,7 @@
 
 use serde_yaml::{Mapping, Value};
 
-use crate::{combine, delta, init, presets::lora, rank, spec::VariantSpec};
+use crate::{base_update, combine, delta, init, presets::lora, rank, spec::VariantSpec};
 
 /// An axis as the table of axes has it.
 struct Row {
@@ -22,6 +22,7 @@ fn rows() -> Vec<Row> {
     let combines: Vec<_> = combine::defaults().iter().map(combine::CombineSpec::kind).collect();
     let inits: Vec<_> = init::defaults().iter().map(init::AnyInit::kind).collect();
     let policies: Vec<_> = rank::defaults().iter().map(|policy| policy.declaration().kind).collect();
+    let over_time: Vec<_> = base_update::defaults().iter().map(|kind| kind.declaration().kind).collect();
     let scalings = ["alpha_over_rank", "alpha_over_sqrt_rank", "constant"];
     vec![
         row("rank", "spec.rs", "rank of `ΔW`; a map may have its own", &[]),
@@ -37,6 +38,7 @@ fn rows() -> Vec<Row> {
         row("orthogonality", "orthogonality.rs", "weight of the penalty on factors that are not orthonormal", &[]),
         row("base", "base.rs", "whether the base trains", &["frozen", "trained"]),
         row("bias", "base.rs", "which biases of the base train", &["none", "all", "lora_only"]),
+        row("base_update", "base_update", "the base over time", &over_time),
     ]
 }
 

@@ -22,6 +22,7 @@
 
 use crate::{
     base::{BaseSpec, BiasSpec},
+    base_update::AnyBaseUpdate,
     combine::{CombineSpec, additive},
     delta::{DeltaSpec, low_rank},
     gradient::GradientSpec,
@@ -52,6 +53,7 @@ pub fn spec(rank: usize) -> VariantSpec {
         orthogonality: 0.0,
         base: BaseSpec::Frozen,
         bias: BiasSpec::None,
+        base_update: AnyBaseUpdate::default(),
     }
 }
 

@@ -122,7 +122,7 @@ fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map
     let simple = names.iter().all(|pattern| is_name(pattern))
         && plan.modules.rank_pattern.len() <= 1
         && plan.modules.alpha_pattern.len() <= 1;
-    if simple && !form.joined && !constant {
+    if simple && !form.joined && !form.widened && !constant {
         ranks.extend(plan.modules.rank_pattern.iter().map(|(pattern, rank)| (pattern.clone(), json!(rank))));
         alphas.extend(plan.modules.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), number(*alpha))));
         return (plan.variant.rank, plan.variant.alpha, ranks, alphas);

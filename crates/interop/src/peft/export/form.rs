@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use models::{config::Config, network::Network, pattern::Pattern};
 use trainer::adapter::AdapterMetadata;
 use variants::{
+    base_update::AnyBaseUpdate,
     capability::Capability,
     delta::{
         DeltaSpec, low_rank,
         shared_random::{self, Save},
     },
+    form::Factors,
+    host::values,
     peft::{NoPeftForm, PeftForm},
     role::Role,
     scaling::Scaling,
@@ -35,6 +38,8 @@ pub(super) struct Form {
     pub(super) pair: Option<[(Vec<usize>, Vec<f64>); 2]>,
     /// AdaLoRA's components.
     pub(super) kept: BTreeMap<String, Vec<bool>>,
+    /// Whether maps have ranks that are not the plan's, because what was accumulated beside the base is in their factors.
+    pub(super) widened: bool,
 }
 
 /// Brings an adapter into a form that PEFT has, or says why there is none and what to do.
@@ -57,8 +62,19 @@ pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: b
     for (table, own) in adapter_ranks(&metadata, &slots, &architecture) {
         maps.entry(table).or_insert(own);
     }
-    let mut form = Form { metadata, peft, slots, maps, architecture, joined: false, pair: None, kept: BTreeMap::new() };
+    let mut form = Form {
+        metadata,
+        peft,
+        slots,
+        maps,
+        architecture,
+        joined: false,
+        pair: None,
+        kept: BTreeMap::new(),
+        widened: false,
+    };
     form.check_tied(network)?;
+    form.widen(network);
     if residual {
         form.take_starts_off()?;
     } else {
@@ -88,6 +104,43 @@ impl Form {
             ));
         }
         Ok(())
+    }
+
+    /// Puts what was accumulated beside the base into the factors, `s·[A, P]·[B; Q]`: a LoRA of more components and the same scale.
+    fn widen(&mut self, network: &Network) {
+        let variant = &mut self.metadata.plan.variant;
+        if variant.base_update.is_none() {
+            return;
+        }
+        self.widened = true;
+        variant.base_update = AnyBaseUpdate::default();
+        for map in network.adapted(0) {
+            let Some(Factors { down, up }) = map.whole(0) else { continue };
+            let ([_, d_in, k], [_, _, d_out]) = (down.dims(), up.dims());
+            let (Some((rank, alpha)), Some(own)) = (self.maps.get_mut(map.name()), self.slots.get_mut(map.name()))
+            else {
+                continue;
+            };
+            let share = k as f64 / *rank as f64;
+            *alpha *= match variant.scaling {
+                Scaling::AlphaOverRank => share,
+                Scaling::AlphaOverSqrtRank => share.sqrt(),
+                Scaling::Constant { .. } => 1.0,
+            };
+            *rank = k;
+            own.retain(|_, matrix| matrix.role != Role::Accumulated);
+            own.insert("a".to_owned(), Matrix { role: Role::A, shape: [d_in, k], values: values(&down) });
+            own.insert("b".to_owned(), Matrix { role: Role::B, shape: [k, d_out], values: values(&up) });
+        }
+        let AdapterMetadata { plan, cell, .. } = &mut self.metadata;
+        // Maps that are narrower than the others, by name.
+        let Some((most, alpha)) = self.maps.values().max_by_key(|(rank, _)| *rank).copied() else { return };
+        let of = |own: &dyn Fn(&(usize, f64)) -> bool| self.maps.iter().filter(|(_, map)| own(map)).collect::<Vec<_>>();
+        let named = |maps: Vec<(&String, &(usize, f64))>| maps.into_iter().map(|(map, own)| (map.clone(), *own));
+        plan.modules.rank_pattern = named(of(&|map| map.0 != most)).map(|(map, (rank, _))| (map, rank)).collect();
+        plan.modules.alpha_pattern = named(of(&|map| map.1 != alpha)).map(|(map, (_, alpha))| (map, alpha)).collect();
+        (plan.variant.rank, plan.variant.alpha, cell.rank) = (most, alpha, most);
+        plan.readouts.clear();
     }
 
     /// Leaves the starts out, which PEFT takes off the base again.
