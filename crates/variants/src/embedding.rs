@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// What an adapter on a table needs of the composition: the lookup is `A`'s rows times `B`.
-pub const REQUIRES: &[Capability] = &[Capability::TwoFactors, Capability::Additive, Capability::TrainedA, Capability::ConstantBase];
+pub const REQUIRES: &[Capability] =
+    &[Capability::TwoFactors, Capability::Additive, Capability::TrainedA, Capability::ConstantBase];
 
 /// `y = E[ids]`, plus `s·A[ids]·B` where adapted.
 ///

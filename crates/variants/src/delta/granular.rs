@@ -90,7 +90,10 @@ impl DeltaRecipe for Spec {
         let n = self.blocks;
         uncut(shape, n, "blocks").or_else(|| {
             let why = || {
-                format!("rank is `{rank}`, but must be a multiple of blocks, `{n}`; use `{}`", rank.next_multiple_of(n.max(1)))
+                format!(
+                    "rank is `{rank}`, but must be a multiple of blocks, `{n}`; use `{}`",
+                    rank.next_multiple_of(n.max(1))
+                )
             };
             (!rank.is_multiple_of(n)).then(why)
         })
