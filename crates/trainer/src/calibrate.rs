@@ -11,7 +11,7 @@ use std::{
 };
 
 use burn::tensor::Tensor;
-use experiment::cell::Recipe;
+use experiment::cell::{Cell, Recipe};
 use models::{
     head::Outputs,
     network::{NamedParam, Network},
@@ -28,6 +28,7 @@ use variants::{
 };
 
 use crate::{
+    adapter,
     batch::{HostBatch, Padding, RunRows, Sampler, collate, forward},
     cohort::Stack,
     error::TrainError,
@@ -55,12 +56,15 @@ fn examples<'a>(sampler: &'a Sampler, micro: usize, recipe: &Recipe) -> RunRows<
     rows
 }
 
-/// Refuses a recipe whose calibration batches have fewer tokens than its adapters have components, before anything is trained.
-pub fn check(recipe: &Recipe, task: &TokenizedTask) -> Result<(), TrainError> {
+/// Refuses a cell whose calibration batches have fewer tokens than an adapter of a linear map has components, before anything is trained.
+pub fn check(cell: &Cell, task: &TokenizedTask, cache: &ModelCache) -> Result<(), TrainError> {
+    let recipe = &cell.recipe;
     let Some(Calibration { statistic: Statistic::SecondMoment, batches }) = asked(recipe) else { return Ok(()) };
+    let (plan, base) = (adapter::stack_plan(recipe, &cell.id, cache)?, cache.base_of(recipe)?);
     let sampler = sampler(recipe, task);
-    let tokens: u64 = (0..batches).map(|micro| examples(&sampler, micro, recipe).n_tokens()).sum();
-    enough("a map", tokens, recipe.variant.rank, batches)
+    let tokens = (0..batches).map(|micro| examples(&sampler, micro, recipe).n_tokens()).sum();
+    let adapted = base.backbone.linears().into_iter().filter(|map| plan.targets.contains(map.name()));
+    adapted.into_iter().try_for_each(|map| enough(map.name(), tokens, plan.rank(map.name()), batches))
 }
 
 /// Refuses a start with more directions than there are inputs.
@@ -70,7 +74,7 @@ fn enough(map: &str, inputs: u64, rank: usize, batches: usize) -> Result<(), Tra
     }
     Err(TrainError::Uncalibrated {
         reason: format!(
-            "{map} sees {inputs} inputs in {batches} batches (`delta.batches`), which have no {rank} directions (`rank`); give more batches \
+            "`{map}` sees {inputs} inputs in {batches} batches (`delta.batches`), which have no {rank} directions (its rank); give more batches \
              or a smaller rank"
         ),
     })
@@ -99,7 +103,7 @@ pub fn statistics(
     let taken = cache.calibration(&run.key()?, || run.take())?;
     // The ranks are not part of the key.
     for (map, (_, inputs)) in taken.iter().filter(|_| calibration.statistic == Statistic::SecondMoment) {
-        enough(&format!("`{map}`"), *inputs, plan.rank(map), calibration.batches)?;
+        enough(map, *inputs, plan.rank(map), calibration.batches)?;
     }
     let of_map = |(map, (statistic, _)): (&String, &(MapStatistic, u64))| (map.clone(), statistic.clone());
     Ok(Some(Arc::new(taken.iter().map(of_map).collect())))

@@ -49,7 +49,7 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
         let task = context.cache.task(&cell.recipe)?;
         steps += cell.recipe.train.total_steps(task.train.rows.len());
-        calibrate::check(&cell.recipe, &task)?;
+        calibrate::check(cell, &task, context.cache)?;
         context.cache.measurement(&cell.recipe, context.stop)?; // a base that it cannot be measured of is refused before any training
     }
     for level in 0..=last {

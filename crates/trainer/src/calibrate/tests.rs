@@ -9,10 +9,7 @@ use burn::tensor::DType;
 use experiment::cell::Cell;
 
 use super::*;
-use crate::{
-    adapter,
-    sink::{Event, Silent, Sink},
-};
+use crate::sink::{Event, Silent, Sink};
 
 #[path = "../../tests/support/study.rs"]
 mod support;
@@ -114,35 +111,18 @@ fn a_run_that_starts_from_an_adapter_is_not_calibrated() {
     }
 }
 
-/// Eight directions cannot be taken from fewer inputs. It is said before anything is trained.
+/// Directions cannot be taken from fewer inputs, of a map with a rank of its own neither. It is said before anything is trained.
 #[test]
-fn too_few_tokens_for_the_rank_are_refused_before_any_training() {
-    let few = ["train.batch=1", "train.max_length=3", "variants.eva.ranks=[8]", "variants.eva.with.delta.batches=2"];
-    let cells = cells("[lora, eva]", "[0]", &few);
-    let (cache, root) = (support::cache(DType::F32), tempfile::tempdir().unwrap());
-    let error = run(&cache, &cells, root.path(), 1, &AtomicBool::new(false), &Silent).unwrap_err().to_string();
-    for part in ["6 inputs", "2 batches", "`delta.batches`", "no 8 directions", "a smaller rank"] {
-        assert!(error.contains(part), "{error}");
-    }
-    assert!(store(root.path()).record(&cells[0].id).unwrap().is_none(), "nothing was trained");
-}
-
-/// A pooler reads one vector per row, so it sees fewer inputs than there are tokens; and a map that no batch reaches has none.
-#[test]
-fn a_map_without_enough_inputs_is_named() {
-    let cells = cells(
-        "[eva]",
-        "[0]",
-        &["targets=[pooler.dense]", "variants.eva.ranks=[9]", "variants.eva.with.delta.batches=2"],
-    );
-    let cache = support::cache(DType::F32);
-    let found = taken(&cells[0].recipe, &cells[0], &cache);
-    match found {
-        Ok(found) => panic!("eight rows have no nine directions: {:?}", found.map(|found| found.len())),
-        Err(error) => {
-            let error = error.to_string();
-            assert!(error.contains("pooler.dense` sees 8 inputs") && error.contains("no 9 directions"), "{error}");
+fn too_few_tokens_for_a_rank_are_refused_before_any_training() {
+    let few = ["train.batch=1", "train.max_length=5", "variants.eva.with.delta.batches=2"];
+    for (more, map) in [("variants.eva.ranks=[12]", "query"), ("variants.eva.rank_pattern={value: 12}", "value")] {
+        let cells = cells("[lora, eva]", "[0]", &[&few[..], &[more]].concat());
+        let (cache, root) = (support::cache(DType::F32), tempfile::tempdir().unwrap());
+        let error = run(&cache, &cells, root.path(), 1, &AtomicBool::new(false), &Silent).unwrap_err().to_string();
+        for part in [map, "10 inputs", "2 batches", "`delta.batches`", "no 12 directions", "a smaller rank"] {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
         }
+        assert!(store(root.path()).record(&cells[0].id).unwrap().is_none(), "nothing was trained");
     }
 }
 
