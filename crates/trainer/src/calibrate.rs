@@ -62,7 +62,7 @@ pub fn check(cell: &Cell, task: &TokenizedTask, cache: &ModelCache) -> Result<()
     let Some(Calibration { statistic: Statistic::SecondMoment, batches }) = asked(recipe) else { return Ok(()) };
     let (plan, base) = (adapter::stack_plan(recipe, &cell.id, cache)?, cache.base_of(recipe)?);
     let sampler = sampler(recipe, task);
-    let tokens = (0..batches).map(|micro| examples(&sampler, micro, recipe).n_tokens()).sum();
+    let tokens: u64 = (0..batches).map(|micro| examples(&sampler, micro, recipe).n_tokens()).sum();
     let adapted = base.backbone.linears().into_iter().filter(|map| plan.targets.contains(map.name()));
     adapted.into_iter().try_for_each(|map| enough(map.name(), tokens, plan.rank(map.name()), batches))
 }
