@@ -63,8 +63,8 @@ pub fn check(cell: &Cell, task: &TokenizedTask, cache: &ModelCache) -> Result<()
     let (plan, base) = (adapter::stack_plan(recipe, &cell.id, cache)?, cache.base_of(recipe)?);
     let sampler = sampler(recipe, task);
     let tokens: u64 = (0..batches).map(|micro| examples(&sampler, micro, recipe).n_tokens()).sum();
-    let adapted = base.backbone.linears().into_iter().filter(|map| plan.targets.contains(map.name()));
-    adapted.into_iter().try_for_each(|map| enough(map.name(), tokens, plan.rank(map.name()), batches))
+    let mut adapted = base.backbone.linears().into_iter().filter(|map| plan.targets.contains(map.name()));
+    adapted.try_for_each(|map| enough(map.name(), tokens, plan.rank(map.name()), batches))
 }
 
 /// Refuses a start with more directions than there are inputs.
