@@ -152,6 +152,10 @@ def written_run(name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v
             merged = v.base()
             for key, value in weights.items():
                 merged.get_submodule(f"bert.{key}").weight.copy_(value)
+            trained = dict(model.named_parameters())
+            for key, value in merged.named_parameters():
+                if v.is_head(key):
+                    value.copy_(trained[key])
             record.add("merged_logits", merged(**v.inputs(batches[0])).logits)
         record.write(name)
 
