@@ -135,10 +135,10 @@ impl Form {
         let AdapterMetadata { plan, cell, .. } = &mut self.metadata;
         // Maps that are narrower than the others, by name.
         let Some((most, alpha)) = self.maps.values().max_by_key(|(rank, _)| *rank).copied() else { return };
-        let of = |own: &dyn Fn(&(usize, f64)) -> bool| self.maps.iter().filter(|(_, map)| own(map)).collect::<Vec<_>>();
-        let named = |maps: Vec<(&String, &(usize, f64))>| maps.into_iter().map(|(map, own)| (map.clone(), *own));
-        plan.modules.rank_pattern = named(of(&|map| map.0 != most)).map(|(map, (rank, _))| (map, rank)).collect();
-        plan.modules.alpha_pattern = named(of(&|map| map.1 != alpha)).map(|(map, (_, alpha))| (map, alpha)).collect();
+        let others = |(_, own): &(&String, &(usize, f64))| own.0 != most;
+        plan.modules.rank_pattern = self.maps.iter().filter(others).map(|(map, own)| (map.clone(), own.0)).collect();
+        let others = |(_, own): &(&String, &(usize, f64))| own.1 != alpha;
+        plan.modules.alpha_pattern = self.maps.iter().filter(others).map(|(map, own)| (map.clone(), own.1)).collect();
         (plan.variant.rank, plan.variant.alpha, cell.rank) = (most, alpha, most);
         plan.readouts.clear();
     }
