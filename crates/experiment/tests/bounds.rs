@@ -195,10 +195,11 @@ fn numbers_of_a_composition_are_legal_or_refused() {
         for key in plain {
             map.remove(key);
         }
-        let spec = serde_yaml::to_value(preset.at(6)).unwrap();
+        let spec = serde_yaml::to_value(preset.at(8)).unwrap();
         let mut paths = Vec::new();
         numbers(&spec, "", &mut paths);
-        let ranks = if preset.at(6).delta.is_some() { "ranks: [6], " } else { "" };
+        let ranked = preset.at(8).delta.is_some_and(|delta| delta.is_ranked());
+        let ranks = if ranked { "ranks: [8], " } else { "" };
         let entry = format!("[{{preset: {}, {ranks}with: {{}}}}]", preset.name);
         map.insert("variants".into(), serde_yaml::from_str(&entry).unwrap());
         map.insert("train".into(), serde_yaml::from_str("{steps: 100}").unwrap());

@@ -38,11 +38,7 @@ fn bare() -> StackPlan {
 
 /// Every preset of the registry on `sst2`, all of one rank but for those whose blocks it does not fit.
 fn every_preset(overrides: &[&str]) -> Vec<Cell> {
-    let entry = |name: &str| match (preset::find(name).unwrap().spec)(3).delta {
-        None => format!("{{preset: {name}}}"),
-        Some(delta) if delta.misfit(3, [128, 128]).is_some() => format!("{{preset: {name}, ranks: [4]}}"),
-        Some(_) => format!("{{preset: {name}, ranks: [3]}}"),
-    };
+    let entry = |name: &str| support::entry(name, &[&[3], &[4]]);
     let entries: Vec<String> = preset::all().iter().map(|preset| entry(preset.name)).collect();
     let yaml = format!(
         "suite: glue_mini\nmodel: mini_roberta\ntasks: [sst2]\nseeds: [0]\ntargets: [query, value]\n\

@@ -1,6 +1,6 @@
 //! Every variant against a reference, over twenty steps of the real cohort.
 //!
-//! The fixtures are made by `scripts/oracle/variants.py`, `products.py`, `calibrated_starts.py` and `over_time.py`: PEFT 0.18.1 where it has the
+//! The fixtures are made by `scripts/oracle/variants.py`, `products.py`, `maps.py`, `calibrated_starts.py` and `over_time.py`: PEFT 0.18.1 where it has the
 //! method, and the papers' equations in plain torch where it has not or has it in f32 alone (decompositions of the base); AdaLoRA's
 //! allocator runs both ways. DyLoRA's rule is run under
 //! torch's AdamW, as in its authors' code, and under an optimizer of the script's own for the masked state. Each run has weight

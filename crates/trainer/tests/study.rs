@@ -525,11 +525,7 @@ fn a_diverging_run_is_cut_off_and_harms_nobody() {
 
 /// Every preset of the registry, at a rank where its policy can work and its blocks fit.
 fn every_preset() -> String {
-    let entry = |name: &str| match (preset::find(name).unwrap().spec)(3).delta {
-        None => format!("{{preset: {name}}}"),
-        Some(delta) if delta.misfit(3, [128, 128]).is_some() => format!("{{preset: {name}, ranks: [4]}}"),
-        Some(_) => format!("{{preset: {name}, ranks: [3]}}"),
-    };
+    let entry = |name: &str| support::entry(name, &[&[3], &[4]]);
     format!("[{}]", preset::all().iter().map(|p| entry(p.name)).collect::<Vec<_>>().join(", "))
 }
 

@@ -127,9 +127,14 @@ impl<'a> MapForward<'a> {
                 let (hidden, up) = self.hidden(factors);
                 hidden.matmul(up)
             }
-            (Form::Input { map, scale }, None) => {
+            (Form::Input { map, gain: None, scale }, None) => {
                 let x = self.dropped_input();
                 self.through_base((map.apply(x.clone()) - x) * cast(scale, dtype))
+            }
+            (Form::Input { map, gain: Some(gain), scale }, None) => {
+                let (x, scale) = (self.dropped_input(), cast(scale, dtype));
+                let moved = self.through_base(map.apply(x.clone())) * cast(gain, dtype);
+                (moved - self.through_base(x)) * scale
             }
             (Form::Output { gain }, None) => self.through_base(self.dropped_input()) * cast(gain, dtype),
             (form, None) => {
@@ -160,10 +165,15 @@ impl<'a> MapForward<'a> {
             (Form::Dense(change), None) if !self.is_dropped() && change.dtype() == self.weight.dtype() => {
                 self.input().matmul(self.weight.clone().unsqueeze::<3>() + change.clone())
             }
-            (Form::Input { map, scale }, None) => {
+            (Form::Input { map, gain: None, scale }, None) => {
                 let (x, dropped) = (self.input(), self.is_dropped().then(|| self.dropped_input()));
                 let dropped = dropped.unwrap_or_else(|| x.clone());
                 self.through_base(x + (map.apply(dropped.clone()) - dropped) * cast(scale, dtype))
+            }
+            (Form::Input { map, gain: Some(gain), scale }, None) if !self.is_dropped() => {
+                let (x, scale) = (self.input(), cast(scale, dtype));
+                let moved = self.through_base(map.apply(x.clone())) * (cast(gain, dtype) * scale.clone());
+                moved + self.through_base(x) * (-scale + 1.0)
             }
             (Form::Output { gain }, None) if !self.is_dropped() => self.base_product() * (cast(gain, dtype) + 1.0),
             _ => return self.by_run(self.product(bias)) + self.change(),

@@ -73,6 +73,9 @@ pub trait DeltaRecipe {
     /// Whether it has a rank, in whatever unit its file says. One that has none trains the same numbers at every `rank`.
     const RANKED: bool = true;
 
+    /// Whether first values depend on the run's seed by a distribution of its own, which `init` does not change.
+    const DRAWS: bool = false;
+
     /// Whether the dense weight of the start is `W0` bit by bit; else it is `W0` to rounding.
     const EXACT_START: bool = true;
 
@@ -302,7 +305,8 @@ macro_rules! deltas {
             }
             /// Whether first values depend on the run's seed.
             pub fn is_drawn(&self) -> bool {
-                self.declaration().provides.contains(&Capability::DrawnFactors)
+                let own = match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::DRAWS),+ };
+                own || self.declaration().provides.contains(&Capability::DrawnFactors)
             }
             /// Roles of the tensors that it owns.
             pub fn roles(&self) -> &'static [Role] {

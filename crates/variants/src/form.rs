@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`LowRank`](Form::LowRank) | `down·diag(middle)·up` | `k·(d_in + d_out)` |
 //! | [`Dense`](Form::Dense) | a matrix | nothing in full precision, where `x·(W0 + ΔW)` is one product; else `d_in·d_out` |
-//! | [`Input`](Form::Input) | `s·(M·W0 − W0)`, a map `M` of the input | what `M` costs |
+//! | [`Input`](Form::Input) | `s·(M·W0·diag(g) − W0)`, a map `M` of the input, with a gain `g` or without | what `M` costs; with a gain a second product with the base |
 //! | [`Output`](Form::Output) | `s·(W0·diag(g) − W0)` | `d_out` |
 //!
 //! `x̃` is the input after dropout. The scale `s` comes with the pass's gate; it is 1 in the papers of the last two.
@@ -129,11 +129,14 @@ impl InputMap {
         let dtype = self.dtype();
         match self {
             Self::Gain(gain) => cast(base, dtype).unsqueeze::<3>() * gain.clone().swap_dims(1, 2),
-            Self::Blocks(_) => {
-                let [d_in, _] = base.dims();
-                let rows = Tensor::<2>::eye(d_in, &base.device().without_autodiff());
-                let rows = cast(&rows, dtype).unsqueeze::<3>().repeat_dim(0, self.runs()); // [runs, d_in, d_in]
-                self.apply(rows).matmul(cast(base, dtype).unsqueeze::<3>())
+            Self::Blocks(stages) => {
+                // (W0ᵀ·Mᵀ)ᵀ: the columns of the base are rows that pass the transposed blocks, the last stage first.
+                let columns = cast(base, dtype).transpose().unsqueeze::<3>().repeat_dim(0, self.runs()); // [runs, d_out, d_in]
+                let transposed = |stage: &Blocks| Blocks {
+                    blocks: stage.blocks.clone().swap_dims(2, 3),
+                    order: stage.order.clone(),
+                };
+                stages.iter().rev().fold(columns, |rows, stage| transposed(stage).apply(rows)).swap_dims(1, 2)
             }
         }
     }
@@ -146,10 +149,12 @@ pub enum Form {
     LowRank(Chain),
     /// The matrix, `[runs, d_in, d_out]`.
     Dense(Tensor<3>),
-    /// `s·(M·W0 − W0)`: rows pass a map of the input before the base.
+    /// `s·(M·W0·diag(g) − W0)`: rows pass a map of the input before the base.
     Input {
         /// The map `M`.
         map: InputMap,
+        /// `g`, `[runs, 1, d_out]`; 1 where there is none.
+        gain: Option<Tensor<3>>,
         /// `s`, `[runs, 1, 1]`.
         scale: Tensor<3>,
     },
@@ -172,8 +177,12 @@ impl Form {
         match self {
             Self::LowRank(chain) => chain.factors().product(),
             Self::Dense(change) => change,
-            Self::Input { map, scale } => {
+            Self::Input { map, gain, scale } => {
                 let moved = map.of_base(base);
+                let moved = match gain {
+                    Some(gain) => moved * gain,
+                    None => moved,
+                };
                 let start = cast(base, moved.dtype()).unsqueeze::<3>();
                 (moved - start) * scale
             }
@@ -263,7 +272,7 @@ mod tests {
     fn the_dense_form_of_an_input_map_is_the_change_of_the_base() {
         let (base, gain) = (drawn("base", [4, 3]), drawn("gain", [2, 1, 4]));
         let scale = place().tensor(vec![1.0, -0.5], [2, 1, 1]);
-        let form = Form::Input { map: InputMap::Gain(gain.clone()), scale: scale.clone() };
+        let form = Form::Input { map: InputMap::Gain(gain.clone()), gain: None, scale: scale.clone() };
         let wanted = (gain - 1.0).swap_dims(1, 2) * base.clone().unsqueeze::<3>() * scale;
         for (found, wanted) in values(&form.dense(&base)).into_iter().zip(values(&wanted)) {
             assert!((found - wanted).abs() < 1e-14, "{found} is not {wanted}");

@@ -201,8 +201,8 @@ pub fn calibrated(plan: StackPlan, maps: &[(&str, [usize; 2])]) -> StackPlan {
     StackPlan { calibrations: vec![Some(of_run); plan.runs.len()], ..plan }
 }
 
-/// Maps of the cases: square, wide, tall and prime.
-const SHAPES: [[usize; 2]; 4] = [[6, 6], [4, 9], [9, 4], [7, 11]];
+/// Maps of the cases: square, wide, tall with widths that blocks divide, and prime.
+const SHAPES: [[usize; 2]; 4] = [[6, 6], [4, 9], [8, 4], [7, 11]];
 
 /// Maps of presets that some of those above do not fit: widths with divisors.
 const DIVISIBLE: [[usize; 2]; 2] = [[12, 8], [4, 12]];

@@ -34,6 +34,16 @@ pub enum Role {
     Bias,
     /// A run's own copy of a layer norm's gain.
     Norm,
+    /// Numbers of a map that turns or reflects the input (skew-symmetric matrices of OFT and BOFT, vectors of HRA).
+    Rotation,
+    /// Gains of inputs or outputs ((IA)³'s `l`, BOFT's scale).
+    Gain,
+    /// Numbers of a spectrum (SVDiff's shifts of singular values, FourierFT's coefficients).
+    Spectrum,
+    /// Entries of `ΔW` itself (SHiRA's, the kernels of C³A).
+    Entry,
+    /// The bound of an update's size (DeLoRA's `λ`).
+    Bound,
     /// A factor that is kept as a tensor but never trains (an imported VeRA pair, the start that PiSSA subtracts).
     Projection,
     /// A factor of the change that a run has accumulated beside the base. It never trains; steps may store into it.

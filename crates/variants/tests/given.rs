@@ -17,7 +17,8 @@ use variants::{
     stream::{self, Stream},
 };
 
-const SHAPE: [usize; 2] = [7, 5];
+/// Widths that blocks of two divide.
+const SHAPE: [usize; 2] = [8, 6];
 
 fn place() -> Placement {
     Placement::new(&Device::flex(), DType::F64)

@@ -406,7 +406,8 @@ fn every_knob_of_every_preset_turns() {
     let mut knobs = 0;
     for preset in variants::preset::all() {
         for knob in (preset.knobs)(12) {
-            let ranks = if preset.parameters.is_some() { "ranks: [12]" } else { "" };
+            let ranked = preset.at(12).delta.is_some_and(|delta| delta.is_ranked());
+            let ranks = if ranked { "ranks: [12]" } else { "" };
             let mut compositions = Vec::new();
             for value in &knob.values {
                 let value = if value.fract() == 0.0 { (*value as i64).to_string() } else { value.to_string() };

@@ -48,7 +48,7 @@ fn file(name: &str) -> Vec<u8> {
 }
 
 /// PEFT's ending of a parameter's name, and ours. The first that fits counts.
-const ENDINGS: [(&str, &str); 23] = [
+const ENDINGS: &[(&str, &str)] = &[
     (".lora_A.weight", ".a"),
     (".lora_B.weight", ".b"),
     (".lora_embedding_A", ".a"),
@@ -73,7 +73,22 @@ const ENDINGS: [(&str, &str); 23] = [
     (".miss_block", ".block"),
     (".randlora_lambda", ".lambda"),
     (".randlora_gamma", ".gamma"),
+    (".oft_R.weight", ".rotation"),
+    (".boft_R", ".rotation"),
+    (".boft_s", ".gain"),
+    (".hra_u", ".u"),
+    (".ia3_l", ".gain"),
+    (".svdiff_shift", ".shift"),
+    (".fourierft_spectrum", ".coefficients"),
+    (".c3a_kernel", ".kernel"),
+    (".shira_weight", ".entries"),
+    (".delora_A", ".a"),
+    (".delora_B", ".b"),
+    (".delora_lambda", ".bound"),
 ];
+
+/// What both sides keep in one layout: a table's rows are its tokens, those of MiSS its components; blocks of a rotation, and reflections.
+const SAME_LAYOUT: [&str; 4] = ["embeddings.weight", ".miss_block", ".oft_R.weight", ".hra_u"];
 
 /// Our name of a parameter.
 pub(crate) fn ours(name: &str) -> String {
@@ -81,12 +96,10 @@ pub(crate) fn ours(name: &str) -> String {
     found.unwrap_or_else(|| name.to_owned())
 }
 
-/// torch's matrices are kept the other way round; a table's rows are its tokens and those of MiSS its components on both sides.
+/// torch's matrices are kept the other way round; what both sides keep in one layout is not turned.
 fn turned(name: &str, values: &[f64], shape: &[usize]) -> Vec<f64> {
     match *shape {
-        [rows, cols] if !["embeddings.weight", ".miss_block"].iter().any(|end| name.ends_with(end)) => {
-            transposed(values, rows, cols)
-        }
+        [rows, cols] if !SAME_LAYOUT.iter().any(|end| name.ends_with(end)) => transposed(values, rows, cols),
         _ => values.to_vec(),
     }
 }

@@ -32,6 +32,17 @@ pub(crate) fn cells(yaml: &str, overrides: &[&str]) -> Vec<Cell> {
     experiment.unwrap_or_else(|errors| panic!("{errors}")).cells().to_vec()
 }
 
+/// The entry of a preset at the first of several lists of ranks that all suit the maps of `mini_roberta`; none where it has no rank.
+pub(crate) fn entry(name: &str, lists: &[&[usize]]) -> String {
+    let delta = (variants::preset::find(name).unwrap().spec)(lists[0][0]).delta;
+    let Some(delta) = delta.filter(variants::delta::DeltaSpec::is_ranked) else { return format!("{{preset: {name}}}") };
+    let shapes = [[128, 128], [128, 512], [512, 128]];
+    let suits = |rank: &usize| shapes.into_iter().all(|shape| delta.misfit(*rank, shape).is_none());
+    let ranks =
+        lists.iter().find(|ranks| ranks.iter().all(suits)).unwrap_or_else(|| panic!("`{name}` has no such rank"));
+    format!("{{preset: {name}, ranks: {ranks:?}}}")
+}
+
 pub(crate) fn store(root: &Path) -> Store {
     Store::open(root, "test").unwrap()
 }

@@ -57,7 +57,7 @@ pub fn the_gate_is_the_scale_of_active_components(case: &Case) -> Outcome {
         let wanted = gate(case, &alphas, &active);
         assert_eq!(found, wanted, "the gate: {case:?}, {active:?}");
         let mut uploaded = case.pass(&Active::All);
-        uploaded.stacks[0].gates.insert(key, case.place().tensor(found, [case.runs, 1, case.rank]));
+        uploaded.stacks[0].gates.insert(key, case.place().tensor(found, [case.runs, 1, case.rank.max(1)]));
         let (got, wanted) = (map.forward(case.input(), &uploaded), map.forward(case.input(), &case.pass(&active)));
         case.close("an uploaded gate acts", &got, &wanted);
     }
@@ -68,12 +68,13 @@ pub fn the_gate_is_the_scale_of_active_components(case: &Case) -> Outcome {
 pub(super) fn gate(case: &Case, alphas: &[f64], active: &Active) -> Vec<f64> {
     let of_run = |(run, alpha): (usize, &f64)| {
         let (width, rank) = match active {
-            Active::All => (case.rank, case.rank),
+            Active::All => (case.rank.max(1), case.rank),
             Active::Prefix(ranks) => (ranks[run], ranks[run]),
             Active::Truncated(width) => (*width, case.rank),
         };
         let scale = case.spec().scaling.at(*alpha, rank);
-        (0..case.rank).map(|component| if component < width { scale } else { 0.0 }).collect::<Vec<_>>()
+        // Without a rank it holds the scale alone.
+        (0..case.rank.max(1)).map(|component| if component < width { scale } else { 0.0 }).collect::<Vec<_>>()
     };
     alphas.iter().enumerate().flat_map(of_run).collect()
 }

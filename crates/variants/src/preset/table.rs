@@ -102,7 +102,9 @@ fn fields(spec: VariantSpec) -> Mapping {
 fn shown(value: &Value) -> String {
     let Value::Mapping(fields) = value else { return scalar(value) };
     let is_tag = |key: &Value| matches!(key.as_str(), Some("kind" | "state"));
-    let fields = fields.iter().filter(|(key, _)| key.as_str() != Some(OF_SEVERAL_KINDS));
+    // A list is its file's to explain, too.
+    let is_short = |(key, value): &(&Value, &Value)| key.as_str() != Some(OF_SEVERAL_KINDS) && !value.is_sequence();
+    let fields = fields.iter().filter(is_short);
     let (tag, rest): (Vec<_>, Vec<_>) = fields.partition(|(key, _)| is_tag(key));
     let pair = |(key, value): &(&Value, &Value)| format!("{} {}", scalar(key), shown(value));
     let mut words: Vec<String> = tag.into_iter().map(|(_, value)| scalar(value)).collect();
