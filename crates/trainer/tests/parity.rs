@@ -19,6 +19,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 #![allow(clippy::disallowed_methods, reason = "fixtures are files")]
 
+#[path = "parity/maps.rs"]
+mod maps;
 #[path = "parity/products.rs"]
 mod products;
 #[path = "parity/reference.rs"]
@@ -111,6 +113,8 @@ const CASES: &[Case] = &[
     Case { fixture: "miss", preset: "miss", change: as_published },
     Case { fixture: "miss_columns", preset: "miss", change: products::miss },
     Case { fixture: "nola", preset: "nola", change: products::nola },
+    Case { fixture: "oft", preset: "oft", change: as_published },
+    Case { fixture: "oft_exact", preset: "oft", change: maps::exact },
     Case { fixture: "olora", preset: "olora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "olora_start", preset: "olora", change: as_published },
     Case { fixture: "pissa", preset: "pissa", change: |_, published| decaying(published, DecayToward::Zero) },

@@ -368,6 +368,7 @@ macro_rules! deltas {
 deltas! {
     block_affine::BlockAffine,
     block_diagonal::BlockDiagonal,
+    block_rotation::BlockRotation,
     core::Core,
     covariance_init::CovarianceInit,
     elementwise::Elementwise,

@@ -62,6 +62,7 @@ pub mod base;
 pub mod base_update;
 pub mod calibration;
 pub mod capability;
+mod cayley;
 pub mod combine;
 pub mod compress;
 pub mod delta;

@@ -42,6 +42,7 @@ presets! {
     milora,
     miss,
     nola,
+    oft,
     olora,
     pissa,
     randlora,

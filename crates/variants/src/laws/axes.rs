@@ -7,7 +7,7 @@ use crate::{
     base_update::{self, AnyBaseUpdate, follow::Follow, restart::Restart},
     capability::Capability,
     combine::{self, CombineSpec, weight_decomposed},
-    delta::{self, DeltaSpec, shared_random},
+    delta::{self, DeltaSpec, block_rotation, shared_random},
     init::{self, AnyInit, gaussian::Gaussian},
     preset,
     rank::{
@@ -151,6 +151,16 @@ const AXES: &[Axis] = &[
         change: Change::By(|mut s| {
             if let Some(DeltaSpec::SharedRandom(spec)) = &mut s.delta {
                 spec.pair = shared_random::Save::Yes;
+            }
+            s
+        }),
+        own: SHARED,
+    },
+    Axis {
+        name: "exact Cayley transform",
+        change: Change::By(|mut s| {
+            if let Some(DeltaSpec::BlockRotation(spec)) = &mut s.delta {
+                spec.cayley = block_rotation::Cayley::Exact;
             }
             s
         }),
