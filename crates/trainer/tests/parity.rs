@@ -79,6 +79,8 @@ const CASES: &[Case] = &[
     },
     Case { fixture: "corda_knowledge", preset: "corda", change: knowledge_preserved },
     Case { fixture: "corda_start", preset: "corda", change: calibrated },
+    Case { fixture: "boft", preset: "boft", change: |_, published| decaying(published, DecayToward::Zero) },
+    Case { fixture: "boft_start", preset: "boft", change: as_published },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
     Case {
@@ -213,6 +215,7 @@ fn decaying(mut spec: VariantSpec, toward: DecayToward) -> VariantSpec {
         (Some(DeltaSpec::GradientInit(part)), _) => part.weight_decay_toward = toward,
         (Some(DeltaSpec::ResidualInit(part)), _) => part.weight_decay_toward = toward,
         (Some(DeltaSpec::SharedRandom(part)), _) => part.weight_decay_toward = toward,
+        (Some(DeltaSpec::ButterflyRotation(part)), _) => part.weight_decay_toward = toward,
         _ => unreachable!("no part of it has a direction of decay"),
     }
     spec

@@ -369,6 +369,7 @@ deltas! {
     block_affine::BlockAffine,
     block_diagonal::BlockDiagonal,
     block_rotation::BlockRotation,
+    butterfly_rotation::ButterflyRotation,
     core::Core,
     covariance_init::CovarianceInit,
     elementwise::Elementwise,

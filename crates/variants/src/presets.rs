@@ -15,6 +15,7 @@ presets! {
     adalora,
     asymmetric_lora,
     bitfit,
+    boft,
     bone,
     cola,
     corda,

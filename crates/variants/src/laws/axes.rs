@@ -167,6 +167,16 @@ const AXES: &[Axis] = &[
         own: SHARED,
     },
     Axis {
+        name: "one butterfly factor",
+        change: Change::By(|mut s| {
+            if let Some(DeltaSpec::ButterflyRotation(spec)) = &mut s.delta {
+                spec.butterfly_factors = 1;
+            }
+            s
+        }),
+        own: SHARED,
+    },
+    Axis {
         name: "a map's own rank and alpha",
         // The stack's rank is another than the map's, which is the case's.
         change: Change::By(|s| {

@@ -1,0 +1,208 @@
+//! A product of block-diagonal rotations of the input, mixed as in a butterfly network, and a gain of the outputs:
+//! `W' = B_m ⋯ B_1·W0·diag(g)`, `ΔW = s·(W' − W0)`.
+//!
+//! Every factor `B_i = P_i·diag(R_{i1}, ..)·P_iᵀ` turns blocks of `b` coordinates that `P_i` brings together: those of factor 1 are neighbours,
+//! those of factor `i` are half-blocks of `b/2` that lie `2^{i−1}` half-blocks apart, so `m` factors mix `2^{m−1}·b` coordinates where one
+//! rotation of that size would have `2^{m−1}/m` times their numbers. Every `R` is the exact Cayley transform `(I − Q)·(I + Q)⁻¹` of
+//! `Q = (D − Dᵀ)/2` with a trained `D [b, b]`: `rotation: [runs, m·d_in/b, b·b]`, factor after factor, starts at 0. The gain
+//! `g: [runs, 1, d_out]` starts at 1 and does not touch the bias. The start is the base bit for bit.
+//!
+//! | field | default | range |
+//! |---|---|---|
+//! | `butterfly_factors` | 1, as PEFT's `boft_n_butterfly_factor`; OFT's map, with a gain | 1 or more |
+//! | `weight_decay_toward` | `start`: the gain's is 1 | PEFT decays the gain toward 0 (`zero`), and `W'` with it, base and all |
+//!
+//! `rank` is the size `b` of a block. It must divide `d_in`; with more than one factor it is even and `2^{m−1}·b` divides `d_in`.
+//!
+//! Departures: PEFT falls back to one factor without a word where its CUDA kernel does not build; here the factors are what is written. Its
+//! dropout of blocks (`boft_dropout`) is not here.
+//!
+//! Liu et al., *Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization*, ICLR 2024, arXiv:2311.06243.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::{Delta, DeltaRecipe, Site, block_rotation};
+use crate::{
+    capability::{Capability, Requirement},
+    cayley,
+    error::SpecProblem,
+    form::{Blocks, Form, InputMap},
+    role::{DecayToward, Param, Role},
+};
+
+/// How many factors there are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Factors `m` of the butterfly.
+    #[serde(default = "one")]
+    pub butterfly_factors: usize,
+    /// What weight decay pulls the gain toward.
+    #[serde(default = "toward_start")]
+    pub weight_decay_toward: DecayToward,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn toward_start() -> DecayToward {
+    DecayToward::Start
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self { butterfly_factors: one(), weight_decay_toward: toward_start() }
+    }
+}
+
+/// The rotations of every factor and a gain, per run.
+#[derive(Clone, Debug)]
+pub struct ButterflyRotation {
+    /// `D` of every block, `[runs, m·d_in/b, b·b]`.
+    pub rotation: Tensor<3>,
+    /// `g`, `[runs, 1, d_out]`.
+    pub gain: Tensor<3>,
+    /// Of each factor, which coordinate comes to each place and where each comes back from, `[d_in]` both; none where they stay.
+    orders: Vec<Option<[Tensor<1, Int>; 2]>>,
+    weight_decay_toward: DecayToward,
+}
+
+/// Which coordinate each place of factor `index` (from 0) holds: in groups of `2^index·b`, half-blocks of even number first.
+fn coordinates(index: usize, b: usize, d_in: usize) -> Vec<usize> {
+    let (group, half) = (b << index, b / 2);
+    let halves = group / half.max(1);
+    let order: Vec<usize> = (0..halves).step_by(2).chain((1..halves).step_by(2)).collect();
+    let of_group = |start: usize| order.iter().flat_map(move |at| start + at * half..start + (at + 1) * half);
+    (0..d_in).step_by(group).flat_map(of_group).collect()
+}
+
+/// The order of factor `index` on the device; none where every coordinate stays.
+fn order(index: usize, b: usize, d_in: usize, device: &Device) -> Option<[Tensor<1, Int>; 2]> {
+    if index == 0 {
+        return None;
+    }
+    // Row `i` of PEFT's `P` has its 1 at `coordinates[i]`, and rows are multiplied by `P` from the right: coordinate `i` comes to that place.
+    let back = coordinates(index, b, d_in);
+    let mut there = vec![0; d_in];
+    for (from, to) in back.iter().enumerate() {
+        there[*to] = from;
+    }
+    let upload = |places: Vec<usize>| {
+        let places: Vec<i64> = places.into_iter().map(|place| place as i64).collect();
+        Tensor::from_data(TensorData::new(places, [d_in]), (device, DType::I64))
+    };
+    Some([upload(there), upload(back)])
+}
+
+impl DeltaRecipe for Spec {
+    type Delta = ButterflyRotation;
+    const RANK_BOUNDED: bool = false;
+    const LOW_RANK: bool = false;
+    const PROVIDES: &'static [Capability] = &[Capability::OwnRanks];
+    const LACKS: &'static [(Capability, &'static str)] = &[(Capability::DrawnFactors, "which starts at the identity")];
+    const REQUIRES: &'static [Requirement] = block_rotation::WHOLE;
+    const ROLES: &'static [Role] = &[Role::Rotation, Role::Gain];
+
+    fn check(&self) -> Vec<SpecProblem> {
+        if (1..=32).contains(&self.butterfly_factors) {
+            return Vec::new();
+        }
+        let rule = format!("butterfly_factors is `{}`, but must lie in 1..=32", self.butterfly_factors);
+        vec![SpecProblem::new("butterfly_factors", rule)]
+    }
+
+    fn components(&self, _rank: usize) -> usize {
+        usize::MAX
+    }
+
+    fn misfit(&self, rank: usize, [d_in, _]: [usize; 2]) -> Option<String> {
+        let m = self.butterfly_factors;
+        if m == 1 {
+            return block_rotation::misfit(rank, d_in);
+        }
+        let fits = |b: usize, m: usize| {
+            b.is_multiple_of(2)
+                && b > 0
+                && 1_usize.checked_shl(m as u32 - 1).is_some_and(|wide| d_in.is_multiple_of(wide * b))
+        };
+        if fits(rank, m) {
+            return None;
+        }
+        let way_out = (1..m)
+            .rev()
+            .find(|fewer| *fewer == 1 && block_rotation::misfit(rank, d_in).is_none() || fits(rank, *fewer));
+        let way_out = match (way_out, (2..=d_in).rev().filter(|b| *b < rank).find(|b| fits(*b, m))) {
+            (Some(m), _) => format!("use `butterfly_factors: {m}`"),
+            (None, Some(b)) => format!("use a `rank` of `{b}`"),
+            (None, None) => "leave the map out".to_owned(),
+        };
+        let wide = 1_usize.checked_shl(m as u32 - 1).unwrap_or(usize::MAX);
+        Some(format!(
+            "`rank` is the size of a block, and with {m} butterfly factors it must be even and `{wide}·rank` divide its width `{d_in}`; {way_out}"
+        ))
+    }
+
+    fn init(&self, at: &mut Site<'_>) -> ButterflyRotation {
+        let ([d_in, d_out], b, m) = (at.shape, at.rank, self.butterfly_factors);
+        let gain = at.zeros(1, d_out);
+        ButterflyRotation {
+            rotation: at.zeros(m * (d_in / b), b * b),
+            gain: if at.is_given() { gain } else { gain + 1.0 },
+            orders: (0..m).map(|index| order(index, b, d_in, &at.place.device)).collect(),
+            weight_decay_toward: self.weight_decay_toward,
+        }
+    }
+}
+
+impl ButterflyRotation {
+    /// The factors in the order in which rows pass through them: `x·B_m ⋯ B_1`.
+    fn stages(&self) -> Vec<Blocks> {
+        let [runs, all, square] = self.rotation.dims();
+        let (m, b) = (self.orders.len(), square.isqrt());
+        let d = self.rotation.clone().reshape([runs, all, b, b]);
+        let rotations = cayley::exact((d.clone() - d.swap_dims(2, 3)) * 0.5);
+        let of_factor = |index: usize| rotations.clone().narrow(1, index * (all / m), all / m);
+        let stage = |(index, order): (usize, &Option<_>)| Blocks { blocks: of_factor(index), order: order.clone() };
+        self.orders.iter().enumerate().rev().map(stage).collect()
+    }
+}
+
+impl Delta for ButterflyRotation {
+    fn parameters(&mut self) -> Vec<Param<'_>> {
+        let start = self.weight_decay_toward.target(|| self.gain.clone().without_autodiff().slice([0..1]).ones_like());
+        vec![
+            Param::new("rotation", Role::Rotation, &mut self.rotation),
+            Param::new("gain", Role::Gain, &mut self.gain).decaying_toward(start),
+        ]
+    }
+
+    fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
+        let (map, scale) = (InputMap::Blocks(self.stages()), gate.clone().narrow(2, 0, 1));
+        Form::Input { map, gain: Some(self.gain.clone()), scale }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_blocks_of_even_number_come_first_in_every_group() {
+        assert_eq!(coordinates(0, 4, 8), (0..8).collect::<Vec<_>>());
+        assert_eq!(coordinates(1, 4, 8), [0, 1, 4, 5, 2, 3, 6, 7]);
+        assert_eq!(coordinates(1, 2, 8), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(coordinates(2, 2, 8), [0, 2, 4, 6, 1, 3, 5, 7]);
+    }
+
+    #[test]
+    fn a_block_that_does_not_suit_is_refused_with_the_way_out() {
+        let of = |butterfly_factors| Spec { butterfly_factors, ..Spec::default() };
+        assert_eq!([of(1).misfit(4, [8, 3]), of(2).misfit(4, [8, 3]), of(3).misfit(2, [8, 3])], [None, None, None]);
+        assert!(of(3).misfit(4, [8, 3]).is_some_and(|why| why.ends_with("use `butterfly_factors: 2`")));
+        assert!(of(2).misfit(3, [9, 3]).is_some_and(|why| why.ends_with("use `butterfly_factors: 1`")));
+        assert!(of(2).misfit(6, [8, 3]).is_some_and(|why| why.ends_with("use a `rank` of `4`")));
+        assert!(of(2).misfit(4, [7, 3]).is_some_and(|why| why.ends_with("leave the map out")));
+    }
+}
