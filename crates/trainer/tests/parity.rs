@@ -100,6 +100,7 @@ const CASES: &[Case] = &[
     Case { fixture: "loha", preset: "loha", change: as_published },
     Case { fixture: "lokr", preset: "lokr", change: as_published },
     Case { fixture: "lokr_both", preset: "lokr", change: products::lokr },
+    Case { fixture: "hra", preset: "hra", change: as_published },
     Case { fixture: "lora", preset: "lora", change: as_published },
     Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
     Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },

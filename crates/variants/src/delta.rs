@@ -381,6 +381,7 @@ deltas! {
     low_rank::LowRank,
     mixed_bases::MixedBases,
     random_bases::RandomBases,
+    reflections::Reflections,
     // Records have the old name.
     #[serde(rename = "anchored", alias = "residual_init")]
     residual_init::ResidualInit,

@@ -29,6 +29,7 @@ presets! {
     gralora,
     head_only,
     hira,
+    hra,
     init_b,
     ln_tuning,
     loha,

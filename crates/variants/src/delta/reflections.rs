@@ -1,0 +1,157 @@
+//! A chain of Householder reflections of the input: `W' = H_r ⋯ H_1·W0`, `H_i = I − 2·u_i·u_iᵀ/‖u_i‖²`.
+//!
+//! Trained are the vectors `u: [runs, d_in, r]`. No reflection is applied one by one: with `V` the columns at length 1, the compact WY form of
+//! the chain is `H_1 ⋯ H_r = I − V·T·Vᵀ` with an upper triangular `T [r, r]` (Schreiber and Van Loan, 1989), so that
+//!
+//! ```text
+//! ΔW = s·(H_r ⋯ H_1·W0 − W0) = V·(−s·Tᵀ·Vᵀ·W0)      down = V [d_in, r],  up [r, d_out]
+//! ```
+//!
+//! is of rank `r` and costs a row what LoRA costs. `T` is built of pairs: that of two chains one after the other has `−T₁·(V₁ᵀ·V₂)·T₂` between
+//! theirs, which takes `log₂ r` products of `[r, r]`.
+//!
+//! The vectors come in equal pairs, `u_1 = u_2`, `u_3 = u_4`, .., whose reflections cancel: the start is the base to rounding. So `rank` must be
+//! even. They are drawn as PEFT draws them, `U(±1/√(r/2))`; the length of a vector does nothing but to set how far a step turns it.
+//!
+//! Departures: PEFT takes an odd `r` and then does not start at the base; here it is refused. Its `apply_GS`, vectors made orthogonal by Gram
+//! and Schmidt, is not here: PEFT's own start of equal pairs has 0/0 in it.
+//!
+//! Yuan, Liu and Xu, *Bridging The Gap between Low-rank and Orthogonal Adaptation via Householder Reflection Adaptation*, NeurIPS 2024,
+//! arXiv:2405.17484.
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{Delta, DeltaRecipe, Site, block_rotation::WHOLE};
+use crate::{
+    capability::{Capability, Requirement},
+    form::{Chain, Form},
+    host::{Placement, cast},
+    role::{Param, Role},
+    stream::{self, Stream},
+};
+
+/// No parameters of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {}
+
+/// The vectors of each run's reflections.
+#[derive(Clone, Debug)]
+pub struct Reflections {
+    /// `[runs, d_in, rank]`
+    pub u: Tensor<3>,
+    /// Where products of two neighbouring chains of 1, 2, 4, .. reflections stand in `T`, `[1, rank, rank]` each.
+    neighbours: Vec<Tensor<3>>,
+}
+
+/// 1 where the row is of the first and the column of the second of two neighbouring chains, for every length of chain below `rank`.
+fn neighbours(rank: usize, place: &Placement) -> Vec<Tensor<3>> {
+    let of = |length: usize| {
+        let is_pair = |row: usize, column: usize| {
+            let (row, column) = (row / length, column / length);
+            row.is_multiple_of(2) && column == row + 1
+        };
+        let ones = (0..rank * rank).map(|at| f64::from(u8::from(is_pair(at / rank, at % rank))));
+        place.tensor(ones.collect(), [1, rank, rank])
+    };
+    std::iter::successors(Some(1), |length| Some(2 * length)).take_while(|length| *length < rank).map(of).collect()
+}
+
+impl DeltaRecipe for Spec {
+    type Delta = Reflections;
+    const PROVIDES: &'static [Capability] = &[Capability::OwnRanks];
+    const LACKS: &'static [(Capability, &'static str)] =
+        &[(Capability::DrawnFactors, "whose vectors are drawn in pairs, by a distribution of their own")];
+    const REQUIRES: &'static [Requirement] = WHOLE;
+    const ROLES: &'static [Role] = &[Role::Rotation];
+    const DRAWS: bool = true;
+    const EXACT_START: bool = false;
+
+    fn misfit(&self, rank: usize, _shape: [usize; 2]) -> Option<String> {
+        let odd = !rank.is_multiple_of(2);
+        odd.then(|| {
+            format!("`rank` is the number of reflections, which cancel in pairs at the start; use `{}`", rank + 1)
+        })
+    }
+
+    fn init(&self, at: &mut Site<'_>) -> Reflections {
+        let ([d_in, _], rank) = (at.shape, at.rank);
+        let neighbours = neighbours(rank, at.place);
+        if at.is_given() {
+            return Reflections { u: at.zeros(d_in, rank), neighbours };
+        }
+        let half = rank / 2;
+        let mut values = Vec::with_capacity(at.seeds.len() * d_in * rank);
+        for &seed in at.seeds {
+            let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.u", at.slot));
+            let drawn = stream::uniform(rng, half * d_in, 1.0 / (half as f64).sqrt());
+            let vectors: Vec<&[f64]> = drawn.chunks(d_in).collect();
+            values.extend(
+                (0..d_in).flat_map(|row| (0..rank).map(move |of| (row, of))).map(|(row, of)| vectors[of / 2][row]),
+            );
+        }
+        Reflections { u: at.place.tensor(values, [at.seeds.len(), d_in, rank]), neighbours }
+    }
+}
+
+impl Reflections {
+    /// `V [runs, d_in, r]` and `T [runs, r, r]` of `H_1 ⋯ H_r = I − V·T·Vᵀ`.
+    fn compact(&self) -> [Tensor<3>; 2] {
+        let [_, _, rank] = self.u.dims();
+        let v = self.u.clone() / self.u.clone().square().sum_dim(1).sqrt();
+        let gram = v.clone().swap_dims(1, 2).matmul(v.clone());
+        let one = Tensor::<2>::eye(rank, &self.u.device().without_autodiff());
+        let start = cast(&one, self.u.dtype()).unsqueeze::<3>() * 2.0; // of each reflection alone
+        let t = self
+            .neighbours
+            .iter()
+            .fold(start, |t, between| t.clone() - t.clone().matmul(gram.clone() * between.clone()).matmul(t));
+        [v, t]
+    }
+}
+
+impl Delta for Reflections {
+    fn parameters(&mut self) -> Vec<Param<'_>> {
+        vec![Param::ranked("u", Role::Rotation, 2, &mut self.u)]
+    }
+
+    fn form(&self, gate: &Tensor<3>, base: &Tensor<2>) -> Form {
+        let [v, t] = self.compact();
+        let read = v.clone().swap_dims(1, 2).matmul(cast(base, v.dtype()).unsqueeze::<3>()); // Vᵀ·W0 [runs, r, d_out]
+        Form::LowRank(Chain { down: v, middle: gate.clone(), up: -t.swap_dims(1, 2).matmul(read) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+    use nalgebra::DMatrix;
+
+    use super::*;
+    use crate::host::values;
+
+    /// Any number of reflections, powers of two and others, against their matrices multiplied one by one.
+    #[test]
+    fn the_chain_is_the_product_of_its_reflections() {
+        let place = Placement::new(&Device::flex(), DType::F64);
+        let (d_in, d_out) = (7, 5);
+        let drawn = |name: &str, n: usize| stream::normal(&mut stream::generator(4, Stream::Data, name), n, 1.0);
+        let base = drawn("base", d_in * d_out);
+        for rank in [1, 2, 3, 4, 6, 7] {
+            let u = drawn("u", d_in * rank);
+            let delta =
+                Reflections { u: place.tensor(u.clone(), [1, d_in, rank]), neighbours: neighbours(rank, &place) };
+            let gate = place.zeros([1, 1, rank]) + 1.0;
+            let w0 = place.tensor(base.clone(), [d_in, d_out]);
+            let found = values(&delta.form(&gate, &w0).dense(&w0));
+            let (u, w0) = (DMatrix::from_row_slice(d_in, rank, &u), DMatrix::from_row_slice(d_in, d_out, &base));
+            let mut wanted = w0.clone();
+            for u in u.column_iter() {
+                wanted -= 2.0 / u.norm_squared() * u * (u.transpose() * &wanted);
+            }
+            let found = DMatrix::from_row_slice(d_in, d_out, &found);
+            assert!((found - (wanted - w0)).abs().max() < 1e-12, "rank {rank}"); // some dozen operations on numbers near 1
+        }
+    }
+}
