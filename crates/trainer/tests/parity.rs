@@ -101,6 +101,8 @@ const CASES: &[Case] = &[
     Case { fixture: "lokr", preset: "lokr", change: as_published },
     Case { fixture: "lokr_both", preset: "lokr", change: products::lokr },
     Case { fixture: "hra", preset: "hra", change: as_published },
+    Case { fixture: "ia3", preset: "ia3", change: |_, published| decaying(published, DecayToward::Zero) },
+    Case { fixture: "ia3_start", preset: "ia3", change: as_published },
     Case { fixture: "lora", preset: "lora", change: as_published },
     Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
     Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },
@@ -217,6 +219,7 @@ fn decaying(mut spec: VariantSpec, toward: DecayToward) -> VariantSpec {
         (Some(DeltaSpec::ResidualInit(part)), _) => part.weight_decay_toward = toward,
         (Some(DeltaSpec::SharedRandom(part)), _) => part.weight_decay_toward = toward,
         (Some(DeltaSpec::ButterflyRotation(part)), _) => part.weight_decay_toward = toward,
+        (Some(DeltaSpec::Gain(part)), _) => part.weight_decay_toward = toward,
         _ => unreachable!("no part of it has a direction of decay"),
     }
     spec

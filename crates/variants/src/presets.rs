@@ -30,6 +30,7 @@ presets! {
     head_only,
     hira,
     hra,
+    ia3,
     init_b,
     ln_tuning,
     loha,

@@ -177,6 +177,16 @@ const AXES: &[Axis] = &[
         own: SHARED,
     },
     Axis {
+        name: "gains of inputs",
+        change: Change::By(|mut s| {
+            if let Some(DeltaSpec::Gain(spec)) = &mut s.delta {
+                spec.feedforward = vec!["query".to_owned()];
+            }
+            s
+        }),
+        own: SHARED,
+    },
+    Axis {
         name: "a map's own rank and alpha",
         // The stack's rank is another than the map's, which is the case's.
         change: Change::By(|s| {
