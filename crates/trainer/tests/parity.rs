@@ -128,6 +128,7 @@ const CASES: &[Case] = &[
     Case { fixture: "relora", preset: "relora", change: restarting },
     Case { fixture: "rslora", preset: "rslora", change: as_published },
     Case { fixture: "tri_lora", preset: "tri_lora", change: as_published },
+    Case { fixture: "svdiff", preset: "svdiff", change: as_published },
     Case {
         fixture: "vera",
         preset: "vera",

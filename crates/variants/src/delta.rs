@@ -389,5 +389,6 @@ deltas! {
     shard_sharing::ShardSharing,
     shared_random::SharedRandom,
     singular_core::SingularCore,
+    spectral_shift::SpectralShift,
     svd_form::SvdForm,
 }

@@ -51,6 +51,7 @@ presets! {
     randlora,
     relora,
     rslora,
+    svdiff,
     tri_lora,
     vera,
     xgblora,
