@@ -100,6 +100,7 @@ const CASES: &[Case] = &[
     Case { fixture: "loha", preset: "loha", change: as_published },
     Case { fixture: "lokr", preset: "lokr", change: as_published },
     Case { fixture: "lokr_both", preset: "lokr", change: products::lokr },
+    Case { fixture: "fourierft", preset: "fourierft", change: maps::fourierft },
     Case { fixture: "hra", preset: "hra", change: as_published },
     Case { fixture: "ia3", preset: "ia3", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "ia3_start", preset: "ia3", change: as_published },

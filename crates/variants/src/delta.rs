@@ -373,6 +373,7 @@ deltas! {
     core::Core,
     covariance_init::CovarianceInit,
     elementwise::Elementwise,
+    fourier::Fourier,
     gain::Gain,
     gradient_init::GradientInit,
     granular::Granular,

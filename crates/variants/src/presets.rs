@@ -25,6 +25,7 @@ presets! {
     dylora,
     eva,
     flora_core,
+    fourierft,
     full,
     gralora,
     head_only,

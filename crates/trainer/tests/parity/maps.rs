@@ -2,6 +2,7 @@
 
 use variants::{
     delta::{DeltaSpec, block_rotation},
+    scaling::Scaling,
     spec::VariantSpec,
 };
 
@@ -11,4 +12,9 @@ use crate::reference::Reference;
 pub(crate) fn exact(_: &Reference, published: VariantSpec) -> VariantSpec {
     let form = block_rotation::Spec { cayley: block_rotation::Cayley::Exact };
     VariantSpec { delta: Some(DeltaSpec::BlockRotation(form)), ..published }
+}
+
+/// A scale that suits maps of these widths.
+pub(crate) fn fourierft(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    VariantSpec { scaling: Scaling::Constant { value: reference.number("scale") }, ..published }
 }
