@@ -81,6 +81,7 @@ const CASES: &[Case] = &[
     Case { fixture: "corda_start", preset: "corda", change: calibrated },
     Case { fixture: "boft", preset: "boft", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "boft_start", preset: "boft", change: as_published },
+    Case { fixture: "c3a", preset: "c3a", change: as_published },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
     Case {

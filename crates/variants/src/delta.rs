@@ -367,6 +367,7 @@ macro_rules! deltas {
 // Alphabetical. One line per file; the file's module doc is its documentation.
 deltas! {
     block_affine::BlockAffine,
+    block_circulant::BlockCirculant,
     block_diagonal::BlockDiagonal,
     block_rotation::BlockRotation,
     butterfly_rotation::ButterflyRotation,

@@ -17,6 +17,7 @@ presets! {
     bitfit,
     boft,
     bone,
+    c3a,
     cola,
     corda,
     delta_lora,
