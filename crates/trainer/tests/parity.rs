@@ -130,6 +130,7 @@ const CASES: &[Case] = &[
     Case { fixture: "relora", preset: "relora", change: restarting },
     Case { fixture: "rslora", preset: "rslora", change: as_published },
     Case { fixture: "tri_lora", preset: "tri_lora", change: as_published },
+    Case { fixture: "shira", preset: "shira", change: as_published },
     Case { fixture: "svdiff", preset: "svdiff", change: as_published },
     Case {
         fixture: "vera",

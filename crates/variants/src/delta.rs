@@ -391,6 +391,7 @@ deltas! {
     shard_sharing::ShardSharing,
     shared_random::SharedRandom,
     singular_core::SingularCore,
+    sparse::Sparse,
     spectral_shift::SpectralShift,
     svd_form::SvdForm,
 }

@@ -53,6 +53,7 @@ presets! {
     randlora,
     relora,
     rslora,
+    shira,
     svdiff,
     tri_lora,
     vera,
