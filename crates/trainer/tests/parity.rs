@@ -82,6 +82,7 @@ const CASES: &[Case] = &[
     Case { fixture: "boft", preset: "boft", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "boft_start", preset: "boft", change: as_published },
     Case { fixture: "c3a", preset: "c3a", change: as_published },
+    Case { fixture: "delora", preset: "delora", change: maps::delora },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
     Case {

@@ -370,6 +370,7 @@ deltas! {
     block_circulant::BlockCirculant,
     block_diagonal::BlockDiagonal,
     block_rotation::BlockRotation,
+    bounded_low_rank::BoundedLowRank,
     butterfly_rotation::ButterflyRotation,
     core::Core,
     covariance_init::CovarianceInit,

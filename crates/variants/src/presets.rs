@@ -20,6 +20,7 @@ presets! {
     c3a,
     cola,
     corda,
+    delora,
     delta_lora,
     dora,
     dvora,

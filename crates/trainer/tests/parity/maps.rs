@@ -1,7 +1,7 @@
 //! What the fixtures of `scripts/oracle/maps.py` set otherwise than their presets.
 
 use variants::{
-    delta::{DeltaSpec, block_rotation},
+    delta::{DeltaSpec, block_rotation, bounded_low_rank},
     scaling::Scaling,
     spec::VariantSpec,
 };
@@ -12,6 +12,12 @@ use crate::reference::Reference;
 pub(crate) fn exact(_: &Reference, published: VariantSpec) -> VariantSpec {
     let form = block_rotation::Spec { cayley: block_rotation::Cayley::Exact };
     VariantSpec { delta: Some(DeltaSpec::BlockRotation(form)), ..published }
+}
+
+/// PEFT starts at a `B` of 0 and subtracts nothing.
+pub(crate) fn delora(_: &Reference, published: VariantSpec) -> VariantSpec {
+    let form = bounded_low_rank::Spec { start: bounded_low_rank::Start::Zero, ..bounded_low_rank::Spec::default() };
+    VariantSpec { delta: Some(DeltaSpec::BoundedLowRank(form)), ..published }
 }
 
 /// A scale that suits maps of these widths.
