@@ -49,6 +49,11 @@ pub fn drawn(seed: u64) -> VariantSpec {
     }
     let mut changes = |share: f64| stream::unit(rng) < share;
     let changed: [bool; 10] = std::array::from_fn(|axis| changes(if axis == 9 { 0.05 } else { 0.25 }));
+    // A start that takes more of a map than its rank fits no small one at the largest ranks.
+    let fits = |shape| spec.delta.as_ref().is_none_or(|delta| delta.misfit(spec.rank, shape).is_none());
+    if !SHAPES.into_iter().any(fits) {
+        spec.rank = 2;
+    }
     let [combine, init, scaling, train, policy, gradient, penalty, dropout, bias, base] = changed;
     if combine {
         spec.combine = pick(rng, known(combine::defaults(), |spec| spec.combine, rank));
