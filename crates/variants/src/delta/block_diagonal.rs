@@ -2,7 +2,7 @@
 //!
 //! Inputs and outputs are cut into `n = blocks` equal parts; part `i` of the inputs reaches part `i` of the outputs through
 //! `Aᵢ: [d_in/n, rank]` and `Bᵢ: [rank, d_out/n]`, and no other. Stored are `A: [runs, d_in, rank]`, the `Aᵢ` below one another, and
-//! `B: [runs, rank, d_out]`, the `Bᵢ` side by side: `rank·(d_in + d_out)` numbers, those of LoRA at that rank, for a `ΔW` of rank
+//! `B: [runs, rank, d_out]`, the `Bᵢ` concatenated: `rank·(d_in + d_out)` numbers, those of LoRA at that rank, for a `ΔW` of rank
 //! `n·rank`. One block is LoRA.
 //!
 //! `A` is drawn from `init` with the fan-in of a part (`kaiming`: `U(±1/√(d_in/n))`), `B` starts at zero. The rank in use is that of every block.

@@ -1,7 +1,7 @@
 //! A product of block-diagonal rotations of the input, mixed as in a butterfly network, and a gain of the outputs:
 //! `W' = B_m ⋯ B_1·W0·diag(g)`, `ΔW = s·(W' − W0)`.
 //!
-//! Every factor `B_i = P_i·diag(R_{i1}, ..)·P_iᵀ` turns blocks of `b` coordinates that `P_i` brings together: those of factor 1 are neighbours,
+//! Every factor `B_i = P_i·diag(R_{i1}, ..)·P_iᵀ` turns blocks of `b` coordinates that `P_i` brings together: those of factor 1 are adjacent,
 //! those of factor `i` are half-blocks of `b/2` that lie `2^{i−1}` half-blocks apart, so `m` factors mix `2^{m−1}·b` coordinates where one
 //! rotation of that size would have `2^{m−1}/m` times their numbers. Every `R` is the exact Cayley transform `(I − Q)·(I + Q)⁻¹` of
 //! `Q = (D − Dᵀ)/2` with a trained `D [b, b]`: `rotation: [runs, m·d_in/b, b·b]`, factor after factor, starts at 0. The gain

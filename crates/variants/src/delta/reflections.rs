@@ -41,12 +41,12 @@ pub struct Spec {}
 pub struct Reflections {
     /// `[runs, d_in, rank]`
     pub u: Tensor<3>,
-    /// Where products of two neighbouring chains of 1, 2, 4, .. reflections stand in `T`, `[1, rank, rank]` each.
-    neighbours: Vec<Tensor<3>>,
+    /// Where products of two adjacent chains of 1, 2, 4, .. reflections stand in `T`, `[1, rank, rank]` each.
+    adjacent: Vec<Tensor<3>>,
 }
 
-/// 1 where the row is of the first and the column of the second of two neighbouring chains, for every length of chain below `rank`.
-fn neighbours(rank: usize, place: &Placement) -> Vec<Tensor<3>> {
+/// 1 where the row is of the first and the column of the second of two adjacent chains, for every length of chain below `rank`.
+fn adjacent(rank: usize, place: &Placement) -> Vec<Tensor<3>> {
     let of = |length: usize| {
         let is_pair = |row: usize, column: usize| {
             let (row, column) = (row / length, column / length);
@@ -77,9 +77,9 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> Reflections {
         let ([d_in, _], rank) = (at.shape, at.rank);
-        let neighbours = neighbours(rank, at.place);
+        let adjacent = adjacent(rank, at.place);
         if at.is_given() {
-            return Reflections { u: at.zeros(d_in, rank), neighbours };
+            return Reflections { u: at.zeros(d_in, rank), adjacent };
         }
         let half = rank / 2;
         let mut values = Vec::with_capacity(at.seeds.len() * d_in * rank);
@@ -91,7 +91,7 @@ impl DeltaRecipe for Spec {
                 (0..d_in).flat_map(|row| (0..rank).map(move |of| (row, of))).map(|(row, of)| vectors[of / 2][row]),
             );
         }
-        Reflections { u: at.place.tensor(values, [at.seeds.len(), d_in, rank]), neighbours }
+        Reflections { u: at.place.tensor(values, [at.seeds.len(), d_in, rank]), adjacent }
     }
 }
 
@@ -104,7 +104,7 @@ impl Reflections {
         let one = Tensor::<2>::eye(rank, &self.u.device().without_autodiff());
         let start = cast(&one, self.u.dtype()).unsqueeze::<3>() * 2.0; // of each reflection alone
         let t = self
-            .neighbours
+            .adjacent
             .iter()
             .fold(start, |t, between| t.clone() - t.clone().matmul(gram.clone() * between.clone()).matmul(t));
         [v, t]
@@ -141,7 +141,7 @@ mod tests {
         for rank in [1, 2, 3, 4, 6, 7] {
             let u = drawn("u", d_in * rank);
             let delta =
-                Reflections { u: place.tensor(u.clone(), [1, d_in, rank]), neighbours: neighbours(rank, &place) };
+                Reflections { u: place.tensor(u.clone(), [1, d_in, rank]), adjacent: adjacent(rank, &place) };
             let gate = place.zeros([1, 1, rank]) + 1.0;
             let w0 = place.tensor(base.clone(), [d_in, d_out]);
             let found = values(&delta.form(&gate, &w0).dense(&w0));

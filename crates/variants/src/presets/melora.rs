@@ -1,4 +1,4 @@
-//! MELoRA: `n` small LoRAs side by side, each on its own part of inputs and outputs.
+//! MELoRA: `n` small LoRAs in parallel, each on its own part of inputs and outputs.
 //!
 //! `ΔW = diag(s·B₁·A₁, …, s·Bₙ·Aₙ)` with `s = α/r` and `r` the rank of each (Eq. 3), so `ΔW` has rank `n·r` at the parameters of LoRA's `r`; the
 //! mechanism is in [`block_diagonal`]. All else is [`lora`], whose `α = 16` is the authors'.
