@@ -3,7 +3,12 @@
 //! `just documents` writes them. A page that is there must say what the code says; a method whose page is not written yet is no
 //! problem, because adding a method takes its own file and one line.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
 
 use variants::preset::{self, Preset};
 
@@ -88,7 +93,7 @@ fn kinds(root: &Path, axis: &str, which: Which) -> Vec<String> {
 
 fn pages(root: &Path, which: Which) -> Vec<Page> {
     let presets = presets(root, which);
-    let mut pages = vec![("methods.md".to_owned(), index(&presets))];
+    let mut pages = vec![("methods.md".to_owned(), index(&presets, &ratios(root)))];
     pages.extend(presets.iter().map(|preset| (method_page(preset.name), method(root, preset))));
     pages.extend(AXES.iter().map(|(axis, title)| {
         let kinds = kinds(root, axis, which);
@@ -147,7 +152,7 @@ fn table() -> (Vec<String>, Vec<Vec<String>>) {
 }
 
 /// The page of all methods: what an axis is, and the table of presets over axes.
-fn index(presets: &[&Preset]) -> String {
+fn index(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
     let (axes, rows) = table();
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut out = format!("{INTRODUCTION}\n{}|{}\n", line(&axes), "---|".repeat(axes.len()));
@@ -157,7 +162,37 @@ fn index(presets: &[&Preset]) -> String {
             out += &line(&row);
         }
     }
+    out += &facts(presets, ratios);
     out
+}
+
+/// The table of what each method trains, where it can go, what it is held against and what a step of it takes.
+fn facts(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
+    let mut out = format!(
+        "\n## What each is\nEvery method here can be merged, and every [law](architecture.md) is tested on it. Numbers are of one map of {0} inputs and {0} \
+         outputs at rank {1}; the step is the time of a training step on the CPU over LoRA's, as `just bench` measured it (`bench/step.md`). PEFT's \
+         form is what `lora-lab export` writes.\n\n| method | trains | numbers | PEFT | steps held against | step |\n|---|---|---|---|---|---|\n",
+        variants::preset::table::WIDTH,
+        variants::preset::table::RANK,
+    );
+    let known = |name: &String| presets.iter().any(|preset| preset.name == name);
+    for [name, roles, numbers, peft, held] in variants::preset::table::facts().into_iter().filter(|row| known(&row[0]))
+    {
+        let ratio = ratios.get(&name).map_or("–", String::as_str);
+        let _ = writeln!(out, "| `{name}` | {roles} | {numbers} | {peft} | {held} | {ratio} |");
+    }
+    out
+}
+
+/// The ratios of `bench/step.md`, by the name of the row.
+fn ratios(root: &Path) -> BTreeMap<String, String> {
+    let text = read(&root.join("bench/step.md"));
+    let rows = text.split("```text").nth(1).unwrap_or_default().split("```").next().unwrap_or_default();
+    let pair = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.to_owned()))
+    };
+    rows.lines().filter_map(pair).collect()
 }
 
 /// What stands before the table.
@@ -176,7 +211,7 @@ such as `full`. With weights stored `[d_in, d_out]`, an adapted map computes `W'
 - [`base_update`](axes/base_update.md): the base over time
 - `alpha`, `dropout`, `gradient`, `orthogonality`, `base`, `bias`: see [`with`](experiments.md#with)
 
-The scope is low-rank, linear and mergeable updates. An experiment can override any field of a preset, and
+The scope is linear and mergeable updates. An experiment can override any field of a preset, and
 [adding a preset](adding_a_method.md) takes one file and one line. An empty cell is LoRA's value; the head always trains.
 ";
 

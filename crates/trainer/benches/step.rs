@@ -21,24 +21,31 @@ use trainer::{
     stop::Stop,
     study::{context::StudyContext, plan::CohortPlan},
 };
-use variants::host::Placement;
+use variants::{
+    host::Placement,
+    preset::{self, Preset},
+};
 
-/// Label, entry under `variants:`.
-const VARIANTS: &[(&str, &str)] = &[
-    ("lora", "{preset: lora, ranks: [8]}"),
+/// Entries that are not a preset at rank 8 with its own settings: label, entry under `variants:`.
+const OTHERS: &[(&str, &str)] = &[
     ("adalora", "{preset: adalora, ranks: [8], with: {rank_policy: {target_rank: 4, initial_steps: 1, interval: 1}}}"),
-    ("dora", "{preset: dora, ranks: [8]}"),
-    ("dylora", "{preset: dylora, ranks: [8]}"),
     ("dylora_frozen", "{preset: dylora, label: dylora_frozen, ranks: [8], with: {rank_policy: {update: frozen}}}"),
-    ("lora_fa", "{preset: lora_fa, ranks: [8]}"),
-    ("lora_plus", "{preset: lora_plus, ranks: [8]}"),
-    ("rslora", "{preset: rslora, ranks: [8]}"),
-    ("vera", "{preset: vera, ranks: [8]}"),
+    ("oft_exact", "{preset: oft, label: oft_exact, ranks: [8], with: {delta: {cayley: exact}}}"),
     ("vera_r256", "{preset: vera, label: vera_r256, ranks: [256]}"),
-    ("bitfit", "bitfit"),
-    ("head_only", "head_only"),
-    ("full", "full"),
 ];
+
+/// LoRA first, then every preset at rank 8, and what is measured at other settings.
+fn entries() -> Vec<(String, String)> {
+    let of = |preset: &&Preset| {
+        let ranked = (preset.spec)(8).delta.is_some_and(|delta| delta.is_ranked());
+        let ranks = if ranked { ", ranks: [8]" } else { "" };
+        (preset.name.to_owned(), format!("{{preset: {}{ranks}}}", preset.name))
+    };
+    let mut all: BTreeMap<String, String> = preset::all().iter().map(of).collect();
+    all.extend(OTHERS.iter().map(|(label, entry)| ((*label).to_owned(), (*entry).to_owned())));
+    let lora = all.remove("lora").map(|entry| ("lora".to_owned(), entry));
+    lora.into_iter().chain(all).collect()
+}
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -100,12 +107,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn steps(criterion: &mut Criterion) {
     let ratios = Mutex::new(Vec::new());
     let mut group = criterion.benchmark_group("step");
-    group.sample_size(20).measurement_time(Duration::from_secs(8));
-    for (label, entry) in VARIANTS {
+    group.sample_size(20).measurement_time(Duration::from_secs(4));
+    let entries = entries();
+    for (label, entry) in &entries {
         // The same step numbers, and so the same batches, for both.
-        let (mut lora, mut variant) = (Trainee::new(VARIANTS[0].1), Trainee::new(entry));
+        let (mut lora, mut variant) = (Trainee::new(&entries[0].1), Trainee::new(entry));
         let mut pairs = Vec::new();
-        group.bench_function(*label, |bencher| {
+        group.bench_function(label, |bencher| {
             bencher.iter_custom(|iterations| {
                 (0..iterations)
                     .map(|turn| {
@@ -123,7 +131,7 @@ fn steps(criterion: &mut Criterion) {
                     .sum()
             });
         });
-        ratios.lock().expect("one thread").push((*label, median(pairs)));
+        ratios.lock().expect("one thread").push((label, median(pairs)));
     }
     group.finish();
     println!("\nseconds per step, median of paired ratios to lora:");
@@ -133,7 +141,7 @@ fn steps(criterion: &mut Criterion) {
         } else {
             String::new()
         };
-        println!("{label:14} {ratio:.3}{beside}");
+        println!("{label:22} {ratio:.3}{beside}");
     }
 }
 

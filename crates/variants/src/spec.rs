@@ -53,7 +53,8 @@ pub struct VariantSpec {
     pub base_update: AnyBaseUpdate,
 }
 
-fn role_name(role: Role) -> String {
+/// A role as YAML has it.
+pub(crate) fn role_name(role: Role) -> String {
     serde_yaml::to_string(&role).unwrap_or_default().trim().to_owned()
 }
 

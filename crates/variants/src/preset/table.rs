@@ -2,7 +2,17 @@
 
 use serde_yaml::{Mapping, Value};
 
-use crate::{base_update, combine, delta, init, presets::lora, rank, spec::VariantSpec};
+use super::Parity;
+use crate::{
+    base_update, combine,
+    delta::{self, DeltaSpec},
+    init,
+    peft::NoPeftForm,
+    presets::lora,
+    rank,
+    role::Role,
+    spec::{VariantSpec, role_name},
+};
 
 /// An axis as the table of axes has it.
 struct Row {
@@ -36,7 +46,7 @@ fn rows() -> Vec<Row> {
         row("rank_policy", "rank", "rank over time", &policies),
         row("gradient", "gradient.rs", "what the optimizer sees of the gradient of `B`", &["plain", "preconditioned"]),
         row("orthogonality", "orthogonality.rs", "weight of the penalty on factors that are not orthonormal", &[]),
-        row("base", "base.rs", "whether the base trains", &["frozen", "trained"]),
+        row("base", "base.rs", "whether the base trains", &["frozen", "norms", "trained"]),
         row("bias", "base.rs", "which biases of the base train", &["none", "all", "lora_only"]),
         row("base_update", "base_update", "the base over time", &over_time),
     ]
@@ -88,8 +98,37 @@ pub fn knobs() -> String {
     out
 }
 
+/// One line per preset: what trains beside the head, how many numbers that is on one map, how PEFT gets it, and what its steps are held
+/// against.
+pub fn facts() -> Vec<[String; 5]> {
+    let of = |preset: &super::Preset| {
+        let ranked = (preset.spec)(RANK).delta.is_none_or(|delta| delta.is_ranked());
+        let rank = if ranked { RANK } else { 0 };
+        let spec = (preset.spec)(rank);
+        let beside = |role: &Role| !matches!(role, Role::Head | Role::Embedding) && spec.train.trains(*role);
+        let roles: Vec<String> = spec.roles().into_iter().filter(beside).map(role_name).collect();
+        let count = preset.parameters.map_or_else(|| "–".to_owned(), |count| count(WIDTH, WIDTH, rank).to_string());
+        let exact = spec.combine.is_additive() && spec.delta.as_ref().is_some_and(DeltaSpec::is_low_rank);
+        let peft = match spec.peft_form() {
+            Ok(form) => form.peft_type().to_owned(),
+            Err(NoPeftForm::NoAdapter) => "a merged checkpoint".to_owned(),
+            Err(NoPeftForm::NoCounterpart) if exact => "LORA by `--svd`, exact at the update's rank".to_owned(),
+            Err(NoPeftForm::NoCounterpart) => "LORA by `--svd`, approximate".to_owned(),
+        };
+        let held = match preset.parity {
+            Parity::Tested => "twenty steps of PEFT or its equations".to_owned(),
+            Parity::Untested(why) => why.to_owned(),
+        };
+        [preset.name.to_owned(), roles.join(", "), count, peft, held]
+    };
+    super::all().into_iter().map(of).collect()
+}
+
+/// Both sides of the map on which [`facts`] counts.
+pub const WIDTH: usize = 768;
+
 /// A rank at which every preset is valid; of a kind's parameters those that follow from it are not shown, and a number is shown per rank.
-const RANK: usize = 8;
+pub const RANK: usize = 8;
 
 fn fields(spec: VariantSpec) -> Mapping {
     match serde_yaml::to_value(spec) {
