@@ -1,7 +1,7 @@
 //! What the fixtures of `scripts/oracle/maps.py` set otherwise than their presets.
 
 use variants::{
-    delta::{DeltaSpec, block_rotation, bounded_low_rank},
+    delta::{DeltaSpec, block_rotation, bounded_low_rank, fourier},
     scaling::Scaling,
     spec::VariantSpec,
 };
@@ -20,7 +20,9 @@ pub(crate) fn delora(_: &Reference, published: VariantSpec) -> VariantSpec {
     VariantSpec { delta: Some(DeltaSpec::BoundedLowRank(form)), ..published }
 }
 
-/// A scale that suits maps of these widths.
+/// A scale that suits maps of these widths, and places whose coefficients all have a gradient.
 pub(crate) fn fourierft(reference: &Reference, published: VariantSpec) -> VariantSpec {
-    VariantSpec { scaling: Scaling::Constant { value: reference.number("scale") }, ..published }
+    let form = fourier::Spec { places_seed: reference.count("places_seed") as u64 };
+    let scaling = Scaling::Constant { value: reference.number("scale") };
+    VariantSpec { delta: Some(DeltaSpec::Fourier(form)), scaling, ..published }
 }
