@@ -149,7 +149,9 @@ impl Delta for BoundedLowRank {
 
     fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
         let [_, _, rank] = self.a.dims();
-        let scaled = |a: &Tensor<3>| directions(a, 1) * self.norms.clone() / rank as f64;
+        // The share of a component is taken of what does not train: a gradient through a quotient by a number is rounded to f32.
+        let norms = self.norms.clone() / rank as f64;
+        let scaled = |a: &Tensor<3>| directions(a, 1) * norms.clone();
         let (p, q) = (scaled(&self.a) * self.bound.clone(), directions(&self.b, 2));
         let Some([a, b]) = &self.start else {
             return Form::LowRank(Chain { down: p, middle: gate.clone(), up: q });
