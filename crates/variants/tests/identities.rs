@@ -13,7 +13,7 @@ use variants::{
     adapted::{AdaptedLinear, Canonical},
     capability::Capability,
     combine::CombineSpec,
-    delta::{DeltaSpec, shared_random},
+    delta::{DeltaSpec, block_rotation, butterfly_rotation, shared_random},
     gradient::GradientSpec,
     host::{Placement, values},
     init::{AnyInit, Init, gaussian::Gaussian, kaiming::Kaiming},
@@ -234,6 +234,41 @@ fn truncation_keeps_the_training_scale_and_a_prefix_takes_its_own() {
         |active| -> Vec<f64> { values(&map.weight(0, &active)).iter().zip(&base).map(|(w, b)| w - b).collect() };
     let scaled: Vec<f64> = update(Active::Truncated(1)).iter().map(|v| v * RANK as f64).collect();
     close(&update(Active::Prefix(vec![1])), &scaled);
+}
+
+/// A map `[8, 5]` with one run of `spec` at its start.
+fn wide(spec: &VariantSpec) -> AdaptedLinear {
+    let mut map = AdaptedLinear::new("map", random("wide", [8, 5]), Some(random("bias", [5])));
+    let runs = vec![RunPlan { init_seed: 0, alpha: 1.0 }];
+    let plan = StackPlan::new(spec.check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+    attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+    map
+}
+
+/// `Q = (D − Dᵀ)/2` is OFT's skew-symmetric matrix where `D` has twice its numbers above the diagonal and none below.
+#[test]
+fn boft_with_one_factor_is_oft_by_the_exact_transform() {
+    let of = |name: &str, delta| VariantSpec { delta: Some(delta), ..(preset::find(name).unwrap().spec)(4) };
+    let mut oft =
+        wide(&of("oft", DeltaSpec::BlockRotation(block_rotation::Spec { cayley: block_rotation::Cayley::Exact })));
+    let mut boft = wide(&of("boft", DeltaSpec::ButterflyRotation(butterfly_rotation::Spec::default())));
+    let upper = values(&random("upper", [1, 2, 6]));
+    let places: Vec<[usize; 2]> = (0..4).flat_map(|row| (row + 1..4).map(move |column| [row, column])).collect();
+    let mut full = vec![0.0; 2 * 16];
+    for (at, number) in upper.iter().enumerate() {
+        let [row, column] = places[at % 6];
+        full[at / 6 * 16 + row * 4 + column] = 2.0 * number;
+    }
+    *oft.parameters(0)[0].tensor = place().tensor(upper, [1, 2, 6]);
+    *boft.parameters(0)[0].tensor = place().tensor(full, [1, 2, 16]);
+    let (oft, boft) = (oft.weight(0, &Active::All), boft.weight(0, &Active::All));
+    close(&values(&boft), &values(&oft));
+    // A rotation keeps the norms of the weight's columns and the angles between them.
+    let gram = |w: &[f64]| {
+        let w = DMatrix::from_row_slice(8, 5, w);
+        (w.transpose() * w).as_slice().to_vec()
+    };
+    close(&gram(&values(&oft)), &gram(&values(&random("wide", [8, 5]))));
 }
 
 #[test]
