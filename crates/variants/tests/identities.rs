@@ -439,7 +439,7 @@ fn peft_has_the_forms_of_its_own_methods() {
         let wanted = match preset.name {
             "adalora" => Ok("ADALORA"),
             "vera" => Ok("VERA"),
-            "full" | "bitfit" | "head_only" => Err(NoPeftForm::NoAdapter),
+            "full" | "bitfit" | "head_only" | "ln_tuning" => Err(NoPeftForm::NoAdapter),
             _ if (preset.spec)(RANK).delta.is_some_and(|delta| delta.peft().is_none()) => {
                 Err(NoPeftForm::NoCounterpart)
             }
