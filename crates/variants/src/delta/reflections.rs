@@ -140,8 +140,7 @@ mod tests {
         let base = drawn("base", d_in * d_out);
         for rank in [1, 2, 3, 4, 6, 7] {
             let u = drawn("u", d_in * rank);
-            let delta =
-                Reflections { u: place.tensor(u.clone(), [1, d_in, rank]), adjacent: adjacent(rank, &place) };
+            let delta = Reflections { u: place.tensor(u.clone(), [1, d_in, rank]), adjacent: adjacent(rank, &place) };
             let gate = place.zeros([1, 1, rank]) + 1.0;
             let w0 = place.tensor(base.clone(), [d_in, d_out]);
             let found = values(&delta.form(&gate, &w0).dense(&w0));
