@@ -294,7 +294,7 @@ fn targets(
     }
     let wider =
         maps.iter().find_map(|(slot, map)| Some((slot, map, own_rank(slot).filter(|rank| *rank > map.max_rank())?)));
-    if let Some((slot, map, rank)) = wider {
+    if let Some((slot, map, rank)) = wider.filter(|_| delta.rank_bounded()) {
         report.add(&place(document, entry, "rank_pattern"), too_large(slot, map, rank));
     }
     for (index, spec) in specs.iter().enumerate() {

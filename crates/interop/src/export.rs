@@ -77,13 +77,18 @@ pub fn cut_to(
         Reduction::Svd => nearest(&metadata, &mut network, rank),
     }
     .map_err(refused)?;
+    let is_product = metadata.plan.variant.lacks(&[Capability::LowRank]).is_none();
     let mut metadata = AdapterMetadata { drawn: None, ..metadata };
     metadata.cell.rank = rank;
     metadata.plan.variant = variant;
     if reduction == Reduction::Svd {
         // Its scale is 1 everywhere, and a map that was narrower stays so.
         metadata.plan.modules.alpha_pattern.clear();
-        metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, own)| *own = rank.min(*own));
+        if is_product {
+            metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, own)| *own = rank.min(*own));
+        } else {
+            metadata.plan.modules.rank_pattern.clear(); // its numbers were no ranks
+        }
     }
     metadata.plan.readouts.clear();
     if reduction == Reduction::Prefix {
@@ -119,7 +124,9 @@ fn first_components(metadata: &AdapterMetadata, network: &mut Network, rank: usi
 /// The best approximation of an additive update.
 fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Result<Cut, String> {
     let spec = metadata.plan.variant.clone();
-    let largest = metadata.plan.largest_rank();
+    let is_product = spec.lacks(&[Capability::LowRank]).is_none();
+    let widths = network.adapted(0).into_iter().map(|map| map.shape()[0].min(map.shape()[1]));
+    let largest = if is_product { metadata.plan.largest_rank() } else { widths.min().unwrap_or(0) };
     if spec.lacks(&[Capability::Additive]).is_some() || rank == 0 || rank > largest {
         return Err(format!(
             "`--svd` cuts an additive update down to a rank in 1..={largest}, but this is `{}` and rank is `{rank}`",
@@ -128,7 +135,7 @@ fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Re
     }
     network.compress(0, rank);
     let plain_lora = VariantSpec {
-        rank: rank.min(spec.rank),
+        rank: if is_product { rank.min(spec.rank) } else { rank },
         delta: Some(DeltaSpec::LowRank(low_rank::Spec::default())),
         combine: CombineSpec::Additive(additive::Spec {}),
         scaling: Scaling::Constant { value: 1.0 },

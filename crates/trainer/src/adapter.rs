@@ -228,7 +228,11 @@ pub fn assemble(
     let plan = stack_plan(&metadata.plan, &metadata.cell, cache)?;
     let mut network = cache.network(&metadata.plan, &[(plan.with_given_values(), vec![metadata.outputs])])?;
     if metadata.drawn.is_some() && metadata.drawn != drawn(&network) {
-        return Err(damaged("its frozen random pair is not the one that this build draws from its seed".to_owned()));
+        return Err(damaged(
+            "its frozen tensors are not saved, and here they are not what they were in training: another build draws \
+             others from its seed, and a base in another precision has another decomposition"
+                .to_owned(),
+        ));
     }
     for NamedParam { name, param, .. } in network.parameters(0) {
         let tensor = tensors.remove(&name).ok_or_else(|| damaged(format!("`{name}` is missing")))?;

@@ -235,13 +235,14 @@ impl ModelCache {
         key: &str,
         take: impl FnOnce() -> Result<Taken, TrainError>,
     ) -> Result<Arc<Taken>, TrainError> {
-        let mut known = self.calibrations.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
-        if let Some(found) = known.get(key) {
+        // Taken under no lock: a device that runs out of memory panics there, and the cohort is tried again in halves. Two workers that
+        // take the same at once take the same numbers, of which the first stays.
+        let known = || self.calibrations.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
+        if let Some(found) = known().get(key) {
             return Ok(Arc::clone(found));
         }
         let taken = Arc::new(take()?);
-        known.insert(key.to_owned(), Arc::clone(&taken));
-        Ok(taken)
+        Ok(Arc::clone(known().entry(key.to_owned()).or_insert(taken)))
     }
 
     /// How many times training batches were looked at for first values.

@@ -16,6 +16,7 @@ use variants::{
         follow::Follow,
         restart::{Rate, Restart},
     },
+    delta,
     host::{inner, values},
     pass::Active,
     preset,
@@ -184,6 +185,35 @@ fn a_restart_changes_no_function() {
             close("the first period is LoRA", &updates(&one, 0, run), &updates(&other, 0, run));
         }
     }
+}
+
+/// Of whatever delta: one whose start is not 0, or not drawn anew, is refused.
+#[test]
+fn a_restart_of_any_delta_changes_no_function() {
+    let (mut begun, mut refused) = (Vec::new(), 0);
+    for delta in delta::defaults() {
+        let plain = VariantSpec { delta: Some(delta.clone()), ..spec(AnyBaseUpdate::default()) };
+        let restarts = VariantSpec { base_update: restarting(Moments::Zero).base_update, ..plain.clone() };
+        if plain.check(Some(STEPS)).is_err() || delta.misfit(RANK, [24, 24]).is_some() || delta.calibration().is_some()
+        {
+            continue;
+        }
+        if restarts.check(Some(STEPS)).is_err() {
+            refused += 1;
+            continue;
+        }
+        let (mut one, mut other) = (cohort(&restarts, [STEPS; 2]), cohort(&plain, [STEPS; 2]));
+        for _ in 0..3 {
+            step(&mut one, 2);
+            step(&mut other, 2);
+        }
+        for run in 0..2 {
+            close(delta.kind(), &updates(&one, 0, run), &updates(&other, 0, run));
+        }
+        begun.push(delta.kind());
+    }
+    assert!(begun.contains(&"low_rank") && begun.contains(&"svd_form") && begun.len() >= 5, "{begun:?}");
+    assert!(refused >= 5, "{refused} refused");
 }
 
 /// Moments of a run by tensor: first, second, counts.

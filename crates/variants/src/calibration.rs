@@ -62,10 +62,14 @@ pub struct Calibration {
     pub batches: usize,
 }
 
+/// More batches than any calibration needs: a number above it is a slip of the pen.
+const MOST_BATCHES: usize = 1 << 20;
+
 /// Refuses a calibration over no batches, at the field that says how many.
 pub(crate) fn check_batches(batches: usize) -> Option<SpecProblem> {
-    let rule = || "batches is `0`, but the start is taken from training batches; give 1 or more".to_owned();
-    (batches == 0).then(|| SpecProblem::new("batches", rule()))
+    let rule =
+        || format!("batches is `{batches}`, but the start is taken from training batches; use 1..={MOST_BATCHES}");
+    (!(1..=MOST_BATCHES).contains(&batches)).then(|| SpecProblem::new("batches", rule()))
 }
 
 /// A statistic of one map. Copies share their numbers.

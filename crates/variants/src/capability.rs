@@ -6,6 +6,7 @@
 //! | capability | decided by | who requires it |
 //! |---|---|---|
 //! | [`TwoFactors`](Capability::TwoFactors) | delta | adapters on tables, readouts at smaller ranks, `gradient: preconditioned` |
+//! | [`LowRank`](Capability::LowRank), [`ExactStart`](Capability::ExactStart) | delta | base updates |
 //! | [`Prunable`](Capability::Prunable) | delta | rank policies that prune |
 //! | [`Orthonormal`](Capability::Orthonormal) | delta | `orthogonality` above 0 |
 //! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd`, base updates |
@@ -29,6 +30,10 @@ use crate::{delta, error::SpecProblem, orthogonality, spec::VariantSpec};
 pub enum Capability {
     /// `ΔW = s·A·B` of two factors with the roles `a` and `b` and nothing else.
     TwoFactors,
+    /// `ΔW` is a product of two thin factors, whatever they are made of. Follows from the delta's form.
+    LowRank,
+    /// First values give `ΔW = 0` bit by bit, and so do all later draws. Follows from the delta's start.
+    ExactStart,
     /// A component is pruned by setting its number of the diagonal, whose role is `lambda`, to 0.
     Prunable,
     /// It has factors whose components are to be orthonormal.
@@ -76,7 +81,12 @@ impl Capability {
     /// The parts that all must provide it.
     const fn decided_by(self) -> &'static [Part] {
         match self {
-            Self::TwoFactors | Self::Prunable | Self::Orthonormal | Self::DrawnFactors => &[Part::Delta],
+            Self::TwoFactors
+            | Self::LowRank
+            | Self::ExactStart
+            | Self::Prunable
+            | Self::Orthonormal
+            | Self::DrawnFactors => &[Part::Delta],
             Self::Additive => &[Part::Combine],
             Self::ConstantRank => &[Part::RankPolicy],
             Self::OwnRanks => &[Part::Delta, Part::RankPolicy],
@@ -158,7 +168,11 @@ impl VariantSpec {
         capability.decided_by().iter().find_map(|part| {
             let Declaration { kind, provides, lacks, .. } = self.declaration(*part)?;
             let why = lacks.iter().find(|(of, _)| *of == capability).map_or("", |(_, why)| why);
-            (!provides.contains(&capability)).then_some(Lack { part: Some(*part), kind, why })
+            let offered = match (part, &self.delta) {
+                (Part::Delta, Some(delta)) => delta.offers(capability),
+                _ => provides.contains(&capability),
+            };
+            (!offered).then_some(Lack { part: Some(*part), kind, why })
         })
     }
 
@@ -192,7 +206,7 @@ impl VariantSpec {
             let broken = |requirement: &Requirement| {
                 let lack = self.lack(requirement.needs)?;
                 let rule = requirement.rule.replace("{kind}", lack.kind);
-                Some(SpecProblem::new(field, rule.replace("{others}", &providers(requirement.needs))))
+                Some(SpecProblem::new(field, rule.replace("{others}", &providers(requires))))
             };
             requires.iter().filter_map(broken).collect::<Vec<_>>()
         };
@@ -200,11 +214,18 @@ impl VariantSpec {
     }
 }
 
-/// The deltas that provide a capability, as a message lists them.
-fn providers(capability: Capability) -> String {
-    let declared = delta::defaults().into_iter().map(|delta| delta.declaration());
-    let able = declared.filter(|delta| delta.provides.contains(&capability));
-    able.map(|delta| format!("`{}`", delta.kind)).collect::<Vec<_>>().join(" or ")
+/// The deltas that provide all that a part requires of one, as a message lists them.
+fn providers(requires: &[Requirement]) -> String {
+    let of_delta = |requirement: &&Requirement| requirement.needs.decided_by() == [Part::Delta];
+    let wanted: Vec<Capability> = requires.iter().filter(of_delta).map(|requirement| requirement.needs).collect();
+    let able = |delta: &delta::DeltaSpec| wanted.iter().all(|capability| delta.offers(*capability));
+    let names: Vec<String> =
+        delta::defaults().into_iter().filter(able).map(|delta| format!("`{}`", delta.kind())).collect();
+    match names.as_slice() {
+        [] => "another delta".to_owned(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
 }
 
 #[cfg(test)]

@@ -128,12 +128,11 @@ impl<'a> MapForward<'a> {
                 hidden.matmul(up)
             }
             (Form::Input { map, gain: None, scale }, None) => {
-                let x = self.dropped_input();
-                self.through_base((map.apply(x.clone()) - x) * cast(scale, dtype))
+                self.through_base(map.change(self.dropped_input()) * cast(scale, dtype))
             }
             (Form::Input { map, gain: Some(gain), scale }, None) => {
                 let (x, scale) = (self.dropped_input(), cast(scale, dtype));
-                let moved = self.through_base(map.apply(x.clone())) * cast(gain, dtype);
+                let moved = scaled(self.through_base(map.apply(x.clone())), gain);
                 (moved - self.through_base(x)) * scale
             }
             (Form::Output { gain }, None) => self.through_base(self.dropped_input()) * cast(gain, dtype),
@@ -168,14 +167,17 @@ impl<'a> MapForward<'a> {
             (Form::Input { map, gain: None, scale }, None) => {
                 let (x, dropped) = (self.input(), self.is_dropped().then(|| self.dropped_input()));
                 let dropped = dropped.unwrap_or_else(|| x.clone());
-                self.through_base(x + (map.apply(dropped.clone()) - dropped) * cast(scale, dtype))
+                self.through_base(x + map.change(dropped) * cast(scale, dtype))
             }
             (Form::Input { map, gain: Some(gain), scale }, None) if !self.is_dropped() => {
                 let (x, scale) = (self.input(), cast(scale, dtype));
-                let moved = self.through_base(map.apply(x.clone())) * (cast(gain, dtype) * scale.clone());
-                moved + self.through_base(x) * (-scale + 1.0)
+                let moved = scaled(self.through_base(map.apply(x.clone())), gain);
+                moved * scale.clone() + self.through_base(x) * (-scale + 1.0)
             }
-            (Form::Output { gain }, None) if !self.is_dropped() => self.base_product() * (cast(gain, dtype) + 1.0),
+            (Form::Output { gain }, None) if !self.is_dropped() => {
+                let y = self.base_product();
+                y.clone() + y * cast(gain, dtype)
+            }
             _ => return self.by_run(self.product(bias)) + self.change(),
         };
         match bias {
@@ -183,6 +185,12 @@ impl<'a> MapForward<'a> {
             None => y,
         }
     }
+}
+
+/// `y∘g` by the difference of `g` from 1, which a lower precision keeps.
+fn scaled(y: Tensor<3>, gain: &Tensor<3>) -> Tensor<3> {
+    let change = cast(&(gain.clone() - 1.0), y.dtype());
+    y.clone() + y * change
 }
 
 /// How `ΔW` meets `W0`.

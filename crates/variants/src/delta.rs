@@ -184,23 +184,9 @@ impl Site<'_> {
         let mut values = Vec::with_capacity(self.seeds.len() * rows * cols);
         for &seed in self.seeds {
             let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.{name}", self.slot));
-            values.extend(self.init.components(rows, cols, rng)); // [cols, rows]
+            values.extend(self.init.components([rows, cols], self.rank, rng)); // [cols, rows]
         }
         self.place.tensor(values, [self.seeds.len(), cols, rows]).swap_dims(1, 2)
-    }
-
-    /// One drawn factor per run, `[runs, rank, width]`, whose `rank` is the side that feeds it: every one of its `width` outputs is drawn
-    /// as a component of `rank` inputs.
-    pub fn drawn_transposed(&self, name: &str, width: usize) -> Tensor<3> {
-        if self.is_given() {
-            return self.zeros(self.rank, width);
-        }
-        let mut values = Vec::with_capacity(self.seeds.len() * width * self.rank);
-        for &seed in self.seeds {
-            let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.{name}", self.slot));
-            values.extend(self.init.components(self.rank, width, rng)); // [width, rank]
-        }
-        self.place.tensor(values, [self.seeds.len(), width, self.rank]).swap_dims(1, 2)
     }
 
     /// Whether the caller puts every parameter in, so that zeros will do.
@@ -302,6 +288,14 @@ macro_rules! deltas {
             /// How far the start may be from `W0`, as a share of it.
             pub fn start_share(&self, init: &AnyInit, rank: usize) -> f64 {
                 match self { $(Self::$Delta(spec) => spec.start_share(init, rank)),+ }
+            }
+            /// Whether it has a capability that the delta decides.
+            pub fn offers(&self, capability: Capability) -> bool {
+                match capability {
+                    Capability::LowRank => self.is_low_rank(),
+                    Capability::ExactStart => self.starts_exactly(),
+                    declared => self.declaration().provides.contains(&declared),
+                }
             }
             /// Whether first values depend on the run's seed.
             pub fn is_drawn(&self) -> bool {

@@ -9,10 +9,11 @@ use crate::error::SpecProblem;
 
 /// First values of a factor.
 pub trait Init: Clone + Debug {
-    /// `rank` components of `width` values each, `[rank, width]` row-major.
-    fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64>;
+    /// `count` components of `width` values each, `sides` being `[width, count]`: `[count, width]` row-major, of an adapter of rank `rank`. A factor on the inputs has `rank`
+    /// components, one on the outputs as many as there are outputs.
+    fn components(&self, sides: [usize; 2], rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64>;
 
-    /// Standard deviation of a value.
+    /// Standard deviation of a value of a component of `width` values.
     fn std(&self, width: usize, rank: usize) -> f64;
 
     /// Rules that its own numbers break, with the field.
@@ -32,8 +33,8 @@ macro_rules! inits {
         pub enum AnyInit { $($Init($file::$Init)),+ }
 
         impl Init for AnyInit {
-            fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
-                match self { $(Self::$Init(init) => init.components(width, rank, rng)),+ }
+            fn components(&self, sides: [usize; 2], rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
+                match self { $(Self::$Init(init) => init.components(sides, rank, rng)),+ }
             }
             fn std(&self, width: usize, rank: usize) -> f64 {
                 match self { $(Self::$Init(init) => init.std(width, rank)),+ }

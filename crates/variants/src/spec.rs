@@ -246,13 +246,6 @@ impl VariantSpec {
         problems.extend(self.unmet());
         let policy = self.rank_policy.check(self.rank, steps);
         problems.extend(policy.into_iter().map(|problem| problem.inside("rank_policy")));
-        if !self.base_update.is_none() && !delta.is_low_rank() {
-            let (kind, of) = (self.base_update.declaration().kind, delta.kind());
-            let rule = format!(
-                "`{kind}` keeps the delta's factors, but the update of `{of}` is no product of two; use a low-rank delta such as `low_rank`"
-            );
-            problems.push(SpecProblem::new("base_update.kind", rule));
-        }
         let over_time = self.base_update.check(steps);
         problems.extend(over_time.into_iter().map(|problem| problem.inside("base_update")));
     }

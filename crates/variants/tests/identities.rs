@@ -634,7 +634,7 @@ fn initialisations_have_the_spread_of_their_distributions() {
         (AnyInit::Kaiming(Kaiming {}), 1.0 / (3.0 * 4000.0_f64).sqrt()), // U(±1/√d_in)
     ] {
         let rng = &mut stream::generator(1, Stream::Init, "spread");
-        let drawn = init.components(4000, RANK, rng);
+        let drawn = init.components([4000, RANK], RANK, rng);
         assert_eq!(drawn.len(), n);
         let found = (drawn.iter().map(|v| v * v).sum::<f64>() / n as f64).sqrt();
         // Four standard errors of a standard deviation from 12000 normal numbers.

@@ -11,7 +11,7 @@ use models::{
     network::NamedParam,
 };
 use nalgebra::DMatrix;
-use variants::role::Role;
+use variants::{adapted::AdaptedLinear, pass::Active, role::Role};
 
 use super::{Input, foreign};
 use crate::{
@@ -73,7 +73,9 @@ fn of_run(path: &Path, cache: &ModelCache) -> Result<(Updates, Member), TrainErr
     let (metadata, mut network) = adapter::load(&adapter::resolve(path)?, cache)?;
     let architecture = network.backbone.config();
     let maps: BTreeSet<String> = network.backbone.linears().iter().map(|map| map.name().to_owned()).collect();
-    let mut left_out = Vec::new();
+    let scaled = |map: &&AdaptedLinear| map.is_adapted(0) && map.bias_gain(0, &Active::All).is_some();
+    let scaled = network.backbone.linears().into_iter().filter(scaled);
+    let mut left_out: Vec<String> = scaled.map(|map| format!("the scaled bias of `{}`", map.name())).collect();
     for NamedParam { slot, name, param, .. } in network.parameters(0) {
         if !slot.is_empty() && (!maps.contains(&slot) || param.role == Role::Bias) {
             left_out.push(format!("`{name}`"));

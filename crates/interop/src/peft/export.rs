@@ -2,9 +2,9 @@
 //!
 //! | method | in PEFT |
 //! |---|---|
-//! | LoRA, LoRA+, LoRA-FA, rsLoRA, DyLoRA (whole, or its first components) | `LORA` |
+//! | LoRA, LoRA+, LoRA-FA, rsLoRA, EVA, DyLoRA (whole, or its first components) | `LORA` |
 //! | DoRA | `LORA` with `use_dora` |
-//! | PiSSA, MiLoRA, OLoRA | `LORA` of twice the rank, `s·[A − A₀, A₀]·[B; B − B₀]`; or the factors alone with the name of the start, which PEFT takes off the base again when it opens them |
+//! | PiSSA, MiLoRA, OLoRA, CorDA, LoRA-GA | `LORA` of twice the rank, `s·[A − A₀, A₀]·[B; B − B₀]`; or the factors alone with the name of the start, which PEFT takes off the base again when it opens them |
 //! | ReLoRA, COLA, XGBLoRA | `LORA` of `restarts + 1` times the rank, `s·[A, A₁, A₂, ..]·[B; B₁; B₂; ..]`; of `min(d_in, d_out)` where that is less |
 //! | Delta-LoRA | `LORA` of twice the rank, `s·[A − A_K, A_K]·[(1 + λ)·B; (1 + λ)·B − λ·B_K]` |
 //! | AdaLoRA | `ADALORA` with the components that are left |

@@ -56,7 +56,14 @@ impl Adapter {
             FirstValues::Init => spec.combine.init(base, delta.form(&full_gate, base), place),
             FirstValues::Given => spec.combine.given(base, alphas.len(), place),
         };
-        let own = spec.delta.as_ref().map_or(rank, |delta| delta.components(rank));
+        // Of its factors, which may have more components than the rank of `ΔW` can be.
+        let own = match &spec.base_update {
+            none if none.is_none() => 0,
+            _ => match delta.form(&full_gate, base) {
+                Form::LowRank(chain) => chain.down.dims()[2],
+                _ => 0,
+            },
+        };
         let accumulated = Accumulated::new(&spec.base_update, own, base.dims(), alphas.len(), plan.first_values, place);
         Self {
             delta,
@@ -151,11 +158,25 @@ impl Adapter {
         self.preconditioner = OnceLock::new();
     }
 
-    /// Replaces an additive update of two factors by its best approximation at `rank`, or at the adapter's own where that is smaller.
+    /// Replaces an additive update by its best approximation at `rank`: or at the adapter's own where that is smaller, if it is of two
+    /// factors, else at what the map's widths allow.
     pub(crate) fn compress(&mut self, rank: usize, base: &Tensor<2>) {
-        let rank = rank.min(self.rank);
-        let Ok(factors) = self.low_rank(self.form(&Active::All, base)) else {
-            unreachable!("readouts at smaller ranks need `TwoFactors` and `Additive`")
+        let (factors, rank) = match self.low_rank(self.form(&Active::All, base)) {
+            Ok(factors) => (factors, rank.min(self.rank)),
+            Err(form) => {
+                let [d_in, d_out] = base.dims();
+                let dense = inner(&form.dense(base)); // [runs, d_in, d_out]
+                let one = |width: usize| {
+                    let values = (0..width * width).map(|at| f64::from(u8::from(at % (width + 1) == 0)));
+                    self.place.tensor::<3>(values.collect(), [1, width, width]).repeat_dim(0, self.alphas.len())
+                };
+                let factors = if d_in <= d_out {
+                    Factors { down: one(d_in), up: dense }
+                } else {
+                    Factors { down: dense, up: one(d_out) }
+                };
+                (factors, rank.min(d_in).min(d_out))
+            }
         };
         let delta = compress::best_approximation(&factors, rank, &self.place);
         self.accumulated = None;

@@ -59,6 +59,10 @@ const REQUIRES: &[Requirement] = &[
                `combine: {kind: additive}`",
     },
     Requirement {
+        needs: Capability::LowRank,
+        rule: "the base follows the product of the delta's factors, but the update of `{kind}` is no product of two; use {others}",
+    },
+    Requirement {
         needs: Capability::ConstantRank,
         rule: "the base follows the whole delta, but `{kind}` uses a part of it at a time; use `rank_policy: {kind: constant}`",
     },
@@ -92,7 +96,7 @@ impl BaseUpdate for Follow {
     }
 
     fn components(&self, own: usize, _shape: [usize; 2]) -> usize {
-        2 * own
+        own.saturating_mul(2)
     }
 
     fn factors(&self, stored: Factors, own: usize) -> Factors {

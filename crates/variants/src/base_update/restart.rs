@@ -86,6 +86,14 @@ const REQUIRES: &[Requirement] = &[
         needs: Capability::DrawnFactors,
         rule: "a restart draws new factors, but those of `{kind}` are not drawn by `init`; use {others}",
     },
+    Requirement {
+        needs: Capability::LowRank,
+        rule: "a restart keeps the delta's factors, but the update of `{kind}` is no product of two; use {others}",
+    },
+    Requirement {
+        needs: Capability::ExactStart,
+        rule: "a restart begins at an update of 0, but the first values of `{kind}` give another; use {others}",
+    },
     Requirement { needs: Capability::TrainedA, rule: "a restart draws A anew, but `train.a` is {kind}; let it train" },
 ];
 

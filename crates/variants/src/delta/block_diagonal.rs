@@ -64,7 +64,7 @@ pub(super) fn parts(width: usize, blocks: usize, each: usize, place: &Placement)
     place.tensor((0..width).flat_map(same).collect(), [1, width, blocks * each])
 }
 
-/// The `Aᵢ` of all blocks below one another, `[runs, d_in, rank]`, drawn one after the other with the fan-in of a part.
+/// The `Aᵢ` of all blocks below one another, `[runs, d_in, rank]`, each drawn with the fan-in of a part.
 pub(super) fn drawn(at: &Site<'_>, blocks: usize) -> Tensor<3> {
     let ([d_in, _], rank, runs) = (at.shape, at.rank, at.seeds.len());
     if at.is_given() {
@@ -72,8 +72,12 @@ pub(super) fn drawn(at: &Site<'_>, blocks: usize) -> Tensor<3> {
     }
     let mut values = Vec::with_capacity(runs * d_in * rank);
     for &seed in at.seeds {
-        let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.a", at.slot));
-        (0..blocks).for_each(|_| values.extend(at.init.components(d_in / blocks, rank, rng))); // [blocks, rank, d_in/blocks]
+        for block in 0..blocks {
+            // Of its own, so that the first components of every block are the same at every rank. The first is LoRA's.
+            let name = if block == 0 { format!("{}.a", at.slot) } else { format!("{}.a.{block}", at.slot) };
+            let rng = &mut stream::generator(seed, Stream::Init, &name);
+            values.extend(at.init.components([d_in / blocks, rank], rank, rng)); // [blocks, rank, d_in/blocks]
+        }
     }
     let each = at.place.tensor::<4>(values, [runs, blocks, rank, d_in / blocks]);
     each.swap_dims(2, 3).reshape([runs, d_in, rank])

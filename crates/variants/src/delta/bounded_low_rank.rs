@@ -1,12 +1,13 @@
 //! Two trained factors whose directions count and not their lengths, with a trained bound: every component of the update has the same size.
 //!
 //! ```text
-//! D(A, B, λ) = diag(n)·Σ_i λ/r·(a_i/‖a_i‖)·(b_i/‖b_i‖)      n_j = ‖W0[j, :]‖, the norms of the base's rows, one an input
-//! ΔW = s·(D(A, B, λ) − D(A₀, B₀, λ₀))
+//! D(A, B) = diag(n)·Σ_i 1/r·(a_i/‖a_i‖)·(b_i/‖b_i‖)      n_j = ‖W0[j, :]‖, the norms of the base's rows, one an input
+//! ΔW = s·λ·(D(A, B) − D(A₀, B₀))
 //! ```
 //!
 //! `A: [runs, d_in, r]` with columns `a_i`, `B: [runs, r, d_out]` with rows `b_i` and the bound `λ: [runs, 1, 1]` all train. Without the norms
-//! of the base `‖D‖` is `λ` at most, whatever the learning rate. Differences are taken in the precision that the factors train in, as in
+//! of the base `‖λ·D‖` is `λ` at most, whatever the learning rate. As in the authors' code the trained bound multiplies the frozen start too,
+//! so that weight decay, which pulls `λ` toward 0, pulls the weight toward the base; the bound's first gradient is 0. Differences are taken in the precision that the factors train in, as in
 //! [`residual_init`](super::residual_init): with `D = P·Q`, `P·Q − P₀·Q₀ = [P − P₀, P₀]·[Q; Q − Q₀]`.
 //!
 //! | `start` | | |
@@ -80,8 +81,6 @@ pub struct BoundedLowRank {
     pub bound: Tensor<3>,
     /// `A₀`, `B₀`, frozen, where the start is subtracted.
     start: Option<[Tensor<3>; 2]>,
-    /// `λ₀`.
-    initial_bound: f64,
     /// Norms of the base's rows, `[1, d_in, 1]`.
     norms: Tensor<3>,
 }
@@ -129,7 +128,7 @@ impl DeltaRecipe for Spec {
         };
         let bound = at.zeros(1, 1);
         let bound = if at.is_given() { bound } else { bound + self.initial_bound };
-        BoundedLowRank { a, b, bound, start, initial_bound: self.initial_bound, norms }
+        BoundedLowRank { a, b, bound, start, norms }
     }
 }
 
@@ -152,15 +151,16 @@ impl Delta for BoundedLowRank {
         // The share of a component is taken of what does not train: a gradient through a quotient by a number is rounded to f32.
         let norms = self.norms.clone() / rank as f64;
         let scaled = |a: &Tensor<3>| directions(a, 1) * norms.clone();
-        let (p, q) = (scaled(&self.a) * self.bound.clone(), directions(&self.b, 2));
+        let (p, q) = (scaled(&self.a), directions(&self.b, 2));
+        let gate = gate.clone() * self.bound.clone();
         let Some([a, b]) = &self.start else {
-            return Form::LowRank(Chain { down: p, middle: gate.clone(), up: q });
+            return Form::LowRank(Chain { down: p, middle: gate, up: q });
         };
         // The differences first: what is cast to a lower precision afterwards no longer cancels.
-        let (start_p, start_q) = (scaled(a) * self.initial_bound, directions(b, 2));
+        let (start_p, start_q) = (scaled(a), directions(b, 2));
         Form::LowRank(Chain {
             down: Tensor::cat(vec![p - start_p.clone(), start_p], 2),
-            middle: Tensor::cat(vec![gate.clone(), gate.clone()], 2),
+            middle: Tensor::cat(vec![gate.clone(), gate], 2),
             up: Tensor::cat(vec![q.clone(), q - start_q], 1),
         })
     }

@@ -57,6 +57,9 @@ impl Default for Spec {
     }
 }
 
+/// Largest number of factors: more would mix `2^32` blocks.
+const MOST: usize = 32;
+
 /// The rotations of every factor and a gain, per run.
 #[derive(Clone, Debug)]
 pub struct ButterflyRotation {
@@ -106,10 +109,10 @@ impl DeltaRecipe for Spec {
     const ROLES: &'static [Role] = &[Role::Rotation, Role::Gain];
 
     fn check(&self) -> Vec<SpecProblem> {
-        if (1..=32).contains(&self.butterfly_factors) {
+        if (1..=MOST).contains(&self.butterfly_factors) {
             return Vec::new();
         }
-        let rule = format!("butterfly_factors is `{}`, but must lie in 1..=32", self.butterfly_factors);
+        let rule = format!("butterfly_factors is `{}`, but must lie in 1..={MOST}", self.butterfly_factors);
         vec![SpecProblem::new("butterfly_factors", rule)]
     }
 
@@ -119,6 +122,9 @@ impl DeltaRecipe for Spec {
 
     fn misfit(&self, rank: usize, [d_in, _]: [usize; 2]) -> Option<String> {
         let m = self.butterfly_factors;
+        if !(1..=MOST).contains(&m) {
+            return None; // which has a problem of its own
+        }
         if m == 1 {
             return block_rotation::misfit(rank, d_in);
         }

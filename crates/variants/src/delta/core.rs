@@ -69,7 +69,7 @@ impl DeltaRecipe for Spec {
 
     /// `‖a_k‖·‖b_l‖`: what a number of the core is multiplied by.
     fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, d_out]: [usize; 2]) -> Option<f64> {
-        Some(init.std(d_in, rank) * init.std(rank, d_out) * (d_in as f64 * d_out as f64).sqrt())
+        Some(init.std(d_in, rank) * init.std(rank, rank) * (d_in as f64 * d_out as f64).sqrt())
     }
 
     fn init(&self, at: &mut Site<'_>) -> Core {

@@ -60,7 +60,7 @@ impl DeltaRecipe for Spec {
 
     /// A number of `A₂` multiplies, column by column, a sum of `rank` products of drawn numbers and one more.
     fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, d_out]: [usize; 2]) -> Option<f64> {
-        let (a1, b) = (init.std(d_in, rank), init.std(rank, d_out));
+        let (a1, b) = (init.std(d_in, rank), init.std(rank, rank));
         Some(a1 * b * b * (rank as f64 * d_out as f64).sqrt())
     }
 

@@ -15,7 +15,7 @@
 //! The form is dense: `ΔW` is formed once a step, number by number without a product, and the rows pass `x·(W0 + ΔW)`. Beside LoRA a step
 //! pays the gradient of a dense weight, half of what the map's own two products cost.
 //!
-//! `W₁` starts at zero (its left factor where it has two), the rest is drawn from `init` with torch's fan-ins, PEFT's `U(±1/√n)` and
+//! `W₁` starts at zero (its right factor where it has two), the rest is drawn from `init` with torch's fan-ins, PEFT's `U(±1/√n)` and
 //! `U(±1/√rank)` with `kaiming`. LyCORIS starts `W₂` at zero instead.
 //!
 //! Yeh et al., *Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation*, ICLR 2024, arXiv:2309.14859, Section 3.3.

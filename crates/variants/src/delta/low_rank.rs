@@ -72,7 +72,7 @@ impl DeltaRecipe for Spec {
     fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, d_out]: [usize; 2]) -> Option<f64> {
         Some(match self.drawn {
             Drawn::A => init.std(d_in, rank) * (d_in as f64).sqrt(),
-            Drawn::B => init.std(rank, d_out) * (d_out as f64).sqrt(),
+            Drawn::B => init.std(rank, rank) * (d_out as f64).sqrt(),
         })
     }
 
@@ -80,7 +80,7 @@ impl DeltaRecipe for Spec {
         let [d_in, d_out] = at.shape;
         match self.drawn {
             Drawn::A => LowRank { a: at.drawn("a", d_in), b: at.zeros(at.rank, d_out) },
-            Drawn::B => LowRank { a: at.zeros(d_in, at.rank), b: at.drawn_transposed("b", d_out) },
+            Drawn::B => LowRank { a: at.zeros(d_in, at.rank), b: at.drawn_up("b", d_out) },
         }
     }
 }

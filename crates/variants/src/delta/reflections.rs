@@ -119,7 +119,22 @@ impl Delta for Reflections {
     fn form(&self, gate: &Tensor<3>, base: &Tensor<2>) -> Form {
         let [v, t] = self.compact();
         let read = v.clone().swap_dims(1, 2).matmul(cast(base, v.dtype()).unsqueeze::<3>()); // Vᵀ·W0 [runs, r, d_out]
-        Form::LowRank(Chain { down: v, middle: gate.clone(), up: -t.swap_dims(1, 2).matmul(read) })
+        let up = -t.swap_dims(1, 2).matmul(read);
+        let ([runs, d_in, rank], [_, _, d_out]) = (v.dims(), up.dims());
+        if !rank.is_multiple_of(2) {
+            return Form::LowRank(Chain { down: v, middle: gate.clone(), up });
+        }
+        // v₁·u₁ + v₂·u₂ = (v₁ − v₂)·u₁ + v₂·(u₁ + u₂): the vectors of a pair start equal and their rows opposite, and what is cast to a lower
+        // precision afterwards no longer cancels.
+        let v = v.reshape([runs, d_in, rank / 2, 2]);
+        let of = |index: usize| v.clone().narrow(3, index, 1).reshape([runs, d_in, rank / 2]);
+        let up = up.reshape([runs, rank / 2, 2, d_out]);
+        let row = |index: usize| up.clone().narrow(2, index, 1).reshape([runs, rank / 2, d_out]);
+        Form::LowRank(Chain {
+            down: Tensor::cat(vec![of(0) - of(1), of(1)], 2),
+            middle: gate.clone(),
+            up: Tensor::cat(vec![row(0), row(0) + row(1)], 1),
+        })
     }
 }
 

@@ -63,7 +63,7 @@ impl DeltaRecipe for Spec {
     const ROLES: &'static [Role] = &[Role::Core, Role::Projection];
     const EXACT_START: bool = false;
 
-    /// `‖R‖` of `rank²` normal numbers is near `rank·std`; twice that is never met.
+    /// `‖R‖` of `rank²` normal numbers is near `rank·std`; three times that is never met.
     fn start_share(&self, init: &AnyInit, rank: usize) -> f64 {
         3.0 * init.std(rank, rank) * rank as f64
     }

@@ -3,6 +3,8 @@
 //! `W0 = U·diag(σ)·Vᵀ` is the thin decomposition (`U: [d_in, k]`, `V: [d_out, k]`, `k = min(d_in, d_out)`), made once in f64 and shared by all
 //! runs; trained is `δ: [runs, 1, k]`, which starts at 0, where `relu(σ) − σ` is 0 and the start is the base bit for bit. The signs of singular
 //! vectors, which a decomposition leaves open, cancel in each product `u_i·v_iᵀ`, so `U` and `V` are derived from the base and not saved.
+//! A base in another precision has another decomposition, where adjacent values mix: a run on a bf16 base is refused where the base is
+//! held in f32, by a checksum of what was decomposed.
 //!
 //! There is no rank. `ΔW` is formed: `k·d_in·d_out` multiplications a step, and memory for `U` and `V` beside the base.
 //!
@@ -11,11 +13,11 @@
 //!
 //! Han et al., *SVDiff: Compact Parameter Space for Diffusion Fine-Tuning*, ICCV 2023, arXiv:2303.11305, §3.2.
 
-use burn::tensor::{Tensor, activation::relu};
+use burn::tensor::Tensor;
 use faer::MatRef;
 use serde::{Deserialize, Serialize};
 
-use super::{Delta, DeltaRecipe, Site, block_rotation::WHOLE};
+use super::{Delta, DeltaRecipe, Site, block_rotation::WHOLE, shared_random::checksum};
 use crate::{
     capability::{Capability, Requirement},
     form::Form,
@@ -39,6 +41,8 @@ pub struct SpectralShift {
     sigma: Tensor<3>,
     /// `Vᵀ`, `[1, k, d_out]`.
     v: Tensor<3>,
+    /// Of the base as it was decomposed.
+    checksum: String,
 }
 
 /// `U`, `σ` and `Vᵀ`.
@@ -72,7 +76,8 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> SpectralShift {
         let [u, sigma, v] = decomposed(at.weight, at.place);
-        SpectralShift { shift: at.zeros(1, at.shape[0].min(at.shape[1])), u, sigma, v }
+        let checksum = checksum([at.weight]);
+        SpectralShift { shift: at.zeros(1, at.shape[0].min(at.shape[1])), u, sigma, v, checksum }
     }
 }
 
@@ -81,8 +86,13 @@ impl Delta for SpectralShift {
         vec![Param::new("shift", Role::Spectrum, &mut self.shift)]
     }
 
+    fn checksum(&self) -> Option<String> {
+        Some(self.checksum.clone())
+    }
+
     fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
-        let moved = relu(self.shift.clone() + self.sigma.clone()) - self.sigma.clone();
+        // `relu(σ + δ) − σ` without its cancellation; at `σ = 0` a positive shift has a gradient as well.
+        let moved = self.shift.clone().max_pair(-self.sigma.clone());
         let middle = moved * gate.clone().narrow(2, 0, 1); // [runs, 1, k]
         Form::Dense((self.u.clone() * middle).matmul(self.v.clone()))
     }
@@ -107,7 +117,8 @@ mod tests {
             let shift = [0.5, -0.25, 0.0, -50.0];
             let wanted: Vec<f64> =
                 values(&sigma).iter().zip(shift).map(|(sigma, shift)| (sigma + shift).max(0.0)).collect();
-            let delta = SpectralShift { shift: place.tensor(shift.to_vec(), [1, 1, 4]), u, sigma, v };
+            let shift = place.tensor(shift.to_vec(), [1, 1, 4]);
+            let delta = SpectralShift { shift, u, sigma, v, checksum: String::new() };
             let change = values(&delta.form(&(place.zeros([1, 1, 1]) + 1.0), &base).dense(&base));
             let w0 = DMatrix::from_row_slice(d_in, d_out, &numbers);
             let sum = &w0 + DMatrix::from_row_slice(d_in, d_out, &change);

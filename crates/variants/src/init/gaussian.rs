@@ -18,8 +18,8 @@ pub struct Gaussian {
 }
 
 impl Init for Gaussian {
-    fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
-        stream::normal(rng, rank * width, self.std(width, rank))
+    fn components(&self, [width, count]: [usize; 2], rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
+        stream::normal(rng, count * width, self.std(width, rank))
     }
 
     fn std(&self, _width: usize, rank: usize) -> f64 {

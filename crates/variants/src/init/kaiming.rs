@@ -14,8 +14,8 @@ use crate::stream;
 pub struct Kaiming {}
 
 impl Init for Kaiming {
-    fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
-        stream::uniform(rng, rank * width, 1.0 / (width as f64).sqrt())
+    fn components(&self, [width, count]: [usize; 2], _rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
+        stream::uniform(rng, count * width, 1.0 / (width as f64).sqrt())
     }
 
     fn std(&self, width: usize, _rank: usize) -> f64 {

@@ -22,9 +22,9 @@ fn product(a: &[f64], b: &[f64]) -> f64 {
 }
 
 impl Init for Orthonormal {
-    fn components(&self, width: usize, rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
-        let mut all: Vec<f64> = Vec::with_capacity(rank * width);
-        for index in 0..rank {
+    fn components(&self, [width, count]: [usize; 2], _rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64> {
+        let mut all: Vec<f64> = Vec::with_capacity(count * width);
+        for index in 0..count {
             let mut own = stream::normal(rng, width, 1.0);
             let frame = index - index % width.max(1);
             for _ in 0..2 {
@@ -50,7 +50,7 @@ mod tests {
     use crate::stream::{Stream, generator};
 
     fn frame(width: usize, rank: usize) -> Vec<f64> {
-        Orthonormal {}.components(width, rank, &mut generator(3, Stream::Init, "a"))
+        Orthonormal {}.components([width, rank], rank, &mut generator(3, Stream::Init, "a"))
     }
 
     #[test]

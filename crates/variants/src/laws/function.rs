@@ -121,7 +121,8 @@ pub fn the_rank_is_bounded(case: &Case) -> Outcome {
                 Active::All => case.rank,
                 Active::Prefix(ranks) => ranks[run],
                 Active::Truncated(rank) => *rank,
-            }) + accumulated;
+            });
+            let bound = bound.saturating_add(accumulated);
             let floor = if case.dtype == DType::F64 { 1e-10 } else { 1e-4 };
             let rank = singular.iter().filter(|s| **s > floor * singular[0]).count();
             assert!(rank <= bound, "the rank is bounded: {case:?}: {rank} above {bound}");

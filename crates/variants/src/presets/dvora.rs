@@ -1,6 +1,6 @@
 //! DVoRA: a trained magnitude per output over the direction of a VeRA-updated weight.
 //!
-//! [`vera`]'s update in place of LoRA's under [`dora`]'s decomposition: `W' = m·(W0 + s·A·diag(d)·B·diag(b))/‖…‖_c` (Section 5.6 of the DoRA
+//! [`vera`]'s update in place of LoRA's under [`dora`]'s decomposition: `W' = m·(W0 + s·A·diag(d)·B·diag(b))/‖…‖_c` (Section 5.4 of the DoRA
 //! paper). Both mechanisms are in [`shared_random`](crate::delta::shared_random) and
 //! [`weight_decomposed`](crate::combine::weight_decomposed).
 //!

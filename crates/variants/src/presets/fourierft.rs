@@ -9,7 +9,8 @@
 //!
 //! Trains the coefficients: `n` parameters per map.
 //!
-//! Departures: coefficients start at 0, as in PEFT, and not at the standard normal draws of the paper, which are not the base.
+//! Departures: coefficients start at 0, as under PEFT's `init_weights: true`. PEFT's default and the paper draw standard normals, which are not
+//! the base.
 //!
 //! Gao et al., *Parameter-Efficient Fine-Tuning with Discrete Fourier Transform*, ICML 2024, arXiv:2405.03003.
 

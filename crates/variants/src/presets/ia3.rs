@@ -8,6 +8,9 @@
 //! | `rank` | – | there is none |
 //! | `delta.feedforward` | PEFT's names | ends of names of the maps with the gain on their inputs |
 //!
+//! It is the paper's method on keys, values and the second feed-forward map (`targets: [key, value, output.dense]` in BERT, where the latter
+//! also names attention's output); on other targets it is another one.
+//!
 //! There is no `α`. Trains the gains: `d_out` parameters per map, `d_in` where the gain is on the inputs. Of one block with keys, values and
 //! the second feed-forward map that is `2·d_kv + d_ff`.
 //!

@@ -1,7 +1,7 @@
 //! LoRA-XS: a trained `r × r` matrix between frozen singular factors of the base.
 //!
-//! `h = W0·x + (α/r)·A·R·B·x` with `B·x` the projection on the base's first `r` right singular vectors and `A` the left ones times their values
-//! (Eq. 2); in this layout `ΔW = s·A·R·B` with `A = U_r·S_r` on the inputs. The mechanism is in [`singular_core`].
+//! `ΔW = s·A·R·B` with `W0 = U·S·Vᵀ` `[d_in, d_out]`, `A = U_r·S_r` on the inputs and `B = V_rᵀ` on the outputs, as the authors' code has them (Eq. 2
+//! writes `W` transposed, with the values on the outputs, which trains otherwise). The mechanism is in [`singular_core`].
 //!
 //! `R` starts at `N(0, 1e-5²)`, so the start is the base but for that much. All else is [`lora`].
 //!

@@ -7,7 +7,7 @@
 //! | `rank` | – | there is none |
 //!
 //! There is no `α`. Trains the shifts: `min(d_in, d_out)` parameters per map. They take a larger rate than a full
-//! fine-tuning; the authors train at 1e-3.
+//! fine-tuning.
 //!
 //! Han et al., *SVDiff: Compact Parameter Space for Diffusion Fine-Tuning*, ICCV 2023, arXiv:2303.11305.
 
