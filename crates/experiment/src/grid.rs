@@ -27,6 +27,7 @@ use crate::hyper::Hyper;
 use crate::suites;
 use assets::source;
 
+pub(super) mod free;
 mod recipes;
 mod rules;
 

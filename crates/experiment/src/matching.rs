@@ -14,9 +14,16 @@ use crate::{
     cell::Cell,
     document::{At, Document, Entry},
     error::Report,
-    grid,
+    grid::{
+        self,
+        free::{Free, composition},
+    },
     path::Path,
 };
+
+mod search;
+
+use search::{Counts, Fitting};
 
 /// Trained parameters of a row without its head's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +90,8 @@ pub(super) fn choose(document: &mut Document, report: &mut Report) {
     let by = matching.value.by;
     for at in free {
         let entry = &document.variants[at];
-        // That it has no use for ranks is told with the other rules of the entry.
-        if entry.preset.is_some_and(|preset| (preset.spec)(1).delta.is_none()) {
+        // That it has no use for ranks, or is wrong at any, is told with the other rules of the entry.
+        if !composition(entry).and_then(|spec| spec.delta).is_some_and(|delta| delta.is_ranked()) {
             continue;
         }
         let chosen = match by {
@@ -116,37 +123,30 @@ fn of_row(row: &grid::Row, spec: &VariantSpec) -> Option<usize> {
     parameters(spec, &row.targets, &row.modules, &config)
 }
 
-/// Ranks at which the parameters of a composition are counted first. A count is linear in the rank, and not every composition is valid at
-/// the smallest.
-const PROBES: [[usize; 2]; 3] = [[1, 2], [8, 16], [32, 64]];
-
 /// The rank whose parameters come nearest to each of `wanted`.
 fn nearest(document: &Document, entry: &Entry, wanted: &[Option<usize>]) -> Result<Vec<usize>, String> {
-    let count = |rank: usize| {
-        let ranks = Some(At { at: entry.at.key("ranks"), value: vec![(0, rank)] });
-        let row = grid::probe(document, &Entry { ranks, ..entry.clone() })?;
-        of_row(&row, row.specs.first()?).filter(|_| row.specs[0].delta.is_some())
-    };
-    let line = PROBES.iter().find_map(|[one, two]| {
-        let (first, second) = (count(*one)? as f64, count(*two)? as f64);
-        let slope = (second - first) / (two - one) as f64;
-        (slope > 0.0).then_some((first - slope * *one as f64, slope))
-    });
-    let Some((start, slope)) = line else {
-        return Err(format!(
-            "no rank can be chosen for `{}`: its parameters cannot be counted, or do not grow with the rank; write a list of ranks",
-            entry.label
-        ));
-    };
-    let rank = |wanted: &Option<usize>| {
-        let wanted = wanted.ok_or_else(|| {
-            "the parameters of the baseline cannot be counted before its model is at hand; write a list of ranks"
-                .to_owned()
-        })?;
-        // Of two ranks that are as near, the smaller: a row is not given more than the baseline.
-        Ok((((wanted as f64 - start) / slope - 0.5).ceil() as usize).max(1))
-    };
-    wanted.iter().map(rank).collect()
+    let wanted: Option<Vec<usize>> = wanted.iter().copied().collect();
+    let wanted = wanted
+        .ok_or("the parameters of the baseline cannot be counted before its model is at hand; write a list of ranks")?;
+    let none = |why: String| format!("no rank can be chosen for `{}`: {why}; or write a list of ranks", entry.label);
+    let free = Free::new(document, entry).ok_or_else(|| {
+        none(
+            "its parameters are counted from its composition, its maps and the model's config.json; give these"
+                .to_owned(),
+        )
+    })?;
+    let (most, misfit) = (free.most(), |rank| free.misfit(rank));
+    let fitting = Fitting::new(most, free.widest(), |rank| misfit(rank).is_none());
+    if fitting.len() == 0 {
+        let why = misfit(1).unwrap_or_default();
+        return Err(none(format!("none of 1..={most} fits all of its maps; at rank 1, {why}")));
+    }
+    let mut counts = Counts::new(|rank| free.count(rank).ok());
+    let ranks: Option<Vec<usize>> = wanted.iter().map(|wanted| counts.nearest(&fitting, *wanted)).collect();
+    ranks.ok_or_else(|| {
+        let why = free.count(fitting.last()).err().unwrap_or_default();
+        none(format!("it can be counted at none; at rank {}, {why}", fitting.last()))
+    })
 }
 
 /// Reports rows that are further off the baseline than the experiment allows, as far as that is known before a run.
@@ -170,19 +170,23 @@ pub(super) fn verify(document: &Document, cells: &[Cell], report: &mut Report) {
         return;
     };
     for row in others {
-        let place = document
-            .variants
-            .iter()
-            .find(|entry| entry.label == row.variant)
-            .map_or_else(Path::default, |entry| entry.at.clone());
-        if let Some(problem) = broken(matching, row, quantity(row), (&baseline.label, &of_baseline)) {
+        let entry = document.variants.iter().find(|entry| entry.label == row.variant);
+        let place = entry.map_or_else(Path::default, |entry| entry.at.clone());
+        let is_chosen = entry.is_some_and(|entry| entry.matches_ranks);
+        if let Some(problem) = broken(matching, row, is_chosen, quantity(row), (&baseline.label, &of_baseline)) {
             report.add(&place, problem);
         }
     }
 }
 
-/// What keeps a row from being matched.
-fn broken(matching: &Matching, row: &Counted, value: Option<usize>, baseline: (&str, &[f64])) -> Option<String> {
+/// What keeps a row from being matched; its rank may be the nearest that there is.
+fn broken(
+    matching: &Matching,
+    row: &Counted,
+    is_chosen: bool,
+    value: Option<usize>,
+    baseline: (&str, &[f64]),
+) -> Option<String> {
     let (label, of_baseline) = baseline;
     let what = matching.by.name();
     let value = value? as f64;
@@ -196,12 +200,17 @@ fn broken(matching: &Matching, row: &Counted, value: Option<usize>, baseline: (&
         (Quantity::Rank, 0) => "has no rank".to_owned(),
         (Quantity::Rank, rank) => format!("has rank {rank}"),
         (_, 0) => format!("trains {value} parameters"),
+        (_, rank) if is_chosen => format!("trains {value} parameters at rank {rank}, of its ranks the nearest"),
         (_, rank) => format!("trains {value} parameters at rank {rank}"),
     };
     let apart =
         off.filter(|_| matching.by != Quantity::Rank).map(|off| format!(", {:+.1}%", 100.0 * off)).unwrap_or_default();
     let listed = of_baseline.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let choose = if row.rank > 0 { "write `ranks: match` in its entry, which chooses the nearest, or " } else { "" };
+    let choose = match (row.rank, is_chosen) {
+        (0, _) => "",
+        (_, true) => "change what else its count depends on (its targets, a field of its `with`), or ",
+        (_, false) => "write `ranks: match` in its entry, which chooses the nearest, or ",
+    };
     Some(format!(
         "`{}` {has}, but `{label}` has {listed}{apart}, and the experiment matches {what}; {choose}name it under `match: {{by: {what}, except: \
          [{}]}}`",

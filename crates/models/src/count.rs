@@ -78,10 +78,10 @@ fn of_map(map: &Map, rank: Option<usize>, variant: &Variant) -> Result<usize, At
     let place = Placement::new(&Device::flex(), DType::F32);
     let plan = StackPlan {
         maps: BTreeMap::from([(NAME.to_owned(), MapPlan { rank, alpha: None })]),
-        first_values: FirstValues::Given,
+        first_values: FirstValues::Shapes,
         ..StackPlan::new(variant.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], BTreeSet::from([NAME.to_owned()]))
     };
-    let weight: Tensor<2> = place.zeros(map.shape);
+    let weight: Tensor<2> = place.zeros([1, 1]).expand(map.shape); // never computed with
     let trained = |slot: Slot<'_>| {
         let params = slot.into_parameters(0).into_iter();
         let sizes = params.filter(|param| variant.spec().train.trains(param.role)).map(|param| {

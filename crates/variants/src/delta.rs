@@ -191,7 +191,12 @@ impl Site<'_> {
 
     /// Whether the caller puts every parameter in, so that zeros will do.
     pub fn is_given(&self) -> bool {
-        self.first_values == FirstValues::Given
+        self.first_values != FirstValues::Init
+    }
+
+    /// Whether shapes alone are read, so that nothing need be computed.
+    pub fn is_shape(&self) -> bool {
+        self.first_values == FirstValues::Shapes
     }
 
     /// What `make` makes of every run's statistic; none of a run without one. Runs in a row that share a
@@ -224,12 +229,25 @@ pub(crate) fn scale(gate: &Tensor<3>, k: usize) -> Tensor<3> {
 
 /// Frozen tensors referenced by many maps of a stack, made once.
 #[derive(Debug, Default)]
-pub struct Shared(BTreeMap<String, Tensor<2>>);
+pub struct Shared {
+    made: BTreeMap<String, Tensor<2>>,
+    /// Where tensors are of which the shapes alone are read.
+    shapes_on: Option<Placement>,
+}
 
 impl Shared {
-    /// The tensor called `key`, made on first use.
-    pub fn get(&mut self, key: &str, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
-        self.0.entry(key.to_owned()).or_insert_with(make).clone()
+    /// Those of a stack with such first values.
+    pub(crate) fn of(first_values: FirstValues, place: &Placement) -> Self {
+        let shapes_on = (first_values == FirstValues::Shapes).then(|| place.clone());
+        Self { made: BTreeMap::new(), shapes_on }
+    }
+
+    /// The tensor `shape` called `key`, made on first use; one zero seen from everywhere where its shape alone is read.
+    pub fn get(&mut self, key: &str, shape: [usize; 2], make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        match &self.shapes_on {
+            Some(place) => place.zeros([1, 1]).expand(shape),
+            None => self.made.entry(key.to_owned()).or_insert_with(make).clone(),
+        }
     }
 }
 

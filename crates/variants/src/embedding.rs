@@ -80,7 +80,7 @@ impl AdaptedEmbedding {
             }
             let b = match plan.first_values {
                 FirstValues::Init => self.drawn(plan, rank, place),
-                FirstValues::Given => place.zeros([runs, rank, d]),
+                FirstValues::Given | FirstValues::Shapes => place.zeros([runs, rank, d]),
             };
             let delta = AnyDelta::LowRank(LowRank { a: place.zeros([runs, vocabulary, rank]), b });
             adapter = Some(Adapter::new(plan, &self.name, delta, &self.weight, place));

@@ -38,6 +38,8 @@ pub enum FirstValues {
     Init,
     /// From whoever attaches the stack, who puts every parameter in: they are zeros until then, and nothing is drawn or decomposed.
     Given,
+    /// From nowhere: the stack's shapes are read and nothing is computed with it, so nothing is drawn either, what all runs share included.
+    Shapes,
 }
 
 /// Adapters whose parameters an initialisation has made, in this process.
@@ -230,7 +232,7 @@ pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Placement) -> Re
             widest = [widest[0].max(d_in), widest[1].max(d_out)];
         }
     }
-    let mut shared = Shared::default();
+    let mut shared = Shared::of(plan.first_values, place);
     for slot in slots {
         match slot {
             Slot::Linear(linear) => linear.attach(plan, widest, place, &mut shared)?,

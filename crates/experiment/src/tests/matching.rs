@@ -2,7 +2,7 @@
 
 use record::Quantity;
 
-use super::{check, good};
+use super::{check, good, parse, yaml};
 use crate::matching::{Counted, counted};
 
 fn rows(rest: &str) -> Vec<(String, usize, usize)> {
@@ -89,4 +89,107 @@ fn what_cannot_be_matched_is_reported() {
         &["`full` adapts no map, so it has no rank; leave `ranks` out"],
     );
     check("ranks: match\n", &["which an entry of `variants` can say"]);
+}
+
+/// Parameters of `preset` at `rank` on maps of two shapes; none where the rank does not fit.
+fn at_rank(preset: &str, rank: usize) -> Option<usize> {
+    let text = yaml(&format!("targets: [query, output.dense]\nvariants: [{{preset: {preset}, ranks: [{rank}]}}]\n"));
+    counted(parse(&text, &[]).ok()?.cells()).pop()?.parameters
+}
+
+/// Counts that are no multiple of the rank, against every rank that could be nearest: squares (LoRA-XS, FLoRA), blocks that must divide (OFT,
+/// BOFT, C³A), steps (LoKr), multiples (GraLoRA), a bound below the widths (MELoRA), teeth that fall (RandLoRA), no rank at all in the count
+/// (NOLA).
+#[test]
+fn the_nearest_rank_is_found_however_the_count_goes() {
+    let presets =
+        ["lora_xs", "flora_core", "oft", "boft", "c3a", "lokr", "gralora", "melora", "randlora", "nola", "shira"];
+    let wanted: Vec<usize> = [1, 3, 8].into_iter().map(|rank| at_rank("lora", rank).unwrap()).collect();
+    for preset in presets {
+        let all: Vec<(usize, usize)> = (1..=600).filter_map(|rank| Some((rank, at_rank(preset, rank)?))).collect();
+        assert!(!all.is_empty(), "{preset}");
+        let nearest = |wanted: usize| *all.iter().min_by_key(|(rank, n)| (n.abs_diff(wanted), *rank)).unwrap();
+        let mut expected: Vec<(usize, usize)> = wanted.iter().map(|wanted| nearest(*wanted)).collect();
+        expected.sort_unstable();
+        expected.dedup();
+        let found = rows(&format!(
+            "targets: [query, output.dense]\nbaseline: lora\nmatch: {{by: parameters, except: [{preset}]}}\nvariants:\n  - {{preset: lora, \
+             ranks: [1, 3, 8]}}\n  - {{preset: {preset}, ranks: match}}\n"
+        ));
+        let found: Vec<(usize, usize)> =
+            found.into_iter().filter(|row| row.0 == preset).map(|row| (row.1, row.2)).collect();
+        assert_eq!(found, expected, "{preset}, to {wanted:?}");
+    }
+}
+
+/// By hand: FourierFT trains its rank on each of 8 maps.
+#[test]
+fn a_rank_may_lie_far_above_the_widths() {
+    let found = rows(
+        "ranks: [8]\nbaseline: lora\nmatch: parameters\nvariants:\n  - lora\n  - {preset: fourierft, ranks: match}\n",
+    );
+    assert_eq!(found[1], row("fourierft", 2_048, 16_384));
+}
+
+#[test]
+fn what_no_rank_brings_near_is_reported() {
+    let head = "ranks: [8]\nbaseline: lora\nmatch: parameters\n";
+    let entry = |entry: &str| format!("{head}variants:\n  - lora\n  - {entry}\n");
+    // Two vectors of 128 coefficients on each of 8 maps, whatever the rank.
+    check(
+        &entry("{preset: nola, ranks: match}"),
+        &[
+            "`nola` trains 2048 parameters at rank 1, of its ranks the nearest, but `lora` has 16384, -87.5%, and the experiment matches \
+           parameters; change what else its count depends on (its targets, a field of its `with`), or name it under `match: {by: parameters, \
+           except: [nola]}`",
+        ],
+    );
+    let more = good(&entry("{preset: nola, ranks: match, with: {delta: {bases: 1024}}}"), &[]);
+    assert_eq!(counted(more.cells())[1], Counted { variant: "nola".to_owned(), rank: 1, parameters: Some(16_384) });
+    check(
+        &entry("{preset: gralora, ranks: match, with: {delta: {blocks: 3}}}"),
+        &[
+            "no rank can be chosen for `gralora`: none of 1..=128 fits all of its maps; at rank 1, `encoder.layer.0.attention.self.query` is \
+           [128, 128], and",
+        ],
+    );
+    check(
+        &entry("{preset: dora, ranks: match, with: {dropout: 2}}"),
+        &["no rank can be chosen for `dora`: it can be counted at none; at rank 128, dropout is `2`"],
+    );
+    check(&entry("{preset: dora, ranks: match, with: {dropuot: 0}}"), &["dropuot"]);
+    check(&entry("{preset: dora, ranks: match, targets: [qerry]}"), &["qerry"]);
+}
+
+#[test]
+fn methods_without_a_rank_have_none_to_choose() {
+    let head = "ranks: [8]\nbaseline: lora\nmatch: parameters\n";
+    for (preset, kind) in [("ia3", "gain"), ("svdiff", "spectral_shift")] {
+        let rule = format!("`{preset}` has no rank (`{kind}`); leave `ranks` out");
+        check(&format!("{head}variants: [lora, {{preset: {preset}, ranks: match}}]\n"), &[&rule]);
+        check(
+            &format!("{head}variants: [lora, {preset}]\n"),
+            &[&format!("name it under `match: {{by: parameters, except: [{preset}]}}`")],
+        );
+    }
+}
+
+#[test]
+fn measure_time() {
+    for model in ["roberta-base", "mini_roberta"] {
+        for preset in variants::preset::PRESETS.iter() {
+            let start = std::time::Instant::now();
+            let text = yaml(&format!(
+                "model: {model}\nranks: [8]\nbaseline: lora\nmatch: {{by: parameters, tolerance: 0.99}}\nvariants: [lora, {{label: x, preset: {}, ranks: match}}]\n",
+                preset.name
+            ));
+            let got = parse(&text, &[]).map(|e| counted(e.cells())).map_err(|e| e.to_string());
+            println!(
+                "{model} {} {:?} {:?}",
+                preset.name,
+                start.elapsed(),
+                got.map(|rows| rows.into_iter().map(|row| (row.rank, row.parameters)).collect::<Vec<_>>())
+            );
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl Adapter {
         }
         let combine = match plan.first_values {
             FirstValues::Init => spec.combine.init(base, delta.form(&full_gate, base), place),
-            FirstValues::Given => spec.combine.given(base, alphas.len(), place),
+            FirstValues::Given | FirstValues::Shapes => spec.combine.given(base, alphas.len(), place),
         };
         // Of its factors, which may have more components than the rank of `ΔW` can be.
         let own = match &spec.base_update {

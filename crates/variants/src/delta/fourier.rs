@@ -92,11 +92,11 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> Fourier {
         let (shape @ [d_in, d_out], n, place) = (at.shape, at.rank, at.place);
-        let places = places(self.places_seed, n, shape);
+        let places = if at.is_shape() { Vec::new() } else { places(self.places_seed, n, shape) };
         let mut hasher = Sha256::new();
         places.iter().flatten().for_each(|place| hasher.update((*place as u64).to_le_bytes()));
         let key = |side: &str| format!("fourier.{side}.{d_in}x{d_out}.{n}");
-        let down = at.shared.get(&key("down"), || {
+        let down = at.shared.get(&key("down"), [d_in, 2 * n], || {
             let wave = |of: fn(f64) -> f64| {
                 let at = |q: usize| places.iter().map(move |[_, k]| of(angle(q, *k, d_in)));
                 (0..d_in).map(at).map(Iterator::collect).collect::<Vec<Vec<f64>>>()
@@ -104,7 +104,7 @@ impl DeltaRecipe for Spec {
             let rows = wave(libm::cos).into_iter().zip(wave(libm::sin)).flat_map(|(cos, sin)| [cos, sin].concat());
             place.tensor(rows.collect(), [d_in, 2 * n])
         });
-        let up = at.shared.get(&key("up"), || {
+        let up = at.shared.get(&key("up"), [2 * n, d_out], || {
             let share = 1.0 / (d_in * d_out) as f64;
             let wave = |of: fn(f64) -> f64, sign: f64| {
                 let row = move |[j, _]: &[usize; 2]| {

@@ -93,15 +93,17 @@ impl DeltaRecipe for Spec {
         let ([d_in, d_out], rank, bases, place) = (at.shape, at.rank, self.bases, at.place);
         let [widest_in, widest_out] = at.widest;
         let of = |part: usize| std::mem::take(&mut frozen(self.projection_seed, bases, rank, at.widest)[part]);
-        let start = at.shared.get("nola.A0", || place.tensor(of(0), [rank, widest_in]));
-        let of_a = at.shared.get("nola.A", || place.tensor(of(1), [bases * rank, widest_in]));
-        let of_b = at.shared.get("nola.B", || place.tensor(of(2), [bases * rank, widest_out]));
+        let start = at.shared.get("nola.A0", [rank, widest_in], || place.tensor(of(0), [rank, widest_in]));
+        let of_a =
+            at.shared.get("nola.A", [bases * rank, widest_in], || place.tensor(of(1), [bases * rank, widest_in]));
+        let of_b =
+            at.shared.get("nola.B", [bases * rank, widest_out], || place.tensor(of(2), [bases * rank, widest_out]));
         // Slices are shared too: all maps of one width hold the same tensors.
         let cut = |all: Tensor<2>, width: usize| all.slice([0..bases * rank, 0..width]).reshape([bases, rank * width]);
         MixedBases {
-            start: at.shared.get(&format!("nola.A0.{d_in}"), || start.slice([0..rank, 0..d_in])),
-            of_a: at.shared.get(&format!("nola.A.{d_in}"), || cut(of_a, d_in)),
-            of_b: at.shared.get(&format!("nola.B.{d_out}"), || cut(of_b, d_out)),
+            start: at.shared.get(&format!("nola.A0.{d_in}"), [rank, d_in], || start.slice([0..rank, 0..d_in])),
+            of_a: at.shared.get(&format!("nola.A.{d_in}"), [bases, rank * d_in], || cut(of_a, d_in)),
+            of_b: at.shared.get(&format!("nola.B.{d_out}"), [bases, rank * d_out], || cut(of_b, d_out)),
             alpha: at.zeros(1, bases),
             beta: at.zeros(1, bases),
         }

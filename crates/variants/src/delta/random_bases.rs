@@ -97,11 +97,11 @@ impl DeltaRecipe for Spec {
         let columns = bases(widest[0], rank) * rank;
         let seed = self.projection_seed;
         let of = |part: usize| std::mem::take(&mut pair(seed, rank, widest)[part]);
-        let a = at.shared.get("randlora.A", || place.tensor(of(0), [rank, widest[0]]));
-        let b = at.shared.get("randlora.B", || place.tensor(of(1), [widest[1], columns]));
+        let a = at.shared.get("randlora.A", [rank, widest[0]], || place.tensor(of(0), [rank, widest[0]]));
+        let b = at.shared.get("randlora.B", [widest[1], columns], || place.tensor(of(1), [widest[1], columns]));
         // Slices are shared too: all maps of one shape hold the same tensors.
-        let a = at.shared.get(&format!("randlora.A.{m}"), || a.slice([0..rank, 0..m]));
-        let b = at.shared.get(&format!("randlora.B.{most}.{n}"), || b.slice([0..most, 0..n * rank]));
+        let a = at.shared.get(&format!("randlora.A.{m}"), [rank, m], || a.slice([0..rank, 0..m]));
+        let b = at.shared.get(&format!("randlora.B.{most}.{n}"), [most, n * rank], || b.slice([0..most, 0..n * rank]));
         RandomBases {
             a,
             b,

@@ -171,15 +171,15 @@ impl Spec {
     /// A map's slices of the pair, `[d_in, rank]` and `[rank, d_out]`.
     fn slices(&self, at: &mut Site<'_>) -> [Tensor<2>; 2] {
         let (rank, [d_in, d_out], widest, place) = (at.rank, at.shape, at.widest, at.place);
-        let a = at.shared.get("vera.A", || {
+        let a = at.shared.get("vera.A", [widest[0], rank], || {
             place.tensor(draw_a(self.projection_seed, rank, widest[0]), [rank, widest[0]]).transpose()
         }); // [d_in_max, rank]
-        let b = at.shared.get("vera.B", || {
+        let b = at.shared.get("vera.B", [rank, widest[1]], || {
             place.tensor(draw_b(self.projection_seed, rank, widest[1]), [widest[1], rank]).transpose()
         }); // [rank, d_out_max]
         // Slices are shared too: all maps of one shape hold the same tensor.
-        let a = at.shared.get(&format!("vera.A.{d_in}"), || a.slice([0..d_in, 0..rank]));
-        let b = at.shared.get(&format!("vera.B.{d_out}"), || b.slice([0..rank, 0..d_out]));
+        let a = at.shared.get(&format!("vera.A.{d_in}"), [d_in, rank], || a.slice([0..d_in, 0..rank]));
+        let b = at.shared.get(&format!("vera.B.{d_out}"), [rank, d_out], || b.slice([0..rank, 0..d_out]));
         [a, b]
     }
 }

@@ -79,13 +79,15 @@ impl DeltaRecipe for Spec {
     }
 
     fn init(&self, at: &mut Site<'_>) -> Sparse {
-        let places = places(self.mask_seed, at.slot, at.rank, at.shape);
+        let k = at.rank * (at.shape[0] + at.shape[1]);
+        let places = if at.is_shape() { Vec::new() } else { places(self.mask_seed, at.slot, at.rank, at.shape) };
         let mut hasher = Sha256::new();
         places.iter().for_each(|place| hasher.update((*place as u64).to_le_bytes()));
-        let (k, places): (_, Vec<i64>) = (places.len(), places.into_iter().map(|place| place as i64).collect());
+        let n = places.len();
+        let places: Vec<i64> = places.into_iter().map(|place| place as i64).collect();
         Sparse {
             entries: at.zeros(1, k),
-            places: Tensor::from_data(TensorData::new(places, [k]), (&at.place.device, DType::I64)),
+            places: Tensor::from_data(TensorData::new(places, [n]), (&at.place.device, DType::I64)),
             shape: at.shape,
             checksum: hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
         }
