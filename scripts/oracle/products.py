@@ -273,6 +273,27 @@ def dvora(batches):
     )  # fmt: skip
 
 
+def delora(batches):
+    """The authors' start, which PEFT has not: a frozen pair of draws is subtracted, under the same trained bound."""
+    rank = 3
+
+    def parts(linear):
+        d_in, d_out = sides(linear)
+        generator = torch.Generator().manual_seed(d_in + 64 * d_out)
+        start = {"start_a": v.exact(v.noise(generator, (rank, d_in))), "start_b": v.exact(v.noise(generator, (d_out, rank)))}
+        return pair(linear, rank) | {"bound": torch.empty(1)}, start
+
+    def directions(a, b):
+        return (b / b.norm(dim=0, keepdim=True)) @ (a / a.norm(dim=1, keepdim=True))
+
+    def weight(m):
+        norms = m.base.weight.detach().norm(dim=0)  # of each input's weights
+        change = directions(m.a, m.b) - directions(m.start_a, m.start_b)
+        return m.base.weight + m.bound / rank * change * norms
+
+    written_run("delora_subtracted", batches, parts, weight, 65, rank=rank)
+
+
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -280,7 +301,7 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     batches = json.loads((v.OUT / "batches.json").read_text())
-    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora):
+    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, delora):
         method(batches)
 
 

@@ -382,8 +382,8 @@ fn the_checksum_is_that_of_the_shared_pair() {
         let spec = (preset.spec)(RANK);
         let is_shared =
             spec.delta.as_ref().is_some_and(|delta| delta.roles().contains(&Role::Vector) && !delta.is_drawn());
-        // Places of coefficients and of entries.
-        let is_shared = is_shared || ["fourierft", "shira"].contains(&preset.name);
+        // Places of coefficients and of entries; the decomposed base.
+        let is_shared = is_shared || ["fourierft", "shira", "svdiff"].contains(&preset.name);
         if fits(&spec) {
             assert_eq!(of(&spec, 0).is_some(), is_shared, "{}", preset.name);
         }

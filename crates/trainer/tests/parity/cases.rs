@@ -41,6 +41,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "corda_start", preset: "corda", change: calibrated },
     Case { fixture: "delora", preset: "delora", change: maps::delora },
     Case { fixture: "delta_lora", preset: "delta_lora", change: following },
+    Case { fixture: "delora_subtracted", preset: "delora", change: as_published },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
     Case {
