@@ -16,7 +16,7 @@ use crate::{
     error::Report,
     grid::{
         self,
-        free::{Free, composition},
+        free::{Free, Unknown, composition},
     },
     path::Path,
 };
@@ -96,7 +96,14 @@ pub(super) fn choose(document: &mut Document, report: &mut Report) {
         }
         let chosen = match by {
             Quantity::Rank => Ok(ranks_of_baseline.clone()),
-            Quantity::Parameters => nearest(document, entry, &wanted),
+            Quantity::Parameters => match Free::new(document, entry) {
+                Ok(free) => nearest(&free, &entry.label, &wanted),
+                Err(Unknown::Wrong) => continue,
+                Err(Unknown::Model) => Err(format!(
+                    "the parameters of `{}` cannot be counted before its model is at hand; write a list of ranks",
+                    entry.label
+                )),
+            },
             Quantity::Memory | Quantity::Time => Err(format!(
                 "the {} of a row is known when it has run, so no rank can be chosen by it; write a list of ranks",
                 by.name()
@@ -124,17 +131,11 @@ fn of_row(row: &grid::Row, spec: &VariantSpec) -> Option<usize> {
 }
 
 /// The rank whose parameters come nearest to each of `wanted`.
-fn nearest(document: &Document, entry: &Entry, wanted: &[Option<usize>]) -> Result<Vec<usize>, String> {
+fn nearest(free: &Free<'_>, label: &str, wanted: &[Option<usize>]) -> Result<Vec<usize>, String> {
     let wanted: Option<Vec<usize>> = wanted.iter().copied().collect();
     let wanted = wanted
         .ok_or("the parameters of the baseline cannot be counted before its model is at hand; write a list of ranks")?;
-    let none = |why: String| format!("no rank can be chosen for `{}`: {why}; or write a list of ranks", entry.label);
-    let free = Free::new(document, entry).ok_or_else(|| {
-        none(
-            "its parameters are counted from its composition, its maps and the model's config.json; give these"
-                .to_owned(),
-        )
-    })?;
+    let none = |why: String| format!("no rank can be chosen for `{label}`: {why}; or write a list of ranks");
     let (most, misfit) = (free.most(), |rank| free.misfit(rank));
     let fitting = Fitting::new(most, free.widest(), |rank| misfit(rank).is_none());
     if fitting.len() == 0 {

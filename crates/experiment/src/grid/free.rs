@@ -26,6 +26,14 @@ pub(crate) struct Free<'a> {
     shapes: Vec<(String, [usize; 2])>,
 }
 
+/// Why it is not known what an entry trains.
+pub(crate) enum Unknown {
+    /// The model is still to be downloaded.
+    Model,
+    /// Its composition, model or maps are wrong, which is told with the other rules of the entry.
+    Wrong,
+}
+
 /// The composition of an entry at some rank; what is wrong with it is told with the other rules of the entry.
 pub(crate) fn composition(entry: &Entry) -> Option<VariantSpec> {
     compose(entry, &overrides(entry), SOME_RANK, &entry.at, &mut Report::default())
@@ -41,19 +49,20 @@ fn overrides(entry: &Entry) -> Mapping {
 }
 
 impl<'a> Free<'a> {
-    /// None where the entry's model or its maps are not known, or its composition is wrong.
-    pub(crate) fn new(document: &'a Document, entry: &'a Entry) -> Option<Self> {
-        let spec = composition(entry)?;
+    pub(crate) fn new(document: &'a Document, entry: &'a Entry) -> Result<Self, Unknown> {
+        let spec = composition(entry).ok_or(Unknown::Wrong)?;
         let model = if entry.gave.contains("model") { &entry.model } else { &document.model };
-        let config = source::config(&model.as_ref()?.value).ok().flatten()?;
+        let model = &model.as_ref().ok_or(Unknown::Wrong)?.value;
+        let config = source::config(model).map_err(|_| Unknown::Wrong)?.ok_or(Unknown::Model)?;
         let modules = modules(document, entry, &spec, &mut Report::default());
         let targets = if entry.gave.contains("targets") { &entry.targets } else { &document.targets };
-        let selected = modules.select(Some(&targets.as_ref()?.value), &config).ok()?;
+        let targets = &targets.as_ref().ok_or(Unknown::Wrong)?.value;
+        let selected = modules.select(Some(targets), &config).map_err(|_| Unknown::Wrong)?;
         let has_own = |slot: &String| selected.own.get(slot).is_some_and(|own| own.rank.is_some());
         let mut met = BTreeSet::new();
         let shared = selected.maps.iter().filter(|(slot, map)| !has_own(slot) && met.insert(map.shape));
         let shapes = shared.map(|(slot, map)| (slot.clone(), map.shape)).collect();
-        Some(Self { entry, with: overrides(entry), spec, config, modules, selected, shapes })
+        Ok(Self { entry, with: overrides(entry), spec, config, modules, selected, shapes })
     }
 
     /// The largest rank that may be tried: the widths of the maps bound it, or what a list of ranks may hold.

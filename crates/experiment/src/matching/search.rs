@@ -2,15 +2,16 @@
 //!
 //! They may grow with its square, stand still, fall, or go in steps and teeth, and not every rank fits. So where few ranks fit, all are
 //! counted. Where many do, those of a grid are, and every two neighbours of it that have the number between them are narrowed down until no
-//! fitting rank is left between: a count that crosses the number is found wherever it does so slower than the grid goes, by a sixteenth of
+//! fitting rank is left between: a count that crosses the number is found wherever it does so slower than the grid goes, by a quarter of
 //! the rank.
 //!
 //! Above the widest map nothing divides a width any more, so all ranks up to a largest one fit there, or none does; the grid doubles.
 
 use std::collections::BTreeMap;
 
-/// Where at most so many ranks fit, all are counted.
-const ALL: usize = 512;
+/// Where at most so many ranks fit, all are counted. Some methods make tensors of their rank by their widths to be counted, so a count at a large
+/// rank of a wide map can take a tenth of a second.
+const ALL: usize = 128;
 
 /// Ranks that fit, in rising order.
 pub(super) struct Fitting {
@@ -56,7 +57,7 @@ impl Fitting {
 
     /// The index after `index` at which ranks are counted first.
     fn next(&self, index: usize) -> usize {
-        let step = if index < self.narrow.len() { index / 16 } else { index };
+        let step = if index < self.narrow.len() { index / 4 } else { index };
         index + step.max(1)
     }
 }

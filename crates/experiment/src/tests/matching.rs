@@ -173,23 +173,3 @@ fn methods_without_a_rank_have_none_to_choose() {
         );
     }
 }
-
-#[test]
-fn measure_time() {
-    for model in ["roberta-base", "mini_roberta"] {
-        for preset in variants::preset::PRESETS.iter() {
-            let start = std::time::Instant::now();
-            let text = yaml(&format!(
-                "model: {model}\nranks: [8]\nbaseline: lora\nmatch: {{by: parameters, tolerance: 0.99}}\nvariants: [lora, {{label: x, preset: {}, ranks: match}}]\n",
-                preset.name
-            ));
-            let got = parse(&text, &[]).map(|e| counted(e.cells())).map_err(|e| e.to_string());
-            println!(
-                "{model} {} {:?} {:?}",
-                preset.name,
-                start.elapsed(),
-                got.map(|rows| rows.into_iter().map(|row| (row.rank, row.parameters)).collect::<Vec<_>>())
-            );
-        }
-    }
-}
