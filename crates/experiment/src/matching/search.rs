@@ -57,7 +57,11 @@ impl Fitting {
 
     /// The index after `index` at which ranks are counted first.
     fn next(&self, index: usize) -> usize {
-        let step = if index < self.narrow.len() { index / 4 } else { index };
+        let step = match index {
+            0..64 => 1, // where steps and peaks of small ranks lie, which a coarser grid would jump over
+            _ if index < self.narrow.len() => index / 4,
+            _ => index,
+        };
         index + step.max(1)
     }
 }
