@@ -157,7 +157,8 @@ mod tests {
     /// the width.
     #[test]
     fn the_nearest_is_found_among_many() {
-        let laws: [(&str, fn(usize) -> usize); 6] = [
+        type Law = (&'static str, fn(usize) -> usize);
+        let laws: [Law; 6] = [
             ("linear", |rank| 2_000 * rank),
             ("square", |rank| rank * rank),
             ("step", |rank| if rank < 500 { 100 + 2 * rank } else { 40_000 }),

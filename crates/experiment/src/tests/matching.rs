@@ -97,9 +97,9 @@ fn at_rank(preset: &str, rank: usize) -> Option<usize> {
     counted(parse(&text, &[]).ok()?.cells()).pop()?.parameters
 }
 
-/// Counts that are no multiple of the rank, against every rank that could be nearest: squares (LoRA-XS, FLoRA), blocks that must divide (OFT,
-/// BOFT, C³A), steps (LoKr), multiples (GraLoRA), a bound below the widths (MELoRA), teeth that fall (RandLoRA), no rank at all in the count
-/// (NOLA).
+// Counts that are no multiple of the rank, against every rank that could be nearest: squares (LoRA-XS, FLoRA), blocks that must divide (OFT,
+// BOFT, C³A), steps (LoKr), multiples (GraLoRA), a bound below the widths (MELoRA), teeth that fall (RandLoRA), no rank at all in the count
+// (NOLA).
 #[test]
 fn the_nearest_rank_is_found_however_the_count_goes() {
     let presets =
@@ -122,7 +122,7 @@ fn the_nearest_rank_is_found_however_the_count_goes() {
     }
 }
 
-/// By hand: FourierFT trains its rank on each of 8 maps.
+// By hand: FourierFT trains its rank on each of 8 maps.
 #[test]
 fn a_rank_may_lie_far_above_the_widths() {
     let found = rows(
