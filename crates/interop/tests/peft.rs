@@ -375,7 +375,7 @@ fn is_widened(name: &str, old: &Tensors, new: &Tensors) {
     let columns = |(values, all): (&[f64], usize), from: usize, n: usize| -> Vec<f64> {
         values.chunks(all).flat_map(|row| row[from..from + n].to_vec()).collect()
     };
-    for (key, ([_, d_in, k], a)) in new.iter().filter(|(key, _)| key.ends_with(".a")) {
+    for (key, ([_, d_in, k], a)) in new.iter().filter(|(key, _)| key.rsplit('.').next() == Some("a")) {
         let map = key.strip_suffix(".a").unwrap();
         let ([_, _, more], p) = &old[&format!("{map}.accumulated_a")];
         let ([_, _, d_out], b) = &new[&format!("{map}.b")];

@@ -51,3 +51,8 @@ pub mod study;
 pub mod tensor_file;
 pub mod train;
 pub mod warm_start;
+
+/// What the tests of whole studies share.
+#[cfg(test)]
+#[path = "../tests/support/study.rs"]
+mod support;

@@ -52,6 +52,11 @@ fn step(cohort: &mut Cohort, runs: usize) {
     assert!(report.runs.iter().all(|run| run.entry.task_loss.is_finite()));
 }
 
+/// The part of a tensor's name behind its map's.
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap()
+}
+
 /// Numbers by name.
 type Numbers = BTreeMap<String, Vec<f64>>;
 
@@ -145,7 +150,7 @@ fn what_is_accumulated_is_the_sum_of_the_merged_deltas() {
             for (name, value) in after {
                 let is_kept = name.contains(".accumulated_") && !restarts;
                 assert!(!is_kept || *value == before[name], "{at}: {name} is stored into at restarts alone");
-                assert!(!restarts || !name.ends_with(".b") || is_zero(value), "{at}: {name} begins at 0");
+                assert!(!restarts || last(name) != "b" || is_zero(value), "{at}: {name} begins at 0");
             }
             if restarts {
                 let earlier = [0, place - 1];
@@ -161,7 +166,7 @@ fn what_is_accumulated_is_the_sum_of_the_merged_deltas() {
         // Every restart and every run has draws of its own.
         if done == 3 || done == 6 {
             let draws =
-                |own: &Numbers| own.iter().filter(|(name, _)| name.ends_with(".a")).map(|(_, a)| a.clone()).collect();
+                |own: &Numbers| own.iter().filter(|(name, _)| last(name) == "a").map(|(_, a)| a.clone()).collect();
             let [zeroth, first]: [Vec<Vec<f64>>; 2] = after.each_ref().map(draws);
             let earlier: [Vec<Vec<f64>>; 2] = before.each_ref().map(draws);
             for (new, others) in zeroth.iter().zip(first.iter().zip(&earlier[0])) {
@@ -234,7 +239,7 @@ fn moments_are_treated_as_the_composition_says() {
         step(&mut cohort, 2);
         let (first, second) = (moments(&cohort, 0), moments(&cohort, 1));
         for (name, (m, v, count)) in &first {
-            let is_factor = name.ends_with(".a") || name.ends_with(".b");
+            let is_factor = last(name) == "a" || last(name) == "b";
             let kept = |numbers: &[f64]| numbers.iter().filter(|number| **number != 0.0).count();
             let (of_m, of_v, all) = (kept(m), kept(v), m.len());
             let at = format!("{treatment:?}: {name}: {of_m} and {of_v} of {all} after {count} steps");

@@ -28,7 +28,6 @@ fn cell(plain: &Cell, seed: u64) -> Option<Cell> {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test's output says what was trained")]
 fn legal_compositions_train_in_cohorts() {
     let plain = cells(
         "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: [0]\ntargets: [query, value]\nranks: [2]\n\

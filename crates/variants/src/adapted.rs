@@ -326,10 +326,13 @@ impl AdaptedLinear {
         let LinearStack { adapter, weight, .. } = &self.stacks[stack];
         match (weight, adapter) {
             (Some(weight), _) => Some(Canonical::Dense(weight.clone())),
-            (None, Some(adapter)) => Some(match adapter.low_rank(adapter.form(active, &self.weight)) {
-                Ok(factors) => Canonical::LowRank(factors),
-                Err(form) => Canonical::Dense(adapter.combine.weight(&self.weight, form)),
-            }),
+            (None, Some(adapter)) => {
+                let form = adapter.form(active, &self.weight);
+                Some(match adapter.low_rank(&form) {
+                    Some(factors) => Canonical::LowRank(factors),
+                    None => Canonical::Dense(adapter.combine.weight(&self.weight, form)),
+                })
+            }
             (None, None) => None,
         }
     }

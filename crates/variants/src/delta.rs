@@ -203,8 +203,8 @@ impl Site<'_> {
     /// statistic share what is made of it.
     pub(crate) fn of_statistics<T>(&self, make: impl Fn(&MapStatistic) -> T) -> Vec<Option<Arc<T>>> {
         let mut last: Option<(MapStatistic, Arc<T>)> = None;
-        let of_run = |statistic: &Option<&MapStatistic>| {
-            let statistic = (*statistic)?;
+        let of_run = |statistic: Option<&MapStatistic>| {
+            let statistic = statistic?;
             let made = match &last {
                 Some((earlier, made)) if earlier.is_copy_of(statistic) => Arc::clone(made),
                 _ => Arc::new(make(statistic)),
@@ -212,7 +212,7 @@ impl Site<'_> {
             last = Some((statistic.clone(), Arc::clone(&made)));
             Some(made)
         };
-        self.statistics.iter().map(of_run).collect()
+        self.statistics.iter().copied().map(of_run).collect()
     }
 
     /// Zeros, `[runs, rows, cols]`.

@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use variants::{
+    delta::DeltaSpec,
     laws::{
         LAWS, Outcome,
         compositions::{cases, drawn, refusals},
     },
-    presets::lora,
 };
 
 /// Whether descent finds a teacher is a matter of the landscape, which two mechanisms together may make rugged; presets have to find it.
 const OF_PRESETS: &str = "a planted update is recovered";
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test's output says what was drawn")]
 fn random_compositions_obey_the_laws_or_are_refused_for_a_true_reason() {
     let (mut legal, mut refused, mut laws) = (0, 0, 0);
     let (mut kinds, mut reasons) = (BTreeSet::new(), BTreeMap::<String, usize>::new());
@@ -29,7 +28,7 @@ fn random_compositions_obey_the_laws_or_are_refused_for_a_true_reason() {
             continue;
         }
         legal += 1;
-        kinds.extend(spec.delta.as_ref().map(|delta| delta.kind()));
+        kinds.extend(spec.delta.as_ref().map(DeltaSpec::kind));
         let cases = cases(spec);
         // LoRA itself is no other composition.
         if cases.is_empty() && *spec != lora::spec(spec.rank) {

@@ -323,7 +323,12 @@ fn a_base_that_changes_over_time_is_refused_where_it_cannot() {
             &["what a restart has merged keeps its scale, but `nested_sampling` changes the rank"],
         ),
         (&restart, "adalora", false, &["but `budget` changes the rank in use", "`rank_policy: {kind: constant}`"]),
-        (&restart, "pissa", false, &["those of `residual_init` are not drawn by `init`; use ", "`low_rank` or `svd_form`"]),
+        (
+            &restart,
+            "pissa",
+            false,
+            &["those of `residual_init` are not drawn by `init`; use ", "`low_rank` or `svd_form`"],
+        ),
         (&restart, "hira", false, &["the update of `elementwise` is no product of two; use ", "`low_rank`"]),
         (&restart, "delora", false, &["the first values of `bounded_low_rank` give another; use "]),
         (&follow, "oft", false, &["the update of `block_rotation` is no product of two; use "]),

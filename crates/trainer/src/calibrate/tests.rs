@@ -9,11 +9,10 @@ use burn::tensor::DType;
 use experiment::cell::Cell;
 
 use super::*;
-use crate::sink::{Event, Silent, Sink};
-
-#[path = "../../tests/support/study.rs"]
-mod support;
-use support::{run, store, tensors};
+use crate::{
+    sink::{Event, Silent, Sink},
+    support::{self, run, store, tensors},
+};
 
 fn cells(variants: &str, seeds: &str, overrides: &[&str]) -> Vec<Cell> {
     let yaml = format!(

@@ -12,11 +12,12 @@ use models::{
 };
 use variants::pass::Active;
 
-use crate::{cohort::Cohort, error::TrainError, sink::Silent};
-
-#[path = "../../tests/support/study.rs"]
-mod support;
-use support::{cache, cells, finish, run, store, tensors};
+use crate::{
+    cohort::Cohort,
+    error::TrainError,
+    sink::Silent,
+    support::{cache, cells, finish, run, store, tensors},
+};
 
 /// The run whose base changes.
 const CHANGED: &str = "changed";

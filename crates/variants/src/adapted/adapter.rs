@@ -134,10 +134,10 @@ impl Adapter {
     }
 
     /// `W' − W0 = down·up`, where the update is such a product.
-    pub(crate) fn low_rank(&self, form: Form) -> Result<Factors, Form> {
+    pub(crate) fn low_rank(&self, form: &Form) -> Option<Factors> {
         match form {
-            Form::LowRank(chain) if self.additive => Ok(chain.factors()),
-            other => Err(other),
+            Form::LowRank(chain) if self.additive => Some(chain.clone().factors()),
+            _ => None,
         }
     }
 
@@ -161,22 +161,22 @@ impl Adapter {
     /// Replaces an additive update by its best approximation at `rank`: or at the adapter's own where that is smaller, if it is of two
     /// factors, else at what the map's widths allow.
     pub(crate) fn compress(&mut self, rank: usize, base: &Tensor<2>) {
-        let (factors, rank) = match self.low_rank(self.form(&Active::All, base)) {
-            Ok(factors) => (factors, rank.min(self.rank)),
-            Err(form) => {
-                let [d_in, d_out] = base.dims();
-                let dense = inner(&form.dense(base)); // [runs, d_in, d_out]
-                let one = |width: usize| {
-                    let values = (0..width * width).map(|at| f64::from(u8::from(at % (width + 1) == 0)));
-                    self.place.tensor::<3>(values.collect(), [1, width, width]).repeat_dim(0, self.alphas.len())
-                };
-                let factors = if d_in <= d_out {
-                    Factors { down: one(d_in), up: dense }
-                } else {
-                    Factors { down: dense, up: one(d_out) }
-                };
-                (factors, rank.min(d_in).min(d_out))
-            }
+        let form = self.form(&Active::All, base);
+        let (factors, rank) = if let Some(factors) = self.low_rank(&form) {
+            (factors, rank.min(self.rank))
+        } else {
+            let [d_in, d_out] = base.dims();
+            let dense = inner(&form.dense(base)); // [runs, d_in, d_out]
+            let one = |width: usize| {
+                let values = (0..width * width).map(|at| f64::from(u8::from(at % (width + 1) == 0)));
+                self.place.tensor::<3>(values.collect(), [1, width, width]).repeat_dim(0, self.alphas.len())
+            };
+            let factors = if d_in <= d_out {
+                Factors { down: one(d_in), up: dense }
+            } else {
+                Factors { down: dense, up: one(d_out) }
+            };
+            (factors, rank.min(d_in).min(d_out))
         };
         let delta = compress::best_approximation(&factors, rank, &self.place);
         self.accumulated = None;

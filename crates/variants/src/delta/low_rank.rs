@@ -44,6 +44,7 @@ pub enum Drawn {
 }
 
 impl Drawn {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_default(&self) -> bool {
         *self == Self::A
     }

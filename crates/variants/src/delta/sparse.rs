@@ -82,7 +82,9 @@ impl DeltaRecipe for Spec {
         let k = at.rank * (at.shape[0] + at.shape[1]);
         let places = if at.is_shape() { Vec::new() } else { places(self.mask_seed, at.slot, at.rank, at.shape) };
         let mut hasher = Sha256::new();
-        places.iter().for_each(|place| hasher.update((*place as u64).to_le_bytes()));
+        for place in &places {
+            hasher.update((*place as u64).to_le_bytes());
+        }
         let n = places.len();
         let places: Vec<i64> = places.into_iter().map(|place| place as i64).collect();
         Sparse {
