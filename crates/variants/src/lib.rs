@@ -16,7 +16,7 @@
 //! | `rank_policy` | `crates/variants/src/rank` | rank over time | `budget`, `constant`, `nested_sampling` |
 //! | `gradient` | `crates/variants/src/gradient.rs` | what the optimizer sees of the gradient of `B` | `plain`, `preconditioned` |
 //! | `orthogonality` | `crates/variants/src/orthogonality.rs` | weight of the penalty on factors that are not orthonormal |  |
-//! | `base` | `crates/variants/src/base.rs` | whether the base trains | `frozen`, `trained` |
+//! | `base` | `crates/variants/src/base.rs` | whether the base trains | `frozen`, `norms`, `trained` |
 //! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
 //! | `base_update` | `crates/variants/src/base_update` | the base over time | `follow`, `none`, `restart` |
 //! <!-- end -->

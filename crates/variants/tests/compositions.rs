@@ -8,6 +8,7 @@ use variants::{
         LAWS, Outcome,
         compositions::{cases, drawn, refusals},
     },
+    presets::lora,
 };
 
 /// Whether descent finds a teacher is a matter of the landscape, which two mechanisms together may make rugged; presets have to find it.
