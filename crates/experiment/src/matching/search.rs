@@ -1,7 +1,7 @@
 //! The rank whose count of parameters comes nearest to a number, where nothing is known of how counts go with the rank.
 //!
 //! They may grow with its square, stand still, fall, or go in steps and teeth, and not every rank fits. So where few ranks fit, all are
-//! counted. Where many do, those of a grid are, and every two neighbours of it that have the number between them are narrowed down until no
+//! counted. Where many do, those of a grid are, and every two adjacent ranks of it that have the number between them are narrowed down until no
 //! fitting rank is left between: a count that crosses the number is found wherever it does so slower than the grid goes, by a quarter of
 //! the rank.
 //!
