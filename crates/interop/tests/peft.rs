@@ -303,7 +303,11 @@ fn what_cannot_be_read_is_one_clear_error() {
         import(&request, &cache).map(|_| ()).unwrap_err().to_string()
     };
     let fields: &[(&str, Value, &[&str])] = &[
-        ("peft_type", json!("LOHA"), &["peft_type is `LOHA`", "LORA, ADALORA and VERA", "convert it to LoRA"]),
+        (
+            "peft_type",
+            json!("GRALORA"),
+            &["peft_type is `GRALORA`", "LORA, ADALORA, VERA, ", " are read", "convert it to LoRA"],
+        ),
         ("lora_bias", json!(true), &["`lora_bias` is `true`", "no counterpart", "convert it with PEFT"]),
         ("layer_replication", json!([[0, 2]]), &["`layer_replication` is `[[0,2]]`", "convert it with PEFT"]),
         ("init_lora_weights", json!("corda"), &["init_lora_weights is `corda`", "path_initial_model_for_weight"]),
@@ -467,7 +471,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
                 is_widened(name, &old, &new);
                 met.insert("widened");
             }
-            PeftForm::Lora | PeftForm::Vera(_) => {
+            PeftForm::Lora | PeftForm::Vera(_) | PeftForm::Tuner(_) => {
                 assert!(new == old, "{name}: not the same to the bit");
                 assert_eq!(logits(&imported.network, &asked), before, "{name}");
             }
@@ -475,11 +479,8 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
         says(&residual.unwrap_err(), &["`--residual` is for starts", name, "leave it out"]);
         assert!(!other.exists());
     }
-    assert_eq!(
-        met,
-        BTreeSet::from(["ADALORA", "LORA", "VERA", "doubled", "refused", "widened"]),
-        "a form that no preset has"
-    );
+    let all = "ADALORA BOFT C3A HRA IA3 LOHA LOKR LORA MISS OFT VERA doubled refused widened";
+    assert_eq!(met, all.split(' ').collect(), "a form that no preset has");
     // Another base than the one that it was trained on is found by its hash.
     let folder = root.path().join("exports/lora");
     let roberta = checkpoint(root.path(), "roberta");

@@ -17,7 +17,7 @@ use crate::{
     host::Placement,
     init::{AnyInit, Init},
     orthogonality::Factor,
-    peft::PeftForm,
+    peft::{PeftForm, TunedMap, TunerConfig, TunerTensor},
     role::{Param, Role},
     slot::FirstValues,
     stream::{self, Stream},
@@ -104,6 +104,20 @@ pub trait DeltaRecipe {
 
     /// The form in which PEFT has it; `None` where PEFT has no such update.
     fn peft(&self) -> Option<PeftForm> {
+        None
+    }
+
+    /// Where a [`PeftForm::Tuner`] has the tensors of one map: each of them once.
+    fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {
+        Vec::new()
+    }
+
+    /// The recipe that a tuner's configuration means, where it is this delta's; what [`peft`](Self::peft) then declares is held against the
+    /// configuration field by field.
+    fn of_peft(_config: TunerConfig<'_>) -> Option<Self>
+    where
+        Self: Sized,
+    {
         None
     }
 
@@ -348,6 +362,16 @@ macro_rules! deltas {
             /// The form in which PEFT has it.
             pub fn peft(&self) -> Option<PeftForm> {
                 match self { $(Self::$Delta(spec) => spec.peft()),+ }
+            }
+            /// Where a tuner of PEFT has the tensors of one map.
+            pub fn peft_tensors(&self, map: TunedMap<'_>) -> Vec<TunerTensor> {
+                match self { $(Self::$Delta(spec) => spec.peft_tensors(map)),+ }
+            }
+            /// The delta that a tuner's configuration means.
+            pub fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+                let mut found = None;
+                $(found = found.or_else(|| <$file::Spec as DeltaRecipe>::of_peft(config).map(Self::$Delta));)+
+                found
             }
         }
 

@@ -434,19 +434,23 @@ fn the_norm_of_the_start_is_that_of_what_a_number_scales() {
 /// PEFT's class for every preset that has one there, and none for what PEFT cannot hold.
 #[test]
 fn peft_has_the_forms_of_its_own_methods() {
-    let of = |spec: &VariantSpec| spec.peft_form().map(PeftForm::peft_type);
+    let of = |spec: &VariantSpec| spec.peft_form().map(|form| form.peft_type());
     for preset in preset::all() {
         let wanted = match preset.name {
             "adalora" => Ok("ADALORA"),
             "vera" => Ok("VERA"),
             "full" | "bitfit" | "head_only" | "ln_tuning" => Err(NoPeftForm::NoAdapter),
+            "loha" | "ia3" | "hra" | "oft" | "lokr" | "boft" | "c3a" | "miss" => Ok(preset.name),
+            "bone" => Ok("miss"),
+            "full" | "bitfit" | "head_only" => Err(NoPeftForm::NoAdapter),
             _ if (preset.spec)(RANK).delta.is_some_and(|delta| delta.peft().is_none()) => {
                 Err(NoPeftForm::NoCounterpart)
             }
             "dvora" => Err(NoPeftForm::NoCounterpart),
             _ => Ok("LORA"),
         };
-        assert_eq!(of(&(preset.spec)(RANK)), wanted, "{}", preset.name);
+        let wanted = wanted.map(str::to_uppercase);
+        assert_eq!(of(&(preset.spec)(RANK)).map(str::to_owned), wanted, "{}", preset.name);
     }
     for (name, start) in
         [("pissa", Some("pissa")), ("olora", Some("olora")), ("milora", None), ("corda", None), ("lora_ga", None)]

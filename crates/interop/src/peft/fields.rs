@@ -3,10 +3,18 @@
 //! The lists have every field of `LoraConfig`, `AdaLoraConfig` and `VeraConfig` of PEFT 0.2 to 0.20, with `kasa_config`, which followed.
 //! A field is read and done as PEFT does it, or must depart from nothing, or changes no number of a trained adapter.
 //!
+//! A tuner that a delta declares has the fields of its declaration beside those of every kind.
+//!
 //! A field of no list may be of a later release. Where it is null, false or empty it asks for nothing, and a note names it; any other
 //! value is refused, because a new field is how PEFT adds a way to compute. PEFT itself warns and goes on, with another function.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
+use variants::{
+    delta::{self, DeltaSpec},
+    peft::{Field, PeftForm, Tuner, TunerConfig},
+};
 
 use super::values;
 use Effect::{Honoured, OneOf, Passive, Unset};
@@ -126,6 +134,50 @@ const PLAIN_STARTS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 /// Starts that subtract their first product from the base: `s·B·A` of such an adapter is not the change of the weights.
 const RESIDUAL_STARTS: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
 
+/// Of a tuner beside its own.
+const TUNER: Fields = &[("exclude_modules", Honoured), ("bias", OneOf(&["none"]))];
+
+/// Every `peft_type` that is read.
+fn kinds() -> String {
+    let of_delta = |delta: DeltaSpec| match delta.peft() {
+        Some(PeftForm::Tuner(tuner)) => Some(tuner.peft_type),
+        _ => None,
+    };
+    let tuners: BTreeSet<&str> = delta::defaults().into_iter().filter_map(of_delta).collect();
+    let all: Vec<&str> = ["LORA", "ADALORA", "VERA"].into_iter().chain(tuners).collect();
+    let (last, first) = all.split_last().unwrap_or((&"LORA", &[]));
+    format!("{} and {last}", first.join(", "))
+}
+
+/// The tuner that a configuration is one of.
+pub(super) fn tuner(configuration: &Map<String, Value>) -> Option<Tuner> {
+    match DeltaSpec::of_peft(TunerConfig(configuration))?.peft()? {
+        PeftForm::Tuner(tuner) => Some(tuner),
+        _ => None,
+    }
+}
+
+/// What a tuner's own field must be and is not; none where it is as it must be, `None` of a field that is not its own.
+fn of_tuner(tuner: &Tuner, field: &str, value: &Value) -> Option<Option<String>> {
+    let (_, own) = tuner.fields.iter().find(|(name, _)| *name == field)?;
+    let is_equal = |wanted: &Value| match (wanted.as_f64(), value.as_f64()) {
+        (Some(wanted), Some(found)) => wanted == found,
+        _ => wanted == value || !is_set(wanted) && !is_set(value),
+    };
+    let (is_right, rule) = match own {
+        Field::Rank => (value.as_u64().is_some_and(|rank| rank > 0), "a whole number of at least 1".to_owned()),
+        Field::Alpha => (value.as_f64().is_some_and(|alpha| alpha != 0.0), "a number that is not 0".to_owned()),
+        Field::Dropout => (value.as_f64().is_some_and(|p| (0.0..1.0).contains(&p)), "in [0, 1)".to_owned()),
+        Field::RankPattern | Field::AlphaPattern => {
+            (value.is_object() || value.is_null(), "a map from names".to_owned())
+        }
+        Field::Endings(_) => (value.is_array() || value.is_null(), "a list of names".to_owned()),
+        Field::Fixed(wanted) => (is_equal(wanted), format!("{}: another value is another function", shown(wanted))),
+        Field::Passive(_) => (true, String::new()),
+    };
+    Some((!is_right).then(|| format!("`{field}` is {}, but must be {rule}", shown(value))))
+}
+
 /// The lists of a kind.
 fn lists(kind: &str) -> Option<&'static [Fields]> {
     Some(match kind {
@@ -143,15 +195,19 @@ fn effect(lists: &[Fields], field: &str) -> Option<Effect> {
 /// Refuses a configuration with a field that would be passed over; returns notes.
 pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, String> {
     let named = configuration.get("peft_type");
+    let tuner = tuner(configuration);
+    let lists = |kind| if tuner.is_some() { Some(&[ALL, TUNER][..]) } else { lists(kind) };
     let Some((kind, lists)) = named.and_then(Value::as_str).and_then(|kind| Some((kind, lists(kind)?))) else {
         let found = named.map_or_else(|| "missing".to_owned(), shown);
-        return Err(format!(
-            "peft_type is {found}, but LORA, ADALORA and VERA are read; convert it to LoRA with PEFT first"
-        ));
+        return Err(format!("peft_type is {found}, but {} are read; convert it to LoRA with PEFT first", kinds()));
     };
     let (mut notes, mut problems) = (Vec::new(), Vec::new());
     for (field, value) in configuration {
         let shown = shown(value);
+        if let Some(problem) = tuner.as_ref().and_then(|tuner| of_tuner(tuner, field, value)) {
+            problems.extend(problem);
+            continue;
+        }
         match effect(lists, field) {
             Some(OneOf(values)) => match value.as_str() {
                 Some(found) if values.contains(&found) => {}
@@ -178,7 +234,15 @@ pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, S
 }
 
 /// Whether no change of a field can change what is computed or trained here.
-pub(super) fn is_passive(kind: &str, field: &str) -> bool {
+pub(super) fn is_passive(configuration: &Map<String, Value>, field: &str) -> bool {
+    if let Some(tuner) = tuner(configuration) {
+        let own = tuner.fields.iter().find(|(name, _)| *name == field);
+        return own.map_or_else(
+            || effect(&[ALL, TUNER], field) == Some(Passive),
+            |(_, own)| matches!(own, Field::Passive(_)),
+        );
+    }
+    let kind = configuration.get("peft_type").and_then(Value::as_str).unwrap_or_default();
     lists(kind).and_then(|lists| effect(lists, field)) == Some(Passive)
 }
 

@@ -1,9 +1,10 @@
 //! A folder that PEFT wrote as a run's adapter of this program.
 //!
 //! `LORA` (rsLoRA, DoRA, starts by PiSSA and OLoRA included), `ADALORA` and `VERA` become the presets of the same names, their patterns,
-//! layers and saved modules the plan's. A start that was taken off the base is decomposed from the base anew, as PEFT does when it
-//! opens such a folder. What the format does not say is the task and the longest row: they are given beside the folder, or lie in
-//! `lora_lab.json` where [`export`](super::export) wrote it; without a length, rows are as long as the base allows.
+//! layers and saved modules the plan's; so does every tuner that a delta declares ([`variants::peft::Tuner`]). A start that was taken off
+//! the base is decomposed from the base anew, as PEFT does when it opens such a folder. What the format does not say is the task and the
+//! longest row: they are given beside the folder, or lie in `lora_lab.json` where [`export`](super::export) wrote it; without a length,
+//! rows are as long as the base allows.
 //!
 //! Every tensor of the file has its place or is an error, and so is every one that is missing; every field of the configuration has
 //! passed the gate of `peft::fields`. Where PEFT passes over a name that matches nothing, so does this, with a note.

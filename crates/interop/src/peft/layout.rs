@@ -9,6 +9,8 @@
 //! | `lambda_d [1, r]`, `lambda_b [1, d_out]` | `vera_lambda_d [r]`, `vera_lambda_b [d_out]` | VeRA |
 //! | `weight [d_in, d_out]`, `bias [1, d_out]` of a copy | `weight [d_out, d_in]` (GPT-2: as here), `bias [d_out]` | |
 //!
+//! A tuner of PEFT that is none of these has the names and layouts that the delta declares ([`DeltaSpec::peft_tensors`]).
+//!
 //! The bias of an adapted map is `base_layer.bias` there, because PEFT wraps the map.
 
 use std::collections::BTreeMap;
@@ -19,7 +21,9 @@ use models::{
     weights::transposed,
 };
 use variants::{
+    delta::DeltaSpec,
     host::{inner, values},
+    peft::{PeftForm, TunedMap, TunerLayout},
     role::Role,
 };
 
@@ -100,17 +104,22 @@ pub(super) fn gather(network: &mut Network) -> Slots {
 }
 
 /// How a matrix lies in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     Same,
     Transposed,
     /// `[1, n]` as `[n]`.
     Vector,
+    /// The numbers of `ours` in the same order in another shape.
+    Shaped {
+        ours: [usize; 2],
+        theirs: Vec<usize>,
+    },
 }
 
 impl Layout {
     /// Shape and numbers in the file.
-    pub(super) fn stored(self, matrix: &Matrix) -> (Vec<usize>, Vec<f64>) {
+    pub(super) fn stored(&self, matrix: &Matrix) -> (Vec<usize>, Vec<f64>) {
         match self {
             Self::Same => (matrix.shape.to_vec(), matrix.values.clone()),
             Self::Transposed => {
@@ -118,14 +127,16 @@ impl Layout {
                 (turned.shape.to_vec(), turned.values)
             }
             Self::Vector => (vec![matrix.values.len()], matrix.values.clone()),
+            Self::Shaped { theirs, .. } => (theirs.clone(), matrix.values.clone()),
         }
     }
 
-    /// The matrix of a tensor of the file; `None` where it has another number of axes.
-    pub(super) fn read(self, role: Role, shape: &[usize], values: Vec<f64>) -> Option<Matrix> {
+    /// The matrix of a tensor of the file; `None` where it has another number of axes, or another shape than the one that is declared.
+    pub(super) fn read(&self, role: Role, shape: &[usize], values: Vec<f64>) -> Option<Matrix> {
         Some(match (self, shape) {
             (Self::Same, &[rows, cols]) => Matrix { role, shape: [rows, cols], values },
             (Self::Transposed, &[rows, cols]) => Matrix { role, shape: [rows, cols], values }.transposed(),
+            (Self::Shaped { ours, theirs }, shape) if theirs == shape => Matrix { role, shape: *ours, values },
             (Self::Vector, &[n]) => Matrix { role, shape: [1, n], values },
             _ => return None,
         })
@@ -181,6 +192,22 @@ pub(super) fn place(kind: Kind, name: &str, adapted: bool) -> Option<(String, La
         (Kind::Linear | Kind::Conv, "lambda_d" | "lambda_b") => found(&format!("vera_{name}"), Vector),
         _ => None,
     }
+}
+
+/// As [`place`], for the tensor `ours` of a map that a tuner adapts; `None` of a delta that has another form in PEFT.
+pub(super) fn tuned_place(
+    delta: Option<&DeltaSpec>,
+    map: TunedMap<'_>,
+    name: &str,
+    ours: [usize; 2],
+) -> Option<(String, Layout)> {
+    let delta = delta.filter(|delta| matches!(delta.peft(), Some(PeftForm::Tuner(_))))?;
+    let found = delta.peft_tensors(map).into_iter().find(|tensor| tensor.ours == name)?;
+    let layout = match found.layout {
+        TunerLayout::Transposed => Layout::Transposed,
+        TunerLayout::Shaped(theirs) => Layout::Shaped { ours, theirs },
+    };
+    Some((found.theirs.to_owned(), layout))
 }
 
 /// The tensor's whole name in the file.

@@ -12,6 +12,7 @@ use models::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use trainer::error::TrainError;
+use variants::peft::Field;
 
 use super::{CONFIG, bytes, config::Ordered, fields};
 
@@ -143,6 +144,14 @@ pub(super) struct Patterns {
     pub(super) alpha_pattern: Ordered<f64>,
 }
 
+/// A field's value: numbers by name in the order of the file, or anything else.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Part {
+    Map(Ordered<f64>),
+    Other(serde::de::IgnoredAny),
+}
+
 /// Which components an AdaLoRA map has kept, by PEFT's name of its diagonal.
 pub(super) type Kept = BTreeMap<String, Vec<bool>>;
 
@@ -185,13 +194,37 @@ impl Opened {
         TrainError::foreign(self.folder.join(CONFIG), reason)
     }
 
-    /// LoRA's patterns; other kinds have none.
+    /// LoRA's patterns, or a tuner's; other kinds have none.
     pub(super) fn patterns(&self) -> Result<Patterns, TrainError> {
         if self.said.peft_type != "LORA" {
-            return Ok(Patterns::default());
+            return self.tuned_patterns();
         }
         serde_json::from_slice(&self.text)
             .map_err(|error| self.refused(format!("rank_pattern, alpha_pattern: {error}")))
+    }
+
+    /// The patterns of a tuner, under the names that it has for them.
+    fn tuned_patterns(&self) -> Result<Patterns, TrainError> {
+        let Some(tuner) = fields::tuner(&self.whole) else { return Ok(Patterns::default()) };
+        let whole: Ordered<Part> = serde_json::from_slice(&self.text)
+            .map_err(|error| self.refused(format!("not a configuration of PEFT: {error}")))?;
+        let [mut ranks, mut alphas] = [Vec::new(), Vec::new()];
+        for (name, part) in whole.0 {
+            let Part::Map(pairs) = part else { continue };
+            match tuner.fields.iter().find(|(field, _)| *field == name).map(|(_, field)| field) {
+                Some(Field::RankPattern) => ranks = pairs.0,
+                Some(Field::AlphaPattern) => alphas = pairs.0,
+                _ => {}
+            }
+        }
+        let whole_number = |(map, rank): (String, f64)| {
+            if rank.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&rank) {
+                return Ok((map, rank as usize));
+            }
+            Err(self.refused(format!("the rank of `{map}` is `{rank}`, but must be a whole number of at least 1")))
+        };
+        let ranks = ranks.into_iter().map(whole_number).collect::<Result<_, _>>()?;
+        Ok(Patterns { rank_pattern: Ordered(ranks), alpha_pattern: Ordered(alphas) })
     }
 
     /// AdaLoRA's components.

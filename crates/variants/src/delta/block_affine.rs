@@ -17,12 +17,14 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, scale};
 use crate::{
     capability::{Capability, Requirement},
     form::Form,
     host::cast,
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -62,6 +64,26 @@ impl DeltaRecipe for Spec {
         }
         let near = (1..=rank.min(d_in).min(d_out)).rev().find(|n| fits(*n)).unwrap_or(1);
         Some(format!("rank `{rank}` is the side of a block, so it must divide both widths; use `{near}`"))
+    }
+
+    /// PEFT had it as `BONE` too, and no longer has.
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("init_weights", Field::Fixed(json!("bat"))),
+            ("mini_r", Field::Passive(json!(1))),
+            // The dropout of another form of it.
+            ("miss_dropout", Field::Passive(json!(0.0))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "MISS", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [_, d_out], rank, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![TunerTensor::shaped("block", "miss_block", [d_out / rank, rank, rank])]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        (config.is("MISS") && config.text("init_weights") == Some("bat")).then(Self::default)
     }
 
     fn init(&self, at: &mut Site<'_>) -> BlockAffine {

@@ -19,11 +19,13 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, block_rotation::WHOLE};
 use crate::{
     capability::{Capability, Requirement},
     form::Form,
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -70,6 +72,23 @@ impl DeltaRecipe for Spec {
         Some(format!(
             "`rank` is the size of a block and must divide both of its widths, `{d_in}` and `{d_out}`; the largest that does is `{largest}`"
         ))
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("block_size", Field::Rank),
+            ("block_size_pattern", Field::RankPattern),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "C3A", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [d_in, d_out], rank: b, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![TunerTensor::shaped("kernel", "c3a_kernel", [d_out / b, d_in / b, b])]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("C3A").then(Self::default)
     }
 
     fn init(&self, at: &mut Site<'_>) -> BlockCirculant {

@@ -21,12 +21,14 @@
 
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::{Capability, Requirement},
     cayley,
     form::{Blocks, Form, InputMap},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -98,6 +100,31 @@ impl DeltaRecipe for Spec {
 
     fn misfit(&self, rank: usize, [d_in, _]: [usize; 2]) -> Option<String> {
         misfit(rank, d_in)
+    }
+
+    /// PEFT's `r`, the number of blocks, is 0 where their size is given.
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Fixed(json!(0))),
+            ("oft_block_size", Field::Rank),
+            ("use_cayley_neumann", Field::Fixed(json!(self.cayley == Cayley::Neumann))),
+            ("num_cayley_neumann_terms", Field::Fixed(json!(5))),
+            ("coft", Field::Fixed(json!(false))),
+            ("block_share", Field::Fixed(json!(false))),
+            ("eps", Field::Passive(json!(6e-5))),
+            ("module_dropout", Field::Passive(json!(0.0))),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "OFT", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [d_in, _], rank: b, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![TunerTensor::shaped("rotation", "oft_R.weight", [d_in / b, b * (b - 1) / 2])]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        let neumann = config.switch("use_cayley_neumann").unwrap_or(true);
+        config.is("OFT").then_some(Self { cayley: if neumann { Cayley::Neumann } else { Cayley::Exact } })
     }
 
     fn init(&self, at: &mut Site<'_>) -> BlockRotation {

@@ -21,6 +21,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, block_rotation};
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
     cayley,
     error::SpecProblem,
     form::{Blocks, Form, InputMap},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{DecayToward, Param, Role},
 };
 
@@ -148,6 +150,28 @@ impl DeltaRecipe for Spec {
         Some(format!(
             "`rank` is the size of a block, and with {m} butterfly factors it must be even and `{wide}·rank` divide its width `{d_in}`; {way_out}"
         ))
+    }
+
+    /// PEFT's number of factors counts from 1, and of the size and the number of blocks one is 0.
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("boft_block_size", Field::Rank),
+            ("boft_block_num", Field::Fixed(json!(0))),
+            ("boft_n_butterfly_factor", Field::Fixed(json!(self.butterfly_factors))),
+            ("boft_dropout", Field::Passive(json!(0.0))),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "BOFT", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [d_in, d_out], rank: b, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        let blocks = [self.butterfly_factors, d_in / b, b, b];
+        vec![TunerTensor::shaped("rotation", "boft_R", blocks), TunerTensor::shaped("gain", "boft_s", [d_out, 1])]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        let butterfly_factors = config.count("boft_n_butterfly_factor").unwrap_or(1);
+        config.is("BOFT").then(|| Self { butterfly_factors, ..Self::default() })
     }
 
     fn init(&self, at: &mut Site<'_>) -> ButterflyRotation {

@@ -16,11 +16,13 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, block_rotation::WHOLE};
 use crate::{
     capability::{Capability, Requirement},
     form::{Form, InputMap},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{DecayToward, Param, Role},
 };
 
@@ -67,8 +69,9 @@ impl Spec {
     /// Whether the map called `slot` has the gain on its inputs.
     fn is_of_inputs(&self, slot: &str) -> bool {
         let ends =
-            |end: &String| slot.strip_suffix(end.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        self.feedforward.iter().any(ends)
+            |name: &str, end: &str| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        // An end may be the whole name with what a model with a head has in front of it.
+        self.feedforward.iter().any(|end| ends(slot, end) || ends(end, slot))
     }
 }
 
@@ -85,6 +88,24 @@ impl DeltaRecipe for Spec {
 
     fn components(&self, _rank: usize) -> usize {
         usize::MAX
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("feedforward_modules", Field::Endings(self.feedforward.clone())),
+            ("init_ia3_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "IA3", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { slot, shape: [d_in, d_out], .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        let shape = if self.is_of_inputs(slot) { [1, d_in] } else { [d_out, 1] };
+        vec![TunerTensor::shaped("gain", "ia3_l", shape)]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        let feedforward = config.texts("feedforward_modules").unwrap_or_else(feedforward);
+        config.is("IA3").then(|| Self { feedforward, ..Self::default() })
     }
 
     fn init(&self, at: &mut Site<'_>) -> Gain {

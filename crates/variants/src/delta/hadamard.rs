@@ -18,12 +18,14 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, scale};
 use crate::{
     capability::{Capability, Requirement},
     form::{Chain, Form},
     init::{AnyInit, Init},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -62,6 +64,31 @@ impl DeltaRecipe for Spec {
     fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, d_out]: [usize; 2]) -> Option<f64> {
         let (a1, b) = (init.std(d_in, rank), init.std(rank, rank));
         Some(a1 * b * b * (rank as f64 * d_out as f64).sqrt())
+    }
+
+    /// PEFT's `w1_a·w1_b` is `[d_out, d_in]`.
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("rank_pattern", Field::RankPattern),
+            ("alpha", Field::Alpha),
+            ("alpha_pattern", Field::AlphaPattern),
+            ("rank_dropout", Field::Passive(json!(0.0))),
+            ("module_dropout", Field::Passive(json!(0.0))),
+            ("use_effective_conv2d", Field::Passive(json!(false))),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "LOHA", fields }))
+    }
+
+    fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {
+        [("a1", "hada_w1_b"), ("b1", "hada_w1_a"), ("a2", "hada_w2_b"), ("b2", "hada_w2_a")]
+            .map(|(ours, theirs)| TunerTensor::transposed(ours, theirs))
+            .to_vec()
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("LOHA").then(Self::default)
     }
 
     fn init(&self, at: &mut Site<'_>) -> Hadamard {

@@ -22,12 +22,14 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, scale};
 use crate::{
     capability::{Capability, Requirement},
     error::SpecProblem,
     form::Form,
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -139,6 +141,45 @@ impl DeltaRecipe for Spec {
     /// Of full rank where both parts are.
     fn components(&self, _rank: usize) -> usize {
         usize::MAX
+    }
+
+    /// PEFT's parts are `[l, m]` and `[k, n]`.
+    fn peft(&self) -> Option<PeftForm> {
+        let factor = self.decompose_factor.map_or_else(|| json!(-1), |factor| json!(factor));
+        let fields = vec![
+            ("r", Field::Rank),
+            ("rank_pattern", Field::RankPattern),
+            ("alpha", Field::Alpha),
+            ("alpha_pattern", Field::AlphaPattern),
+            ("decompose_both", Field::Fixed(json!(self.decompose_both))),
+            ("decompose_factor", Field::Fixed(factor)),
+            ("rank_dropout", Field::Passive(json!(0.0))),
+            ("rank_dropout_scale", Field::Passive(json!(false))),
+            ("module_dropout", Field::Passive(json!(0.0))),
+            ("use_effective_conv2d", Field::Passive(json!(false))),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "LOKR", fields }))
+    }
+
+    fn peft_tensors(&self, map: TunedMap<'_>) -> Vec<TunerTensor> {
+        let Shapes { left: (_, left_thin), right: (_, right_thin) } = self.shapes(map.shape, map.rank);
+        let mut found = match left_thin {
+            true => vec![("w1_down", "lokr_w1_b"), ("w1_up", "lokr_w1_a")],
+            false => vec![("w1", "lokr_w1")],
+        };
+        found.extend(match right_thin {
+            true => vec![("w2_down", "lokr_w2_b"), ("w2_up", "lokr_w2_a")],
+            false => vec![("w2", "lokr_w2")],
+        });
+        found.into_iter().map(|(ours, theirs)| TunerTensor::transposed(ours, theirs)).collect()
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("LOKR").then(|| Self {
+            decompose_factor: config.count("decompose_factor"),
+            decompose_both: config.switch("decompose_both").unwrap_or(false),
+        })
     }
 
     fn init(&self, at: &mut Site<'_>) -> Kronecker {

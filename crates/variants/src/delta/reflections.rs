@@ -21,12 +21,14 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, block_rotation::WHOLE};
 use crate::{
     capability::{Capability, Requirement},
     form::{Chain, Form},
     host::{Placement, cast},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
     stream::{self, Stream},
 };
@@ -73,6 +75,23 @@ impl DeltaRecipe for Spec {
         odd.then(|| {
             format!("`rank` is the number of reflections, which cancel in pairs at the start; use `{}`", rank + 1)
         })
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("apply_GS", Field::Fixed(json!(false))),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "HRA", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [d_in, _], rank, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![TunerTensor::shaped("u", "hra_u", [d_in, rank])]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("HRA").then(Self::default)
     }
 
     fn init(&self, at: &mut Site<'_>) -> Reflections {

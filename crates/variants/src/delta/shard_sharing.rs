@@ -14,12 +14,14 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
     error::SpecProblem,
     form::{Chain, Form},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -70,6 +72,31 @@ impl DeltaRecipe for Spec {
         let columns = self.columns.filter(|columns| !d_out.is_multiple_of(*columns))?;
         let near = (1..=columns.min(d_out)).rev().find(|n| d_out.is_multiple_of(*n)).unwrap_or(1);
         Some(format!("columns is `{columns}`, but must divide the output width; use `{near}` or leave it out"))
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let init = self.columns.map_or_else(|| json!(true), |_| json!("mini"));
+        let mini = self.columns.map_or_else(|| Field::Passive(json!(1)), |columns| Field::Fixed(json!(columns)));
+        let fields = vec![
+            ("r", Field::Rank),
+            ("miss_dropout", Field::Dropout),
+            ("init_weights", Field::Fixed(init)),
+            ("mini_r", mini),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "MISS", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [_, d_out], rank, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![TunerTensor::shaped("block", "miss_block", [rank, self.columns.unwrap_or(d_out)])]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        let columns = match config.text("init_weights") {
+            Some("mini") => Some(config.count("mini_r").unwrap_or(1)),
+            Some(_) => return None,
+            None => None,
+        };
+        config.is("MISS").then_some(Self { columns })
     }
 
     fn init(&self, at: &mut Site<'_>) -> ShardSharing {

@@ -11,7 +11,7 @@ use crate::{
     capability::Capability,
     host::values,
     pass::Active,
-    peft::PeftForm,
+    peft::{PeftForm, TunedMap},
     role::Role,
     slot::{Slot, attach},
     spec::VariantSpec,
@@ -116,15 +116,19 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
     if has_diagonal {
         case.close("prunable", &map.sum(0, &Active::All), &base.repeat_dim(0, case.runs));
     }
-    let written: &[&str] = match delta.peft() {
+    let written = match delta.peft() {
         None => return Outcome::Applied,
-        Some(PeftForm::Lora) => &["a", "b"],
-        Some(PeftForm::DoubledLora { .. }) => &["a", "b", "start_a", "start_b"],
-        Some(PeftForm::AdaLora) => &["lambda", "p", "q"],
-        Some(PeftForm::Vera(_)) => &["lambda_b", "lambda_d"],
+        Some(PeftForm::Lora) => vec!["a", "b"],
+        Some(PeftForm::DoubledLora { .. }) => vec!["a", "b", "start_a", "start_b"],
+        Some(PeftForm::AdaLora) => vec!["lambda", "p", "q"],
+        Some(PeftForm::Vera(_)) => vec!["lambda_b", "lambda_d"],
+        Some(PeftForm::Tuner(_)) => {
+            let map = TunedMap { slot: super::NAME, shape: base.dims(), rank: case.rank };
+            delta.peft_tensors(map).into_iter().map(|tensor| tensor.ours).collect()
+        }
     };
     for name in written {
-        assert!(names.contains(name), "PEFT's form is written from `{name}`: {case:?}");
+        assert!(names.contains(&name), "PEFT's form is written from `{name}`: {case:?}");
     }
     Outcome::Applied
 }

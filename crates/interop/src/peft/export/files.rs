@@ -6,17 +6,22 @@ use models::{
     config::Config,
     error::ModelError,
     modules::Modules,
-    pattern::{BadPattern, Pattern},
+    pattern::{BadPattern, Pattern, ends_in},
     safetensors::{self, Stored, TORCH},
     target::{ALL_LINEAR, Target},
 };
 use serde_json::{Map, Value, json};
-use variants::{base::BiasSpec, peft::PeftForm, rank::AnyRankPolicy, scaling::Scaling};
+use variants::{
+    base::BiasSpec,
+    peft::{Field, PeftForm, TunedMap, Tuner},
+    rank::AnyRankPolicy,
+    scaling::Scaling,
+};
 
 use super::{
     super::{
         config::{self, Base, Common, Lora, number},
-        layout::{Kind, key, place},
+        layout::{Kind, key, place, tuned_place},
     },
     LOADED, PAIR,
     form::Form,
@@ -27,11 +32,16 @@ pub(super) fn weights(form: &Form) -> Result<Vec<u8>, ModelError> {
     let tensor = |name: String, shape: Vec<usize>, values: &[f64]| {
         Stored::of(name, shape, values.iter().map(|value| *value as f32))
     };
-    let mut all = Vec::new();
+    let (mut all, known) = (Vec::new(), form.architecture.maps());
     for (slot, own) in &form.slots {
         let kind = Kind::of(slot, &form.architecture);
         for (name, matrix) in own {
-            let Some((suffix, layout)) = place(kind, name, form.maps.contains_key(slot)) else { continue };
+            let map = form.maps.get(slot).zip(known.get(slot));
+            let tuned = map.and_then(|((rank, _), map)| {
+                let map = TunedMap { slot, shape: map.shape, rank: *rank };
+                tuned_place(form.metadata.plan.variant.delta.as_ref(), map, name, matrix.shape)
+            });
+            let Some((suffix, layout)) = tuned.or_else(|| place(kind, name, map.is_some())) else { continue };
             let (shape, values) = layout.stored(matrix);
             all.push(tensor(key(&form.architecture, slot, &suffix), shape, &values));
         }
@@ -50,6 +60,7 @@ fn is_written_out(form: &Form) -> bool {
     let plan = &form.metadata.plan;
     let exclude = plan.modules.exclude_modules.as_ref();
     form.joined
+        || matches!(form.peft, PeftForm::Tuner(_))
         || (exclude.is_some() && form.peft.peft_type() == config::VERA)
         || ![Some(&plan.targets), exclude].into_iter().flatten().all(|target| is_exact(target, &form.architecture))
 }
@@ -130,6 +141,10 @@ fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map
     // Names in full, which no order of overlapping expressions can confuse.
     let alpha_of = |rank: usize, alpha: f64| match plan.variant.scaling {
         Scaling::Constant { value } => value * rank as f64,
+        // A tuner divides by the rank.
+        Scaling::AlphaOverSqrtRank if matches!(form.peft, PeftForm::Tuner(_)) => {
+            plan.variant.scaling.at(alpha, rank) * rank as f64
+        }
         _ => alpha,
     };
     let mut counts: BTreeMap<(usize, u64), usize> = BTreeMap::new();
@@ -153,7 +168,7 @@ fn patterns(form: &Form, constant: bool) -> (usize, f64, Map<String, Value>, Map
 /// `adapter_config.json`
 pub(super) fn configuration(form: &Form) -> Map<String, Value> {
     let plan = &form.metadata.plan;
-    let own = match form.peft {
+    let own = match &form.peft {
         PeftForm::Vera(vera) => json!({
             "r": plan.variant.rank,
             "vera_dropout": plan.variant.dropout,
@@ -164,6 +179,7 @@ pub(super) fn configuration(form: &Form) -> Map<String, Value> {
         }),
         PeftForm::AdaLora => adalora(form),
         PeftForm::Lora | PeftForm::DoubledLora { .. } => lora(form).fields(),
+        PeftForm::Tuner(tuner) => return tuned(form, tuner),
     };
     config::configuration(&common(form), &own)
 }
@@ -193,6 +209,31 @@ fn common(form: &Form) -> Common {
         },
         fan_in_fan_out: form.architecture.stores_inputs_first(),
     }
+}
+
+/// A configuration of a tuner: of what all kinds have, only what every class has and a plan of written out maps needs.
+fn tuned(form: &Form, tuner: &Tuner) -> Map<String, Value> {
+    let spec = &form.metadata.plan.variant;
+    let (rank, alpha, ranks, alphas) = patterns(form, true);
+    let endings = |ends: &[String]| {
+        let is_met = |map: &&String| ends.iter().any(|end| ends_in(map, end));
+        json!(form.maps.keys().filter(is_met).map(|map| form.architecture.full(map)).collect::<Vec<_>>())
+    };
+    let value = |field: &Field| match field {
+        Field::Rank => json!(rank),
+        Field::RankPattern => json!(ranks),
+        Field::Alpha => number(alpha),
+        Field::AlphaPattern => json!(alphas),
+        Field::Dropout => json!(spec.dropout),
+        Field::Endings(ends) => endings(ends),
+        Field::Fixed(value) | Field::Passive(value) => value.clone(),
+    };
+    let own: Map<String, Value> = tuner.fields.iter().map(|(name, field)| ((*name).to_owned(), value(field))).collect();
+    let mut all = config::configuration(&common(form), &Value::Object(own));
+    for field in ["exclude_modules", "layers_to_transform", "layers_pattern", "bias", "fan_in_fan_out"] {
+        all.remove(field);
+    }
+    all
 }
 
 /// LoRA's fields.

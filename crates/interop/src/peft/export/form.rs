@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use models::{config::Config, network::Network, pattern::Pattern};
+use models::{
+    config::{Config, MapKind},
+    network::Network,
+    pattern::Pattern,
+};
 use trainer::adapter::AdapterMetadata;
 use variants::{
+    base::BiasSpec,
     base_update::AnyBaseUpdate,
     capability::Capability,
     delta::{
@@ -13,7 +18,7 @@ use variants::{
     },
     form::Factors,
     host::values,
-    peft::{NoPeftForm, PeftForm},
+    peft::{Field, NoPeftForm, PeftForm, Tuner},
     role::Role,
     scaling::Scaling,
 };
@@ -93,6 +98,36 @@ pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: b
 const APPROXIMATE: &str = "`--svd --rank R` approximates its update by a LoRA";
 
 impl Form {
+    /// Refuses what a tuner's configuration has no field for.
+    fn check_tuner(&self, tuner: &Tuner) -> Result<(), String> {
+        let (label, variant) = (&self.metadata.cell.variant, &self.metadata.plan.variant);
+        let (kind, lacks) = (tuner.peft_type, |field: Field| tuner.field(|own| *own == field).is_none());
+        let scales = || self.maps.values().map(|(rank, alpha)| variant.scaling.at(*alpha, *rank));
+        let known = self.architecture.maps();
+        let problem = if self.architecture.stores_inputs_first() {
+            Some("was not held against PEFT on GPT-2's maps, which are kept inputs first".to_owned())
+        } else if let Some(table) =
+            self.maps.keys().find(|map| known.get(*map).is_none_or(|map| map.kind == MapKind::Table))
+        {
+            Some(format!("has no form for `{table}`, which is a table"))
+        } else if variant.bias != BiasSpec::None {
+            Some("trains no biases here; use `bias: none`".to_owned())
+        } else if lacks(Field::Dropout) && variant.dropout != 0.0 {
+            Some(format!("has no dropout of inputs, which is `{}` here; use `dropout: 0`", variant.dropout))
+        } else if let Some(scale) = scales().find(|scale| lacks(Field::Alpha) && *scale != 1.0) {
+            Some(format!("has no scale, which is `{scale}` here; use `scaling: {{kind: constant, value: 1}}`"))
+        } else if let Some([least, most]) =
+            spread(self.maps.values().map(|(rank, _)| *rank as f64)).filter(|_| lacks(Field::RankPattern))
+        {
+            Some(format!(
+                "has one rank for all maps, but they have ranks from `{least}` to `{most}`; leave `rank_pattern` out"
+            ))
+        } else {
+            None
+        };
+        problem.map_or(Ok(()), |problem| Err(format!("PEFT's {kind}, the form of `{label}`, {problem}")))
+    }
+
     /// Refuses a table that trains on both ways.
     fn check_tied(&self, network: &Network) -> Result<(), String> {
         let (label, word) = (&self.metadata.cell.variant, network.backbone.word().name().to_owned());
@@ -172,8 +207,9 @@ impl Form {
     /// Gives the tensors the shape of PEFT's own.
     fn shape(&mut self) -> Result<(), String> {
         let (label, plan) = (&self.metadata.cell.variant, &self.metadata.plan);
-        match self.peft {
+        match &self.peft {
             PeftForm::Lora => {}
+            PeftForm::Tuner(tuner) => self.check_tuner(tuner)?,
             PeftForm::DoubledLora { .. } => {
                 double(&mut self.metadata, &mut self.slots, &mut self.maps);
                 self.peft = PeftForm::Lora;
@@ -191,11 +227,17 @@ impl Form {
                     return Err(format!("PEFT's VeRA has no scale, but `{label}` has one; {APPROXIMATE}"));
                 }
                 let rank = plan.variant.rank;
-                self.pair = Some(vera_pair(&own, rank, &self.maps, &self.architecture, &mut self.slots));
+                self.pair = Some(vera_pair(own, rank, &self.maps, &self.architecture, &mut self.slots));
             }
         }
         Ok(())
     }
+}
+
+/// Ranks or alphas as a message names them.
+fn spread(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
+    let (least, most) = values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
+    (least < most).then_some([least, most])
 }
 
 /// Rank and `α` of adapted tables, which are no linear maps.

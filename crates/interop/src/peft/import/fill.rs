@@ -5,11 +5,11 @@ use models::{
     network::{NamedParam, Network},
 };
 use trainer::{adapter::AdapterMetadata, model_cache::BaseModel};
-use variants::{adapted::AdaptedLinear, base::BiasSpec, host::Placement};
+use variants::{adapted::AdaptedLinear, base::BiasSpec, host::Placement, peft::TunedMap};
 
 use super::{
     super::{
-        layout::{Kind, Layout, Matrix, key, place},
+        layout::{Kind, Layout, Matrix, key, place, tuned_place},
         said::Kept,
     },
     found::{Adapted, Found},
@@ -92,7 +92,13 @@ impl Filler<'_> {
                 _ => None,
             };
             let kind = if whole.is_some() { Kind::Conv } else { Kind::of(&slot, self.config) };
-            let Some((suffix, layout)) = place(kind, short, self.adapted.contains_key(&slot)) else { return };
+            let map = self.adapted.get(&slot).zip(known.get(&slot));
+            let tuned = map.and_then(|((rank, _), map)| {
+                let map = TunedMap { slot: &slot, shape: map.shape, rank: *rank };
+                tuned_place(self.source.metadata.plan.variant.delta.as_ref(), map, short, [rows, cols])
+            });
+            let is_adapted = self.adapted.contains_key(&slot);
+            let Some((suffix, layout)) = tuned.or_else(|| place(kind, short, is_adapted)) else { return };
             let wanted = Wanted { slot: &slot, short, whole, suffix, layout, role: param.role, shape: [rows, cols] };
             self.of_file(&wanted, stored)
         };

@@ -19,11 +19,10 @@ use crate::output::ORIGIN;
 /// The recipe that this program's export left beside the adapter; none where it left none.
 pub(super) fn metadata(opened: &Opened, request: &ImportRequest<'_>) -> Result<Option<AdapterMetadata>, TrainError> {
     let Some((mut metadata, written)) = read(&opened.folder) else { return Ok(None) };
-    let kind = opened.said.peft_type.as_str();
     let fields = written.keys().chain(opened.whole.keys());
     let is_base = |field: &str| field == "base_model_name_or_path" || field == "revision";
     let is_edited = |field: &&String| {
-        !is_passive(kind, field) && !is_base(field) && differs(written.get(*field), opened.whole.get(*field))
+        !is_passive(&opened.whole, field) && !is_base(field) && differs(written.get(*field), opened.whole.get(*field))
     };
     if let Some(field) = fields.into_iter().find(is_edited) {
         return Err(opened.refused(format!(

@@ -45,7 +45,7 @@ pub(super) fn metadata(
     let model = model(said, request.model).map_err(rule)?;
     let base = cache.base(&model)?;
     let config = base.backbone.config();
-    let (preset, variant) = variant(said).map_err(rule)?;
+    let (preset, variant) = variant(opened).map_err(rule)?;
     let place = Place { config: &config, stored };
     let (targets, modules) = selection(said, opened.patterns()?, &place, notes).map_err(rule)?;
     let is_text = matches!(purpose.given, Some(TaskSource::Text(_)));

@@ -3,16 +3,21 @@
 use variants::{
     base::BiasSpec,
     delta::{DeltaSpec, residual_init, shared_random::Save},
+    peft::{Field, PeftForm, TunerConfig},
     preset,
     rank::{AnyRankPolicy, constant::Constant},
     scaling::Scaling,
     spec::VariantSpec,
 };
 
-use super::super::{fields::residual_start, said::Said};
+use super::super::{fields::residual_start, said::Opened, said::Said};
 
 /// Preset and composition, or the rule that the configuration breaks.
-pub(super) fn variant(said: &Said) -> Result<(&'static str, VariantSpec), String> {
+pub(super) fn variant(opened: &Opened) -> Result<(&'static str, VariantSpec), String> {
+    let said = &opened.said;
+    if let Some(delta) = DeltaSpec::of_peft(TunerConfig(&opened.whole)) {
+        return tuned(opened, delta);
+    }
     let name = preset_of(said)?;
     let rank = rank(said)?;
     let preset = preset::find(name).unwrap_or_else(|_| unreachable!("a preset of that name is registered"));
@@ -44,6 +49,34 @@ pub(super) fn variant(said: &Said) -> Result<(&'static str, VariantSpec), String
         }
     }
     Ok((name, spec))
+}
+
+/// Preset and composition of a tuner, whose fields the gate has held against what the delta declares.
+fn tuned(opened: &Opened, delta: DeltaSpec) -> Result<(&'static str, VariantSpec), String> {
+    let (config, form) = (TunerConfig(&opened.whole), delta.peft());
+    let Some(PeftForm::Tuner(tuner)) = form else { unreachable!("it is read from a tuner's configuration") };
+    let rank = match tuner.field(|field| *field == Field::Rank) {
+        Some(field) => config
+            .count(field)
+            .filter(|rank| *rank > 0)
+            .ok_or_else(|| format!("{field} is missing or 0, but must be 1 or more; save the adapter again"))?,
+        None => 0,
+    };
+    let is_its =
+        |preset: &&'static preset::Preset| (preset.spec)(rank).delta.is_some_and(|own| own.kind() == delta.kind());
+    let preset = preset::all().into_iter().find(is_its).ok_or_else(|| format!("no preset is a {}", tuner.peft_type))?;
+    let mut spec = VariantSpec { delta: Some(delta), ..(preset.spec)(rank) };
+    spec.scaling = Scaling::Constant { value: 1.0 };
+    if let Some(field) = tuner.field(|field| *field == Field::Alpha) {
+        let alpha = opened.whole.get(field).and_then(serde_json::Value::as_f64);
+        spec.alpha = alpha.filter(|alpha| *alpha != 0.0).ok_or_else(|| {
+            format!("{field} is missing or 0, by which the adapter has no effect; save the adapter again")
+        })?;
+        spec.scaling = Scaling::AlphaOverRank;
+    }
+    let dropout = tuner.field(|field| *field == Field::Dropout).and_then(|field| opened.whole.get(field)?.as_f64());
+    spec.dropout = dropout.unwrap_or(0.0);
+    Ok((preset.name, spec))
 }
 
 /// The preset's name.
