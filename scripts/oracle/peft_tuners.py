@@ -92,9 +92,19 @@ def write(case, config, noise, seed):
     assert size < 100_000, f"{case}: {size} bytes"
 
 
+class BlockDiagonal:
+    """What the CUDA kernel of PEFT's BOFT computes: without that PEFT falls back to one butterfly factor."""
+
+    @staticmethod
+    def apply(factors):
+        return torch.stack([torch.block_diag(*torch.unbind(blocks)) for blocks in factors])
+
+
 def exports(args):
     import peft_both_ways as both
+    from peft.tuners.boft import layer as boft
 
+    boft.get_fbd_cuda, boft.FastBlockDiag = lambda: True, BlockDiagonal
     both.TOLERANCE = 1e-5
     names = {
         "bert": (["query", "intermediate.dense"], ["key", "value", "output.dense"]),
@@ -113,6 +123,7 @@ def exports(args):
             variants = [{"preset": name, "targets": pair} for name in ("loha", "hra", "oft", "lokr", "miss", "bone", "boft", "c3a")]
             variants += [
                 {"preset": "ia3", "targets": gains},
+                {"preset": "boft", "label": "boft_one", "targets": pair, "with": {"delta": {"butterfly_factors": 1}}},
                 {"preset": "oft", "label": "oft_exact", "targets": pair, "with": {"delta": {"cayley": "exact"}}},
                 {"preset": "miss", "label": "miss_mini", "targets": pair, "with": {"delta": {"columns": 8}}},
                 {"preset": "lokr", "label": "lokr_both", "targets": pair, "with": {"delta": {"decompose_both": True}}},

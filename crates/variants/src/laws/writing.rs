@@ -114,7 +114,7 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
         *param.tensor = param.tensor.zeros_like();
     }
     if has_diagonal {
-        case.close("prunable", &map.sum(0, &Active::All), &base.repeat_dim(0, case.runs));
+        case.close("prunable", &map.sum(0, &Active::All), &base.clone().repeat_dim(0, case.runs));
     }
     let written = match delta.peft() {
         None => return Outcome::Applied,
@@ -123,7 +123,8 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
         Some(PeftForm::AdaLora) => vec!["lambda", "p", "q"],
         Some(PeftForm::Vera(_)) => vec!["lambda_b", "lambda_d"],
         Some(PeftForm::Tuner(_)) => {
-            let map = TunedMap { slot: super::NAME, shape: base.dims(), rank: case.rank };
+            let [_, d_in, d_out] = base.dims();
+            let map = TunedMap { slot: super::NAME, shape: [d_in, d_out], rank: case.rank };
             delta.peft_tensors(map).into_iter().map(|tensor| tensor.ours).collect()
         }
     };
