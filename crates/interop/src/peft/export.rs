@@ -9,7 +9,7 @@
 //! | Delta-LoRA | `LORA` of twice the rank, `s·[A − A_K, A_K]·[(1 + λ)·B; (1 + λ)·B − λ·B_K]` |
 //! | AdaLoRA | `ADALORA` with the components that are left |
 //! | VeRA | `VERA` with its pair |
-//! | LoHa, (IA)³, HRA, OFT, LoKr, MiSS, Bone, BOFT, C³A | the tuner that the delta declares ([`variants::peft::Tuner`]) |
+//! | `LoHa`, (IA)³, HRA, OFT, `LoKr`, `MiSS`, Bone, BOFT, C³A | the tuner that the delta declares ([`variants::peft::Tuner`]) |
 //! | any other additive update, or any at a smaller rank | the best approximation as a LoRA ([`crate::model_merging`]) |
 //!
 //! GPT-2's query, key and value are one map there. Adapters on parts of it are joined: their ranks are concatenated, each in its own columns

@@ -157,8 +157,8 @@ pub(super) fn tuner(configuration: &Map<String, Value>) -> Option<Tuner> {
     }
 }
 
-/// What a tuner's own field must be and is not; none where it is as it must be, `None` of a field that is not its own.
-fn of_tuner(tuner: &Tuner, field: &str, value: &Value) -> Option<Option<String>> {
+/// Whether a tuner's own field is what it must be; `None` of a field that is not its own.
+fn of_tuner(tuner: &Tuner, field: &str, value: &Value) -> Option<Result<(), String>> {
     let (_, own) = tuner.fields.iter().find(|(name, _)| *name == field)?;
     let is_equal = |wanted: &Value| match (wanted.as_f64(), value.as_f64()) {
         (Some(wanted), Some(found)) => wanted == found,
@@ -175,7 +175,7 @@ fn of_tuner(tuner: &Tuner, field: &str, value: &Value) -> Option<Option<String>>
         Field::Fixed(wanted) => (is_equal(wanted), format!("{}: another value is another function", shown(wanted))),
         Field::Passive(_) => (true, String::new()),
     };
-    Some((!is_right).then(|| format!("`{field}` is {}, but must be {rule}", shown(value))))
+    Some(if is_right { Ok(()) } else { Err(format!("`{field}` is {}, but must be {rule}", shown(value))) })
 }
 
 /// The lists of a kind.
@@ -205,7 +205,7 @@ pub(super) fn check(configuration: &Map<String, Value>) -> Result<Vec<String>, S
     for (field, value) in configuration {
         let shown = shown(value);
         if let Some(problem) = tuner.as_ref().and_then(|tuner| of_tuner(tuner, field, value)) {
-            problems.extend(problem);
+            problems.extend(problem.err());
             continue;
         }
         match effect(lists, field) {

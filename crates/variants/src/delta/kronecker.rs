@@ -164,13 +164,12 @@ impl DeltaRecipe for Spec {
 
     fn peft_tensors(&self, map: TunedMap<'_>) -> Vec<TunerTensor> {
         let Shapes { left: (_, left_thin), right: (_, right_thin) } = self.shapes(map.shape, map.rank);
-        let mut found = match left_thin {
-            true => vec![("w1_down", "lokr_w1_b"), ("w1_up", "lokr_w1_a")],
-            false => vec![("w1", "lokr_w1")],
-        };
-        found.extend(match right_thin {
-            true => vec![("w2_down", "lokr_w2_b"), ("w2_up", "lokr_w2_a")],
-            false => vec![("w2", "lokr_w2")],
+        let mut found =
+            if left_thin { vec![("w1_down", "lokr_w1_b"), ("w1_up", "lokr_w1_a")] } else { vec![("w1", "lokr_w1")] };
+        found.extend(if right_thin {
+            vec![("w2_down", "lokr_w2_b"), ("w2_up", "lokr_w2_a")]
+        } else {
+            vec![("w2", "lokr_w2")]
         });
         found.into_iter().map(|(ours, theirs)| TunerTensor::transposed(ours, theirs)).collect()
     }
