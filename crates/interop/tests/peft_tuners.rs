@@ -156,6 +156,9 @@ fn a_field_that_means_another_function_is_refused() {
     }
 }
 
+/// Preset, architecture, targets, what is changed of the preset, and the rule that it breaks.
+type Refused<'a> = (&'a str, &'a str, &'a [&'a str], fn(&mut VariantSpec), &'a str);
+
 /// What an export cannot say is refused before anything is written.
 #[test]
 fn what_a_tuner_has_no_field_for_is_refused() {
@@ -163,7 +166,7 @@ fn what_a_tuner_has_no_field_for_is_refused() {
     let cache = cache();
     let of = |preset: &str| (preset::find(preset).unwrap().spec)(4);
     let plain = |_: &mut VariantSpec| {};
-    let refused: [(&str, &str, &[&str], fn(&mut VariantSpec), &str); 5] = [
+    let refused: [Refused<'_>; 5] = [
         (
             "hra",
             "bert",
