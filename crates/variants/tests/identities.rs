@@ -442,7 +442,6 @@ fn peft_has_the_forms_of_its_own_methods() {
             "full" | "bitfit" | "head_only" | "ln_tuning" => Err(NoPeftForm::NoAdapter),
             "loha" | "ia3" | "hra" | "oft" | "lokr" | "boft" | "c3a" | "miss" => Ok(preset.name),
             "bone" => Ok("miss"),
-            "full" | "bitfit" | "head_only" | "ln_tuning" => Err(NoPeftForm::NoAdapter),
             _ if (preset.spec)(RANK).delta.is_some_and(|delta| delta.peft().is_none()) => {
                 Err(NoPeftForm::NoCounterpart)
             }
