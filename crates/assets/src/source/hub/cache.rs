@@ -13,6 +13,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Component, Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::file;
@@ -120,9 +121,12 @@ fn symlink(target: &str, path: &Path) -> io::Result<()> {
 
 /// Another process reads the old content or the new, never a part.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    // Threads of one process write drafts of their own too, or one would rename the other's away.
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let draft = folder.join(format!(".{}.{}", path.file_name().unwrap_or_default().display(), std::process::id()));
+    let (process, draft) = (std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed));
+    let draft = folder.join(format!(".{}.{process}.{draft}", path.file_name().unwrap_or_default().display()));
     fs::write(&draft, content)?;
     fs::rename(&draft, path).inspect_err(|_| drop(fs::remove_file(&draft)))
 }
