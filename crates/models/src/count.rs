@@ -60,26 +60,27 @@ pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selecte
             count += d_out;
         }
     }
-    let mut alike: BTreeMap<([usize; 2], bool, Option<usize>), usize> = BTreeMap::new();
+    // Alike is what a count may depend on: a delta may look at the end of a map's name, such as `output.dense`.
+    let mut alike: BTreeMap<([usize; 2], bool, Option<usize>, &str), usize> = BTreeMap::new();
     for (name, map) in &selected.maps {
         let rank = selected.own.get(name).and_then(|own| own.rank);
-        *alike.entry((map.shape, map.kind == MapKind::Table, rank)).or_default() += 1;
+        let end = name.rmatch_indices('.').nth(1).map_or(name.as_str(), |(at, _)| &name[at + 1..]);
+        *alike.entry((map.shape, map.kind == MapKind::Table, rank, end)).or_default() += 1;
     }
-    for ((shape, is_table, rank), n) in alike {
+    for ((shape, is_table, rank, end), n) in alike {
         let kind = if is_table { MapKind::Table } else { MapKind::Linear };
-        count += n * of_map(&Map { shape, kind }, rank, variant)?;
+        count += n * of_map(end, &Map { shape, kind }, rank, variant)?;
     }
     Ok(count)
 }
 
 /// Trained parameters of the adapter of one map.
-fn of_map(map: &Map, rank: Option<usize>, variant: &Variant) -> Result<usize, AttachError> {
-    const NAME: &str = "map";
+fn of_map(name: &str, map: &Map, rank: Option<usize>, variant: &Variant) -> Result<usize, AttachError> {
     let place = Placement::new(&Device::flex(), DType::F32);
     let plan = StackPlan {
-        maps: BTreeMap::from([(NAME.to_owned(), MapPlan { rank, alpha: None })]),
+        maps: BTreeMap::from([(name.to_owned(), MapPlan { rank, alpha: None })]),
         first_values: FirstValues::Shapes,
-        ..StackPlan::new(variant.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], BTreeSet::from([NAME.to_owned()]))
+        ..StackPlan::new(variant.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], BTreeSet::from([name.to_owned()]))
     };
     let weight: Tensor<2> = place.zeros([1, 1]).expand(map.shape); // never computed with
     let trained = |slot: Slot<'_>| {
@@ -91,11 +92,11 @@ fn of_map(map: &Map, rank: Option<usize>, variant: &Variant) -> Result<usize, At
         sizes.sum()
     };
     if map.kind == MapKind::Table {
-        let mut table = AdaptedEmbedding::new(NAME, weight);
+        let mut table = AdaptedEmbedding::new(name, weight);
         attach(&mut [Slot::Embedding(&mut table)], &plan, &place)?;
         return Ok(trained(Slot::Embedding(&mut table)));
     }
-    let mut linear = AdaptedLinear::new(NAME, weight, None);
+    let mut linear = AdaptedLinear::new(name, weight, None);
     attach(&mut [Slot::Linear(&mut linear)], &plan, &place)?;
     Ok(trained(Slot::Linear(&mut linear)))
 }
