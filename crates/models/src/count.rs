@@ -20,6 +20,10 @@ use crate::{
     modules::Selected,
 };
 
+/// What the count of a map may depend on: its shape, whether it is a table, its own rank, and the end of its name, such as `output.dense`, at
+/// which a delta may look.
+type Alike<'a> = ([usize; 2], bool, Option<usize>, &'a str);
+
 /// Trained parameters of one run without its head's: adapters, trained biases, and what trains in full.
 pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selected) -> Result<usize, AttachError> {
     let spec = variant.spec();
@@ -60,8 +64,7 @@ pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selecte
             count += d_out;
         }
     }
-    // Alike is what a count may depend on: a delta may look at the end of a map's name, such as `output.dense`.
-    let mut alike: BTreeMap<([usize; 2], bool, Option<usize>, &str), usize> = BTreeMap::new();
+    let mut alike: BTreeMap<Alike<'_>, usize> = BTreeMap::new();
     for (name, map) in &selected.maps {
         let rank = selected.own.get(name).and_then(|own| own.rank);
         let end = name.rmatch_indices('.').nth(1).map_or(name.as_str(), |(at, _)| &name[at + 1..]);
