@@ -170,8 +170,9 @@ fn index(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
 fn facts(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
     let mut out = format!(
         "\n## What each is\nEvery method here can be merged, and every [law](architecture.md) is tested on it. Numbers are of one map of {0} inputs and {0} \
-         outputs at rank {1}; the step is the time of a training step on the CPU over LoRA's, as `just bench` measured it (`bench/step.md`). PEFT's \
-         form is what `lora-lab export` writes.\n\n| method | trains | numbers | PEFT | steps held against | step |\n|---|---|---|---|---|---|\n",
+         outputs at rank {1}. PEFT's form is what `lora-lab export` writes. Twenty optimizer steps are held against PEFT, in f64, or against the \
+         paper's equations written out in torch. The last column is the time of a training step on the CPU over LoRA's, as `just bench` measured \
+         it (`bench/step.md`).\n\n| method | trains | numbers | PEFT | steps held against | step |\n|---|---|---|---|---|---|\n",
         variants::preset::table::WIDTH,
         variants::preset::table::RANK,
     );

@@ -135,7 +135,7 @@ fn one_mistake_does_not_hide_the_next() {
     check(
         "variants: [loar]\ntrain: {batch: 0, learning_rate: -1}\n",
         &[
-            "variants[0] (line 7): unknown preset `loar`, did you mean `lokr`?",
+            "variants[0] (line 7): unknown preset `loar`, did you mean `lora`?",
             "train.batch (line 8): batch is `0`",
             "train.learning_rate (line 8): learning_rate is `-1`",
         ],
@@ -171,6 +171,9 @@ fn an_init_needs_factors_that_are_drawn() {
     ] {
         let rule = format!("`{preset}` draws no factors, so an init has no effect: {reason}; {draws}");
         check(&with(preset), &[&format!("variants[0].with.init (line 8): {rule}")]);
+        let shown = parse(&yaml(&with(preset)), &[]).unwrap_err().to_string();
+        assert!(["`lora`", "`relora`", "`tri_lora`"].iter().all(|draws| shown.contains(draws)), "{shown}");
+        assert!(!shown[shown.find(draws).unwrap()..].contains("`pissa`"), "{shown}");
     }
 }
 

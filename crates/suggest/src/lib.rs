@@ -4,12 +4,18 @@
 const MOST_EDITS: usize = 4;
 
 /// The valid name nearest to `name`, where one is near: at most four edits away, and at most half as many as the longer of both has
-/// letters. Of names that are equally near, the first. An exchange of neighbouring letters is one edit.
+/// letters. An exchange of neighbouring letters is one edit. Of names that are equally near, one with the same letters, and else the first.
 pub fn nearest<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let measured = valid.into_iter().map(|other| (strsim::damerau_levenshtein(name, other), other));
     // Asked of every name before the nearest is chosen: of two at the same distance, only the longer may be near enough.
     let near = measured.filter(|(edits, other)| *edits <= MOST_EDITS && 2 * edits <= name.len().max(other.len()));
-    near.min_by_key(|(edits, _)| *edits).map(|(_, other)| other)
+    let letters = |of: &str| {
+        let mut letters: Vec<char> = of.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let own = letters(name);
+    near.min_by_key(|(edits, other)| (*edits, letters(other) != own)).map(|(_, other)| other)
 }
 
 /// ``did you mean `y`? `` with a space behind it, or nothing where no valid name is near.
@@ -29,6 +35,7 @@ mod tests {
             near("lora_fa_preconditionned", &["lora_fa", "lora_fa_preconditioned"]),
             Some("lora_fa_preconditioned")
         );
+        assert_eq!(near("loar", &["lokr", "lora"]), Some("lora"), "of equals the one with the same letters");
         assert_eq!(near("b.txt", &["a.txt", "c.txt"]), Some("a.txt"), "of equals the first");
         assert_eq!(near("lr", &["wd", "lora"]), Some("lora"), "two edits of four letters");
         assert_eq!(near("xy", &["ab", "abcdef"]), None);

@@ -28,8 +28,10 @@ use trainer::{
     study::run_state::{RunAt, RunState},
 };
 use variants::{
+    base_update::AnyBaseUpdate,
     host::{Placement, inner, values},
-    preset,
+    laws::calibrated,
+    preset::{self, Preset},
     rank::AnyRankPolicy,
     slot::{RunPlan, StackPlan},
     stream::{self, Seeds, Stream},
@@ -111,18 +113,24 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
     let train = Hyper { steps: Some(STEPS), batch: ROWS, learning_rate: 5e-3, warmup: 0.0, ..Hyper::default() };
     let mut all = Vec::new();
     for (name, seeds) in stacks {
-        let mut spec = (preset::find(name).unwrap().spec)(4);
+        let published = preset::find(name).unwrap().spec;
+        let is_ranked = published(4).delta.is_none_or(|delta| delta.is_ranked());
+        let mut spec = published(if is_ranked { 4 } else { 0 });
         if let AnyRankPolicy::Budget(budget) = &mut spec.rank_policy {
             budget.interval = 2; // several allocations within the few steps here
+        }
+        if let AnyBaseUpdate::Restart(restart) = &mut spec.base_update {
+            restart.restarts = restart.restarts.min(3);
         }
         let variant = spec.check(Some(STEPS)).unwrap();
         let maps = Modules::default().select(variant.adapts().then_some(&targets), &config).unwrap().maps;
         let runs = seeds.iter().map(|seed| RunPlan { init_seed: *seed, alpha: spec.alpha }).collect();
-        let plan = StackPlan::new(variant, runs, maps.into_keys().collect());
+        let shapes: Vec<(&str, [usize; 2])> = maps.iter().map(|(name, map)| (name.as_str(), map.shape)).collect();
+        let plan = calibrated(StackPlan::new(variant, runs, maps.keys().cloned().collect()), &shapes);
         let head = Classifier::new(&network.backbone, &plan, &vec![2; seeds.len()], &Weights::default());
         network.attach(&plan, Head::Classifier(head)).unwrap();
         let run = |seed: &u64| {
-            let id = CellId { task: "given".into(), variant: (*name).into(), rank: 4, seed: *seed };
+            let id = CellId { task: "given".into(), variant: (*name).into(), rank: spec.rank, seed: *seed };
             let plan = Recipe {
                 suite: "given".into(),
                 data: None,
@@ -214,22 +222,7 @@ fn a_device_trains_what_the_cpu_trains() {
     let _alone = alone();
     let place = place();
     let cpu = Placement::new(&device::parse("flex").unwrap().device, DType::F32);
-    for name in [
-        "lora",
-        "dora",
-        "dylora",
-        "vera",
-        "adalora",
-        "lora_fa",
-        "lora_plus",
-        "rslora",
-        "pissa",
-        "bitfit",
-        "full",
-        "relora",
-        "cola",
-        "delta_lora",
-    ] {
+    for Preset { name, .. } in preset::all() {
         for dropout in [0.0, 0.1] {
             let [here, there] = [&place, &cpu].map(|place| train(&[(name, vec![1, 2])], dropout, place));
             for (here, there) in here[0].iter().zip(&there[0]) {
@@ -246,7 +239,7 @@ fn a_narrow_base_trains_beside_a_wide_one() {
     let _alone = alone();
     let place = place();
     let narrow = place.clone().with_base(DType::BF16);
-    for name in ["lora", "dora", "vera", "adalora", "pissa", "bitfit"] {
+    for Preset { name, .. } in preset::all() {
         let [wide, narrow] = [&place, &narrow].map(|place| train(&[(name, vec![1])], 0.0, place));
         let gap = distance(&wide[0][0].0, &narrow[0][0].0);
         assert!(gap < 0.03, "{name}: {gap}");

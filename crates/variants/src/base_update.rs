@@ -27,7 +27,7 @@ use crate::{
     capability::{Capability, Declaration, Requirement},
     error::SpecProblem,
     form::{Chain, Factors},
-    host::Placement,
+    host::{Placement, identity},
     role::{Param, Role},
     slot::FirstValues,
 };
@@ -241,12 +241,6 @@ pub(crate) struct Accumulated {
     up: Tensor<3>,
 }
 
-/// The identity, `[1, k, k]`, on the device and in the precision of `like`.
-fn unit(k: usize, like: &Tensor<3>) -> Tensor<3> {
-    let ones = (0..k * k).map(|at| f64::from(u8::from(at % (k + 1) == 0)));
-    Placement::new(&like.device(), like.dtype()).tensor(ones.collect(), [1, k, k])
-}
-
 /// The sum of two products as one.
 fn beside(one: Factors, other: Factors) -> Factors {
     Factors { down: Tensor::cat(vec![one.down, other.down], 2), up: Tensor::cat(vec![one.up, other.up], 1) }
@@ -279,7 +273,7 @@ impl Accumulated {
         let (mut down, mut up) = (place.zeros([runs, d_in, k]), place.zeros([runs, k, d_out]));
         if kind.is_dense(own, shape) && first == FirstValues::Init {
             let side = if d_in <= d_out { &mut down } else { &mut up };
-            *side = side.clone() + unit(k, side);
+            *side = side.clone() + identity(k, side);
         }
         Some(Self { kind: kind.clone(), own, down, up })
     }
@@ -299,14 +293,8 @@ impl Accumulated {
     /// The whole update at a scale of 1, from the delta's factors: a matrix beside the identity where factors would be wider than the map.
     pub(crate) fn whole(&self, own: Factors) -> Factors {
         let all = self.kind.whole(own, self.stored());
-        let ([runs, d_in, k], [_, _, d_out]) = (all.down.dims(), all.up.dims());
-        let least = d_in.min(d_out);
-        if k <= least {
-            return all;
-        }
-        let unit = all.down.zeros_like().slice([0..runs, 0..least, 0..least]) + unit(least, &all.down);
-        let product = all.product();
-        if d_in <= d_out { Factors { down: unit, up: product } } else { Factors { down: product, up: unit } }
+        let ([_, d_in, k], [_, _, d_out]) = (all.down.dims(), all.up.dims());
+        if k <= d_in.min(d_out) { all } else { Factors::of_matrix(all.product()) }
     }
 
     /// `own` and what is accumulated as one chain; `scale` is `s`, `[runs, 1, 1]`.

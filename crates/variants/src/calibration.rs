@@ -7,7 +7,7 @@
 //!
 //! | statistic | what it is | shape |
 //! |---|---|---|
-//! | [`SecondMoment`](Statistic::SecondMoment) | `E[xᵀx]` of the rows `x` that reach a map, uncentred; its eigenvectors are the right singular vectors of the inputs | `[d_in, d_in]` |
+//! | [`SecondMoment`](Statistic::SecondMoment) | `E[xᵀx]` of the rows `x` that reach a map, uncentred | `[d_in, d_in]` |
 //! | [`WeightGradient`](Statistic::WeightGradient) | the mean over batches of the gradient of the batch's mean loss in `W0` | `[d_in, d_out]` |
 
 use std::{

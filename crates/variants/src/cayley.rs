@@ -5,7 +5,7 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::host::{cast, inner};
+use crate::host::{self, inner};
 
 /// Where each entry of a block is found among the numbers of its strict upper triangle, row by row, and one 0 behind them; `[b·b]`.
 ///
@@ -33,7 +33,7 @@ pub(crate) fn skew(upper: &Tensor<3>, places: &Tensor<1, Int>) -> Tensor<4> {
 /// `I`, `[1, 1, b, b]`.
 fn identity(like: &Tensor<4>) -> Tensor<4> {
     let [_, _, b, _] = like.dims();
-    cast(&Tensor::<2>::eye(b, &like.device().without_autodiff()), like.dtype()).unsqueeze::<4>()
+    host::identity(b, like).unsqueeze::<4>()
 }
 
 /// The Neumann series of `(I + Q)·(I − Q)⁻¹` with PEFT's five terms, `I + 2Q + 2Q² + 2Q³ + Q⁴`: orthogonal up to the fourth order of `Q`.

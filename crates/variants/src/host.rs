@@ -46,6 +46,11 @@ impl Placement {
     }
 }
 
+/// The identity `[1, k, k]`, on the device and in the precision of `like`, without autodiff.
+pub fn identity<const D: usize>(k: usize, like: &Tensor<D>) -> Tensor<3> {
+    cast(&Tensor::<2>::eye(k, &like.device().without_autodiff()), like.dtype()).unsqueeze::<3>()
+}
+
 /// The values of `tensor`, widened to f64, row-major.
 pub fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
     tensor

@@ -9,8 +9,8 @@ use crate::error::SpecProblem;
 
 /// First values of a factor.
 pub trait Init: Clone + Debug {
-    /// `count` components of `width` values each, `sides` being `[width, count]`: `[count, width]` row-major, of an adapter of rank `rank`. A factor on the inputs has `rank`
-    /// components, one on the outputs as many as there are outputs.
+    /// `count` components of `width` values each, `sides` being `[width, count]`: `[count, width]` row-major, of an adapter of rank `rank`.
+    /// A factor on the inputs has `rank` components, one on the outputs as many as there are outputs.
     fn components(&self, sides: [usize; 2], rank: usize, rng: &mut ChaCha20Rng) -> Vec<f64>;
 
     /// Standard deviation of a value of a component of `width` values.

@@ -6,7 +6,10 @@
 
 use burn::tensor::Tensor;
 
-use crate::capability::{Capability, Requirement};
+use crate::{
+    capability::{Capability, Requirement},
+    host::identity,
+};
 
 /// What a weight of the penalty above 0 needs of the composition.
 pub(crate) const REQUIRES: &[Requirement] = &[Requirement {
@@ -47,8 +50,8 @@ pub fn departure(factors: Vec<Factor>) -> Option<Tensor<2>> {
             _ => all.clone().transpose().matmul(all),
         }; // [terms·runs, rank, rank]
         let [_, rank, _] = gram.dims();
-        let identity = Tensor::<2>::eye(rank, &gram.device().without_autodiff()).cast(gram.dtype()).unsqueeze::<3>();
-        let square = (gram - identity).square().reshape([terms, runs, rank * rank]).sum_dim(2);
+        let one = identity(rank, &gram);
+        let square = (gram - one).square().reshape([terms, runs, rank * rank]).sum_dim(2);
         // The square root has no derivative at 0; below this floor the gradient is 0.
         square.clamp_min(1e-30).sqrt().reshape([terms, runs]).swap_dims(0, 1)
     };

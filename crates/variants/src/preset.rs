@@ -53,12 +53,16 @@ impl Preset {
     }
 }
 
-/// Whether a preset's steps are held against those of PEFT or of the paper's equations, in `crates/trainer/tests/parity.rs`.
+/// What a preset's steps are held against, in `crates/trainer/tests/parity.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parity {
-    /// They are.
-    Tested,
-    /// They are not, and why that is enough.
+    /// PEFT's modules and optimizers.
+    Peft,
+    /// The paper's equations in torch, where PEFT computes in f32 alone or starts otherwise; PEFT's own code must agree with them.
+    EquationsAndPeft,
+    /// The paper's equations in torch: PEFT does not have the method.
+    Equations,
+    /// Nothing of their own, and why that is enough.
     Untested(&'static str),
 }
 

@@ -29,8 +29,9 @@ Examples:
 
 `--to lora-lab` keeps the first R components of a DyLoRA adapter, or with `--svd` the best approximation of rank R of any additive
 update. `--to peft` writes adapter_config.json and adapter_model.safetensors, which `PeftModel.from_pretrained(base, FOLDER)` opens.
-LoRA, rsLoRA, LoRA+, LoRA-FA, DyLoRA, DoRA, VeRA and AdaLoRA keep their numbers. PiSSA, MiLoRA and OLoRA become LoRA of twice the rank,
-or keep their factors with `--residual`. With `--svd --rank R` any update becomes a plain LoRA, and stdout says what each map lost.")]
+Methods that PEFT has keep their numbers. A start that is not 0 (PiSSA, OLoRA) becomes a LoRA of twice the rank, or keeps its factors
+with `--residual`, and what was merged over time a LoRA of all its components. With `--svd --rank R` any update becomes a plain LoRA,
+and stdout says what each map lost. The guide's page of methods says what PEFT gets of each.")]
 pub(crate) struct Export {
     /// A run's folder, or its adapter.safetensors.
     pub adapter: PathBuf,

@@ -76,8 +76,9 @@ impl StackOptimizer {
         self.laid.is_some()
     }
 
-    /// Concatenates the trained tensors of a stack: of all its tensors, `parameters`, those whose role trains. With `nested`, tensors with a rank axis have a segment per component. Diagonals come first, so that pruning touches one
-    /// stretch, then what else has components, so that their importance does too.
+    /// Concatenates the trained tensors of a stack: of all its tensors, `parameters`, those whose role trains. With `nested`, tensors with a
+    /// rank axis have a segment per component. Diagonals come first, so that pruning touches one stretch, then what else has components, so
+    /// that their importance does too.
     pub fn lay_out(&mut self, parameters: Vec<NamedParam<'_>>, roles: &TrainConfig, nested: bool, place: &Placement) {
         self.slices.clear();
         let mut tensors: [Vec<Tensor<2>>; 4] = Default::default();

@@ -123,7 +123,8 @@ pub(crate) fn as_published(_: &Reference, published: VariantSpec) -> VariantSpec
     published
 }
 
-/// The preset with the fixture's restarts; the authors' pruning of moments in place of `relora`'s reset. `relora` has 9 components to keep of maps of width 8, and so keeps their sum; the others keep them.
+/// The preset with the fixture's restarts; the authors' pruning of moments in place of `relora`'s reset. `relora` has 9 components to keep of
+/// maps of width 8, and so keeps their sum; the others keep them.
 pub(crate) fn restarting(reference: &Reference, mut published: VariantSpec) -> VariantSpec {
     let AnyBaseUpdate::Restart(restart) = &mut published.base_update else { panic!("{}", reference.name) };
     restart.restarts = reference.count("restarts") as u64;

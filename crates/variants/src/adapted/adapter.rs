@@ -166,17 +166,7 @@ impl Adapter {
             (factors, rank.min(self.rank))
         } else {
             let [d_in, d_out] = base.dims();
-            let dense = inner(&form.dense(base)); // [runs, d_in, d_out]
-            let one = |width: usize| {
-                let values = (0..width * width).map(|at| f64::from(u8::from(at % (width + 1) == 0)));
-                self.place.tensor::<3>(values.collect(), [1, width, width]).repeat_dim(0, self.alphas.len())
-            };
-            let factors = if d_in <= d_out {
-                Factors { down: one(d_in), up: dense }
-            } else {
-                Factors { down: dense, up: one(d_out) }
-            };
-            (factors, rank.min(d_in).min(d_out))
+            (Factors::of_matrix(inner(&form.dense(base))), rank.min(d_in).min(d_out))
         };
         let delta = compress::best_approximation(&factors, rank, &self.place);
         self.accumulated = None;

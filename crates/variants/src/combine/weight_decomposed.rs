@@ -14,8 +14,7 @@
 //! `W' = ∏ₜ(1 − ηₜ·λ)·W0`, 0.65 of it by the recipe of LoRA's authors for CoLA. Without decay, as DoRA's authors train, both are the same.
 //!
 //! The norm is taken in f32 or wider, and for a low-rank `ΔW` without a dense product, see
-//! [`column_norms`](kernels::ops::column_norms). Where `n` is 0 the
-//! column is 0 and `m/n` is taken as 1; PEFT divides 0 by 0 there.
+//! [`column_norms`](kernels::ops::column_norms). Where `n` is 0 the column is 0 and `m/n` is taken as 1; PEFT divides 0 by 0 there.
 //!
 //! Liu et al., *DoRA: Weight-Decomposed Low-Rank Adaptation*, ICML 2024, arXiv:2402.09353.
 

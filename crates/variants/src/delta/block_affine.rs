@@ -23,7 +23,7 @@ use super::{Delta, DeltaRecipe, Site, scale};
 use crate::{
     capability::{Capability, Requirement},
     form::Form,
-    host::cast,
+    host::{cast, identity},
     peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
@@ -103,8 +103,7 @@ impl Delta for BlockAffine {
         // Beside one another, in each column of blocks: the blocks of W0, each with the identity added.
         let base = cast(base, self.block.dtype()).reshape([rows, r, columns, r]);
         let base = base.permute([2, 1, 0, 3]).reshape([1, columns, r, rows * r]);
-        let eye = Tensor::<2>::eye(r, &base.device());
-        let eye = cast(&eye, base.dtype()).reshape([1, 1, r, r]).repeat_dim(3, rows);
+        let eye = identity(r, &base).unsqueeze::<4>().repeat_dim(3, rows);
         let change = turned.matmul(base + eye).reshape([runs, columns, r, rows, r]);
         Form::Dense(change.permute([0, 3, 2, 1, 4]).reshape([runs, d_in, d_out]))
     }

@@ -154,7 +154,7 @@ impl Delta for BlockRotation {
     }
 
     fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
-        let map = InputMap::Blocks(vec![Blocks { blocks: self.blocks(), order: None }]);
+        let map = InputMap::Blocks(vec![Blocks { blocks: self.blocks(), swap: None }]);
         Form::Input { map, gain: None, scale: gate.clone().narrow(2, 0, 1) }
     }
 }

@@ -7,8 +7,9 @@
 //!
 //! `A: [runs, d_in, r]` with columns `a_i`, `B: [runs, r, d_out]` with rows `b_i` and the bound `λ: [runs, 1, 1]` all train. Without the norms
 //! of the base `‖λ·D‖` is `λ` at most, whatever the learning rate. As in the authors' code the trained bound multiplies the frozen start too,
-//! so that weight decay, which pulls `λ` toward 0, pulls the weight toward the base; the bound's first gradient is 0. Differences are taken in the precision that the factors train in, as in
-//! [`residual_init`](super::residual_init): with `D = P·Q`, `P·Q − P₀·Q₀ = [P − P₀, P₀]·[Q; Q − Q₀]`.
+//! so that weight decay, which pulls `λ` toward 0, pulls the weight toward the base; the bound's first gradient is 0. Differences are taken in
+//! the precision that the factors train in, as in [`residual_init`](super::residual_init): with `D = P·Q`,
+//! `P·Q − P₀·Q₀ = [P − P₀, P₀]·[Q; Q − Q₀]`.
 //!
 //! | `start` | | |
 //! |---|---|---|

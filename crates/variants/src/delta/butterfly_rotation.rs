@@ -19,7 +19,7 @@
 //!
 //! Liu et al., *Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization*, ICLR 2024, arXiv:2311.06243.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -69,36 +69,16 @@ pub struct ButterflyRotation {
     pub rotation: Tensor<3>,
     /// `g`, `[runs, 1, d_out]`.
     pub gain: Tensor<3>,
-    /// Of each factor, which coordinate comes to each place and where each comes back from, `[d_in]` both; none where they stay.
-    orders: Vec<Option<[Tensor<1, Int>; 2]>>,
+    /// `m`
+    factors: usize,
     weight_decay_toward: DecayToward,
 }
 
-/// Which coordinate each place of factor `index` (from 0) holds: in groups of `2^index·b`, half-blocks of even number first.
-fn coordinates(index: usize, b: usize, d_in: usize) -> Vec<usize> {
-    let (group, half) = (b << index, b / 2);
-    let halves = group / half.max(1);
-    let order: Vec<usize> = (0..halves).step_by(2).chain((1..halves).step_by(2)).collect();
-    let of_group = |start: usize| order.iter().flat_map(move |at| start + at * half..start + (at + 1) * half);
-    (0..d_in).step_by(group).flat_map(of_group).collect()
-}
-
-/// The order of factor `index` on the device; none where every coordinate stays.
-fn order(index: usize, b: usize, d_in: usize, device: &Device) -> Option<[Tensor<1, Int>; 2]> {
-    if index == 0 {
-        return None;
-    }
-    // Row `i` of PEFT's `P` has its 1 at `coordinates[i]`, and rows are multiplied by `P` from the right: coordinate `i` comes to that place.
-    let back = coordinates(index, b, d_in);
-    let mut there = vec![0; d_in];
-    for (from, to) in back.iter().enumerate() {
-        there[*to] = from;
-    }
-    let upload = |places: Vec<usize>| {
-        let places: Vec<i64> = places.into_iter().map(|place| place as i64).collect();
-        Tensor::from_data(TensorData::new(places, [d_in]), (device, DType::I64))
-    };
-    Some([upload(there), upload(back)])
+/// What brings the half-blocks of factor `index` (from 0) together, as [`Blocks`] has it; none where every coordinate stays.
+///
+/// In groups of `2^index·b` coordinates, the half-blocks of the first half of a group and those of its second half alternate.
+fn swap(index: usize, b: usize) -> Option<[usize; 3]> {
+    (index > 0).then(|| [2, 1 << index, b / 2])
 }
 
 impl DeltaRecipe for Spec {
@@ -180,7 +160,7 @@ impl DeltaRecipe for Spec {
         ButterflyRotation {
             rotation: at.zeros(m * (d_in / b), b * b),
             gain: if at.is_given() { gain } else { gain + 1.0 },
-            orders: (0..m).map(|index| order(index, b, d_in, &at.place.device)).collect(),
+            factors: m,
             weight_decay_toward: self.weight_decay_toward,
         }
     }
@@ -190,12 +170,11 @@ impl ButterflyRotation {
     /// The factors in the order in which rows pass through them: `x·B_m ⋯ B_1`.
     fn stages(&self) -> Vec<Blocks> {
         let [runs, all, square] = self.rotation.dims();
-        let (m, b) = (self.orders.len(), square.isqrt());
+        let (m, b) = (self.factors, square.isqrt());
         let d = self.rotation.clone().reshape([runs, all, b, b]);
         let rotations = cayley::exact((d.clone() - d.swap_dims(2, 3)) * 0.5);
         let of_factor = |index: usize| rotations.clone().narrow(1, index * (all / m), all / m);
-        let stage = |(index, order): (usize, &Option<_>)| Blocks { blocks: of_factor(index), order: order.clone() };
-        self.orders.iter().enumerate().rev().map(stage).collect()
+        (0..m).rev().map(|index| Blocks { blocks: of_factor(index), swap: swap(index, b) }).collect()
     }
 }
 
@@ -218,12 +197,21 @@ impl Delta for ButterflyRotation {
 mod tests {
     use super::*;
 
+    /// Which coordinates share a block of factor `index`: the permutations of PEFT's `block_butterfly_perm`, written out.
     #[test]
-    fn half_blocks_of_even_number_come_first_in_every_group() {
-        assert_eq!(coordinates(0, 4, 8), (0..8).collect::<Vec<_>>());
-        assert_eq!(coordinates(1, 4, 8), [0, 1, 4, 5, 2, 3, 6, 7]);
-        assert_eq!(coordinates(1, 2, 8), [0, 2, 1, 3, 4, 6, 5, 7]);
-        assert_eq!(coordinates(2, 2, 8), [0, 2, 4, 6, 1, 3, 5, 7]);
+    fn half_blocks_that_lie_apart_share_a_block() {
+        let of = |index: usize, b: usize| {
+            let [p, q, w] = swap(index, b).unwrap_or([1, 1, 1]);
+            let at = |place: usize| {
+                let (group, at) = (place / (p * q * w) * (p * q * w), place % (p * q * w));
+                group + (at / w % p) * q * w + at / w / p * w + at % w
+            };
+            (0..8).map(at).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0, 4), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(of(1, 4), [0, 1, 4, 5, 2, 3, 6, 7]);
+        assert_eq!(of(1, 2), [0, 2, 1, 3, 4, 6, 5, 7]);
+        assert_eq!(of(2, 2), [0, 4, 1, 5, 2, 6, 3, 7]);
     }
 
     #[test]

@@ -75,9 +75,16 @@ impl DeltaRecipe for Spec {
     }
 
     fn init(&self, at: &mut Site<'_>) -> SpectralShift {
-        let [u, sigma, v] = decomposed(at.weight, at.place);
-        let checksum = checksum([at.weight]);
-        SpectralShift { shift: at.zeros(1, at.shape[0].min(at.shape[1])), u, sigma, v, checksum }
+        let ([d_in, d_out], place) = (at.shape, at.place);
+        let k = d_in.min(d_out);
+        let shift = at.zeros(1, k);
+        if at.is_shape() {
+            // There is no base to decompose.
+            let [u, v] = [[1, d_in, k], [1, k, d_out]].map(|shape| place.zeros(shape));
+            return SpectralShift { shift, u, sigma: place.zeros([1, 1, k]), v, checksum: String::new() };
+        }
+        let [u, sigma, v] = decomposed(at.weight, place);
+        SpectralShift { shift, u, sigma, v, checksum: checksum([at.weight]) }
     }
 }
 

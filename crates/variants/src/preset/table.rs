@@ -116,7 +116,9 @@ pub fn facts() -> Vec<[String; 5]> {
             Err(NoPeftForm::NoCounterpart) => "LORA by `--svd`, approximate".to_owned(),
         };
         let held = match preset.parity {
-            Parity::Tested => "twenty steps of PEFT or its equations".to_owned(),
+            Parity::Peft => "PEFT".to_owned(),
+            Parity::EquationsAndPeft => "the equations in torch, with which PEFT agrees".to_owned(),
+            Parity::Equations => "the equations in torch".to_owned(),
             Parity::Untested(why) => why.to_owned(),
         };
         [preset.name.to_owned(), roles.join(", "), count, peft, held]

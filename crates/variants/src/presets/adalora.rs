@@ -61,5 +61,5 @@ pub const PRESET: Preset = Preset {
             Knob { path: "rank_policy.target_rank", values: targets },
         ]
     },
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

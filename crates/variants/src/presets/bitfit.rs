@@ -20,5 +20,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { bias: BiasSpec::All, ..head_only::spec(rank) },
     parameters: None,
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -30,5 +30,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|d_in, d_out, rank| d_in * d_out / rank),
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::EquationsAndPeft,
 };

@@ -45,5 +45,5 @@ pub const PRESET: Preset = Preset {
     knobs: |rank| {
         vec![Knob::alpha(spec(rank).alpha), Knob { path: "base_update.restarts", values: vec![1.0, 2.0, 3.0] }]
     },
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

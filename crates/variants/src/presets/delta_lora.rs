@@ -38,5 +38,5 @@ pub const PRESET: Preset = Preset {
     knobs: |rank| {
         vec![Knob::alpha(spec(rank).alpha), Knob { path: "base_update.lambda", values: vec![0.5, 1.0, 2.0, 4.0] }]
     },
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

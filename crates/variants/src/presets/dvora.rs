@@ -22,5 +22,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { combine: dora::PRESET.at(rank).combine, ..vera::PRESET.at(rank) },
     parameters: Some(|_, d_out, rank| rank + 2 * d_out),
     knobs: vera::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -20,5 +20,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { delta: Some(DeltaSpec::InputInit(input_init::Spec::default())), ..lora::spec(rank) },
     parameters: lora::PRESET.parameters,
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::EquationsAndPeft,
 };

@@ -28,5 +28,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out) + rank * rank),
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

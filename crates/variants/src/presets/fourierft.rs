@@ -38,5 +38,5 @@ pub const PRESET: Preset = Preset {
     parameters: Some(|_, _, rank| rank),
     // What PEFT's documentation names for other models and tasks.
     knobs: |_| vec![Knob { path: "scaling.value", values: vec![100.0, SCALE, 300.0] }],
-    parity: Parity::Tested,
+    parity: Parity::EquationsAndPeft,
 };

@@ -15,5 +15,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { base: BaseSpec::Trained, ..head_only::spec(rank) },
     parameters: None,
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -29,5 +29,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { delta: Some(DeltaSpec::Granular(granular::Spec::default())), ..lora::spec(rank) },
     parameters: lora::PRESET.parameters,
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -39,5 +39,5 @@ pub const PRESET: Preset = Preset {
     // Of a map with the gain on its outputs.
     parameters: Some(|_, d_out, _| d_out),
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

@@ -25,5 +25,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { delta: Some(DeltaSpec::Hadamard(hadamard::Spec {})), ..lora::spec(rank) },
     parameters: Some(|d_in, d_out, rank| 2 * rank * (d_in + d_out)),
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

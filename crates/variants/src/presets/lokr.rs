@@ -31,5 +31,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { delta: Some(DeltaSpec::Kronecker(kronecker::Spec::default())), ..lora::spec(rank) },
     parameters: Some(|d_in, d_out, rank| kronecker::Spec::default().parameters([d_in, d_out], rank)),
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

@@ -65,5 +65,5 @@ pub const PRESET: Preset = Preset {
     spec,
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out)),
     knobs: |rank| vec![Knob::alpha(spec(rank).alpha)],
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

@@ -29,5 +29,5 @@ pub const PRESET: Preset = Preset {
     spec,
     parameters: Some(|_, d_out, rank| rank * d_out),
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

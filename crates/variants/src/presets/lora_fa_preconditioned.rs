@@ -21,5 +21,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { gradient: GradientSpec::Preconditioned { ridge: 1e-8 }, ..lora_fa::spec(rank) },
     parameters: lora_fa::PRESET.parameters,
     knobs: lora_fa::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

@@ -24,5 +24,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: lora::PRESET.parameters,
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

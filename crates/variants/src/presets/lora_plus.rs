@@ -71,5 +71,5 @@ pub const PRESET: Preset = Preset {
             values: vec![RATIO / 4.0, RATIO / 2.0, RATIO, 2.0 * RATIO, 4.0 * RATIO],
         }]
     },
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

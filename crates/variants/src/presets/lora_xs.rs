@@ -1,7 +1,7 @@
 //! LoRA-XS: a trained `r × r` matrix between frozen singular factors of the base.
 //!
-//! `ΔW = s·A·R·B` with `W0 = U·S·Vᵀ` `[d_in, d_out]`, `A = U_r·S_r` on the inputs and `B = V_rᵀ` on the outputs, as the authors' code has them (Eq. 2
-//! writes `W` transposed, with the values on the outputs, which trains otherwise). The mechanism is in [`singular_core`].
+//! `ΔW = s·A·R·B` with `W0 = U·S·Vᵀ` `[d_in, d_out]`, `A = U_r·S_r` on the inputs and `B = V_rᵀ` on the outputs, as the authors' code has
+//! them (Eq. 2 writes `W` transposed, with the values on the outputs, which trains otherwise). The mechanism is in [`singular_core`].
 //!
 //! `R` starts at `N(0, 1e-5²)`, so the start is the base but for that much. All else is [`lora`].
 //!
@@ -34,5 +34,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|_, _, rank| rank * rank),
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

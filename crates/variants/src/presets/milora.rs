@@ -22,5 +22,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: lora::PRESET.parameters,
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -27,5 +27,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|_, d_out, rank| rank * d_out),
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

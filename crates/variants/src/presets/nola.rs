@@ -29,5 +29,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { delta: Some(DeltaSpec::MixedBases(mixed_bases::Spec::default())), ..lora::spec(rank) },
     parameters: Some(|_, _, _| 2 * mixed_bases::Spec::default().bases),
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -32,5 +32,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|d_in, _, rank| d_in / rank * (rank * (rank - 1) / 2)),
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

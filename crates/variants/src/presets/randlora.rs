@@ -35,5 +35,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|d_in, d_out, rank| random_bases::parameters([d_in, d_out], rank)),
     knobs: |rank| vec![Knob::alpha(SCALE * rank as f64)],
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

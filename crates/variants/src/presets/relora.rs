@@ -21,8 +21,7 @@
 //!
 //! Departs from the paper and its code: the first period is LoRA and not training in full, which is for pre-training from scratch; the rate
 //! falls to the schedule's own end and not to a tenth of the peak; the ramp meets the schedule where it is and not where it was at the
-//! restart; the reset is exact, and counts
-//! Adam's steps anew, which the code leaves running.
+//! restart; the reset is exact, and counts Adam's steps anew, which the code leaves running.
 //!
 //! Lialin et al., *ReLoRA: High-Rank Training Through Low-Rank Updates*, ICLR 2024, arXiv:2307.05695.
 //!
@@ -59,5 +58,5 @@ pub const PRESET: Preset = Preset {
     knobs: |rank| {
         vec![Knob::alpha(spec(rank).alpha), Knob { path: "base_update.restarts", values: vec![1.0, 3.0, 7.0] }]
     },
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

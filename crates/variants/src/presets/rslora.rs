@@ -19,5 +19,5 @@ pub const PRESET: Preset = Preset {
     spec: |rank| VariantSpec { scaling: Scaling::AlphaOverSqrtRank, ..lora::spec(rank) },
     parameters: lora::PRESET.parameters,
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

@@ -31,5 +31,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|d_in, d_out, _| d_in.min(d_out)),
     knobs: no_knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -26,5 +26,5 @@ pub const PRESET: Preset = Preset {
     },
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out) + rank),
     knobs: lora::PRESET.knobs,
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };

@@ -28,5 +28,5 @@ pub const PRESET: Preset = Preset {
     parameters: Some(|_, d_out, rank| rank + d_out),
     // The paper's ablation of d's first value; PEFT's default is 0.1.
     knobs: |_| vec![Knob { path: "delta.d_initial", values: vec![1e-7, 0.1, 1.0] }],
-    parity: Parity::Tested,
+    parity: Parity::Peft,
 };

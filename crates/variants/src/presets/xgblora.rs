@@ -46,5 +46,5 @@ pub const PRESET: Preset = Preset {
     knobs: |rank| {
         vec![Knob::alpha(spec(rank).alpha), Knob { path: "base_update.restarts", values: vec![3.0, 7.0, 15.0] }]
     },
-    parity: Parity::Tested,
+    parity: Parity::Equations,
 };
