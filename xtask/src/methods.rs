@@ -23,12 +23,13 @@ const GUIDE: &str = "docs/src";
 const SOURCES: &str = "crates/variants/src";
 
 /// The axes whose values are files of a folder, and what each decides.
-const AXES: [(&str, &str); 5] = [
+const AXES: [(&str, &str); 6] = [
     ("delta", "How the update is formed"),
     ("combine", "How the update meets the base"),
     ("init", "First values"),
     ("rank", "The rank over time"),
     ("base_update", "The base over time"),
+    ("penalty", "Loss terms beside the task's"),
 ];
 
 /// A page of the guide: its path under [`GUIDE`] and its text.
@@ -210,7 +211,8 @@ such as `full`. With weights stored `[d_in, d_out]`, an adapted map computes `W'
 - `train`: which roles train, at which rate and decay
 - [`rank_policy`](axes/rank.md): the rank over time
 - [`base_update`](axes/base_update.md): the base over time
-- `alpha`, `dropout`, `gradient`, `orthogonality`, `base`, `bias`: see [`with`](experiments.md#with)
+- [`penalties`, `orthogonality`](axes/penalty.md): loss terms beside the task's
+- `alpha`, `dropout`, `gradient`, `base`, `bias`: see [`with`](experiments.md#with)
 
 The scope is linear and mergeable updates. An experiment can override any field of a preset, and
 [adding a preset](adding_a_method.md) takes one file and one line. An empty cell is LoRA's value; the head always trains.

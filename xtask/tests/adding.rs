@@ -13,13 +13,14 @@ use std::{
 };
 
 /// A folder of the fixture, the registry in `crates/variants/src`, and the line that the file of that folder takes there.
-const ADDED: [(&str, &str, &str); 6] = [
+const ADDED: [(&str, &str, &str); 7] = [
     ("presets/my_lora.rs", "presets! {", "my_lora"),
     ("delta/three_factors.rs", "deltas! {", "three_factors::ThreeFactors"),
     ("combine/rescaled.rs", "combines! {", "rescaled::Rescaled"),
     ("init/signs.rs", "inits! {", "signs::Signs"),
     ("rank/halving.rs", "rank_policies! {", "halving::Halving"),
     ("base_update/halfway.rs", "base_updates! {", "halfway::Halfway"),
+    ("penalty/diagonal_square.rs", "penalties! {", "diagonal_square::DiagonalSquare"),
 ];
 
 fn root() -> PathBuf {

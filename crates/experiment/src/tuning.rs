@@ -269,7 +269,7 @@ impl Experiment {
             // An axis that came later and is not used, so that tunings of the time before keep their hash.
             for axis in cell.recipe.variant.unrecorded_axes() {
                 if let Some(written) = recipe["variant"].as_object_mut() {
-                    written.remove(*axis);
+                    written.remove(axis);
                 }
             }
             recipe

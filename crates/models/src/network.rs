@@ -7,10 +7,11 @@ use kernels::ops::snapshot;
 use variants::{
     adapted::AdaptedLinear,
     base_update::Change,
+    delta::AnyDelta,
     error::AttachError,
     host::{cast, inner},
-    orthogonality::departure,
     pass::{Active, GateKey, Pass, split},
+    penalty::AnyPenalty,
     role::{Param, Role},
     slot::{Slot, StackPlan, attach},
     spec::Variant,
@@ -215,12 +216,10 @@ impl Network {
         (!found.is_empty()).then(|| found.join("\n"))
     }
 
-    /// Mean over all factors of the departure from orthonormality, per run, `[runs]`.
-    pub fn orthogonality(&self, stack: usize) -> Option<Tensor<1>> {
-        let factors = self.backbone.linears().into_iter().flat_map(|map| map.orthonormal(stack)).collect();
-        let all = departure(factors)?; // [runs, factors]
-        let [runs, _] = all.dims();
-        Some(all.mean_dim(1).reshape([runs]))
+    /// A penalty over all maps of a stack, per run, `[runs]`.
+    pub fn penalty(&self, stack: usize, penalty: AnyPenalty) -> Option<Tensor<1>> {
+        let deltas: Vec<&AnyDelta> = self.backbone.linears().into_iter().filter_map(|map| map.delta(stack)).collect();
+        penalty.of(&deltas)
     }
 
     /// Whether training batches may be packed, with rows of up to `longest` tokens: see [`Layout::packed`].

@@ -65,8 +65,8 @@ impl Cohort {
         results
     }
 
-    /// The device's half of a step: a function of the cohort's state and `inputs` alone. Returns, stack by stack, the task losses, penalties
-    /// and squared gradient norms of all runs, `[3 · runs]` per stack in one tensor.
+    /// The device's half of a step: a function of the cohort's state and `inputs` alone. Returns, stack by stack, the task losses, penalties,
+    /// squared gradient norms and counts of what a threshold left of all runs, `[RESULTS · runs]` per stack in one tensor.
     fn compute(&mut self, layout: &StepLayout, inputs: &DeviceInputs) -> Tensor<1> {
         let gradients = self.accumulate_gradients(layout, inputs);
         let mut results = Vec::new();
@@ -74,7 +74,8 @@ impl Cohort {
             let (task, penalty) = (of_stack.task_loss(), of_stack.penalty.clone());
             let square = self.clip_and_update(index, &of_stack, &layout.stacks[index], inputs);
             let penalty = penalty.unwrap_or_else(|| square.zeros_like());
-            results.extend([task, penalty, square]);
+            let left = self.stacks[index].components_left().unwrap_or_else(|| square.zeros_like());
+            results.extend([task, penalty, square, left]);
         }
         Tensor::cat(results, 0)
     }
@@ -106,6 +107,9 @@ impl Cohort {
             stack.optimizer.decay_toward_targets(inputs.floats(pulls, [runs, segments]), &clip);
         }
         stack.optimizer.update(gradient, coefficients, clip.clone(), self.adam);
+        if let Some(thresholds) = layout.thresholds {
+            stack.optimizer.shrink_diagonals(inputs.floats(thresholds, [runs, 1]));
+        }
         if let Some(observing) = layout.observing {
             stack.observe(raw, &clip, inputs.floats(observing, [runs, 1]));
         }

@@ -22,7 +22,6 @@ use crate::{
     error::AttachError,
     form::Factors,
     host::{Placement, cast},
-    orthogonality::Factor,
     pass::{Active, GateKey},
     role::{Param, Role},
     slot::{FirstValues, StackPlan, copies},
@@ -262,9 +261,9 @@ impl AdaptedLinear {
         self.stacks[stack].adapter.as_ref()?.preconditioner()
     }
 
-    /// The factors of a stack here whose components are to be orthonormal.
-    pub fn orthonormal(&self, stack: usize) -> Vec<Factor> {
-        self.stacks[stack].adapter.as_ref().map(|adapter| adapter.delta.orthonormal()).unwrap_or_default()
+    /// The delta of a stack here.
+    pub fn delta(&self, stack: usize) -> Option<&AnyDelta> {
+        self.stacks[stack].adapter.as_ref().map(|adapter| &adapter.delta)
     }
 
     /// A hash of the frozen tensors that a stack's adapter here draws from a seed and does not save.

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`TwoFactors`](Capability::TwoFactors) | delta | adapters on tables, readouts at smaller ranks, `gradient: preconditioned` |
 //! | [`LowRank`](Capability::LowRank), [`ExactStart`](Capability::ExactStart) | delta | base updates |
-//! | [`Prunable`](Capability::Prunable) | delta | rank policies that prune |
+//! | [`Prunable`](Capability::Prunable) | delta | rank policies that prune, the penalty `diagonal_l1` |
 //! | [`Orthonormal`](Capability::Orthonormal) | delta | `orthogonality` above 0 |
 //! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd`, base updates |
 //! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned`, base updates |
@@ -23,7 +23,7 @@
 
 use std::fmt;
 
-use crate::{delta, error::SpecProblem, orthogonality, spec::VariantSpec};
+use crate::{delta, error::SpecProblem, spec::VariantSpec};
 
 /// What a composition offers to whoever builds on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,25 +192,25 @@ impl VariantSpec {
     /// What the parts of an adapter require of each other and do not get, with the field of the part that requires it.
     pub(crate) fn unmet(&self) -> Vec<SpecProblem> {
         let Some(delta) = &self.delta else { return Vec::new() };
-        let penalised = if self.orthogonality > 0.0 { orthogonality::REQUIRES } else { &[] };
-        let asking: [(&str, &[Requirement]); 7] = [
+        let penalised = self.weighed_penalties().map(|(field, penalty, _)| (field, penalty.requires()));
+        let asking: [(&str, &[Requirement]); 6] = [
             ("base", delta::REQUIRES),
-            ("orthogonality", penalised),
             ("delta.kind", delta.declaration().requires),
             ("combine.kind", self.combine.declaration().requires),
             ("gradient", self.gradient.requires()),
             ("rank_policy.kind", self.rank_policy.declaration().requires),
             ("base_update.kind", self.base_update.declaration().requires),
         ];
-        let of = |(field, requires): (&str, &[Requirement])| {
+        let of = |(field, requires): (String, &[Requirement])| {
             let broken = |requirement: &Requirement| {
                 let lack = self.lack(requirement.needs)?;
                 let rule = requirement.rule.replace("{kind}", lack.kind);
-                Some(SpecProblem::new(field, rule.replace("{others}", &providers(requires))))
+                Some(SpecProblem::new(&field, rule.replace("{others}", &providers(requires))))
             };
             requires.iter().filter_map(broken).collect::<Vec<_>>()
         };
-        asking.into_iter().flat_map(of).collect()
+        let asking = asking.into_iter().map(|(field, requires)| (field.to_owned(), requires));
+        penalised.chain(asking).flat_map(of).collect()
     }
 }
 

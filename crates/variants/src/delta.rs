@@ -16,8 +16,8 @@ use crate::{
     form::Form,
     host::Placement,
     init::{AnyInit, Init},
-    orthogonality::Factor,
     peft::{PeftForm, TunedMap, TunerConfig, TunerTensor},
+    penalty::orthogonality::Factor,
     role::{Param, Role},
     slot::FirstValues,
     stream::{self, Stream},
@@ -39,6 +39,11 @@ pub trait Delta: Clone + Debug + Send {
     /// The factors whose components are to be orthonormal, where the form has any.
     fn orthonormal(&self) -> Vec<Factor> {
         Vec::new()
+    }
+
+    /// The diagonal between two factors, `[runs, 1, rank]`, where the form has one.
+    fn diagonal(&self) -> Option<Tensor<3>> {
+        None
     }
 
     /// A hash of frozen tensors that are drawn anew from a seed and not saved.
@@ -388,6 +393,9 @@ macro_rules! deltas {
             fn orthonormal(&self) -> Vec<Factor> {
                 match self { $(Self::$Delta(delta) => delta.orthonormal()),+ }
             }
+            fn diagonal(&self) -> Option<Tensor<3>> {
+                match self { $(Self::$Delta(delta) => delta.diagonal()),+ }
+            }
             fn checksum(&self) -> Option<String> {
                 match self { $(Self::$Delta(delta) => delta.checksum()),+ }
             }
@@ -410,6 +418,7 @@ deltas! {
     butterfly_rotation::ButterflyRotation,
     core::Core,
     covariance_init::CovarianceInit,
+    diagonal::Diagonal,
     elementwise::Elementwise,
     fourier::Fourier,
     gain::Gain,

@@ -8,71 +8,73 @@
 //! | `rank` | `crates/variants/src/spec.rs` | rank of `ΔW`; a map may have its own |  |
 //! | `alpha` | `crates/variants/src/spec.rs` | `α` of the scale; a run and a map may have their own |  |
 //! | `dropout` | `crates/variants/src/dropout.rs` | share of the adapter's input that a training step drops |  |
-//! | `delta` | `crates/variants/src/delta` | how `ΔW` is formed; `null` adapts nothing | `block_affine`, `block_circulant`, `block_diagonal`, `block_rotation`, `bounded_low_rank`, `butterfly_rotation`, `core`, `covariance_init`, `elementwise`, `fourier`, `gain`, `gradient_init`, `granular`, `hadamard`, `input_init`, `kronecker`, `low_rank`, `mixed_bases`, `random_bases`, `reflections`, `residual_init`, `shard_sharing`, `shared_random`, `singular_core`, `sparse`, `spectral_shift`, `svd_form` |
+//! | `delta` | `crates/variants/src/delta` | how `ΔW` is formed; `null` adapts nothing | `block_affine`, `block_circulant`, `block_diagonal`, `block_rotation`, `bounded_low_rank`, `butterfly_rotation`, `core`, `covariance_init`, `diagonal`, `elementwise`, `fourier`, `gain`, `gradient_init`, `granular`, `hadamard`, `input_init`, `kronecker`, `low_rank`, `mixed_bases`, `random_bases`, `reflections`, `residual_init`, `shard_sharing`, `shared_random`, `singular_core`, `sparse`, `spectral_shift`, `svd_form` |
 //! | `combine` | `crates/variants/src/combine` | how `ΔW` meets `W0` | `additive`, `weight_decomposed` |
 //! | `init` | `crates/variants/src/init` | first values of the drawn factors | `gaussian`, `kaiming`, `orthonormal` |
 //! | `scaling` | `crates/variants/src/scaling.rs` | the scale `s` as a function of the rank in use | `alpha_over_rank`, `alpha_over_sqrt_rank`, `constant` |
 //! | `train` | `crates/variants/src/role.rs` | which roles train, at which rate and decay |  |
-//! | `rank_policy` | `crates/variants/src/rank` | rank over time | `budget`, `constant`, `nested_sampling` |
+//! | `rank_policy` | `crates/variants/src/rank` | rank over time | `budget`, `constant`, `nested_sampling`, `soft_threshold` |
 //! | `gradient` | `crates/variants/src/gradient.rs` | what the optimizer sees of the gradient of `B` | `plain`, `preconditioned` |
-//! | `orthogonality` | `crates/variants/src/orthogonality.rs` | weight of the penalty on factors that are not orthonormal |  |
+//! | `orthogonality` | `crates/variants/src/penalty/orthogonality.rs` | weight of the penalty on factors that are not orthonormal |  |
 //! | `base` | `crates/variants/src/base.rs` | whether the base trains | `frozen`, `norms`, `trained` |
 //! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
 //! | `base_update` | `crates/variants/src/base_update` | the base over time | `follow`, `none`, `restart` |
+//! | `penalties` | `crates/variants/src/penalty` | weights of further loss terms beside the task's | `diagonal_l1` |
 //! <!-- end -->
 //!
 //! A [`Preset`](preset::Preset) is a named point in that space: a published method or a reference point. An empty cell is LoRA's value:
 //!
 //! <!-- table of presets -->
-//! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias | base_update |
-//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | `adalora` | 10.7·rank |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |  |
-//! | `asymmetric_lora` |  |  |  |  | orthonormal |  | a frozen |  |  |  |  |  |  |
-//! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |  |
-//! | `boft` |  |  | butterfly_rotation, butterfly_factors 2 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `bone` |  |  | block_affine |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `c3a` |  |  | block_circulant |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `cola` |  |  |  |  |  |  |  |  |  |  |  |  | restart |
-//! | `corda` |  |  | covariance_init |  |  |  |  |  |  |  |  |  |  |
-//! | `delora` |  |  | bounded_low_rank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `delta_lora` |  |  |  |  |  |  |  |  |  |  |  |  | follow |
-//! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |  |
-//! | `dvora` |  |  | shared_random | weight_decomposed, dropout_form adapter |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |  |
-//! | `eva` |  |  | input_init |  |  |  |  |  |  |  |  |  |  |
-//! | `flora_core` |  |  | core, shape full |  |  |  |  |  |  |  |  |  |  |
-//! | `fourierft` |  |  | fourier, places_seed 777 |  |  | constant, value 150.0 |  |  |  |  |  |  |  |
-//! | `full` |  |  | null |  |  |  |  |  |  |  | trained |  |  |
-//! | `gralora` |  |  | granular, blocks 2 |  |  |  |  |  |  |  |  |  |  |
-//! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |  |
-//! | `hira` |  |  | elementwise |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `hra` |  |  | reflections |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `ia3` |  |  | gain |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `init_b` |  |  | low_rank, drawn b |  |  |  |  |  |  |  |  |  |  |
-//! | `ln_tuning` |  |  | null |  |  |  |  |  |  |  | norms |  |  |
-//! | `loha` |  |  | hadamard |  |  |  |  |  |  |  |  |  |  |
-//! | `lokr` |  |  | kronecker, decompose_both false |  |  |  |  |  |  |  |  |  |  |
-//! | `lora` | 16.0 | 0.0 | low_rank | additive | kaiming | alpha_over_rank | all | constant | plain | 0.0 | frozen | none | none |
-//! | `lora_fa` |  |  |  |  |  |  | a frozen |  |  |  |  |  |  |
-//! | `lora_fa_preconditioned` |  |  |  |  |  |  | a frozen |  | preconditioned, ridge 1e-8 |  |  |  |  |
-//! | `lora_ga` |  |  | gradient_init |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |
-//! | `lora_plus` |  |  |  |  |  |  | b trained, lr_multiplier 16.0, embedding trained |  |  |  |  |  |  |
-//! | `lora_xs` |  |  | singular_core |  | gaussian, std 0.00001 |  |  |  |  |  |  |  |  |
-//! | `melora` |  |  | block_diagonal, blocks 2 |  |  |  |  |  |  |  |  |  |  |
-//! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |  |
-//! | `miss` |  |  | shard_sharing |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `nola` |  |  | mixed_bases |  |  |  |  |  |  |  |  |  |  |
-//! | `oft` |  |  | block_rotation, cayley neumann |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |  |
-//! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |  |
-//! | `randlora` | 20.0·rank |  | random_bases, projection_seed 0 |  |  |  |  |  |  |  |  |  |  |
-//! | `relora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |
-//! | `rslora` |  |  |  |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |
-//! | `shira` |  |  | sparse, mask_seed 0 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `svdiff` |  |  | spectral_shift |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `tri_lora` |  |  | core, shape diagonal |  |  |  |  |  |  |  |  |  |  |
-//! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |  |
-//! | `xgblora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |
+//! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias | base_update | penalties |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | `adalora` | 10.7·rank |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |  |  |
+//! | `asymmetric_lora` |  |  |  |  | orthonormal |  | a frozen |  |  |  |  |  |  |  |
+//! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |  |  |
+//! | `boft` |  |  | butterfly_rotation, butterfly_factors 2 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `bone` |  |  | block_affine |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `c3a` |  |  | block_circulant |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `cola` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |
+//! | `corda` |  |  | covariance_init |  |  |  |  |  |  |  |  |  |  |  |
+//! | `delora` |  |  | bounded_low_rank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `delta_lora` |  |  |  |  |  |  |  |  |  |  |  |  | follow |  |
+//! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |  |  |
+//! | `dvora` |  |  | shared_random | weight_decomposed, dropout_form adapter |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |  |  |
+//! | `eva` |  |  | input_init |  |  |  |  |  |  |  |  |  |  |  |
+//! | `flora_core` |  |  | core |  |  |  |  |  |  |  |  |  |  |  |
+//! | `fourierft` |  |  | fourier, places_seed 777 |  |  | constant, value 150.0 |  |  |  |  |  |  |  |  |
+//! | `full` |  |  | null |  |  |  |  |  |  |  | trained |  |  |  |
+//! | `gralora` |  |  | granular, blocks 2 |  |  |  |  |  |  |  |  |  |  |  |
+//! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |  |  |
+//! | `hira` |  |  | elementwise |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `hra` |  |  | reflections |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `ia3` |  |  | gain |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `init_b` |  |  | low_rank, drawn b |  |  |  |  |  |  |  |  |  |  |  |
+//! | `ln_tuning` |  |  | null |  |  |  |  |  |  |  | norms |  |  |  |
+//! | `loha` |  |  | hadamard |  |  |  |  |  |  |  |  |  |  |  |
+//! | `lokr` |  |  | kronecker, decompose_both false |  |  |  |  |  |  |  |  |  |  |  |
+//! | `lora` | 16.0 | 0.0 | low_rank | additive | kaiming | alpha_over_rank | all | constant | plain | 0.0 | frozen | none | none | all |
+//! | `lora_fa` |  |  |  |  |  |  | a frozen |  |  |  |  |  |  |  |
+//! | `lora_fa_preconditioned` |  |  |  |  |  |  | a frozen |  | preconditioned, ridge 1e-8 |  |  |  |  |  |
+//! | `lora_ga` |  |  | gradient_init |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |  |
+//! | `lora_plus` |  |  |  |  |  |  | b trained, lr_multiplier 16.0, embedding trained |  |  |  |  |  |  |  |
+//! | `lora_xs` |  |  | singular_core |  | gaussian, std 0.00001 |  |  |  |  |  |  |  |  |  |
+//! | `melora` |  |  | block_diagonal, blocks 2 |  |  |  |  |  |  |  |  |  |  |  |
+//! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |  |  |
+//! | `miss` |  |  | shard_sharing |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `nola` |  |  | mixed_bases |  |  |  |  |  |  |  |  |  |  |  |
+//! | `oft` |  |  | block_rotation, cayley neumann |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |  |  |
+//! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |  |  |
+//! | `randlora` | 20.0·rank |  | random_bases, projection_seed 0 |  |  |  |  |  |  |  |  |  |  |  |
+//! | `relora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |
+//! | `rslora` |  |  |  |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |  |
+//! | `shira` |  |  | sparse, mask_seed 0 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `sora` |  |  | diagonal, start normal |  |  |  | lambda trained | soft_threshold, threshold 0.0003 |  |  |  |  |  | diagonal_l1 10.0 |
+//! | `svdiff` |  |  | spectral_shift |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `tri_lora` |  |  | diagonal, start zero |  |  |  |  |  |  |  |  |  |  |  |
+//! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `xgblora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |
 //! <!-- end -->
 //!
 //! What the parts of a composition declare about each other, and so which compositions are legal, is in [`capability`].
@@ -104,9 +106,9 @@ pub mod init;
 #[cfg(feature = "testing")]
 pub mod laws;
 pub mod norm;
-pub mod orthogonality;
 pub mod pass;
 pub mod peft;
+pub mod penalty;
 pub mod preset;
 pub mod presets;
 pub mod rank;

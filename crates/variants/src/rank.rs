@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the trainer does for a run after a step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Action {
     /// Update the policy's averages from this step.
     pub observe: bool,
@@ -23,6 +23,8 @@ pub struct Action {
     pub allocate: Option<usize>,
     /// Prune again what the last allocation pruned.
     pub hold: bool,
+    /// Shrink every number of the diagonals by this much toward 0, as part of the step.
+    pub threshold: Option<f64>,
 }
 
 /// Rank over time.
@@ -70,6 +72,11 @@ pub trait RankPolicy: Clone + Debug {
     /// What to do after optimizer step `step` (counted from 0) of `steps`, over `maps` adapted maps.
     fn after_step(&self, _rank: usize, _maps: usize, _step: u64, _steps: u64) -> Action {
         Action::default()
+    }
+
+    /// Whether steps have a threshold, so that the device alone knows which components are left.
+    fn thresholds(&self) -> bool {
+        false
     }
 
     /// The first step after which the ranks no longer change: earlier checkpoints are not what was asked for, and are not
@@ -150,6 +157,9 @@ macro_rules! rank_policies {
             fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
                 match self { $(Self::$Policy(policy) => policy.after_step(rank, maps, step, steps)),+ }
             }
+            fn thresholds(&self) -> bool {
+                match self { $(Self::$Policy(policy) => policy.thresholds()),+ }
+            }
             fn settled(&self, steps: u64) -> u64 {
                 match self { $(Self::$Policy(policy) => policy.settled(steps)),+ }
             }
@@ -195,4 +205,5 @@ rank_policies! {
     budget::Budget,
     constant::Constant,
     nested_sampling::NestedSampling,
+    soft_threshold::SoftThreshold,
 }

@@ -1,6 +1,6 @@
 //! A variant as written, and as valid.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,7 @@ use crate::{
     error::SpecProblem,
     gradient::GradientSpec,
     init::{AnyInit, Init},
+    penalty::AnyPenalty,
     rank::{AnyRankPolicy, RankPolicy},
     role::{Role, TrainConfig},
     scaling::Scaling,
@@ -42,7 +43,7 @@ pub struct VariantSpec {
     pub rank_policy: AnyRankPolicy,
     /// What happens to gradients before the optimizer.
     pub gradient: GradientSpec,
-    /// Weight of the orthogonality penalty, recorded apart from the task loss.
+    /// Weight of the penalty on factors that are not orthonormal, recorded apart from the task loss.
     pub orthogonality: f64,
     /// Whether the base trains.
     pub base: BaseSpec,
@@ -51,6 +52,9 @@ pub struct VariantSpec {
     /// How a run's base changes over time; records from before the field existed mean `none`.
     #[serde(default)]
     pub base_update: AnyBaseUpdate,
+    /// Weights of further penalties, recorded with the one above; records from before the field existed mean none.
+    #[serde(default)]
+    pub penalties: BTreeMap<AnyPenalty, f64>,
 }
 
 /// A role as YAML has it.
@@ -125,6 +129,17 @@ impl VariantSpec {
                 format!("orthogonality is `{}`, but must be finite and not negative", self.orthogonality),
             );
         }
+        for (penalty, weight) in &self.penalties {
+            let field = format!("penalties.{}", penalty.kind());
+            if *penalty == AnyPenalty::Orthogonality {
+                let rule = format!(
+                    "orthogonality has a field of its own; write `orthogonality: {weight}` and leave it out here"
+                );
+                report(&field, rule);
+            } else if !weight.is_finite() || *weight < 0.0 {
+                report(&field, format!("{} is `{weight}`, but must be finite and not negative", penalty.kind()));
+            }
+        }
         let mut roles = self.roles();
         roles.extend(more);
         for (role, plan) in &self.train.0 {
@@ -164,8 +179,22 @@ impl VariantSpec {
 
     /// Axes that a plan leaves out when it is written, for the same reason: they are at the value that records from before the axis existed
     /// meant.
-    pub fn unrecorded_axes(&self) -> &'static [&'static str] {
-        if self.base_update.is_none() { &["base_update"] } else { &[] }
+    pub fn unrecorded_axes(&self) -> impl Iterator<Item = &'static str> {
+        let unset = [("base_update", self.base_update.is_none()), ("penalties", self.penalties.is_empty())];
+        unset.into_iter().filter_map(|(axis, is_unset)| is_unset.then_some(axis))
+    }
+
+    /// Penalties whose weight is not 0: the field, the penalty, the weight.
+    pub(crate) fn weighed_penalties(&self) -> impl Iterator<Item = (String, AnyPenalty, f64)> {
+        let own = ("orthogonality".to_owned(), AnyPenalty::Orthogonality, self.orthogonality);
+        let more =
+            self.penalties.iter().map(|(penalty, weight)| (format!("penalties.{}", penalty.kind()), *penalty, *weight));
+        std::iter::once(own).chain(more).filter(|(.., weight)| *weight > 0.0)
+    }
+
+    /// Loss terms beside the task's, with their weights; none where all weights are 0.
+    pub fn penalties(&self) -> Vec<(AnyPenalty, f64)> {
+        self.weighed_penalties().map(|(_, penalty, weight)| (penalty, weight)).collect()
     }
 
     /// Whether the factor on the inputs trains, where there is one.
@@ -206,6 +235,7 @@ impl VariantSpec {
                 (!offers(self.rank_policy.declaration(), Capability::ConstantRank), "rank_policy"),
                 (self.dropout != 0.0, "dropout"),
                 (self.orthogonality != 0.0, "orthogonality"),
+                (!self.penalties.is_empty(), "penalties"),
                 (self.gradient != GradientSpec::Plain, "gradient"),
                 (!offers(self.combine.declaration(), Capability::Additive), "combine"),
                 (!self.base_update.is_none(), "base_update"),

@@ -99,12 +99,10 @@ impl Cohort {
             }
             add(&mut sums.task, &loss);
             let mut sum = loss.sum();
-            let weight = self.stacks[index].variant().spec().orthogonality;
-            if weight > 0.0
-                && let Some(departure) = self.network.orthogonality(index)
-            {
+            for (penalty, weight) in self.stacks[index].variant().spec().penalties() {
+                let Some(value) = self.network.penalty(index, penalty) else { continue };
                 // The same in every micro-batch, and once in the step.
-                let term = departure * (weight / self.accumulate as f64);
+                let term = value * (weight / self.accumulate as f64);
                 add(&mut sums.penalty, &term);
                 sum = sum + term.sum();
             }

@@ -43,4 +43,6 @@ pub struct StackLayout {
     pub running: Slice,
     /// 1 for runs whose importance averages take this step in; none where no run's do.
     pub observing: Option<Slice>,
+    /// What every run's diagonals are shrunk by, `[runs]`; none where the policy has no threshold.
+    pub thresholds: Option<Slice>,
 }

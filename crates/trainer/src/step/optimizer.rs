@@ -284,12 +284,35 @@ impl StackOptimizer {
         self.laid().flat.value.clone().slice([0..self.runs, 0..m])
     }
 
+    /// Numbers of all diagonals that train, which are the first columns.
+    pub fn diagonal_columns(&self) -> usize {
+        self.slices.iter().filter(|slice| slice.meta.role == Role::Lambda).map(ParamSlice::len).sum()
+    }
+
+    /// How many numbers of the diagonals are not 0, `[runs]`.
+    pub fn nonzero_diagonals(&self) -> Tensor<1> {
+        let diagonals = self.laid().flat.value.clone().slice([0..self.runs, 0..self.diagonal_columns()]);
+        diagonals.clone().zeros_like().mask_fill(diagonals.not_equal_elem(0.0), 1.0).sum_dim(1).reshape([self.runs])
+    }
+
+    /// Moves every number of the diagonals toward 0 by its run's threshold, `[runs, 1]`, and to 0 where it is no farther away:
+    /// `sign(λ)·max(|λ| − ξ, 0)`.
+    pub fn shrink_diagonals(&mut self, thresholds: Tensor<2>) {
+        let old = self.laid().flat.value.clone().slice([0..self.runs, 0..self.diagonal_columns()]);
+        self.set_diagonals(old.clone().sign() * (old.abs() - thresholds).clamp_min(0.0));
+    }
+
     /// Sets numbers of the diagonals to 0, where `pruned` `[runs, n]` is 1; `n` columns from the first.
     pub fn prune(&mut self, pruned: &Tensor<2>) {
+        let old = self.laid().flat.value.clone().slice([0..self.runs, 0..pruned.dims()[1]]);
+        self.set_diagonals(old.mask_fill(pruned.clone().greater_elem(0.5), 0.0));
+    }
+
+    /// Puts `new` `[runs, n]` in the place of the first `n` columns.
+    fn set_diagonals(&mut self, new: Tensor<2>) {
         let laid = self.laid.as_mut().unwrap_or_else(|| unreachable!("tensors are laid out before the first step"));
-        let [runs, n] = pruned.dims();
+        let [runs, n] = new.dims();
         let old = laid.flat.value.clone().slice([0..runs, 0..n]);
-        let new = old.clone().mask_fill(pruned.clone().greater_elem(0.5), 0.0);
         if ops::writes_in_place(&old.device()) {
             let _ = ops::assign(old, new);
         } else {

@@ -4,11 +4,14 @@ use burn::tensor::Tensor;
 
 use super::optimizer::RunStep;
 
+/// Numbers that the device returns of every run's step.
+pub const RESULTS: usize = 4;
+
 /// A step that is done or under way on the device.
 #[derive(Debug)]
 pub struct Pending {
     pub(super) step: u64,
-    /// Loss, penalty and squared norm of every run, as the device's half of the step returns them.
+    /// [`RESULTS`] numbers of every run, as the device's half of the step returns them.
     pub(super) results: Tensor<1>,
     /// By stack and run.
     pub(super) facts: Vec<Vec<RunFacts>>,

@@ -72,8 +72,12 @@ impl Stack {
         buffer: &mut UploadBuffer,
     ) -> (StackLayout, Vec<RunStep>) {
         let runs = self.run_steps(step);
+        let actions = self.actions(step);
         let observing: Vec<bool> =
-            self.actions(step).iter().zip(&runs).map(|(action, run)| action.observe && run.active).collect();
+            actions.iter().zip(&runs).map(|(action, run)| action.observe && run.active).collect();
+        // A run that has ended asks for nothing, and is shrunk by 0.
+        let thresholds = actions.iter().map(|action| action.threshold.unwrap_or(0.0));
+        let thresholds = self.counts_on_device().then(|| buffer.floats(thresholds));
         let keeps = !self.variant().spec().rank_policy.averages().is_empty() && observing.contains(&true);
         let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(active, run)).collect();
         let visible = matches!(active, Active::Prefix(_)).then(|| self.optimizer.touched(&ranges));
@@ -90,6 +94,7 @@ impl Stack {
             limits: buffer.floats(runs.iter().map(|run| run.limit.unwrap_or(f64::INFINITY))),
             running: buffer.floats(runs.iter().map(|run| one(run.active))),
             observing: keeps.then(|| buffer.floats(observing.into_iter().map(one))),
+            thresholds,
         };
         (layout, runs)
     }

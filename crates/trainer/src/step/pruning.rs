@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use variants::{
-    host::Placement,
+    host::{Placement, values},
     rank::{Action, RankPolicy},
     role::Role,
 };
@@ -39,8 +39,31 @@ impl Stack {
         self.importance.observe(policy, &self.optimizer, gradient * clip, &observing);
     }
 
+    /// Whether steps have a threshold on diagonals that train, so that the device alone knows what is left of them.
+    pub(super) fn counts_on_device(&self) -> bool {
+        self.variant().spec().rank_policy.thresholds() && self.optimizer.diagonal_columns() > 0
+    }
+
+    /// How many numbers of the diagonals are not 0, `[runs]`, where steps have a threshold.
+    pub(super) fn components_left(&self) -> Option<Tensor<1>> {
+        self.counts_on_device().then(|| self.optimizer.nonzero_diagonals())
+    }
+
+    /// Components of a map whose number of the diagonal is not 0, by map. Reads the device.
+    fn ranks_left(&self, run: usize) -> BTreeMap<String, usize> {
+        let diagonals = self.optimizer.slices().iter().filter(|slice| slice.meta.role == Role::Lambda);
+        let left = |slice: &ParamSlice| {
+            let of_run = self.optimizer.value(slice).slice([run..run + 1]);
+            (slice.meta.slot.clone(), values(&of_run).into_iter().filter(|number| *number != 0.0).count())
+        };
+        diagonals.map(left).collect()
+    }
+
     /// Components that each map of a run has left: the final ranks of a pruned run.
     pub fn final_ranks(&self, run: usize) -> BTreeMap<String, usize> {
+        if self.counts_on_device() {
+            return self.ranks_left(run);
+        }
         match &self.runs[run].kept {
             Some(kept) => kept.iter().map(|(map, keep)| (map.clone(), keep.iter().filter(|k| **k).count())).collect(),
             None => self.plan.targets.iter().map(|map| (map.clone(), self.plan.rank(map))).collect(),
@@ -102,10 +125,10 @@ impl Cohort {
         }
     }
 
-    /// Notes how many components each run has left, where a policy prunes.
+    /// Notes how many components each run has left, where a policy prunes and the host knows which.
     pub(super) fn count_components(&self, facts: &mut [Vec<RunFacts>]) {
         for (stack, facts) in self.stacks.iter().zip(facts) {
-            if stack.variant().spec().rank_policy.prunes() {
+            if stack.variant().spec().rank_policy.prunes() && !stack.counts_on_device() {
                 let left = |run| stack.final_ranks(run).values().sum::<usize>() as u64;
                 facts.iter_mut().enumerate().for_each(|(run, facts)| facts.components = Some(left(run)));
             }

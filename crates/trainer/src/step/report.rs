@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use record::StepEntry;
 use variants::host::values;
 
-use super::pending::{Pending, RunFacts};
+use super::pending::{Pending, RESULTS, RunFacts};
 use crate::{
     cohort::{Cohort, Stack},
     study::run_state::RunAt,
@@ -29,16 +29,17 @@ pub struct StepReport {
 }
 
 impl Stack {
-    /// What a step did to a run, given `[task loss, penalty, squared gradient norm]`; none where the run did not take part. A run whose
+    /// What a step did to a run, given `[task loss, penalty, squared gradient norm, numbers of diagonals that are not 0]`; none where the run did not take part. A run whose
     /// loss or gradient was not finite has failed.
     fn report(
         &mut self,
         run: usize,
         step: u64,
         facts: RunFacts,
-        [task_loss, penalty, square]: [f64; 3],
+        [task_loss, penalty, square, left]: [f64; RESULTS],
     ) -> Option<(StepEntry, u64)> {
-        let penalised = self.variant().spec().orthogonality > 0.0;
+        let spec = self.variant().spec();
+        let (penalised, counted) = (!spec.penalties().is_empty(), self.counts_on_device());
         let state = &mut self.runs[run];
         if !facts.active || state.failure.is_some() {
             return None;
@@ -54,7 +55,7 @@ impl Stack {
             penalty: penalised.then_some(penalty),
             learning_rate: facts.rate,
             gradient_norm: norm,
-            components: facts.components,
+            components: if counted { Some(left as u64) } else { facts.components },
         };
         Some((entry, facts.tokens))
     }
@@ -83,10 +84,10 @@ impl Cohort {
         let mut at = 0;
         for (index, (stack, facts)) in self.stacks.iter_mut().zip(&pending.facts).enumerate() {
             let runs = stack.runs.len();
-            let of_stack = &results[at..at + 3 * runs];
-            at += 3 * runs;
+            let of_stack = &results[at..at + RESULTS * runs];
+            at += RESULTS * runs;
             for (run, facts) in facts.iter().enumerate() {
-                let of_run = [0, 1, 2].map(|which| of_stack[which * runs + run]);
+                let of_run = std::array::from_fn(|which| of_stack[which * runs + run]);
                 if let Some((entry, tokens)) = stack.report(run, pending.step + 1, *facts, of_run) {
                     reports.push(RunReport { at: RunAt { stack: index, run }, tokens, entry });
                 }

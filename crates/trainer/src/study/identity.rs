@@ -19,7 +19,7 @@ pub fn spec_of(cell: &Cell) -> serde_json::Value {
     }
     for axis in cell.recipe.variant.unrecorded_axes() {
         if let Some(written) = spec["variant"].as_object_mut() {
-            written.remove(*axis);
+            written.remove(axis);
         }
     }
     spec

@@ -396,8 +396,9 @@ impl Bench {
         let pass = Pass::of(vec![StackPass::with(1, active.clone())]);
         let batch = self.batches.batch(&self.cohort.network, 0).upload(&place);
         let mut loss = forward::losses(&self.cohort.network, &batch, &pass).remove(0).sum();
-        if let Some(departure) = self.cohort.network.orthogonality(0).filter(|_| spec.orthogonality > 0.0) {
-            loss = loss + (departure * spec.orthogonality).sum();
+        for (penalty, weight) in spec.penalties() {
+            let Some(value) = self.cohort.network.penalty(0, penalty) else { continue };
+            loss = loss + (value * weight).sum();
         }
         let mut gradients = loss.backward();
         let mut all = Named64::new();

@@ -1,15 +1,8 @@
 //! Two trained factors with a trained core between them: `ΔW = s·A·G·B`.
 //!
 //! `A: [runs, d_in, rank]` and `B: [runs, rank, d_out]` are drawn from `init` with torch's fan-ins (`kaiming`: `U(±1/√d_in)` and `U(±1/√rank)`),
-//! the core `G` starts at zero. It is
-//!
-//! | `shape` | `G` | numbers | method |
-//! |---|---|---|---|
-//! | `full` | `[runs, rank, rank]` | `rank²` | FLoRA |
-//! | `diagonal` | `diag(g)`, `g` `[runs, 1, rank]` | `rank` | TriLoRA |
-//!
-//! so `rank·(d_in + d_out)` trained numbers and those of the core per map. At the first step the core alone has a gradient, since both factors
-//! are multiplied by it. Rows pass `A·G` and `B`.
+//! the core `G` `[runs, rank, rank]` starts at zero. `rank·(d_in + d_out) + rank²` trained numbers per map. At the first step the core alone has
+//! a gradient, since both factors are multiplied by it. Rows pass `A·G` and `B`. A core that is a diagonal is [`diagonal`](super::diagonal).
 //!
 //! Si et al., *Maintaining Structural Integrity in Parameter Spaces for Parameter Efficient Fine-tuning* (FLoRA), arXiv:2405.14739, with the
 //! authors' code for first values.
@@ -25,36 +18,20 @@ use crate::{
     role::{Param, Role},
 };
 
-/// Which numbers the core has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Shape {
-    /// A square matrix.
-    #[default]
-    Full,
-    /// A diagonal.
-    Diagonal,
-}
-
-/// The core's shape.
+/// No parameters of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spec {
-    /// Full or diagonal.
-    #[serde(default)]
-    pub shape: Shape,
-}
+pub struct Spec {}
 
 /// Two factors and a core per run.
 #[derive(Clone, Debug)]
 pub struct Core {
     /// `[runs, d_in, rank]`
     pub a: Tensor<3>,
-    /// `[runs, rank, rank]`, or `[runs, 1, rank]` of a diagonal.
+    /// `[runs, rank, rank]`
     pub core: Tensor<3>,
     /// `[runs, rank, d_out]`
     pub b: Tensor<3>,
-    shape: Shape,
 }
 
 impl DeltaRecipe for Spec {
@@ -62,8 +39,7 @@ impl DeltaRecipe for Spec {
     const PROVIDES: &'static [Capability] = &[Capability::DrawnFactors, Capability::OwnRanks];
     const REQUIRES: &'static [Requirement] = &[Requirement {
         needs: Capability::ConstantRank,
-        rule: "the middle of `core` mixes all components; use it with `rank_policy: {kind: constant}`, or `svd_form` for a diagonal \
-               under another policy",
+        rule: "the middle of `core` mixes all components; use it with `rank_policy: {kind: constant}`, or `diagonal` under another policy",
     }];
     const ROLES: &'static [Role] = &[Role::A, Role::Core, Role::B];
 
@@ -74,8 +50,7 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> Core {
         let [d_in, d_out] = at.shape;
-        let rows = if self.shape == Shape::Full { at.rank } else { 1 };
-        Core { a: at.drawn("a", d_in), core: at.zeros(rows, at.rank), b: at.drawn_up("b", d_out), shape: self.shape }
+        Core { a: at.drawn("a", d_in), core: at.zeros(at.rank, at.rank), b: at.drawn_up("b", d_out) }
     }
 }
 
@@ -89,11 +64,7 @@ impl Delta for Core {
     }
 
     fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
-        let s = scale(gate, self.a.dims()[2]);
-        let (down, middle) = match self.shape {
-            Shape::Full => (self.a.clone().matmul(self.core.clone()), s),
-            Shape::Diagonal => (self.a.clone(), self.core.clone() * s),
-        };
-        Form::LowRank(Chain { down, middle, up: self.b.clone() })
+        let middle = scale(gate, self.a.dims()[2]);
+        Form::LowRank(Chain { down: self.a.clone().matmul(self.core.clone()), middle, up: self.b.clone() })
     }
 }

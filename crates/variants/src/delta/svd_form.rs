@@ -5,7 +5,7 @@
 //! zero; both factors are drawn. A component is pruned by zeroing its `λ`; its factors keep training, so it
 //! may come back.
 //!
-//! What keeps the factors near orthonormal is in [`orthogonality`](crate::orthogonality).
+//! What keeps the factors near orthonormal is in [`orthogonality`](crate::penalty::orthogonality).
 //!
 //! Zhang et al., *Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning*, ICLR 2023,
 //! arXiv:2303.10512, Eqs. 3 and 4.
@@ -18,8 +18,8 @@ use crate::{
     capability::Capability,
     form::{Chain, Form},
     init::{AnyInit, Init},
-    orthogonality::Factor,
     peft::PeftForm,
+    penalty::orthogonality::Factor,
     role::{Param, Role},
 };
 
@@ -75,6 +75,10 @@ impl Delta for SvdForm {
 
     fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
         Form::LowRank(Chain { down: self.q.clone(), middle: self.lambda.clone() * gate.clone(), up: self.p.clone() })
+    }
+
+    fn diagonal(&self) -> Option<Tensor<3>> {
+        Some(self.lambda.clone())
     }
 
     fn orthonormal(&self) -> Vec<Factor> {

@@ -10,7 +10,7 @@ use crate::{
     delta::{self, DeltaSpec},
     error::SpecProblem,
     gradient::GradientSpec,
-    init, preset,
+    init, penalty, preset,
     presets::lora,
     rank::{self, AnyRankPolicy, constant::Constant},
     role::{RoleConfig, TrainConfig},
@@ -92,6 +92,9 @@ pub fn drawn(seed: u64) -> VariantSpec {
     if stream::unit(rng) < 0.25 {
         spec.base_update = pick(rng, known(base_update::defaults(), |spec| spec.base_update, rank));
     }
+    if stream::unit(rng) < 0.25 {
+        spec.penalties.insert(pick(rng, penalty::all()), 0.1);
+    }
     spec
 }
 
@@ -111,6 +114,7 @@ fn mended(problem: &SpecProblem, spec: &VariantSpec) -> VariantSpec {
         "rank_policy" => spec.rank_policy = AnyRankPolicy::Constant(Constant {}),
         "gradient" => spec.gradient = GradientSpec::Plain,
         "orthogonality" => spec.orthogonality = 0.0,
+        "penalties" => spec.penalties.clear(),
         "dropout" => spec.dropout = 0.0,
         "base" => spec.base = BaseSpec::Frozen,
         "base_update" => spec.base_update = AnyBaseUpdate::default(),

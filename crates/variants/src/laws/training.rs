@@ -6,8 +6,8 @@ use super::{Case, DEFAULT, FROZEN, Outcome, ROUNDING, ROWS, SEQ};
 use crate::{
     adapted::AdaptedLinear,
     host::{inner, values},
-    orthogonality::departure,
     pass::Active,
+    penalty::{self, AnyPenalty},
     role::{Param, Role},
     spec::VariantSpec,
     stream::{self, Stream},
@@ -152,19 +152,30 @@ fn rescale(case: &Case, y: Tensor<3>, ratio: Vec<f64>) -> Tensor<3> {
     (y.reshape([case.runs, rows / case.runs * seq, d_out]) * ratio).reshape([rows, seq, d_out])
 }
 
-/// The gradient of the orthogonality penalty is its central difference, where the delta has one.
+/// The gradient of every penalty is its central difference, where the delta has one.
 pub fn penalties_have_their_gradients(case: &Case) -> Outcome {
-    let spec = case.spec();
-    let mut tracked = case.random();
-    if tracked.orthonormal(0).is_empty() {
-        return Outcome::NotApplicable("the delta has no factors that are held orthonormal");
+    let of = |map: &AdaptedLinear, penalty: AnyPenalty| penalty.of(map.delta(0).as_slice());
+    let concerned: Vec<_> =
+        penalty::all().into_iter().filter(|penalty| of(&case.random(), *penalty).is_some()).collect();
+    if concerned.is_empty() {
+        return Outcome::NotApplicable("the delta has nothing that a penalty concerns");
     }
     if case.dtype != DType::F64 {
         return ROUNDING;
     }
-    let penalty = |map: &AdaptedLinear| {
-        departure(map.orthonormal(0)).unwrap_or_else(|| unreachable!("there are factors, as asked above")).sum()
-    };
+    for kind in concerned {
+        let value = |map: &AdaptedLinear| {
+            of(map, kind).unwrap_or_else(|| unreachable!("a penalty concerns it, as asked above")).sum()
+        };
+        has_its_gradient(case, &value);
+    }
+    Outcome::Applied
+}
+
+/// The gradient of `penalty` is its central difference.
+fn has_its_gradient(case: &Case, penalty: &dyn Fn(&AdaptedLinear) -> Tensor<1>) {
+    let spec = case.spec();
+    let mut tracked = case.random();
     track(&mut tracked, &spec);
     let gradients = penalty(&tracked).backward();
     // A tensor that the penalty does not reach has gradient zero, and a difference of zero.
@@ -194,7 +205,6 @@ pub fn penalties_have_their_gradients(case: &Case) -> Outcome {
             assert!(error <= 1e-6 * (1.0 + numeric.abs()), "penalty: {case:?}: tensor {index}, element {element}");
         }
     }
-    Outcome::Applied
 }
 
 /// Training recovers a planted update of the variant's own family.

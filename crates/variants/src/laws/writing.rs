@@ -9,6 +9,7 @@ use crate::{
     adapted::AdaptedLinear,
     base::{BaseSpec, BiasSpec},
     capability::Capability,
+    delta::Delta as _,
     host::values,
     pass::Active,
     peft::{PeftForm, TunedMap},
@@ -106,7 +107,9 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
     }
     let has_diagonal = tensors.values().any(|(role, _)| *role == Role::Lambda);
     assert_eq!(has_diagonal, offers(Capability::Prunable), "prunable: {case:?}");
-    assert_eq!(!map.orthonormal(0).is_empty(), offers(Capability::Orthonormal), "orthonormal: {case:?}");
+    let shown = map.delta(0).unwrap_or_else(|| unreachable!("a law is about an adapted map"));
+    assert_eq!(!shown.orthonormal().is_empty(), offers(Capability::Orthonormal), "orthonormal: {case:?}");
+    assert_eq!(shown.diagonal().is_some(), has_diagonal, "diagonal: {case:?}");
     if spec.lacks(&[Capability::Additive]).is_none() {
         case.close("additive", &(map.weight(0, &Active::All) - base.clone()), &update);
     }

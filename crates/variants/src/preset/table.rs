@@ -8,6 +8,7 @@ use crate::{
     delta::{self, DeltaSpec},
     init,
     peft::NoPeftForm,
+    penalty::{self, AnyPenalty},
     presets::lora,
     rank,
     role::Role,
@@ -33,6 +34,8 @@ fn rows() -> Vec<Row> {
     let inits: Vec<_> = init::defaults().iter().map(init::AnyInit::kind).collect();
     let policies: Vec<_> = rank::defaults().iter().map(|policy| policy.declaration().kind).collect();
     let over_time: Vec<_> = base_update::defaults().iter().map(|kind| kind.declaration().kind).collect();
+    let more = penalty::all().into_iter().filter(|penalty| *penalty != AnyPenalty::Orthogonality);
+    let penalties: Vec<_> = more.map(AnyPenalty::kind).collect();
     let scalings = ["alpha_over_rank", "alpha_over_sqrt_rank", "constant"];
     vec![
         row("rank", "spec.rs", "rank of `ΔW`; a map may have its own", &[]),
@@ -45,10 +48,16 @@ fn rows() -> Vec<Row> {
         row("train", "role.rs", "which roles train, at which rate and decay", &[]),
         row("rank_policy", "rank", "rank over time", &policies),
         row("gradient", "gradient.rs", "what the optimizer sees of the gradient of `B`", &["plain", "preconditioned"]),
-        row("orthogonality", "orthogonality.rs", "weight of the penalty on factors that are not orthonormal", &[]),
+        row(
+            "orthogonality",
+            "penalty/orthogonality.rs",
+            "weight of the penalty on factors that are not orthonormal",
+            &[],
+        ),
         row("base", "base.rs", "whether the base trains", &["frozen", "norms", "trained"]),
         row("bias", "base.rs", "which biases of the base train", &["none", "all", "lora_only"]),
         row("base_update", "base_update", "the base over time", &over_time),
+        row("penalties", "penalty", "weights of further loss terms beside the task's", &penalties),
     ]
 }
 

@@ -23,7 +23,7 @@ pub const PRESET: Preset = Preset {
     about: "a trained square core between two trained factors",
     paper: "arXiv:2405.14739",
     spec: |rank| VariantSpec {
-        delta: Some(DeltaSpec::Core(core::Spec { shape: core::Shape::Full })),
+        delta: Some(DeltaSpec::Core(core::Spec {})),
         ..lora::spec(rank)
     },
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out) + rank * rank),

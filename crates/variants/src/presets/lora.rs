@@ -20,6 +20,8 @@
 //! assert_eq!(lora.spec().scaling.at(16.0, 8), 2.0);
 //! ```
 
+use std::collections::BTreeMap;
+
 use crate::{
     base::{BaseSpec, BiasSpec},
     base_update::AnyBaseUpdate,
@@ -54,6 +56,7 @@ pub fn spec(rank: usize) -> VariantSpec {
         base: BaseSpec::Frozen,
         bias: BiasSpec::None,
         base_update: AnyBaseUpdate::default(),
+        penalties: BTreeMap::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! TriLoRA: a trained diagonal between two trained factors.
 //!
 //! `ΔW = s·A·diag(g)·B` with `A` and `B` drawn and `g` at zero: the form of AdaLoRA, [`svd_form`](crate::delta::svd_form), without its penalty,
-//! its budget and its normal first values. The mechanism is in [`core`]. All else is [`lora`].
+//! its budget and its normal first values. The mechanism is in [`diagonal`]. All else is [`lora`].
 //!
 //! Trains `A`, `g` and `B`: `r·(d_in + d_out) + r` parameters per map.
 //!
@@ -10,7 +10,7 @@
 
 use super::lora;
 use crate::{
-    delta::{DeltaSpec, core},
+    delta::{DeltaSpec, diagonal},
     preset::{Parity, Preset},
     spec::VariantSpec,
 };
@@ -21,7 +21,7 @@ pub const PRESET: Preset = Preset {
     about: "a trained diagonal between two trained factors",
     paper: "arXiv:2405.11236",
     spec: |rank| VariantSpec {
-        delta: Some(DeltaSpec::Core(core::Spec { shape: core::Shape::Diagonal })),
+        delta: Some(DeltaSpec::Diagonal(diagonal::Spec { start: diagonal::Start::Zero })),
         ..lora::spec(rank)
     },
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out) + rank),

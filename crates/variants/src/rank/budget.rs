@@ -193,7 +193,12 @@ impl RankPolicy for Budget {
     fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
         let end = steps.saturating_sub(resolve(self.final_steps, steps));
         let (budget, due) = self.at(rank, maps, step, steps);
-        Action { observe: step < end, allocate: (due && step <= end).then_some(budget), hold: step > end }
+        Action {
+            observe: step < end,
+            allocate: (due && step <= end).then_some(budget),
+            hold: step > end,
+            ..Action::default()
+        }
     }
 
     fn settled(&self, steps: u64) -> u64 {
@@ -236,11 +241,12 @@ mod tests {
     #[test]
     fn actions_follow_the_phases() {
         let act = |t| policy().after_step(6, 4, t, 100);
-        assert_eq!(act(5), Action { observe: true, allocate: None, hold: false });
-        assert_eq!(act(12), Action { observe: true, allocate: None, hold: false });
-        assert_eq!(act(45), Action { observe: true, allocate: Some(10), hold: false });
-        assert_eq!(act(80), Action { observe: false, allocate: Some(8), hold: false });
-        assert_eq!(act(81), Action { observe: false, allocate: None, hold: true });
+        let act_of = |observe, allocate, hold| Action { observe, allocate, hold, threshold: None };
+        assert_eq!(act(5), act_of(true, None, false));
+        assert_eq!(act(12), act_of(true, None, false));
+        assert_eq!(act(45), act_of(true, Some(10), false));
+        assert_eq!(act(80), act_of(false, Some(8), false));
+        assert_eq!(act(81), act_of(false, None, true));
     }
 
     #[test]

@@ -1,21 +1,34 @@
 //! How far factors are from orthonormal: `‖FᵀF − I‖_F`, of all factors of a stack at once.
 //!
-//! AdaLoRA's regulariser is the mean of these over all factors, as the authors' code has it; the paper's Eq. 4 squares the norms.
+//! AdaLoRA's regulariser `P` is the mean of these over all factors, as the authors' code has it; the paper's Eq. 4 squares the norms.
 //!
 //! Zhang et al., *Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning*, ICLR 2023, arXiv:2303.10512, Eq. 4.
 
 use burn::tensor::Tensor;
 
+use super::Penalty;
 use crate::{
     capability::{Capability, Requirement},
+    delta::{AnyDelta, Delta},
     host::identity,
 };
 
-/// What a weight of the penalty above 0 needs of the composition.
-pub(crate) const REQUIRES: &[Requirement] = &[Requirement {
-    needs: Capability::Orthonormal,
-    rule: "`{kind}` has no orthogonality penalty; use {others} or set 0",
-}];
+/// The mean departure of factors from orthonormality.
+#[derive(Clone, Copy, Debug)]
+pub struct Orthogonality;
+
+impl Penalty for Orthogonality {
+    const REQUIRES: &'static [Requirement] = &[Requirement {
+        needs: Capability::Orthonormal,
+        rule: "`{kind}` has no orthogonality penalty; use {others} or set 0",
+    }];
+
+    fn of(deltas: &[&AnyDelta]) -> Option<Tensor<1>> {
+        let all = departure(deltas.iter().flat_map(|delta| delta.orthonormal()).collect())?; // [runs, factors]
+        let [runs, _] = all.dims();
+        Some(all.mean_dim(1).reshape([runs]))
+    }
+}
 
 /// A factor whose components are to be orthonormal.
 #[derive(Clone, Debug)]
