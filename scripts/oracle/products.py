@@ -123,8 +123,11 @@ class Adapted(nn.Module):
         return F.linear(x, self.weight, self.base.bias)
 
 
-def written_run(name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v.RATE, optimizer_of=None, **setting):
-    """`parts` gives a map's trained and frozen tensors, by the names that the crate has for them."""
+def written_run(
+    name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v.RATE, optimizer_of=None, penalty=None, after=None, **setting
+):
+    """`parts` gives a map's trained and frozen tensors, by the names that the crate has for them. The loss has `penalty` of the model, and
+    every step ends with `after` of it."""
 
     def make():
         model = v.base()
@@ -136,6 +139,14 @@ def written_run(name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v
                 setattr(model.get_submodule(parent), child, Adapted(module, *parts(module), weight))
         model = model.double().train()
         stir(model, seed, near)
+        if penalty:
+
+            def penalised(model, _arguments, out):
+                if out.loss is not None:
+                    out.loss = out.loss + penalty(model)
+                return out
+
+            model.register_forward_hook(penalised)
         return model
 
     def write(model, record):
@@ -159,7 +170,8 @@ def written_run(name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v
             record.add("merged_logits", merged(**v.inputs(batches[0])).logits)
         record.write(name)
 
-    v.twice(make, batches, optimizer_of or (lambda model: v.adamw(model, rate=rate)), write)
+    hooks = {"after": lambda model, _record: lambda _step: after(model)} if after else {}
+    v.twice(make, batches, optimizer_of or (lambda model: v.adamw(model, rate=rate)), write, **hooks)
 
 
 def sides(linear):
@@ -188,9 +200,35 @@ def cores(batches):
     full = lambda linear: (pair(linear, v.RANK) | {"core": torch.empty(v.RANK, v.RANK)}, {})
     weight = lambda m: m.base.weight + scale * m.b @ m.core @ m.a
     written_run("flora_core", batches, full, weight, 58, scale=scale)
-    diagonal = lambda linear: (pair(linear, v.RANK) | {"core": torch.empty(v.RANK)}, {})
-    weight = lambda m: m.base.weight + scale * m.b @ torch.diag(m.core) @ m.a
+    diagonal = lambda linear: (pair(linear, v.RANK) | {"lambda": torch.empty(v.RANK)}, {})
+    weight = lambda m: m.base.weight + scale * m.b @ torch.diag(getattr(m, "lambda")) @ m.a
     written_run("tri_lora", batches, diagonal, weight, 59, scale=scale)
+    sora(batches, diagonal, weight, scale)
+
+
+def sora(batches, parts, weight, scale):
+    """The authors' optimizer of the gates: a step of AdamW without decay, then `sign(g)·max(|g| - ξ, 0)`."""
+    threshold, weight_of_penalty = 8e-3, 0.05
+    gates = lambda model: [p for name, p in model.named_parameters() if name.endswith(".lambda")]
+
+    def penalty(model):
+        return weight_of_penalty * torch.cat(gates(model)).abs().mean()
+
+    @torch.no_grad()
+    def shrink(model):
+        for gate in gates(model):
+            gate.copy_(gate.sign() * torch.clamp(gate.abs() - threshold, min=0.0))
+
+    def optimizer_of(model):
+        groups, own = v.groups(model), {id(gate) for gate in gates(model)}
+        for group in groups:
+            if id(group["params"][0]) in own:
+                group["weight_decay"] = 0.0
+        return torch.optim.AdamW(groups, eps=v.EPS)
+
+    setting = {"scale": scale, "threshold": threshold, "penalty_weight": weight_of_penalty}
+    hooks = {"optimizer_of": optimizer_of, "penalty": penalty, "after": shrink}
+    written_run("sora", batches, parts, weight, 66, **hooks, **setting)
 
 
 def melora(batches):

@@ -55,6 +55,7 @@ presets! {
     relora,
     rslora,
     shira,
+    sora,
     svdiff,
     tri_lora,
     vera,

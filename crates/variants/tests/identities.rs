@@ -13,14 +13,14 @@ use variants::{
     adapted::{AdaptedLinear, Canonical},
     capability::Capability,
     combine::CombineSpec,
-    delta::{DeltaSpec, block_rotation, butterfly_rotation, shared_random},
+    delta::{Delta as _, DeltaSpec, block_rotation, butterfly_rotation, shared_random},
     gradient::GradientSpec,
     host::{Placement, values},
     init::{AnyInit, Init, gaussian::Gaussian, kaiming::Kaiming},
     laws::calibrated,
-    orthogonality::departure,
     pass::{Active, Pass},
     peft::{NoPeftForm, PeftForm},
+    penalty::{AnyPenalty, orthogonality::departure},
     preset, presets,
     rank::{AnyRankPolicy, RankPolicy, budget::Budget},
     role::{DecayToward, Param, Role},
@@ -313,7 +313,35 @@ fn adalora_has_the_penalty_of_the_released_code() {
     let p = DMatrix::from_row_slice(RANK, D_OUT, &tensors[2]);
     let identity = DMatrix::identity(RANK, RANK);
     let wanted = [(q.transpose() * q - &identity).norm(), (&p * p.transpose() - &identity).norm()];
-    close(&values(&departure(map.orthonormal(0)).unwrap()), &wanted);
+    close(&values(&departure(map.delta(0).unwrap().orthonormal()).unwrap()), &wanted);
+}
+
+/// `sora` with all numbers of its diagonal at 1 is LoRA with its factors; and its penalty is their mean size, over maps of unlike ranks too.
+#[test]
+fn sora_at_a_diagonal_of_ones_is_lora() {
+    let (mut sora, mut lora) = (map(&spec("sora"), 6.0), map(&spec("lora"), 6.0));
+    let factors: Vec<Tensor<3>> = sora
+        .parameters(0)
+        .into_iter()
+        .filter_map(|param| {
+            if param.role == Role::Lambda {
+                *param.tensor = param.tensor.ones_like();
+                return None;
+            }
+            Some(param.tensor.clone())
+        })
+        .collect();
+    lora.parameters(0).into_iter().zip(factors).for_each(|(param, value)| *param.tensor = value);
+    close(&values(&sora.weight(0, &Active::All)), &values(&lora.weight(0, &Active::All)));
+
+    let mut small = map(&VariantSpec { rank: 1, ..spec("sora") }, 6.0);
+    for (map, numbers) in [(&mut sora, vec![1.0, -2.0, 0.0]), (&mut small, vec![-5.0])] {
+        let diagonal = map.parameters(0).into_iter().find(|param| param.role == Role::Lambda).unwrap();
+        *diagonal.tensor = place().tensor(numbers.clone(), [1, 1, numbers.len()]);
+    }
+    let deltas = [&sora, &small].map(|map| map.delta(0).unwrap());
+    close(&values(&AnyPenalty::DiagonalL1.of(&deltas).unwrap()), &[8.0 / 4.0]);
+    assert!(AnyPenalty::DiagonalL1.of(&[lora.delta(0).unwrap()]).is_none(), "LoRA has no diagonal");
 }
 
 /// The start of an anchored map, `s·A₀·B₀` `[d_in, d_out]` and `A₀` itself, of one run at scale `alpha/RANK`.

@@ -11,6 +11,7 @@ use variants::{
     gradient::GradientSpec,
     host::{Placement, values},
     init::{AnyInit, gaussian::Gaussian},
+    penalty::AnyPenalty::{DiagonalL1, Orthogonality},
     preset,
     rank::{
         Action, AnyRankPolicy, RankPolicy,
@@ -58,6 +59,15 @@ const INF: f64 = f64::INFINITY;
 fn numbers_of_an_adapter_have_bounds() {
     bounds("lora", "dropout", |s, v| s.dropout = v, &[0.0, 0.999], &[1.0, -0.1, NAN]);
     bounds("lora", "orthogonality", |s, v| s.orthogonality = v, &[0.0], &[]);
+    bounds(
+        "sora",
+        "penalties.diagonal_l1",
+        |s, v| s.penalties = [(DiagonalL1, v)].into(),
+        &[0.0, 0.5],
+        &[-1e-9, NAN, INF],
+    );
+    bounds("lora", "penalties.diagonal_l1", |s, v| s.penalties = [(DiagonalL1, v)].into(), &[0.0], &[0.1]);
+    bounds("adalora", "penalties.orthogonality", |s, v| s.penalties = [(Orthogonality, v)].into(), &[], &[0.0, 0.1]);
     bounds("adalora", "orthogonality", |s, v| s.orthogonality = v, &[0.0, 0.5], &[-1e-9, NAN, INF]);
     bounds("lora", "alpha", |s, v| s.alpha = v, &[1e-9, -16.0], &[0.0, NAN, INF]);
     bounds("lora", "rank", |s, v| s.rank = v, &[1, 4], &[0]);
@@ -107,6 +117,8 @@ fn a_variant_without_adapters_has_nothing_that_concerns_them() {
     bounds("head_only", "rank", |s, v| s.rank = v, &[0], &[1]);
     bounds("head_only", "dropout", |s, v| s.dropout = v, &[0.0], &[0.1]);
     bounds("head_only", "orthogonality", |s, v| s.orthogonality = v, &[0.0], &[0.1]);
+    let penalty = |s: &mut VariantSpec, v: &[_]| s.penalties = v.iter().map(|v| (DiagonalL1, *v)).collect();
+    bounds("head_only", "penalties", penalty, &[&[]], &[&[0.1]]);
     let gradient = |s: &mut VariantSpec, v| s.gradient = v;
     bounds("head_only", "gradient", gradient, &[GradientSpec::Plain], &[GradientSpec::Preconditioned { ridge: 0.0 }]);
     let mut nested = spec("head_only");
@@ -236,7 +248,7 @@ fn a_rank_that_never_changes_asks_nothing_of_the_trainer() {
     let numbers = |values: [f64; 3]| place.tensor::<2>(values.to_vec(), [1, 3]);
     let constant = AnyRankPolicy::Constant(Constant {});
     assert_eq!((constant.draw(4, 1, 2), constant.touched(3), constant.settled(100)), (None, 0..3, 0));
-    assert_eq!(constant.after_step(4, 2, 50, 100), Action { observe: false, allocate: None, hold: false });
+    assert_eq!(constant.after_step(4, 2, 50, 100), Action::default());
     assert!(!constant.keeps_untouched() && constant.readouts(4).is_empty() && constant.averages().is_empty());
     assert!(constant.check(4, Some(1)).is_empty() && constant.unrecorded().is_empty());
     // What a policy without scores of its own would prune by: magnitude.

@@ -4,8 +4,10 @@
 use burn::tensor::Tensor;
 use variants::{
     host::{inner, values},
+    penalty::AnyPenalty,
     preset,
-    rank::{AnyRankPolicy, budget::Budget},
+    rank::{AnyRankPolicy, budget::Budget, soft_threshold::SoftThreshold},
+    role::{Role, RoleConfig},
     spec::VariantSpec,
 };
 
@@ -96,7 +98,8 @@ fn gradients_take_the_bytes_of_what_trains_in_every_run() {
 /// What a device returned of one step: losses, penalties and squared norms of two runs.
 fn returned(cohort: &mut Cohort, step: u64, results: [f64; 6], active: [bool; 2]) {
     let facts = active.map(|active| RunFacts { rate: 0.5, tokens: 6, active, components: None }).to_vec();
-    let results = cohort.place().tensor(results.to_vec(), [6]);
+    // No step here has a threshold, whose counts come last.
+    let results = cohort.place().tensor([&results[..], &[0.0; 2]].concat(), [8]);
     cohort.pending.push(Pending { step, results, facts: vec![facts] });
 }
 
@@ -172,7 +175,8 @@ fn recomputation_keeps_the_input_of_every_layer_and_differentiates_the_output_of
 fn a_penalty_of_weight_zero_is_not_computed() {
     for weight in [0.0, 0.5] {
         let mut cohort = cohort(&VariantSpec { orthogonality: weight, ..adalora() }, [9, 9]);
-        let departure = cohort.network.orthogonality(0).map(|departure| values(&inner(&departure)));
+        let departure =
+            cohort.network.penalty(0, AnyPenalty::Orthogonality).map(|departure| values(&inner(&departure)));
         let (layout, inputs) = planned(&mut cohort);
         let found = cohort.accumulate_gradients(&layout, &inputs).remove(0).penalty.map(|penalty| values(&penalty));
         let halved = |departure: Vec<f64>| departure.into_iter().map(|departure| 0.5 * departure).collect();
@@ -221,10 +225,60 @@ fn a_run_is_pruned_at_its_own_steps_beside_a_shorter_one() {
     }
 }
 
+/// Numbers of the diagonals of a run, in the order of its maps.
+fn diagonal(cohort: &mut Cohort, run: usize) -> Vec<f64> {
+    let found = cohort.network.parameters(0).into_iter().filter(|named| named.param.role == Role::Lambda);
+    found.flat_map(|named| values(&inner(named.param.tensor).slice([run..run + 1]))).collect()
+}
+
+/// With rates of 0 a step is its threshold alone: `sign(λ)·max(|λ| − ξ, 0)`, and the report counts what is left.
+#[test]
+fn a_threshold_shrinks_diagonals_and_counts_what_is_left() {
+    let (threshold, steps) = (0.25, [2, 4]);
+    let mut spec = spec("sora");
+    spec.rank_policy = AnyRankPolicy::SoftThreshold(SoftThreshold { threshold });
+    spec.train.0.insert(
+        Role::Lambda,
+        RoleConfig::Trained { lr_multiplier: 1e-30, learning_rate: None, weight_decay: Some(0.0) },
+    );
+    let mut cohort = cohort(&spec, steps);
+    let starts = [0, 1].map(|run| diagonal(&mut cohort, run));
+    for step in 1..=4 {
+        let report = cohort.advance(&batches());
+        for run in [0, 1] {
+            // A run that has ended is left as it is.
+            let shrunk = threshold * step.min(steps[run]) as f64;
+            let wanted: Vec<f64> = starts[run].iter().map(|v| v.signum() * (v.abs() - shrunk).max(0.0)).collect();
+            let found = diagonal(&mut cohort, run);
+            let error = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(error < 1e-5, "step {step}, run {run}: {found:?} is not {wanted:?}"); // f32 and a rate of 1e-30
+            let left = wanted.iter().filter(|number| number.abs() > 0.0).count();
+            assert_eq!(cohort.stacks[0].final_ranks(run).values().sum::<usize>(), left);
+            let reported = report.runs.iter().find(|report| report.at.run == run);
+            assert_eq!(
+                reported.map(|report| report.entry.components),
+                (step <= steps[run]).then_some(Some(left as u64))
+            );
+        }
+    }
+    assert!(starts[0].len() > cohort.stacks[0].final_ranks(1).values().sum(), "some are gone");
+}
+
+#[test]
+fn a_threshold_over_frozen_diagonals_counts_all_of_them() {
+    let mut spec = spec("sora");
+    spec.train.0.insert(Role::Lambda, RoleConfig::Frozen);
+    let mut cohort = cohort(&spec, [2, 2]);
+    let wanted = RANK * cohort.stacks[0].plan.targets.len();
+    let report = cohort.advance(&batches());
+    assert_eq!(report.runs[0].entry.components, Some(wanted as u64));
+    assert_eq!(cohort.stacks[0].final_ranks(0).values().sum::<usize>(), wanted);
+}
+
 #[test]
 fn a_budget_over_frozen_diagonals_prunes_none_of_them() {
     let mut spec = adalora();
-    spec.train.0.insert(variants::role::Role::Lambda, variants::role::RoleConfig::Frozen);
+    spec.train.0.insert(Role::Lambda, RoleConfig::Frozen);
     let mut cohort = cohort(&spec, [8, 8]);
     (0..8).for_each(|_| cohort.enqueue(&batches()));
     assert!(cohort.stacks[0].pruned.is_none());

@@ -4,10 +4,12 @@ use variants::{
     base_update::{AnyBaseUpdate, Moments, follow::Follow, restart::Rate},
     combine::CombineSpec,
     delta::{DeltaSpec, covariance_init, shared_random},
+    penalty::AnyPenalty,
     rank::{
         AnyRankPolicy,
         budget::Budget,
         nested_sampling::{NestedSampling, OptimizerState, Update},
+        soft_threshold::SoftThreshold,
     },
     role::{DecayToward, Role, RoleConfig},
     spec::VariantSpec,
@@ -90,6 +92,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "relora", preset: "relora", change: restarting },
     Case { fixture: "rslora", preset: "rslora", change: as_published },
     Case { fixture: "shira", preset: "shira", change: as_published },
+    Case { fixture: "sora", preset: "sora", change: sora },
     Case { fixture: "svdiff", preset: "svdiff", change: as_published },
     Case { fixture: "tri_lora", preset: "tri_lora", change: as_published },
     Case {
@@ -141,6 +144,16 @@ pub(crate) fn restarting(reference: &Reference, mut published: VariantSpec) -> V
 pub(crate) fn following(reference: &Reference, published: VariantSpec) -> VariantSpec {
     let follow = Follow { lambda: reference.number("lambda"), start: reference.number("start") };
     VariantSpec { base_update: AnyBaseUpdate::Follow(follow), ..published }
+}
+
+/// The preset with the fixture's threshold, which sets some of its few components to 0, and its weight of the penalty.
+pub(crate) fn sora(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let threshold = reference.number("threshold");
+    VariantSpec {
+        rank_policy: AnyRankPolicy::SoftThreshold(SoftThreshold { threshold }),
+        penalties: [(AnyPenalty::DiagonalL1, reference.number("penalty_weight"))].into(),
+        ..published
+    }
 }
 
 /// PEFT divides by `r + 1e-5` (see [`adaloras_scale_departs_from_pefts_by_its_epsilon`]); this alpha makes the scales equal.
