@@ -203,9 +203,11 @@ fn lora_xs_lives_in_the_first_singular_spaces_of_the_base() {
 #[test]
 fn a_core_that_is_the_identity_leaves_lora() {
     let [a, b] = pair();
-    for (name, core) in [("flora_core", Matrix::identity(RANK, RANK)), ("tri_lora", Matrix::from_element(1, RANK, 1.0))]
+    let (square, ones) = (Matrix::identity(RANK, RANK), Matrix::from_element(1, RANK, 1.0));
+    for (preset, name, core) in
+        [("flora_core", "core", square), ("tri_lora", "lambda", ones.clone()), ("sora", "lambda", ones)]
     {
-        let cored = map(&spec(name), &[("a", a.clone()), ("core", core), ("b", b.clone())]);
+        let cored = map(&spec(preset), &[("a", a.clone()), (name, core), ("b", b.clone())]);
         close(&change(&cored), &lora(&a, &b));
     }
 }
@@ -213,10 +215,10 @@ fn a_core_that_is_the_identity_leaves_lora() {
 #[test]
 fn tri_lora_is_adaloras_form() {
     let [a, b] = pair();
-    let core = normal("core", 1, RANK);
-    let tri = map(&spec("tri_lora"), &[("a", a.clone()), ("core", core.clone()), ("b", b.clone())]);
-    let ada =
-        map(&VariantSpec { scaling: spec("lora").scaling, ..spec("adalora") }, &[("q", a), ("lambda", core), ("p", b)]);
+    let diagonal = normal("lambda", 1, RANK);
+    let tri = map(&spec("tri_lora"), &[("a", a.clone()), ("lambda", diagonal.clone()), ("b", b.clone())]);
+    let spec = VariantSpec { scaling: spec("lora").scaling, ..spec("adalora") };
+    let ada = map(&spec, &[("q", a), ("lambda", diagonal), ("p", b)]);
     close(&change(&tri), &change(&ada));
 }
 

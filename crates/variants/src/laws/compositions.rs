@@ -92,7 +92,7 @@ pub fn drawn(seed: u64) -> VariantSpec {
     if stream::unit(rng) < 0.25 {
         spec.base_update = pick(rng, known(base_update::defaults(), |spec| spec.base_update, rank));
     }
-    if stream::unit(rng) < 0.25 {
+    if stream::unit(rng) < 0.1 {
         spec.penalties.insert(pick(rng, penalty::all()), 0.1);
     }
     spec
