@@ -93,7 +93,7 @@ impl Sink for Progress {
             }
             Event::WithoutAdapter { cells, first } => self.line(&format!(
                 "{cells} finished cells have a record but no adapter, as in a fresh clone (first {first}): they are trained again, and \
-                 their records replaced"
+                 their records replaced; `--keep-records` would keep them"
             )),
             Event::Renewed { cell, reason } => self.line(&format!("{cell}: {reason}; it is trained again")),
             Event::Restarted { runs, path, reason } => {

@@ -216,6 +216,12 @@ impl Network {
         (!found.is_empty()).then(|| found.join("\n"))
     }
 
+    /// The share of every component of a stack's deltas in the size of its map's, `[runs, rank]` by map.
+    pub fn shares(&self, stack: usize) -> BTreeMap<String, Tensor<2>> {
+        let of = |map: &AdaptedLinear| Some((map.name().to_owned(), map.shares(stack)?));
+        self.backbone.linears().into_iter().filter_map(of).collect()
+    }
+
     /// A penalty over all maps of a stack, per run, `[runs]`.
     pub fn penalty(&self, stack: usize, penalty: AnyPenalty) -> Option<Tensor<1>> {
         let deltas: Vec<&AnyDelta> = self.backbone.linears().into_iter().filter_map(|map| map.delta(stack)).collect();

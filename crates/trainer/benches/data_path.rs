@@ -55,6 +55,7 @@ fn main() {
         device: name,
         cohort: Some(1),
         workers: 1,
+        keeps_records: false,
         stop: Stop::NEVER,
     };
     let cell = &experiment.cells()[0];

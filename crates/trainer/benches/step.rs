@@ -74,6 +74,7 @@ impl Trainee {
             device: "flex",
             cohort: Some(1),
             workers: 1,
+            keeps_records: false,
             stop: Stop::NEVER,
         };
         let plan = CohortPlan::new(experiment.cells(), &context).expect("a plan");

@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         device: "flex",
         cohort: None,
         workers: 1,
+        keeps_records: false,
         stop: Stop::NEVER,
     };
     let plan = CohortPlan::new(std::slice::from_ref(cell), &context)?;

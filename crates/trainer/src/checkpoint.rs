@@ -92,7 +92,7 @@ pub fn save(cohort: &mut Cohort, progress: Progress, path: &Path) -> Result<(), 
             counts.insert(format!("{index}/{name}"), moments.counts.clone());
         }
         let kept = stack.plan.variant.spec().rank_policy.averages();
-        for (name, averages) in stack.importance.averages(&stack.optimizer) {
+        for (name, averages) in stack.importance.averages(&stack.plan.variant.spec().rank_policy, &stack.optimizer) {
             tensors.extend(kept.iter().zip(averages).map(|(of, average)| (format!("{index}/{of}/{name}"), average)));
         }
         for (run, state) in stack.runs.iter().enumerate() {

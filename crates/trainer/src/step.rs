@@ -110,10 +110,12 @@ impl Cohort {
         if let Some(thresholds) = layout.thresholds {
             stack.optimizer.shrink_diagonals(inputs.floats(thresholds, [runs, 1]));
         }
-        if let Some(observing) = layout.observing {
-            stack.observe(raw, &clip, inputs.floats(observing, [runs, 1]));
-        }
         self.bind_views(index);
+        if let Some(observing) = layout.observing {
+            let network = &self.network;
+            let observing = inputs.floats(observing, [runs, 1]);
+            self.stacks[index].observe(raw, &clip, observing, || network.shares(index));
+        }
         square
     }
 }

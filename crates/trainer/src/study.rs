@@ -98,10 +98,16 @@ fn open_cells<'a>(cells: &[(&'a Cell, usize)], context: &StudyContext<'_>) -> Re
     let mut in_order = cells.to_vec();
     in_order.sort_by_key(|(_, level)| *level);
     let mut open = Open::default();
+    let is_start = |id: &CellId| {
+        cells.iter().any(|(cell, _)| matches!(&cell.recipe.start_from, Some(StartFrom::Cell(of)) if of == id))
+    };
     for (cell, _) in in_order {
         // Its start will be another adapter in any case.
         let follows = matches!(&cell.recipe.start_from, Some(StartFrom::Cell(id)) if open.slugs.contains(&id.slug()));
-        let standing = standing(cell, context)?;
+        let standing = match standing(cell, context)? {
+            Standing::NoAdapter if context.keeps_records && !is_start(&cell.id) => Standing::Done,
+            standing => standing,
+        };
         if follows || standing != Standing::Done {
             open.slugs.insert(cell.id.slug());
         }

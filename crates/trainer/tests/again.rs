@@ -11,13 +11,13 @@ use std::{
 };
 
 use burn::tensor::DType;
-use experiment::cell::Cell;
+use experiment::{cell::Cell, start::StartFrom};
 use record::RunRecord;
 use support::{cache, cells, finish, run, store};
 use trainer::{
     adapter,
     error::TrainError,
-    sink::{Event, Sink},
+    sink::{Event, Silent, Sink},
     study::{self, Forget},
 };
 
@@ -100,6 +100,29 @@ fn a_fresh_clone_is_trained_again_and_says_so() {
     let (records, said) = again(&cells, root.path());
     assert_eq!(said, ["started at 1"]);
     assert!(records.unwrap()[0].resumed_at == [1]);
+}
+
+/// A clone that keeps its records trains what was added, and what another run starts from.
+#[test]
+fn a_clone_may_keep_its_records() {
+    let both = cells(YAML, &[]);
+    let root = tempfile::tempdir().unwrap();
+    finish(&both[..1], root.path(), 1);
+    let store = store(root.path());
+    let bytes = |cell: &Cell| fs::read(store.record_path(&cell.id)).unwrap();
+    let (old, path) = (bytes(&both[0]), store.adapter_path(&both[0].id));
+    fs::remove_file(&path).unwrap();
+    let kept = |cells: &[Cell]| {
+        let stop = AtomicBool::new(false);
+        support::run_keeping(true, &cache(DType::F32), cells, root.path(), 2, &stop, &Silent).unwrap()
+    };
+    assert_eq!(kept(&both).len(), 2);
+    assert!(bytes(&both[0]) == old && !path.exists(), "it stays as it is");
+    let mut starting = both.clone();
+    starting[1].recipe.start_from = Some(StartFrom::Cell(both[0].id.clone()));
+    study::forget(&starting[1..], &store, Forget::All).unwrap();
+    kept(&starting);
+    assert!(path.exists(), "what a run starts from is trained again");
 }
 
 /// A table of texts with a label, as a task of one's own.

@@ -54,6 +54,7 @@ fn with<T>(root: &Path, stop: &AtomicBool, act: impl FnOnce(&StudyContext<'_>) -
         device: "flex",
         cohort: Some(100),
         workers: 1,
+        keeps_records: false,
         stop: Stop::on(stop),
     })
 }

@@ -284,6 +284,7 @@ fn more_workers_than_cohorts_are_no_more_threads() {
         device: "flex",
         cohort: Some(1),
         workers: usize::MAX,
+        keeps_records: false,
         stop: trainer::stop::Stop::NEVER,
     };
     study::run(&cells, &context, &Silent).unwrap();

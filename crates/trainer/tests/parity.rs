@@ -536,7 +536,7 @@ fn adaloras_allocation_is_theirs_at_every_step() {
         if step == last_observed {
             for (key, which) in [("ipt_mean", 0), ("ipt_spread", 1)] {
                 let stack = &bench.cohort.stacks[0];
-                let averages = stack.importance.averages(&stack.optimizer);
+                let averages = stack.importance.averages(&stack.plan.variant.spec().rank_policy, &stack.optimizer);
                 let found: Named64 = averages.iter().map(|(name, of)| (name.clone(), values(&of[which]))).collect();
                 assert_eq!(found.len(), 3 * maps.len());
                 let mut wanted = reference.packed(key);
@@ -593,7 +593,7 @@ fn adaloras_sensitivity_sees_the_stepped_value() {
     assert!(clip < 1.0);
     let (grad, old, new) = (reference.packed("grad"), reference.packed("start"), reference.packed("w1"));
     let stack = &bench.cohort.stacks[0];
-    for (name, found) in &stack.importance.averages(&stack.optimizer) {
+    for (name, found) in &stack.importance.averages(&stack.plan.variant.spec().rank_policy, &stack.optimizer) {
         let with = |value: &Named64| -> Vec<f64> {
             let each = value[name].iter().zip(&grad[name]);
             each.map(|(p, g)| (1.0 - spec_beta(&spec)) * (p * g * clip).abs()).collect()

@@ -44,6 +44,7 @@ fn with<T>(root: &Path, act: impl FnOnce(&StudyContext<'_>) -> T) -> T {
         device: "flex",
         cohort: Some(2),
         workers: 2,
+        keeps_records: false,
         stop: Stop::NEVER,
     })
 }

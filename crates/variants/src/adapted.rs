@@ -261,6 +261,11 @@ impl AdaptedLinear {
         self.stacks[stack].adapter.as_ref()?.preconditioner()
     }
 
+    /// The share of every component of a stack's delta here in its size, `[runs, rank]`, where it has a diagonal.
+    pub fn shares(&self, stack: usize) -> Option<Tensor<2>> {
+        self.stacks[stack].adapter.as_ref()?.shares(&self.weight)
+    }
+
     /// The delta of a stack here.
     pub fn delta(&self, stack: usize) -> Option<&AnyDelta> {
         self.stacks[stack].adapter.as_ref().map(|adapter| &adapter.delta)

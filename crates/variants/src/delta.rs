@@ -41,6 +41,11 @@ pub trait Delta: Clone + Debug + Send {
         Vec::new()
     }
 
+    /// The factors of which each component is a vector of its own, where the form has a diagonal between them.
+    fn vectors(&self) -> Vec<Factor> {
+        self.orthonormal()
+    }
+
     /// The diagonal between two factors, `[runs, 1, rank]`, where the form has one.
     fn diagonal(&self) -> Option<Tensor<3>> {
         None
@@ -392,6 +397,9 @@ macro_rules! deltas {
             }
             fn orthonormal(&self) -> Vec<Factor> {
                 match self { $(Self::$Delta(delta) => delta.orthonormal()),+ }
+            }
+            fn vectors(&self) -> Vec<Factor> {
+                match self { $(Self::$Delta(delta) => delta.vectors()),+ }
             }
             fn diagonal(&self) -> Option<Tensor<3>> {
                 match self { $(Self::$Delta(delta) => delta.diagonal()),+ }

@@ -66,6 +66,21 @@ impl Chain {
     pub fn factors(self) -> Factors {
         Factors { down: self.down * self.middle, up: self.up }
     }
+
+    /// The share of every component in the size of the update, `‖m_k·d_k·u_k‖_F/(‖ΔW‖_F + 1e-8)`, `[runs, k]`.
+    ///
+    /// With the Gram matrices `D = downᵀ·down` and `U = up·upᵀ`, `‖ΔW‖² = mᵀ·(D∘U)·m`, and a component's square is the diagonal of that
+    /// sum: no dense update is formed. Where components cancel each other, shares exceed 1.
+    pub fn shares(&self) -> Tensor<2> {
+        let down = self.down.clone().swap_dims(1, 2).matmul(self.down.clone()); // [runs, k, k]
+        let up = self.up.clone().matmul(self.up.clone().swap_dims(1, 2));
+        let terms = down * up * self.middle.clone() * self.middle.clone().swap_dims(1, 2);
+        let [runs, k, _] = terms.dims();
+        let own = (terms.clone() * identity(k, &terms)).sum_dim(2).sqrt().reshape([runs, k]);
+        // A sum that is 0 comes out on either side of it.
+        let whole = terms.reshape([runs, k * k]).sum_dim(1).clamp_min(0.0).sqrt();
+        own / (whole + 1e-8)
+    }
 }
 
 /// A map of the input, `x ↦ x·M`, that costs less than a dense product.
@@ -259,6 +274,30 @@ mod tests {
     fn drawn<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
         let n = shape.iter().product();
         place().tensor(stream::normal(&mut stream::generator(5, Stream::Data, name), n, 1.0), shape)
+    }
+
+    /// Shares from Gram matrices, against the norms of dense products; of an update of zeros all are 0.
+    #[test]
+    fn shares_are_those_of_the_dense_components() {
+        let chain =
+            Chain { down: drawn("down", [2, 7, 3]), middle: drawn("middle", [2, 1, 3]), up: drawn("up", [2, 3, 5]) };
+        let [down, middle, up] = [&chain.down, &chain.middle, &chain.up].map(values);
+        let mut wanted = Vec::new();
+        for run in 0..2 {
+            let entry = |k: usize, i: usize, j: usize| {
+                down[(run * 7 + i) * 3 + k] * middle[run * 3 + k] * up[(run * 3 + k) * 5 + j]
+            };
+            let norm = |components: &[usize]| {
+                let at = |i, j| components.iter().map(|k| entry(*k, i, j)).sum::<f64>();
+                (0..7).flat_map(|i| (0..5).map(move |j| (i, j))).map(|(i, j)| at(i, j) * at(i, j)).sum::<f64>().sqrt()
+            };
+            wanted.extend((0..3).map(|k| norm(&[k]) / (norm(&[0, 1, 2]) + 1e-8)));
+        }
+        let found = values(&chain.shares());
+        let error = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(error < 1e-12, "{found:?} is not {wanted:?}"); // f64, sums of 35 products
+        let none = Chain { middle: chain.middle.zeros_like(), ..chain };
+        assert_eq!(values(&none.shares()), [0.0; 6]);
     }
 
     /// Rows through a permuted block-diagonal map, against the matrix `Π·B·Πᵀ` written out by hand.

@@ -13,13 +13,13 @@
 //! | `init` | `crates/variants/src/init` | first values of the drawn factors | `gaussian`, `kaiming`, `orthonormal` |
 //! | `scaling` | `crates/variants/src/scaling.rs` | the scale `s` as a function of the rank in use | `alpha_over_rank`, `alpha_over_sqrt_rank`, `constant` |
 //! | `train` | `crates/variants/src/role.rs` | which roles train, at which rate and decay |  |
-//! | `rank_policy` | `crates/variants/src/rank` | rank over time | `budget`, `constant`, `nested_sampling`, `soft_threshold` |
+//! | `rank_policy` | `crates/variants/src/rank` | rank over time | `budget`, `constant`, `nested_sampling`, `norm_budget`, `soft_threshold` |
 //! | `gradient` | `crates/variants/src/gradient.rs` | what the optimizer sees of the gradient of `B` | `plain`, `preconditioned` |
 //! | `orthogonality` | `crates/variants/src/penalty/orthogonality.rs` | weight of the penalty on factors that are not orthonormal |  |
 //! | `base` | `crates/variants/src/base.rs` | whether the base trains | `frozen`, `norms`, `trained` |
 //! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
 //! | `base_update` | `crates/variants/src/base_update` | the base over time | `follow`, `none`, `restart` |
-//! | `penalties` | `crates/variants/src/penalty` | weights of further loss terms beside the task's | `diagonal_l1` |
+//! | `penalties` | `crates/variants/src/penalty` | weights of further loss terms beside the task's | `component_variance`, `diagonal_l1` |
 //! <!-- end -->
 //!
 //! A [`Preset`](preset::Preset) is a named point in that space: a published method or a reference point. An empty cell is LoRA's value:
@@ -38,6 +38,7 @@
 //! | `delora` |  |  | bounded_low_rank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `delta_lora` |  |  |  |  |  |  |  |  |  |  |  |  | follow |  |
 //! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |  |  |
+//! | `dora_dynamic` | 8.0 |  | diagonal, start zero |  | kaiming, gain 2.449489742783178 |  |  | norm_budget |  |  |  |  |  | component_variance 0.1 |
 //! | `dvora` |  |  | shared_random | weight_decomposed, dropout_form adapter |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |  |  |
 //! | `eva` |  |  | input_init |  |  |  |  |  |  |  |  |  |  |  |

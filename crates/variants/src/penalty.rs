@@ -6,6 +6,7 @@
 //! | penalty | `P` | written as |
 //! |---|---|---|
 //! | [`orthogonality`] | mean `‖FᵀF − I‖_F` of the factors | `orthogonality: 0.1` |
+//! | [`component_variance`] | mean variance of the numbers of a component's vectors, while ranks change | `penalties: {component_variance: 0.1}` |
 //! | [`diagonal_l1`] | mean `\|λ\|` of the diagonals | `penalties: {diagonal_l1: 10}` |
 //!
 //! The first has a field of its own, which is older than the others.
@@ -19,6 +20,9 @@ use crate::{capability::Requirement, delta::AnyDelta};
 pub trait Penalty {
     /// What a weight above 0 needs of the composition.
     const REQUIRES: &'static [Requirement];
+
+    /// Whether it is part of the loss only while the rank policy still changes ranks.
+    const WHILE_RANKS_CHANGE: bool = false;
 
     /// `P` of every run, `[runs]`, from the deltas of a stack on all its maps; `None` where they have nothing that it concerns.
     fn of(deltas: &[&AnyDelta]) -> Option<Tensor<1>>;
@@ -43,6 +47,10 @@ macro_rules! penalties {
             pub fn requires(self) -> &'static [Requirement] {
                 match self { $(Self::$Penalty => <$file::$Penalty as Penalty>::REQUIRES),+ }
             }
+            /// Whether it is part of the loss only while the rank policy still changes ranks.
+            pub fn ends_with_pruning(self) -> bool {
+                match self { $(Self::$Penalty => <$file::$Penalty as Penalty>::WHILE_RANKS_CHANGE),+ }
+            }
             /// `P` of every run, `[runs]`.
             pub fn of(self, deltas: &[&AnyDelta]) -> Option<Tensor<1>> {
                 match self { $(Self::$Penalty => <$file::$Penalty as Penalty>::of(deltas)),+ }
@@ -58,6 +66,7 @@ macro_rules! penalties {
 
 // Alphabetical.
 penalties! {
+    component_variance::ComponentVariance,
     diagonal_l1::DiagonalL1,
     orthogonality::Orthogonality,
 }

@@ -27,6 +27,29 @@ pub struct Action {
     pub threshold: Option<f64>,
 }
 
+/// What a policy keeps averages of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// Of every number of a component.
+    Numbers,
+    /// Of every component's share in the size of its map's update.
+    Shares,
+}
+
+/// What a step shows of it.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// The step's values (after the optimizer) with the clipped gradients that made them.
+    Numbers {
+        /// `[runs, n]`
+        value: Tensor<2>,
+        /// `[runs, n]`
+        gradient: Tensor<2>,
+    },
+    /// [`Chain::shares`](crate::form::Chain::shares) after the step, `[runs, n]`.
+    Shares(Tensor<2>),
+}
+
 /// Rank over time.
 pub trait RankPolicy: Clone + Debug {
     /// What it offers to the other parts.
@@ -85,18 +108,22 @@ pub trait RankPolicy: Clone + Debug {
         0
     }
 
-    /// Names of the averages that it keeps of every number of a component, as checkpoints name them. All start at 0.
+    /// Names of the averages that it keeps, as checkpoints name them. All start at 0.
     fn averages(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// The averages after a step, `[runs, n]` each, in the order of their names: from those before it, and from the step's values (after
-    /// the optimizer) with the clipped gradients that made them, `[runs, n]`.
-    fn observe(&self, averages: &[Tensor<2>], _value: Tensor<2>, _gradient: Tensor<2>) -> Vec<Tensor<2>> {
+    /// What its averages are of.
+    fn averages_of(&self) -> Observed {
+        Observed::Numbers
+    }
+
+    /// The averages after a step, `[runs, n]` each, in the order of their names: from those before it, and from what the step shows.
+    fn observe(&self, averages: &[Tensor<2>], _seen: Seen) -> Vec<Tensor<2>> {
         averages.to_vec()
     }
 
-    /// The score of every number of a component, `[runs, n]`; `value` is what it is now. A component's score is the sum over the tensors
+    /// The score of everything that has an average, `[runs, n]`; `value` is what a number is now. A component's score is the sum over the tensors
     /// of its map of its mean there.
     fn scores(&self, _averages: &[Tensor<2>], value: &Tensor<2>) -> Tensor<2> {
         value.clone().abs()
@@ -166,8 +193,11 @@ macro_rules! rank_policies {
             fn averages(&self) -> &'static [&'static str] {
                 match self { $(Self::$Policy(policy) => policy.averages()),+ }
             }
-            fn observe(&self, averages: &[Tensor<2>], value: Tensor<2>, gradient: Tensor<2>) -> Vec<Tensor<2>> {
-                match self { $(Self::$Policy(policy) => policy.observe(averages, value, gradient)),+ }
+            fn averages_of(&self) -> Observed {
+                match self { $(Self::$Policy(policy) => policy.averages_of()),+ }
+            }
+            fn observe(&self, averages: &[Tensor<2>], seen: Seen) -> Vec<Tensor<2>> {
+                match self { $(Self::$Policy(policy) => policy.observe(averages, seen)),+ }
             }
             fn scores(&self, averages: &[Tensor<2>], value: &Tensor<2>) -> Tensor<2> {
                 match self { $(Self::$Policy(policy) => policy.scores(averages, value)),+ }
@@ -205,5 +235,6 @@ rank_policies! {
     budget::Budget,
     constant::Constant,
     nested_sampling::NestedSampling,
+    norm_budget::NormBudget,
     soft_threshold::SoftThreshold,
 }

@@ -22,7 +22,7 @@ use variants::{
     peft::{NoPeftForm, PeftForm},
     penalty::{AnyPenalty, orthogonality::departure},
     preset, presets,
-    rank::{AnyRankPolicy, RankPolicy, budget::Budget},
+    rank::{AnyRankPolicy, RankPolicy, Seen, budget::Budget},
     role::{DecayToward, Param, Role},
     slot::{RunPlan, Slot, StackPlan, attach},
     spec::VariantSpec,
@@ -609,7 +609,7 @@ fn importance_is_the_smoothed_sensitivity_times_its_spread() {
             mean[at] = beta1 * mean[at] + (1.0 - beta1) * now[at];
             spread[at] = beta2 * spread[at] + (1.0 - beta2) * (now[at] - mean[at]).abs();
         }
-        averages = policy.observe(&averages, value.clone(), gradient);
+        averages = policy.observe(&averages, Seen::Numbers { value: value.clone(), gradient });
         close(&values(&averages[0]), &mean);
         close(&values(&averages[1]), &spread);
         let wanted: Vec<f64> = mean.iter().zip(&spread).map(|(mean, spread)| mean * spread).collect();
@@ -662,7 +662,8 @@ fn initialisations_have_the_spread_of_their_distributions() {
     for (init, wanted) in [
         (AnyInit::Gaussian(Gaussian { std: Some(0.3) }), 0.3),
         (AnyInit::Gaussian(Gaussian { std: None }), 1.0 / RANK as f64),
-        (AnyInit::Kaiming(Kaiming {}), 1.0 / (3.0 * 4000.0_f64).sqrt()), // U(±1/√d_in)
+        (AnyInit::Kaiming(Kaiming::default()), 1.0 / (3.0 * 4000.0_f64).sqrt()), // U(±1/√d_in)
+        (AnyInit::Kaiming(Kaiming { gain: 6.0_f64.sqrt() }), (2.0 / 4000.0_f64).sqrt()), // torch's kaiming_uniform_
     ] {
         let rng = &mut stream::generator(1, Stream::Init, "spread");
         let drawn = init.components([4000, RANK], RANK, rng);

@@ -10,11 +10,11 @@ use variants::{
     delta::{DeltaSpec, shared_random},
     gradient::GradientSpec,
     host::{Placement, values},
-    init::{AnyInit, gaussian::Gaussian},
+    init::{AnyInit, gaussian::Gaussian, kaiming::Kaiming},
     penalty::AnyPenalty::{DiagonalL1, Orthogonality},
     preset,
     rank::{
-        Action, AnyRankPolicy, RankPolicy,
+        Action, AnyRankPolicy, RankPolicy, Seen,
         budget::Budget,
         constant::Constant,
         nested_sampling::{Distribution, NestedSampling},
@@ -73,6 +73,8 @@ fn numbers_of_an_adapter_have_bounds() {
     bounds("lora", "rank", |s, v| s.rank = v, &[1, 4], &[0]);
     bounds("lora", "scaling.value", |s, value| s.scaling = Scaling::Constant { value }, &[-1.0, 2.0], &[0.0, NAN, INF]);
     let init = |s: &mut VariantSpec, std| s.init = AnyInit::Gaussian(Gaussian { std: Some(std) });
+    let kaiming = |s: &mut VariantSpec, gain| s.init = AnyInit::Kaiming(Kaiming { gain });
+    bounds("lora", "init.gain", kaiming, &[1e-9, 2.0], &[0.0, -1.0, NAN, INF]);
     bounds("lora", "init.std", init, &[1e-9, 0.02], &[0.0, -0.02, NAN, INF]);
     let ridge = |s: &mut VariantSpec, ridge| s.gradient = GradientSpec::Preconditioned { ridge };
     bounds("lora_fa", "gradient.ridge", ridge, &[0.0, 1e-8], &[-1e-8, NAN, INF]);
@@ -253,7 +255,7 @@ fn a_rank_that_never_changes_asks_nothing_of_the_trainer() {
     assert!(constant.check(4, Some(1)).is_empty() && constant.unrecorded().is_empty());
     // What a policy without scores of its own would prune by: magnitude.
     assert_eq!(values(&constant.scores(&[], &numbers([-3.0, 0.5, 2.0]))), [3.0, 0.5, 2.0]);
-    let kept = constant.observe(&[numbers([1.0, 2.0, 3.0])], numbers([0.0; 3]), numbers([0.0; 3]));
+    let kept = constant.observe(&[numbers([1.0, 2.0, 3.0])], Seen::Shares(numbers([0.0; 3])));
     assert_eq!(kept.iter().map(values).collect::<Vec<_>>(), [[1.0, 2.0, 3.0]]);
     // A policy that prunes draws no rank, and one that draws prunes nothing.
     let budget = AnyRankPolicy::Budget(Budget::default());

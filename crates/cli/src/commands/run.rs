@@ -36,6 +36,7 @@ Examples:
   lora-lab run experiments/dylora_glue.yaml
   lora-lab run exp/quick.yaml --set train.steps=20 --set name=shorter     another recipe, kept under another name
   lora-lab run exp/quick.yaml --force                                     restart from step 0
+  lora-lab run exp/survey.yaml --keep-records                             in a fresh clone: train what was added to the file
 
 Stop it at any time and run it again: it continues where it stopped. Ctrl-C, SIGTERM and SIGUSR1 save first, and a second one ends
 the program at once; a kill loses at most the steps since the last checkpoint.")]
@@ -57,6 +58,9 @@ pub(crate) struct Run {
     /// Train the failed runs again.
     #[arg(long)]
     pub retry_failed: bool,
+    /// Keep finished runs whose adapter is not here, as in a fresh clone, and train only those without a record.
+    #[arg(long, conflicts_with = "force")]
+    pub keep_records: bool,
 }
 
 /// Runs an experiment to its tables.
@@ -197,6 +201,7 @@ impl<'a> Session<'a> {
                 .args
                 .workers
                 .map_or(if self.named.name == "flex" { cores } else { 1 }, |workers| workers as usize),
+            keeps_records: self.args.keep_records,
             stop: Stop::on(self.signals.asked()),
         };
         let done = work(&context);

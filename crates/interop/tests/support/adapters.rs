@@ -234,6 +234,7 @@ pub(crate) fn run_study(cells: &[Cell], root: &Path, name: &str, cache: &ModelCa
         device: "flex",
         cohort: Some(cohort),
         workers: 1,
+        keeps_records: false,
         stop: Stop::NEVER,
     };
     study::run(cells, &context, &Silent).unwrap_or_else(|error| panic!("{error}"));

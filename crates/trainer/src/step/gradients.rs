@@ -68,7 +68,7 @@ impl Cohort {
                 if self.recomputes { self.checkpoint_inputs(&batch.tokens, &mut pass) } else { Vec::new() };
             let losses = forward::losses(&self.network, &batch, &pass);
             let shares = self.shares(&layout.micros[micro], inputs);
-            let total = self.total_loss(losses, shares, &mut sums);
+            let total = self.total_loss(losses, shares, layout, inputs, &mut sums);
             let mut gradients = total.backward();
             self.collect(&mut gradients, &mut sums);
             let last = pass.last_hidden.take().and_then(|last| last.grad_remove(&mut gradients));
@@ -88,7 +88,14 @@ impl Cohort {
 
     /// The one number that is differentiated: the sum over runs and stacks of losses, each times its share of the step's, and penalties.
     /// Adds what it is made of to the sums.
-    fn total_loss(&self, losses: Vec<Tensor<1>>, shares: Vec<Tensor<1>>, sums: &mut [StackGradients]) -> Tensor<1> {
+    fn total_loss(
+        &self,
+        losses: Vec<Tensor<1>>,
+        shares: Vec<Tensor<1>>,
+        layout: &StepLayout,
+        inputs: &DeviceInputs,
+        sums: &mut [StackGradients],
+    ) -> Tensor<1> {
         let dtype = self.place().dtype;
         let mut shares = shares.into_iter();
         let mut total: Option<Tensor<1>> = None;
@@ -102,7 +109,10 @@ impl Cohort {
             for (penalty, weight) in self.stacks[index].variant().spec().penalties() {
                 let Some(value) = self.network.penalty(index, penalty) else { continue };
                 // The same in every micro-batch, and once in the step.
-                let term = value * (weight / self.accumulate as f64);
+                let mut term = value * (weight / self.accumulate as f64);
+                if let Some(changing) = layout.stacks[index].changing.filter(|_| penalty.ends_with_pruning()) {
+                    term = term * inputs.floats(changing, [self.stacks[index].runs.len()]);
+                }
                 add(&mut sums.penalty, &term);
                 sum = sum + term.sum();
             }

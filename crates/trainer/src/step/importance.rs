@@ -7,7 +7,8 @@ use burn::tensor::{Bool, Tensor};
 use kernels::ops::assign;
 use variants::{
     host::values,
-    rank::{AnyRankPolicy, RankPolicy},
+    rank::{AnyRankPolicy, Observed, RankPolicy, Seen},
+    role::Role,
 };
 
 use super::optimizer::{ParamSlice, StackOptimizer};
@@ -21,26 +22,27 @@ pub struct Importance {
     waiting: BTreeMap<String, Vec<Tensor<3>>>,
 }
 
-/// The tensors that have components, in the order of the averages.
-fn ranked(optimizer: &StackOptimizer) -> impl Iterator<Item = &ParamSlice> {
-    optimizer.slices().iter().filter(|slice| slice.rank_axis.is_some())
+/// The tensors whose numbers have averages, in their order: all that have components, or the diagonals, which are the first of them.
+fn observed<'a>(policy: &AnyRankPolicy, optimizer: &'a StackOptimizer) -> impl Iterator<Item = &'a ParamSlice> {
+    let of = policy.averages_of();
+    optimizer.slices().iter().filter(move |slice| match of {
+        Observed::Numbers => slice.rank_axis.is_some(),
+        Observed::Shares => slice.meta.role == Role::Lambda,
+    })
 }
 
 impl Importance {
-    /// Lets the policy take in a step: `gradient` `[runs, n]` is the clipped gradient that made the values which the optimizer now has.
-    /// Runs outside `observing` `[runs, 1]` keep their averages.
+    /// Lets the policy take in what a step shows. Runs outside `observing` `[runs, 1]` keep their averages.
     pub fn observe(
         &mut self,
         policy: &AnyRankPolicy,
         optimizer: &StackOptimizer,
-        gradient: Tensor<2>,
+        seen: Seen,
         observing: &Tensor<2, Bool>,
     ) {
-        let value = optimizer.ranked();
-        let [runs, m] = value.dims();
         let before = self.laid.take().unwrap_or_else(|| self.laid_out(policy, optimizer));
         self.waiting.clear();
-        let after = policy.observe(&before, value, gradient.slice([0..runs, 0..m]));
+        let after = policy.observe(&before, seen);
         let select =
             |(old, new): (&Tensor<2>, Tensor<2>)| old.clone().mask_where(observing.clone().expand(old.shape()), new);
         let after: Vec<Tensor<2>> = before.iter().zip(after).map(select).collect();
@@ -57,16 +59,16 @@ impl Importance {
                 let held = self.waiting.get(&slice.name).map(|held| held[which].clone());
                 held.map_or_else(zeros, |held| held.reshape([runs, slice.len()]))
             };
-            Tensor::cat(ranked(optimizer).map(flat).collect(), 1)
+            Tensor::cat(observed(policy, optimizer).map(flat).collect(), 1)
         };
         (0..policy.averages().len()).map(of).collect()
     }
 
     /// The averages by tensor, `[runs, rows, cols]` each.
-    pub fn averages(&self, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Tensor<3>>> {
+    pub fn averages(&self, policy: &AnyRankPolicy, optimizer: &StackOptimizer) -> BTreeMap<String, Vec<Tensor<3>>> {
         let Some(laid) = &self.laid else { return self.waiting.clone() };
         let of = |slice: &ParamSlice| (slice.name.clone(), laid.iter().map(|flat| slice.of(flat)).collect());
-        ranked(optimizer).map(of).collect()
+        observed(policy, optimizer).map(of).collect()
     }
 
     /// Averages of a checkpoint.
@@ -83,10 +85,11 @@ impl Importance {
         }
         // A resumed run may allocate before it observes again.
         let laid = self.laid.clone().unwrap_or_else(|| self.laid_out(policy, optimizer));
+        let m = observed(policy, optimizer).map(ParamSlice::len).sum();
         let value = optimizer.ranked();
-        let [runs, m] = value.dims();
-        let all = values(&policy.scores(&laid, &value));
-        for slice in ranked(optimizer) {
+        let [runs, _] = value.dims();
+        let all = values(&policy.scores(&laid, &value.slice([0..runs, 0..m])));
+        for slice in observed(policy, optimizer) {
             let ([rows, cols], along_rows) = (slice.shape, slice.rank_axis == Some(1));
             let (rank, others) = if along_rows { (rows, cols) } else { (cols, rows) };
             let sums = sums.entry(slice.meta.slot.clone()).or_insert_with(|| vec![vec![0.0; rank]; runs]);

@@ -45,4 +45,6 @@ pub struct StackLayout {
     pub observing: Option<Slice>,
     /// What every run's diagonals are shrunk by, `[runs]`; none where the policy has no threshold.
     pub thresholds: Option<Slice>,
+    /// 1 for runs whose ranks still change, `[runs]`; none where no penalty asks.
+    pub changing: Option<Slice>,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use variants::{
     base_update::BaseUpdate,
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
-    rank::RankPolicy,
+    rank::{Observed, RankPolicy},
     stream::{self, Stream},
 };
 
@@ -78,7 +78,10 @@ impl Stack {
         // A run that has ended asks for nothing, and is shrunk by 0.
         let thresholds = actions.iter().map(|action| action.threshold.unwrap_or(0.0));
         let thresholds = self.counts_on_device().then(|| buffer.floats(thresholds));
-        let keeps = !self.variant().spec().rank_policy.averages().is_empty() && observing.contains(&true);
+        let policy = &self.variant().spec().rank_policy;
+        // Shares are those of diagonals, which may be frozen.
+        let shows = policy.averages_of() == Observed::Numbers || self.optimizer.diagonal_columns() > 0;
+        let keeps = !policy.averages().is_empty() && shows && observing.contains(&true);
         let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(active, run)).collect();
         let visible = matches!(active, Active::Prefix(_)).then(|| self.optimizer.touched(&ranges));
         let spec = self.plan.variant.spec();
@@ -86,6 +89,8 @@ impl Stack {
         let pulls = self.optimizer.pulls(&runs, &moved, &spec.train);
         let coefficients = self.optimizer.coefficients(&runs, &moved, &spec.train, adam);
         let one = |set: bool| f64::from(u8::from(set));
+        let policy = &spec.rank_policy;
+        let changing = spec.penalties().iter().any(|(penalty, _)| penalty.ends_with_pruning());
         let layout = StackLayout {
             gates: gates.into_iter().map(|(key, values)| (key, buffer.floats(values))).collect(),
             coefficients: buffer.floats(coefficients),
@@ -95,6 +100,13 @@ impl Stack {
             running: buffer.floats(runs.iter().map(|run| one(run.active))),
             observing: keeps.then(|| buffer.floats(observing.into_iter().map(one))),
             thresholds,
+            changing: changing.then(|| {
+                buffer.floats(
+                    runs.iter()
+                        .zip(&self.runs)
+                        .map(|(run, state)| one(run.active && step < policy.settled(state.steps))),
+                )
+            }),
         };
         (layout, runs)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use variants::{
     host::{Placement, values},
-    rank::{Action, RankPolicy},
+    rank::{Action, Observed, RankPolicy, Seen},
     role::Role,
 };
 
@@ -30,13 +30,36 @@ impl Stack {
     }
 
     /// Takes a step into the importance averages of the runs with 1 in `observing` `[runs, 1]`. As the released codes have it, a score is
-    /// this step's clipped gradient times the value that it made. `gradient` `[runs, n]`, `clip` `[runs]`.
-    pub(super) fn observe(&mut self, gradient: Tensor<2>, clip: &Tensor<1>, observing: Tensor<2>) {
+    /// this step's clipped gradient times the value that it made. `gradient` `[runs, n]`, `clip` `[runs]`; `shares` `[runs, rank]` by map.
+    pub(super) fn observe(
+        &mut self,
+        gradient: Tensor<2>,
+        clip: &Tensor<1>,
+        observing: Tensor<2>,
+        shares: impl FnOnce() -> BTreeMap<String, Tensor<2>>,
+    ) {
         let [runs, _] = gradient.dims();
         let clip = clip.clone().reshape([runs, 1]);
         let observing = observing.greater_elem(0.5).bool_and(clip.clone().greater_equal_elem(0.0));
         let policy = &self.plan.variant.spec().rank_policy;
-        self.importance.observe(policy, &self.optimizer, gradient * clip, &observing);
+        let seen = match policy.averages_of() {
+            Observed::Numbers => {
+                let value = self.optimizer.ranked();
+                let columns = value.dims();
+                Seen::Numbers { value, gradient: (gradient * clip).slice([0..columns[0], 0..columns[1]]) }
+            }
+            Observed::Shares => {
+                let mut shares = shares();
+                let of = |slice: &ParamSlice| shares.remove(&slice.meta.slot);
+                Seen::Shares(Tensor::cat(self.diagonals().filter_map(of).collect(), 1))
+            }
+        };
+        self.importance.observe(policy, &self.optimizer, seen, &observing);
+    }
+
+    /// The diagonals that train, in the optimizer's order.
+    fn diagonals(&self) -> impl Iterator<Item = &ParamSlice> {
+        self.optimizer.slices().iter().filter(|slice| slice.meta.role == Role::Lambda)
     }
 
     /// Whether steps have a threshold on diagonals that train, so that the device alone knows what is left of them.
@@ -51,12 +74,11 @@ impl Stack {
 
     /// Components of a map whose number of the diagonal is not 0, by map. Reads the device.
     fn ranks_left(&self, run: usize) -> BTreeMap<String, usize> {
-        let diagonals = self.optimizer.slices().iter().filter(|slice| slice.meta.role == Role::Lambda);
         let left = |slice: &ParamSlice| {
             let of_run = self.optimizer.value(slice).slice([run..run + 1]);
             (slice.meta.slot.clone(), values(&of_run).into_iter().filter(|number| *number != 0.0).count())
         };
-        diagonals.map(left).collect()
+        self.diagonals().map(left).collect()
     }
 
     /// Components that each map of a run has left: the final ranks of a pruned run.
@@ -84,8 +106,7 @@ impl Stack {
 
     /// 1 where a number of a diagonal is pruned, `[runs, n]`, in the runs that `due` names; 0 in other runs and before an allocation.
     fn pruned_mask(&self, due: &[bool], place: &Placement) -> Option<Tensor<2>> {
-        let diagonals: Vec<&ParamSlice> =
-            self.optimizer.slices().iter().filter(|slice| slice.meta.role == Role::Lambda).collect();
+        let diagonals: Vec<&ParamSlice> = self.diagonals().collect();
         let of_run = |(run, due): (&RunState, &bool)| {
             let kept = run.kept.as_ref().filter(|_| *due);
             let of = |slice: &&ParamSlice| {

@@ -293,7 +293,7 @@ fn averages_go_out_and_come_back_and_score_the_same() {
     let policy = &stack.variant().spec().rank_policy;
     let mut other = Importance::default();
     assert!(other.scores(policy, &stack.optimizer).is_empty(), "nothing was observed");
-    for (name, averages) in stack.importance.averages(&stack.optimizer) {
+    for (name, averages) in stack.importance.averages(policy, &stack.optimizer) {
         other.restore(name, averages);
     }
     let scores = stack.importance.scores(policy, &stack.optimizer);

@@ -23,6 +23,9 @@ pub struct StudyContext<'a> {
     pub cohort: Option<usize>,
     /// Cohorts trained at once.
     pub workers: usize,
+    /// Whether finished cells whose adapter is not there stay as they are, all but those that another cell starts from; else they are trained
+    /// again.
+    pub keeps_records: bool,
     /// Who may want the study to stop.
     pub stop: Stop<'a>,
 }

@@ -56,6 +56,19 @@ pub(crate) fn run(
     stop: &AtomicBool,
     sink: &dyn Sink,
 ) -> Result<Vec<RunRecord>, TrainError> {
+    run_keeping(false, cache, cells, root, cohort, stop, sink)
+}
+
+/// [`run`], which keeps finished cells without an adapter where `keeps_records`.
+pub(crate) fn run_keeping(
+    keeps_records: bool,
+    cache: &ModelCache,
+    cells: &[Cell],
+    root: &Path,
+    cohort: usize,
+    stop: &AtomicBool,
+    sink: &dyn Sink,
+) -> Result<Vec<RunRecord>, TrainError> {
     let store = store(root);
     let code = CodeIdentity { code_hash: "test".into(), commit: "test".into(), dirty: true };
     let context = StudyContext {
@@ -66,6 +79,7 @@ pub(crate) fn run(
         device: "flex",
         cohort: Some(cohort),
         workers: 1,
+        keeps_records,
         stop: Stop::on(stop),
     };
     study::run(cells, &context, sink)?;

@@ -123,6 +123,15 @@ impl Adapter {
         }
     }
 
+    /// The share of every component in the size of the delta, `[runs, rank]`, where it has a diagonal; `base` is `W0`.
+    pub(super) fn shares(&self, base: &Tensor<2>) -> Option<Tensor<2>> {
+        self.delta.diagonal()?;
+        match self.delta.form(&(self.full_gate.zeros_like() + 1.0), base) {
+            Form::LowRank(chain) => Some(inner(&chain.shares())),
+            _ => None,
+        }
+    }
+
     /// The whole update at a scale of 1, where anything is accumulated; `base` is `W0`.
     pub(super) fn whole(&self, base: &Tensor<2>) -> Option<Factors> {
         Some(self.accumulated.as_ref()?.whole(self.unscaled(base)?))

@@ -22,6 +22,7 @@ use crate::{
     capability::Capability,
     form::{Chain, Form},
     init::{AnyInit, Init},
+    penalty::orthogonality::Factor,
     role::{Param, Role},
     stream::{self, Stream},
 };
@@ -104,6 +105,10 @@ impl Delta for Diagonal {
 
     fn form(&self, gate: &Tensor<3>, _base: &Tensor<2>) -> Form {
         Form::LowRank(Chain { down: self.a.clone(), middle: self.lambda.clone() * gate.clone(), up: self.b.clone() })
+    }
+
+    fn vectors(&self) -> Vec<Factor> {
+        vec![Factor { value: self.a.clone(), axis: 2 }, Factor { value: self.b.clone(), axis: 1 }]
     }
 
     fn diagonal(&self) -> Option<Tensor<3>> {

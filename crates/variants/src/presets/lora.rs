@@ -47,7 +47,7 @@ pub fn spec(rank: usize) -> VariantSpec {
         dropout: 0.0,
         delta: Some(DeltaSpec::LowRank(low_rank::Spec::default())),
         combine: CombineSpec::Additive(additive::Spec {}),
-        init: AnyInit::Kaiming(Kaiming {}),
+        init: AnyInit::Kaiming(Kaiming::default()),
         scaling: Scaling::AlphaOverRank,
         train: TrainConfig::default(),
         rank_policy: AnyRankPolicy::Constant(Constant {}),

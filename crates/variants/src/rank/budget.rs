@@ -30,7 +30,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, RankPolicy};
+use super::{Action, RankPolicy, Seen};
 use crate::{
     capability::{Capability, Requirement},
     error::SpecProblem,
@@ -68,8 +68,67 @@ fn beta() -> f64 {
 }
 
 /// A count as written, or a share of `steps`.
-fn resolve(written: f64, steps: u64) -> u64 {
+pub(super) fn resolve(written: f64, steps: u64) -> u64 {
     if written > 0.0 && written < 1.0 { (written * steps as f64).round() as u64 } else { written as u64 }
+}
+
+/// What is wrong with the numbers of a budget, whatever the number of steps.
+pub(super) fn values(
+    target_rank: usize,
+    rank: usize,
+    lengths: [(&str, f64); 2],
+    interval: u64,
+    betas: &[(&str, f64)],
+) -> Vec<SpecProblem> {
+    let mut problems = Vec::new();
+    let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
+    if target_rank == 0 || target_rank >= rank {
+        report(
+            "target_rank",
+            format!(
+                "target_rank is `{target_rank}`, but must lie below the initial rank `{rank}` and above 0, or nothing is pruned"
+            ),
+        );
+    }
+    for (field, value) in lengths {
+        if !(value >= 0.0 && value.is_finite()) || (value >= 1.0 && value.fract() != 0.0) {
+            report(field, format!("{field} is `{value}`, but must be a whole number of steps or a share below 1"));
+        }
+    }
+    if interval == 0 {
+        report("interval", "interval is `0`, but components are allocated every `interval` ≥ 1 steps".to_owned());
+    }
+    for (field, value) in betas {
+        if !(0.0..1.0).contains(value) {
+            report(field, format!("{field} is `{value}`, but must lie in [0, 1)"));
+        }
+    }
+    problems
+}
+
+/// What is wrong with the phases of a run of so many steps.
+pub(super) fn phases(lengths: [(&str, f64); 2], steps: u64) -> Vec<SpecProblem> {
+    let mut problems = Vec::new();
+    let [initial, last] = lengths.map(|(_, written)| resolve(written, steps));
+    if last == 0 {
+        problems.push(SpecProblem::new(
+            "final_steps",
+            format!(
+                "final_steps is `{}`, 0 of {steps} steps, so the target would never be reached; use at least 1",
+                lengths[1].1
+            ),
+        ));
+    }
+    if initial.saturating_add(last) >= steps {
+        problems.push(SpecProblem::new(
+            "initial_steps",
+            format!(
+                "initial_steps + final_steps is {initial} + {last}, but the run has {steps} steps, which leaves \
+             no budgeting phase; shorten them or train longer"
+            ),
+        ));
+    }
+    problems
 }
 
 /// The schedule of the preset `adalora`, at the smallest target there is.
@@ -80,57 +139,12 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// What is wrong with a value whatever the number of steps.
-    fn values(&self, rank: usize) -> Vec<SpecProblem> {
-        let mut problems = Vec::new();
-        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
-        if self.target_rank == 0 || self.target_rank >= rank {
-            report(
-                "target_rank",
-                format!(
-                    "target_rank is `{}`, but must lie below the initial rank `{rank}` and above 0, or nothing is pruned",
-                    self.target_rank
-                ),
-            );
-        }
-        for (field, value) in [("initial_steps", self.initial_steps), ("final_steps", self.final_steps)] {
-            if !(value >= 0.0 && value.is_finite()) || (value >= 1.0 && value.fract() != 0.0) {
-                report(field, format!("{field} is `{value}`, but must be a whole number of steps or a share below 1"));
-            }
-        }
-        if self.interval == 0 {
-            report("interval", "interval is `0`, but components are allocated every `interval` ≥ 1 steps".to_owned());
-        }
-        for (field, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                report(field, format!("{field} is `{value}`, but must lie in [0, 1)"));
-            }
-        }
-        problems
-    }
-
     /// What is wrong with the phases of a run of so many steps.
     fn schedule(&self, steps: u64) -> Vec<SpecProblem> {
-        let mut problems = Vec::new();
-        let (initial, last) = (resolve(self.initial_steps, steps), resolve(self.final_steps, steps));
-        if last == 0 {
-            problems.push(SpecProblem::new(
-                "final_steps",
-                format!(
-                    "final_steps is `{}`, 0 of {steps} steps, so the target would never be reached; use at least 1",
-                    self.final_steps
-                ),
-            ));
-        }
-        if initial.saturating_add(last) >= steps {
-            problems.push(SpecProblem::new(
-                "initial_steps",
-                format!(
-                    "initial_steps + final_steps is {initial} + {last}, but the run has {steps} steps, which leaves \
-                 no budgeting phase; shorten them or train longer"
-                ),
-            ));
-        } else if !(initial + 1..steps - last).any(|t| t.is_multiple_of(self.interval)) {
+        let mut problems = phases(self.lengths(), steps);
+        let [initial, last] = self.lengths().map(|(_, written)| resolve(written, steps));
+        let nothing_due = || !(initial + 1..steps - last).any(|t| t.is_multiple_of(self.interval));
+        if initial.saturating_add(last) < steps && nothing_due() {
             problems.push(SpecProblem::new(
                 "interval",
                 format!(
@@ -142,6 +156,11 @@ impl Budget {
             ));
         }
         problems
+    }
+
+    /// Its phases as written.
+    fn lengths(&self) -> [(&'static str, f64); 2] {
+        [("initial_steps", self.initial_steps), ("final_steps", self.final_steps)]
     }
 
     /// Components that `maps` maps of `rank` may keep after step `step` of a run of `steps` steps, `b(t)`.
@@ -182,7 +201,8 @@ impl RankPolicy for Budget {
     }
 
     fn check(&self, rank: usize, steps: Option<u64>) -> Vec<SpecProblem> {
-        let problems = self.values(rank);
+        let betas = [("beta1", self.beta1), ("beta2", self.beta2)];
+        let problems = values(self.target_rank, rank, self.lengths(), self.interval, &betas);
         match steps {
             // A schedule of wrong values would only repeat what is wrong with them.
             Some(steps) if problems.is_empty() => self.schedule(steps),
@@ -210,8 +230,10 @@ impl RankPolicy for Budget {
         &["mean", "uncertainty"]
     }
 
-    fn observe(&self, averages: &[Tensor<2>], value: Tensor<2>, gradient: Tensor<2>) -> Vec<Tensor<2>> {
-        let [mean, uncertainty] = averages else { unreachable!("as many as there are names") };
+    fn observe(&self, averages: &[Tensor<2>], seen: Seen) -> Vec<Tensor<2>> {
+        let ([mean, uncertainty], Seen::Numbers { value, gradient }) = (averages, seen) else {
+            unreachable!("as it says of its averages")
+        };
         sensitivity::observe([mean, uncertainty], value, gradient, [self.beta1, self.beta2]).into()
     }
 
