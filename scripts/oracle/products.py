@@ -127,7 +127,7 @@ def written_run(
     name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v.RATE, optimizer_of=None, penalty=None, after=None, **setting
 ):
     """`parts` gives a map's trained and frozen tensors, by the names that the crate has for them. The loss has `penalty` of the model, and
-    every step ends with `after` of it."""
+    every step ends with `after` of it and the step's number."""
 
     def make():
         model = v.base()
@@ -170,7 +170,7 @@ def written_run(
             record.add("merged_logits", merged(**v.inputs(batches[0])).logits)
         record.write(name)
 
-    hooks = {"after": lambda model, _record: lambda _step: after(model)} if after else {}
+    hooks = {"after": lambda model, _record: lambda step: after(model, step)} if after else {}
     v.twice(make, batches, optimizer_of or (lambda model: v.adamw(model, rate=rate)), write, **hooks)
 
 
@@ -204,6 +204,7 @@ def cores(batches):
     weight = lambda m: m.base.weight + scale * m.b @ torch.diag(getattr(m, "lambda")) @ m.a
     written_run("tri_lora", batches, diagonal, weight, 59, scale=scale)
     sora(batches, diagonal, weight, scale)
+    dora_dynamic(batches, diagonal, weight, scale)
 
 
 def sora(batches, parts, weight, scale):
@@ -215,7 +216,7 @@ def sora(batches, parts, weight, scale):
         return weight_of_penalty * torch.cat(gates(model)).abs().mean()
 
     @torch.no_grad()
-    def shrink(model):
+    def shrink(model, _step):
         for gate in gates(model):
             gate.copy_(gate.sign() * torch.clamp(gate.abs() - threshold, min=0.0))
 
@@ -229,6 +230,54 @@ def sora(batches, parts, weight, scale):
     setting = {"scale": scale, "threshold": threshold, "penalty_weight": weight_of_penalty}
     hooks = {"optimizer_of": optimizer_of, "penalty": penalty, "after": shrink}
     written_run("sora", batches, parts, weight, 66, **hooks, **setting)
+
+
+def dora_dynamic(batches, parts, weight, scale):
+    """The authors' pruning: scores are averages of shares of norms, the lowest over all maps go, and may come back until the last time."""
+    initial, final, interval, target, beta, weight_of_penalty = 3, 10, 2, 2, 0.9, 0.1
+    length = v.STEPS - initial - final
+    run = {}
+
+    def modules(model):
+        return [m for m in model.modules() if isinstance(m, Adapted)]
+
+    def optimizer_of(model):
+        run.update(done=0, scores=[torch.zeros(v.RANK) for _ in modules(model)], gone=None, left=[])
+        return v.adamw(model)
+
+    def penalty(model):
+        if run["done"] + 1 - initial > length:
+            return torch.zeros(())
+        variances = [torch.cat([m.a.var(dim=1), m.b.var(dim=0)]) for m in modules(model)]
+        return weight_of_penalty * torch.cat(variances).mean()
+
+    @torch.no_grad()
+    def prune(model, step):
+        run["done"] = step + 1
+        at, gates = step + 1 - initial, [getattr(m, "lambda") for m in modules(model)]
+        if at <= length:
+            for m, gate, score in zip(modules(model), gates, run["scores"]):
+                each = torch.stack([torch.linalg.norm(gate[k] * torch.outer(m.b[:, k], m.a[k])) for k in range(v.RANK)])
+                whole = torch.linalg.norm(m.b @ torch.diag(gate) @ m.a)
+                score.mul_(beta).add_(each / (whole + 1e-8), alpha=1 - beta)
+            if at >= 0 and (at % interval == 0 or at == length):
+                everything = torch.cat(run["scores"])
+                gone = int((v.RANK - target) * len(gates) * (at / length) ** 3)
+                threshold = torch.kthvalue(everything, max(gone, 1)).values
+                for gate, score in zip(gates, run["scores"]):
+                    gate[score <= threshold] = 0.0
+                if at == length:
+                    run["gone"] = [score <= threshold for score in run["scores"]]
+        else:
+            for gate, gone in zip(gates, run["gone"]):
+                gate[gone] = 0.0
+        run["left"].append(sum(int((gate != 0).sum()) for gate in gates))
+
+    names = ("initial_steps", "final_steps", "interval", "target_rank", "beta", "penalty_weight")
+    setting = dict(zip(names, (initial, final, interval, target, beta, weight_of_penalty)))
+    hooks = {"optimizer_of": optimizer_of, "penalty": penalty, "after": prune}
+    written_run("dora_dynamic", batches, parts, weight, 67, scale=scale, **hooks, **setting)
+    assert len(set(run["left"])) > 2 and run["left"][-1] == target * 10, run["left"]
 
 
 def melora(batches):

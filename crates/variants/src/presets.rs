@@ -23,6 +23,7 @@ presets! {
     delora,
     delta_lora,
     dora,
+    dora_dynamic,
     dvora,
     dylora,
     eva,

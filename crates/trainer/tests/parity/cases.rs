@@ -9,6 +9,7 @@ use variants::{
         AnyRankPolicy,
         budget::Budget,
         nested_sampling::{NestedSampling, OptimizerState, Update},
+        norm_budget::NormBudget,
         soft_threshold::SoftThreshold,
     },
     role::{DecayToward, Role, RoleConfig},
@@ -46,6 +47,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "delora_subtracted", preset: "delora", change: as_published },
     Case { fixture: "dora", preset: "dora", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "dora_start", preset: "dora", change: as_published },
+    Case { fixture: "dora_dynamic", preset: "dora_dynamic", change: dora_dynamic },
     Case {
         fixture: "dvora",
         preset: "dvora",
@@ -152,6 +154,22 @@ pub(crate) fn sora(reference: &Reference, published: VariantSpec) -> VariantSpec
     VariantSpec {
         rank_policy: AnyRankPolicy::SoftThreshold(SoftThreshold { threshold }),
         penalties: [(AnyPenalty::DiagonalL1, reference.number("penalty_weight"))].into(),
+        ..published
+    }
+}
+
+/// The preset with the fixture's schedule, at LoRA's `α`, by which all fixtures are scaled.
+pub(crate) fn dora_dynamic(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let budget = NormBudget {
+        target_rank: reference.count("target_rank"),
+        initial_steps: reference.number("initial_steps"),
+        final_steps: reference.number("final_steps"),
+        interval: reference.count("interval") as u64,
+        beta: reference.number("beta"),
+    };
+    VariantSpec {
+        alpha: reference.number("scale") * published.rank as f64,
+        rank_policy: AnyRankPolicy::NormBudget(budget),
         ..published
     }
 }
