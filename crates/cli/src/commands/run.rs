@@ -36,7 +36,7 @@ Examples:
   lora-lab run experiments/dylora_glue.yaml
   lora-lab run exp/quick.yaml --set train.steps=20 --set name=shorter     another recipe, kept under another name
   lora-lab run exp/quick.yaml --force                                     restart from step 0
-  lora-lab run exp/survey.yaml --keep-records                             in a fresh clone: train what was added to the file
+  lora-lab run exp/compare_tuned.yaml --keep-records                      in a fresh clone: train what was added to the file
 
 Stop it at any time and run it again: it continues where it stopped. Ctrl-C, SIGTERM and SIGUSR1 save first, and a second one ends
 the program at once; a kill loses at most the steps since the last checkpoint.")]
