@@ -13,6 +13,7 @@ use std::{
 };
 
 use lowrank::Update;
+use nalgebra::DMatrix;
 use trainer::{error::TrainError, model_cache::ModelCache};
 
 use crate::{
@@ -21,9 +22,11 @@ use crate::{
     peft::{self, write::Config},
 };
 
+pub mod fisher;
 mod fit;
 mod member;
 pub mod methods;
+pub mod regmean;
 
 use fit::fit_together;
 use member::Member;
@@ -100,11 +103,23 @@ pub fn combine(request: &CombineRequest<'_>, cache: &ModelCache) -> Result<Combi
 
     let names: BTreeSet<&String> = members.iter().flat_map(|member| member.maps.keys()).collect();
     let mut maps = BTreeMap::new();
+    let measure = |input: &Input| match request.method {
+        Method::RegMean { batches, .. } => regmean::grams(input, &names, batches, cache),
+        Method::Fisher { examples, .. } => fisher::information(input, &names, examples, cache),
+        _ => Ok(BTreeMap::new()),
+    };
+    let measured = request.inputs.iter().map(measure).collect::<Result<Vec<_>, _>>()?;
     for name in names {
         let updates: Vec<(f64, Option<&Update>)> =
             members.iter().map(|member| (member.weight, member.maps.get(name))).collect();
-        let found = methods::combine(&updates, request.method, name)
-            .map_err(|reason| foreign(request.out, format!("`{name}`: {reason}")))?;
+        let found = match request.method {
+            Method::RegMean { rank, off_diagonal, .. } => {
+                regmean::regression_mean(&updates, &of_map(&measured, name), off_diagonal, rank)
+            }
+            Method::Fisher { rank, .. } => fisher::weighted_mean(&updates, &of_map(&measured, name), rank),
+            method => methods::combine(&updates, method, name),
+        };
+        let found = found.map_err(|reason| foreign(request.out, format!("`{name}`: {reason}")))?;
         report.maps.push(MapReport {
             map: name.clone(),
             rank: found.update.width(),
@@ -128,6 +143,11 @@ pub fn combine(request: &CombineRequest<'_>, cache: &ModelCache) -> Result<Combi
         "adapters": request.inputs.iter().map(|input| (&input.path, input.weight)).collect::<Vec<_>>(),
     }))?;
     Ok(report)
+}
+
+/// What was measured of every run on one map.
+fn of_map(measured: &[BTreeMap<String, DMatrix<f64>>], name: &str) -> Vec<DMatrix<f64>> {
+    measured.iter().map(|of_run| of_run[name].clone()).collect()
 }
 
 fn foreign(path: &Path, reason: String) -> TrainError {
@@ -160,11 +180,29 @@ fn check(request: &CombineRequest<'_>) -> Result<(), TrainError> {
     }
     let (rank, density) = match request.method {
         Method::Linear | Method::Cat => (None, None),
-        Method::Svd { rank } => (Some(rank), None),
+        Method::Svd { rank } | Method::Fisher { rank, .. } | Method::RegMean { rank, .. } => (Some(rank), None),
         Method::Ties { rank, density, .. }
+        | Method::Compeft { rank, density }
         | Method::Dare { rank, density, .. }
         | Method::MagnitudePrune { rank, density } => (Some(rank), Some(density)),
     };
+    if let Method::RegMean { batches, off_diagonal, .. } = request.method {
+        if batches == 0 {
+            problems.push("batches is `0`, but inputs are taken over at least 1".to_owned());
+        }
+        if !(0.0..=1.0).contains(&off_diagonal) {
+            problems.push(format!("off_diagonal is `{off_diagonal}`, but must lie in [0, 1]"));
+        }
+    }
+    if let Method::Fisher { examples: 0, .. } = request.method {
+        problems.push("examples is `0`, but gradients are taken over at least 1".to_owned());
+    }
+    if matches!(request.method, Method::Fisher { .. } | Method::RegMean { .. }) {
+        for Input { path, weight } in request.inputs.iter().filter(|input| input.weight <= 0.0) {
+            let rule = "it weighs what was measured of the run, so it must be above 0";
+            problems.push(format!("the weight of {} is `{weight:e}`, but {rule}", path.display()));
+        }
+    }
     if rank == Some(0) {
         problems.push("rank is `0`, but must be at least 1".to_owned());
     }

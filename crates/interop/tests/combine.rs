@@ -250,6 +250,80 @@ fn parts_of_a_fused_map_go_to_their_columns() {
     assert_eq!(config["target_modules"][0], "transformer.h.0.attn.c_attn");
 }
 
+/// The maps of the first layer are given the same in both runs, and so are merged to the mean; behind them each run has inputs of its own.
+#[test]
+fn a_regression_takes_the_inputs_of_every_run() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let of = |preset, rank| own(root.path(), "mini_roberta", preset, &["query", "value"], rank);
+    let (lora, hira) = (of("lora", 4), of("hira", 2));
+    let regression = |rank| Method::RegMean { rank, batches: 8, off_diagonal: 0.9 };
+    run(&inputs(&[(lora.clone(), 1.0), (hira.clone(), 1.0)]), regression(128), &out, None).unwrap();
+    let (found, a, b) = (deltas(&out), deltas(&lora), deltas(&hira));
+    assert_eq!(found.len(), 8);
+    let mut apart = 0;
+    for (map, (_, found)) in &found {
+        let mean: Vec<f64> = a[map].1.iter().zip(&b[map].1).map(|(a, b)| 0.5 * (a + b)).collect();
+        let gap = found.iter().zip(&mean).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / support::largest(mean);
+        if map.contains("layer.0.") {
+            // The moments are sums of f32 that differ by nothing; the factors are written in f32.
+            assert!(gap < 1e-5, "{map}: {gap:e}");
+        } else {
+            apart += usize::from(gap > 1e-2);
+        }
+    }
+    assert_eq!(apart, 6, "of three layers, two maps each");
+    // One run comes back, also from a fused map that it has in parts.
+    let model = checkpoint(root.path(), "gpt2");
+    let gpt2 = own(root.path(), &model, "lora", &["c_attn.q", "c_attn.v"], 2);
+    run(&inputs(&[(gpt2.clone(), 1.0)]), Method::Linear, &out, None).unwrap();
+    let wanted = deltas(&out);
+    run(&inputs(&[(gpt2, 1.0)]), regression(24), &out, None).unwrap();
+    for (map, (_, found)) in deltas(&out) {
+        close(&found, &wanted[&map].1, 1e-3, &map);
+    }
+
+    let refused = |inputs: &[Input], method: Method, parts: &[&str]| {
+        let error = run(inputs, method, &root.path().join("none"), None).unwrap_err();
+        for part in parts {
+            assert!(error.contains(part), "`{error}` lacks `{part}`");
+        }
+        assert!(!root.path().join("none").exists());
+    };
+    refused(&of_peft()[..1], regression(2), &["first", "PEFT folder", "measures every adapter"]);
+    let wrong = Method::RegMean { rank: 2, batches: 0, off_diagonal: 1.5 };
+    refused(&inputs(&[(lora, -1.0)]), wrong, &["batches is `0`", "off_diagonal is `1.5`", "must be above 0"]);
+}
+
+/// A run by itself comes back, and two meet between each other at every entry, away from their plain mean.
+#[test]
+fn fisher_weighs_entries_by_their_squared_gradients() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let of = |preset, rank| own(root.path(), "mini_roberta", preset, &["query", "value"], rank);
+    let (lora, hira) = (of("lora", 4), of("hira", 2));
+    let fisher = |examples| Method::Fisher { rank: 128, examples };
+    let (a, b) = (deltas(&lora), deltas(&hira));
+    run(&inputs(&[(lora.clone(), 1.0)]), fisher(2), &out, None).unwrap();
+    for (map, (_, found)) in deltas(&out) {
+        close(&found, &a[&map].1, 1e-5, &map);
+    }
+    run(&inputs(&[(lora.clone(), 1.0), (hira, 1.0)]), fisher(3), &out, None).unwrap();
+    // Between the two at every entry.
+    let mut moved = 0;
+    for (map, (_, found)) in deltas(&out) {
+        let (a, b) = (&a[&map].1, &b[&map].1);
+        let scale = support::largest(a.iter().chain(b).map(|v| v.abs()));
+        for (found, (a, b)) in found.iter().zip(a.iter().zip(b)) {
+            assert!(a.min(*b) - 1e-5 * scale <= *found && *found <= a.max(*b) + 1e-5 * scale, "{map}");
+            moved += usize::from((found - 0.5 * (a + b)).abs() > 1e-3 * scale);
+        }
+    }
+    assert!(moved > 1000, "it is not the plain mean: {moved}");
+    let error = run(&inputs(&[(lora, 1.0)]), fisher(0), &root.path().join("none"), None).unwrap_err();
+    assert!(error.contains("examples is `0`"), "{error}");
+}
+
 #[test]
 fn what_does_not_fit_together_is_refused_and_nothing_is_written() {
     let root = tempfile::tempdir().unwrap();

@@ -20,7 +20,8 @@ use models::{
 use record::sha256_hex;
 use variants::{
     calibration::{Calibration, InputProbe, MapStatistic, MomentSums, RunStatistics, Statistic},
-    pass::Pass,
+    host::inner,
+    pass::{Active, Pass},
     presets::head_only,
     role::Role,
     slot::{FirstValues, RunPlan, StackPlan},
@@ -107,6 +108,85 @@ pub fn statistics(
     }
     let of_map = |(map, (statistic, _)): (&String, &(MapStatistic, u64))| (map.clone(), statistic.clone());
     Ok(Some(Arc::new(taken.iter().map(of_map).collect())))
+}
+
+/// `E[xᵀx]` of the inputs of these maps in a trained run's own network, over the micro-batches that its training began with and without
+/// dropout.
+pub fn trained_inputs(
+    recipe: &Recipe,
+    network: &Network,
+    maps: &BTreeSet<String>,
+    batches: usize,
+    cache: &ModelCache,
+) -> Result<Taken, TrainError> {
+    let task = cache.task(recipe)?;
+    let (sampler, token) = (sampler(recipe, &task), cache.base_of(recipe)?.pad);
+    let (maps, sums) = (Arc::new(maps.clone()), MomentSums::default());
+    for micro in 0..batches {
+        let padding = Padding { token, bucket: 1, at_least: 1 };
+        let batch = collate(network, &[vec![examples(&sampler, micro, recipe)]], padding);
+        show_inputs(network, &maps, &sums, batch);
+    }
+    Ok(sums.means())
+}
+
+/// The mean over single examples of the squared gradient in the merged weight of these maps of a trained run, `[d_in, d_out]`, over the
+/// examples that its training began with: the diagonal of the empirical Fisher information, with the data's own labels.
+pub fn trained_squared_gradients(
+    recipe: &Recipe,
+    trained: &mut Network,
+    maps: &BTreeSet<String>,
+    count: usize,
+    cache: &ModelCache,
+) -> Result<BTreeMap<String, MapStatistic>, TrainError> {
+    let task = cache.task(recipe)?;
+    let own = RunPlan { init_seed: recipe.seeds.init, alpha: recipe.variant.alpha };
+    let head_only = head_only::spec(0).check(None);
+    let head_only = head_only.unwrap_or_else(|_| unreachable!("the preset without adapters is valid"));
+    // What the run trains of its base itself goes along, as it stands.
+    let mut values: BTreeMap<String, Tensor<3>> = BTreeMap::new();
+    let mut fully_trained = maps.clone();
+    for NamedParam { slot, name, param } in trained.parameters(0) {
+        if slot.is_empty() || matches!(param.role, Role::Weight | Role::Bias | Role::Norm) {
+            values.insert(name, inner(param.tensor));
+            fully_trained.extend((!slot.is_empty()).then_some(slot));
+        }
+    }
+    let plan = StackPlan { fully_trained, ..StackPlan::new(head_only, vec![own], BTreeSet::new()) };
+    let outputs = Outputs { count: task.info.objective.n_outputs(), stored: &task.head };
+    let mut network = cache.network_of(recipe, &[(plan, vec![outputs])])?;
+    let merged = trained.backbone.linears().into_iter().filter(|map| maps.contains(map.name()));
+    let merged: BTreeMap<&str, Tensor<3>> =
+        merged.map(|map| (map.name(), inner(&map.weight(0, &Active::All)))).collect();
+    for NamedParam { slot, name, param } in network.parameters(0) {
+        let is_merged = param.role == Role::Weight && maps.contains(&slot);
+        let value = if is_merged { merged.get(slot.as_str()).cloned() } else { values.remove(&name) };
+        if let Some(value) = value {
+            *param.tensor = value;
+        }
+    }
+    let (sampler, token) = (sampler(recipe, &task), cache.base_of(recipe)?.pad);
+    let mut sums: BTreeMap<String, Tensor<2>> = BTreeMap::new();
+    let rows = (0..).flat_map(|micro| {
+        let RunRows { rows, .. } = examples(&sampler, micro, recipe);
+        rows.into_iter().flatten()
+    });
+    for example in rows.take(count) {
+        let alone = RunRows::new(vec![example], 1, &task.info.objective);
+        let padding = Padding { token, bucket: 1, at_least: 1 };
+        let mut gradients = BTreeMap::new();
+        let batch = collate(&network, &[vec![alone]], padding);
+        add_gradients(&mut network, maps, batch, &mut gradients);
+        for (map, gradient) in gradients {
+            let square = gradient.square();
+            let sum = match sums.remove(&map) {
+                Some(earlier) => earlier + square,
+                None => square,
+            };
+            sums.insert(map, sum);
+        }
+    }
+    Ok(sums.into_iter().map(|(map, sum)| (map, MapStatistic::new(&(sum / count as f64)))).collect())
 }
 
 /// The statistics of a run by map, and how many inputs or batches each was taken over.

@@ -21,13 +21,14 @@ Examples:
   lora-lab combine RUN_A=0.5 RUN_B=0.5 --method linear --out mean                 the exact mean of two updates
   lora-lab combine RUN_A RUN_B=-0.4 --method svd --rank 8 --out difference        the best LoRA of rank 8 of A - 0.4*B
   lora-lab combine RUN_A RUN_B PEFT_C --method ties --density 0.2 --rank 16 --out ties
+  lora-lab combine RUN_A RUN_B --method regmean --rank 16 --out regression        fits both on their own training inputs
   lora-lab combine RUN_A RUN_B --method dare --density 0.1 --seed 1 --rank 16 --head RUN_A --out dare
 
 Every method merges the updates ΔW, scale included, and never A and B separately, so there are no cross terms. The adapters may
 differ in rank, method and adapted maps; a map that an adapter does not have counts as zero. The folder has adapter_config.json and
 adapter_model.safetensors with scale 1; PEFT and `analyze` read it. stdout has one line per map and one for all: the rank, the
-Frobenius norm of the merged update, and what the reduction to that rank lost. Results of ties, dare and magnitude_prune are not of
-low rank, so reducing them to a rank can lose much.")]
+Frobenius norm of the merged update, and what the reduction to that rank lost. Only linear, cat and svd give updates of low rank, so
+reducing the others to a rank can lose much. fisher and regmean run every adapter's model on its own training data, so they take runs alone.")]
 pub(crate) struct Combine {
     /// Runs' folders, their adapter.safetensors, or folders that PEFT wrote, each with its weight after `=` (1 by default).
     #[arg(required = true, value_name = "ADAPTER[=WEIGHT]")]
@@ -38,12 +39,21 @@ pub(crate) struct Combine {
     /// Largest rank of a map; linear and cat are exact and take none.
     #[arg(long)]
     pub rank: Option<usize>,
-    /// TIES, DARE, pruning: share of every update's entries that is kept, above 0 and at most 1.
+    /// TIES, DARE, ComPEFT, pruning: share of every update's entries that is kept, above 0 and at most 1.
     #[arg(long, value_name = "SHARE")]
     pub density: Option<f64>,
     /// DARE: seed of the random masks; 0 by default.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Fisher: examples of every run's training whose gradients are taken, one by one; 256 by default.
+    #[arg(long, value_name = "N")]
+    pub examples: Option<usize>,
+    /// RegMean: micro-batches of every run's training over which the inputs of its maps are taken; 8 by default.
+    #[arg(long, value_name = "N")]
+    pub batches: Option<usize>,
+    /// RegMean: what Gram matrices are multiplied by off the diagonal, 0 to 1; 0.9 by default, 1 is the regression itself.
+    #[arg(long, value_name = "SHARE")]
+    pub off_diagonal: Option<f64>,
     /// TIES: how the sign of each entry is elected, `total` by default.
     #[arg(long, alias = "election", value_name = "METHOD")]
     pub majority_sign_method: Option<SignMethod>,
@@ -57,6 +67,13 @@ pub(crate) struct Combine {
     #[arg(long)]
     pub force: bool,
 }
+
+/// Micro-batches that show a map enough inputs at a width of some hundreds.
+const BATCHES: usize = 8;
+/// Enough for a mean of squares.
+const EXAMPLES: usize = 256;
+/// The authors' for encoders.
+const OFF_DIAGONAL: f64 = 0.9;
 
 /// Merging methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,6 +89,12 @@ pub(crate) enum MethodName {
     Ties,
     /// Drop entries at random, rescale the rest, sum (arXiv:2311.03099).
     Dare,
+    /// The signs of each update's largest entries, all of one size, summed (arXiv:2311.13171).
+    Compeft,
+    /// A mean in which every entry counts as its squared gradient on the run's own training data (arXiv:2111.09832).
+    Fisher,
+    /// Fit the outputs of every run on its own training inputs (arXiv:2212.09849).
+    Regmean,
     /// Keep the largest entries of each update, sum.
     #[value(name = "magnitude_prune")]
     MagnitudePrune,
@@ -85,6 +108,9 @@ impl MethodName {
             Self::Svd => "svd",
             Self::Ties => "ties",
             Self::Dare => "dare",
+            Self::Compeft => "compeft",
+            Self::Fisher => "fisher",
+            Self::Regmean => "regmean",
             Self::MagnitudePrune => "magnitude_prune",
         }
     }
@@ -138,6 +164,13 @@ fn method(args: &Combine) -> Result<Method, String> {
         MethodName::Svd => Method::Svd { rank },
         MethodName::Ties => Method::Ties { rank, density, election },
         MethodName::Dare => Method::Dare { rank, density, seed: args.seed.unwrap_or(0) },
+        MethodName::Compeft => Method::Compeft { rank, density },
+        MethodName::Fisher => Method::Fisher { rank, examples: args.examples.unwrap_or(EXAMPLES) },
+        MethodName::Regmean => Method::RegMean {
+            rank,
+            batches: args.batches.unwrap_or(BATCHES),
+            off_diagonal: args.off_diagonal.unwrap_or(OFF_DIAGONAL),
+        },
         MethodName::MagnitudePrune => Method::MagnitudePrune { rank, density },
     })
 }
@@ -146,7 +179,9 @@ fn method(args: &Combine) -> Result<Method, String> {
 fn check(args: &Combine) -> Result<(), String> {
     let name = args.method.text();
     let exact = matches!(args.method, MethodName::Linear | MethodName::Cat);
-    let sparse = !exact && args.method != MethodName::Svd;
+    let regression = args.method == MethodName::Regmean;
+    let fisher = args.method == MethodName::Fisher;
+    let sparse = !exact && !regression && !fisher && args.method != MethodName::Svd;
     let mut problems = Vec::new();
     let mut part = |flag: &str, is_given: bool, has_part: bool, is_needed: bool, meaning: &str| {
         if is_given && !has_part {
@@ -160,6 +195,9 @@ fn check(args: &Combine) -> Result<(), String> {
     part("--density", args.density.is_some(), sparse, sparse, if sparse { ", the share that is kept" } else { "" });
     part("--seed", args.seed.is_some(), args.method == MethodName::Dare, false, "");
     let ties = args.method == MethodName::Ties;
+    part("--examples", args.examples.is_some(), fisher, false, "");
+    part("--batches", args.batches.is_some(), regression, false, "");
+    part("--off-diagonal", args.off_diagonal.is_some(), regression, false, "");
     part("--majority-sign-method", args.majority_sign_method.is_some(), ties, false, "");
     if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
 }

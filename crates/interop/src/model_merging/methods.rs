@@ -9,6 +9,9 @@
 //! | concatenation | the same, as `[w_1·A_1 … w_n·A_n]·[B_1; …; B_n]` | – |
 //! | magnitude pruning | `Σ w_i·t(ΔW_i)`; `t` keeps the `⌊p·d_in·d_out⌋` largest magnitudes | – |
 //! | TIES | `γ = sgn Σ t(ΔW_i)`, then the mean of `w_i·t(ΔW_i)` over those `i` whose sign is `γ`, at each place | Yadav et al. 2023, arXiv:2306.01708 |
+//! | ComPEFT | `Σ w_i·σ_i·sgn t(ΔW_i)`, `σ_i` the standard deviation of `ΔW_i`'s numbers; the paper's `α` is in the weights | Yadav et al. 2023, arXiv:2311.13171 |
+//! | Fisher | the mean of `ΔW_i` weighted by `F_i`, entry by entry, [`fisher`](super::fisher) | Matena and Raffel 2022, arXiv:2111.09832 |
+//! | RegMean | what fits every adapter's outputs on its own inputs, [`regmean`](super::regmean) | Jin et al. 2023, arXiv:2212.09849 |
 //! | DARE | `Σ w_i·(m_i ∘ ΔW_i)/p`, `m_i ~ Bernoulli(p)`, so that the expectation is the linear combination | Yu et al. 2023, arXiv:2311.03099 |
 //!
 //! `p` is the density, the share that stays (DARE's paper names the share that goes). A rank below that of the result is reached by the
@@ -62,6 +65,29 @@ pub enum Method {
         /// Seed of the masks.
         seed: u64,
     },
+    /// Trim to signs of one size and sum.
+    Compeft {
+        /// Largest rank.
+        rank: usize,
+        /// The share that stays.
+        density: f64,
+    },
+    /// The mean weighted by how much every entry matters to its run ([`weighted_mean`](super::fisher::weighted_mean)).
+    Fisher {
+        /// Largest rank.
+        rank: usize,
+        /// Examples of every run's training over which gradients are taken.
+        examples: usize,
+    },
+    /// Fit every adapter's outputs on its own inputs ([`regression_mean`](super::regmean::regression_mean)).
+    RegMean {
+        /// Largest rank.
+        rank: usize,
+        /// Micro-batches of every run's training over which inputs are taken.
+        batches: usize,
+        /// `γ`, what Gram matrices are multiplied by off the diagonal.
+        off_diagonal: f64,
+    },
     /// Trim and sum.
     MagnitudePrune {
         /// Largest rank.
@@ -89,6 +115,11 @@ pub fn combine(updates: &[(f64, Option<&Update>)], method: Method, key: &str) ->
             let dropped = dropped.map(|(at, (weight, matrix))| (weight, drop(matrix, density, seed, at, key)));
             at_rank(Update::Dense(weighted_sum(dropped)), Some(rank))
         }
+        Method::Compeft { rank, density } => {
+            let ternary = dense(updates).into_iter().map(|(weight, matrix)| (weight, ternary(matrix, density)));
+            at_rank(Update::Dense(weighted_sum(ternary)), Some(rank))
+        }
+        Method::Fisher { .. } | Method::RegMean { .. } => Err("it needs what was measured of every run".to_owned()),
         Method::MagnitudePrune { rank, density } => {
             let trimmed = dense(updates).into_iter().map(|(weight, matrix)| (weight, trim(matrix, density)));
             at_rank(Update::Dense(weighted_sum(trimmed)), Some(rank))
@@ -142,6 +173,12 @@ pub fn trim(mut matrix: DMatrix<f64>, density: f64) -> DMatrix<f64> {
         matrix[place(at)] = 0.0;
     }
     matrix
+}
+
+/// `σ·sgn(t(M))`: the signs of the largest magnitudes, all of the size of the standard deviation of `M`'s numbers.
+pub fn ternary(matrix: DMatrix<f64>, density: f64) -> DMatrix<f64> {
+    let size = matrix.variance().sqrt();
+    trim(matrix, density).map(|value| if value == 0.0 { 0.0 } else { size * value.signum() })
 }
 
 /// `(m ∘ M)/density` with the mask of an adapter's place in the order, which is drawn row by row.

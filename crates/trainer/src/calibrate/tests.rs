@@ -7,6 +7,7 @@ use std::{
 
 use burn::tensor::DType;
 use experiment::cell::Cell;
+use variants::host::values;
 
 use super::*;
 use crate::{
@@ -136,5 +137,54 @@ fn a_statistic_depends_on_the_seeds_that_it_should() {
         for (map, statistic) in one.iter() {
             assert_eq!(statistic.values() != other[map].values(), differs, "{}: {map}", cell.id);
         }
+    }
+}
+
+/// Squared gradients of a trained run's merged weights are squares of central differences of its loss, one example at a time.
+#[test]
+fn squared_gradients_are_those_of_single_examples() {
+    let (cache, cell) = (support::cache(DType::F64), cells("[full]", "[0]", &[]).remove(0));
+    let plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();
+    let task = cache.task(&cell.recipe).unwrap();
+    let outputs = Outputs { count: task.info.objective.n_outputs(), stored: &task.head };
+    let mut network = cache.network_of(&cell.recipe, &[(plan, vec![outputs])]).unwrap();
+    let linears: Vec<String> = network.backbone.linears().iter().map(|map| map.name().to_owned()).collect();
+    let map = linears.into_iter().find(|map| map.ends_with("value")).unwrap();
+    let moved = |slot: &String| slot.is_empty() || *slot == map;
+    for (at, NamedParam { param, .. }) in
+        network.parameters(0).into_iter().filter(|named| moved(&named.slot)).enumerate()
+    {
+        let dims = param.tensor.dims();
+        let noise =
+            stream::normal(&mut stream::generator(at as u64, Stream::Init, "noise"), dims.iter().product(), 0.1);
+        let noise = cache.place().tensor(noise, dims);
+        *param.tensor = param.tensor.clone() + noise;
+    }
+    let maps = BTreeSet::from([map.clone()]);
+    let count = 3;
+    let squares = trained_squared_gradients(&cell.recipe, &mut network, &maps, count, &cache).unwrap();
+    let (found, [_, cols]) = (squares[&map].values(), squares[&map].shape());
+    let sampler = sampler(&cell.recipe, &task);
+    let rows: Vec<_> = examples(&sampler, 0, &cell.recipe).rows.into_iter().flatten().take(count).collect();
+    let pad = cache.base_of(&cell.recipe).unwrap().pad;
+    for entry in [0, cols + 3, 7 * cols + 1] {
+        let mut square = 0.0;
+        for example in &rows {
+            let loss = |step: f64| {
+                let mut moved = network.clone();
+                let is_weight = |named: &NamedParam<'_>| named.slot == map && named.param.role == Role::Weight;
+                let weight = moved.parameters(0).into_iter().find(is_weight).unwrap().param.tensor;
+                let mut numbers = values(weight);
+                numbers[entry] += step;
+                *weight = cache.place().tensor(numbers, weight.dims());
+                let alone = RunRows::new(vec![*example], 1, &task.info.objective);
+                let batch = collate(&moved, &[vec![alone]], Padding { token: pad, bucket: 1, at_least: 1 });
+                let loss = forward::losses(&moved, &batch.upload(cache.place()), &Pass::evaluation(1)).remove(0);
+                values(&loss)[0]
+            };
+            square += ((loss(1e-5) - loss(-1e-5)) / 2e-5).powi(2) / count as f64;
+        }
+        // Central differences in f64 of a loss near 1.
+        assert!((found[entry] - square).abs() <= 1e-6 * (square + 1e-6), "{entry}: {} is not {square}", found[entry]);
     }
 }

@@ -48,7 +48,7 @@ pub fn drawn(seed: u64) -> VariantSpec {
         (spec.rank, spec.scaling) = (0, Scaling::Constant { value: 1.0 });
     }
     let mut changes = |share: f64| stream::unit(rng) < share;
-    let changed: [bool; 10] = std::array::from_fn(|axis| changes(if axis == 9 { 0.05 } else { 0.25 }));
+    let changed: [bool; 10] = std::array::from_fn(|axis| changes(if axis == 9 { 0.05 } else { 0.2 }));
     // A start that takes more of a map than its rank fits no small one at the largest ranks.
     let fits = |shape| spec.delta.as_ref().is_none_or(|delta| delta.misfit(spec.rank, shape).is_none());
     if !SHAPES.into_iter().any(fits) {

@@ -115,6 +115,20 @@ fn trimming_keeps_the_largest_and_the_first_of_equals() {
     assert_eq!(trim(matrix.clone(), 1.0), matrix);
 }
 
+/// By hand: two of six values stay, as signs of the size of the standard deviation of all six.
+#[test]
+fn compeft_keeps_signs_of_one_size() {
+    let of = |values: [f64; 6]| DMatrix::from_row_slice(2, 3, &values);
+    let matrix = of([1.0, -5.0, 2.0, -2.0, 0.0, 4.0]);
+    // The mean is 0, the mean square 50/6.
+    let size = (50.0_f64 / 6.0).sqrt();
+    close(&ternary(matrix.clone(), 0.34), &of([0.0, -size, 0.0, 0.0, 0.0, size]));
+    close(&ternary(matrix.clone(), 1.0), &of([size, -size, size, -size, 0.0, size]));
+    let updates = [(0.5, Some(&Update::Dense(matrix.clone()))), (9.0, None)];
+    let found = combine(&updates, Method::Compeft { rank: 2, density: 0.34 }, "map").unwrap();
+    close(&dense_of(&found), &(ternary(matrix, 0.34) * 0.5));
+}
+
 /// By hand, from the paper's three steps: at every place the adapters with a value, their sign, the mean of those that agree.
 #[test]
 fn ties_elects_by_mass_or_by_number() {
