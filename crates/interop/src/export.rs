@@ -141,6 +141,7 @@ fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Re
         scaling: Scaling::Constant { value: 1.0 },
         rank_policy: AnyRankPolicy::Constant(Constant {}),
         orthogonality: 0.0,
+        penalties: std::collections::BTreeMap::new(),
         train: variants::role::TrainConfig::default(),
         gradient: variants::gradient::GradientSpec::Plain,
         base_update: variants::base_update::AnyBaseUpdate::default(),

@@ -28,7 +28,15 @@ fn the_embedded_targets_are_read_and_named_once() {
     assert_eq!(ids.len(), targets.len());
     assert_eq!(
         experiments(&targets),
-        ["adalora_ranks", "compare_tuned", "dora_dynamics", "dylora_tuned", "lora_fa_memory", "lora_subspace"]
+        [
+            "adalora_ranks",
+            "compare_tuned",
+            "dora_dynamics",
+            "dylora_tuned",
+            "lora_fa_memory",
+            "lora_subspace",
+            "survey"
+        ]
     );
     for target in &targets {
         let empty = found(&target.id, &Evidence::default());
