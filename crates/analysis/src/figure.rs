@@ -36,9 +36,9 @@ use serde::{Deserialize, Serialize};
 pub use colour::{viridis, viridis_table};
 pub use error::FigureError;
 pub use marks::{
-    AmplificationRow, Caption, Curve, Dynamics, Fit, Measured, Overlap, PhiMap, TaskCurves, TaskMeans, amplification,
-    comparison, critical_difference, dynamics, expected_best, phi_grid, phi_ranks, phi_seeds, rank_allocation,
-    rank_curves, seed_overlap, sensitivity, training_curves,
+    AmplificationRow, AtCost, Caption, Curve, Dynamics, Fit, Measured, Overlap, PhiMap, TaskCurves, TaskMeans,
+    amplification, comparison, critical_difference, dynamics, expected_best, front, pareto, phi_grid, phi_ranks,
+    phi_seeds, rank_allocation, rank_curves, seed_overlap, sensitivity, training_curves,
 };
 pub use scene::TextBox;
 

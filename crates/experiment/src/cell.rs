@@ -4,7 +4,7 @@ use data::{causal::task::TextTask, holdout::Holdout, own::OwnTask};
 use models::{modules::Modules, target::Target};
 use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
-use variants::{pass::Active, rank::AnyRankPolicy, spec::VariantSpec, stream::Seeds};
+use variants::{pass::Active, rank::RankPolicy, spec::VariantSpec, stream::Seeds};
 
 use crate::hyper::Hyper;
 
@@ -155,10 +155,11 @@ impl Cell {
     /// The number of components that the rank policy plans to keep after every step, `(step, components)`; empty where the policy
     /// has no budget. `maps` is the number of adapted maps, `taken` the steps that the run took.
     pub fn planned_components(&self, maps: usize, taken: u64) -> Vec<(u64, usize)> {
-        let AnyRankPolicy::Budget(budget) = &self.recipe.variant.rank_policy else { return Vec::new() };
         // A run that stopped early had planned for all of its steps.
         let steps = self.recipe.train.steps.unwrap_or(taken);
-        (0..=steps).map(|step| (step, budget.components(self.recipe.variant.rank, maps, step, steps))).collect()
+        let spec = &self.recipe.variant;
+        let planned = |step| Some((step, spec.rank_policy.planned(spec.rank, maps, step, steps)?));
+        (0..=steps).filter_map(planned).collect()
     }
 
     /// Every readout of this cell: its row in the tables and how to make it. The plain one is first where the

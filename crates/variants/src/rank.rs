@@ -108,6 +108,11 @@ pub trait RankPolicy: Clone + Debug {
         0
     }
 
+    /// Components that it plans to keep over all maps after step `step` (counted from 0) of `steps`; `None` where it has no plan.
+    fn planned(&self, _rank: usize, _maps: usize, _step: u64, _steps: u64) -> Option<usize> {
+        None
+    }
+
     /// Names of the averages that it keeps, as checkpoints name them. All start at 0.
     fn averages(&self) -> &'static [&'static str] {
         &[]
@@ -183,6 +188,9 @@ macro_rules! rank_policies {
             }
             fn after_step(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Action {
                 match self { $(Self::$Policy(policy) => policy.after_step(rank, maps, step, steps)),+ }
+            }
+            fn planned(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Option<usize> {
+                match self { $(Self::$Policy(policy) => policy.planned(rank, maps, step, steps)),+ }
             }
             fn thresholds(&self) -> bool {
                 match self { $(Self::$Policy(policy) => policy.thresholds()),+ }

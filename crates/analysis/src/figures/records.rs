@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::RunRecord;
+use record::{Goal, RunRecord};
 
 use super::{Named, measured, over_seeds, seeds};
 use crate::{
     AnalysisError,
     figure::{
-        Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, critical_difference, rank_allocation, rank_curves,
-        training_curves,
+        AtCost, Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, critical_difference, front, pareto,
+        rank_allocation, rank_curves, training_curves,
     },
     measures::place,
-    methods::{methods, ranked},
+    methods::{Method, methods, ranked},
     study::Study,
     summary::{Selection, SummaryRow, SummaryTable, summarise},
     tuning,
@@ -22,6 +22,10 @@ use crate::{
 const MOST_SERIES: usize = 8;
 /// Steps that one point of a training curve averages: a batch's loss is noise.
 const WINDOW: u64 = 10;
+/// Named rows that fit a page.
+const MOST_ROWS: usize = 30;
+/// Fewest numbers of trained parameters that make a trade-off.
+const LEAST_COSTS: usize = 3;
 
 /// A metric as a figure shows it: percent of a count, hundredths of a coefficient.
 fn unit(metric: &str) -> &'static str {
@@ -48,6 +52,7 @@ pub fn all(
     for split in summary.splits() {
         figures.extend(from_summary(study, &summary, split)?);
         figures.extend(ranks_over_tasks(study, &summary, split)?);
+        figures.extend(quality_over_parameters(study, &summary, split)?);
     }
     figures.extend(training(study, records));
     figures.extend(allocation(study, records, planned));
@@ -71,6 +76,8 @@ pub(super) fn from_summary(study: &Study, summary: &SummaryTable, split: &str) -
         Vec::new()
     } else if swept {
         vec![Named::new(format!("rank_curves{suffix}"), curves(study, &rows, split))]
+    } else if study.variants.len() * study.tasks.len().div_ceil(3) > MOST_ROWS {
+        many_dots(study, &rows, split, &suffix)
     } else {
         vec![Named::new(format!("comparison{suffix}"), dots(study, &rows, split))]
     })
@@ -94,6 +101,42 @@ fn ranks_over_tasks(study: &Study, summary: &SummaryTable, split: &str) -> Resul
     };
     let figure = critical_difference(caption, &names, &found.mean_ranks, found.critical_difference);
     Ok(Some(Named::new(format!("critical_difference{suffix}"), figure)))
+}
+
+/// The mean over tasks against the trained parameters, where methods differ in both; metrics that are better when smaller make no such figure.
+fn quality_over_parameters(study: &Study, summary: &SummaryTable, split: &str) -> Result<Option<Named>, AnalysisError> {
+    let rows = summary.primary(split)?;
+    let trained = |variant: &str| {
+        let own = rows.iter().filter(|row| row.variant == variant);
+        own.map(|row| row.trainable_params).max().unwrap_or_default()
+    };
+    let of = |method: &Method| {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let tasks: Vec<f64> = method.scores.iter().map(|scores| mean(scores)).collect();
+        AtCost { name: method.variant.clone(), cost: trained(&method.variant) as f64, value: 100.0 * mean(&tasks) }
+    };
+    let methods = methods(summary, split, &study.variants)?;
+    let (without, at): (Vec<AtCost>, Vec<AtCost>) =
+        methods.iter().filter(|method| method.goal == Goal::Maximise).map(of).partition(|at| at.cost == 0.0);
+    let costs: BTreeSet<u64> = at.iter().map(|at| at.cost as u64).collect();
+    if costs.len() < LEAST_COSTS {
+        return Ok(None);
+    }
+    let name = |at: &AtCost| format!("{} ({}, {:.1})", at.name, at.cost as u64, at.value);
+    let mut notes = vec![format!("Front: {}.", front(&at).into_iter().map(name).collect::<Vec<_>>().join(", "))];
+    notes.extend(
+        without.iter().map(|at| format!("Beside it {}, which trains the head alone: {:.1}.", at.name, at.value)),
+    );
+    notes.push("A method with several ranks stands at its largest; the head is not counted.".to_owned());
+    let suffix = if summary.splits().len() > 1 { format!("-{split}") } else { String::new() };
+    let counted = seeds(rows.iter().map(|row| row.summary.n), "bars");
+    let caption = Caption {
+        title: format!("{}: quality over trained parameters, {split} split", study.name),
+        n: counted.split(';').next().unwrap_or_default().to_owned(), // it has no bars
+        notes,
+    };
+    let figure = pareto(caption, "trained parameters", "mean over tasks", &at);
+    Ok(Some(Named::new(format!("pareto{suffix}"), figure)))
 }
 
 fn curves(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {
@@ -121,6 +164,35 @@ fn curves(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Fi
         notes: Vec::new(),
     };
     rank_curves(caption, &tasks)
+}
+
+/// More variants than fit a page beside each other: task by task, the best first, and as many in a figure as it has rows for.
+fn many_dots(study: &Study, rows: &[&SummaryRow], split: &str, suffix: &str) -> Vec<Named> {
+    let of_task = |task: &String| {
+        let mean = |variant: &String| {
+            let own = rows.iter().filter(|row| row.task == *task && row.variant == *variant);
+            own.max_by_key(|row| row.rank).map(|row| (row.goal, row.summary.mean))
+        };
+        let mut variants: Vec<(String, f64)> = study
+            .variants
+            .iter()
+            .filter_map(|variant| {
+                let (goal, mean) = mean(variant)?;
+                Some((variant.clone(), if goal == Goal::Minimise { -mean } else { mean }))
+            })
+            .collect();
+        variants.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let parts = variants.chunks(MOST_ROWS).enumerate().map(|(at, part)| {
+            let part = Study {
+                variants: part.iter().map(|(variant, _)| variant.clone()).collect(),
+                tasks: vec![task.clone()],
+                ..study.clone()
+            };
+            Named::new(format!("comparison-{task}-{}{suffix}", at + 1), dots(&part, rows, split))
+        });
+        parts.collect::<Vec<_>>()
+    };
+    study.tasks.iter().flat_map(of_task).collect()
 }
 
 fn dots(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {

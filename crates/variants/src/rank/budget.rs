@@ -221,6 +221,10 @@ impl RankPolicy for Budget {
         }
     }
 
+    fn planned(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Option<usize> {
+        Some(self.components(rank, maps, step, steps))
+    }
+
     fn settled(&self, steps: u64) -> u64 {
         // The pattern is fixed after the step numbered `end`, which is the `end + 1`-th.
         steps.saturating_sub(resolve(self.final_steps, steps)) + 1

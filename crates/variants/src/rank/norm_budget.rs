@@ -84,6 +84,14 @@ impl Default for NormBudget {
 }
 
 impl NormBudget {
+    /// Components that `maps` maps of `rank` may keep after `done` steps of a run of `steps` steps; all before pruning starts.
+    fn kept(&self, rank: usize, maps: usize, done: u64, steps: u64) -> usize {
+        let [initial, length] = self.pruning(steps);
+        let (first, last) = ((rank * maps) as f64, (self.target_rank * maps) as f64);
+        let at = done.saturating_sub(initial).min(length);
+        rank * maps - ((first - last) * (at as f64 / length as f64).powi(3)) as usize
+    }
+
     /// The step after which pruning starts, and how many steps it takes.
     fn pruning(&self, steps: u64) -> [u64; 2] {
         let [initial, last] = [self.initial_steps, self.final_steps].map(|written| resolve(written, steps));
@@ -123,12 +131,15 @@ impl RankPolicy for NormBudget {
             return Action { hold: true, ..Action::default() };
         }
         let allocate = done.checked_sub(initial).and_then(|at| {
-            let (first, last) = ((rank * maps) as f64, (self.target_rank * maps) as f64);
-            let gone = (first - last) * (at as f64 / length as f64).powi(3);
             let due = at.is_multiple_of(self.interval) || at == length;
-            due.then_some(rank * maps - (gone as usize).max(1))
+            // One goes at least, as in the code.
+            due.then_some(self.kept(rank, maps, done, steps).min(rank * maps - 1))
         });
         Action { observe: true, allocate, ..Action::default() }
+    }
+
+    fn planned(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Option<usize> {
+        Some(self.kept(rank, maps, step + 1, steps))
     }
 
     fn settled(&self, steps: u64) -> u64 {
@@ -173,6 +184,7 @@ mod tests {
         assert_eq!(act(50), Action { observe: true, allocate: Some(8), ..Action::default() });
         assert_eq!(act(51), Action { hold: true, ..Action::default() });
         assert_eq!(policy().settled(100), 50);
+        assert_eq!([1, 15, 35, 50, 100].map(|t| policy().planned(6, 4, t - 1, 100)), [24, 24, 22, 8, 8].map(Some));
     }
 
     #[test]
