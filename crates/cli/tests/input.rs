@@ -167,7 +167,7 @@ fn every_mistake_of_a_file_is_reported_with_its_line() {
         CLASSES.replace("[lora]", "[loar]").replace("batch: 4", "batch: 0").replace("steps: 3", "steps: 3, clip: -1");
     write(&folder, "a.yaml", &wrong);
     let parts =
-        ["variants[0] (line 9)", "did you mean `lokr`?", "train.batch (line 8)", "train.clip (line 8)", "3 problems"];
+        ["variants[0] (line 9)", "did you mean `lora`?", "train.batch (line 8)", "train.clip (line 8)", "3 problems"];
     check(&folder, &["check", "a.yaml"], 2, &parts);
     write(&folder, "b.yaml", &format!("\u{feff}{CLASSES}"));
     check(&folder, &["check", "b.yaml"], 0, &["no problems"]);
