@@ -230,16 +230,22 @@ pub fn sentence(tuned: &Tuned) -> String {
         format!(" by successive halving (the best 1/{} goes on after {})", halving.factor, rungs(halving))
     });
     format!(
-        "Tuned for every row: {parameters}, {count} settings of {} seeds each{}, on a split cut from train{edges}{failures}.",
-        tuned.seeds.len(),
+        "Tuned for every row: {parameters}, {count} settings of {} each{}, on a split cut from train{edges}{failures}.",
+        several(tuned, "seed"),
         halved.unwrap_or_default()
     )
+}
+
+/// How many tuning seeds there are, in words.
+fn several(tuned: &Tuned, of: &str) -> String {
+    format!("{} {of}{}", tuned.seeds.len(), if tuned.seeds.len() == 1 { "" } else { "s" })
 }
 
 /// Score over the first number that was tuned, and the expected best of a smaller budget; nothing where no number was tuned.
 pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
     let Some(path) = axis(tuned) else { return Vec::new() };
-    let seeds = format!("{} tuning seeds", tuned.seeds.len());
+    let seeds = several(tuned, "tuning seed");
+    let bars = if tuned.seeds.len() > 1 { "; bars: least and greatest" } else { "" };
     let mut found = Vec::new();
     let bins = are_many(tuned, &path).then_some(BINS_PER_DECADE);
     let over_rate = |group: &TunedGroup| over(group, &path, tuned.goal, bins);
@@ -257,7 +263,7 @@ pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
     let part = tuned.halving.map(|halving| format!(" after 1/{} of the steps", halving.divisors()[0]));
     let rates = Caption {
         title: format!("{}: score over the {label}{}", study.name, part.unwrap_or_default()),
-        n: format!("{seeds}; bars: least and greatest"),
+        n: format!("{seeds}{bars}"),
         notes: best_of
             .map(str::to_owned)
             .into_iter()

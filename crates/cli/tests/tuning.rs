@@ -77,7 +77,7 @@ fn a_study_is_tuned_once_and_trained_with_what_was_chosen() {
     folder.write(STUDY);
     let first = folder.good(&["run", "s.yaml"]);
     assert!(
-        first.contains("tuning first: 4 settings for 2 rows, 1 seeds each")
+        first.contains("tuning first: 4 settings for 2 rows, 1 seed each")
             && first.contains("the settings that were chosen"),
         "{first}"
     );
@@ -114,7 +114,7 @@ fn a_study_is_tuned_once_and_trained_with_what_was_chosen() {
         fs::remove_file(folder.path(&format!("results/s/runs/{run}/adapter.safetensors"))).unwrap();
     }
     let shown = folder.good(&["table", "s.yaml"]);
-    assert!(shown.contains("Tuned for every row: learning rate, 2 settings of 1 seeds each"), "{shown}");
+    assert!(shown.contains("Tuned for every row: learning rate, 2 settings of 1 seed each"), "{shown}");
     folder.good(&["figures", "s.yaml"]);
     assert!(folder.path("results/s/figures/sensitivity.svg").is_file());
 

@@ -216,9 +216,9 @@ impl Network {
         (!found.is_empty()).then(|| found.join("\n"))
     }
 
-    /// The share of every component of a stack's deltas in the size of its map's, `[runs, rank]` by map.
-    pub fn shares(&self, stack: usize) -> BTreeMap<String, Tensor<2>> {
-        let of = |map: &AdaptedLinear| Some((map.name().to_owned(), map.shares(stack)?));
+    /// What every component of a stack's deltas contributes to the size of its map's, `[runs, rank]` by map.
+    pub fn contributions(&self, stack: usize) -> BTreeMap<String, Tensor<2>> {
+        let of = |map: &AdaptedLinear| Some((map.name().to_owned(), map.contributions(stack)?));
         self.backbone.linears().into_iter().filter_map(of).collect()
     }
 

@@ -114,7 +114,7 @@ impl Cohort {
         if let Some(observing) = layout.observing {
             let network = &self.network;
             let observing = inputs.floats(observing, [runs, 1]);
-            self.stacks[index].observe(raw, &clip, observing, || network.shares(index));
+            self.stacks[index].observe(raw, &clip, observing, || network.contributions(index));
         }
         square
     }

@@ -261,9 +261,9 @@ impl AdaptedLinear {
         self.stacks[stack].adapter.as_ref()?.preconditioner()
     }
 
-    /// The share of every component of a stack's delta here in its size, `[runs, rank]`, where it has a diagonal.
-    pub fn shares(&self, stack: usize) -> Option<Tensor<2>> {
-        self.stacks[stack].adapter.as_ref()?.shares(&self.weight)
+    /// What every component contributes to the size of a stack's delta here, `[runs, rank]`, where it has a diagonal.
+    pub fn contributions(&self, stack: usize) -> Option<Tensor<2>> {
+        self.stacks[stack].adapter.as_ref()?.contributions(&self.weight)
     }
 
     /// The delta of a stack here.

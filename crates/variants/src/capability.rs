@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`TwoFactors`](Capability::TwoFactors) | delta | adapters on tables, readouts at smaller ranks, `gradient: preconditioned` |
 //! | [`LowRank`](Capability::LowRank), [`ExactStart`](Capability::ExactStart) | delta | base updates |
-//! | [`Prunable`](Capability::Prunable) | delta | rank policies that prune, the penalty `diagonal_l1` |
+//! | [`Prunable`](Capability::Prunable) | delta | rank policies that prune, penalties on diagonals and the vectors beside them |
 //! | [`Orthonormal`](Capability::Orthonormal) | delta | `orthogonality` above 0 |
 //! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd`, base updates |
 //! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned`, base updates |

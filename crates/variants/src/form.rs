@@ -67,11 +67,11 @@ impl Chain {
         Factors { down: self.down * self.middle, up: self.up }
     }
 
-    /// The share of every component in the size of the update, `‖m_k·d_k·u_k‖_F/(‖ΔW‖_F + 1e-8)`, `[runs, k]`.
+    /// What every component contributes to the size of the update, `‖m_k·d_k·u_k‖_F/(‖ΔW‖_F + 1e-8)`, `[runs, k]`.
     ///
     /// With the Gram matrices `D = downᵀ·down` and `U = up·upᵀ`, `‖ΔW‖² = mᵀ·(D∘U)·m`, and a component's square is the diagonal of that
-    /// sum: no dense update is formed. Where components cancel each other, shares exceed 1.
-    pub fn shares(&self) -> Tensor<2> {
+    /// sum: no dense update is formed. Where components cancel each other, contributions exceed 1.
+    pub fn contributions(&self) -> Tensor<2> {
         let down = self.down.clone().swap_dims(1, 2).matmul(self.down.clone()); // [runs, k, k]
         let up = self.up.clone().matmul(self.up.clone().swap_dims(1, 2));
         let terms = down * up * self.middle.clone() * self.middle.clone().swap_dims(1, 2);
@@ -276,9 +276,9 @@ mod tests {
         place().tensor(stream::normal(&mut stream::generator(5, Stream::Data, name), n, 1.0), shape)
     }
 
-    /// Shares from Gram matrices, against the norms of dense products; of an update of zeros all are 0.
+    /// Contributions from Gram matrices, against the norms of dense products; of an update of zeros all are 0.
     #[test]
-    fn shares_are_those_of_the_dense_components() {
+    fn contributions_are_those_of_the_dense_components() {
         let chain =
             Chain { down: drawn("down", [2, 7, 3]), middle: drawn("middle", [2, 1, 3]), up: drawn("up", [2, 3, 5]) };
         let [down, middle, up] = [&chain.down, &chain.middle, &chain.up].map(values);
@@ -293,11 +293,11 @@ mod tests {
             };
             wanted.extend((0..3).map(|k| norm(&[k]) / (norm(&[0, 1, 2]) + 1e-8)));
         }
-        let found = values(&chain.shares());
+        let found = values(&chain.contributions());
         let error = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         assert!(error < 1e-12, "{found:?} is not {wanted:?}"); // f64, sums of 35 products
         let none = Chain { middle: chain.middle.zeros_like(), ..chain };
-        assert_eq!(values(&none.shares()), [0.0; 6]);
+        assert_eq!(values(&none.contributions()), [0.0; 6]);
     }
 
     /// Rows through a permuted block-diagonal map, against the matrix `Π·B·Πᵀ` written out by hand.

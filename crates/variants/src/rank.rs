@@ -32,8 +32,8 @@ pub struct Action {
 pub enum Observed {
     /// Of every number of a component.
     Numbers,
-    /// Of every component's share in the size of its map's update.
-    Shares,
+    /// Of what every component contributes to the size of its map's update.
+    Contributions,
 }
 
 /// What a step shows of it.
@@ -46,8 +46,8 @@ pub enum Seen {
         /// `[runs, n]`
         gradient: Tensor<2>,
     },
-    /// [`Chain::shares`](crate::form::Chain::shares) after the step, `[runs, n]`.
-    Shares(Tensor<2>),
+    /// [`Chain::contributions`](crate::form::Chain::contributions) after the step, `[runs, n]`.
+    Contributions(Tensor<2>),
 }
 
 /// Rank over time.
@@ -128,8 +128,8 @@ pub trait RankPolicy: Clone + Debug {
         averages.to_vec()
     }
 
-    /// The score of everything that has an average, `[runs, n]`; `value` is what a number is now. A component's score is the sum over the tensors
-    /// of its map of its mean there.
+    /// The score of everything that has an average, `[runs, n]`; `value` is what a number is now. A component's score is the sum over the
+    /// tensors of its map of its mean there.
     fn scores(&self, _averages: &[Tensor<2>], value: &Tensor<2>) -> Tensor<2> {
         value.clone().abs()
     }

@@ -255,7 +255,7 @@ fn a_rank_that_never_changes_asks_nothing_of_the_trainer() {
     assert!(constant.check(4, Some(1)).is_empty() && constant.unrecorded().is_empty());
     // What a policy without scores of its own would prune by: magnitude.
     assert_eq!(values(&constant.scores(&[], &numbers([-3.0, 0.5, 2.0]))), [3.0, 0.5, 2.0]);
-    let kept = constant.observe(&[numbers([1.0, 2.0, 3.0])], Seen::Shares(numbers([0.0; 3])));
+    let kept = constant.observe(&[numbers([1.0, 2.0, 3.0])], Seen::Contributions(numbers([0.0; 3])));
     assert_eq!(kept.iter().map(values).collect::<Vec<_>>(), [[1.0, 2.0, 3.0]]);
     // A policy that prunes draws no rank, and one that draws prunes nothing.
     let budget = AnyRankPolicy::Budget(Budget::default());

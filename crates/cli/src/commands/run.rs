@@ -170,9 +170,10 @@ impl<'a> Session<'a> {
         let groups = experiment.groups();
         let settings: usize = groups.iter().map(|group| tune.settings(&group.variant).len()).sum();
         note(&format!(
-            "tuning first: {settings} settings for {} rows, {} seeds each; their records are under {}",
+            "tuning first: {settings} settings for {} rows, {} seed{} each; their records are under {}",
             groups.len(),
             tune.seeds.len(),
+            if tune.seeds.len() == 1 { "" } else { "s" },
             trials.runs_dir().display()
         ));
         let again = Again { changed: self.args.force, failed: self.args.retry_failed };

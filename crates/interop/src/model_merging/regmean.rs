@@ -5,7 +5,7 @@
 //!
 //! `ΔW = (Σ_i w_i·G_i)⁻¹·Σ_i w_i·G_i·ΔW_i`
 //!
-//! Off the diagonal `G_i` is multiplied by `γ` (Sec. 3.2): at 1 this is the regression itself, at 0 a mean of every input's row weighted by that
+//! Off the diagonal `G_i` is multiplied by `γ` (Sec. 3.3): at 1 this is the regression itself, at 0 a mean of every input's row weighted by that
 //! input's size; below 1 the sum can be inverted however few inputs there are.
 //!
 //! Jin et al., *Dataless Knowledge Fusion by Merging Weights of Language Models*, ICLR 2023, arXiv:2212.09849, Eq. 2.

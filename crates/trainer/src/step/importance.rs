@@ -27,7 +27,7 @@ fn observed<'a>(policy: &AnyRankPolicy, optimizer: &'a StackOptimizer) -> impl I
     let of = policy.averages_of();
     optimizer.slices().iter().filter(move |slice| match of {
         Observed::Numbers => slice.rank_axis.is_some(),
-        Observed::Shares => slice.meta.role == Role::Lambda,
+        Observed::Contributions => slice.meta.role == Role::Lambda,
     })
 }
 

@@ -79,7 +79,7 @@ impl Stack {
         let thresholds = actions.iter().map(|action| action.threshold.unwrap_or(0.0));
         let thresholds = self.counts_on_device().then(|| buffer.floats(thresholds));
         let policy = &self.variant().spec().rank_policy;
-        // Shares are those of diagonals, which may be frozen.
+        // Contributions are those of diagonals, which may be frozen.
         let shows = policy.averages_of() == Observed::Numbers || self.optimizer.diagonal_columns() > 0;
         let keeps = !policy.averages().is_empty() && shows && observing.contains(&true);
         let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(active, run)).collect();

@@ -30,13 +30,13 @@ impl Stack {
     }
 
     /// Takes a step into the importance averages of the runs with 1 in `observing` `[runs, 1]`. As the released codes have it, a score is
-    /// this step's clipped gradient times the value that it made. `gradient` `[runs, n]`, `clip` `[runs]`; `shares` `[runs, rank]` by map.
+    /// this step's clipped gradient times the value that it made. `gradient` `[runs, n]`, `clip` `[runs]`; `contributions` `[runs, rank]` by map.
     pub(super) fn observe(
         &mut self,
         gradient: Tensor<2>,
         clip: &Tensor<1>,
         observing: Tensor<2>,
-        shares: impl FnOnce() -> BTreeMap<String, Tensor<2>>,
+        contributions: impl FnOnce() -> BTreeMap<String, Tensor<2>>,
     ) {
         let [runs, _] = gradient.dims();
         let clip = clip.clone().reshape([runs, 1]);
@@ -48,10 +48,10 @@ impl Stack {
                 let columns = value.dims();
                 Seen::Numbers { value, gradient: (gradient * clip).slice([0..columns[0], 0..columns[1]]) }
             }
-            Observed::Shares => {
-                let mut shares = shares();
-                let of = |slice: &ParamSlice| shares.remove(&slice.meta.slot);
-                Seen::Shares(Tensor::cat(self.diagonals().filter_map(of).collect(), 1))
+            Observed::Contributions => {
+                let mut contributions = contributions();
+                let of = |slice: &ParamSlice| contributions.remove(&slice.meta.slot);
+                Seen::Contributions(Tensor::cat(self.diagonals().filter_map(of).collect(), 1))
             }
         };
         self.importance.observe(policy, &self.optimizer, seen, &observing);

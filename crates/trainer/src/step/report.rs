@@ -29,8 +29,8 @@ pub struct StepReport {
 }
 
 impl Stack {
-    /// What a step did to a run, given `[task loss, penalty, squared gradient norm, numbers of diagonals that are not 0]`; none where the run did not take part. A run whose
-    /// loss or gradient was not finite has failed.
+    /// What a step did to a run, given `[task loss, penalty, squared gradient norm, numbers of diagonals that are not 0]`; none where the run
+    /// did not take part. A run whose loss or gradient was not finite has failed.
     fn report(
         &mut self,
         run: usize,

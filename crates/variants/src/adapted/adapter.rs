@@ -123,11 +123,11 @@ impl Adapter {
         }
     }
 
-    /// The share of every component in the size of the delta, `[runs, rank]`, where it has a diagonal; `base` is `W0`.
-    pub(super) fn shares(&self, base: &Tensor<2>) -> Option<Tensor<2>> {
+    /// What every component contributes to the size of the delta, `[runs, rank]`, where it has a diagonal; `base` is `W0`.
+    pub(super) fn contributions(&self, base: &Tensor<2>) -> Option<Tensor<2>> {
         self.delta.diagonal()?;
         match self.delta.form(&(self.full_gate.zeros_like() + 1.0), base) {
-            Form::LowRank(chain) => Some(inner(&chain.shares())),
+            Form::LowRank(chain) => Some(inner(&chain.contributions())),
             _ => None,
         }
     }

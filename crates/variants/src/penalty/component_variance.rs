@@ -3,8 +3,8 @@
 //!
 //! It counts while ranks change, and is 0 afterwards: the authors' code leaves it out of the loss once pruning has ended.
 //!
-//! Mao et al., *DoRA: Enhancing Parameter-Efficient Fine-Tuning with Dynamic Rank Distribution*, ACL 2024, arXiv:2405.17357, Eq. 8 (dimensional
-//! equilibrium).
+//! Mao et al., *DoRA: Enhancing Parameter-Efficient Fine-Tuning with Dynamic Rank Distribution*, ACL 2024, arXiv:2405.17357, Eq. 10
+//! (dimensional equilibrium).
 
 use burn::tensor::Tensor;
 

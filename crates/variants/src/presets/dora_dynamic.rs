@@ -1,6 +1,6 @@
-//! DoRA (dynamic): components between two factors compete for a falling budget by their share in the update.
+//! DoRA (dynamic): components between two factors compete for a falling budget by what they contribute to the update.
 //!
-//! `ΔW = s·Σ_k c_k·a_k·b_k` (Eq. 3) with `s = α/r₀` at the *initial* rank for the whole run: both factors are drawn, `c` is zero, in [`diagonal`].
+//! `ΔW = s·Σ_k c_k·a_k·b_k` (Eq. 6) with `s = α/r₀` at the *initial* rank for the whole run: both factors are drawn, `c` is zero, in [`diagonal`].
 //! The budget and the scores are in [`norm_budget`](crate::rank::norm_budget); the loss has 0.1 times the mean variance of the components' numbers
 //! ([`component_variance`](crate::penalty::component_variance)) until pruning ends. Not the DoRA that decomposes weights (Liu et al.), which is
 //! [`dora`](super::dora).
@@ -50,7 +50,7 @@ fn spec(rank: usize) -> VariantSpec {
 /// The registry's entry.
 pub const PRESET: Preset = Preset {
     name: "dora_dynamic",
-    about: "components that compete for a falling budget by their share in the update",
+    about: "components that compete for a falling budget by what they contribute to the update",
     paper: "arXiv:2405.17357",
     spec,
     parameters: Some(|d_in, d_out, rank| rank * (d_in + d_out + 1)),

@@ -1,6 +1,6 @@
 //! SoRA: a diagonal between two factors that a soft threshold makes sparse.
 //!
-//! `h = W0·x + s·B·(g∘(A·x))` (Eq. 6) with `s = α/r_max`, which stays when components go: `A` is kaiming, `g` is `N(0, 1)`, `B` is zero, in
+//! `h = W0·x + s·B·(g∘(A·x))` with `s = α/r_max`, which stays when components go: `A` is kaiming, `g` is `N(0, 1)`, `B` is zero, in
 //! [`diagonal`]. After every step `g` passes a [soft threshold](soft_threshold) of 3e-4, and the loss has 10 times the mean of `|g|`
 //! ([`diagonal_l1`](crate::penalty::diagonal_l1)), which the authors' code adds and the paper does not have. Weight decay leaves `g` alone, as in the
 //! code. `rank` is `r_max`.

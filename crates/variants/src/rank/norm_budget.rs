@@ -1,6 +1,6 @@
-//! A budget of components over all maps that falls ever faster and is spent by a component's share in the size of its map's update.
+//! A budget of components over all maps that falls ever faster and is spent by what a component contributes to the size of its map's update.
 //!
-//! The share of component `k` is `‖λ_k·a_k·b_k‖_F / (‖ΔW‖_F + 1e-8)` (Eq. 4); a moving average of it over the steps is its score. With
+//! Component `k` contributes `‖λ_k·a_k·b_k‖_F / (‖ΔW‖_F + 1e-8)` (Eq. 7); a moving average of that over the steps is its score (Eq. 8). With
 //! `b0 = rank·maps`, `bT = target_rank·maps` and `T` optimizer steps of which the first `tᵢ` and the last `t_f` do not prune, the budget after
 //! step `t` is
 //!
@@ -35,7 +35,7 @@ use crate::{
     error::SpecProblem,
 };
 
-/// A falling budget by shares.
+/// A falling budget by contributions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NormBudget {
@@ -50,7 +50,7 @@ pub struct NormBudget {
     /// Steps between allocations.
     #[serde(default = "interval")]
     pub interval: u64,
-    /// Smoothing of the shares.
+    /// Smoothing of the contributions.
     #[serde(default = "beta")]
     pub beta: f64,
 }
@@ -148,16 +148,16 @@ impl RankPolicy for NormBudget {
     }
 
     fn averages(&self) -> &'static [&'static str] {
-        &["share"]
+        &["contribution"]
     }
 
     fn averages_of(&self) -> Observed {
-        Observed::Shares
+        Observed::Contributions
     }
 
     fn observe(&self, averages: &[Tensor<2>], seen: Seen) -> Vec<Tensor<2>> {
-        let ([mean], Seen::Shares(share)) = (averages, seen) else { unreachable!("as it says of its averages") };
-        vec![mean.clone() * self.beta + share * (1.0 - self.beta)]
+        let ([mean], Seen::Contributions(now)) = (averages, seen) else { unreachable!("as it says of its averages") };
+        vec![mean.clone() * self.beta + now * (1.0 - self.beta)]
     }
 
     fn scores(&self, averages: &[Tensor<2>], _value: &Tensor<2>) -> Tensor<2> {

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `threshold` | 3e-4 | above 0 |
 //!
-//! Departures. The paper's `ξ` is the learning rate times a weight (Eqs. 9 and 10); the authors' code keeps it constant, as here. Their code
+//! Departures. The paper's `ξ` is the learning rate times a weight; the authors' code keeps it constant, as here. Their code
 //! (`sparse_optimizer.py`) also sets to 0 what lies within `ξ` of 0 *after* it was shrunk, so that everything within `2ξ` goes; here it is the
 //! paper's.
 //!
