@@ -154,7 +154,7 @@ fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Re
 fn prefix(network: &mut Network, rank: usize) -> BTreeMap<String, Tensor<3>> {
     let cut = |NamedParam { name, param, .. }: NamedParam<'_>| {
         let [runs, rows, cols] = param.tensor.dims();
-        let tensor = inner(param.tensor);
+        let tensor = inner(&param.tensor);
         let tensor = match param.rank_axis {
             Some(1) => tensor.slice([0..runs, 0..rank, 0..cols]),
             Some(_) => tensor.slice([0..runs, 0..rows, 0..rank]),

@@ -229,7 +229,7 @@ fn outputs_are_taken_by_name_for_a_task_of_ones_own() {
     // The file has contradiction, neutral, entailment.
     let theirs = safetensors::as_f64(&stored.tensors["classifier.out_proj.bias"]).unwrap();
     let ours = found.network.parameters(0).into_iter().find(|named| named.name == "classifier.out_proj.bias");
-    let ours = variants::host::values(&variants::host::inner(ours.unwrap().param.tensor));
+    let ours = variants::host::values(&variants::host::inner(&ours.unwrap().param.tensor));
     assert_eq!(ours, [theirs[0], theirs[2], theirs[1]]);
 }
 

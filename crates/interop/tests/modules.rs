@@ -48,7 +48,7 @@ fn file(cell: &Cell, root: &Path) -> PathBuf {
 fn tensors(path: &Path) -> BTreeMap<String, ([usize; 3], Vec<f64>)> {
     let (_, mut network) = adapter::load(path, &cache()).unwrap();
     let params = network.parameters(0).into_iter();
-    params.map(|named| (named.name, (named.param.tensor.dims(), values(named.param.tensor)))).collect()
+    params.map(|named| (named.name, (named.param.tensor.dims(), values(&named.param.tensor)))).collect()
 }
 
 #[test]

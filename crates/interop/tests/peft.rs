@@ -102,7 +102,7 @@ fn agree(what: &str, found: &[f64], wanted: &[f64]) {
 /// Shape and numbers of every tensor of a run's adapter.
 fn tensors(network: &mut Network) -> Tensors {
     let params = network.parameters(0).into_iter();
-    params.map(|named| (named.name, (named.param.tensor.dims(), values(named.param.tensor)))).collect()
+    params.map(|named| (named.name, (named.param.tensor.dims(), values(&named.param.tensor)))).collect()
 }
 
 fn plan(model: &str, targets: &[&str], preset: &str, variant: VariantSpec, arch: &str) -> Recipe {

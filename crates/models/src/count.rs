@@ -1,7 +1,10 @@
 //! How many parameters a composition trains on a model, from the configuration alone: no weights are read, and one map of every shape is
 //! made at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use burn::tensor::{DType, Device, Tensor};
 use variants::{
@@ -11,7 +14,7 @@ use variants::{
     error::AttachError,
     host::Placement,
     role::Role,
-    slot::{FirstValues, MapPlan, RunPlan, Slot, StackPlan, attach},
+    slot::{FirstValues, MapPlan, RunPlan, Slot, StackPlan, attach, numberless},
     spec::Variant,
 };
 
@@ -20,9 +23,9 @@ use crate::{
     modules::Selected,
 };
 
-/// What the count of a map may depend on: its shape, whether it is a table, its own rank, and the end of its name, such as `output.dense`, at
-/// which a delta may look.
-type Alike<'a> = ([usize; 2], bool, Option<usize>, &'a str);
+/// What the count of a map may depend on: its shape, whether it is a table, its own rank, and its name without the layers' numbers, at whose
+/// end a delta may look.
+type Alike = ([usize; 2], bool, Option<usize>, String);
 
 /// Trained parameters of one run without its head's: adapters, trained biases, and what trains in full.
 pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selected) -> Result<usize, AttachError> {
@@ -64,21 +67,29 @@ pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selecte
             count += d_out;
         }
     }
-    let mut alike: BTreeMap<Alike<'_>, usize> = BTreeMap::new();
+    // One of each kind, and how many there are.
+    let mut alike: BTreeMap<Alike, (&str, usize)> = BTreeMap::new();
     for (name, map) in &selected.maps {
         let rank = selected.own.get(name).and_then(|own| own.rank);
-        let end = name.rmatch_indices('.').nth(1).map_or(name.as_str(), |(at, _)| &name[at + 1..]);
-        *alike.entry((map.shape, map.kind == MapKind::Table, rank, end)).or_default() += 1;
+        let key = (map.shape, map.kind == MapKind::Table, rank, numberless(name));
+        alike.entry(key).or_insert((name, 0)).1 += 1;
     }
-    for ((shape, is_table, rank, end), n) in alike {
+    let mut tied = BTreeMap::new();
+    for ((shape, is_table, rank, _), (name, n)) in alike {
         let kind = if is_table { MapKind::Table } else { MapKind::Linear };
-        count += n * of_map(end, &Map { shape, kind }, rank, variant)?;
+        count += n * of_map(name, &Map { shape, kind }, rank, variant, &mut tied)?;
     }
-    Ok(count)
+    Ok(count + tied.values().sum::<usize>())
 }
 
-/// Trained parameters of the adapter of one map.
-fn of_map(name: &str, map: &Map, rank: Option<usize>, variant: &Variant) -> Result<usize, AttachError> {
+/// Trained parameters that one map's adapter owns alone; what it owns together with others goes to `tied`.
+fn of_map(
+    name: &str,
+    map: &Map,
+    rank: Option<usize>,
+    variant: &Variant,
+    tied: &mut BTreeMap<(Arc<str>, &'static str), usize>,
+) -> Result<usize, AttachError> {
     let place = Placement::new(&Device::flex(), DType::F32);
     let plan = StackPlan {
         maps: BTreeMap::from([(name.to_owned(), MapPlan { rank, alpha: None })]),
@@ -86,11 +97,13 @@ fn of_map(name: &str, map: &Map, rank: Option<usize>, variant: &Variant) -> Resu
         ..StackPlan::new(variant.clone(), vec![RunPlan { init_seed: 0, alpha: 1.0 }], BTreeSet::from([name.to_owned()]))
     };
     let weight: Tensor<2> = place.zeros([1, 1]).expand(map.shape); // never computed with
-    let trained = |slot: Slot<'_>| {
+    let mut trained = |slot: Slot<'_>| {
         let params = slot.into_parameters(0).into_iter();
         let sizes = params.filter(|param| variant.spec().train.trains(param.role)).map(|param| {
             let [_, rows, cols] = param.tensor.dims();
-            rows * cols
+            let Some(owner) = param.owner else { return rows * cols };
+            tied.insert((owner, param.name), rows * cols);
+            0
         });
         sizes.sum()
     };

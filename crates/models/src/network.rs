@@ -12,7 +12,7 @@ use variants::{
     host::{cast, inner},
     pass::{Active, GateKey, Pass, split},
     penalty::AnyPenalty,
-    role::{Param, Role},
+    role::{Param, Role, join},
     slot::{Slot, StackPlan, attach},
     spec::Variant,
 };
@@ -26,12 +26,20 @@ use crate::{
 /// A tensor of a stack with its full name.
 #[derive(Debug)]
 pub struct NamedParam<'a> {
-    /// The slot it sits on; empty for the head.
+    /// The slot it sits on, or the owner of a tensor that several slots refer to; empty for the head.
     pub slot: String,
-    /// `<slot>.<tensor>`, unique within a stack.
+    /// `<slot>.<tensor>`, unique within a stack; the head's have no slot before them.
     pub name: String,
     /// The tensor and its role.
     pub param: Param<'a>,
+}
+
+impl<'a> NamedParam<'a> {
+    /// A tensor that the map called `slot` has, or owns together with others.
+    fn on_slot((slot, param): (String, Param<'a>)) -> Self {
+        let slot = param.owner.as_deref().map_or(slot, str::to_owned);
+        Self { name: format!("{slot}.{}", param.name), slot, param }
+    }
 }
 
 /// A backbone, its stacks and their heads.
@@ -70,15 +78,12 @@ impl Network {
 
     /// The tensors of a stack: adapters and copies in the order of the forward pass, then the head.
     pub fn parameters(&mut self, stack: usize) -> Vec<NamedParam<'_>> {
-        let mut all = Vec::new();
+        let mut on_slots = Vec::new();
         for slot in self.backbone.slots() {
             let name = slot.name().to_owned();
-            all.extend(slot.into_parameters(stack).into_iter().map(|param| NamedParam {
-                name: format!("{name}.{}", param.name),
-                slot: name.clone(),
-                param,
-            }));
+            on_slots.extend(slot.into_parameters(stack).into_iter().map(|param| (name.clone(), param)));
         }
+        let mut all: Vec<NamedParam<'_>> = join(on_slots).into_iter().map(NamedParam::on_slot).collect();
         all.extend(self.heads[stack].parameters().into_iter().map(|param| NamedParam {
             name: param.name.to_owned(),
             slot: String::new(),
@@ -89,8 +94,8 @@ impl Network {
 
     /// The same tensors in the same order, without their full names: a step asks for them several times.
     pub fn tensors(&mut self, stack: usize) -> Vec<Param<'_>> {
-        let slots = self.backbone.slots().into_iter();
-        let mut all: Vec<Param<'_>> = slots.flat_map(|slot| slot.into_parameters(stack)).collect();
+        let all = self.backbone.slots().into_iter().flat_map(|slot| slot.into_parameters(stack));
+        let mut all: Vec<Param<'_>> = join(all.map(|param| ((), param))).into_iter().map(|((), param)| param).collect();
         all.extend(self.heads[stack].parameters());
         all
     }
@@ -105,9 +110,9 @@ impl Network {
     pub fn track(&mut self) {
         for stack in 0..self.stacks() {
             let plan = self.variants[stack].spec().train.clone();
-            for param in self.tensors(stack) {
-                let value = inner(param.tensor);
-                *param.tensor = if plan.trains(param.role) { value.autodiff().require_grad() } else { value };
+            for mut param in self.tensors(stack) {
+                let value = inner(&param.tensor);
+                param.tensor.set(if plan.trains(param.role) { value.autodiff().require_grad() } else { value });
             }
         }
     }
@@ -116,8 +121,8 @@ impl Network {
     pub fn frozen(&self) -> Self {
         let mut copy = self.clone();
         for stack in 0..copy.stacks() {
-            for param in copy.tensors(stack) {
-                *param.tensor = inner(param.tensor);
+            for mut param in copy.tensors(stack) {
+                param.tensor.set(inner(&param.tensor));
             }
         }
         copy
@@ -152,8 +157,8 @@ impl Network {
     pub fn single_run(&self, stack: usize, run: usize, outputs: usize) -> Self {
         let mut copy = self.only(stack);
         copy.backbone.slots().iter_mut().for_each(|slot| slot.keep_run(run));
-        for NamedParam { param, .. } in copy.parameters(0) {
-            *param.tensor = snapshot(param.tensor.clone().slice([run..run + 1]));
+        for NamedParam { mut param, .. } in copy.parameters(0) {
+            param.tensor.set(snapshot(param.tensor.clone().slice([run..run + 1])));
         }
         copy.heads[0].keep_outputs(outputs);
         copy
@@ -164,8 +169,8 @@ impl Network {
         let mut copy = self.frozen();
         copy.backbone.merge(stack, run, active);
         let mut head = copy.heads.swap_remove(stack);
-        for param in head.parameters() {
-            *param.tensor = param.tensor.clone().slice([run..run + 1]);
+        for mut param in head.parameters() {
+            param.tensor.set(param.tensor.clone().slice([run..run + 1]));
         }
         let mut merged = Self::new(copy.backbone);
         merged.attach(bare, head)?;

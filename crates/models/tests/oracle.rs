@@ -191,11 +191,11 @@ impl Oracle {
             })
             .collect();
         let mut met = 0;
-        for NamedParam { name, param, .. } in network.parameters(0) {
+        for NamedParam { name, mut param, .. } in network.parameters(0) {
             let Some((shape, values)) = by_name.get(&name) else { continue };
             let turned = transposed(values, shape[0], shape[1]);
             assert_eq!(param.tensor.dims(), [1, shape[1], shape[0]], "{name}");
-            *param.tensor = place.tensor(turned, [1, shape[1], shape[0]]);
+            param.tensor.set(place.tensor(turned, [1, shape[1], shape[0]]));
             met += 1;
         }
         assert_eq!(met, by_name.len(), "every factor has its place");
@@ -378,11 +378,11 @@ fn parts_of_a_fused_map_are_adapted_alone() {
         let (shape, values) = &oracle.expected[&format!("qv.{layer}.{part}.{end}")];
         (transposed(values, shape[0], shape[1]), [1, shape[1], shape[0]])
     };
-    for NamedParam { name: full, param, .. } in network.parameters(0) {
+    for NamedParam { name: full, mut param, .. } in network.parameters(0) {
         let (layer, part) = slots.clone().find(|(layer, part)| full.starts_with(&(name(*layer, part) + "."))).unwrap();
         let end = if full.rsplit('.').next() == Some("a") { "A" } else { "B" };
         let (values, shape) = factor(layer, part, end);
-        *param.tensor = place.tensor(values, shape);
+        param.tensor.set(place.tensor(values, shape));
     }
     network.track();
     let (logits, loss) = oracle.loss(&network);
@@ -424,10 +424,10 @@ fn whole_and_parts_live_in_one_cohort() {
     let (whole, parts) = (targets(&["c_attn"]), targets(&["c_attn.q", "c_attn.v"]));
     let stir = |network: &mut Network, stack: usize| {
         let place = network.backbone.place().clone();
-        for NamedParam { param, .. } in network.parameters(stack) {
+        for NamedParam { mut param, .. } in network.parameters(stack) {
             let dims @ [_, rows, cols] = param.tensor.dims();
             let values = (0..rows * cols).map(|i| (i as f64 * 0.7 + rows as f64).sin() * 0.3).collect();
-            *param.tensor = param.tensor.clone() + place.tensor(values, dims);
+            param.tensor.set(param.tensor.clone() + place.tensor(values, dims));
         }
     };
     let alone = |targets: &BTreeSet<String>| {

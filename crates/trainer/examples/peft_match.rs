@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for NamedParam { name, param, .. } in cohort.network.parameters(0) {
         let [_, rows, cols] = param.tensor.dims();
         let (name, turned) = theirs(&name);
-        let all = values(param.tensor);
+        let all = values(&param.tensor);
         let (shape, ordered): (Vec<usize>, Vec<f64>) = if name.ends_with("bias") {
             (vec![cols], all)
         } else if turned {

@@ -50,7 +50,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, TrainError> {
 /// One run's tensors, `[1, rows, cols]`, by name, as they are now: later steps do not reach them.
 pub fn tensors(network: &mut Network, stack: usize, run: usize) -> BTreeMap<String, Tensor<3>> {
     let one =
-        |NamedParam { name, param, .. }: NamedParam<'_>| (name, snapshot(inner(param.tensor).slice([run..run + 1])));
+        |NamedParam { name, param, .. }: NamedParam<'_>| (name, snapshot(inner(&param.tensor).slice([run..run + 1])));
     network.parameters(stack).into_iter().map(one).collect()
 }
 
@@ -66,7 +66,7 @@ pub fn drawn_by(network: &Network, stack: usize) -> Option<String> {
 
 /// The first tensor of a network's first stack that holds a number that is not finite.
 pub fn first_non_finite(network: &mut Network) -> Option<String> {
-    let finite = |named: &NamedParam<'_>| values(&inner(named.param.tensor)).iter().all(|value| value.is_finite());
+    let finite = |named: &NamedParam<'_>| values(&inner(&named.param.tensor)).iter().all(|value| value.is_finite());
     network.parameters(0).into_iter().find(|named| !finite(named)).map(|named| named.name)
 }
 
@@ -234,7 +234,7 @@ pub fn assemble(
                 .to_owned(),
         ));
     }
-    for NamedParam { name, param, .. } in network.parameters(0) {
+    for NamedParam { name, mut param, .. } in network.parameters(0) {
         let tensor = tensors.remove(&name).ok_or_else(|| damaged(format!("`{name}` is missing")))?;
         if tensor.dims() != param.tensor.dims() {
             return Err(damaged(format!(
@@ -243,7 +243,7 @@ pub fn assemble(
                 param.tensor.dims()
             )));
         }
-        *param.tensor = tensor;
+        param.tensor.set(tensor);
     }
     Ok(network)
 }

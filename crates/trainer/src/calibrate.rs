@@ -148,7 +148,7 @@ pub fn trained_squared_gradients(
     let mut fully_trained = maps.clone();
     for NamedParam { slot, name, param } in trained.parameters(0) {
         if slot.is_empty() || matches!(param.role, Role::Weight | Role::Bias | Role::Norm) {
-            values.insert(name, inner(param.tensor));
+            values.insert(name, inner(&param.tensor));
             fully_trained.extend((!slot.is_empty()).then_some(slot));
         }
     }
@@ -158,11 +158,11 @@ pub fn trained_squared_gradients(
     let merged = trained.backbone.linears().into_iter().filter(|map| maps.contains(map.name()));
     let merged: BTreeMap<&str, Tensor<3>> =
         merged.map(|map| (map.name(), inner(&map.weight(0, &Active::All)))).collect();
-    for NamedParam { slot, name, param } in network.parameters(0) {
+    for NamedParam { slot, name, mut param } in network.parameters(0) {
         let is_merged = param.role == Role::Weight && maps.contains(&slot);
         let value = if is_merged { merged.get(slot.as_str()).cloned() } else { values.remove(&name) };
         if let Some(value) = value {
-            *param.tensor = value;
+            param.tensor.set(value);
         }
     }
     let (sampler, token) = (sampler(recipe, &task), cache.base_of(recipe)?.pad);

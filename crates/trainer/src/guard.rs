@@ -48,7 +48,7 @@ impl OwnTensors {
             }
             let tensor = match chosen {
                 Some(best) => inner(&best[&name]),
-                None => inner(param.tensor).slice([run..run + 1]),
+                None => inner(&param.tensor).slice([run..run + 1]),
             };
             let of_kind = &mut texts[usize::from(!roles.trains(param.role))];
             *of_kind.entry(slot).or_default() += &format!("{name} {}\n", hash(&tensor));
@@ -88,7 +88,7 @@ pub fn zeros(
         }
         let tensor = match chosen {
             Some(best) => inner(&best[&name]),
-            None => inner(param.tensor).slice([run..run + 1]),
+            None => inner(&param.tensor).slice([run..run + 1]),
         };
         let is_zero = values(&tensor).iter().all(|value| *value == 0.0);
         match (is_accumulated, is_zero) {

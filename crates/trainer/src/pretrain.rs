@@ -300,7 +300,7 @@ fn export(network: &mut Network, config: &Config) -> Weights {
     for NamedParam { name, param, .. } in network.parameters(0) {
         let Some(tensor) = wanted.iter().find(|wanted| wanted.name == name) else { continue };
         let [_, rows, cols] = param.tensor.dims();
-        let numbers = values(&variants::host::inner(param.tensor));
+        let numbers = values(&variants::host::inner(&param.tensor));
         let is_linear = tensor.shape.len() == 2 && !name.contains("embeddings");
         let ordered: Vec<f32> = if is_linear {
             (0..cols).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| numbers[r * cols + c] as f32).collect()

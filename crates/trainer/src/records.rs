@@ -137,7 +137,7 @@ fn first_non_finite(network: &mut Network, at: RunAt, chosen: Option<&BestState>
     let is_finite = |named: &NamedParam<'_>| {
         let tensor = match chosen {
             Some(best) => inner(&best.tensors[&named.name]),
-            None => inner(named.param.tensor).slice([at.run..at.run + 1]),
+            None => inner(&named.param.tensor).slice([at.run..at.run + 1]),
         };
         values(&tensor).iter().all(|value| value.is_finite())
     };

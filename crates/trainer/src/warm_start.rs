@@ -72,13 +72,13 @@ pub(crate) fn apply(
     let keeps_head = same_classes(&metadata.plan, &cell.recipe);
     let tensors = adapter::tensors(&mut source, 0, 0);
     let mut missing = BTreeSet::new();
-    for NamedParam { name, param, .. } in network.parameters(stack) {
+    for NamedParam { name, mut param, .. } in network.parameters(stack) {
         if param.role == Role::Head && !keeps_head {
             continue;
         }
         let [runs, rows, cols] = param.tensor.dims();
         match tensors.get(&name).filter(|tensor| tensor.dims()[1] == rows && tensor.dims()[2] <= cols) {
-            Some(tensor) => *param.tensor = placed(param.tensor, tensor, run, runs),
+            Some(tensor) => param.tensor.set(placed(&param.tensor, tensor, run, runs)),
             None => {
                 missing.insert(name);
             }

@@ -63,7 +63,7 @@ type Numbers = BTreeMap<String, Vec<f64>>;
 /// A run's tensors.
 fn tensors(cohort: &mut Cohort, stack: usize, run: usize) -> Numbers {
     let of = |tensor: &Tensor<3>| values(&inner(tensor).slice([run..run + 1]));
-    cohort.network.parameters(stack).into_iter().map(|named| (named.name, of(named.param.tensor))).collect()
+    cohort.network.parameters(stack).into_iter().map(|named| (named.name, of(&named.param.tensor))).collect()
 }
 
 /// `ΔW` of a run on every map.

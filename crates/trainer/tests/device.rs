@@ -168,7 +168,7 @@ fn train_wide(stacks: &[(&str, Vec<u64>)], dropout: f64, place: &Placement, widt
             report.runs.iter().find(|report| report.at == RunAt { stack, run }).unwrap().entry.task_loss
         };
         let losses = reports.iter().map(of_run).collect();
-        let numbers = |named: NamedParam<'_>| values(&inner(named.param.tensor).slice([run..run + 1]));
+        let numbers = |named: NamedParam<'_>| values(&inner(&named.param.tensor).slice([run..run + 1]));
         (losses, cohort.network.parameters(stack).into_iter().flat_map(numbers).collect())
     };
     (0..stacks.len())

@@ -110,7 +110,7 @@ fn an_initialisation_runs_when_a_cohort_is_made_and_never_again() {
         with(root.path(), &stop, |context| {
             let mut cohort = CohortPlan::new(&dependent, context).unwrap().build(context).unwrap();
             let heads = cohort.network.parameters(0).into_iter().filter(|named| named.param.role == Role::Head);
-            let largest = heads.flat_map(|named| values(named.param.tensor)).fold(0.0, f64::max);
+            let largest = heads.flat_map(|named| values(&named.param.tensor)).fold(0.0, f64::max);
             assert!(largest > 0.0, "a head is drawn");
         });
     });

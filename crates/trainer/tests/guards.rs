@@ -164,8 +164,8 @@ fn a_frozen_tensor_that_changes_is_noticed() {
     assert_eq!((own.thawed(&own), own.unmoved(&own).0.len()), (None, own.unmoved(&own).1));
     base.check(&BaseTensors::of(&network)).unwrap();
     // The run's own frozen tensors.
-    for named in network.parameters(0).into_iter().filter(|named| !roles.trains(named.param.role)) {
-        *named.param.tensor = inner(named.param.tensor) * 1.001;
+    for mut named in network.parameters(0).into_iter().filter(|named| !roles.trains(named.param.role)) {
+        named.param.tensor.set(inner(&named.param.tensor) * 1.001);
     }
     let now = OwnTensors::of(&mut network, at, None, &roles);
     assert!(now.thawed(&own).unwrap().ends_with("query"), "{:?}", now.thawed(&own));

@@ -370,7 +370,7 @@ fn a_kept_pair_of_vera_takes_the_same_steps() {
     let (place, rank, widest) = (bench.place(), spec.rank, 12);
     let (a, b) = (reference.all("pair_a"), reference.all("pair_b"));
     let mut given = 0;
-    for named in bench.cohort.network.parameters(0) {
+    for mut named in bench.cohort.network.parameters(0) {
         let [_, rows, cols] = named.param.tensor.dims();
         let slice: Vec<f64> = match named.param.name {
             // `A[:, :d_in]` turned, of `[rank, widest]`.
@@ -383,8 +383,8 @@ fn a_kept_pair_of_vera_takes_the_same_steps() {
             }
             _ => continue,
         };
-        assert_ne!(values(named.param.tensor), slice, "{}: this seed draws another pair", named.name);
-        *named.param.tensor = place.tensor(slice, [1, rows, cols]);
+        assert_ne!(values(&named.param.tensor), slice, "{}: this seed draws another pair", named.name);
+        named.param.tensor.set(place.tensor(slice, [1, rows, cols]));
         given += 1;
     }
     assert_eq!(given, 2 * reference.maps().len());
@@ -408,7 +408,7 @@ fn by_component(bench: &mut Bench) -> Vec<(String, Vec<[Vec<f64>; 3]>)> {
         let Some(axis) = named.param.rank_axis else { continue };
         let dims = named.param.tensor.dims();
         let split = |values: &[f64]| components(values, dims, axis);
-        let value = split(&values(&variants::host::inner(named.param.tensor)));
+        let value = split(&values(&variants::host::inner(&named.param.tensor)));
         let zeros = vec![0.0; dims.iter().product()];
         let of = |moment: Option<Vec<f64>>| split(&moment.unwrap_or_else(|| zeros.clone()));
         let state = moments.get(&named.name);

@@ -12,6 +12,7 @@
 //! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd`, base updates |
 //! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned`, base updates |
 //! | [`DrawnFactors`](Capability::DrawnFactors) | delta | an `init` of one's own, restarts |
+//! | [`OwnTensors`](Capability::OwnTensors) | delta | restarts |
 //! | [`OwnRanks`](Capability::OwnRanks) | delta, rank policy | `rank_pattern` |
 //! | [`UsesAlpha`](Capability::UsesAlpha) | scaling | `alpha_pattern` |
 //! | [`FixedA`](Capability::FixedA), [`TrainedA`](Capability::TrainedA) | train | `gradient: preconditioned`; adapters on tables, restarts |
@@ -44,6 +45,8 @@ pub enum Capability {
     Additive,
     /// All components are in use at every step.
     ConstantRank,
+    /// No map owns a tensor together with others. Follows from what the delta ties.
+    OwnTensors,
     /// A map may have a rank of its own.
     OwnRanks,
     /// The scale depends on `α`.
@@ -86,6 +89,7 @@ impl Capability {
             | Self::ExactStart
             | Self::Prunable
             | Self::Orthonormal
+            | Self::OwnTensors
             | Self::DrawnFactors => &[Part::Delta],
             Self::Additive => &[Part::Combine],
             Self::ConstantRank => &[Part::RankPolicy],

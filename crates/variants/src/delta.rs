@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use burn::tensor::Tensor;
+use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,8 +19,8 @@ use crate::{
     init::{AnyInit, Init},
     peft::{PeftForm, TunedMap, TunerConfig, TunerTensor},
     penalty::orthogonality::Factor,
-    role::{Param, Role},
-    slot::FirstValues,
+    role::{Param, Role, Tied},
+    slot::{FirstValues, numberless},
     stream::{self, Stream},
 };
 
@@ -88,6 +89,9 @@ pub trait DeltaRecipe {
 
     /// Whether the dense weight of the start is `W0` bit by bit; else it is `W0` to rounding.
     const EXACT_START: bool = true;
+
+    /// Whether maps refer to tensors that they own together: see [`Site::tied`].
+    const TIED: bool = false;
 
     /// Roles of the tensors that it owns; what trains of them is the train plan's to say.
     const ROLES: &'static [Role];
@@ -202,15 +206,27 @@ impl Site<'_> {
 
     /// One drawn matrix per run, `[runs, rows, cols]`, whose fan-in is `rows`, column by column.
     pub fn drawn_matrix(&self, name: &str, [rows, cols]: [usize; 2]) -> Tensor<3> {
+        self.drawn_of(self.slot, name, [rows, cols])
+    }
+
+    /// The same of whoever owns it.
+    pub fn drawn_of(&self, owner: &str, name: &str, [rows, cols]: [usize; 2]) -> Tensor<3> {
+        let draw = |rng: &mut ChaCha20Rng, _| self.init.components([rows, cols], self.rank, rng); // [cols, rows]
+        self.drawn_by(&format!("{owner}.{name}"), [cols, rows], draw).swap_dims(1, 2)
+    }
+
+    /// Numbers per run, `[runs, rows, cols]`, by a distribution of the delta's own; `name` is the key of the draws.
+    pub fn drawn_by(
+        &self,
+        name: &str,
+        [rows, cols]: [usize; 2],
+        draw: impl Fn(&mut ChaCha20Rng, usize) -> Vec<f64>,
+    ) -> Tensor<3> {
         if self.is_given() {
             return self.zeros(rows, cols);
         }
-        let mut values = Vec::with_capacity(self.seeds.len() * rows * cols);
-        for &seed in self.seeds {
-            let rng = &mut stream::generator(seed, Stream::Init, &format!("{}.{name}", self.slot));
-            values.extend(self.init.components([rows, cols], self.rank, rng)); // [cols, rows]
-        }
-        self.place.tensor(values, [self.seeds.len(), cols, rows]).swap_dims(1, 2)
+        let of_run = |seed: &u64| draw(&mut stream::generator(*seed, Stream::Init, name), rows * cols);
+        self.place.tensor(self.seeds.iter().flat_map(of_run).collect(), [self.seeds.len(), rows, cols])
     }
 
     /// Whether the caller puts every parameter in, so that zeros will do.
@@ -239,6 +255,22 @@ impl Site<'_> {
         self.statistics.iter().copied().map(of_run).collect()
     }
 
+    /// What owns the tensors of this map and of those in its place in other layers, where they have one shape.
+    pub fn kindred(&self) -> String {
+        format!("tied.{}.{}x{}", numberless(self.slot), self.shape[0], self.shape[1])
+    }
+
+    /// The tensor called `name` of which `owner` has one for all the maps that refer to it; `make` makes it for the first of them.
+    pub fn tied(&mut self, owner: &str, name: &'static str, make: impl FnOnce(&Self) -> Tensor<3>) -> Tied {
+        let key = (owner.to_owned(), name);
+        if let Some(tied) = self.shared.tied.get(&key) {
+            return tied.clone();
+        }
+        let tied = Tied { owner: Arc::from(owner), value: make(self) };
+        self.shared.tied.insert(key, tied.clone());
+        tied
+    }
+
     /// Zeros, `[runs, rows, cols]`.
     pub fn zeros(&self, rows: usize, cols: usize) -> Tensor<3> {
         self.place.zeros([self.seeds.len(), rows, cols])
@@ -251,10 +283,13 @@ pub(crate) fn scale(gate: &Tensor<3>, k: usize) -> Tensor<3> {
     gate.clone().slice([0..runs, 0..1, 0..1]).repeat_dim(2, k)
 }
 
-/// Frozen tensors referenced by many maps of a stack, made once.
+/// Tensors referenced by many maps of a stack, made once.
 #[derive(Debug, Default)]
 pub struct Shared {
+    /// Frozen ones, the same for every run.
     made: BTreeMap<String, Tensor<2>>,
+    /// Those of which every run trains its own, by owner and name.
+    tied: BTreeMap<(String, &'static str), Tied>,
     /// Where tensors are of which the shapes alone are read.
     shapes_on: Option<Placement>,
 }
@@ -263,7 +298,7 @@ impl Shared {
     /// Those of a stack with such first values.
     pub(crate) fn of(first_values: FirstValues, place: &Placement) -> Self {
         let shapes_on = (first_values == FirstValues::Shapes).then(|| place.clone());
-        Self { made: BTreeMap::new(), shapes_on }
+        Self { shapes_on, ..Self::default() }
     }
 
     /// The tensor `shape` called `key`, made on first use; one zero seen from everywhere where its shape alone is read.
@@ -323,6 +358,10 @@ macro_rules! deltas {
             pub fn starts_exactly(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::EXACT_START),+ }
             }
+            /// Whether maps refer to tensors that they own together.
+            pub fn is_tied(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::TIED),+ }
+            }
             /// Why it cannot be put on a map at a rank.
             pub fn misfit(&self, rank: usize, shape: [usize; 2]) -> Option<String> {
                 match self { $(Self::$Delta(spec) => spec.misfit(rank, shape)),+ }
@@ -336,6 +375,7 @@ macro_rules! deltas {
                 match capability {
                     Capability::LowRank => self.is_low_rank(),
                     Capability::ExactStart => self.starts_exactly(),
+                    Capability::OwnTensors => !self.is_tied(),
                     declared => self.declaration().provides.contains(&declared),
                 }
             }

@@ -134,10 +134,10 @@ impl Case {
     /// The map with every owned tensor at a random value of its own.
     fn random(&self) -> AdaptedLinear {
         let mut map = self.fresh();
-        for param in map.parameters(0) {
+        for mut param in map.parameters(0) {
             let dims @ [runs, rows, cols] = param.tensor.dims();
             let rng = &mut stream::generator(2, Stream::Init, param.name);
-            *param.tensor = self.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+            param.tensor.set(self.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims));
         }
         map
     }

@@ -8,7 +8,7 @@
 //! | `rank` | `crates/variants/src/spec.rs` | rank of `ΔW`; a map may have its own |  |
 //! | `alpha` | `crates/variants/src/spec.rs` | `α` of the scale; a run and a map may have their own |  |
 //! | `dropout` | `crates/variants/src/dropout.rs` | share of the adapter's input that a training step drops |  |
-//! | `delta` | `crates/variants/src/delta` | how `ΔW` is formed; `null` adapts nothing | `block_affine`, `block_circulant`, `block_diagonal`, `block_rotation`, `bounded_low_rank`, `butterfly_rotation`, `core`, `covariance_init`, `diagonal`, `elementwise`, `fourier`, `gain`, `gradient_init`, `granular`, `hadamard`, `input_init`, `kronecker`, `low_rank`, `mixed_bases`, `random_bases`, `reflections`, `residual_init`, `shard_sharing`, `shared_random`, `singular_core`, `sparse`, `spectral_shift`, `svd_form` |
+//! | `delta` | `crates/variants/src/delta` | how `ΔW` is formed; `null` adapts nothing | `block_affine`, `block_circulant`, `block_diagonal`, `block_rotation`, `bounded_low_rank`, `butterfly_rotation`, `core`, `covariance_init`, `diagonal`, `elementwise`, `fourier`, `gain`, `gradient_init`, `granular`, `hadamard`, `input_init`, `kronecker`, `low_rank`, `mixed_bases`, `random_bases`, `reflections`, `residual_init`, `shard_sharing`, `shared_random`, `singular_core`, `sparse`, `spectral_shift`, `svd_form`, `tied_low_rank`, `vector_bank` |
 //! | `combine` | `crates/variants/src/combine` | how `ΔW` meets `W0` | `additive`, `weight_decomposed` |
 //! | `init` | `crates/variants/src/init` | first values of the drawn factors | `gaussian`, `kaiming`, `orthonormal` |
 //! | `scaling` | `crates/variants/src/scaling.rs` | the scale `s` as a function of the rank in use | `alpha_over_rank`, `alpha_over_sqrt_rank`, `constant` |
@@ -73,7 +73,9 @@
 //! | `shira` |  |  | sparse, mask_seed 0 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `sora` |  |  | diagonal, start normal |  |  |  | lambda trained | soft_threshold, threshold 0.0003 |  |  |  |  |  | diagonal_l1 10.0 |
 //! | `svdiff` |  |  | spectral_shift |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `tied_lora` |  |  | tied_low_rank |  |  |  |  |  |  |  |  |  |  |  |
 //! | `tri_lora` |  |  | diagonal, start zero |  |  |  |  |  |  |  |  |  |  |  |
+//! | `vb_lora` |  |  | vector_bank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `xgblora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |
 //! <!-- end -->

@@ -1,6 +1,10 @@
 //! Axis 4: what a tensor is for, and how each role trains.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Deref,
+    sync::Arc,
+};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -22,12 +26,16 @@ pub enum Role {
     Lambda,
     /// What lies between two factors (LoRA-XS' `R`, FLoRA's `G`).
     Core,
-    /// Scaling vectors of frozen factors (VeRA's `d` and `b`).
+    /// Scaling vectors of factors (VeRA's `d` and `b`).
     Vector,
     /// Column magnitudes (DoRA's `m`).
     Magnitude,
     /// Factors of an adapter on an embedding table.
     Embedding,
+    /// Vectors of which the factors of all maps are mixed (VB-LoRA's bank).
+    Bank,
+    /// What a softmax makes the weights of such a mixture of.
+    Logits,
     /// A run's own copy of a weight of the base.
     Weight,
     /// A run's own copy of a bias of the base.
@@ -178,14 +186,51 @@ pub struct Param<'a> {
     pub decays: bool,
     /// What weight decay pulls it toward, `[runs or 1, rows, cols]`; 0 where there is none.
     pub decay_target: Option<Tensor<3>>,
+    /// Who owns it, where several maps refer to it: see [`Tied`]. Its full name is then the owner's and this one's.
+    pub owner: Option<Arc<str>>,
     /// `[runs, rows, cols]`.
-    pub tensor: &'a mut Tensor<3>,
+    pub tensor: TensorMut<'a>,
+}
+
+/// A tensor of a stack, borrowed wherever it is held: reading it reads one of them, and [`set`](Self::set) sets all.
+#[derive(Debug)]
+pub struct TensorMut<'a> {
+    first: &'a mut Tensor<3>,
+    /// The same tensor, as other maps hold it.
+    others: Vec<&'a mut Tensor<3>>,
+}
+
+impl TensorMut<'_> {
+    /// Replaces the tensor, for every map that refers to it.
+    pub fn set(&mut self, value: Tensor<3>) {
+        self.others.iter_mut().for_each(|other| **other = value.clone());
+        *self.first = value;
+    }
+}
+
+impl Deref for TensorMut<'_> {
+    type Target = Tensor<3>;
+
+    fn deref(&self) -> &Tensor<3> {
+        self.first
+    }
+}
+
+/// A tensor of which every map that refers to it holds one and the same: it trains once, by the sum of its maps' gradients, and it is
+/// counted, clipped and saved once.
+#[derive(Clone, Debug)]
+pub struct Tied {
+    /// What the maps that refer to it have in common, e.g. `tied.encoder.layer.attention.self.query`.
+    pub owner: Arc<str>,
+    /// `[runs, rows, cols]`.
+    pub value: Tensor<3>,
 }
 
 impl<'a> Param<'a> {
     /// A tensor without a rank axis.
     pub fn new(name: &'static str, role: Role, tensor: &'a mut Tensor<3>) -> Self {
-        Self { name, role, rank_axis: None, decays: true, decay_target: None, tensor }
+        let tensor = TensorMut { first: tensor, others: Vec::new() };
+        Self { name, role, rank_axis: None, decays: true, decay_target: None, owner: None, tensor }
     }
 
     /// A tensor that is not decayed.
@@ -198,9 +243,29 @@ impl<'a> Param<'a> {
         Self { rank_axis: Some(axis), ..Self::new(name, role, tensor) }
     }
 
+    /// The same, which other maps refer to as well: what they have in common owns it.
+    #[must_use]
+    pub fn owned_by(self, owner: &Arc<str>) -> Self {
+        Self { owner: Some(Arc::clone(owner)), ..self }
+    }
+
     /// The same, pulled by weight decay toward `target`, or toward 0 where there is none.
     #[must_use]
     pub fn decaying_toward(self, target: Option<Tensor<3>>) -> Self {
         Self { decay_target: target, ..self }
     }
+}
+
+/// Joins the parameters of several maps: a tensor that many refer to is there once, where the first of them has it, and setting it sets all.
+pub fn join<'a, T>(all: impl IntoIterator<Item = (T, Param<'a>)>) -> Vec<(T, Param<'a>)> {
+    let mut joined: Vec<(T, Param<'a>)> = Vec::new();
+    let mut tied: HashMap<(Arc<str>, &str), usize> = HashMap::new();
+    for (of, param) in all {
+        let earlier = param.owner.clone().map(|owner| tied.entry((owner, param.name)).or_insert(joined.len()));
+        match earlier.and_then(|at| joined.get_mut(*at)) {
+            Some((_, earlier)) => earlier.tensor.others.push(param.tensor.first),
+            None => joined.push((of, param)),
+        }
+    }
+    joined
 }

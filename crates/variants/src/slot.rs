@@ -243,6 +243,12 @@ pub fn attach(slots: &mut [Slot<'_>], plan: &StackPlan, place: &Placement) -> Re
     Ok(())
 }
 
+/// A map's full name without the numbers of its layers, `encoder.layer.attention.self.query`: what it has in common with the maps in its place in
+/// other layers.
+pub fn numberless(name: &str) -> String {
+    name.split('.').filter(|part| part.parse::<usize>().is_err()).collect::<Vec<_>>().join(".")
+}
+
 /// One run's copy of a tensor of the base for each of `runs`, `[runs, rows, cols]`.
 ///
 /// A copy is f32 or wider, whatever the base's precision, because it trains.

@@ -38,9 +38,9 @@ fn plan(name: &str, slot: &str) -> StackPlan {
 /// Puts the values of `made` into `given`, which has the same parameters.
 fn put(name: &str, made: Vec<Param<'_>>, given: Vec<Param<'_>>) {
     assert_eq!(made.len(), given.len(), "{name}");
-    for (made, given) in made.into_iter().zip(given) {
+    for (made, mut given) in made.into_iter().zip(given) {
         assert_eq!((made.name, made.role, made.tensor.dims()), (given.name, given.role, given.tensor.dims()), "{name}");
-        *given.tensor = made.tensor.clone();
+        given.tensor.set(made.tensor.clone());
     }
 }
 
@@ -60,7 +60,7 @@ fn a_stack_whose_values_are_given_is_the_stack_that_they_come_from() {
         assert_eq!(INITIALISED.load(Ordering::Relaxed), before, "{name}: nothing is initialised");
         for param in given.parameters(0) {
             let drawn = [Role::A, Role::B, Role::Lambda, Role::Projection].contains(&param.role);
-            assert!(!drawn || values(param.tensor).iter().all(|v| *v == 0.0), "{name}: `{}` is zeros", param.name);
+            assert!(!drawn || values(&param.tensor).iter().all(|v| *v == 0.0), "{name}: `{}` is zeros", param.name);
         }
         put(name, made.parameters(0), given.parameters(0));
         assert_eq!(values(&given.weight(0, &Active::All)), values(&made.weight(0, &Active::All)), "{name}");

@@ -51,9 +51,9 @@ fn map(spec: &VariantSpec, alpha: f64) -> AdaptedLinear {
     let plan = StackPlan::new(variant, vec![RunPlan { init_seed: 0, alpha }], BTreeSet::from(["map".to_owned()]));
     let plan = calibrated(plan, &[("map", [D_IN, D_OUT])]);
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
-    for param in map.parameters(0) {
+    for mut param in map.parameters(0) {
         let dims = param.tensor.dims();
-        *param.tensor = random(param.name, dims);
+        param.tensor.set(random(param.name, dims));
     }
     map
 }
@@ -85,10 +85,10 @@ fn lora_is_burns_own_reparameterisation() {
     let mut ours = map(&spec("lora"), alpha);
     let (base, bias) = ours.base();
     let mut factors = Vec::new();
-    for param in ours.parameters(0) {
+    for mut param in ours.parameters(0) {
         let [_, rows, cols] = param.tensor.dims();
         factors.push(param.tensor.clone().reshape([rows, cols]).autodiff().require_grad());
-        *param.tensor = param.tensor.clone().autodiff().require_grad();
+        param.tensor.set(param.tensor.clone().autodiff().require_grad());
     }
     let [a, b] = <[Tensor<2>; 2]>::try_from(factors).unwrap();
     let theirs = LoraAdapter {
@@ -119,8 +119,8 @@ fn dora_with_the_norm_as_magnitude_is_lora() {
     let lora = map(&spec("lora"), 6.0);
     let mut dora = map(&spec("dora"), 6.0);
     let norms = values(&lora.weight(0, &Active::All).square().sum_dim(1).sqrt());
-    for param in dora.parameters(0).into_iter().filter(|param| param.role == Role::Magnitude) {
-        *param.tensor = place().tensor(norms.clone(), [1, 1, D_OUT]);
+    for mut param in dora.parameters(0).into_iter().filter(|param| param.role == Role::Magnitude) {
+        param.tensor.set(place().tensor(norms.clone(), [1, 1, D_OUT]));
     }
     close(&forward(&dora), &forward(&lora));
 }
@@ -129,7 +129,7 @@ fn dora_with_the_norm_as_magnitude_is_lora() {
 fn dora_is_the_papers_formula() {
     // Eq. 5 written out on the host: m·(W0 + s·A·B)/‖W0 + s·A·B‖ per column.
     let mut dora = map(&spec("dora"), 6.0);
-    let tensors: Vec<Vec<f64>> = dora.parameters(0).iter().map(|param| values(param.tensor)).collect();
+    let tensors: Vec<Vec<f64>> = dora.parameters(0).iter().map(|param| values(&param.tensor)).collect();
     let base = DMatrix::from_row_slice(D_IN, D_OUT, &values(&dora.base().0));
     let a = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
     let b = DMatrix::from_row_slice(RANK, D_OUT, &tensors[1]);
@@ -162,7 +162,7 @@ fn vera_is_the_papers_formula() {
     let mut vera = map(&spec("vera"), 1.0);
     let [a, b] = variants::delta::shared_random::pair(0, RANK, [D_IN, D_OUT]);
     let (a, b) = (DMatrix::from_row_slice(RANK, D_IN, &a), DMatrix::from_row_slice(D_OUT, RANK, &b));
-    let vectors: Vec<Vec<f64>> = vera.parameters(0).iter().map(|param| values(param.tensor)).collect();
+    let vectors: Vec<Vec<f64>> = vera.parameters(0).iter().map(|param| values(&param.tensor)).collect();
     let d = DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vectors[0].clone()));
     let scale = DMatrix::from_diagonal(&nalgebra::DVector::from_vec(vectors[1].clone()));
     let delta = a.transpose() * d * b.transpose() * scale;
@@ -181,7 +181,7 @@ fn the_preconditioner_is_the_inverse_gram_over_s_squared() {
         BTreeSet::from(["map".to_owned()]),
     );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
-    let a = values(map.parameters(0)[0].tensor);
+    let a = values(&map.parameters(0)[0].tensor);
     let a = DMatrix::from_row_slice(D_IN, RANK, &a);
     let left = DMatrix::from_row_slice(RANK, RANK, &values(&map.preconditioner(0).unwrap()));
     let gram = (a.transpose() * &a + DMatrix::identity(RANK, RANK) * 1e-8) * 9.0; // s = 3
@@ -259,8 +259,8 @@ fn boft_with_one_factor_is_oft_by_the_exact_transform() {
         let [row, column] = places[at % 6];
         full[at / 6 * 16 + row * 4 + column] = 2.0 * number;
     }
-    *oft.parameters(0)[0].tensor = place().tensor(upper, [1, 2, 6]);
-    *boft.parameters(0)[0].tensor = place().tensor(full, [1, 2, 16]);
+    oft.parameters(0)[0].tensor.set(place().tensor(upper, [1, 2, 6]));
+    boft.parameters(0)[0].tensor.set(place().tensor(full, [1, 2, 16]));
     let (oft, boft) = (oft.weight(0, &Active::All), boft.weight(0, &Active::All));
     close(&values(&boft), &values(&oft));
     // A rotation keeps the norms of the weight's columns and the angles between them.
@@ -308,7 +308,7 @@ fn a_smaller_rank_starts_with_the_same_components() {
 #[test]
 fn adalora_has_the_penalty_of_the_released_code() {
     let mut map = map(&spec("adalora"), 6.0);
-    let tensors: Vec<Vec<f64>> = map.parameters(0).iter().map(|param| values(param.tensor)).collect();
+    let tensors: Vec<Vec<f64>> = map.parameters(0).iter().map(|param| values(&param.tensor)).collect();
     let q = DMatrix::from_row_slice(D_IN, RANK, &tensors[0]);
     let p = DMatrix::from_row_slice(RANK, D_OUT, &tensors[2]);
     let identity = DMatrix::identity(RANK, RANK);
@@ -323,21 +323,21 @@ fn sora_at_a_diagonal_of_ones_is_lora() {
     let factors: Vec<Tensor<3>> = sora
         .parameters(0)
         .into_iter()
-        .filter_map(|param| {
+        .filter_map(|mut param| {
             if param.role == Role::Lambda {
-                *param.tensor = param.tensor.ones_like();
+                param.tensor.set(param.tensor.ones_like());
                 return None;
             }
             Some(param.tensor.clone())
         })
         .collect();
-    lora.parameters(0).into_iter().zip(factors).for_each(|(param, value)| *param.tensor = value);
+    lora.parameters(0).into_iter().zip(factors).for_each(|(mut param, value)| param.tensor.set(value));
     close(&values(&sora.weight(0, &Active::All)), &values(&lora.weight(0, &Active::All)));
 
     let mut small = map(&VariantSpec { rank: 1, ..spec("sora") }, 6.0);
     for (map, numbers) in [(&mut sora, vec![1.0, -2.0, 0.0]), (&mut small, vec![-5.0])] {
-        let diagonal = map.parameters(0).into_iter().find(|param| param.role == Role::Lambda).unwrap();
-        *diagonal.tensor = place().tensor(numbers.clone(), [1, 1, numbers.len()]);
+        let mut diagonal = map.parameters(0).into_iter().find(|param| param.role == Role::Lambda).unwrap();
+        diagonal.tensor.set(place().tensor(numbers.clone(), [1, 1, numbers.len()]));
     }
     let deltas = [&sora, &small].map(|map| map.delta(0).unwrap());
     close(&values(&AnyPenalty::DiagonalL1.of(&deltas).unwrap()), &[8.0 / 4.0]);
@@ -546,7 +546,7 @@ fn decay_pulls_toward_the_start_where_it_is_declared() {
             if let Some(target) = param.decay_target {
                 let [runs, ..] = target.dims();
                 let target = if runs == 1 { target.repeat_dim(0, 2) } else { target };
-                close(&values(&target), &values(param.tensor));
+                close(&values(&target), &values(&param.tensor));
                 pulled.push(param.name);
             }
         }
@@ -640,12 +640,12 @@ fn vera_starts_at_a_kaiming_pair_and_its_vectors_first_values() {
     };
     let mut maps = [shared_random::Save::Seed, shared_random::Save::Yes].map(|pair| with(pair, 0.3));
     for map in &mut maps {
-        for param in map.parameters(0) {
+        for mut param in map.parameters(0) {
             match param.name {
-                "lambda_d" => assert_eq!(values(param.tensor), [0.3; 2 * RANK]),
+                "lambda_d" => assert_eq!(values(&param.tensor), [0.3; 2 * RANK]),
                 "lambda_b" => {
-                    assert_eq!(values(param.tensor), [0.0; 2 * D_OUT]);
-                    *param.tensor = random("lambda_b", [2, 1, D_OUT]);
+                    assert_eq!(values(&param.tensor), [0.0; 2 * D_OUT]);
+                    param.tensor.set(random("lambda_b", [2, 1, D_OUT]));
                 }
                 _ => assert_eq!(param.role, Role::Projection),
             }

@@ -31,8 +31,8 @@ fn retained(name: &str) -> usize {
         BTreeSet::from(["map".to_owned()]),
     );
     attach(&mut [Slot::Linear(&mut map)], &plan, &place).unwrap();
-    for param in map.parameters(0).into_iter().filter(|param| train.trains(param.role)) {
-        *param.tensor = inner(param.tensor).autodiff().require_grad();
+    for mut param in map.parameters(0).into_iter().filter(|param| train.trains(param.role)) {
+        param.tensor.set(inner(&param.tensor).autodiff().require_grad());
     }
     let leaf = Tensor::<3>::ones([1, 1, D], (&place.device, DType::F32)).autodiff().require_grad();
     let before = MEMORY.current_usage();

@@ -54,9 +54,9 @@ fn fresh(spec: &VariantSpec, shape @ [_, d_out]: [usize; 2]) -> AdaptedLinear {
 /// Puts `given` on by name, and random values on what has none.
 fn put(map: &mut AdaptedLinear, given: &[(&str, Matrix)]) {
     let mut left: BTreeSet<&str> = given.iter().map(|(name, _)| *name).collect();
-    for param in map.parameters(0) {
+    for mut param in map.parameters(0) {
         let dims @ [_, rows, cols] = param.tensor.dims();
-        *param.tensor = match given.iter().find(|(name, _)| *name == param.name) {
+        let value = match given.iter().find(|(name, _)| *name == param.name) {
             Some((name, matrix)) => {
                 assert_eq!(matrix.shape(), (rows, cols), "{name}");
                 left.remove(name);
@@ -64,6 +64,7 @@ fn put(map: &mut AdaptedLinear, given: &[(&str, Matrix)]) {
             }
             None => random(param.name, dims),
         };
+        param.tensor.set(value);
     }
     assert!(left.is_empty(), "no place for {left:?}");
 }
@@ -76,7 +77,7 @@ fn row_major(matrix: &Matrix) -> Vec<f64> {
 fn tensors(map: &mut AdaptedLinear) -> BTreeMap<&'static str, Matrix> {
     let of = |param: variants::role::Param<'_>| {
         let [_, rows, cols] = param.tensor.dims();
-        (param.name, Matrix::from_row_slice(rows, cols, &values(param.tensor)))
+        (param.name, Matrix::from_row_slice(rows, cols, &values(&param.tensor)))
     };
     map.parameters(0).into_iter().map(of).collect()
 }
@@ -185,8 +186,8 @@ fn lora_xs_lives_in_the_first_singular_spaces_of_the_base() {
     let (u, v) = (u.columns(0, RANK).into_owned(), v.rows(0, RANK).into_owned());
     let best = &u * Matrix::from_diagonal(&svd.singular_values.rows(0, RANK)) * &v;
     let set = |map: &mut AdaptedLinear, core: &Matrix| {
-        for param in map.parameters(0).into_iter().filter(|param| param.name == "core") {
-            *param.tensor = place().tensor(row_major(core), [1, RANK, RANK]);
+        for mut param in map.parameters(0).into_iter().filter(|param| param.name == "core") {
+            param.tensor.set(place().tensor(row_major(core), [1, RANK, RANK]));
         }
     };
     set(&mut lora_xs, &identity);

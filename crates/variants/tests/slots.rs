@@ -68,7 +68,7 @@ impl Slots {
         for slot in self.all() {
             let name = slot.name().to_owned();
             let params = slot.into_parameters(0).into_iter();
-            all.extend(params.map(|o| (format!("{name}.{}", o.name), o.role, o.tensor.dims(), values(o.tensor))));
+            all.extend(params.map(|o| (format!("{name}.{}", o.name), o.role, o.tensor.dims(), values(&o.tensor))));
         }
         all
     }
@@ -131,7 +131,7 @@ fn a_map_at_its_own_rank_is_the_map_of_a_stack_at_that_rank() {
     // Away from the start, where the scale shows.
     for slots in [&mut own, &mut shared] {
         for slot in slots.all() {
-            slot.into_parameters(0).into_iter().for_each(|o| *o.tensor = o.tensor.clone() + 0.3);
+            slot.into_parameters(0).into_iter().for_each(|mut o| o.tensor.set(o.tensor.clone() + 0.3));
         }
     }
     assert_eq!(own.forward(), shared.forward());
@@ -144,7 +144,7 @@ fn a_map_that_is_narrower_than_a_cut_keeps_all_it_has() {
     plan.maps.insert("words".to_owned(), MapPlan { rank: Some(1), alpha: None });
     let mut slots = Slots::with(&plan);
     for slot in slots.all() {
-        slot.into_parameters(0).into_iter().for_each(|o| *o.tensor = drawn(o.name, o.tensor.dims()));
+        slot.into_parameters(0).into_iter().for_each(|mut o| o.tensor.set(drawn(o.name, o.tensor.dims())));
     }
     let weights = |slots: &Slots, active: &Active| {
         [values(&slots.first.weight(0, active)), values(&slots.second.weight(0, active))]
@@ -182,9 +182,9 @@ fn what_trains_fully_is_what_full_fine_tuning_copies_there() {
         let close = |y: &[f64], z: &[f64]| y.iter().zip(z).all(|(y, z)| (y - z).abs() <= 1e-12 * (1.0 + z.abs()));
         assert!(close(&slots.forward(), &Slots::with(&self::plan("head_only", 0, &[])).forward()));
         for slot in slots.all() {
-            for param in slot.into_parameters(0) {
+            for mut param in slot.into_parameters(0) {
                 let noise = drawn(param.name, param.tensor.dims());
-                *param.tensor = param.tensor.clone() + noise;
+                param.tensor.set(param.tensor.clone() + noise);
             }
         }
         let y = slots.forward();
@@ -225,7 +225,7 @@ fn every_slot_does_what_the_backbone_asks_of_all() {
             let name = slot.name().to_owned();
             slot.into_parameters(stack)
                 .into_iter()
-                .for_each(|o| *o.tensor = drawn(&format!("{name}.{}.{stack}", o.name), o.tensor.dims()));
+                .for_each(|mut o| o.tensor.set(drawn(&format!("{name}.{}.{stack}", o.name), o.tensor.dims())));
         }
     }
     let active = Active::Truncated(1);
@@ -362,8 +362,8 @@ fn batched_products_are_those_of_each_stack_and_map_alone() {
             attach(&mut maps.iter_mut().map(Slot::Linear).collect::<Vec<_>>(), &plan, &place()).unwrap();
         }
         for (map, stack) in (0..3).flat_map(|map| (0..stacks.len()).map(move |stack| (map, stack))) {
-            for param in maps[map].parameters(stack) {
-                *param.tensor = drawn(&format!("{map}.{stack}.{}", param.name), param.tensor.dims());
+            for mut param in maps[map].parameters(stack) {
+                param.tensor.set(drawn(&format!("{map}.{stack}.{}", param.name), param.tensor.dims()));
             }
         }
         let rows = 4; // of each stack, two for each run

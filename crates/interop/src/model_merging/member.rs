@@ -77,7 +77,9 @@ fn of_run(path: &Path, cache: &ModelCache) -> Result<(Updates, Member), TrainErr
     let scaled = network.backbone.linears().into_iter().filter(scaled);
     let mut left_out: Vec<String> = scaled.map(|map| format!("the scaled bias of `{}`", map.name())).collect();
     for NamedParam { slot, name, param, .. } in network.parameters(0) {
-        if !slot.is_empty() && (!maps.contains(&slot) || param.role == Role::Bias) {
+        // What maps own together is in the update of each.
+        let is_own = !slot.is_empty() && param.owner.is_none();
+        if is_own && (!maps.contains(&slot) || param.role == Role::Bias) {
             left_out.push(format!("`{name}`"));
         }
     }

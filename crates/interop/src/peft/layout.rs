@@ -96,7 +96,7 @@ pub(super) fn gather(network: &mut Network) -> Slots {
     let mut slots = Slots::new();
     for NamedParam { slot, name, param, .. } in network.parameters(0) {
         let [_, rows, cols] = param.tensor.dims();
-        let matrix = Matrix { role: param.role, shape: [rows, cols], values: values(&inner(param.tensor)) };
+        let matrix = Matrix { role: param.role, shape: [rows, cols], values: values(&inner(&param.tensor)) };
         let name = if slot.is_empty() { name } else { param.name.to_owned() };
         slots.entry(slot).or_default().insert(name, matrix);
     }

@@ -153,9 +153,9 @@ pub(crate) fn saved(
         _ => 3,
     };
     let mut network = cache.network(plan, &[(stack, vec![outputs])]).unwrap();
-    for named in network.parameters(0) {
-        let new = fill(&named, values(named.param.tensor));
-        *named.param.tensor = cache.place().tensor(new, named.param.tensor.dims());
+    for mut named in network.parameters(0) {
+        let new = fill(&named, values(&named.param.tensor));
+        named.param.tensor.set(cache.place().tensor(new, named.param.tensor.dims()));
     }
     let metadata = AdapterMetadata {
         cell,

@@ -151,14 +151,14 @@ fn squared_gradients_are_those_of_single_examples() {
     let linears: Vec<String> = network.backbone.linears().iter().map(|map| map.name().to_owned()).collect();
     let map = linears.into_iter().find(|map| map.ends_with("value")).unwrap();
     let moved = |slot: &String| slot.is_empty() || *slot == map;
-    for (at, NamedParam { param, .. }) in
+    for (at, NamedParam { mut param, .. }) in
         network.parameters(0).into_iter().filter(|named| moved(&named.slot)).enumerate()
     {
         let dims = param.tensor.dims();
         let noise =
             stream::normal(&mut stream::generator(at as u64, Stream::Init, "noise"), dims.iter().product(), 0.1);
         let noise = cache.place().tensor(noise, dims);
-        *param.tensor = param.tensor.clone() + noise;
+        param.tensor.set(param.tensor.clone() + noise);
     }
     let maps = BTreeSet::from([map.clone()]);
     let count = 3;
@@ -173,10 +173,10 @@ fn squared_gradients_are_those_of_single_examples() {
             let loss = |step: f64| {
                 let mut moved = network.clone();
                 let is_weight = |named: &NamedParam<'_>| named.slot == map && named.param.role == Role::Weight;
-                let weight = moved.parameters(0).into_iter().find(is_weight).unwrap().param.tensor;
-                let mut numbers = values(weight);
+                let mut weight = moved.parameters(0).into_iter().find(is_weight).unwrap().param.tensor;
+                let mut numbers = values(&weight);
                 numbers[entry] += step;
-                *weight = cache.place().tensor(numbers, weight.dims());
+                weight.set(cache.place().tensor(numbers, weight.dims()));
                 let alone = RunRows::new(vec![*example], 1, &task.info.objective);
                 let batch = collate(&moved, &[vec![alone]], Padding { token: pad, bucket: 1, at_least: 1 });
                 let loss = forward::losses(&moved, &batch.upload(cache.place()), &Pass::evaluation(1)).remove(0);

@@ -61,7 +61,7 @@ fn assemble(cohort: &Cohort, stack: usize, requests: &[EvalRequest<'_>]) -> Netw
     if (0..runs).all(|run| asked(run).is_some_and(|request| request.chosen.is_none())) {
         return network;
     }
-    for NamedParam { name, param, .. } in network.parameters(0) {
+    for NamedParam { name, mut param, .. } in network.parameters(0) {
         let of_run = |run| {
             let request = asked(run).unwrap_or(&requests[0]);
             match request.chosen {
@@ -70,7 +70,7 @@ fn assemble(cohort: &Cohort, stack: usize, requests: &[EvalRequest<'_>]) -> Netw
             }
         };
         let all = Tensor::cat((0..runs).map(of_run).collect(), 0); // [runs, rows, cols]
-        *param.tensor = all;
+        param.tensor.set(all);
     }
     network
 }

@@ -23,10 +23,10 @@ pub fn network(cohort: &Cohort, at: RunAt, chosen: Option<&BestState>) -> Networ
     let outputs = cohort.at(at).task().info.objective.n_outputs();
     let mut network = cohort.network.single_run(at.stack, at.run, outputs);
     let Some(best) = chosen else { return network };
-    for NamedParam { name, param, .. } in network.parameters(0) {
+    for NamedParam { name, mut param, .. } in network.parameters(0) {
         let [_, rows, cols] = param.tensor.dims();
         // A narrow head in a stack of wider ones has spare columns; they stay behind.
-        *param.tensor = inner(&best.tensors[&name]).slice([0..1, 0..rows, 0..cols]);
+        param.tensor.set(inner(&best.tensors[&name]).slice([0..1, 0..rows, 0..cols]));
     }
     network
 }

@@ -53,7 +53,7 @@ impl Cohort {
         let optimizer = &self.stacks[index].optimizer;
         let mut tensors = self.network.tensors(index);
         for slice in optimizer.slices() {
-            *tensors[slice.parameter].tensor = optimizer.value(slice);
+            tensors[slice.parameter].tensor.set(optimizer.value(slice));
         }
     }
 

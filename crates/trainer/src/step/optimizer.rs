@@ -84,7 +84,7 @@ impl StackOptimizer {
         let mut tensors: [Vec<Tensor<2>>; 4] = Default::default();
         let mut counts: Vec<Vec<u64>> = Vec::new();
         for (index, named) in trained(parameters, roles) {
-            let value = inner(named.param.tensor);
+            let value = inner(&named.param.tensor);
             let [runs, rows, cols] = value.dims();
             let slice = ParamSlice::after(self.slices.last(), index, &named, nested);
             self.runs = runs;

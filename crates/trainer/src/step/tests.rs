@@ -54,7 +54,7 @@ fn planned(cohort: &mut Cohort) -> (StepLayout, DeviceInputs) {
 /// Every number of a run.
 fn numbers(cohort: &mut Cohort, run: usize) -> Vec<f64> {
     let parameters = cohort.network.parameters(0).into_iter();
-    parameters.flat_map(|named| values(&inner(named.param.tensor).slice([run..run + 1]))).collect()
+    parameters.flat_map(|named| values(&inner(&named.param.tensor).slice([run..run + 1]))).collect()
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_run_is_pruned_at_its_own_steps_beside_a_shorter_one() {
 /// Numbers of the diagonals of a run, in the order of its maps.
 fn diagonal(cohort: &mut Cohort, run: usize) -> Vec<f64> {
     let found = cohort.network.parameters(0).into_iter().filter(|named| named.param.role == Role::Lambda);
-    found.flat_map(|named| values(&inner(named.param.tensor).slice([run..run + 1]))).collect()
+    found.flat_map(|named| values(&inner(&named.param.tensor).slice([run..run + 1]))).collect()
 }
 
 /// With rates of 0 a step is its threshold alone: `sign(λ)·max(|λ| − ξ, 0)`, and the report counts what is left.
@@ -315,7 +315,7 @@ fn scores_of_a_policy_without_averages_are_those_of_the_values() {
     let mean = |all: &[f64]| all.iter().map(|value| value.abs()).sum::<f64>() / all.len() as f64;
     let mut tensors: std::collections::BTreeMap<String, Tensor<3>> = std::collections::BTreeMap::new();
     for named in cohort.network.parameters(0) {
-        tensors.insert(named.name, inner(named.param.tensor));
+        tensors.insert(named.name, inner(&named.param.tensor));
     }
     for map in targets {
         let [a, b] = ["a", "b"].map(|factor| tensors[&format!("{map}.{factor}")].clone());

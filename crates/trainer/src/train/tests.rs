@@ -38,8 +38,8 @@ pub(super) fn plant(cohort: &mut Cohort) {
     backbone.merge(0, 0, &Active::All);
     let mut changed = Network::new(backbone);
     changed.attach(&cohort.stacks[0].plan, Head::Causal).unwrap();
-    for named in changed.parameters(0) {
-        *named.param.tensor = kept[&named.name].clone();
+    for mut named in changed.parameters(0) {
+        named.param.tensor.set(kept[&named.name].clone());
     }
     cohort.network.backbone = changed.backbone;
 }

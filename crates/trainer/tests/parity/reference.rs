@@ -85,13 +85,20 @@ const ENDINGS: &[(&str, &str)] = &[
     (".delora_A", ".a"),
     (".delora_B", ".b"),
     (".delora_lambda", ".bound"),
+    (".vblora_logits_A", ".logits_a"),
+    (".vblora_logits_B", ".logits_b"),
 ];
 
-/// What both sides keep in one layout: a table's rows are its tokens, those of MiSS its components; blocks of a rotation, and reflections.
-const SAME_LAYOUT: [&str; 4] = ["embeddings.weight", ".miss_block", ".oft_R.weight", ".hra_u"];
+/// What both sides keep in one layout: a table's rows are its tokens, those of MiSS its components; blocks of a rotation, reflections and
+/// vectors of a bank.
+const SAME_LAYOUT: [&str; 5] = ["embeddings.weight", ".miss_block", ".oft_R.weight", ".hra_u", "vblora_vector_bank"];
 
 /// Our name of a parameter.
 pub(crate) fn ours(name: &str) -> String {
+    // torch names what many maps refer to after the first of them.
+    if name.ends_with(".vblora_vector_bank") {
+        return "tied.bank.4.vectors".to_owned();
+    }
     let found = ENDINGS.iter().find_map(|(theirs, ours)| Some(format!("{}{ours}", name.strip_suffix(theirs)?)));
     found.unwrap_or_else(|| name.to_owned())
 }
@@ -99,6 +106,11 @@ pub(crate) fn ours(name: &str) -> String {
 /// torch's matrices are kept the other way round; what both sides keep in one layout is not turned.
 fn turned(name: &str, values: &[f64], shape: &[usize]) -> Vec<f64> {
     match *shape {
+        // A piece of `B` is an output's first, a component's here.
+        [pieces, rank, vectors] if name.ends_with(".vblora_logits_B") => (0..rank)
+            .flat_map(|k| (0..pieces).map(move |piece| (piece * rank + k) * vectors))
+            .flat_map(|at| values[at..at + vectors].iter().copied())
+            .collect(),
         [rows, cols] if !SAME_LAYOUT.iter().any(|end| name.ends_with(end)) => transposed(values, rows, cols),
         _ => values.to_vec(),
     }
@@ -338,7 +350,7 @@ impl Bench {
         let mut start = reference.packed("start");
         start.extend(reference.frozen());
         let place = self.place();
-        for NamedParam { name, param, .. } in self.cohort.network.parameters(0) {
+        for NamedParam { name, mut param, .. } in self.cohort.network.parameters(0) {
             let Some(wanted) = start.remove(&name) else {
                 let may = [Role::Projection, Role::Accumulated].contains(&param.role);
                 assert!(may, "{}: no start of `{name}`", reference.name);
@@ -346,9 +358,9 @@ impl Bench {
             };
             match param.role {
                 Role::Head | Role::Weight | Role::Bias | Role::Norm => {
-                    assert_eq!(values(param.tensor), wanted, "{}: {name}", reference.name);
+                    assert_eq!(values(&param.tensor), wanted, "{}: {name}", reference.name);
                 }
-                _ => *param.tensor = place.tensor(wanted, param.tensor.dims()),
+                _ => param.tensor.set(place.tensor(wanted, param.tensor.dims())),
             }
         }
         assert!(start.is_empty(), "{}: no place for {:?}", reference.name, start.keys());
@@ -360,7 +372,7 @@ impl Bench {
 
     /// Every tensor of the run.
     pub(crate) fn tensors(&mut self) -> Named64 {
-        let one = |NamedParam { name, param, .. }: NamedParam<'_>| (name, values(&inner(param.tensor)));
+        let one = |NamedParam { name, param, .. }: NamedParam<'_>| (name, values(&inner(&param.tensor)));
         self.cohort.network.parameters(0).into_iter().map(one).collect()
     }
 

@@ -122,7 +122,7 @@ pub(crate) fn finish(cells: &[Cell], root: &Path, cohort: usize) -> Vec<RunRecor
 /// Every tensor of a cell's saved adapter.
 pub(crate) fn tensors(cell: &Cell, root: &Path) -> BTreeMap<String, Vec<f64>> {
     let (_, mut network) = adapter::load(&store(root).adapter_path(&cell.id), &cache(DType::F32)).unwrap();
-    network.parameters(0).into_iter().map(|named| (named.name, values(named.param.tensor))).collect()
+    network.parameters(0).into_iter().map(|named| (named.name, values(&named.param.tensor))).collect()
 }
 
 /// The tiny GPT-2 of the fixtures with a tokenizer of whole words, which they lack.

@@ -209,7 +209,7 @@ impl Adapter {
         let scales: Vec<f64> = self.alphas.iter().map(|alpha| self.scaling.at(*alpha, self.rank)).collect();
         let mut delta = self.delta.clone();
         let a = delta.parameters().into_iter().find(|param| param.role == Role::A)?;
-        self.gradient.preconditioner(a.tensor, &scales, &self.place)
+        self.gradient.preconditioner(&a.tensor, &scales, &self.place)
     }
 
     pub(crate) fn parameters(&mut self) -> Vec<Param<'_>> {

@@ -94,6 +94,10 @@ const REQUIRES: &[Requirement] = &[
         needs: Capability::ExactStart,
         rule: "a restart begins at an update of 0, but the first values of `{kind}` give another; use {others}",
     },
+    Requirement {
+        needs: Capability::OwnTensors,
+        rule: "a restart draws the factors of every map anew, but maps own those of `{kind}` together; use {others}",
+    },
     Requirement { needs: Capability::TrainedA, rule: "a restart draws A anew, but `train.a` is {kind}; let it train" },
 ];
 

@@ -110,8 +110,8 @@ fn run_alone(map: &AdaptedLinear, run: usize) -> AdaptedLinear {
     let mut one = map.clone();
     let _ = one.preconditioner(0); // what was computed for all runs must not stay
     Slot::Linear(&mut one).keep_run(run);
-    for param in one.parameters(0) {
-        *param.tensor = param.tensor.clone().slice([run..run + 1]);
+    for mut param in one.parameters(0) {
+        param.tensor.set(param.tensor.clone().slice([run..run + 1]));
     }
     one
 }
@@ -139,8 +139,8 @@ pub fn a_stack_lies_on_one_side_of_a_fused_map(case: &Case) -> Outcome {
         for (half, name) in halves.iter().zip(names) {
             assert_eq!(half.is_used(0), own(name, divided), "`{name}`: {case:?}, {adapted:?}");
         }
-        for param in halves.iter_mut().flat_map(|half| half.parameters(0)) {
-            *param.tensor = param.tensor.clone() + 0.25;
+        for mut param in halves.iter_mut().flat_map(|half| half.parameters(0)) {
+            param.tensor.set(param.tensor.clone() + 0.25);
         }
         let (x, bare) = (case.input(), Pass::of(vec![]));
         let merged = halves.each_ref().map(|half| half.merge(0, 0, &Active::All));

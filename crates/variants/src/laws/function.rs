@@ -185,8 +185,8 @@ pub fn the_update_scales_as_declared(case: &Case) -> Outcome {
         let mut other = case.base();
         attach(&mut [Slot::Linear(&mut other)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
         let mut source = case.random();
-        for (to, from) in other.parameters(0).into_iter().zip(source.parameters(0)) {
-            *to.tensor = from.tensor.clone();
+        for (mut to, from) in other.parameters(0).into_iter().zip(source.parameters(0)) {
+            to.tensor.set(from.tensor.clone());
         }
         other
     };
@@ -223,8 +223,8 @@ pub fn dropout_acts_where_declared(case: &Case) -> Outcome {
     plan.variant = spec.check(Some(1000)).unwrap_or_else(|problems| unreachable!("{case:?}: {problems:?}"));
     attach(&mut [Slot::Linear(&mut map)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
     let mut random = case.random();
-    for (to, from) in map.parameters(0).into_iter().zip(random.parameters(0)) {
-        *to.tensor = from.tensor.clone();
+    for (mut to, from) in map.parameters(0).into_iter().zip(random.parameters(0)) {
+        to.tensor.set(from.tensor.clone());
     }
     let [d_in, d_out] = case.shape;
     for active in case.actives() {

@@ -34,7 +34,7 @@ pub fn runs_are_independent(case: &Case) -> Outcome {
                 .unwrap_or_else(|error| unreachable!("{error}"));
             for (mine, all) in alone.parameters(0).into_iter().zip(case.fresh().parameters(0)) {
                 assert_eq!(
-                    values(mine.tensor),
+                    values(&mine.tensor),
                     values(&all.tensor.clone().slice([run..run + 1])),
                     "first values alone and among others: {case:?}"
                 );
@@ -71,19 +71,19 @@ fn same(case: &Case, law: &str, param: &Param<'_>, [one, other]: [Option<Tensor<
 
 /// Moves every run off its first values by numbers of its own.
 fn perturb(map: &mut AdaptedLinear, case: &Case) {
-    for param in map.parameters(0) {
+    for mut param in map.parameters(0) {
         let [_, rows, cols] = param.tensor.dims();
         let noise = (0..case.runs)
             .map(|run| noise(&case.place(), param.name, run, rows * cols).reshape([1, rows, cols]))
             .collect();
-        *param.tensor = param.tensor.clone() + Tensor::cat(noise, 0);
+        param.tensor.set(param.tensor.clone() + Tensor::cat(noise, 0));
     }
 }
 
 fn perturb_run(map: &mut AdaptedLinear, run: usize, place: &Placement) {
-    for param in map.parameters(0) {
+    for mut param in map.parameters(0) {
         let [_, rows, cols] = param.tensor.dims();
-        *param.tensor = param.tensor.clone() + noise(place, param.name, run, rows * cols).reshape([1, rows, cols]);
+        param.tensor.set(param.tensor.clone() + noise(place, param.name, run, rows * cols).reshape([1, rows, cols]));
     }
 }
 
@@ -113,15 +113,15 @@ pub(super) fn crowded(case: &Case) -> AdaptedLinear {
             .unwrap_or_else(|error| unreachable!("{case:?}: {error}"));
     }
     for (stack, seed) in [(1, 79), (3, 80)] {
-        for param in map.parameters(stack) {
+        for mut param in map.parameters(stack) {
             let [_, rows, cols] = param.tensor.dims();
             let noise = noise(&case.place(), param.name, seed, rows * cols).reshape([1, rows, cols]);
-            *param.tensor = param.tensor.clone() + noise;
+            param.tensor.set(param.tensor.clone() + noise);
         }
     }
     let mut random = case.random();
-    for (to, from) in map.parameters(2).into_iter().zip(random.parameters(0)) {
-        *to.tensor = from.tensor.clone();
+    for (mut to, from) in map.parameters(2).into_iter().zip(random.parameters(0)) {
+        to.tensor.set(from.tensor.clone());
     }
     map
 }
@@ -153,8 +153,8 @@ pub fn stacks_are_independent(case: &Case) -> Outcome {
     let rows = 2 * ROWS..(case.runs + 2) * ROWS;
     for (active, drops) in case.actives().into_iter().flat_map(|active| [(active.clone(), false), (active, true)]) {
         let (mut map, mut alone) = (crowded(case), case.random());
-        for param in map.parameters(2).into_iter().filter(|param| spec.train.trains(param.role)) {
-            *param.tensor = crate::host::inner(param.tensor).autodiff().require_grad();
+        for mut param in map.parameters(2).into_iter().filter(|param| spec.train.trains(param.role)) {
+            param.tensor.set(crate::host::inner(&param.tensor).autodiff().require_grad());
         }
         track(&mut alone, &spec);
         let (pass, own_pass) = crowded_pass(case, &active, drops);
@@ -180,11 +180,11 @@ pub fn nan_stays_in_its_run(case: &Case) -> Outcome {
     }
     let spec = case.spec();
     let mut sick = case.random();
-    for param in sick.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
+    for mut param in sick.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
         let [runs, rows, cols] = param.tensor.dims();
         let healthy = param.tensor.clone().slice([1..runs]);
         let nan = Tensor::full([1, rows, cols], f64::NAN, (&case.place().device, case.dtype));
-        *param.tensor = Tensor::cat(vec![nan, healthy], 0);
+        param.tensor.set(Tensor::cat(vec![nan, healthy], 0));
     }
     let healthy = case.random();
     let x = case.input();

@@ -211,9 +211,9 @@ pub(super) fn plan(case: &Case, slots: &[(&str, usize)]) -> StackPlan {
 /// Puts random values in place of a stack's first ones, and tracks those that train.
 fn randomize(case: &Case, map: &mut AdaptedLinear) {
     let name = map.name().to_owned();
-    for param in map.parameters(0) {
+    for mut param in map.parameters(0) {
         let dims = param.tensor.dims();
-        *param.tensor = drawn(case, &format!("{name}.{}", param.name), dims);
+        param.tensor.set(drawn(case, &format!("{name}.{}", param.name), dims));
     }
     track(map, &case.spec());
 }

@@ -29,10 +29,10 @@ fn table(case: &Case, random: bool) -> Result<AdaptedEmbedding, Outcome> {
         }
         Err(other) => unreachable!("{case:?}: {other}"),
     }
-    for param in table.parameters(0).into_iter().filter(|_| random) {
+    for mut param in table.parameters(0).into_iter().filter(|_| random) {
         let dims @ [runs, rows, cols] = param.tensor.dims();
         let rng = &mut stream::generator(7, Stream::Init, param.name);
-        *param.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+        param.tensor.set(case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims));
     }
     Ok(table)
 }
@@ -73,10 +73,10 @@ pub fn tables_keep_what_they_are_told_to(case: &Case) -> Outcome {
     };
     let plan = StackPlan { targets: BTreeSet::from([TABLE.to_owned()]), ..case.plan(&case.seeds()) };
     attach(&mut [Slot::Embedding(&mut both)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
-    for param in both.parameters(1) {
+    for mut param in both.parameters(1) {
         let dims @ [runs, rows, cols] = param.tensor.dims();
         let rng = &mut stream::generator(17, Stream::Init, param.name);
-        *param.tensor = case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+        param.tensor.set(case.place().tensor(stream::normal(rng, runs * rows * cols, 0.7), dims));
     }
     let ids = looked_up_ids(case).1;
     // The stacks look up other rows, so that one which took the other's would show.
@@ -97,8 +97,8 @@ pub fn tables_keep_what_they_are_told_to(case: &Case) -> Outcome {
                 &wanted,
             );
             Slot::Embedding(&mut alone).keep_run(run);
-            for param in alone.parameters(0) {
-                *param.tensor = param.tensor.clone().slice([run..run + 1]);
+            for mut param in alone.parameters(0) {
+                param.tensor.set(param.tensor.clone().slice([run..run + 1]));
             }
             let own = match &active {
                 Active::Prefix(ranks) => Active::Prefix(vec![ranks[run]]),
@@ -170,8 +170,8 @@ pub fn tables_have_their_gradients(case: &Case) -> Outcome {
     if !tracked.parameters(0).iter().any(|param| spec.train.trains(param.role)) {
         return FROZEN;
     }
-    for param in tracked.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
-        *param.tensor = inner(param.tensor).autodiff().require_grad();
+    for mut param in tracked.parameters(0).into_iter().filter(|param| spec.train.trains(param.role)) {
+        param.tensor.set(inner(&param.tensor).autodiff().require_grad());
     }
     let objective = |table: &AdaptedEmbedding| {
         let y = table.forward(looked_up_ids(case).1, &case.pass(&Active::All));
@@ -186,10 +186,10 @@ pub fn tables_have_their_gradients(case: &Case) -> Outcome {
                 let mut moved = table(case, true).unwrap_or_else(|_| unreachable!("made above"));
                 {
                     let mut params = moved.parameters(0);
-                    let mut numbers = values(params[index].tensor);
+                    let mut numbers = values(&params[index].tensor);
                     numbers[element] += step;
                     let dims = params[index].tensor.dims();
-                    *params[index].tensor = case.place().tensor(numbers, dims);
+                    params[index].tensor.set(case.place().tensor(numbers, dims));
                 }
                 values(&objective(&moved))[0]
             };
@@ -232,10 +232,10 @@ fn runs_have_norms_of_their_own(case: &Case, mut norm: AdaptedNorm, stacks: usiz
     let base = norm.merge(0, 0).forward(x.clone(), &Pass::of(vec![]));
     case.close("a norm starts as the base", &norm.forward(x.clone(), &pass), &base);
     for stack in 0..stacks {
-        for param in norm.parameters(stack) {
+        for mut param in norm.parameters(stack) {
             let dims @ [runs, rows, cols] = param.tensor.dims();
             let rng = &mut stream::generator(9 + stack as u64, Stream::Init, param.name);
-            *param.tensor = place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims);
+            param.tensor.set(place.tensor(stream::normal(rng, runs * rows * cols, 0.7), dims));
         }
     }
     let y = norm.forward(x.clone(), &pass);

@@ -21,7 +21,7 @@ use crate::{
 /// The same seed gives the same bits; another seed gives others, where anything is drawn per run.
 pub fn first_values_follow_the_seed(case: &Case) -> Outcome {
     let tensors =
-        |mut map: AdaptedLinear| -> Vec<Vec<f64>> { map.parameters(0).iter().map(|o| values(o.tensor)).collect() };
+        |mut map: AdaptedLinear| -> Vec<Vec<f64>> { map.parameters(0).iter().map(|o| values(&o.tensor)).collect() };
     assert_eq!(tensors(case.fresh()), tensors(case.fresh()), "same seed, same bits: {case:?}");
     let mut other = case.base();
     let seeds: Vec<u64> = case.seeds().iter().map(|seed| seed + 100).collect();
@@ -63,10 +63,10 @@ pub fn saved_tensors_are_the_adapter(case: &Case) -> Outcome {
         .unwrap_or_else(|error| unreachable!("{error}"));
     let names: BTreeSet<&str> = saved.parameters(0).iter().map(|param| param.name).collect();
     assert_eq!(names.len(), saved.parameters(0).len(), "names are unique: {case:?}");
-    for param in other.parameters(0) {
+    for mut param in other.parameters(0) {
         let found = saved.parameters(0).into_iter().find(|saved| saved.name == param.name);
         let found = found.unwrap_or_else(|| unreachable!("{case:?}: `{}` was not saved", param.name));
-        *param.tensor = found.tensor.clone();
+        param.tensor.set(found.tensor.clone());
     }
     for active in case.actives() {
         let outputs = |map: &AdaptedLinear| values(&map.forward(case.input(), &case.pass(&active)));
@@ -113,8 +113,10 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
     if spec.lacks(&[Capability::Additive]).is_none() {
         case.close("additive", &(map.weight(0, &Active::All) - base.clone()), &update);
     }
-    for param in map.parameters(0).into_iter().filter(|param| [Role::Lambda, Role::Accumulated].contains(&param.role)) {
-        *param.tensor = param.tensor.zeros_like();
+    for mut param in
+        map.parameters(0).into_iter().filter(|param| [Role::Lambda, Role::Accumulated].contains(&param.role))
+    {
+        param.tensor.set(param.tensor.zeros_like());
     }
     if has_diagonal {
         case.close("prunable", &map.sum(0, &Active::All), &base.clone().repeat_dim(0, case.runs));

@@ -79,7 +79,7 @@ struct Filler<'a> {
 
 impl Filler<'_> {
     fn fill(&mut self, named: NamedParam<'_>, stored: &mut Stored) {
-        let NamedParam { slot, name, param, .. } = named;
+        let NamedParam { slot, name, mut param, .. } = named;
         let short = if slot.is_empty() { name.as_str() } else { param.name };
         let [_, rows, cols] = param.tensor.dims();
         let matrix = if param.role == Role::Projection {
@@ -103,7 +103,7 @@ impl Filler<'_> {
             self.of_file(&wanted, stored)
         };
         if let Some(matrix) = matrix {
-            *param.tensor = self.at.tensor(matrix.values, [1, rows, cols]);
+            param.tensor.set(self.at.tensor(matrix.values, [1, rows, cols]));
         }
     }
 

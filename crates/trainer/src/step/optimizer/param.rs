@@ -60,7 +60,7 @@ pub struct ParamSlice {
 impl ParamSlice {
     /// The slice of tensor number `parameter` of a stack, behind `last`. With `nested`, every component is a segment.
     pub(super) fn after(last: Option<&Self>, parameter: usize, named: &NamedParam<'_>, nested: bool) -> Self {
-        let Param { name: field, role, decays, ref decay_target, rank_axis, ref tensor } = named.param;
+        let Param { name: field, role, decays, ref decay_target, rank_axis, ref tensor, .. } = named.param;
         let has_target = decay_target.is_some();
         let [_, rows, cols] = tensor.dims();
         Self {
