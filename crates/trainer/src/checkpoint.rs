@@ -15,7 +15,10 @@ use crate::{
     cohort::Cohort,
     error::TrainError,
     guard::{BaseTensors, OwnTensors},
-    step::optimizer::{Moments, ParamSlice, slices},
+    step::{
+        importance::is_observed,
+        optimizer::{Moments, ParamSlice, slices},
+    },
     study::run_state::{BestState, RunAt, RunState},
     tensor_file::{decode_own, encode},
 };
@@ -84,7 +87,7 @@ pub fn save(cohort: &mut Cohort, progress: Progress, path: &Path) -> Result<(), 
     let mut counts = BTreeMap::new();
     for (index, stack) in cohort.stacks.iter().enumerate() {
         for NamedParam { name, param, .. } in cohort.network.parameters(index) {
-            tensors.insert(format!("{index}/value/{name}"), inner(param.tensor));
+            tensors.insert(format!("{index}/value/{name}"), inner(&param.tensor));
         }
         for (name, moments) in &stack.optimizer.moments() {
             tensors.insert(format!("{index}/first/{name}"), moments.first.clone());
@@ -222,8 +225,8 @@ fn slices_of(cohort: &mut Cohort, index: usize) -> Vec<ParamSlice> {
 /// Trained and frozen tensors of every stack.
 fn put_values(network: &mut Network, tensors: &mut Tensors) -> Result<(), String> {
     for index in 0..network.stacks() {
-        for NamedParam { name, param, .. } in network.parameters(index) {
-            *param.tensor = take(tensors, &format!("{index}/value/{name}"), param.tensor.dims())?;
+        for NamedParam { name, mut param, .. } in network.parameters(index) {
+            param.tensor.set(take(tensors, &format!("{index}/value/{name}"), param.tensor.dims())?);
         }
     }
     Ok(())
@@ -255,16 +258,17 @@ fn put_moments(
     counts.keys().next().map_or(Ok(()), |key| Err(format!("`{key}` names nothing that trains in this cohort")))
 }
 
-/// The averages that rank policies keep: of everything that has components, or of nothing before the first observation.
+/// The averages that rank policies keep: of everything that they observe, or of nothing before the first observation.
 fn put_averages(cohort: &mut Cohort, tensors: &mut Tensors) -> Result<(), String> {
     for index in 0..cohort.stacks.len() {
-        let kept = cohort.stacks[index].plan.variant.spec().rank_policy.averages();
+        let policy = cohort.stacks[index].plan.variant.spec().rank_policy.clone();
+        let kept = policy.averages();
         let is_kept = |key: &String| kept.iter().any(|of| key.starts_with(&format!("{index}/{of}/")));
         if !tensors.keys().any(is_kept) {
             continue;
         }
         let runs = cohort.stacks[index].runs.len();
-        for slice in slices_of(cohort, index).iter().filter(|slice| slice.rank_axis.is_some()) {
+        for slice in slices_of(cohort, index).iter().filter(|slice| is_observed(&policy, slice)) {
             let (name, [rows, cols]) = (&slice.name, slice.shape);
             let averages = kept.iter().map(|of| take(tensors, &format!("{index}/{of}/{name}"), [runs, rows, cols]));
             let averages = averages.collect::<Result<_, _>>()?;

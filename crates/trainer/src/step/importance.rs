@@ -22,13 +22,18 @@ pub struct Importance {
     waiting: BTreeMap<String, Vec<Tensor<3>>>,
 }
 
-/// The tensors whose numbers have averages, in their order: all that have components, or the diagonals, which are the first of them.
-fn observed<'a>(policy: &AnyRankPolicy, optimizer: &'a StackOptimizer) -> impl Iterator<Item = &'a ParamSlice> {
-    let of = policy.averages_of();
-    optimizer.slices().iter().filter(move |slice| match of {
+/// Whether a policy keeps averages of a tensor's numbers: of all that have components, or of diagonals.
+pub fn is_observed(policy: &AnyRankPolicy, slice: &ParamSlice) -> bool {
+    match policy.averages_of() {
         Observed::Numbers => slice.rank_axis.is_some(),
         Observed::Contributions => slice.meta.role == Role::Lambda,
-    })
+    }
+}
+
+/// The tensors whose numbers have averages, in their order: they are the optimizer's first.
+fn observed<'a>(policy: &AnyRankPolicy, optimizer: &'a StackOptimizer) -> impl Iterator<Item = &'a ParamSlice> {
+    let policy = policy.clone();
+    optimizer.slices().iter().filter(move |slice| is_observed(&policy, slice))
 }
 
 impl Importance {
