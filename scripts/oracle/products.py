@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 import variants as v
-from peft import LoHaConfig, LoKrConfig, MissConfig, RandLoraConfig, TaskType, get_peft_model
+from peft import LoHaConfig, LoKrConfig, MissConfig, RandLoraConfig, TaskType, VBLoRAConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.utils import logging
@@ -124,10 +124,11 @@ class Adapted(nn.Module):
 
 
 def written_run(
-    name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v.RATE, optimizer_of=None, penalty=None, after=None, **setting
-):
+    name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v.RATE, optimizer_of=None, penalty=None, after=None, share=None,
+    **setting,
+):  # fmt: skip
     """`parts` gives a map's trained and frozen tensors, by the names that the crate has for them. The loss has `penalty` of the model, and
-    every step ends with `after` of it and the step's number."""
+    every step ends with `after` of it and the step's number. `share` gives maps what they own together."""
 
     def make():
         model = v.base()
@@ -137,6 +138,8 @@ def written_run(
             if any(key.endswith(f".{end}") for end in v.ENDINGS):
                 parent, _, child = key.rpartition(".")
                 setattr(model.get_submodule(parent), child, Adapted(module, *parts(module), weight))
+        if share:
+            share(model)
         model = model.double().train()
         stir(model, seed, near)
         if penalty:
@@ -360,6 +363,49 @@ def dvora(batches):
     )  # fmt: skip
 
 
+def tied_lora(batches):
+    """One pair for the maps in the same place of both layers, kept apart from them; vectors decay toward 1."""
+    scale = v.ALPHA / v.RANK
+
+    def parts(linear):
+        d_in, d_out = sides(linear)
+        return {"u": torch.ones(v.RANK), "v": torch.ones(d_out)}, {}
+
+    def share(model):
+        adapted = [(key, module) for key, module in model.named_modules() if isinstance(module, Adapted)]
+        for key, module in adapted:
+            d_in, d_out = sides(module.base)
+            place = [part for part in v.plain(key).split(".") if not part.isdigit()]
+            owner = model
+            for part in ["tied", *place, f"{d_in}x{d_out}"]:
+                if not hasattr(owner, part):
+                    owner.add_module(part, nn.Module())
+                owner = getattr(owner, part)
+            if not hasattr(owner, "a"):
+                owner.a = nn.Parameter(torch.empty(v.RANK, d_in))
+                owner.b = nn.Parameter(torch.empty(d_out, v.RANK))
+            object.__setattr__(module, "owner", owner)  # not a part of the map
+        assert len(list(model.tied.parameters())) == len(adapted)  # two factors, two layers
+
+    def weight(m):
+        a, b = m.u[:, None] * m.owner.a, m.v[:, None] * m.owner.b
+        return m.base.weight + scale * b @ a
+
+    def optimizer_of(model):
+        vectors = [p for m in model.modules() if isinstance(m, Adapted) for p in (m.u, m.v)]
+        return v.TowardStart(v.groups(model), {p: torch.ones_like(p) for p in vectors})
+
+    written_run(
+        "tied_lora", batches, parts, weight, 67, near=("u", "v"), optimizer_of=optimizer_of, share=share, scale=scale
+    )
+
+
+def vb_lora(batches):
+    """Six vectors of four numbers, two of them in every piece."""
+    config = lambda **o: VBLoRAConfig(num_vectors=6, vector_length=4, topk=2, **o)
+    peft_run("vb_lora", batches, config, 68, vectors=6, vector_length=4, top_k=2)
+
+
 def delora(batches):
     """The authors' start, which PEFT has not: a frozen pair of draws is subtracted, under the same trained bound."""
     rank = 3
@@ -388,7 +434,7 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     batches = json.loads((v.OUT / "batches.json").read_text())
-    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, delora):
+    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, tied_lora, vb_lora, delora):
         method(batches)
 
 

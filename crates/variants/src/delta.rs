@@ -488,4 +488,6 @@ deltas! {
     sparse::Sparse,
     spectral_shift::SpectralShift,
     svd_form::SvdForm,
+    tied_low_rank::TiedLowRank,
+    vector_bank::VectorBank,
 }

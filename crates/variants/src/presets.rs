@@ -58,7 +58,9 @@ presets! {
     shira,
     sora,
     svdiff,
+    tied_lora,
     tri_lora,
+    vb_lora,
     vera,
     xgblora,
 }

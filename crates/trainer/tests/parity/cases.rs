@@ -96,7 +96,9 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "shira", preset: "shira", change: as_published },
     Case { fixture: "sora", preset: "sora", change: sora },
     Case { fixture: "svdiff", preset: "svdiff", change: as_published },
+    Case { fixture: "tied_lora", preset: "tied_lora", change: as_published },
     Case { fixture: "tri_lora", preset: "tri_lora", change: as_published },
+    Case { fixture: "vb_lora", preset: "vb_lora", change: products::vb_lora },
     Case {
         fixture: "vera",
         preset: "vera",

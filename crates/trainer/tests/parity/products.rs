@@ -28,6 +28,13 @@ pub(crate) fn nola(reference: &Reference, published: VariantSpec) -> VariantSpec
     with(published, DeltaSpec::MixedBases(delta::mixed_bases::Spec { bases, projection_seed }))
 }
 
+pub(crate) fn vb_lora(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let count = |key| reference.count(key);
+    let (vectors, vector_length, top_k) = (count("vectors"), count("vector_length"), count("top_k"));
+    let bank = delta::vector_bank::Spec { vectors, vector_length, top_k, ..delta::vector_bank::Spec::default() };
+    with(published, DeltaSpec::VectorBank(bank))
+}
+
 pub(crate) fn randlora(reference: &Reference, published: VariantSpec) -> VariantSpec {
     let projection_seed = reference.count("projection_seed") as u64;
     with(published, DeltaSpec::RandomBases(delta::random_bases::Spec { projection_seed }))
