@@ -123,12 +123,20 @@ class Adapted(nn.Module):
         return F.linear(x, self.weight, self.base.bias)
 
 
+class Routed(Adapted):
+    """A frozen map whose update is a function of the map's tensors and of the input."""
+
+    def forward(self, x):
+        return F.linear(x, self.base.weight, self.base.bias) + self.of(self, x)
+
+
 def written_run(
     name, batches, parts, weight, seed, rank=v.RANK, near=(), rate=v.RATE, optimizer_of=None, penalty=None, after=None, share=None,
-    **setting,
+    kind=Adapted, **setting,
 ):  # fmt: skip
     """`parts` gives a map's trained and frozen tensors, by the names that the crate has for them. The loss has `penalty` of the model, and
-    every step ends with `after` of it and the step's number. `share` gives maps what they own together."""
+    every step ends with `after` of it and the step's number. `share` gives maps what they own together;
+    `kind` is what takes a map's place."""
 
     def make():
         model = v.base()
@@ -137,7 +145,7 @@ def written_run(
         for key, module in list(model.named_modules()):
             if any(key.endswith(f".{end}") for end in v.ENDINGS):
                 parent, _, child = key.rpartition(".")
-                setattr(model.get_submodule(parent), child, Adapted(module, *parts(module), weight))
+                setattr(model.get_submodule(parent), child, kind(module, *parts(module), weight))
         if share:
             share(model)
         model = model.double().train()
@@ -160,6 +168,9 @@ def written_run(
         if saved:
             record.setting["frozen"] = [[key, list(value.shape)] for key, value in saved.items()]
             record.add("frozen", torch.cat([value.flatten() for value in saved.values()]))
+        if kind is Routed:  # there is no merged model
+            record.setting["maps"] = [[key, list(module.base.weight.shape)] for key, module in adapted.items()]
+            return record.write(name)
         weights = {key: module.weight for key, module in adapted.items()}
         record.merged(weights)
         with torch.no_grad():
@@ -400,6 +411,46 @@ def tied_lora(batches):
     )
 
 
+def mixtures(batches):
+    """Every token weighs the experts by a softmax of its product with the router."""
+    scale, experts = v.ALPHA / v.RANK, 3
+
+    def shared(linear):
+        d_in, d_out = sides(linear)
+        b = torch.empty(experts * d_out, v.RANK)  # the experts' below one another
+        return {"router": torch.empty(experts, d_in), "a": torch.empty(v.RANK, d_in), "b": b}, {}
+
+    def own(linear):
+        d_in, d_out = sides(linear)
+        a = torch.empty(v.RANK, 2 * d_in)  # the experts' side by side
+        return {"router": torch.empty(2, d_in), "a": a, "b": torch.empty(2 * d_out, v.RANK)}, {}
+
+    def change(m, x):
+        weights = torch.softmax(F.linear(x, m.router), dim=-1)
+        (d_out, d_in), experts = m.base.weight.shape, m.router.shape[0]
+        a = m.a.split(d_in, dim=1) * (experts if m.a.shape[1] == d_in else 1)
+        b = m.b.split(d_out, dim=0)
+        return sum(weights[..., i : i + 1] * scale * F.linear(F.linear(x, a[i]), b[i]) for i in range(experts))
+
+    written_run("hydra_lora", batches, shared, change, 69, kind=Routed, scale=scale, experts=experts)
+    written_run("molora", batches, own, change, 70, kind=Routed, scale=scale, experts=2)
+
+    def gains(linear):
+        d_in, d_out = sides(linear)
+        return {"router": torch.empty(experts, d_in), "gains": torch.ones(d_out, experts)}, {}
+
+    def scaled(m, x):
+        weights = torch.softmax(F.linear(x, m.router), dim=-1)
+        return F.linear(x, m.base.weight) * (F.linear(weights, m.gains) - 1)
+
+    def optimizer_of(model):
+        each = [m.gains for m in model.modules() if isinstance(m, Routed)]
+        return v.TowardStart(v.groups(model), {p: torch.ones_like(p) for p in each})
+
+    setting = {"near": ("gains",), "optimizer_of": optimizer_of, "scale": 1.0, "experts": experts}
+    written_run("mov", batches, gains, scaled, 71, kind=Routed, **setting)
+
+
 def vb_lora(batches):
     """Six vectors of four numbers, two of them in every piece."""
     config = lambda **o: VBLoRAConfig(num_vectors=6, vector_length=4, topk=2, **o)
@@ -434,7 +485,7 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     batches = json.loads((v.OUT / "batches.json").read_text())
-    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, tied_lora, vb_lora, delora):
+    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, tied_lora, vb_lora, mixtures, delora):
         method(batches)
 
 

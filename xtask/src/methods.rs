@@ -170,7 +170,7 @@ fn index(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
 /// The table of what each method trains, where it can go, what it is held against and what a step of it takes.
 fn facts(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
     let mut out = format!(
-        "\n## What each is\nEvery method here can be merged, and every [law](architecture.md) is tested on it. Numbers are of one map of {0} inputs and {0} \
+        "\n## What each is\nEvery [law](architecture.md) is tested on every method, and all but the mixtures of experts can be merged. Numbers are of one map of {0} inputs and {0} \
          outputs at rank {1}. PEFT's form is what `lora-lab export` writes. Twenty optimizer steps are held against PEFT, in f64, or against the \
          paper's equations written out in torch. The last column is the time of a training step on the CPU over LoRA's, as `just bench` measured \
          it (`bench/step.md`).\n\n| method | trains | numbers | PEFT | steps held against | step |\n|---|---|---|---|---|---|\n",

@@ -7,7 +7,7 @@ pub mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use record::{MemoryUse, RunRecord};
+use record::{MemoryUse, Routing, RunRecord};
 
 use crate::stats::Summary;
 
@@ -33,6 +33,8 @@ pub struct Cost {
     pub memory: Option<Memory>,
     /// Largest difference of a logit between the merged and the unmerged model.
     pub merge_error: Option<f64>,
+    /// Entropy of routers' weights as a share of even ones', the mean over maps and runs; none where nothing is routed.
+    pub evenness: Option<f64>,
     /// Rise of the base's own loss on held-out text, the mean over tasks of each seed; over the seeds that have every task.
     pub forgetting: Option<Summary>,
     /// Whether some of its runs trained beside runs of other rows.
@@ -80,6 +82,7 @@ fn cost(row: RowKey<'_>, runs: &[&RunRecord], tasks: &BTreeSet<&str>, rows: &BTr
         tokens_per_second: mean_of(measured().map(|measured| measured.tokens_per_second).collect()),
         memory: memory(runs.iter().zip(&mixed).filter(|(_, mixed)| !**mixed).map(|(run, _)| *run)),
         merge_error: measured().filter_map(|measured| measured.merge_error).reduce(larger),
+        evenness: evenness(runs),
         forgetting: forgetting(runs, tasks),
         is_mixed: mixed.contains(&true),
     }
@@ -113,6 +116,13 @@ fn memory<'a>(runs: impl Iterator<Item = &'a RunRecord>) -> Option<Memory> {
         per_run: mean(&|memory, runs| (memory.optimizer + memory.gradients + memory.activations) as f64 / runs),
         weights: mean(&|memory, _| memory.weights as f64),
     })
+}
+
+/// The mean over the routers of every run.
+fn evenness(runs: &[&RunRecord]) -> Option<f64> {
+    let routers = runs.iter().flat_map(|run| run.measured.routers.values());
+    let all: Vec<f64> = routers.filter_map(Routing::evenness).collect();
+    (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
 }
 
 /// Per seed the mean over all tasks, over the seeds; none where no seed has every task.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use crate::{
     output::{Guard, OutputDir, spare_base},
     peft::export::COMMAND,
+    update::mergeable,
 };
 use burn::tensor::Tensor;
 use models::network::{NamedParam, Network};
@@ -72,6 +73,7 @@ pub fn cut_to(
 ) -> Result<(AdapterMetadata, BTreeMap<String, Tensor<3>>), TrainError> {
     let (metadata, mut network) = adapter::load_on(path, model, cache)?;
     let refused = |reason: String| TrainError::foreign(path.to_owned(), reason);
+    mergeable(&metadata).map_err(refused)?;
     let (variant, tensors) = match reduction {
         Reduction::Prefix => first_components(&metadata, &mut network, rank),
         Reduction::Svd => nearest(&metadata, &mut network, rank),

@@ -34,6 +34,7 @@ use crate::{
     dtype::Dtype,
     output::{Guard, OutputDir, StagedDir, spare_base},
     peft,
+    update::mergeable,
 };
 
 mod check;
@@ -98,6 +99,7 @@ pub fn merge(request: &MergeRequest<'_>, cache: &ModelCache) -> Result<MergeRepo
     let (metadata, mut network) = adapter::load_on(&path, request.model, cache)?;
     spare_base(&metadata, request.out)?;
     let refused = |reason: String| TrainError::foreign(path.clone(), reason);
+    mergeable(&metadata).map_err(refused)?;
     let active = active(request.rank, &metadata).map_err(refused)?;
     check_network(&mut network, &metadata.plan).map_err(refused)?;
     let base = cache.base(&metadata.plan.model)?;

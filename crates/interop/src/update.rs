@@ -38,6 +38,17 @@ pub struct Updates {
 /// `W0`, `[d_in, d_out]`, by hash of the base and name of the map.
 type Weights = BTreeMap<(String, String), Arc<DMatrix<f64>>>;
 
+/// Refuses an adapter whose update depends on the token, for whatever needs one matrix per map.
+pub(crate) fn mergeable(metadata: &AdapterMetadata) -> Result<(), String> {
+    match metadata.plan.variant.unmergeable() {
+        Some(why) => Err(format!(
+            "`{}` {why}; `lora-lab eval` and `lora-lab predict` use the adapter beside its base, as it is",
+            metadata.cell.variant
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Reads adapters. Those of one base share its weights, which take more memory than thousands of adapters.
 #[derive(Debug)]
 pub struct Reader<'a> {
@@ -58,6 +69,7 @@ impl<'a> Reader<'a> {
         }
         let file = adapter::resolve(path)?;
         let (metadata, network) = adapter::load(&file, self.cache)?;
+        mergeable(&metadata).map_err(|why| TrainError::foreign(file.clone(), why))?;
         let mut maps = BTreeMap::new();
         for map in network.backbone.linears() {
             let Some(canonical) = map.canonical(0, &Active::All) else { continue };

@@ -254,8 +254,30 @@ pub struct Measured {
     /// What the base has forgotten of the text that it was pretrained on, where the experiment measures it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgetting: Option<Forgetting>,
+    /// How the routers of a mixture of experts spread tokens of the first evaluation split, by map.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routers: BTreeMap<String, Routing>,
     /// Full names of the adapted maps to the ranks they ended with.
     pub final_ranks: BTreeMap<String, usize>,
+}
+
+/// How a router spreads tokens over its experts: means over the tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Routing {
+    /// What an expert's update is weighed by.
+    pub weights: Vec<f64>,
+    /// The share of the tokens that weigh an expert most.
+    pub load: Vec<f64>,
+    /// Entropy of a token's weights, in nats; `ln(experts)` where they are even.
+    pub entropy: f64,
+}
+
+impl Routing {
+    /// Entropy as a share of that of even weights; none of a single expert.
+    pub fn evenness(&self) -> Option<f64> {
+        (self.weights.len() > 1).then(|| self.entropy / (self.weights.len() as f64).ln())
+    }
 }
 
 /// Loss of the base's own objective (masked tokens for an encoder, next tokens for a decoder) on held-out text, before and after a run.

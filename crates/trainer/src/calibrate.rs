@@ -20,7 +20,7 @@ use models::{
 use record::sha256_hex;
 use variants::{
     calibration::{Calibration, InputProbe, MapStatistic, MomentSums, RunStatistics, Statistic},
-    host::inner,
+    host::{Placement, inner},
     pass::{Active, Pass},
     presets::head_only,
     role::Role,
@@ -300,15 +300,20 @@ pub fn take(
 /// Shows the inputs of every map in one micro-batch to the sums.
 fn show_inputs(network: &Network, maps: &Arc<BTreeSet<String>>, sums: &MomentSums, batch: HostBatch) {
     let place = network.backbone.place();
-    let Layout { rows, seq, last, .. } = &batch.arrays.tokens;
     let tokens = batch.n_tokens.iter().flatten().sum();
-    // Right-padded rows: what lies behind a row's last token is padding.
-    let ends: Vec<usize> = last.iter().map(|last| *last as usize % seq).collect();
-    let of_row = |end: usize| (0..*seq).map(move |at| f64::from(u8::from(at <= end)));
-    let counted = place.tensor(ends.into_iter().flat_map(of_row).collect(), [*rows, *seq]);
+    let counted = real_tokens(&batch, place);
     let probe = InputProbe::new(Arc::clone(maps), sums.clone(), counted, tokens);
     let pass = Pass { inputs: Some(probe), ..Pass::evaluation(1) };
     let _ = forward::logits(network, &batch.upload(place), &pass);
+}
+
+/// 1 for every token of a batch that is not packed, 0 for padding, `[rows, seq]`.
+pub(crate) fn real_tokens(batch: &HostBatch, place: &Placement) -> Tensor<2> {
+    let Layout { rows, seq, last, .. } = &batch.arrays.tokens;
+    // Right-padded rows: what lies behind a row's last token is padding.
+    let ends: Vec<usize> = last.iter().map(|last| *last as usize % seq).collect();
+    let of_row = |end: usize| (0..*seq).map(move |at| f64::from(u8::from(at <= end)));
+    place.tensor(ends.into_iter().flat_map(of_row).collect(), [*rows, *seq])
 }
 
 /// Adds the gradient of one micro-batch's mean loss in the weight of every map to the sums.

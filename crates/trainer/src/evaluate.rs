@@ -6,6 +6,7 @@
 //! | [`early_stop`] | evaluation during training: the best state, and when a run stops |
 //! | [`language_model`] | perplexity and generation |
 //! | [`readout`] | one run in every way it is read out |
+//! | [`routing`] | how routers spread tokens over their experts |
 //! | [`score`] | logits of a split, and the metrics that they give |
 //! | [`single`] | one run by itself |
 //! | [`undefined`] | metrics that a split leaves undefined |
@@ -14,6 +15,7 @@ pub mod batched;
 pub mod early_stop;
 pub mod language_model;
 pub mod readout;
+pub mod routing;
 pub mod score;
 pub mod single;
 pub mod undefined;

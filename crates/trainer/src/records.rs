@@ -24,6 +24,7 @@ use crate::{
     evaluate::{
         batched::{self, EvalRequest},
         readout::{EvalResult, Evaluator},
+        routing,
         score::Split,
         single,
     },
@@ -229,7 +230,11 @@ impl Closing<'_> {
             self.sink.event(&Event::Evaluated { cell: &run.cell.id, evaluation: &evaluation });
             run.log.evaluation(evaluation)?;
         }
-        measured.merge_error = Some(evaluator.merge_error(&network, &bare, result.full_logits)?);
+        if recipe.variant.unmergeable().is_none() {
+            measured.merge_error = Some(evaluator.merge_error(&network, &bare, result.full_logits)?);
+        } else {
+            measured.routers = routing::of(&network, &task, base.pad, self.context.stop)?;
+        }
         measured.eval_seconds += clock.elapsed().as_secs_f64();
         let bytes = self.save_adapter(run, &mut network)?;
         measured.adapter_bytes = bytes.len() as u64;

@@ -20,7 +20,7 @@ use crate::{
     delta::{AnyDelta, Delta, DeltaSpec, Shared, Site},
     dropout,
     error::AttachError,
-    form::Factors,
+    form::{Factors, Form, Routed},
     host::{Placement, cast},
     pass::{Active, GateKey},
     role::{Param, Role},
@@ -276,6 +276,20 @@ impl AdaptedLinear {
         self.stacks[stack].adapter.as_ref()?.delta.checksum()
     }
 
+    /// What a stack's router here weighs its experts by, `[runs, n, experts]`, for rows `[runs, n, d_in]`; none where it has no router.
+    pub fn router_weights(&self, stack: usize, x: &Tensor<3>) -> Option<Tensor<3>> {
+        Some(self.routed(stack, &Active::All)?.weights(x))
+    }
+
+    /// A stack's experts and their router here, where it has any.
+    pub(crate) fn routed(&self, stack: usize, active: &Active) -> Option<Routed> {
+        let adapter = self.stacks[stack].adapter.as_ref()?;
+        match adapter.form(active, &self.weight) {
+            Form::Routed(routed) => Some(routed),
+            _ => None,
+        }
+    }
+
     /// Rank of a stack's update here.
     pub fn rank(&self, stack: usize) -> Option<usize> {
         Some(self.stacks[stack].adapter.as_ref()?.rank)
@@ -347,17 +361,22 @@ impl AdaptedLinear {
         let [runs, d_in, d_out] = weight.dims();
         let run_of = if runs == 1 { 0 } else { run };
         let weight = weight.slice([run_of..run_of + 1]).reshape([d_in, d_out]);
+        (cast(&weight, self.weight.dtype()), self.bias_of(stack, run, active))
+    }
+
+    /// The bias of one run, `[d_out]`.
+    pub(crate) fn bias_of(&self, stack: usize, run: usize, active: &Active) -> Option<Tensor<1>> {
+        let [_, d_out] = self.shape();
         let one = |of: Tensor<3>| of.slice([run..run + 1]).reshape([d_out]);
         let bias = match &self.stacks[stack].bias {
             Some(own) => Some(one(cast(own, self.weight.dtype()))),
             None => self.bias.clone(),
         };
         let gain = self.bias_gain(stack, active).map(|gain| cast(&one(gain), self.weight.dtype()));
-        let bias = match (bias, gain) {
+        match (bias, gain) {
             (Some(bias), Some(gain)) => Some(bias * gain),
             (bias, _) => bias,
-        };
-        (cast(&weight, self.weight.dtype()), bias)
+        }
     }
 
     /// What the bias of every run of a stack is multiplied by, `[runs, 1, d_out]`, where the method scales it and the map has one.

@@ -12,6 +12,7 @@
 //! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd`, base updates |
 //! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned`, base updates |
 //! | [`DrawnFactors`](Capability::DrawnFactors) | delta | an `init` of one's own, restarts |
+//! | [`Mergeable`](Capability::Mergeable) | delta | `combine: {kind: weight_decomposed}`, `lora-lab merge`, `export`, `combine` and `analyze` |
 //! | [`OwnTensors`](Capability::OwnTensors) | delta | restarts |
 //! | [`OwnRanks`](Capability::OwnRanks) | delta, rank policy | `rank_pattern` |
 //! | [`UsesAlpha`](Capability::UsesAlpha) | scaling | `alpha_pattern` |
@@ -19,8 +20,7 @@
 //! | [`FrozenBase`](Capability::FrozenBase) | base | every adapter |
 //! | [`ConstantBase`](Capability::ConstantBase) | base update | adapters on tables, readouts at smaller ranks |
 //!
-//! A new kind of part declares its own; no list of kinds is kept here or anywhere else. Every delta and combination can be merged, because
-//! their traits ask for the dense weight, so that is no capability.
+//! A new kind of part declares its own; no list of kinds is kept here or anywhere else.
 
 use std::fmt;
 
@@ -45,6 +45,8 @@ pub enum Capability {
     Additive,
     /// All components are in use at every step.
     ConstantRank,
+    /// There is a `ΔW` that all rows share, and so a dense weight. Follows from the delta's form.
+    Mergeable,
     /// No map owns a tensor together with others. Follows from what the delta ties.
     OwnTensors,
     /// A map may have a rank of its own.
@@ -89,6 +91,7 @@ impl Capability {
             | Self::ExactStart
             | Self::Prunable
             | Self::Orthonormal
+            | Self::Mergeable
             | Self::OwnTensors
             | Self::DrawnFactors => &[Part::Delta],
             Self::Additive => &[Part::Combine],

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     capability::{Capability, Declaration, Requirement},
-    form::{Factors, Form},
+    form::{Experts, Factors, Form, Routed, weighed},
     host::{Placement, cast},
     pass::StackPass,
     role::{Param, Role},
@@ -136,10 +136,25 @@ impl<'a> MapForward<'a> {
                 (moved - self.through_base(x)) * scale
             }
             (Form::Output { gain }, None) => self.through_base(self.dropped_input()) * cast(gain, dtype),
+            (Form::Routed(routed), None) => self.mixed(routed),
             (form, None) => {
                 let change = form.clone().dense(self.weight);
                 self.dropped_input().matmul(cast(&change, dtype))
             }
+        }
+    }
+
+    /// `Σᵢ ωᵢ(x)·x̃·ΔWᵢ`, `[runs, n, d_out]`; the router sees the input as it is.
+    fn mixed(&self, routed: &Routed) -> Tensor<3> {
+        let dtype = self.x.dtype();
+        let weights = cast(&routed.weights(&self.input()), dtype);
+        match &routed.experts {
+            Experts::LowRank { down, up } => {
+                let k = up.dims()[1] / routed.router.dims()[2];
+                let (hidden, up) = self.hidden(&Factors { down: down.clone(), up: up.clone() });
+                weighed(hidden, weights, k).matmul(up)
+            }
+            Experts::Gains(gains) => self.through_base(self.dropped_input()) * weights.matmul(cast(gains, dtype)),
         }
     }
 

@@ -81,6 +81,9 @@ pub trait DeltaRecipe {
     /// Whether its form is [`LowRank`](Form::LowRank), so that its rows can be batched with those of other stacks.
     const LOW_RANK: bool = true;
 
+    /// Whether its form is [`Routed`](Form::Routed): every row has an update of its own.
+    const ROUTED: bool = false;
+
     /// Whether it has a rank, in whatever unit its file says. One that has none trains the same numbers at every `rank`.
     const RANKED: bool = true;
 
@@ -358,6 +361,10 @@ macro_rules! deltas {
             pub fn starts_exactly(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::EXACT_START),+ }
             }
+            /// Whether every row has an update of its own.
+            pub fn is_routed(&self) -> bool {
+                match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::ROUTED),+ }
+            }
             /// Whether maps refer to tensors that they own together.
             pub fn is_tied(&self) -> bool {
                 match self { $(Self::$Delta(_) => <$file::Spec as DeltaRecipe>::TIED),+ }
@@ -376,6 +383,7 @@ macro_rules! deltas {
                     Capability::LowRank => self.is_low_rank(),
                     Capability::ExactStart => self.starts_exactly(),
                     Capability::OwnTensors => !self.is_tied(),
+                    Capability::Mergeable => !self.is_routed(),
                     declared => self.declaration().provides.contains(&declared),
                 }
             }
@@ -482,6 +490,8 @@ deltas! {
     // Records have the old name.
     #[serde(rename = "anchored", alias = "residual_init")]
     residual_init::ResidualInit,
+    routed_gain::RoutedGain,
+    routed_low_rank::RoutedLowRank,
     shard_sharing::ShardSharing,
     shared_random::SharedRandom,
     singular_core::SingularCore,

@@ -9,10 +9,11 @@
 //! | [`Dense`](Form::Dense) | a matrix | nothing in full precision, where `x·(W0 + ΔW)` is one product; else `d_in·d_out` |
 //! | [`Input`](Form::Input) | `s·(M·W0·diag(g) − W0)`, a map `M` of the input, with a gain `g` or without | what `M` costs; with a gain a second product with the base |
 //! | [`Output`](Form::Output) | `s·(W0·diag(g) − W0)` | `d_out` |
+//! | [`Routed`](Form::Routed) | none: every row mixes those of several experts | what the experts cost, and `d_in` for each |
 //!
 //! `x̃` is the input after dropout. The scale `s` comes with the pass's gate; it is 1 in the papers of the last two.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, activation::softmax};
 
 use crate::host::{cast, identity, wide};
 
@@ -203,6 +204,66 @@ pub enum Form {
         /// `s·(g − 1)`, `[runs, 1, d_out]`.
         gain: Tensor<3>,
     },
+    /// Every row mixes the updates of several experts by weights of its own. There is no `ΔW`, and so no dense weight:
+    /// [`Mergeable`](crate::capability::Capability::Mergeable) says which deltas have one.
+    Routed(Routed),
+}
+
+/// Several updates, and the router that weighs them for every row: `x ↦ Σᵢ ωᵢ(x)·x̃·ΔWᵢ` with `ω(x) = softmax(x·R)`.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// `R`, `[runs, d_in, experts]`.
+    pub router: Tensor<3>,
+    /// The updates.
+    pub experts: Experts,
+}
+
+/// The updates that a router weighs.
+#[derive(Clone, Debug)]
+pub enum Experts {
+    /// `ΔWᵢ = downᵢ·upᵢ`.
+    LowRank {
+        /// `[runs, d_in, k]` where one serves all experts, else `[runs, d_in, experts·k]`, side by side.
+        down: Tensor<3>,
+        /// `[runs, experts·k, d_out]`, below one another, the gate in it.
+        up: Tensor<3>,
+    },
+    /// `ΔWᵢ = s·(W0·diag(gᵢ) − W0)`: `s·(g − 1)`, `[runs, experts, d_out]`.
+    Gains(Tensor<3>),
+}
+
+impl Routed {
+    /// What every row weighs the experts by, `[runs, n, experts]`, of rows `[runs, n, d_in]`; in the precision that the router trains in.
+    pub fn weights(&self, x: &Tensor<3>) -> Tensor<3> {
+        softmax(cast(&x.clone().matmul(cast(&self.router, x.dtype())), self.router.dtype()), 2)
+    }
+
+    /// The experts' updates one by one.
+    pub fn one_by_one(&self) -> Vec<Form> {
+        let [runs, d_in, experts] = self.router.dims();
+        let part = |expert: usize| match &self.experts {
+            Experts::LowRank { down, up } => {
+                let ([_, rows, d_out], [_, _, columns]) = (up.dims(), down.dims());
+                let k = rows / experts;
+                let start = if columns == k { 0 } else { expert * k };
+                Form::LowRank(Chain {
+                    down: down.clone().slice([0..runs, 0..d_in, start..start + k]),
+                    middle: up.clone().slice([0..runs, 0..k, 0..1]).swap_dims(1, 2).ones_like(),
+                    up: up.clone().slice([0..runs, expert * k..(expert + 1) * k, 0..d_out]),
+                })
+            }
+            Experts::Gains(gains) => Form::Output { gain: gains.clone().narrow(1, expert, 1) },
+        };
+        (0..experts).map(part).collect()
+    }
+}
+
+/// What rows `[runs, n, k or experts·k]` bring to the experts' up-projections, each weighed by the row's `weights` `[runs, n, experts]`:
+/// `[runs, n, experts·k]`.
+pub(crate) fn weighed(hidden: Tensor<3>, weights: Tensor<3>, k: usize) -> Tensor<3> {
+    let ([runs, n, columns], [_, _, experts]) = (hidden.dims(), weights.dims());
+    let hidden = hidden.reshape([runs, n, columns / k, k]) * weights.reshape([runs, n, experts, 1]);
+    hidden.reshape([runs, n, experts * k])
 }
 
 impl From<Chain> for Form {
@@ -227,6 +288,7 @@ impl Form {
                 (moved - start) * scale
             }
             Self::Output { gain } => cast(base, gain.dtype()).unsqueeze::<3>() * gain,
+            Self::Routed(_) => unreachable!("whoever needs a dense weight asks whether there is one"),
         }
     }
 
@@ -237,6 +299,7 @@ impl Form {
             Self::Dense(change) => change.dims()[0],
             Self::Input { scale, .. } => scale.dims()[0],
             Self::Output { gain } => gain.dims()[0],
+            Self::Routed(routed) => routed.router.dims()[0],
         }
     }
 
@@ -247,6 +310,7 @@ impl Form {
             Self::Dense(change) => change.dtype(),
             Self::Input { scale, .. } => scale.dtype(),
             Self::Output { gain } => gain.dtype(),
+            Self::Routed(routed) => routed.router.dtype(),
         }
     }
 

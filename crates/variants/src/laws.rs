@@ -95,6 +95,11 @@ impl Case {
         fits && (self.axis.name == DEFAULT.name || own != changed) && changed.check(Some(1000)).is_ok()
     }
 
+    /// Whether every row has an update of its own.
+    fn is_routed(&self) -> bool {
+        self.spec().delta.is_some_and(|delta| delta.is_routed())
+    }
+
     fn variant(&self) -> Variant {
         self.spec().check(Some(1000)).unwrap_or_else(|problems| unreachable!("{self:?}: {problems:?}"))
     }
@@ -255,6 +260,8 @@ pub enum Outcome {
 
 const UNADAPTED: Outcome = Outcome::NotApplicable("the variant adapts no map");
 
+const ROUTED: Outcome = Outcome::NotApplicable("every token has an update of its own");
+
 const FROZEN: Outcome = Outcome::NotApplicable("nothing of the slot trains");
 
 const ROUNDING: Outcome = Outcome::NotApplicable("a difference quotient in f32 is noise");
@@ -266,6 +273,7 @@ pub type Law = fn(&Case) -> Outcome;
 pub const LAWS: &[(&str, Law)] = &[
     ("the start is the base", function::the_start_is_the_base),
     ("forward is the dense product", function::forward_is_the_dense_product),
+    ("rows mix their experts", function::rows_mix_their_experts),
     ("merging preserves outputs", function::merging_preserves_outputs),
     ("detaching restores the base", function::detaching_restores_the_base),
     ("the rank is bounded", function::the_rank_is_bounded),

@@ -116,6 +116,7 @@ pub mod preset;
 pub mod presets;
 pub mod rank;
 pub mod role;
+pub mod routing;
 pub mod scaling;
 pub mod sensitivity;
 pub mod slot;

@@ -8,7 +8,7 @@ use kernels::{
     ops::{self, InputGradAudit, SharedInputGrad},
 };
 
-use crate::{calibration::InputProbe, host::Placement};
+use crate::{calibration::InputProbe, host::Placement, routing::RouterProbe};
 
 /// The point in their training at which runs draw the dropout masks of a pass.
 #[derive(Clone, Debug)]
@@ -78,6 +78,8 @@ pub struct Pass {
     pub last_hidden: Option<Tensor<3>>,
     /// Where maps show their inputs, in a pass that calibrates.
     pub inputs: Option<InputProbe>,
+    /// Where routers show what they do, in a pass of one run that looks at them.
+    pub routers: Option<RouterProbe>,
     /// Finds inputs that lost their gradients in this pass; to be checked after its backward passes.
     pub audit: InputGradAudit,
 }
@@ -85,7 +87,7 @@ pub struct Pass {
 impl Pass {
     /// Evaluation of stacks.
     pub fn of(stacks: Vec<StackPass>) -> Self {
-        Self { stacks, keys: None, last_hidden: None, inputs: None, audit: InputGradAudit::default() }
+        Self { stacks, keys: None, last_hidden: None, inputs: None, routers: None, audit: InputGradAudit::default() }
     }
 
     /// Evaluation of one stack with every component.

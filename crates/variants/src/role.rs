@@ -36,6 +36,8 @@ pub enum Role {
     Bank,
     /// What a softmax makes the weights of such a mixture of.
     Logits,
+    /// What a row's product with is the logits of its experts' weights.
+    Router,
     /// A run's own copy of a weight of the base.
     Weight,
     /// A run's own copy of a bias of the base.

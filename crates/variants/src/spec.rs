@@ -57,6 +57,14 @@ pub struct VariantSpec {
     pub penalties: BTreeMap<AnyPenalty, f64>,
 }
 
+impl VariantSpec {
+    /// Why there is no one update that all tokens share, in words that follow the variant's name; none where there is one.
+    pub fn unmergeable(&self) -> Option<String> {
+        self.delta.as_ref()?;
+        Some(format!("is not mergeable: {}", self.lacks(&[Capability::Mergeable])?))
+    }
+}
+
 /// A role as YAML has it.
 pub(crate) fn role_name(role: Role) -> String {
     serde_yaml::to_string(&role).unwrap_or_default().trim().to_owned()

@@ -49,6 +49,7 @@ macro_rules! laws {
 laws! {
     start = "the start is the base",
     forward = "forward is the dense product",
+    mixtures = "rows mix their experts",
     merge = "merging preserves outputs",
     detach = "detaching restores the base",
     rank = "the rank is bounded",

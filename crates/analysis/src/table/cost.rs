@@ -115,6 +115,7 @@ const TOKENS: &str = "tokens/s";
 const PER_RUN: &str = "MiB/run";
 const WEIGHTS: &str = "MiB weights";
 const MERGE: &str = "merge error";
+const ROUTING: &str = "evenness";
 const FORGETTING: &str = "forgetting";
 
 fn measures() -> Vec<Column<'static>> {
@@ -131,6 +132,7 @@ fn measures() -> Vec<Column<'static>> {
         column(MERGE, |cost| {
             cost.merge_error.map(|error| if error == 0.0 { "0".to_owned() } else { format!("{error:.0e}") })
         }),
+        column(ROUTING, |cost| cost.evenness.map(|share| format!("{share:.2}"))),
         column(FORGETTING, |cost| cost.forgetting.as_ref().map(nats)),
     ]
 }
@@ -197,6 +199,13 @@ fn notes(rows: &[&Cost], header: &[String], records: &[RunRecord]) -> Vec<String
     if has(MERGE) {
         notes.push(
             "merge error: the largest difference of a logit between the merged and the unmerged model.".to_owned(),
+        );
+    }
+    if has(ROUTING) {
+        notes.push(
+            "evenness: entropy of a router's weights as a share of that of even ones, the mean over tokens, maps and runs; a mixture has no merged \
+             model."
+                .to_owned(),
         );
     }
     notes.extend(has(FORGETTING).then(|| held_out(records)));

@@ -23,6 +23,16 @@ pub(crate) fn miss(reference: &Reference, published: VariantSpec) -> VariantSpec
     with(published, DeltaSpec::ShardSharing(delta::shard_sharing::Spec { columns }))
 }
 
+pub(crate) fn molora(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let (experts, down) = (reference.count("experts"), delta::routed_low_rank::Down::Own);
+    with(published, DeltaSpec::RoutedLowRank(delta::routed_low_rank::Spec { experts, down }))
+}
+
+pub(crate) fn mov(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let experts = reference.count("experts");
+    with(published, DeltaSpec::RoutedGain(delta::routed_gain::Spec { experts, ..delta::routed_gain::Spec::default() }))
+}
+
 pub(crate) fn nola(reference: &Reference, published: VariantSpec) -> VariantSpec {
     let (bases, projection_seed) = (reference.count("bases"), reference.count("projection_seed") as u64);
     with(published, DeltaSpec::MixedBases(delta::mixed_bases::Spec { bases, projection_seed }))

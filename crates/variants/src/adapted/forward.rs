@@ -45,6 +45,9 @@ impl AdaptedLinear {
         if let Some(probe) = &pass.inputs {
             probe.show(&maps.map(Self::name), x);
         }
+        if let Some(probe) = &pass.routers {
+            maps.iter().filter(|map| map.stacks() > 0 && map.is_adapted(0)).for_each(|map| probe.show(map, x));
+        }
         let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
         let mut batches = maps.map(|map| map.batches(pass, per_run));
         share_down_products(batches.iter_mut().flatten(), x, input_grad);

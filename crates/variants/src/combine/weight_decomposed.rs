@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Combine, CombineRecipe, MapForward};
 use crate::{
+    capability::{Capability, Requirement},
     form::{Factors, Form},
     host::{Placement, cast, inner, wide},
     role::{DecayToward, Param, Role},
@@ -113,6 +114,11 @@ impl WeightDecomposed {
 
 impl CombineRecipe for Spec {
     type Combine = WeightDecomposed;
+    const REQUIRES: &'static [Requirement] = &[Requirement {
+        needs: Capability::Mergeable,
+        rule: "the norms are those of the columns of one `W0 + ΔW`, but under `{kind}` every token has its own; use \
+               `combine: {kind: additive}`",
+    }];
     const HOLDS_NORMS: bool = true;
     const PEFT_USE_DORA: Option<bool> = Some(true);
     const ROLES: &'static [Role] = &[Role::Magnitude];

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::tensor::Tensor;
 
 use super::{
-    Case, NAME, Outcome, ROWS, UNADAPTED,
+    Case, NAME, Outcome, ROUTED, ROWS, UNADAPTED,
     independence::{crowded, crowded_pass},
     input_gradient::{base, plan},
 };
@@ -119,6 +119,9 @@ fn run_alone(map: &AdaptedLinear, run: usize) -> AdaptedLinear {
 /// A stack lies on the parts of a fused map if it adapts or trains one of them, and on the fused map otherwise. The parts are the fused map
 /// cut in columns, and the fused map of its parts, each merged, computes what they compute.
 pub fn a_stack_lies_on_one_side_of_a_fused_map(case: &Case) -> Outcome {
+    if case.is_routed() {
+        return ROUTED;
+    }
     let (spec, [_, d_out]) = (case.spec(), case.shape);
     let (whole, names) = ("h.0.attn.c_attn", ["h.0.attn.c_attn.q", "h.0.attn.c_attn.v"]);
     let parts = names.map(str::to_owned);

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor};
 use nalgebra::DMatrix;
 
-use super::{Case, Outcome, ROWS, SEQ, UNADAPTED};
+use super::{Case, Outcome, ROUTED, ROWS, SEQ, UNADAPTED};
 use crate::{
     adapted::{AdaptedLinear, Canonical},
     base_update::BaseUpdate,
@@ -57,6 +57,9 @@ pub fn the_start_is_the_base(case: &Case) -> Outcome {
     }
     for active in case.actives() {
         case.close("the start is the base", &map.forward(case.input(), &case.pass(&active)), &base);
+        if case.is_routed() {
+            continue;
+        }
         if case.spec().delta.is_some_and(|delta| !delta.starts_exactly()) {
             let dense = map.weight(0, &active);
             let wanted = map.base().0.unsqueeze::<3>().repeat_dim(0, dense.dims()[0]);
@@ -72,6 +75,9 @@ pub fn the_start_is_the_base(case: &Case) -> Outcome {
 
 /// `forward(x) = x·weight() + bias`, at random values, in every way the components can be active.
 pub fn forward_is_the_dense_product(case: &Case) -> Outcome {
+    if case.is_routed() {
+        return ROUTED;
+    }
     let map = case.random();
     for active in case.actives() {
         let y = map.forward(case.input(), &case.pass(&active));
@@ -80,8 +86,62 @@ pub fn forward_is_the_dense_product(case: &Case) -> Outcome {
     Outcome::Applied
 }
 
+/// `x·W0 + bias + Σᵢ ωᵢ(x)·x̃·ΔWᵢ` row by row, from dense experts and weights written out on the host: of inputs as they are, and after
+/// dropout, which the router does not see.
+pub fn rows_mix_their_experts(case: &Case) -> Outcome {
+    if !case.is_routed() {
+        return Outcome::NotApplicable("all rows share the update");
+    }
+    let [d_in, d_out] = case.shape;
+    let mut random = case.random();
+    let spec = VariantSpec { dropout: 0.5, ..case.spec() };
+    let (mut map, mut plan) = (case.base(), case.plan(&case.seeds()));
+    plan.variant = spec.check(Some(1000)).unwrap_or_else(|problems| unreachable!("{case:?}: {problems:?}"));
+    attach(&mut [Slot::Linear(&mut map)], &plan, &case.place()).unwrap_or_else(|error| unreachable!("{error}"));
+    for (mut to, from) in map.parameters(0).into_iter().zip(random.parameters(0)) {
+        to.tensor.set(from.tensor.clone());
+    }
+    let x = case.input().reshape([case.runs, ROWS * SEQ, d_in]);
+    let base = x.clone().matmul(map.base().0.unsqueeze::<3>());
+    let bias = |run| {
+        map.bias_of(0, run, &Active::All)
+            .unwrap_or_else(|| unreachable!("the laws' base has a bias"))
+            .reshape([1, 1, d_out])
+    };
+    let bias: Tensor<3> = Tensor::cat((0..case.runs).map(bias).collect(), 0);
+    for active in case.actives() {
+        let routed = map.routed(0, &active).unwrap_or_else(|| unreachable!("as asked above"));
+        let [_, _, experts] = routed.router.dims();
+        let weights: Vec<f64> = values(&x.clone().matmul(routed.router.clone()))
+            .chunks(experts)
+            .flat_map(|logits| {
+                let each: Vec<f64> = logits.iter().map(|logit| logit.exp()).collect();
+                let sum: f64 = each.iter().sum();
+                each.into_iter().map(move |one| one / sum)
+            })
+            .collect();
+        let weights = case.place().tensor(weights, [case.runs, ROWS * SEQ, experts]);
+        let clock = DropoutClock { seeds: (40..40 + case.runs as u64).collect(), step: 3, micro: 1 };
+        let training = case.pass(&active).dropping(&clock, &case.place());
+        let (dropped, _) = dropout::drop(x.clone(), &training.stacks[0], dropout::site(super::NAME), 0.5, SEQ);
+        for (pass, x) in [(case.pass(&active), x.clone()), (training, dropped)] {
+            let mut wanted = base.clone() + bias.clone();
+            for (at, expert) in routed.one_by_one().into_iter().enumerate() {
+                let of_expert = x.clone().matmul(expert.dense(&map.base().0));
+                wanted = wanted + of_expert * weights.clone().narrow(2, at, 1);
+            }
+            let found = map.forward(case.input(), &pass).reshape([case.runs, ROWS * SEQ, d_out]);
+            case.near("rows mix their experts", &inner(&found), &wanted, 10.0);
+        }
+    }
+    Outcome::Applied
+}
+
 /// A merged map, free of stacks, computes what the adapted one computes.
 pub fn merging_preserves_outputs(case: &Case) -> Outcome {
+    if case.is_routed() {
+        return ROUTED;
+    }
     let map = case.random();
     for active in case.actives() {
         let y = map.forward(case.input(), &case.pass(&active));
@@ -99,7 +159,9 @@ pub fn merging_preserves_outputs(case: &Case) -> Outcome {
 pub fn detaching_restores_the_base(case: &Case) -> Outcome {
     let mut map = case.random();
     let _ = map.forward(case.input(), &case.pass(&Active::All));
-    let _ = map.merge(0, 0, &Active::All);
+    if !case.is_routed() {
+        let _ = map.merge(0, 0, &Active::All);
+    }
     map.detach();
     let ((weight, bias), (w0, b0)) = (map.base(), case.base().base());
     assert_eq!(values(&weight), values(&w0), "detaching restores the base: {case:?}");
@@ -109,6 +171,9 @@ pub fn detaching_restores_the_base(case: &Case) -> Outcome {
 
 /// The numerical rank of `ΔW`, before it is combined with the base, is at most the declared one.
 pub fn the_rank_is_bounded(case: &Case) -> Outcome {
+    if case.is_routed() {
+        return ROUTED;
+    }
     let map = case.random();
     let Some(delta) = case.spec().delta else { return UNADAPTED };
     let accumulated = case.spec().base_update.components(delta.components(case.rank), case.shape);
@@ -133,6 +198,9 @@ pub fn the_rank_is_bounded(case: &Case) -> Outcome {
 
 /// `canonical` is `W' − W0`: the low-rank form where there is one, the dense `W'` elsewhere.
 pub fn the_canonical_form_is_the_update(case: &Case) -> Outcome {
+    if case.is_routed() {
+        return ROUTED;
+    }
     let map = case.random();
     for active in case.actives() {
         let base = map.base().0.unsqueeze::<3>();
@@ -172,6 +240,9 @@ pub fn parameters_follow_the_formula(case: &Case) -> Outcome {
 
 /// `ΔW`, before it is combined with the base, is proportional to `s`, run by run: `α` is per run, and a prefix is scaled at its own rank.
 pub fn the_update_scales_as_declared(case: &Case) -> Outcome {
+    if case.is_routed() {
+        return ROUTED;
+    }
     let spec = case.spec();
     let map = case.random();
     if spec.delta.is_none() {
@@ -213,6 +284,9 @@ pub fn the_update_scales_as_declared(case: &Case) -> Outcome {
 
 /// Dropout acts on the adapter's input alone, in the form that the combination declares, and not at all in evaluation.
 pub fn dropout_acts_where_declared(case: &Case) -> Outcome {
+    if case.is_routed() {
+        return ROUTED;
+    }
     let spec = VariantSpec { dropout: 0.5, ..case.spec() };
     if spec.delta.is_none() {
         return UNADAPTED;

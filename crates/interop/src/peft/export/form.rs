@@ -27,6 +27,7 @@ use super::{
     super::layout::{Matrix, Slots, gather},
     join::join,
 };
+use crate::update::mergeable;
 
 /// An adapter in the form in which it is written.
 pub(super) struct Form {
@@ -49,6 +50,7 @@ pub(super) struct Form {
 
 /// Brings an adapter into a form that PEFT has, or says why there is none and what to do.
 pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: bool) -> Result<Form, String> {
+    mergeable(&metadata)?;
     let label = metadata.cell.variant.clone();
     let peft = metadata.plan.variant.peft_form().map_err(|why| match why {
         NoPeftForm::NoAdapter => {
