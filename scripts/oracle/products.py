@@ -451,6 +451,26 @@ def mixtures(batches):
     written_run("mov", batches, gains, scaled, 71, kind=Routed, **setting)
 
 
+def nz_lora(batches):
+    """A frozen pair of draws is subtracted, and decay pulls toward it."""
+    scale = v.ALPHA / v.RANK
+
+    def parts(linear):
+        d_in, d_out = sides(linear)
+        generator = torch.Generator().manual_seed(d_in + 64 * d_out)
+        start = {"start_a": v.exact(v.noise(generator, (v.RANK, d_in))), "start_b": v.exact(v.noise(generator, (d_out, v.RANK)))}
+        return pair(linear, v.RANK), start
+
+    def weight(m):
+        return m.base.weight + scale * (m.b @ m.a - m.start_b @ m.start_a)
+
+    def optimizer_of(model):
+        adapted = [m for m in model.modules() if isinstance(m, Adapted)]
+        return v.TowardStart(v.groups(model), {m.a: m.start_a for m in adapted} | {m.b: m.start_b for m in adapted})
+
+    written_run("nz_lora", batches, parts, weight, 72, optimizer_of=optimizer_of, scale=scale)
+
+
 def vb_lora(batches):
     """Six vectors of four numbers, two of them in every piece."""
     config = lambda **o: VBLoRAConfig(num_vectors=6, vector_length=4, topk=2, **o)
@@ -485,7 +505,7 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     batches = json.loads((v.OUT / "batches.json").read_text())
-    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, tied_lora, vb_lora, mixtures, delora):
+    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, tied_lora, vb_lora, mixtures, nz_lora, delora):
         method(batches)
 
 

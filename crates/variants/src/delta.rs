@@ -475,6 +475,7 @@ deltas! {
     core::Core,
     covariance_init::CovarianceInit,
     diagonal::Diagonal,
+    drawn_init::DrawnInit,
     elementwise::Elementwise,
     fourier::Fourier,
     gain::Gain,

@@ -52,6 +52,7 @@ presets! {
     molora,
     mov,
     nola,
+    nz_lora,
     oft,
     olora,
     pissa,

@@ -87,6 +87,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "molora", preset: "molora", change: products::molora },
     Case { fixture: "mov", preset: "mov", change: products::mov },
     Case { fixture: "nola", preset: "nola", change: products::nola },
+    Case { fixture: "nz_lora", preset: "nz_lora", change: as_published },
     Case { fixture: "oft", preset: "oft", change: as_published },
     Case { fixture: "oft_exact", preset: "oft", change: maps::exact },
     Case { fixture: "olora", preset: "olora", change: |_, published| decaying(published, DecayToward::Zero) },

@@ -159,13 +159,17 @@ impl ResidualInit {
             b.extend(up);
         }
         let (a, b) = (at.place.tensor(a, [runs, d_in, rank]), at.place.tensor(b, [runs, rank, d_out]));
-        Self { start_a: a.clone(), start_b: b.clone(), a, b, weight_decay_toward }
+        Self::minus_start(a, b, weight_decay_toward)
     }
 
     /// At zeros, in place of which everything is put in.
     pub(super) fn given(at: &Site<'_>, weight_decay_toward: DecayToward) -> Self {
         let ([d_in, d_out], rank) = (at.shape, at.rank);
-        let (a, b) = (at.zeros(d_in, rank), at.zeros(rank, d_out));
+        Self::minus_start(at.zeros(d_in, rank), at.zeros(rank, d_out), weight_decay_toward)
+    }
+
+    /// At these factors.
+    pub(super) fn minus_start(a: Tensor<3>, b: Tensor<3>, weight_decay_toward: DecayToward) -> Self {
         Self { start_a: a.clone(), start_b: b.clone(), a, b, weight_decay_toward }
     }
 }
