@@ -50,7 +50,8 @@ fn legal_compositions_train_in_cohorts() {
     finish(&some, alone.path(), 1);
     for cell in &some {
         let (mine, wanted) = (tensors(cell, together.path()), tensors(cell, alone.path()));
-        for (name, wanted) in wanted {
+        // A softmax over keys does not see a bias that they share, so its gradient is 0 but for rounding, of which Adam makes steps.
+        for (name, wanted) in wanted.into_iter().filter(|(name, _)| !name.ends_with(".key.bias")) {
             let largest = wanted.iter().fold(1e-3_f64, |largest, value| largest.max(value.abs()));
             for (mine, wanted) in mine[&name].iter().zip(&wanted) {
                 // Adam divides by the root of a small square, so the last bits of a gradient reach the third digit of a step of 1e-3.

@@ -8,7 +8,7 @@
 //! | `rank` | `crates/variants/src/spec.rs` | rank of `ΔW`; a map may have its own |  |
 //! | `alpha` | `crates/variants/src/spec.rs` | `α` of the scale; a run and a map may have their own |  |
 //! | `dropout` | `crates/variants/src/dropout.rs` | share of the adapter's input that a training step drops |  |
-//! | `delta` | `crates/variants/src/delta` | how `ΔW` is formed; `null` adapts nothing | `block_affine`, `block_circulant`, `block_diagonal`, `block_rotation`, `bounded_low_rank`, `butterfly_rotation`, `core`, `covariance_init`, `diagonal`, `elementwise`, `fourier`, `gain`, `gradient_init`, `granular`, `hadamard`, `input_init`, `kronecker`, `low_rank`, `mixed_bases`, `random_bases`, `reflections`, `residual_init`, `shard_sharing`, `shared_random`, `singular_core`, `sparse`, `spectral_shift`, `svd_form`, `tied_low_rank`, `vector_bank` |
+//! | `delta` | `crates/variants/src/delta` | how `ΔW` is formed; `null` adapts nothing | `block_affine`, `block_circulant`, `block_diagonal`, `block_rotation`, `bounded_low_rank`, `butterfly_rotation`, `core`, `covariance_init`, `diagonal`, `drawn_init`, `elementwise`, `fourier`, `gain`, `gradient_init`, `granular`, `hadamard`, `input_init`, `kronecker`, `low_rank`, `mixed_bases`, `random_bases`, `reflections`, `residual_init`, `routed_gain`, `routed_low_rank`, `shard_sharing`, `shared_random`, `singular_core`, `sparse`, `spectral_shift`, `svd_form`, `tied_low_rank`, `vector_bank` |
 //! | `combine` | `crates/variants/src/combine` | how `ΔW` meets `W0` | `additive`, `weight_decomposed` |
 //! | `init` | `crates/variants/src/init` | first values of the drawn factors | `gaussian`, `kaiming`, `orthonormal` |
 //! | `scaling` | `crates/variants/src/scaling.rs` | the scale `s` as a function of the rank in use | `alpha_over_rank`, `alpha_over_sqrt_rank`, `constant` |
@@ -49,6 +49,7 @@
 //! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |  |  |
 //! | `hira` |  |  | elementwise |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `hra` |  |  | reflections |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `hydra_lora` |  |  | routed_low_rank |  |  |  |  |  |  |  |  |  |  |  |
 //! | `ia3` |  |  | gain |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `init_b` |  |  | low_rank, drawn b |  |  |  |  |  |  |  |  |  |  |  |
 //! | `ln_tuning` |  |  | null |  |  |  |  |  |  |  | norms |  |  |  |
@@ -63,7 +64,10 @@
 //! | `melora` |  |  | block_diagonal, blocks 2 |  |  |  |  |  |  |  |  |  |  |  |
 //! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |  |  |
 //! | `miss` |  |  | shard_sharing |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `molora` |  |  | routed_low_rank |  |  |  |  |  |  |  |  |  |  |  |
+//! | `mov` |  |  | routed_gain, experts 10 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `nola` |  |  | mixed_bases |  |  |  |  |  |  |  |  |  |  |  |
+//! | `nz_lora` |  |  | drawn_init, gain 1.0 |  |  |  |  |  |  |  |  |  |  |  |
 //! | `oft` |  |  | block_rotation, cayley neumann |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |  |  |
 //! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |  |  |
