@@ -422,7 +422,7 @@ def mixtures(batches):
 
     def own(linear):
         d_in, d_out = sides(linear)
-        a = torch.empty(v.RANK, 2 * d_in)  # the experts' side by side
+        a = torch.empty(v.RANK, 2 * d_in)  # the experts' concatenated
         return {"router": torch.empty(2, d_in), "a": a, "b": torch.empty(2 * d_out, v.RANK)}, {}
 
     def change(m, x):

@@ -223,7 +223,7 @@ pub struct Routed {
 pub enum Experts {
     /// `ΔWᵢ = downᵢ·upᵢ`.
     LowRank {
-        /// `[runs, d_in, k]` where one serves all experts, else `[runs, d_in, experts·k]`, side by side.
+        /// `[runs, d_in, k]` where one serves all experts, else `[runs, d_in, experts·k]`, concatenated.
         down: Tensor<3>,
         /// `[runs, experts·k, d_out]`, below one another, the gate in it.
         up: Tensor<3>,

@@ -2,7 +2,7 @@
 //!
 //! The router `R: [runs, d_in, experts]` is drawn `U(±1/√d_in)`, as torch draws a linear map's weight. With `down: shared` all experts have one
 //! `A: [runs, d_in, rank]`; with `own` each has its own, `A: [runs, experts·d_in, rank]` with the experts' below one another. `A` is drawn by `init`, and
-//! `B: [runs, rank, experts·d_out]`, the experts' side by side, starts at zero: the start is the base, and the router has no gradient before `B`
+//! `B: [runs, rank, experts·d_out]`, the experts' concatenated, starts at zero: the start is the base, and the router has no gradient before `B`
 //! has moved. The router sees the input as it is, the experts see it after dropout.
 //!
 //! A row costs `rank·(d_in + experts·d_out)` products with a shared `A`, `experts·rank·(d_in + d_out)` with own ones, and `d_in·experts` for its

@@ -7,6 +7,7 @@ use super::{Case, Outcome, ROUTED, ROWS, SEQ, UNADAPTED};
 use crate::{
     adapted::{AdaptedLinear, Canonical},
     base_update::BaseUpdate,
+    capability::Capability,
     dropout,
     host::{inner, values},
     pass::{Active, DropoutClock, Pass},
@@ -91,6 +92,9 @@ pub fn forward_is_the_dense_product(case: &Case) -> Outcome {
 pub fn rows_mix_their_experts(case: &Case) -> Outcome {
     if !case.is_routed() {
         return Outcome::NotApplicable("all rows share the update");
+    }
+    if case.spec().lacks(&[Capability::Additive]).is_some() {
+        return Outcome::NotApplicable("the combination does more than add");
     }
     let [d_in, d_out] = case.shape;
     let mut random = case.random();

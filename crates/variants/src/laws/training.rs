@@ -229,7 +229,7 @@ pub fn a_planted_update_is_recovered(case: &Case) -> Outcome {
     }
     let numbers = |param: &Param<'_>| param.tensor.dims().iter().product::<usize>() / case.runs;
     if teacher.parameters(0).iter().map(numbers).sum::<usize>() > 10_000 {
-        return Outcome::NotApplicable("tens of thousands of numbers descend as thousands do, on another map");
+        return Outcome::NotApplicable("what holds of thousands of numbers on another map, in a tenth of the time");
     }
     // LoRA-GA's under DoRA's norms ends at 0.7% of the error after 1000 steps and after 1500: its own preset, and DoRA's, get to the teacher.
     let is_calibrated = spec.delta.as_ref().is_some_and(|delta| delta.calibration().is_some());
