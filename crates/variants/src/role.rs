@@ -222,7 +222,7 @@ impl Deref for TensorMut<'_> {
 /// counted, clipped and saved once.
 #[derive(Clone, Debug)]
 pub struct Tied {
-    /// What the maps that refer to it have in common, e.g. `tied.encoder.layer.attention.self.query`.
+    /// What the maps that refer to it have in common, e.g. `tied.encoder.layer.attention.self.query.768x768`.
     pub owner: Arc<str>,
     /// `[runs, rows, cols]`.
     pub value: Tensor<3>,

@@ -21,7 +21,8 @@ use crate::{
 const ROWS: usize = 32;
 const PASSES: usize = 8;
 
-/// Means over the tokens of the first rows of the first evaluation split, by map; `network` has the run alone, and `pad` fills rows up.
+/// Means over the tokens of some rows of the first evaluation split, the same for every run, by map; `network` has the run alone, and `pad`
+/// fills rows up.
 pub fn of(
     network: &Network,
     task: &TokenizedTask,

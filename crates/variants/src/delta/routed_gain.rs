@@ -7,7 +7,7 @@
 //!
 //! | field | default | source |
 //! |---|---|---|
-//! | `experts` | 10 | the paper's smallest mixture |
+//! | `experts` | 10 | ours |
 //! | `weight_decay_toward` | `start`: 1 | decay toward `zero` takes the base's outputs away |
 
 use burn::tensor::Tensor;

@@ -10,7 +10,7 @@
 //!
 //! | field | default | source |
 //! |---|---|---|
-//! | `experts` | 3 | between the 2 and the 4 of the authors' code and script for HydraLoRA |
+//! | `experts` | 3 | ours; 2 in the authors' code for HydraLoRA, 4 in its script |
 //! | `down` | `shared` | HydraLoRA |
 
 use burn::tensor::Tensor;
@@ -49,7 +49,7 @@ pub enum Down {
     Own,
 }
 
-pub(super) fn experts() -> usize {
+fn experts() -> usize {
     3
 }
 

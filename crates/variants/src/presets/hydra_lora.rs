@@ -1,6 +1,6 @@
 //! HydraLoRA: one down-projection and several up-projections, which a router mixes for every token.
 //!
-//! `h = W0·x + (α/r)·Σᵢ ωᵢ(x)·Bᵢ·A·x` with `ω(x) = softmax(W_g·x)` (Eq. 4 and 5), here `y = x·W0 + (α/r)·Σᵢ ωᵢ(x)·(x·a)·bᵢ`; the mechanism is in
+//! `h = W0·x + (α/r)·Σᵢ ωᵢ(x)·Bᵢ·A·x` with `ω(x) = softmax(W_g·x)`, here `y = x·W0 + (α/r)·Σᵢ ωᵢ(x)·(x·a)·bᵢ`; the mechanism is in
 //! [`routed_low_rank`]. All else is [`lora`]; with one expert it is LoRA.
 //!
 //! | parameter | default | range |

@@ -1,6 +1,6 @@
 //! Tied-LoRA: one pair of factors for all layers, and two trained vectors per map.
 //!
-//! `h = W0·x + (α/r)·Λ_v·B·Λ_u·A·x` (Eq. 2), here `y = x·W0 + (α/r)·((x·a)∘u)·b∘v`: maps in the same place of different layers share `a` and `b`; the
+//! `h = W0·x + (α/r)·Λ_v·B·Λ_u·A·x`, here `y = x·W0 + (α/r)·((x·a)∘u)·b∘v`: maps in the same place of different layers share `a` and `b`; the
 //! mechanism is in [`tied_low_rank`]. All else is [`lora`]. With the vectors frozen at 1 on one layer it is LoRA.
 //!
 //! Trains the pair, `r·(d_in + d_out)` once for all maps of one place and shape, and `r + d_out` per map; of `L` layers that is

@@ -1,6 +1,6 @@
 //! VB-LoRA: factors whose pieces are mixtures of vectors from a bank that all maps share.
 //!
-//! A piece of a factor is `Σ_{k ∈ topK(σ)} softmax(topK(σ))_k·S_k` (Eq. 3) with a bank `S` for the whole model; the mechanism is in [`vector_bank`].
+//! A piece of a factor is `Σ_{k ∈ topK(σ)} softmax(topK(σ))_k·S_k` with a bank `S` for the whole model; the mechanism is in [`vector_bank`].
 //!
 //! | parameter | default | range |
 //! |---|---|---|
