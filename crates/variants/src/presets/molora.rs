@@ -9,6 +9,8 @@
 //!
 //! Trains all factors and the router: `N·(r·(d_in + d_out) + d_in)` parameters per map. It cannot be merged.
 //!
+//! Departure: the authors' routers start at N(0, 0.02²), and their configuration has 10 experts.
+//!
 //! Zadouri et al., *Pushing Mixture of Experts to the Limit: Extremely Parameter Efficient MoE for Instruction Tuning*, ICLR 2024,
 //! arXiv:2309.05444.
 

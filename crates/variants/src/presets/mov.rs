@@ -10,7 +10,9 @@
 //! There is no `α`. Trains the gains and the router: `N·(d_out + d_in)` parameters per map. It cannot be merged.
 //!
 //! Departures: gains are those of outputs on every map, as the paper has them on keys and values; on the feed-forward map (IA)³ and the paper
-//! multiply the inner activation, which is the output of the map before it. A bias is not multiplied; the paper's models have none.
+//! multiply the inner activation, which is the output of the map before it. A bias is not multiplied; the paper's models have none. **The
+//! router sees the map's input; in the authors' code it sees what is multiplied, the map's output.** Their routers start at N(0, 0.02²), and their
+//! configuration has 30 experts.
 //!
 //! Zadouri et al., *Pushing Mixture of Experts to the Limit: Extremely Parameter Efficient MoE for Instruction Tuning*, ICLR 2024,
 //! arXiv:2309.05444.
