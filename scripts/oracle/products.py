@@ -437,11 +437,11 @@ def mixtures(batches):
 
     def gains(linear):
         d_in, d_out = sides(linear)
-        return {"router": torch.empty(experts, d_in), "gains": torch.ones(d_out, experts)}, {}
+        return {"router": torch.empty(experts, d_out), "gains": torch.ones(d_out, experts)}, {}
 
     def scaled(m, x):
-        weights = torch.softmax(F.linear(x, m.router), dim=-1)
-        return F.linear(x, m.base.weight) * (F.linear(weights, m.gains) - 1)
+        y = F.linear(x, m.base.weight)  # what the router sees
+        return y * (F.linear(torch.softmax(F.linear(y, m.router), dim=-1), m.gains) - 1)
 
     def optimizer_of(model):
         each = [m.gains for m in model.modules() if isinstance(m, Routed)]

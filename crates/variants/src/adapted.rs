@@ -20,7 +20,7 @@ use crate::{
     delta::{AnyDelta, Delta, DeltaSpec, Shared, Site},
     dropout,
     error::AttachError,
-    form::{Factors, Form, Routed},
+    form::{Experts, Factors, Form, Routed},
     host::{Placement, cast},
     pass::{Active, GateKey},
     role::{Param, Role},
@@ -278,7 +278,11 @@ impl AdaptedLinear {
 
     /// What a stack's router here weighs its experts by, `[runs, n, experts]`, for rows `[runs, n, d_in]`; none where it has no router.
     pub fn router_weights(&self, stack: usize, x: &Tensor<3>) -> Option<Tensor<3>> {
-        Some(self.routed(stack, &Active::All)?.weights(x))
+        let routed = self.routed(stack, &Active::All)?;
+        Some(match routed.experts {
+            Experts::LowRank { .. } => routed.weights(x),
+            Experts::Gains(_) => routed.weights(&x.clone().matmul(cast(&self.weight, x.dtype()).unsqueeze::<3>())),
+        })
     }
 
     /// A stack's experts and their router here, where it has any.

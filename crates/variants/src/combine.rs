@@ -144,17 +144,21 @@ impl<'a> MapForward<'a> {
         }
     }
 
-    /// `Σᵢ ωᵢ(x)·x̃·ΔWᵢ`, `[runs, n, d_out]`; the router sees the input as it is.
+    /// `Σᵢ ωᵢ·x̃·ΔWᵢ`, `[runs, n, d_out]`; the router sees the input as it is, or what gains multiply.
     fn mixed(&self, routed: &Routed) -> Tensor<3> {
         let dtype = self.x.dtype();
-        let weights = cast(&routed.weights(&self.input()), dtype);
         match &routed.experts {
             Experts::LowRank { down, up } => {
+                let weights = cast(&routed.weights(&self.input()), dtype);
                 let k = up.dims()[1] / routed.router.dims()[2];
                 let (hidden, up) = self.hidden(&Factors { down: down.clone(), up: up.clone() });
                 weighed(hidden, weights, k).matmul(up)
             }
-            Experts::Gains(gains) => self.through_base(self.dropped_input()) * weights.matmul(cast(gains, dtype)),
+            Experts::Gains(gains) => {
+                let y = self.through_base(self.dropped_input());
+                let weights = cast(&routed.weights(&y), dtype);
+                y * weights.matmul(cast(gains, dtype))
+            }
         }
     }
 

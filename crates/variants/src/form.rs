@@ -209,10 +209,11 @@ pub enum Form {
     Routed(Routed),
 }
 
-/// Several updates, and the router that weighs them for every row: `x ↦ Σᵢ ωᵢ(x)·x̃·ΔWᵢ` with `ω(x) = softmax(x·R)`.
+/// Several updates, and the router that weighs them for every row: `x ↦ Σᵢ ωᵢ·x̃·ΔWᵢ` with `ω = softmax(x·R)`, or `ω = softmax(x̃·W0·R)` where the
+/// experts are gains: their router sees what they multiply.
 #[derive(Clone, Debug)]
 pub struct Routed {
-    /// `R`, `[runs, d_in, experts]`.
+    /// `R`, `[runs, d_in, experts]`; `[runs, d_out, experts]` of gains.
     pub router: Tensor<3>,
     /// The updates.
     pub experts: Experts,
@@ -233,7 +234,7 @@ pub enum Experts {
 }
 
 impl Routed {
-    /// What every row weighs the experts by, `[runs, n, experts]`, of rows `[runs, n, d_in]`; in the precision that the router trains in.
+    /// What every row weighs the experts by, `[runs, n, experts]`, of rows that the router sees; in the precision that the router trains in.
     pub fn weights(&self, x: &Tensor<3>) -> Tensor<3> {
         softmax(cast(&x.clone().matmul(cast(&self.router, x.dtype())), self.router.dtype()), 2)
     }

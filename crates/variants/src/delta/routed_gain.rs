@@ -1,7 +1,7 @@
-//! Several gains of a map's outputs, mixed anew for every row: `y = (x·W0)∘Σᵢ ωᵢ(x)·gᵢ` with `ω(x) = softmax(x·R)`.
+//! Several gains of a map's outputs, mixed anew for every row: `y∘Σᵢ ωᵢ(y)·gᵢ` of `y = x·W0`, with `ω(y) = softmax(y·R)`.
 //!
 //! The gains `g: [runs, experts, d_out]` start at 1, so that the start is the base whatever the router says, and the router
-//! `R: [runs, d_in, experts]` is drawn as torch draws a linear map's weight, `U(±1/√d_in)`. The weights sum to 1, so the mixture of equal gains is
+//! `R: [runs, d_out, experts]` is drawn as torch draws a linear map's weight, `U(±1/√d_out)`. It sees what the gains multiply. The weights sum to 1, so the mixture of equal gains is
 //! that gain. There is no rank. With the scale `s` a gain is `1 + s·(g − 1)`. The map's bias is added behind, unscaled. There is no matrix that
 //! all rows share, so nothing is merged.
 //!
@@ -53,7 +53,7 @@ impl Default for Spec {
 /// Gains and their router, per run.
 #[derive(Clone, Debug)]
 pub struct RoutedGain {
-    /// `R`, `[runs, d_in, experts]`.
+    /// `R`, `[runs, d_out, experts]`.
     pub router: Tensor<3>,
     /// `[runs, experts, d_out]`.
     pub gains: Tensor<3>,
@@ -87,7 +87,7 @@ impl DeltaRecipe for Spec {
         let [_, d_out] = at.shape;
         let gains = at.zeros(self.experts, d_out);
         let gains = if at.is_given() { gains } else { gains + 1.0 };
-        RoutedGain { router: router(at, self.experts), gains, weight_decay_toward: self.weight_decay_toward }
+        RoutedGain { router: router(at, d_out, self.experts), gains, weight_decay_toward: self.weight_decay_toward }
     }
 }
 

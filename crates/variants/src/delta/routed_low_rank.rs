@@ -70,11 +70,10 @@ pub struct RoutedLowRank {
     pub b: Tensor<3>,
 }
 
-/// A router as torch draws a linear map's weight, `[runs, d_in, experts]`.
-pub(super) fn router(at: &Site<'_>, experts: usize) -> Tensor<3> {
-    let [d_in, _] = at.shape;
-    let bound = 1.0 / (d_in as f64).sqrt();
-    at.drawn_by(&format!("{}.router", at.slot), [experts, d_in], |rng, n| stream::uniform(rng, n, bound)).swap_dims(1, 2)
+/// A router of rows of this width as torch draws a linear map's weight, `[runs, width, experts]`.
+pub(super) fn router(at: &Site<'_>, width: usize, experts: usize) -> Tensor<3> {
+    let bound = 1.0 / (width as f64).sqrt();
+    at.drawn_by(&format!("{}.router", at.slot), [experts, width], |rng, n| stream::uniform(rng, n, bound)).swap_dims(1, 2)
 }
 
 /// The rule that a mixture has something to mix.
@@ -117,7 +116,7 @@ impl DeltaRecipe for Spec {
                 Tensor::cat((0..self.experts).map(|expert| at.drawn(&name(expert), d_in)).collect(), 1)
             }
         };
-        RoutedLowRank { router: router(at, self.experts), a, b: at.zeros(rank, self.experts * d_out) }
+        RoutedLowRank { router: router(at, d_in, self.experts), a, b: at.zeros(rank, self.experts * d_out) }
     }
 }
 

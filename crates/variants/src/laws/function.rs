@@ -9,6 +9,7 @@ use crate::{
     base_update::BaseUpdate,
     capability::Capability,
     dropout,
+    form::Experts,
     host::{inner, values},
     pass::{Active, DropoutClock, Pass},
     scaling::Scaling,
@@ -88,7 +89,7 @@ pub fn forward_is_the_dense_product(case: &Case) -> Outcome {
 }
 
 /// `x·W0 + bias + Σᵢ ωᵢ(x)·x̃·ΔWᵢ` row by row, from dense experts and weights written out on the host: of inputs as they are, and after
-/// dropout, which the router does not see.
+/// dropout, which the router of low-rank experts does not see.
 pub fn rows_mix_their_experts(case: &Case) -> Outcome {
     if !case.is_routed() {
         return Outcome::NotApplicable("all rows share the update");
@@ -116,20 +117,25 @@ pub fn rows_mix_their_experts(case: &Case) -> Outcome {
     for active in case.actives() {
         let routed = map.routed(0, &active).unwrap_or_else(|| unreachable!("as asked above"));
         let [_, _, experts] = routed.router.dims();
-        let weights: Vec<f64> = values(&x.clone().matmul(routed.router.clone()))
-            .chunks(experts)
-            .flat_map(|logits| {
+        let weights = |seen: Tensor<3>| {
+            let of_row = |logits: &[f64]| {
                 let each: Vec<f64> = logits.iter().map(|logit| logit.exp()).collect();
                 let sum: f64 = each.iter().sum();
-                each.into_iter().map(move |one| one / sum)
-            })
-            .collect();
-        let weights = case.place().tensor(weights, [case.runs, ROWS * SEQ, experts]);
+                each.into_iter().map(|one| one / sum).collect::<Vec<_>>()
+            };
+            let logits = values(&seen.matmul(routed.router.clone()));
+            case.place().tensor(logits.chunks(experts).flat_map(of_row).collect(), [case.runs, ROWS * SEQ, experts])
+        };
         let clock = DropoutClock { seeds: (40..40 + case.runs as u64).collect(), step: 3, micro: 1 };
         let training = case.pass(&active).dropping(&clock, &case.place());
         let (dropped, _) = dropout::drop(x.clone(), &training.stacks[0], dropout::site(super::NAME), 0.5, SEQ);
+        let input = x.clone();
         for (pass, x) in [(case.pass(&active), x.clone()), (training, dropped)] {
             let mut wanted = base.clone() + bias.clone();
+            let weights = weights(match routed.experts {
+                Experts::LowRank { .. } => input.clone(),
+                Experts::Gains(_) => x.clone().matmul(map.base().0.unsqueeze::<3>()),
+            });
             for (at, expert) in routed.one_by_one().into_iter().enumerate() {
                 let of_expert = x.clone().matmul(expert.dense(&map.base().0));
                 wanted = wanted + of_expert * weights.clone().narrow(2, at, 1);
