@@ -1,21 +1,24 @@
 //! Identities between variants, and oracles that share no code with them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod support;
+
 use std::collections::BTreeSet;
 
 use burn::{
     module::{LoraAdapter, Param as BurnParam, Reparameterization},
-    tensor::{DType, Device, Tensor, module::linear},
+    tensor::{Tensor, module::linear},
 };
 use nalgebra::DMatrix;
 use sha2::{Digest, Sha256};
+use support::{place, random};
 use variants::{
     adapted::{AdaptedLinear, Canonical},
     capability::Capability,
     combine::CombineSpec,
     delta::{Delta as _, DeltaSpec, block_rotation, butterfly_rotation, shared_random},
     gradient::GradientSpec,
-    host::{Placement, values},
+    host::values,
     init::{AnyInit, Init, gaussian::Gaussian, kaiming::Kaiming},
     laws::calibrated,
     pass::{Active, Pass},
@@ -34,15 +37,6 @@ const D_OUT: usize = 6;
 const RANK: usize = 3;
 /// f64, a few dozen operations.
 const EXACT: f64 = 1e-12;
-
-fn place() -> Placement {
-    Placement::new(&Device::flex(), DType::F64)
-}
-
-fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
-    let rng = &mut stream::generator(9, Stream::Data, name);
-    place().tensor(stream::normal(rng, shape.iter().product(), 0.6), shape)
-}
 
 /// A map with one run of `spec` at scale `alpha`, and its named tensors at random values.
 fn map(spec: &VariantSpec, alpha: f64) -> AdaptedLinear {

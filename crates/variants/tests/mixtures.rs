@@ -1,35 +1,28 @@
 //! Mixtures of experts reduce to the methods that they mix.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod support;
+
 use std::collections::BTreeSet;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Tensor;
+use support::{place, random};
 use variants::{
     adapted::AdaptedLinear,
     capability::Capability,
     combine::{CombineSpec, weight_decomposed},
     delta::{DeltaSpec, routed_gain, routed_low_rank},
-    host::{Placement, values},
+    host::values,
     pass::Pass,
     preset,
     role::Role,
     slot::{RunPlan, Slot, StackPlan, attach},
     spec::VariantSpec,
-    stream::{self, Stream},
 };
 
 const D_IN: usize = 7;
 const D_OUT: usize = 6;
 const RANK: usize = 3;
-
-fn place() -> Placement {
-    Placement::new(&Device::flex(), DType::F64)
-}
-
-fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
-    let rng = &mut stream::generator(9, Stream::Data, name);
-    place().tensor(stream::normal(rng, shape.iter().product(), 0.6), shape)
-}
 
 fn spec(name: &str) -> VariantSpec {
     (preset::find(name).unwrap().spec)(RANK)

@@ -1,34 +1,27 @@
 //! Tensors that several maps own together: there is one of each, setting it sets all, and its gradient is the sum over its maps.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod support;
+
 use std::collections::BTreeSet;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Tensor;
+use support::{place, random};
 use variants::{
     adapted::AdaptedLinear,
     delta::{DeltaSpec, vector_bank},
-    host::{Placement, values},
+    host::values,
     pass::{Active, Pass},
     preset,
     role::{Param, Role, join},
     slot::{RunPlan, Slot, StackPlan, attach},
     spec::VariantSpec,
-    stream::{self, Stream},
 };
 
 const D_IN: usize = 4;
 const D_OUT: usize = 6;
 const RANK: usize = 3;
 const NAMES: [&str; 3] = ["layer.0.query", "layer.1.query", "layer.1.value"];
-
-fn place() -> Placement {
-    Placement::new(&Device::flex(), DType::F64)
-}
-
-fn random<const D: usize>(name: &str, shape: [usize; D]) -> Tensor<D> {
-    let rng = &mut stream::generator(9, Stream::Data, name);
-    place().tensor(stream::normal(rng, shape.iter().product(), 0.6), shape)
-}
 
 fn spec(name: &str) -> VariantSpec {
     (preset::find(name).unwrap().spec)(RANK)
