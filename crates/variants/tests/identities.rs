@@ -1,7 +1,8 @@
 //! Identities between variants, and oracles that share no code with them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-mod support;
+#[path = "support/numbers.rs"]
+mod numbers;
 
 use std::collections::BTreeSet;
 
@@ -10,8 +11,8 @@ use burn::{
     tensor::{Tensor, module::linear},
 };
 use nalgebra::DMatrix;
+use numbers::{place, random};
 use sha2::{Digest, Sha256};
-use support::{place, random};
 use variants::{
     adapted::{AdaptedLinear, Canonical},
     capability::Capability,

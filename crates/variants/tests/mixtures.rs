@@ -1,12 +1,13 @@
 //! Mixtures of experts reduce to the methods that they mix.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-mod support;
+#[path = "support/numbers.rs"]
+mod numbers;
 
 use std::collections::BTreeSet;
 
 use burn::tensor::Tensor;
-use support::{place, random};
+use numbers::{place, random};
 use variants::{
     adapted::AdaptedLinear,
     capability::Capability,

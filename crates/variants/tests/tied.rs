@@ -1,12 +1,13 @@
 //! Tensors that several maps own together: there is one of each, setting it sets all, and its gradient is the sum over its maps.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-mod support;
+#[path = "support/numbers.rs"]
+mod numbers;
 
 use std::collections::BTreeSet;
 
 use burn::tensor::Tensor;
-use support::{place, random};
+use numbers::{place, random};
 use variants::{
     adapted::AdaptedLinear,
     delta::{DeltaSpec, vector_bank},
