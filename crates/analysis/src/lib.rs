@@ -27,6 +27,7 @@ pub mod figures;
 pub mod measures;
 pub mod methods;
 pub mod render;
+pub mod sequence;
 pub mod stats;
 pub mod study;
 pub mod subspace;

@@ -8,6 +8,7 @@ mod methods;
 mod noise;
 mod pivot;
 mod projection;
+mod sequence;
 
 pub(crate) use comparison::is_of;
 pub use comparison::{comparison_table, contrast_table};
@@ -18,6 +19,7 @@ pub use methods::methods_table;
 pub use noise::noise_table;
 pub use pivot::{pivot_table, rank_curve_table};
 pub use projection::projection_table;
+pub use sequence::{sequence_matrix_table, sequence_table};
 
 /// A table without any formatting.
 #[derive(Clone, Debug, PartialEq)]

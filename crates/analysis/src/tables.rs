@@ -10,6 +10,7 @@
 //! | `tuning` | the experiment tunes its rows |
 //! | `examples` | records keep which examples were right: the contrasts, or without any the comparison, by example |
 //! | `methods` | there are two tasks or more: interquartile means, chances to improve, ranks |
+//! | `sequence`, `sequence_matrix` | tasks start from other tasks of the experiment: what is kept of earlier tasks, and `R[i][j]` |
 //! | `cost` | always, one for all splits: settings that differ between rows, parameters, bytes, time, memory, merge error, forgetting |
 //! | `noise` | always: what a second run of the same configuration would differ by |
 
@@ -22,11 +23,12 @@ use crate::{
     compare::{Baseline, Compared, Comparison, answerable, compare, contrast},
     examples::by_example,
     methods::methods,
+    sequence::sequences,
     study::Study,
     summary::{Selection, SummaryTable, summarise},
     table::{
         Layout, Table, comparison_table, contrast_table, cost_table, difficulty_table, examples_table, methods_table,
-        noise_table, pivot_table, rank_curve_table,
+        noise_table, pivot_table, rank_curve_table, sequence_matrix_table, sequence_table,
     },
     tuning::{TABLE, tuning_table},
 };
@@ -90,7 +92,8 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
         }
         of_split.extend(beside(study, (&summary, records), &asked, &layout)?);
         // Ranks as columns read well where several rows have several of them. The long family of comparisons is for its file.
-        let hidden = ["comparison", "examples", "methods", "noise", if swept > 1 { "main" } else { "ranks" }];
+        let hidden =
+            ["comparison", "examples", "methods", "sequence_matrix", "noise", if swept > 1 { "main" } else { "ranks" }];
         tables.extend(of_split.into_iter().map(|(name, table)| NamedTable {
             name: if splits.len() > 1 { format!("{name}-{split}") } else { name.to_owned() },
             table,
@@ -170,6 +173,9 @@ fn beside(
     if methods.len() > 1 {
         tables.push(("methods", methods_table(&methods, study.baseline.as_deref(), layout)?));
     }
+    let sequences = sequences(records, &layout.split)?;
+    tables.extend(sequence_table(&sequences, study.baseline.as_deref(), layout).map(|table| ("sequence", table)));
+    tables.extend(sequence_matrix_table(&sequences, layout).map(|table| ("sequence_matrix", table)));
     tables.push(("noise", noise_table(summary, layout)?));
     Ok(tables)
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use record::CellId;
 use serde_json::json;
 use serde_yaml::{Mapping, Value};
-use variants::stream::Seeds;
+use variants::{spec::VariantSpec, stream::Seeds};
 
 use super::{
     document::{Document, Entry, MODULE_KEYS, Task, Varied},
@@ -15,7 +15,7 @@ use super::{
     train_fields,
 };
 use crate::cell::{Cell, Recipe};
-use crate::start::StartFrom;
+use crate::start::{self, StartFrom};
 
 /// Every cell: by task, variant, rank, seed. Each of the four differs within its list, so no id is there twice.
 pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell> {
@@ -29,17 +29,19 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                 let readouts = if spec.rank == largest { entry.readouts.clone() } else { Vec::new() };
                 for &seed in &document.seeds {
                     let id = CellId { task: task.name.clone(), variant: entry.label.clone(), rank: spec.rank, seed };
+                    let from = task.start_from.as_ref().filter(|_| !entry.starts_at_base);
+                    let start_from = from.map(|from| start_of(document, &from.value, &id));
                     let recipe = Recipe {
                         suite: document.suite.clone(),
                         data: document.data.as_ref().map(|data| data.value.clone()),
                         task: task.name.clone(),
                         given: task.given.clone(),
                         model: row.model.clone(),
-                        start_from: task.start_from.as_ref().map(|from| start(document, &from.value, &id)),
+                        variant: beside(spec, start_from.as_ref(), document),
+                        start_from,
                         targets: row.targets.clone(),
                         modules: row.modules.clone(),
                         preset: row.preset.name.to_owned(),
-                        variant: spec.clone(),
                         train: row.hypers[n].clone(),
                         readouts: readouts.clone(),
                         seeds: seeds(&document.streams, &document.vary, seed),
@@ -55,12 +57,35 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
 }
 
 /// The cell of another task with the same variant, rank and seed, or an adapter on disk.
-fn start(document: &Document, from: &str, id: &CellId) -> StartFrom {
+fn start_of(document: &Document, from: &str, id: &CellId) -> StartFrom {
     if document.tasks.iter().any(|task| task.name == from) {
         StartFrom::Cell(CellId { task: from.to_owned(), ..id.clone() })
     } else {
         StartFrom::Adapter(from.to_owned())
     }
+}
+
+/// The composition of a run that starts there: where it keeps the adapters of earlier tasks, it says how many those are.
+fn beside(spec: &VariantSpec, from: Option<&StartFrom>, document: &Document) -> VariantSpec {
+    let task_of = |name: &str| document.tasks.iter().find(|task| task.name == name);
+    let before = |id: &CellId| {
+        let chain = std::iter::successors(task_of(&id.task), |task| task_of(&task.start_from.as_ref()?.value));
+        // The first of them may start from an adapter on disk, which may be beside others itself.
+        let first = chain.clone().last().and_then(|task| task.start_from.as_ref());
+        chain.count() + first.map_or(0, |from| kept(&from.value))
+    };
+    let adapters = match from {
+        None => 0,
+        Some(StartFrom::Cell(id)) => before(id),
+        Some(StartFrom::Adapter(written)) => kept(written),
+    };
+    let base_update = spec.base_update.after(adapters).unwrap_or_else(|| spec.base_update.clone());
+    VariantSpec { base_update, ..spec.clone() }
+}
+
+/// Adapters that a run keeps which starts from one on disk. What cannot be read is said where it is checked.
+fn kept(written: &str) -> usize {
+    start::adapters_of(written).unwrap_or_default() + 1
 }
 
 /// The run's seed for every stream that is not pinned, and for its training set where that varies.

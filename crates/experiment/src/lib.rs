@@ -191,6 +191,20 @@ fn check_adapters(document: &document::Document, cells: &[Cell], report: &mut Re
     }
 }
 
+/// How many adapters a run is beside follows from where it starts.
+fn check_counts(rows: &[grid::Row], document: &document::Document, report: &mut Report) {
+    for row in rows {
+        let written = row.specs.iter().map(|spec| spec.base_update.adapters()).max().unwrap_or_default();
+        if written > 0 {
+            let at = document.variants[row.entry].at.key("with");
+            report.add(
+                &at,
+                format!("base_update.adapters is `{written}`, but they are counted from the tasks' `start_from`; leave it out"),
+            );
+        }
+    }
+}
+
 /// Reads an experiment. `origin` is the path that messages show, `default_name` the file's stem, and `overrides` are
 /// `key=value` with a dotted key, such as `variants.lora.train.learning_rate=1e-3`.
 pub fn read(text: &str, origin: &str, default_name: &str, overrides: &[String]) -> Result<Experiment, SpecErrors> {
@@ -216,6 +230,9 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
         matching::choose(document, &mut report);
     }
     let rows = document.as_ref().map(|document| grid::check(document, &mut report)).unwrap_or_default();
+    if let Some(document) = &document {
+        check_counts(&rows, document, &mut report);
+    }
     let (Some(document), true) = (document, report.is_empty()) else {
         return Err(report.into_errors(origin, text, &sets));
     };

@@ -41,6 +41,11 @@ pub fn check(written: &str, plan: &Recipe) -> Result<(), AssetError> {
     fits(&metadata.plan, plan).map_err(|reason| AssetError::Foreign { path, reason })
 }
 
+/// Adapters of earlier tasks that an adapter is beside.
+pub(crate) fn adapters_of(written: &str) -> Result<usize, AssetError> {
+    Ok(metadata(&adapter_file(Path::new(written)))?.plan.variant.base_update.adapters())
+}
+
 /// What an adapter file says of itself; none of its tensors goes onto a device.
 fn metadata(path: &Path) -> Result<AdapterMetadata, AssetError> {
     let (_, text) = tensor_file::read(path, "adapter")?;
@@ -93,8 +98,18 @@ pub fn fits(source: &Recipe, plan: &Recipe) -> Result<(), String> {
     let (theirs, ours) = (&source.variant, &plan.variant);
     rule(form(&theirs.delta) == form(&ours.delta), "delta", &theirs.delta, &ours.delta)?;
     rule(form(&theirs.combine) == form(&ours.combine), "combine", &theirs.combine, &ours.combine)?;
+    // One that keeps the source beside it asks for no places in the source.
+    let (kept, asked) = (theirs.base_update.adapters() + 1, ours.base_update.adapters());
+    let keeps = ours.lacks(&[Capability::PreviousAdapters]).is_none();
+    if keeps && kept != asked {
+        return Err(format!(
+            "it and the adapters that it is beside are {kept}, but the run that starts from it is beside {asked}"
+        ));
+    }
     for (whose, variant) in [("it", theirs), ("the run that starts from it", ours)] {
-        if variant.lacks(&[Capability::ConstantBase]).is_some_and(|_| variant.delta.is_some()) {
+        let is_kept =
+            keeps && (variant.base_update.is_none() || variant.lacks(&[Capability::PreviousAdapters]).is_none());
+        if !is_kept && variant.lacks(&[Capability::ConstantBase]).is_some_and(|_| variant.delta.is_some()) {
             return Err(format!(
                 "{whose} has `base_update: {{kind: {}}}`, whose places are for the deltas of one run; start from the base that `lora-lab \
                  merge` makes of it",

@@ -7,11 +7,10 @@ use kernels::ops::snapshot;
 use variants::{
     adapted::AdaptedLinear,
     base_update::Change,
-    delta::AnyDelta,
     error::AttachError,
     host::{cast, inner},
     pass::{Active, GateKey, Pass, split},
-    penalty::AnyPenalty,
+    penalty::{AnyPenalty, Penalised},
     role::{Param, Role, join},
     slot::{Slot, StackPlan, attach},
     spec::Variant,
@@ -164,6 +163,14 @@ impl Network {
         copy
     }
 
+    /// The same with the head of another network's first stack in the place of its first stack's.
+    #[must_use]
+    pub fn with_head_of(&self, other: &Self) -> Self {
+        let mut copy = self.clone();
+        copy.heads[0] = other.heads[0].clone();
+        copy
+    }
+
     /// A network without adapters whose base is one run's merged model, with the run's head.
     pub fn merged(&self, stack: usize, run: usize, active: &Active, bare: &StackPlan) -> Result<Self, AttachError> {
         let mut copy = self.frozen();
@@ -229,8 +236,9 @@ impl Network {
 
     /// A penalty over all maps of a stack, per run, `[runs]`.
     pub fn penalty(&self, stack: usize, penalty: AnyPenalty) -> Option<Tensor<1>> {
-        let deltas: Vec<&AnyDelta> = self.backbone.linears().into_iter().filter_map(|map| map.delta(stack)).collect();
-        penalty.of(&deltas)
+        let maps: Vec<Penalised<'_>> =
+            self.backbone.linears().into_iter().filter_map(|map| map.penalised(stack)).collect();
+        penalty.of(&maps)
     }
 
     /// Whether training batches may be packed, with rows of up to `longest` tokens: see [`Layout::packed`].

@@ -55,8 +55,8 @@ pub use lock::Lock;
 pub use matching::{Matching, Quantity};
 pub use place::runs_around;
 pub use run::{
-    Best, CodeIdentity, Cohort, CohortChange, FORMAT, Forgetting, Goal, Measured, MemoryUse, PrimaryMetric, Routing,
-    RunRecord, Start, Status, Truncated,
+    Best, CodeIdentity, Cohort, CohortChange, EarlierTask, FORMAT, Forgetting, Goal, Measured, MemoryUse,
+    PrimaryMetric, Routing, RunRecord, Start, Status, Truncated,
 };
 pub use steps::{StepEntry, StepLog};
 pub use store::{ADAPTER, Store, adapter_file, record_beside};

@@ -257,8 +257,25 @@ pub struct Measured {
     /// How the routers of a mixture of experts spread tokens of the first evaluation split, by map.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub routers: BTreeMap<String, Routing>,
+    /// How the run's model does, at its end, on the tasks that led to it by warm starts, in the order in which they were trained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierTask>,
     /// Full names of the adapted maps to the ranks they ended with.
     pub final_ranks: BTreeMap<String, usize>,
+}
+
+/// A task that was trained before a run's own, judged after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlierTask {
+    /// The task.
+    pub task: String,
+    /// SHA-256 of the adapter that its run ended with, whose head is used again.
+    pub adapter_hash: String,
+    /// The metric by which it is judged.
+    pub primary_metric: PrimaryMetric,
+    /// One for every split.
+    pub evaluations: Vec<Evaluation>,
 }
 
 /// How a router spreads tokens over its experts: means over the tokens.

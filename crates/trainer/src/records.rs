@@ -23,6 +23,7 @@ use crate::{
     error::TrainError,
     evaluate::{
         batched::{self, EvalRequest},
+        earlier,
         readout::{EvalResult, Evaluator},
         routing,
         score::Split,
@@ -235,7 +236,9 @@ impl Closing<'_> {
         } else {
             measured.routers = routing::of(&network, &task, base.pad, self.context.stop)?;
         }
+        measured.earlier = earlier::of(&network, &cohort.at(at).cell, end.step, self.context)?;
         measured.eval_seconds += clock.elapsed().as_secs_f64();
+        let run = cohort.at_mut(at);
         let bytes = self.save_adapter(run, &mut network)?;
         measured.adapter_bytes = bytes.len() as u64;
         Ok(Left { measured, adapter_hash: Some(sha256_hex(&bytes)) })
@@ -314,6 +317,7 @@ impl Closing<'_> {
     }
 }
 
-fn goal(metric: Metric) -> Goal {
+/// Which direction of a metric is better.
+pub(crate) fn goal(metric: Metric) -> Goal {
     if metric.is_minimised() { Goal::Minimise } else { Goal::Maximise }
 }

@@ -2,9 +2,12 @@
 //!
 //! As the LoRA paper does for MRPC, RTE and STS-B, which start from MNLI's adapter (appendix D.1). Every tensor that trains is taken
 //! over; the head only where it tells the same classes apart, else it is drawn afresh. Moments, schedule and budget begin anew.
+//!
+//! A run that keeps the adapters of earlier tasks beside its own takes the source's factors and those that it was beside as frozen ones,
+//! and draws its own anew, by other numbers than any task before it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +16,7 @@ use burn::tensor::Tensor;
 use data::task::Objective;
 use models::network::{NamedParam, Network};
 use record::{Store, adapter_file, sha256_hex};
-use variants::role::Role;
+use variants::{adapted::AdaptedLinear, form::Factors, role::Role, slot::StackPlan};
 
 use crate::{
     adapter,
@@ -51,7 +54,7 @@ pub fn identity(from: &StartFrom, store: &Store) -> Result<Option<record::Start>
 /// Puts the source's tensors on one run of one stack.
 pub(crate) fn apply(
     network: &mut Network,
-    RunAt { stack, run }: RunAt,
+    (RunAt { stack, run }, plan): (RunAt, &StackPlan),
     cell: &Cell,
     from: &StartFrom,
     context: &StudyContext<'_>,
@@ -70,7 +73,13 @@ pub(crate) fn apply(
         )));
     }
     let keeps_head = same_classes(&metadata.plan, &cell.recipe);
-    let tensors = adapter::tensors(&mut source, 0, 0);
+    let mut tensors = adapter::tensors(&mut source, 0, 0);
+    let adapters = cell.recipe.variant.base_update.adapters();
+    if adapters > 0 {
+        tensors.extend(kept(&source));
+        let drawn = network.drawn_anew(stack, plan, run, adapters as u64);
+        tensors.extend(drawn.into_iter().map(|(map, name, value)| (format!("{map}.{name}"), value)));
+    }
     let mut missing = BTreeSet::new();
     for NamedParam { name, mut param, .. } in network.parameters(stack) {
         if param.role == Role::Head && !keeps_head {
@@ -90,6 +99,16 @@ pub(crate) fn apply(
             Err(foreign(format!("`{first}` is missing or has another shape ({} such tensors)", missing.len())))
         }
     }
+}
+
+/// The factors of a source's updates and of those that it was beside, by the names that they have in a run that keeps them.
+fn kept(source: &Network) -> BTreeMap<String, Tensor<3>> {
+    let of_map = |map: &AdaptedLinear| {
+        let Factors { down, up } =
+            map.kept(0).unwrap_or_else(|| unreachable!("the composition keeps low-rank updates"));
+        [("accumulated_a", down), ("accumulated_b", up)].map(|(name, value)| (format!("{}.{name}", map.name()), value))
+    };
+    source.adapted(0).into_iter().flat_map(of_map).collect()
 }
 
 /// `all` with the slice of one run replaced; columns that a narrower head lacks stay.

@@ -23,6 +23,7 @@ use crate::{
     form::{Experts, Factors, Form, Routed},
     host::{Placement, cast},
     pass::{Active, GateKey},
+    penalty::Penalised,
     role::{Param, Role},
     slot::{FirstValues, StackPlan, copies},
 };
@@ -239,6 +240,17 @@ impl AdaptedLinear {
     /// A stack's update at a scale of 1, where its runs accumulate a change beside the base: the delta and that change in one product.
     pub fn whole(&self, stack: usize) -> Option<Factors> {
         self.stacks[stack].adapter.as_ref()?.whole(&self.weight)
+    }
+
+    /// The factors of a stack's update at a scale of 1, those accumulated beside the base before the delta's own, `[runs, d_in, k]` and
+    /// `[runs, k, d_out]`: what a run keeps that goes on beside both. None where the delta is not of low rank.
+    pub fn kept(&self, stack: usize) -> Option<Factors> {
+        self.stacks[stack].adapter.as_ref()?.kept(&self.weight)
+    }
+
+    /// What a penalty sees of a stack here.
+    pub fn penalised(&self, stack: usize) -> Option<Penalised<'_>> {
+        self.stacks[stack].adapter.as_ref().map(Adapter::penalised)
     }
 
     /// The tensors of one stack on this map.

@@ -201,6 +201,7 @@ macro_rules! base_updates {
 base_updates! {
     follow::Follow,
     none::None,
+    previous::Previous,
     restart::Restart,
 }
 
@@ -214,6 +215,16 @@ impl AnyBaseUpdate {
     /// Whether the base stays as it is.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::None(_))
+    }
+
+    /// The same beside the adapters of so many earlier tasks, where it keeps them; `None` where it keeps none.
+    pub fn after(&self, adapters: usize) -> Option<Self> {
+        matches!(self, Self::Previous(_)).then_some(Self::Previous(previous::Previous { adapters }))
+    }
+
+    /// Adapters of earlier tasks that it keeps.
+    pub fn adapters(&self) -> usize {
+        if let Self::Previous(previous) = self { previous.adapters } else { 0 }
     }
 }
 
@@ -284,6 +295,16 @@ impl Accumulated {
             Param::undecayed("accumulated_a", Role::Accumulated, &mut self.down),
             Param::undecayed("accumulated_b", Role::Accumulated, &mut self.up),
         ]
+    }
+
+    /// The factors that are stored, and after them the delta's own: what a run keeps that goes on beside both.
+    pub(crate) fn followed_by(&self, own: Factors) -> Factors {
+        beside(self.stored(), own)
+    }
+
+    /// `P`, `[runs, d_in, k]`.
+    pub(crate) fn down(&self) -> &Tensor<3> {
+        &self.down
     }
 
     fn stored(&self) -> Factors {

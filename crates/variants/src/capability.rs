@@ -19,6 +19,7 @@
 //! | [`FixedA`](Capability::FixedA), [`TrainedA`](Capability::TrainedA) | train | `gradient: preconditioned`; adapters on tables, restarts |
 //! | [`FrozenBase`](Capability::FrozenBase) | base | every adapter |
 //! | [`ConstantBase`](Capability::ConstantBase) | base update | adapters on tables, readouts at smaller ranks |
+//! | [`PreviousAdapters`](Capability::PreviousAdapters) | base update | penalties on what the adapters of several tasks have in common |
 //!
 //! A new kind of part declares its own; no list of kinds is kept here or anywhere else.
 
@@ -61,6 +62,8 @@ pub enum Capability {
     FrozenBase,
     /// Nothing is accumulated beside the base: the delta is all of the update.
     ConstantBase,
+    /// The adapters of earlier tasks are there as factors.
+    PreviousAdapters,
 }
 
 /// A part of a composition that decides a capability.
@@ -100,7 +103,7 @@ impl Capability {
             Self::UsesAlpha => &[Part::Scaling],
             Self::FixedA | Self::TrainedA => &[Part::Train],
             Self::FrozenBase => &[Part::Base],
-            Self::ConstantBase => &[Part::BaseUpdate],
+            Self::ConstantBase | Self::PreviousAdapters => &[Part::BaseUpdate],
         }
     }
 }

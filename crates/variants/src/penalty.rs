@@ -8,6 +8,7 @@
 //! | [`orthogonality`] | mean `‖FᵀF − I‖_F` of the factors | `orthogonality: 0.1` |
 //! | [`component_variance`] | mean variance of the numbers of a component's vectors, while ranks change | `penalties: {component_variance: 0.1}` |
 //! | [`diagonal_l1`] | mean `\|λ\|` of the diagonals | `penalties: {diagonal_l1: 10}` |
+//! | [`overlap`] | `Σ \|A_iᵀA\|` with the factors of earlier tasks | `penalties: {overlap: 0.5}` |
 //!
 //! The first has a field of its own, which is older than the others.
 
@@ -15,6 +16,15 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{capability::Requirement, delta::AnyDelta};
+
+/// What a penalty sees of a map.
+#[derive(Clone, Copy, Debug)]
+pub struct Penalised<'a> {
+    /// Its delta.
+    pub delta: &'a AnyDelta,
+    /// The left factors that are accumulated beside the base, `[runs, d_in, k]`, where there are any.
+    pub accumulated: Option<&'a Tensor<3>>,
+}
 
 /// A function of the trained tensors of a run.
 pub trait Penalty {
@@ -24,8 +34,8 @@ pub trait Penalty {
     /// Whether it is part of the loss only while the rank policy still changes ranks.
     const WHILE_RANKS_CHANGE: bool = false;
 
-    /// `P` of every run, `[runs]`, from the deltas of a stack on all its maps; `None` where they have nothing that it concerns.
-    fn of(deltas: &[&AnyDelta]) -> Option<Tensor<1>>;
+    /// `P` of every run, `[runs]`, from what a stack has on all its maps; `None` where they have nothing that it concerns.
+    fn of(maps: &[Penalised<'_>]) -> Option<Tensor<1>>;
 }
 
 macro_rules! penalties {
@@ -52,8 +62,8 @@ macro_rules! penalties {
                 match self { $(Self::$Penalty => <$file::$Penalty as Penalty>::WHILE_RANKS_CHANGE),+ }
             }
             /// `P` of every run, `[runs]`.
-            pub fn of(self, deltas: &[&AnyDelta]) -> Option<Tensor<1>> {
-                match self { $(Self::$Penalty => <$file::$Penalty as Penalty>::of(deltas)),+ }
+            pub fn of(self, maps: &[Penalised<'_>]) -> Option<Tensor<1>> {
+                match self { $(Self::$Penalty => <$file::$Penalty as Penalty>::of(maps)),+ }
             }
         }
 
@@ -69,4 +79,5 @@ penalties! {
     component_variance::ComponentVariance,
     diagonal_l1::DiagonalL1,
     orthogonality::Orthogonality,
+    overlap::Overlap,
 }

@@ -34,6 +34,7 @@ const ENTRY_KEYS: &[&str] = &[
     "train",
     "with",
     "readouts",
+    "start_from",
     "tune",
 ];
 
@@ -56,6 +57,8 @@ pub(crate) struct Entry {
     pub(crate) train: Option<Layer>,
     pub(crate) with: Mapping,
     pub(crate) readouts: Vec<Derived>,
+    /// Whether its runs start from the base on every task, also on those that start from another.
+    pub(crate) starts_at_base: bool,
     /// Tuned fields of its own, over those of the experiment.
     pub(crate) tune: Option<At<Mapping>>,
 }
@@ -106,6 +109,14 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
     let own_ranks = if matches_ranks { None } else { reader.read("ranks", ranks) };
     let (ranks, train) = (own_ranks, reader.read("train", train_fields::layer).map(|t| t.value));
     let readouts = reader.read("readouts", |v, at, report| Some(unindexed(list(v, at, report, readout))));
+    let start = reader.read("start_from", |value, at, report| {
+        let wanted = text(value, at, report)?;
+        if wanted != BASE {
+            let rule = format!("start_from is `{wanted}`, but an entry of variants can only start from `{BASE}`; where a task starts stands in `tasks`");
+            report.add(at, rule);
+        }
+        Some(wanted == BASE)
+    });
     let tune = reader.read("tune", |value, at, report| {
         let space = value.as_mapping();
         if space.is_none() {
@@ -126,9 +137,13 @@ fn entry(fields: &Mapping, at: &Path, preset_at: &Path, label: String, report: &
         train,
         with: with.map(|w| w.value).unwrap_or_default(),
         readouts: readouts.map(|r| r.value).unwrap_or_default(),
+        starts_at_base: start.is_some_and(|start| start.value),
         tune,
     }
 }
+
+/// Where an entry's runs start that ask for no adapter.
+const BASE: &str = "base";
 
 /// Names of the derived readouts, which are also the ends of their rows' labels.
 const READOUTS: [(&str, Derived); 2] = [("truncated", Derived::Truncated), ("svd", Derived::Svd)];

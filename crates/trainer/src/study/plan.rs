@@ -159,9 +159,10 @@ fn run_at_start(cell: &Cell, context: &StudyContext<'_>) -> Result<RunState, Tra
 
 /// Puts the adapter on a run that starts from one.
 fn warm_start(cohort: &mut Cohort, at: RunAt, context: &StudyContext<'_>) -> Result<(), TrainError> {
-    let cell = &cohort.stacks[at.stack].runs[at.run].cell;
+    let stack = &cohort.stacks[at.stack];
+    let cell = &stack.runs[at.run].cell;
     match &cell.recipe.start_from {
-        Some(from) => warm_start::apply(&mut cohort.network, at, cell, from, context),
+        Some(from) => warm_start::apply(&mut cohort.network, (at, &stack.plan), cell, from, context),
         None => Ok(()),
     }
 }

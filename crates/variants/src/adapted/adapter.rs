@@ -13,6 +13,7 @@ use crate::{
     gradient::GradientSpec,
     host::{Placement, inner},
     pass::{Active, GateKey, StackPass, gate, gate_values},
+    penalty::Penalised,
     role::{Param, Role},
     scaling::Scaling,
     slot::{FirstValues, StackPlan},
@@ -121,6 +122,20 @@ impl Adapter {
             }
             _ => None,
         }
+    }
+
+    /// The factors at a scale of 1, those accumulated first; `base` is `W0`.
+    pub(super) fn kept(&self, base: &Tensor<2>) -> Option<Factors> {
+        let own = self.unscaled(base)?;
+        Some(match &self.accumulated {
+            Some(accumulated) => accumulated.followed_by(own),
+            None => own,
+        })
+    }
+
+    /// What a penalty sees.
+    pub(super) fn penalised(&self) -> Penalised<'_> {
+        Penalised { delta: &self.delta, accumulated: self.accumulated.as_ref().map(Accumulated::down) }
     }
 
     /// What every component contributes to the size of the delta, `[runs, rank]`, where it has a diagonal; `base` is `W0`.

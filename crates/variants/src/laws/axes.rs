@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     base::BiasSpec,
-    base_update::{self, AnyBaseUpdate, follow::Follow, restart::Restart},
+    base_update::{self, AnyBaseUpdate, follow::Follow, previous::Previous, restart::Restart},
     capability::Capability,
     combine::{self, CombineSpec, weight_decomposed},
     delta::{self, DeltaSpec, block_rotation, shared_random},
@@ -86,6 +86,11 @@ const AXES: &[Axis] = &[
     Axis {
         name: "following base",
         change: Change::By(|s| with_base(s, AnyBaseUpdate::Follow(Follow::default()))),
+        own: SHARED,
+    },
+    Axis {
+        name: "adapters of two earlier tasks",
+        change: Change::By(|s| with_base(s, AnyBaseUpdate::Previous(Previous { adapters: 2 }))),
         own: SHARED,
     },
     Axis {

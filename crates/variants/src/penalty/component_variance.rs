@@ -8,10 +8,10 @@
 
 use burn::tensor::Tensor;
 
-use super::Penalty;
+use super::{Penalised, Penalty};
 use crate::{
     capability::{Capability, Requirement},
-    delta::{AnyDelta, Delta},
+    delta::Delta,
     penalty::orthogonality::Factor,
 };
 
@@ -26,7 +26,7 @@ impl Penalty for ComponentVariance {
     }];
     const WHILE_RANKS_CHANGE: bool = true;
 
-    fn of(deltas: &[&AnyDelta]) -> Option<Tensor<1>> {
+    fn of(maps: &[Penalised<'_>]) -> Option<Tensor<1>> {
         let of_factor = |Factor { value, axis }: Factor| {
             let along = 3 - axis;
             let [runs, ..] = value.dims();
@@ -36,7 +36,7 @@ impl Penalty for ComponentVariance {
             let square = (value.clone() - value.mean_dim(along)).square().sum_dim(along);
             (square * (1.0 / (others - 1).max(1) as f64)).reshape([runs, count]) // [runs, rank]
         };
-        let all: Vec<Tensor<2>> = deltas.iter().flat_map(|delta| delta.vectors()).map(of_factor).collect();
+        let all: Vec<Tensor<2>> = maps.iter().flat_map(|map| map.delta.vectors()).map(of_factor).collect();
         if all.is_empty() {
             return None;
         }

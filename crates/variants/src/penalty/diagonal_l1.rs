@@ -7,10 +7,10 @@
 
 use burn::tensor::Tensor;
 
-use super::Penalty;
+use super::{Penalised, Penalty};
 use crate::{
     capability::{Capability, Requirement},
-    delta::{AnyDelta, Delta},
+    delta::Delta,
 };
 
 /// The mean absolute number of a diagonal.
@@ -23,9 +23,9 @@ impl Penalty for DiagonalL1 {
         rule: "`{kind}` has no diagonal for a penalty to make small; use {others} or leave it out",
     }];
 
-    fn of(deltas: &[&AnyDelta]) -> Option<Tensor<1>> {
+    fn of(maps: &[Penalised<'_>]) -> Option<Tensor<1>> {
         // Maps may have unlike ranks: [runs, 1, rank] each.
-        let all: Vec<Tensor<3>> = deltas.iter().filter_map(|delta| delta.diagonal()).collect();
+        let all: Vec<Tensor<3>> = maps.iter().filter_map(|map| map.delta.diagonal()).collect();
         if all.is_empty() {
             return None;
         }

@@ -6,10 +6,10 @@
 
 use burn::tensor::Tensor;
 
-use super::Penalty;
+use super::{Penalised, Penalty};
 use crate::{
     capability::{Capability, Requirement},
-    delta::{AnyDelta, Delta},
+    delta::Delta,
     host::identity,
 };
 
@@ -23,8 +23,8 @@ impl Penalty for Orthogonality {
         rule: "`{kind}` has no orthogonality penalty; use {others} or set 0",
     }];
 
-    fn of(deltas: &[&AnyDelta]) -> Option<Tensor<1>> {
-        let all = departure(deltas.iter().flat_map(|delta| delta.orthonormal()).collect())?; // [runs, factors]
+    fn of(maps: &[Penalised<'_>]) -> Option<Tensor<1>> {
+        let all = departure(maps.iter().flat_map(|map| map.delta.orthonormal()).collect())?; // [runs, factors]
         let [runs, _] = all.dims();
         Some(all.mean_dim(1).reshape([runs]))
     }

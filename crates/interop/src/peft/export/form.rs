@@ -19,6 +19,7 @@ use variants::{
     form::Factors,
     host::values,
     peft::{Field, NoPeftForm, PeftForm, Tuner},
+    penalty::AnyPenalty,
     role::Role,
     scaling::Scaling,
 };
@@ -151,6 +152,10 @@ impl Form {
         }
         self.widened = true;
         variant.base_update = AnyBaseUpdate::default();
+        // A penalty on what is now part of the factors has nothing left that it concerns.
+        let plain = variant.clone();
+        let holds = |penalty: &AnyPenalty| penalty.requires().iter().all(|rule| plain.lacks(&[rule.needs]).is_none());
+        variant.penalties.retain(|penalty, _| holds(penalty));
         for map in network.adapted(0) {
             let Some(Factors { down, up }) = map.whole(0) else { continue };
             let ([_, d_in, k], [_, _, d_out]) = (down.dims(), up.dims());
