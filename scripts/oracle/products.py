@@ -471,6 +471,26 @@ def nz_lora(batches):
     written_run("nz_lora", batches, parts, weight, 72, optimizer_of=optimizer_of, scale=scale)
 
 
+def sequences(batches):
+    """The third task of a sequence: the factors of two are frozen beside those that train, which O-LoRA's penalty holds against them."""
+    scale, overlap, earlier = v.ALPHA / v.RANK, 0.02, 2 * v.RANK
+
+    def parts(linear):
+        d_in, d_out = sides(linear)
+        generator = torch.Generator().manual_seed(d_in + 64 * d_out)
+        kept = {"accumulated_a": (earlier, d_in), "accumulated_b": (d_out, earlier)}
+        return pair(linear, v.RANK), {key: v.exact(0.4 * v.noise(generator, shape)) for key, shape in kept.items()}
+
+    weight = lambda m: m.base.weight + scale * (m.b @ m.a + m.accumulated_b @ m.accumulated_a)
+
+    def penalty(model):
+        maps = [m for m in model.modules() if isinstance(m, Adapted)]
+        return overlap * sum((m.accumulated_a @ m.a.T).abs().sum() for m in maps)
+
+    written_run("inc_lora", batches, parts, weight, 73, scale=scale, adapters=2)
+    written_run("o_lora", batches, parts, weight, 74, penalty=penalty, scale=scale, adapters=2, overlap=overlap)
+
+
 def vb_lora(batches):
     """Six vectors of four numbers, two of them in every piece."""
     config = lambda **o: VBLoRAConfig(num_vectors=6, vector_length=4, topk=2, **o)
@@ -505,7 +525,7 @@ def main():
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     batches = json.loads((v.OUT / "batches.json").read_text())
-    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, tied_lora, vb_lora, mixtures, nz_lora, delora):
+    for method in (loha, lokr, lora_xs, cores, melora, miss, gralora, hira, randlora, nola, dvora, tied_lora, vb_lora, mixtures, nz_lora, sequences, delora):
         method(batches)
 
 

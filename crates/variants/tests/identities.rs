@@ -334,9 +334,45 @@ fn sora_at_a_diagonal_of_ones_is_lora() {
         let mut diagonal = map.parameters(0).into_iter().find(|param| param.role == Role::Lambda).unwrap();
         diagonal.tensor.set(place().tensor(numbers.clone(), [1, 1, numbers.len()]));
     }
-    let deltas = [&sora, &small].map(|map| map.delta(0).unwrap());
-    close(&values(&AnyPenalty::DiagonalL1.of(&deltas).unwrap()), &[8.0 / 4.0]);
-    assert!(AnyPenalty::DiagonalL1.of(&[lora.delta(0).unwrap()]).is_none(), "LoRA has no diagonal");
+    let maps = [&sora, &small].map(|map| map.penalised(0).unwrap());
+    close(&values(&AnyPenalty::DiagonalL1.of(&maps).unwrap()), &[8.0 / 4.0]);
+    assert!(AnyPenalty::DiagonalL1.of(&[lora.penalised(0).unwrap()]).is_none(), "LoRA has no diagonal");
+}
+
+/// A penalty on the adapters of two tasks and a third, on one map: `Σ|A_iᵀ·A|` by loops; 0 where the third's directions are orthogonal to
+/// theirs; and the update is the sum of the three.
+#[test]
+fn o_loras_penalty_is_zero_where_directions_are_orthogonal() {
+    let spec = spec("o_lora");
+    let base_update = spec.base_update.after(2).unwrap();
+    let mut third = map(&VariantSpec { base_update, ..spec.clone() }, 6.0);
+    let of = |map: &AdaptedLinear| values(&AnyPenalty::Overlap.of(&[map.penalised(0).unwrap()]).unwrap())[0];
+    let tensor = |map: &mut AdaptedLinear, name: &str| {
+        let found = map.parameters(0).into_iter().find(|param| param.name == name).unwrap();
+        let [_, rows, cols] = found.tensor.dims();
+        DMatrix::from_row_slice(rows, cols, &values(&found.tensor))
+    };
+    let [a, b, p, q] = ["a", "b", "accumulated_a", "accumulated_b"].map(|name| tensor(&mut third, name));
+    assert_eq!(p.ncols(), 2 * RANK);
+    let sum: f64 = (0..2 * RANK)
+        .flat_map(|i| (0..RANK).map(move |j| (i, j)))
+        .map(|(i, j)| p.column(i).dot(&a.column(j)).abs())
+        .sum();
+    close(&[of(&third)], &[sum]);
+    let base = third.base().0;
+    let update = values(&(third.weight(0, &Active::All) - base.unsqueeze::<3>()));
+    let wanted = (a * b + &p * q) * (6.0 / RANK as f64);
+    close(&update, wanted.transpose().as_slice());
+
+    let orthogonal = &DMatrix::identity(D_IN, D_IN) - &p * p.clone().pseudo_inverse(1e-12).unwrap();
+    let beside = orthogonal.columns(0, RANK).into_owned();
+    let mut param = third.parameters(0).into_iter().find(|param| param.name == "a").unwrap();
+    param.tensor.set(place().tensor(beside.transpose().as_slice().to_vec(), [1, D_IN, RANK]));
+    assert!(of(&third) < 1e-12, "{}", of(&third));
+    assert!(
+        AnyPenalty::Overlap.of(&[map(&spec, 6.0).penalised(0).unwrap()]).is_none(),
+        "the first task has none before it"
+    );
 }
 
 /// The start of an anchored map, `s·A₀·B₀` `[d_in, d_out]` and `A₀` itself, of one run at scale `alpha/RANK`.

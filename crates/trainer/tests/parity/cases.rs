@@ -67,6 +67,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "hydra_lora", preset: "hydra_lora", change: as_published },
     Case { fixture: "ia3", preset: "ia3", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "ia3_start", preset: "ia3", change: as_published },
+    Case { fixture: "inc_lora", preset: "inc_lora", change: beside },
     Case { fixture: "loha", preset: "loha", change: as_published },
     Case { fixture: "lokr", preset: "lokr", change: as_published },
     Case { fixture: "lokr_both", preset: "lokr", change: products::lokr },
@@ -88,6 +89,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "mov", preset: "mov", change: products::mov },
     Case { fixture: "nola", preset: "nola", change: products::nola },
     Case { fixture: "nz_lora", preset: "nz_lora", change: as_published },
+    Case { fixture: "o_lora", preset: "o_lora", change: orthogonal },
     Case { fixture: "oft", preset: "oft", change: as_published },
     Case { fixture: "oft_exact", preset: "oft", change: maps::exact },
     Case { fixture: "olora", preset: "olora", change: |_, published| decaying(published, DecayToward::Zero) },
@@ -152,6 +154,20 @@ pub(crate) fn restarting(reference: &Reference, mut published: VariantSpec) -> V
 pub(crate) fn following(reference: &Reference, published: VariantSpec) -> VariantSpec {
     let follow = Follow { lambda: reference.number("lambda"), start: reference.number("start") };
     VariantSpec { base_update: AnyBaseUpdate::Follow(follow), ..published }
+}
+
+/// The preset beside the fixture's adapters of earlier tasks.
+pub(crate) fn beside(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let base_update = published.base_update.after(reference.count("adapters")).expect("it keeps them");
+    VariantSpec { base_update, ..published }
+}
+
+/// The same with the fixture's weight of the penalty.
+pub(crate) fn orthogonal(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    VariantSpec {
+        penalties: [(AnyPenalty::Overlap, reference.number("overlap"))].into(),
+        ..beside(reference, published)
+    }
 }
 
 /// The preset with the fixture's threshold, which sets some of its few components to 0, and its weight of the penalty.
