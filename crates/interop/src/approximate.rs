@@ -27,5 +27,8 @@ pub fn as_lora(
     let inputs = [Input { path: path.to_owned(), weight: 1.0 }];
     let head = metadata.plan.text().is_none().then_some(path);
     let method = Method::Svd { rank };
-    combine(&CombineRequest { inputs: &inputs, method, head, out, force, command: peft::export::COMMAND }, cache)
+    combine(
+        &CombineRequest { inputs: &inputs, method, head, target: None, out, force, command: peft::export::COMMAND },
+        cache,
+    )
 }

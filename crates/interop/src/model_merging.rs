@@ -24,11 +24,13 @@ use crate::{
 
 pub mod fisher;
 mod fit;
+pub mod lorahub;
 mod member;
 pub mod methods;
 pub mod regmean;
 
 use fit::fit_together;
+use lorahub::Search;
 use member::Member;
 use methods::Method;
 
@@ -51,8 +53,10 @@ pub struct CombineRequest<'a> {
     pub inputs: &'a [Input],
     /// How.
     pub method: Method,
-    /// The adapter whose head is taken along.
+    /// The adapter whose head is taken along; a search takes its target's.
     pub head: Option<&'a Path>,
+    /// A run on the task that weights are searched for, where the method searches.
+    pub target: Option<&'a Path>,
     /// The folder to write.
     pub out: &'a Path,
     /// Whether `out` may be a folder of others.
@@ -99,7 +103,16 @@ pub fn combine(request: &CombineRequest<'_>, cache: &ModelCache) -> Result<Combi
     let members = request.inputs.iter().map(|input| Member::read(input, cache)).collect::<Result<Vec<_>, _>>()?;
     let mut report = CombineReport::default();
     fit_together(&members, &mut report.notes)?;
-    let head = head(request, &members, &mut report.notes)?;
+    let mut head = head(request, &members, &mut report.notes)?;
+    let mut searched = match (request.method, request.target) {
+        (Method::LoraHub { mix, examples, evaluations, seed }, Some(target)) => {
+            let found = lorahub::search(&members, &Search { target, mix, examples, evaluations, seed }, cache)?;
+            report.notes.extend(found.notes);
+            head = found.head;
+            found.maps
+        }
+        _ => BTreeMap::new(),
+    };
 
     let names: BTreeSet<&String> = members.iter().flat_map(|member| member.maps.keys()).collect();
     let mut maps = BTreeMap::new();
@@ -117,6 +130,7 @@ pub fn combine(request: &CombineRequest<'_>, cache: &ModelCache) -> Result<Combi
                 regmean::regression_mean(&updates, &of_map(&measured, name), off_diagonal, rank)
             }
             Method::Fisher { rank, .. } => fisher::weighted_mean(&updates, &of_map(&measured, name), rank),
+            Method::LoraHub { .. } => searched.remove(name).ok_or_else(|| "was not searched".to_owned()),
             method => methods::combine(&updates, method, name),
         };
         let found = found.map_err(|reason| foreign(request.out, format!("`{name}`: {reason}")))?;
@@ -178,8 +192,27 @@ fn check(request: &CombineRequest<'_>) -> Result<(), TrainError> {
             problems.push(format!("the weight of {} is `{weight:e}`, but {rule}", path.display()));
         }
     }
+    if let Method::LoraHub { examples, evaluations, .. } = request.method {
+        for (what, count) in [("examples", examples), ("evaluations", evaluations)] {
+            if count == 0 {
+                problems.push(format!("{what} is `0`, but a search needs at least 1"));
+            }
+        }
+        if request.target.is_none() {
+            problems.push("no target is given; name a run on the task that weights are searched for".to_owned());
+        }
+        for Input { path, weight } in request.inputs.iter().filter(|input| input.weight != 1.0) {
+            problems.push(format!(
+                "the weight of {} is `{weight}`, but weights are what is searched; leave it out",
+                path.display()
+            ));
+        }
+        if request.head.is_some() {
+            problems.push("a head is asked for, but the adapter has the target's; leave it out".to_owned());
+        }
+    }
     let (rank, density) = match request.method {
-        Method::Linear | Method::Cat => (None, None),
+        Method::Linear | Method::Cat | Method::LoraHub { .. } => (None, None),
         Method::Svd { rank } | Method::Fisher { rank, .. } | Method::RegMean { rank, .. } => (Some(rank), None),
         Method::Ties { rank, density, .. }
         | Method::Compeft { rank, density }

@@ -13,6 +13,7 @@ use experiment::{cell::Recipe, hyper::Hyper};
 use interop::{
     model_merging::{
         self, CombineReport, CombineRequest, Input, combine,
+        lorahub::Mix,
         methods::{Method, SignElection},
     },
     peft, update,
@@ -30,8 +31,11 @@ fn inputs(weighted: &[(PathBuf, f64)]) -> Vec<Input> {
 }
 
 fn run(inputs: &[Input], method: Method, out: &Path, head: Option<&Path>) -> Result<CombineReport, String> {
-    combine(&CombineRequest { inputs, method, head, out, force: false, command: model_merging::COMMAND }, &cache())
-        .map_err(|error| error.to_string())
+    combine(
+        &CombineRequest { inputs, method, head, target: None, out, force: false, command: model_merging::COMMAND },
+        &cache(),
+    )
+    .map_err(|error| error.to_string())
 }
 
 /// `ΔW` of every map, `[d_in, d_out]` row-major.
@@ -365,4 +369,85 @@ fn an_update_of_which_nothing_is_left_is_said() {
     };
     let said = |notes: &[String]| notes.iter().any(|note| note.starts_with("nothing is left"));
     assert!(said(&of(1e-30, "none")) && !said(&of(0.5, "half")));
+}
+
+/// A search over two runs for a third one's task: weights as said give the update as written; never worse than the base; the head is the
+/// target's.
+#[test]
+fn lorahub_searches_weights_for_another_task() {
+    let root = tempfile::tempdir().unwrap();
+    let cache = cache();
+    let of = |name: &str, task: &str, rank: usize, seed: u64| {
+        let spec = (preset::find("lora").unwrap().spec)(rank);
+        let plan = Recipe {
+            suite: "glue_mini".to_owned(),
+            data: None,
+            task: task.to_owned(),
+            ..support::plan("mini_roberta", &["query"], name, spec, false)
+        };
+        support::saved(&root.path().join(name), name, &plan, &cache, |named, values| {
+            noisy(&values, seed, &named.name, 0.1)
+        })
+        .0
+    };
+    let (one, two) = (of("one", "rte", 2, 1), of("two", "sst2", 2, 2));
+    let (wide, target) = (of("wide", "rte", 3, 3), of("target", "rte", 2, 4));
+    let search = |weighted: &[(PathBuf, f64)], method: Method, target: Option<&Path>, out: &Path| {
+        let inputs = inputs(weighted);
+        let command = model_merging::COMMAND;
+        combine(&CombineRequest { inputs: &inputs, method, head: None, target, out, force: false, command }, &cache)
+            .map_err(|error| error.to_string())
+    };
+    let of_method = |mix, evaluations| Method::LoraHub { mix, examples: 24, evaluations, seed: 1 };
+    let both = [(one.clone(), 1.0), (two.clone(), 1.0)];
+    let out = root.path().join("out");
+    for mix in [Mix::Factors, Mix::Deltas] {
+        let report = search(&both, of_method(mix, 30), Some(&target), &out).unwrap();
+        let numbers =
+            |note: &str| -> Vec<f64> { note.split([' ', ',']).filter_map(|word| word.parse().ok()).collect() };
+        let note = |start: &str| report.notes.iter().find(|note| note.starts_with(start)).unwrap().clone();
+        let [w1, w2] = numbers(&note("weights: "))[..] else { panic!("{:?}", report.notes) };
+        let [examples, before, after, evaluations] = numbers(&note("loss on "))[..] else {
+            panic!("{:?}", report.notes)
+        };
+        assert_eq!((examples, evaluations), (24.0, 30.0));
+        assert!(after <= before && w1.abs() <= 1.5 && w2.abs() <= 1.5, "{:?}", report.notes);
+        assert!(
+            w1 != 0.0 && w2 != 0.0,
+            "noise is no good adapter, but another sign or size of it is: {:?}",
+            report.notes
+        );
+        let (found, [one, two]) = (deltas(&out), [&one, &two].map(|path| update::read(path, &cache).unwrap().maps));
+        assert_eq!(report.maps.iter().map(|map| map.rank).max(), Some(if mix == Mix::Factors { 2 } else { 4 }));
+        for (map, (_, found)) in found {
+            let wanted = match (&one[&map].update, &two[&map].update) {
+                (lowrank::Update::LowRank(a), lowrank::Update::LowRank(b)) if mix == Mix::Factors => {
+                    (a.down() * w1 + b.down() * w2) * (a.up() * w1 + b.up() * w2)
+                }
+                (a, b) => a.dense() * w1 + b.dense() * w2,
+            };
+            // Weights are said to six digits, and factors are written in f32.
+            close(&found, wanted.transpose().as_slice(), 1e-4, &map);
+        }
+        let (_, mut network) = trainer::adapter::load(&target, &cache).unwrap();
+        let written = support::numbers(&out.join("adapter_model.safetensors"));
+        for wanted in interop::head::tensors(&mut network) {
+            let found = written.iter().find(|(name, _)| name.ends_with(&wanted.name)).unwrap();
+            close(&found.1.1, &wanted.values, 1e-6, &wanted.name);
+        }
+        assert_eq!(search(&both, of_method(mix, 30), Some(&target), &out).unwrap().notes, report.notes, "it is seeded");
+    }
+    let base = search(&both, of_method(Mix::Factors, 1), Some(&target), &out).unwrap();
+    assert!(base.maps.iter().all(|map| map.norm == 0.0), "one evaluation is that of the base");
+
+    let refused = |weighted: &[(PathBuf, f64)], method, target: Option<&Path>, part: &str| {
+        let error = search(weighted, method, target, &root.path().join("none")).unwrap_err();
+        assert!(error.contains(part), "`{error}` lacks `{part}`");
+    };
+    let method = of_method(Mix::Factors, 4);
+    refused(&both, method, None, "no target is given");
+    refused(&[(one.clone(), 0.5)], method, Some(&target), "weights are what is searched");
+    refused(&both, of_method(Mix::Factors, 0), Some(&target), "evaluations is `0`");
+    refused(&[(one, 1.0), (wide.clone(), 1.0)], method, Some(&target), "use `--mix deltas`");
+    refused(&[(wide, 1.0)], method, Some(&fixture("first")), "is a PEFT folder");
 }

@@ -48,6 +48,7 @@ fn every_command(folder: &Path, model: &str) -> Vec<(&'static str, Result<(), St
         inputs: &inputs,
         method: Method::Linear,
         head: None,
+        target: None,
         out: &out.path().join("out"),
         force: false,
         command: model_merging::COMMAND,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use interop::model_merging::{
     COMMAND, CombineReport, CombineRequest, Input, combine,
+    lorahub::Mix,
     methods::{Method, SignElection},
 };
 use trainer::model_cache::ModelCache;
@@ -22,9 +23,10 @@ Examples:
   lora-lab combine RUN_A RUN_B=-0.4 --method svd --rank 8 --out difference        the best LoRA of rank 8 of A - 0.4*B
   lora-lab combine RUN_A RUN_B PEFT_C --method ties --density 0.2 --rank 16 --out ties
   lora-lab combine RUN_A RUN_B --method regmean --rank 16 --out regression        fits both on their own training inputs
+  lora-lab combine RUN_A RUN_B --method lorahub --target RUN_C --out hub           weights by search on 16 examples of C's task
   lora-lab combine RUN_A RUN_B --method dare --density 0.1 --seed 1 --rank 16 --head RUN_A --out dare
 
-Every method merges the updates ΔW, scale included, and never A and B separately, so there are no cross terms. The adapters may
+Every method but lorahub merges the updates ΔW, scale included, and never A and B separately, so there are no cross terms. The adapters may
 differ in rank, method and adapted maps; a map that an adapter does not have counts as zero. The folder has adapter_config.json and
 adapter_model.safetensors with scale 1; PEFT and `analyze` read it. stdout has one line per map and one for all: the rank, the
 Frobenius norm of the merged update, and what the reduction to that rank lost. Only linear, cat and svd give updates of low rank, so
@@ -42,10 +44,20 @@ pub(crate) struct Combine {
     /// TIES, DARE, ComPEFT, pruning: share of every update's entries that is kept, above 0 and at most 1.
     #[arg(long, value_name = "SHARE")]
     pub density: Option<f64>,
-    /// DARE: seed of the random masks; 0 by default.
+    /// LoRAHub: a run on the task that weights are searched for; its examples and its head are used.
+    #[arg(long, value_name = "RUN")]
+    pub target: Option<PathBuf>,
+    /// LoRAHub: how often the loss is computed; 40 by default.
+    #[arg(long, value_name = "N")]
+    pub evaluations: Option<usize>,
+    /// LoRAHub: what is mixed, `factors` by default.
+    #[arg(long)]
+    pub mix: Option<MixName>,
+    /// DARE: seed of the random masks; LoRAHub: seed of the search; 0 by default.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Fisher: examples of every run's training whose gradients are taken, one by one; 256 by default.
+    /// Fisher: examples of every run's training whose gradients are taken, one by one; 256 by default. LoRAHub: examples of the target's
+    /// training; 16 by default.
     #[arg(long, value_name = "N")]
     pub examples: Option<usize>,
     /// RegMean: micro-batches of every run's training over which the inputs of its maps are taken; 8 by default.
@@ -72,6 +84,10 @@ pub(crate) struct Combine {
 const BATCHES: usize = 8;
 /// Enough for a mean of squares.
 const EXAMPLES: usize = 256;
+/// LoRAHub's, in the authors' code.
+const EVALUATIONS: usize = 40;
+/// Few.
+const SHOTS: usize = 16;
 /// The authors' for encoders.
 const OFF_DIAGONAL: f64 = 0.9;
 
@@ -95,6 +111,8 @@ pub(crate) enum MethodName {
     Fisher,
     /// Fit the outputs of every run on its own training inputs (arXiv:2212.09849).
     Regmean,
+    /// Weights that a search without gradients finds on a few examples of another task (arXiv:2307.13269).
+    Lorahub,
     /// Keep the largest entries of each update, sum.
     #[value(name = "magnitude_prune")]
     MagnitudePrune,
@@ -111,6 +129,7 @@ impl MethodName {
             Self::Compeft => "compeft",
             Self::Fisher => "fisher",
             Self::Regmean => "regmean",
+            Self::Lorahub => "lorahub",
             Self::MagnitudePrune => "magnitude_prune",
         }
     }
@@ -125,13 +144,22 @@ pub(crate) enum SignMethod {
     Frequency,
 }
 
+/// How LoRAHub makes one adapter of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MixName {
+    /// Factor by factor, as in the paper; adapters share their rank.
+    Factors,
+    /// Update by update.
+    Deltas,
+}
+
 /// Merges, and prints what the rank cost.
 pub(super) fn run(args: &Combine) -> Result<(), Failure> {
     let method = method(args).map_err(Failure::Input)?;
     let inputs: Vec<Input> = args.adapters.iter().map(|written| input(written)).collect();
-    let Combine { head, out, force, .. } = args;
-    let request =
-        CombineRequest { inputs: &inputs, method, head: head.as_deref(), out, force: *force, command: COMMAND };
+    let Combine { head, target, out, force, .. } = args;
+    let (head, target) = (head.as_deref(), target.as_deref());
+    let request = CombineRequest { inputs: &inputs, method, head, target, out, force: *force, command: COMMAND };
     let report = combine(&request, &ModelCache::on_cpu())?;
     report.notes.iter().for_each(|line| note(line));
     note(&format!("wrote {} maps to {}", report.maps.len(), args.out.display()));
@@ -171,6 +199,12 @@ fn method(args: &Combine) -> Result<Method, String> {
             batches: args.batches.unwrap_or(BATCHES),
             off_diagonal: args.off_diagonal.unwrap_or(OFF_DIAGONAL),
         },
+        MethodName::Lorahub => Method::LoraHub {
+            mix: if args.mix == Some(MixName::Deltas) { Mix::Deltas } else { Mix::Factors },
+            examples: args.examples.unwrap_or(SHOTS),
+            evaluations: args.evaluations.unwrap_or(EVALUATIONS),
+            seed: args.seed.unwrap_or(0),
+        },
         MethodName::MagnitudePrune => Method::MagnitudePrune { rank, density },
     })
 }
@@ -178,7 +212,8 @@ fn method(args: &Combine) -> Result<Method, String> {
 /// Names every number that is missing or has no part in the method, at once.
 fn check(args: &Combine) -> Result<(), String> {
     let name = args.method.text();
-    let exact = matches!(args.method, MethodName::Linear | MethodName::Cat);
+    let hub = args.method == MethodName::Lorahub;
+    let exact = hub || matches!(args.method, MethodName::Linear | MethodName::Cat);
     let regression = args.method == MethodName::Regmean;
     let fisher = args.method == MethodName::Fisher;
     let sparse = !exact && !regression && !fisher && args.method != MethodName::Svd;
@@ -193,9 +228,12 @@ fn check(args: &Combine) -> Result<(), String> {
     let rank = if exact { ", or approximate the sum with `--method svd`" } else { ", the largest rank of a map" };
     part("--rank", args.rank.is_some(), !exact, !exact, rank);
     part("--density", args.density.is_some(), sparse, sparse, if sparse { ", the share that is kept" } else { "" });
-    part("--seed", args.seed.is_some(), args.method == MethodName::Dare, false, "");
+    part("--seed", args.seed.is_some(), hub || args.method == MethodName::Dare, false, "");
     let ties = args.method == MethodName::Ties;
-    part("--examples", args.examples.is_some(), fisher, false, "");
+    part("--examples", args.examples.is_some(), fisher || hub, false, "");
+    part("--target", args.target.is_some(), hub, hub, ", a run on the task that weights are searched for");
+    part("--evaluations", args.evaluations.is_some(), hub, false, "");
+    part("--mix", args.mix.is_some(), hub, false, "");
     part("--batches", args.batches.is_some(), regression, false, "");
     part("--off-diagonal", args.off_diagonal.is_some(), regression, false, "");
     part("--majority-sign-method", args.majority_sign_method.is_some(), ties, false, "");

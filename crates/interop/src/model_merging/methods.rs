@@ -1,7 +1,7 @@
 //! The methods of model merging, on the updates of one map.
 //!
-//! Everything happens in the space of `ΔW_i` `[d_in, d_out]`, never on the factors one by one: `(Σ A_i)·(Σ B_i)` would hold the cross
-//! terms `A_i·B_j`, which no adapter has learnt. With weights `w_i` and `∘` element by element:
+//! Everything but LoRAHub happens in the space of `ΔW_i` `[d_in, d_out]`, never on the factors one by one: `(Σ A_i)·(Σ B_i)` would hold the
+//! cross terms `A_i·B_j`, which no adapter has learnt. With weights `w_i` and `∘` element by element:
 //!
 //! | method | `ΔW` | source |
 //! |---|---|---|
@@ -12,6 +12,7 @@
 //! | ComPEFT | `Σ w_i·σ_i·sgn t(ΔW_i)`, `σ_i` the standard deviation of `ΔW_i`'s numbers; the paper's `α` is in the weights | Yadav et al. 2023, arXiv:2311.13171 |
 //! | Fisher | the mean of `ΔW_i` weighted by `F_i`, entry by entry, [`fisher`](super::fisher) | Matena and Raffel 2022, arXiv:2111.09832 |
 //! | RegMean | what fits every adapter's outputs on its own inputs, [`regmean`](super::regmean) | Jin et al. 2023, arXiv:2212.09849 |
+//! | LoRAHub | at weights that a search finds on a few examples of another task, [`lorahub`](super::lorahub) | Huang et al. 2023, arXiv:2307.13269 |
 //! | DARE | `Σ w_i·(m_i ∘ ΔW_i)/p`, `m_i ~ Bernoulli(p)`, so that the expectation is the linear combination | Yu et al. 2023, arXiv:2311.03099 |
 //!
 //! `p` is the density, the share that stays (DARE's paper names the share that goes). A rank below that of the result is reached by the
@@ -25,6 +26,8 @@
 use lowrank::{Truncated, Update};
 use nalgebra::DMatrix;
 use variants::stream::{self, Stream};
+
+use super::lorahub::Mix;
 
 /// How the sign at a place is elected (TIES).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,17 @@ pub enum Method {
         /// `γ`, what Gram matrices are multiplied by off the diagonal.
         off_diagonal: f64,
     },
+    /// The weights that a search finds ([`lorahub`](super::lorahub)).
+    LoraHub {
+        /// How adapters become one.
+        mix: Mix,
+        /// Training examples of the target.
+        examples: usize,
+        /// How often the loss is computed.
+        evaluations: usize,
+        /// Of the search.
+        seed: u64,
+    },
     /// Trim and sum.
     MagnitudePrune {
         /// Largest rank.
@@ -119,7 +133,9 @@ pub fn combine(updates: &[(f64, Option<&Update>)], method: Method, key: &str) ->
             let ternary = dense(updates).into_iter().map(|(weight, matrix)| (weight, ternary(matrix, density)));
             at_rank(Update::Dense(weighted_sum(ternary)), Some(rank))
         }
-        Method::Fisher { .. } | Method::RegMean { .. } => Err("it needs what was measured of every run".to_owned()),
+        Method::Fisher { .. } | Method::RegMean { .. } | Method::LoraHub { .. } => {
+            Err("it needs what was measured of every run".to_owned())
+        }
         Method::MagnitudePrune { rank, density } => {
             let trimmed = dense(updates).into_iter().map(|(weight, matrix)| (weight, trim(matrix, density)));
             at_rank(Update::Dense(weighted_sum(trimmed)), Some(rank))
