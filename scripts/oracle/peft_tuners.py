@@ -2,6 +2,7 @@
 
     python scripts/oracle/peft_tuners.py
     python scripts/oracle/peft_tuners.py --binary target/release/lora-lab
+    python scripts/oracle/peft_tuners.py --later [--binary target/release/lora-lab]     of PEFT 0.21.2, which has GraLoRA and HiRA
 
 Without an argument, adapters as PEFT saves them, on the checkpoint `bert` of models.py, are written to
 crates/interop/tests/fixtures/peft_tuners, as peft_adapters.py writes LoRA's:
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from peft_adapters import BASES, ROOT, base
 
+import peft
 import torch
 from peft import (
     BOFTConfig,
@@ -55,6 +57,14 @@ CASES = {
     "bert_bat": (MissConfig(r=4, init_weights="bat", **PAIR), 0.1),
     "bert_boft": (BOFTConfig(boft_block_size=4, **PAIR), 0.2),
     "bert_c3a": (C3AConfig(block_size=4, block_size_pattern={"query": 8}, **PAIR), 2.0),
+}
+
+
+# Of tuners that PEFT 0.18.1 does not have.
+LATER = {
+    "bert_gralora": ("GraloraConfig", {"r": 4, "alpha": 6, "gralora_k": 2}, 0.3),
+    "bert_gralora_four": ("GraloraConfig", {"r": 8, "alpha": 4, "gralora_k": 4}, 0.3),
+    "bert_hira": ("HiraConfig", {"r": 3, "rank_pattern": {"query": 2}}, 0.5),
 }
 
 
@@ -121,7 +131,14 @@ def exports(args):
             both.tiny(kind, root / kind)
             bench = both.Bench(args, kind, root / kind, root / "glue", root / f"{kind}.work", 12)
             variants = [{"preset": name, "targets": pair} for name in ("loha", "hra", "oft", "lokr", "miss", "bone", "boft", "c3a")]
-            variants += [
+            if args.later:
+                variants = [
+                    {"preset": "gralora", "targets": pair, "ranks": [4]},
+                    {"preset": "gralora", "label": "gralora_four", "targets": pair, "ranks": [4], "with": {"delta": {"blocks": 4}}},
+                    {"preset": "hira", "targets": pair},
+                    {"preset": "hira", "label": "hira_ranks", "targets": pair, "rank_pattern": {pair[0]: 2}},
+                ]
+            variants += [] if args.later else [
                 {"preset": "ia3", "targets": gains},
                 {"preset": "boft", "label": "boft_one", "targets": pair, "with": {"delta": {"butterfly_factors": 1}}},
                 {"preset": "oft", "label": "oft_exact", "targets": pair, "with": {"delta": {"cayley": "exact"}}},
@@ -138,6 +155,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--binary", type=Path)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--later", action="store_true")
     args = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -145,8 +163,12 @@ def main():
     if args.binary:
         args.binary = args.binary.resolve()
         return exports(args)
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    if args.later:
+        for seed, (case, (config, given, noise)) in enumerate(LATER.items(), start=100):
+            write(case, getattr(peft, config)(**given, **PAIR), noise, seed)
+        return None
     for seed, (case, (config, noise)) in enumerate(CASES.items(), start=1):
+        shutil.rmtree(FOLDER / case, ignore_errors=True)
         write(case, config, noise, seed)
 
 

@@ -18,7 +18,7 @@ use variants::{base::BiasSpec, preset, scaling::Scaling, spec::VariantSpec};
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// The folders, and the preset that each becomes.
-const CASES: [(&str, &str); 13] = [
+const CASES: [(&str, &str); 16] = [
     ("bert_loha", "loha"),
     ("bert_ia3", "ia3"),
     ("bert_hra", "hra"),
@@ -32,6 +32,9 @@ const CASES: [(&str, &str); 13] = [
     ("bert_bat", "bone"),
     ("bert_boft", "boft"),
     ("bert_c3a", "c3a"),
+    ("bert_gralora", "gralora"),
+    ("bert_gralora_four", "gralora"),
+    ("bert_hira", "hira"),
 ];
 
 /// Of the largest logit: f32 here and in PEFT, as in the tests of LoRA's folders.

@@ -9,12 +9,14 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
     form::Form,
     host::cast,
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -41,6 +43,24 @@ impl DeltaRecipe for Spec {
     /// Of full rank where the base is.
     fn components(&self, _rank: usize) -> usize {
         usize::MAX
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("rank_pattern", Field::RankPattern),
+            ("hira_dropout", Field::Dropout),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "HIRA", fields }))
+    }
+
+    fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![TunerTensor::transposed("a", "hira_A"), TunerTensor::transposed("b", "hira_B")]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("HIRA").then_some(Self {})
     }
 
     fn init(&self, at: &mut Site<'_>) -> Elementwise {

@@ -19,6 +19,7 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
     Delta, DeltaRecipe, Site,
@@ -30,6 +31,7 @@ use crate::{
     error::SpecProblem,
     form::{Chain, Form},
     init::{AnyInit, Init},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerTensor},
     role::{Param, Role},
 };
 
@@ -103,6 +105,30 @@ impl DeltaRecipe for Spec {
     fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, _]: [usize; 2]) -> Option<f64> {
         let width = d_in / self.blocks;
         Some(init.std(width, rank) * (width as f64).sqrt())
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("alpha", Field::Alpha),
+            ("gralora_dropout", Field::Dropout),
+            ("gralora_k", Field::Fixed(json!(self.blocks))),
+            ("hybrid_r", Field::Fixed(json!(0))),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "GRALORA", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [d_in, d_out], rank, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        let n = self.blocks;
+        vec![
+            TunerTensor::shaped("a", "gralora_A", [n, d_in / n, rank]),
+            TunerTensor::shaped("b", "gralora_B", [n, rank, d_out / n]),
+        ]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("GRALORA").then(|| Self { blocks: config.count("gralora_k").unwrap_or_else(blocks) })
     }
 
     fn init(&self, at: &mut Site<'_>) -> Granular {
