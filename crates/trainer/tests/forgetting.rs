@@ -98,7 +98,12 @@ fn an_adapter_at_its_start_has_forgotten_nothing() {
         let network = cache.network(&cell.recipe, &[(plan, vec![2])]).unwrap();
         let after = measurement.losses(&network, 1, Stop::NEVER).unwrap()[0];
         let exact = ["lora", "rslora", "lora_plus", "lora_fa", "head_only", "adalora", "vera", "dylora", "eva"];
-        let tolerance = if exact.contains(&cell.id.variant.as_str()) { 0.0 } else { 1e-5 };
+        // VB-LoRA's bank starts near zero, and the base near where it was.
+        let tolerance = match cell.id.variant.as_str() {
+            variant if exact.contains(&variant) => 0.0,
+            "vb_lora" => 1e-4,
+            _ => 1e-5,
+        };
         assert!((after - before).abs() <= tolerance && before > 0.1, "{}: {before} {after}", cell.id);
     }
 }
@@ -112,6 +117,10 @@ fn what_is_forgotten_is_the_loss_of_the_merged_model() {
     for (cell, record) in cells.iter().zip(finish(&cells, root.path(), 1)) {
         let Forgetting { before, after, .. } = *forgotten(&record);
         let (_, network) = adapter::load(&store(root.path()).adapter_path(&cell.id), &cache).unwrap();
+        if cell.recipe.variant.unmergeable().is_some() {
+            assert!((after - before).abs() > 2e-6, "{}: {before} {after}", cell.id);
+            continue;
+        }
         let merged = network.merged(0, 0, &Active::All, &bare()).unwrap();
         let wanted = measurement.losses(&merged, 1, Stop::NEVER).unwrap()[0];
         assert!((after - wanted).abs() < 1e-4, "{}: {after}, merged {wanted}", cell.id);
