@@ -67,6 +67,12 @@ long-haul:
 simulate:
     LORA_LAB_SIMULATED="$PWD/bench/statistics.md" {{cargo}} test --release -p analysis --test simulation -- --ignored --nocapture
 
+# How many laws apply to every method, counted by the laws' own tests: writes bench/laws.csv, which the guide shows
+laws:
+    rm -rf target/laws && mkdir -p target/laws
+    LORA_LAB_LAWS="$PWD/target/laws" {{cargo}} test --release -p variants --test laws
+    (echo method,laws,of; cat target/laws/* | LC_ALL=C sort | uniq -c | awk -v all="$(ls target/laws | wc -l)" '{print $2 "," $1 "," all}') > bench/laws.csv
+
 # Feed one reader (a name in fuzz/fuzz_targets) random inputs for some seconds: just fuzz table 600. Needs a nightly compiler; installs cargo-fuzz into target/cargo-fuzz
 fuzz target seconds="600":
     [ -x target/cargo-fuzz/bin/cargo-fuzz ] || {{cargo}} install cargo-fuzz@{{cargo_fuzz}} --locked --root target/cargo-fuzz

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use variants::preset::{self, Preset};
+use variants::preset::{self, Preset, table::RANK};
 
 use crate::{
     files::{below, read, stem},
@@ -94,7 +94,8 @@ fn kinds(root: &Path, axis: &str, which: Which) -> Vec<String> {
 
 fn pages(root: &Path, which: Which) -> Vec<Page> {
     let presets = presets(root, which);
-    let mut pages = vec![("methods.md".to_owned(), index(&presets, &ratios(root)))];
+    let mut pages =
+        vec![("methods.md".to_owned(), index(&presets, &Counted { ratios: ratios(root), laws: laws(root) }))];
     pages.extend(presets.iter().map(|preset| (method_page(preset.name), method(root, preset))));
     pages.extend(AXES.iter().map(|(axis, title)| {
         let kinds = kinds(root, axis, which);
@@ -153,7 +154,7 @@ fn table() -> (Vec<String>, Vec<Vec<String>>) {
 }
 
 /// The page of all methods: what an axis is, and the table of presets over axes.
-fn index(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
+fn index(presets: &[&Preset], counted: &Counted) -> String {
     let (axes, rows) = table();
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut out = format!("{INTRODUCTION}\n{}|{}\n", line(&axes), "---|".repeat(axes.len()));
@@ -163,27 +164,48 @@ fn index(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
             out += &line(&row);
         }
     }
-    out += &facts(presets, ratios);
+    out += &facts(presets, counted);
     out
 }
 
 /// The table of what each method trains, where it can go, what it is held against and what a step of it takes.
-fn facts(presets: &[&Preset], ratios: &BTreeMap<String, String>) -> String {
+fn facts(presets: &[&Preset], counted: &Counted) -> String {
     let mut out = format!(
-        "\n## What each is\nEvery [law](architecture.md) is tested on every method, and all but the mixtures of experts can be merged. Numbers are of one map of {0} inputs and {0} \
+        "\n## What each is\nEvery [law](architecture.md) is tested on every method, and all but the mixtures of experts can be merged; how many say something of a method \
+         is counted by `just laws` (a law of penalties says nothing of a method without one). Numbers are of one map of {0} inputs and {0} \
          outputs at rank {1}. PEFT's form is what `lora-lab export` writes. Twenty optimizer steps are held against PEFT, in f64, or against the \
          paper's equations written out in torch. The last column is the time of a training step on the CPU over LoRA's, as `just bench` measured \
-         it (`bench/step.md`).\n\n| method | trains | numbers | PEFT | steps held against | step |\n|---|---|---|---|---|---|\n",
+         it (`bench/step.md`).\n\n| method | trains | numbers | mergeable | PEFT | laws | steps held against | step |\n|---|---|---|---|---|---|---|---|\n",
         variants::preset::table::WIDTH,
         variants::preset::table::RANK,
     );
     let known = |name: &String| presets.iter().any(|preset| preset.name == name);
     for [name, roles, numbers, peft, held] in variants::preset::table::facts().into_iter().filter(|row| known(&row[0]))
     {
-        let ratio = ratios.get(&name).map_or("–", String::as_str);
-        let _ = writeln!(out, "| `{name}` | {roles} | {numbers} | {peft} | {held} | {ratio} |");
+        let shown = |from: &BTreeMap<String, String>| from.get(&name).cloned().unwrap_or_else(|| "–".to_owned());
+        let (ratio, laws) = (shown(&counted.ratios), shown(&counted.laws));
+        let is_mergeable = presets.iter().any(|preset| preset.name == name && preset.at(RANK).unmergeable().is_none());
+        let mergeable = if is_mergeable { "yes" } else { "no" };
+        let _ = writeln!(out, "| `{name}` | {roles} | {numbers} | {mergeable} | {peft} | {laws} | {held} | {ratio} |");
     }
     out
+}
+
+/// What was counted and measured of methods, by name.
+struct Counted {
+    /// Time of a step over LoRA's.
+    ratios: BTreeMap<String, String>,
+    /// Laws that say something of it.
+    laws: BTreeMap<String, String>,
+}
+
+/// The counts of `bench/laws.csv`, such as `34 of 36`.
+fn laws(root: &Path) -> BTreeMap<String, String> {
+    let row = |line: &str| {
+        let mut cells = line.split(',').map(str::to_owned);
+        Some((cells.next()?, format!("{} of {}", cells.next()?, cells.next()?)))
+    };
+    read(&root.join("bench/laws.csv")).lines().skip(1).filter_map(row).collect()
 }
 
 /// The ratios of `bench/step.md`, by the name of the row.

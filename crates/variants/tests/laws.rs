@@ -23,6 +23,11 @@ fn check(law: &str) {
             }
         }
     });
+    if let Ok(folder) = std::env::var("LORA_LAB_LAWS") {
+        let of_preset = |preset: &&str| format!("{preset}\n");
+        let path = std::path::Path::new(&folder).join(law);
+        std::fs::write(path, applied.iter().map(of_preset).collect::<String>()).expect("the folder is there");
+    }
     assert!(!applied.is_empty(), "the law `{law}` applies to no preset: {reasons:?}");
     for (preset, reasons) in reasons.iter().filter(|(preset, _)| !applied.contains(**preset)) {
         println!(

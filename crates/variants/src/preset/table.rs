@@ -121,7 +121,7 @@ pub fn facts() -> Vec<[String; 5]> {
         let peft = match spec.peft_form() {
             Ok(form) => form.peft_type().to_owned(),
             Err(NoPeftForm::NoAdapter) => "a merged checkpoint".to_owned(),
-            Err(NoPeftForm::NoCounterpart) if spec.unmergeable().is_some() => "–, not mergeable".to_owned(),
+            Err(NoPeftForm::NoCounterpart) if spec.unmergeable().is_some() => "–".to_owned(),
             Err(NoPeftForm::NoCounterpart) if exact => "LORA by `--svd`, exact at the update's rank".to_owned(),
             Err(NoPeftForm::NoCounterpart) => "LORA by `--svd`, approximate".to_owned(),
         };
