@@ -18,8 +18,8 @@
 //! | `orthogonality` | `crates/variants/src/penalty/orthogonality.rs` | weight of the penalty on factors that are not orthonormal |  |
 //! | `base` | `crates/variants/src/base.rs` | whether the base trains | `frozen`, `norms`, `trained` |
 //! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
-//! | `base_update` | `crates/variants/src/base_update` | the base over time | `follow`, `none`, `restart` |
-//! | `penalties` | `crates/variants/src/penalty` | weights of further loss terms beside the task's | `component_variance`, `diagonal_l1` |
+//! | `base_update` | `crates/variants/src/base_update` | the base over time | `follow`, `none`, `previous`, `restart` |
+//! | `penalties` | `crates/variants/src/penalty` | weights of further loss terms beside the task's | `component_variance`, `diagonal_l1`, `overlap` |
 //! <!-- end -->
 //!
 //! A [`Preset`](preset::Preset) is a named point in that space: a published method or a reference point. An empty cell is LoRA's value:
@@ -51,6 +51,7 @@
 //! | `hra` |  |  | reflections |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `hydra_lora` |  |  | routed_low_rank |  |  |  |  |  |  |  |  |  |  |  |
 //! | `ia3` |  |  | gain |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
+//! | `inc_lora` |  |  |  |  |  |  |  |  |  |  |  |  | previous, adapters 0 |  |
 //! | `init_b` |  |  | low_rank, drawn b |  |  |  |  |  |  |  |  |  |  |  |
 //! | `ln_tuning` |  |  | null |  |  |  |  |  |  |  | norms |  |  |  |
 //! | `loha` |  |  | hadamard |  |  |  |  |  |  |  |  |  |  |  |
@@ -68,6 +69,7 @@
 //! | `mov` |  |  | routed_gain, experts 10 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `nola` |  |  | mixed_bases |  |  |  |  |  |  |  |  |  |  |  |
 //! | `nz_lora` |  |  | drawn_init, gain 1.0 |  |  |  |  |  |  |  |  |  |  |  |
+//! | `o_lora` |  |  |  |  |  |  |  |  |  |  |  |  | previous, adapters 0 | overlap 0.5 |
 //! | `oft` |  |  | block_rotation, cayley neumann |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
 //! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |  |  |
 //! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |  |  |
