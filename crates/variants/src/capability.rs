@@ -203,13 +203,14 @@ impl VariantSpec {
     pub(crate) fn unmet(&self) -> Vec<SpecProblem> {
         let Some(delta) = &self.delta else { return Vec::new() };
         let penalised = self.weighed_penalties().map(|(field, penalty, _)| (field, penalty.requires()));
-        let asking: [(&str, &[Requirement]); 6] = [
+        let asking: [(&str, &[Requirement]); 7] = [
             ("base", delta::REQUIRES),
             ("delta.kind", delta.declaration().requires),
             ("combine.kind", self.combine.declaration().requires),
             ("gradient", self.gradient.requires()),
             ("rank_policy.kind", self.rank_policy.declaration().requires),
             ("base_update.kind", self.base_update.declaration().requires),
+            ("layers", self.layers.requires()),
         ];
         let of = |(field, requires): (String, &[Requirement])| {
             let broken = |requirement: &Requirement| {

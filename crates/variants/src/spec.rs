@@ -13,6 +13,7 @@ use crate::{
     error::SpecProblem,
     gradient::GradientSpec,
     init::{AnyInit, Init},
+    layers::LayerSchedule,
     penalty::AnyPenalty,
     rank::{AnyRankPolicy, RankPolicy},
     role::{Role, TrainConfig},
@@ -55,6 +56,9 @@ pub struct VariantSpec {
     /// Weights of further penalties, recorded with the one above; records from before the field existed mean none.
     #[serde(default)]
     pub penalties: BTreeMap<AnyPenalty, f64>,
+    /// Which layers train at a step; records from before the field existed mean all.
+    #[serde(default)]
+    pub layers: LayerSchedule,
 }
 
 impl VariantSpec {
@@ -148,6 +152,8 @@ impl VariantSpec {
                 report(&field, format!("{} is `{weight}`, but must be finite and not negative", penalty.kind()));
             }
         }
+        problems.extend(self.layers.check().into_iter().map(|problem| problem.inside("layers")));
+        let mut report = |field: &str, rule: String| problems.push(SpecProblem::new(field, rule));
         let mut roles = self.roles();
         roles.extend(more);
         for (role, plan) in &self.train.0 {
@@ -188,7 +194,11 @@ impl VariantSpec {
     /// Axes that a plan leaves out when it is written, for the same reason: they are at the value that records from before the axis existed
     /// meant.
     pub fn unrecorded_axes(&self) -> impl Iterator<Item = &'static str> {
-        let unset = [("base_update", self.base_update.is_none()), ("penalties", self.penalties.is_empty())];
+        let unset = [
+            ("base_update", self.base_update.is_none()),
+            ("penalties", self.penalties.is_empty()),
+            ("layers", self.layers.is_all()),
+        ];
         unset.into_iter().filter_map(|(axis, is_unset)| is_unset.then_some(axis))
     }
 

@@ -35,6 +35,23 @@ use variants::{
 use self::param::rate_and_decay;
 pub use self::param::{ParamMeta, ParamSlice, RunStep};
 
+/// What a run's step touches.
+#[derive(Clone, Debug, Default)]
+pub struct Touched {
+    /// Components of tensors that have a segment for each; none means all.
+    pub components: Option<Range<usize>>,
+    /// Whether it touches a tensor, in the order of the slices; none means all.
+    pub tensors: Option<Vec<bool>>,
+}
+
+impl Touched {
+    /// Whether a component of slice number `at` is touched.
+    fn holds(&self, at: usize, slice: &ParamSlice, component: usize) -> bool {
+        let range = self.components.as_ref().filter(|_| slice.axis.is_some());
+        self.tensors.as_ref().is_none_or(|tensors| tensors[at]) && range.is_none_or(|range| range.contains(&component))
+    }
+}
+
 /// Moments and counts of one tensor.
 #[derive(Clone, Debug)]
 pub struct Moments {
@@ -141,22 +158,15 @@ impl StackOptimizer {
     }
 
     /// Counts one step and returns its coefficients, `[runs, segments, 4]` row-major: see [`kernels::kernel::Kernels::adamw`]. `touched` has,
-    /// for every run, the components that its step may change; none means all.
-    pub fn coefficients(
-        &mut self,
-        runs: &[RunStep],
-        touched: &[Option<Range<usize>>],
-        roles: &TrainConfig,
-        adam: Adam,
-    ) -> Vec<f64> {
+    /// for every run, what its step may change.
+    pub fn coefficients(&mut self, runs: &[RunStep], touched: &[Touched], roles: &TrainConfig, adam: Adam) -> Vec<f64> {
         let mut all = Vec::with_capacity(self.counts.len() * 4);
         let mut counts = self.counts.iter_mut();
         for (run, touched) in runs.iter().zip(touched) {
-            for slice in &self.slices {
-                let range = touched.as_ref().filter(|_| slice.axis.is_some());
+            for (at, slice) in self.slices.iter().enumerate() {
                 let (rate, decay) = rate_and_decay(roles, &slice.meta, run);
                 for (component, count) in counts.by_ref().take(slice.segments()).enumerate() {
-                    let hit = run.active && range.is_none_or(|range| range.contains(&component));
+                    let hit = run.active && touched.holds(at, slice, component);
                     *count += u64::from(hit);
                     // A segment that was never updated has no bias correction; 1 keeps it finite.
                     let correction = |beta: f64| if *count == 0 { 1.0 } else { 1.0 - beta.powf(*count as f64) };
@@ -174,15 +184,14 @@ impl StackOptimizer {
 
     /// `η·λ` of every segment with a decay target, 0 for the others and for those that the step leaves as they are, `[runs, segments]`
     /// row-major; none where no tensor has a target. `touched` as for [`coefficients`](Self::coefficients).
-    pub fn pulls(&self, runs: &[RunStep], touched: &[Option<Range<usize>>], roles: &TrainConfig) -> Option<Vec<f64>> {
+    pub fn pulls(&self, runs: &[RunStep], touched: &[Touched], roles: &TrainConfig) -> Option<Vec<f64>> {
         self.slices.iter().any(|slice| slice.meta.has_target).then(|| {
             let mut all = Vec::with_capacity(self.counts.len());
             for (run, touched) in runs.iter().zip(touched) {
-                for slice in &self.slices {
-                    let range = touched.as_ref().filter(|_| slice.axis.is_some());
+                for (at, slice) in self.slices.iter().enumerate() {
                     let (rate, decay) = rate_and_decay(roles, &slice.meta, run);
                     let pull = if run.active && slice.meta.has_target { rate * decay } else { 0.0 };
-                    let hit = |component| range.is_none_or(|range| range.contains(&component));
+                    let hit = |component| touched.holds(at, slice, component);
                     all.extend((0..slice.segments()).map(|component| if hit(component) { pull } else { 0.0 }));
                 }
             }
@@ -190,14 +199,12 @@ impl StackOptimizer {
         })
     }
 
-    /// 1 for every segment whose gradient counts, `[runs, segments]` row-major. `touched` has, for every run, the components that have a
-    /// gradient; none means all.
-    pub fn touched(&self, touched: &[Option<Range<usize>>]) -> Vec<f64> {
+    /// 1 for every segment whose gradient counts, `[runs, segments]` row-major. `touched` has, for every run, what has a gradient.
+    pub fn touched(&self, touched: &[Touched]) -> Vec<f64> {
         let mut all = Vec::with_capacity(self.counts.len());
         for touched in touched {
-            for slice in &self.slices {
-                let range = touched.as_ref().filter(|_| slice.axis.is_some());
-                let counts = |component| range.is_none_or(|range| range.contains(&component));
+            for (at, slice) in self.slices.iter().enumerate() {
+                let counts = |component| touched.holds(at, slice, component);
                 all.extend((0..slice.segments()).map(|component| f64::from(u8::from(counts(component)))));
             }
         }

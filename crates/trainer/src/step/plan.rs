@@ -1,9 +1,10 @@
 //! The host's half of a step: every number that the device will read, put into the upload buffer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use variants::{
     base_update::BaseUpdate,
+    layers::layer_of,
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
     rank::{Observed, RankPolicy},
     stream::{self, Stream},
@@ -12,7 +13,7 @@ use variants::{
 use super::{
     inputs::{DeviceInputs, Slice, UploadBuffer},
     layout::{MicroLayout, StackLayout, StepLayout},
-    optimizer::{Adam, RunStep},
+    optimizer::{Adam, ParamSlice, RunStep, Touched},
     pending::RunFacts,
 };
 use crate::{
@@ -38,9 +39,17 @@ impl Stack {
     }
 
     /// Components that have a gradient in a run's step; none means all.
-    fn touched(&self, active: &Active, run: usize) -> Option<std::ops::Range<usize>> {
+    fn components(&self, active: &Active, run: usize) -> Option<std::ops::Range<usize>> {
         let Active::Prefix(ranks) = active else { return None };
         Some(self.variant().spec().rank_policy.touched(ranks[run]))
+    }
+
+    /// Which tensors a run's step trains, in the optimizer's order; none means all. `layers` are those that have anything to train.
+    fn tensors(&self, layers: &BTreeSet<usize>, step: u64, run: usize) -> Option<Vec<bool>> {
+        let seed = self.runs[run].cell.recipe.seeds.rank;
+        let trained = self.variant().spec().layers.trained(layers, seed, step)?;
+        let trains = |slice: &ParamSlice| layer_of(&slice.meta.slot).is_none_or(|layer| trained.contains(&layer));
+        Some(self.optimizer.slices().iter().map(trains).collect())
     }
 
     /// Every run's part in a step.
@@ -82,10 +91,17 @@ impl Stack {
         // Contributions are those of diagonals, which may be frozen.
         let shows = policy.averages_of() == Observed::Numbers || self.optimizer.diagonal_columns() > 0;
         let keeps = !policy.averages().is_empty() && shows && observing.contains(&true);
-        let ranges: Vec<_> = (0..runs.len()).map(|run| self.touched(active, run)).collect();
-        let visible = matches!(active, Active::Prefix(_)).then(|| self.optimizer.touched(&ranges));
+        let layers: BTreeSet<usize> =
+            self.optimizer.slices().iter().filter_map(|slice| layer_of(&slice.meta.slot)).collect();
+        let of = |run| Touched { components: self.components(active, run), tensors: self.tensors(&layers, step, run) };
+        let touched: Vec<Touched> = (0..runs.len()).map(of).collect();
         let spec = self.plan.variant.spec();
-        let moved = if spec.rank_policy.keeps_untouched() { ranges } else { vec![None; runs.len()] };
+        let is_partial = matches!(active, Active::Prefix(_)) || !spec.layers.is_all();
+        let visible = is_partial.then(|| self.optimizer.touched(&touched));
+        let mut moved = touched;
+        if !spec.rank_policy.keeps_untouched() {
+            moved.iter_mut().for_each(|moved| moved.components = None);
+        }
         let pulls = self.optimizer.pulls(&runs, &moved, &spec.train);
         let coefficients = self.optimizer.coefficients(&runs, &moved, &spec.train, adam);
         let one = |set: bool| f64::from(u8::from(set));

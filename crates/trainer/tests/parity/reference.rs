@@ -30,6 +30,7 @@ use trainer::{
 use variants::{
     delta::DeltaSpec,
     host::{Placement, inner, values},
+    layers::layer_of,
     pass::{Active, Pass, StackPass},
     preset,
     rank::RankPolicy,
@@ -414,9 +415,17 @@ impl Bench {
         }
         let mut gradients = loss.backward();
         let mut all = Named64::new();
-        for NamedParam { name, param, .. } in self.cohort.network.parameters(0) {
+        let slots = self.cohort.network.parameters(0);
+        let layers = slots.iter().filter_map(|named| layer_of(&named.slot)).collect();
+        let trained = spec.layers.trained(&layers, self.cohort.stacks[0].runs[0].cell.recipe.seeds.rank, 0);
+        for NamedParam { name, param, slot } in slots {
             let Some(gradient) = param.tensor.grad_remove(&mut gradients) else { continue };
             let mut numbers = values(&gradient);
+            let rests =
+                layer_of(&slot).is_some_and(|layer| trained.as_ref().is_some_and(|some| !some.contains(&layer)));
+            if rests {
+                numbers.fill(0.0);
+            }
             if let (Active::Prefix(ranks), Some(axis)) = (&active, param.rank_axis) {
                 let (range, [_, _, cols]) = (spec.rank_policy.touched(ranks[0]), gradient.dims());
                 for (at, number) in numbers.iter_mut().enumerate() {

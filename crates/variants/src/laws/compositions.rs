@@ -10,7 +10,9 @@ use crate::{
     delta::{self, DeltaSpec},
     error::SpecProblem,
     gradient::GradientSpec,
-    init, penalty, preset,
+    init,
+    layers::LayerSchedule,
+    penalty, preset,
     presets::lora,
     rank::{self, AnyRankPolicy, constant::Constant},
     role::{RoleConfig, TrainConfig},
@@ -95,6 +97,9 @@ pub fn drawn(seed: u64) -> VariantSpec {
     if stream::unit(rng) < 0.1 {
         spec.penalties.insert(pick(rng, penalty::all()), 0.1);
     }
+    if stream::unit(rng) < 0.1 {
+        spec.layers = LayerSchedule::Sampled { count: 1, interval: 2 };
+    }
     spec
 }
 
@@ -118,6 +123,7 @@ fn mended(problem: &SpecProblem, spec: &VariantSpec) -> VariantSpec {
         "dropout" => spec.dropout = 0.0,
         "base" => spec.base = BaseSpec::Frozen,
         "base_update" => spec.base_update = AnyBaseUpdate::default(),
+        "layers" => spec.layers = LayerSchedule::All,
         other => panic!("a problem on `{other}`, which no composition drawn here can have: {problem}"),
     }
     spec

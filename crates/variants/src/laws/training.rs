@@ -155,8 +155,10 @@ fn rescale(case: &Case, y: Tensor<3>, ratio: Vec<f64>) -> Tensor<3> {
 /// The gradient of every penalty is its central difference, where the delta has one.
 pub fn penalties_have_their_gradients(case: &Case) -> Outcome {
     let of = |map: &AdaptedLinear, penalty: AnyPenalty| penalty.of(map.penalised(0).as_slice());
+    let spec = case.spec();
+    let holds = |penalty: &AnyPenalty| penalty.requires().iter().all(|rule| spec.lacks(&[rule.needs]).is_none());
     let concerned: Vec<_> =
-        penalty::all().into_iter().filter(|penalty| of(&case.random(), *penalty).is_some()).collect();
+        penalty::all().into_iter().filter(holds).filter(|penalty| of(&case.random(), *penalty).is_some()).collect();
     if concerned.is_empty() {
         return Outcome::NotApplicable("the delta has nothing that a penalty concerns");
     }

@@ -58,6 +58,7 @@ fn rows() -> Vec<Row> {
         row("bias", "base.rs", "which biases of the base train", &["none", "all", "lora_only"]),
         row("base_update", "base_update", "the base over time", &over_time),
         row("penalties", "penalty", "weights of further loss terms beside the task's", &penalties),
+        row("layers", "layers.rs", "which layers train at a step", &["all", "sampled"]),
     ]
 }
 

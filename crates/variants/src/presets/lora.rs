@@ -29,6 +29,7 @@ use crate::{
     delta::{DeltaSpec, low_rank},
     gradient::GradientSpec,
     init::{AnyInit, kaiming::Kaiming},
+    layers::LayerSchedule,
     preset::{Knob, Parity, Preset},
     rank::{AnyRankPolicy, constant::Constant},
     role::TrainConfig,
@@ -57,6 +58,7 @@ pub fn spec(rank: usize) -> VariantSpec {
         bias: BiasSpec::None,
         base_update: AnyBaseUpdate::default(),
         penalties: BTreeMap::new(),
+        layers: LayerSchedule::All,
     }
 }
 

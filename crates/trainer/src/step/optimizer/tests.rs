@@ -81,8 +81,9 @@ fn step_under(
 ) -> Vec<f64> {
     let place = place();
     let n = gradients.len() / runs.len();
-    let ranges = vec![range.cloned(); runs.len()];
-    let moved = if keeps_untouched { ranges.clone() } else { vec![None; runs.len()] };
+    let of = |components| vec![Touched { components, tensors: None }; runs.len()];
+    let ranges = of(range.cloned());
+    let moved = if keeps_untouched { ranges.clone() } else { of(None) };
     let pulls = optimizer.pulls(runs, &moved, &TrainConfig::default());
     let coefficients = optimizer.coefficients(runs, &moved, &TrainConfig::default(), ADAM);
     let segments = coefficients.len() / (4 * runs.len());
