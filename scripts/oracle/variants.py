@@ -212,8 +212,10 @@ def adam_state(optimizer, parameters):
             state, suffix = optimizer.state[parameter], ""
         elif name in optimizer.state:
             state, suffix = optimizer.state[name], ""
-        else:
+        elif "lora" in name:
             state, suffix = optimizer.state[name[: name.find("lora")] + "lora"], "_B"
+        else:  # it has rested so far
+            state, suffix = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}, ""
         first[name], second[name] = state["exp_avg" + suffix], state["exp_avg_sq" + suffix]
     return {"m": first, "v": second}
 
@@ -854,6 +856,47 @@ def own_tensors(name, batches, trains):
     twice(make, batches, adamw, write)
 
 
+def lisa(batches, interval=3):
+    """One of two layers trains for some steps; the other has no gradient, as where `requires_grad` is off, and AdamW passes it over."""
+
+    def layer(period):
+        return int(unit(stream(SEED, "rank", f"layers.{period}")) * 2)
+
+    def rests(key, step):
+        return any(f".layer.{other}." in key for other in (0, 1) if other != layer(step // interval))
+
+    def make():
+        model = base()
+        model.at = 0
+        for key, parameter in model.named_parameters():
+            parameter.register_hook(lambda gradient, key=key: gradient * 0 if rests(key, model.at) else gradient)
+        return model
+
+    def before(model, _record):
+        def set_step(step):
+            model.at = step
+
+        return set_step
+
+    def optimizer_of(model):
+        optimizer = adamw(model)
+
+        def pass_over(*_):
+            for key, parameter in model.named_parameters():
+                if rests(key, model.at):
+                    parameter.grad = None
+
+        optimizer.register_step_pre_hook(pass_over)
+        return optimizer
+
+    def write(_model, record):
+        record.setting |= {"rank": 0, "interval": interval, "seed": SEED}
+        record.write("lisa")
+
+    assert {layer(period) for period in range(STEPS // interval + 1)} == {0, 1}
+    twice(make, batches, optimizer_of, write, before=before)
+
+
 def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -883,6 +926,7 @@ def main():
         dylora(batches, frozen, dense=True)
     own_tensors("bitfit", batches, lambda name: name.endswith("bias"))
     own_tensors("full", batches, lambda _name: True)
+    lisa(batches)
 
 
 if __name__ == "__main__":

@@ -20,70 +20,72 @@
 //! | `bias` | `crates/variants/src/base.rs` | which biases of the base train | `none`, `all`, `lora_only` |
 //! | `base_update` | `crates/variants/src/base_update` | the base over time | `follow`, `none`, `previous`, `restart` |
 //! | `penalties` | `crates/variants/src/penalty` | weights of further loss terms beside the task's | `component_variance`, `diagonal_l1`, `overlap` |
+//! | `layers` | `crates/variants/src/layers.rs` | which layers train at a step | `all`, `sampled` |
 //! <!-- end -->
 //!
 //! A [`Preset`](preset::Preset) is a named point in that space: a published method or a reference point. An empty cell is LoRA's value:
 //!
 //! <!-- table of presets -->
-//! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias | base_update | penalties |
-//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | `adalora` | 10.7·rank |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |  |  |
-//! | `asymmetric_lora` |  |  |  |  | orthonormal |  | a frozen |  |  |  |  |  |  |  |
-//! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |  |  |
-//! | `boft` |  |  | butterfly_rotation, butterfly_factors 2 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `bone` |  |  | block_affine |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `c3a` |  |  | block_circulant |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `cola` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |
-//! | `corda` |  |  | covariance_init |  |  |  |  |  |  |  |  |  |  |  |
-//! | `delora` |  |  | bounded_low_rank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `delta_lora` |  |  |  |  |  |  |  |  |  |  |  |  | follow |  |
-//! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |  |  |
-//! | `dora_dynamic` | 8.0 |  | diagonal, start zero |  | kaiming, gain 2.449489742783178 |  |  | norm_budget |  |  |  |  |  | component_variance 0.1 |
-//! | `dvora` |  |  | shared_random | weight_decomposed, dropout_form adapter |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |  |  |
-//! | `eva` |  |  | input_init |  |  |  |  |  |  |  |  |  |  |  |
-//! | `flora_core` |  |  | core |  |  |  |  |  |  |  |  |  |  |  |
-//! | `fourierft` |  |  | fourier, places_seed 777 |  |  | constant, value 150.0 |  |  |  |  |  |  |  |  |
-//! | `full` |  |  | null |  |  |  |  |  |  |  | trained |  |  |  |
-//! | `gralora` |  |  | granular, blocks 2 |  |  |  |  |  |  |  |  |  |  |  |
-//! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |  |  |
-//! | `hira` |  |  | elementwise |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `hra` |  |  | reflections |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `hydra_lora` |  |  | routed_low_rank |  |  |  |  |  |  |  |  |  |  |  |
-//! | `ia3` |  |  | gain |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `inc_lora` |  |  |  |  |  |  |  |  |  |  |  |  | previous, adapters 0 |  |
-//! | `init_b` |  |  | low_rank, drawn b |  |  |  |  |  |  |  |  |  |  |  |
-//! | `ln_tuning` |  |  | null |  |  |  |  |  |  |  | norms |  |  |  |
-//! | `loha` |  |  | hadamard |  |  |  |  |  |  |  |  |  |  |  |
-//! | `lokr` |  |  | kronecker, decompose_both false |  |  |  |  |  |  |  |  |  |  |  |
-//! | `lora` | 16.0 | 0.0 | low_rank | additive | kaiming | alpha_over_rank | all | constant | plain | 0.0 | frozen | none | none | all |
-//! | `lora_fa` |  |  |  |  |  |  | a frozen |  |  |  |  |  |  |  |
-//! | `lora_fa_preconditioned` |  |  |  |  |  |  | a frozen |  | preconditioned, ridge 1e-8 |  |  |  |  |  |
-//! | `lora_ga` |  |  | gradient_init |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |  |
-//! | `lora_plus` |  |  |  |  |  |  | b trained, lr_multiplier 16.0, embedding trained |  |  |  |  |  |  |  |
-//! | `lora_xs` |  |  | singular_core |  | gaussian, std 0.00001 |  |  |  |  |  |  |  |  |  |
-//! | `melora` |  |  | block_diagonal, blocks 2 |  |  |  |  |  |  |  |  |  |  |  |
-//! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |  |  |
-//! | `miss` |  |  | shard_sharing |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `molora` |  |  | routed_low_rank |  |  |  |  |  |  |  |  |  |  |  |
-//! | `mov` |  |  | routed_gain, experts 10 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `nola` |  |  | mixed_bases |  |  |  |  |  |  |  |  |  |  |  |
-//! | `nz_lora` |  |  | drawn_init, gain 1.0 |  |  |  |  |  |  |  |  |  |  |  |
-//! | `o_lora` |  |  |  |  |  |  |  |  |  |  |  |  | previous, adapters 0 | overlap 0.5 |
-//! | `oft` |  |  | block_rotation, cayley neumann |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |  |  |
-//! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |  |  |
-//! | `randlora` | 20.0·rank |  | random_bases, projection_seed 0 |  |  |  |  |  |  |  |  |  |  |  |
-//! | `relora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |
-//! | `rslora` |  |  |  |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |  |
-//! | `shira` |  |  | sparse, mask_seed 0 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `sora` |  |  | diagonal, start normal |  |  |  | lambda trained | soft_threshold, threshold 0.0003 |  |  |  |  |  | diagonal_l1 10.0 |
-//! | `svdiff` |  |  | spectral_shift |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `tied_lora` |  |  | tied_low_rank |  |  |  |  |  |  |  |  |  |  |  |
-//! | `tri_lora` |  |  | diagonal, start zero |  |  |  |  |  |  |  |  |  |  |  |
-//! | `vb_lora` |  |  | vector_bank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |
-//! | `xgblora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |
+//! | preset | alpha | dropout | delta | combine | init | scaling | train | rank_policy | gradient | orthogonality | base | bias | base_update | penalties | layers |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | `adalora` | 10.7·rank |  | svd_form |  | gaussian, std 0.02 |  |  | budget |  | 0.1 |  |  |  |  |  |
+//! | `asymmetric_lora` |  |  |  |  | orthonormal |  | a frozen |  |  |  |  |  |  |  |  |
+//! | `bitfit` |  |  | null |  |  |  |  |  |  |  |  | all |  |  |  |
+//! | `boft` |  |  | butterfly_rotation, butterfly_factors 2 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `bone` |  |  | block_affine |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `c3a` |  |  | block_circulant |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `cola` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |  |
+//! | `corda` |  |  | covariance_init |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `delora` |  |  | bounded_low_rank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `delta_lora` |  |  |  |  |  |  |  |  |  |  |  |  | follow |  |  |
+//! | `dora` |  |  |  | weight_decomposed, dropout_form adapter |  |  |  |  |  |  |  |  |  |  |  |
+//! | `dora_dynamic` | 8.0 |  | diagonal, start zero |  | kaiming, gain 2.449489742783178 |  |  | norm_budget |  |  |  |  |  | component_variance 0.1 |  |
+//! | `dvora` |  |  | shared_random | weight_decomposed, dropout_form adapter |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `dylora` |  |  |  |  |  |  |  | nested_sampling |  |  |  |  |  |  |  |
+//! | `eva` |  |  | input_init |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `flora_core` |  |  | core |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `fourierft` |  |  | fourier, places_seed 777 |  |  | constant, value 150.0 |  |  |  |  |  |  |  |  |  |
+//! | `full` |  |  | null |  |  |  |  |  |  |  | trained |  |  |  |  |
+//! | `gralora` |  |  | granular, blocks 2 |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `head_only` |  |  | null |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `hira` |  |  | elementwise |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `hra` |  |  | reflections |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `hydra_lora` |  |  | routed_low_rank |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `ia3` |  |  | gain |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `inc_lora` |  |  |  |  |  |  |  |  |  |  |  |  | previous, adapters 0 |  |  |
+//! | `init_b` |  |  | low_rank, drawn b |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `lisa` |  |  | null |  |  |  |  |  |  |  | trained |  |  |  | sampled |
+//! | `ln_tuning` |  |  | null |  |  |  |  |  |  |  | norms |  |  |  |  |
+//! | `loha` |  |  | hadamard |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `lokr` |  |  | kronecker, decompose_both false |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `lora` | 16.0 | 0.0 | low_rank | additive | kaiming | alpha_over_rank | all | constant | plain | 0.0 | frozen | none | none | all | all |
+//! | `lora_fa` |  |  |  |  |  |  | a frozen |  |  |  |  |  |  |  |  |
+//! | `lora_fa_preconditioned` |  |  |  |  |  |  | a frozen |  | preconditioned, ridge 1e-8 |  |  |  |  |  |  |
+//! | `lora_ga` |  |  | gradient_init |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |  |  |
+//! | `lora_plus` |  |  |  |  |  |  | b trained, lr_multiplier 16.0, embedding trained |  |  |  |  |  |  |  |  |
+//! | `lora_xs` |  |  | singular_core |  | gaussian, std 0.00001 |  |  |  |  |  |  |  |  |  |  |
+//! | `melora` |  |  | block_diagonal, blocks 2 |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `milora` |  |  | residual_init, start minor |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `miss` |  |  | shard_sharing |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `molora` |  |  | routed_low_rank |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `mov` |  |  | routed_gain, experts 10 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `nola` |  |  | mixed_bases |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `nz_lora` |  |  | drawn_init, gain 1.0 |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `o_lora` |  |  |  |  |  |  |  |  |  |  |  |  | previous, adapters 0 | overlap 0.5 |  |
+//! | `oft` |  |  | block_rotation, cayley neumann |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `olora` |  |  | residual_init, start qr |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `pissa` |  |  | residual_init, start principal |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `randlora` | 20.0·rank |  | random_bases, projection_seed 0 |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `relora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |  |
+//! | `rslora` |  |  |  |  |  | alpha_over_sqrt_rank |  |  |  |  |  |  |  |  |  |
+//! | `shira` |  |  | sparse, mask_seed 0 |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `sora` |  |  | diagonal, start normal |  |  |  | lambda trained | soft_threshold, threshold 0.0003 |  |  |  |  |  | diagonal_l1 10.0 |  |
+//! | `svdiff` |  |  | spectral_shift |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `tied_lora` |  |  | tied_low_rank |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `tri_lora` |  |  | diagonal, start zero |  |  |  |  |  |  |  |  |  |  |  |  |
+//! | `vb_lora` |  |  | vector_bank |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `vera` |  |  | shared_random |  |  | constant, value 1.0 |  |  |  |  |  |  |  |  |  |
+//! | `xgblora` |  |  |  |  |  |  |  |  |  |  |  |  | restart |  |  |
 //! <!-- end -->
 //!
 //! What the parts of a composition declare about each other, and so which compositions are legal, is in [`capability`].
@@ -114,6 +116,7 @@ pub mod host;
 pub mod init;
 #[cfg(feature = "testing")]
 pub mod laws;
+pub mod layers;
 pub mod norm;
 pub mod pass;
 pub mod peft;

@@ -38,6 +38,7 @@ presets! {
     ia3,
     inc_lora,
     init_b,
+    lisa,
     ln_tuning,
     loha,
     lokr,

@@ -4,6 +4,7 @@ use variants::{
     base_update::{AnyBaseUpdate, Moments, follow::Follow, restart::Rate},
     combine::CombineSpec,
     delta::{DeltaSpec, covariance_init, shared_random},
+    layers::LayerSchedule,
     penalty::AnyPenalty,
     rank::{
         AnyRankPolicy,
@@ -71,6 +72,14 @@ pub(crate) const CASES: &[Case] = &[
     Case { fixture: "loha", preset: "loha", change: as_published },
     Case { fixture: "lokr", preset: "lokr", change: as_published },
     Case { fixture: "lokr_both", preset: "lokr", change: products::lokr },
+    Case {
+        fixture: "lisa",
+        preset: "lisa",
+        change: |reference, published| {
+            let layers = LayerSchedule::Sampled { count: 1, interval: reference.count("interval") as u64 };
+            VariantSpec { layers, ..published }
+        },
+    },
     Case { fixture: "lora", preset: "lora", change: as_published },
     Case { fixture: "lora_fa", preset: "lora_fa", change: as_published },
     Case { fixture: "lora_fa_preconditioned", preset: "lora_fa_preconditioned", change: as_published },
