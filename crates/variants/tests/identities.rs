@@ -498,8 +498,8 @@ fn peft_has_the_forms_of_its_own_methods() {
         let wanted = match preset.name {
             "adalora" => Ok("ADALORA"),
             "vera" => Ok("VERA"),
-            "full" | "bitfit" | "head_only" | "ln_tuning" => Err(NoPeftForm::NoAdapter),
-            "loha" | "ia3" | "hra" | "oft" | "lokr" | "boft" | "c3a" | "miss" => Ok(preset.name),
+            "full" | "bitfit" | "head_only" | "lisa" | "ln_tuning" => Err(NoPeftForm::NoAdapter),
+            "loha" | "ia3" | "hra" | "oft" | "lokr" | "boft" | "c3a" | "miss" | "gralora" | "hira" => Ok(preset.name),
             "bone" => Ok("miss"),
             _ if (preset.spec)(RANK).delta.is_some_and(|delta| delta.peft().is_none()) => {
                 Err(NoPeftForm::NoCounterpart)

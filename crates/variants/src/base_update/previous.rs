@@ -23,12 +23,19 @@ use super::BaseUpdate;
 use crate::capability::{Capability, Requirement};
 
 /// Adapters of earlier tasks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Previous {
     /// How many there are.
     #[serde(default)]
     pub adapters: usize,
+}
+
+/// One.
+impl Default for Previous {
+    fn default() -> Self {
+        Self { adapters: 1 }
+    }
 }
 
 const REQUIRES: &[Requirement] = &[

@@ -28,6 +28,10 @@ impl Penalty for Overlap {
                    `base_update: {kind: previous}` or leave it out",
         },
         Requirement {
+            needs: Capability::TrainedA,
+            rule: "A is what is kept orthogonal, but `train.a` is {kind}; let it train or leave the penalty out",
+        },
+        Requirement {
             needs: Capability::TwoFactors,
             rule: "`{kind}` has no factor `a` to hold against those of earlier tasks; use {others} or leave it out",
         },

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) fn spec(rank: usize) -> VariantSpec {
-    VariantSpec { base_update: AnyBaseUpdate::Previous(Previous::default()), ..lora::spec(rank) }
+    VariantSpec { base_update: AnyBaseUpdate::Previous(Previous { adapters: 0 }), ..lora::spec(rank) }
 }
 
 /// The registry's entry.
