@@ -65,19 +65,22 @@ pub fn file_sha256(path: &Path) -> io::Result<String> {
     }
 }
 
-/// The hash of a resolved spec without its top-level `seed` and `seeds`: equal for the runs that are averaged over seeds.
-pub fn seedless_spec_hash(spec: &Value) -> String {
-    match spec {
-        Value::Object(map) => {
-            let kept: Map<String, Value> = map
-                .iter()
-                .filter(|(key, _)| !SEED_KEYS.contains(&key.as_str()))
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect();
-            spec_hash(&Value::Object(kept))
-        }
-        other => spec_hash(other),
+/// A resolved spec without what differs between the seeds of one group: its top-level `seed` and `seeds`, and the seed of the run that it
+/// starts from, which is its own.
+pub fn seedless(spec: &Value) -> Value {
+    let Value::Object(map) = spec else { return spec.clone() };
+    let kept = map.iter().filter(|(key, _)| !SEED_KEYS.contains(&key.as_str()));
+    let mut kept: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let source = kept.get_mut("start_from").and_then(|start| start.get_mut("cell")).and_then(Value::as_object_mut);
+    if let Some(source) = source {
+        source.remove("seed");
     }
+    Value::Object(kept)
+}
+
+/// The hash of a resolved spec that is [`seedless`]: equal for the runs that are averaged over seeds.
+pub fn seedless_spec_hash(spec: &Value) -> String {
+    spec_hash(&seedless(spec))
 }
 
 fn write_canonical(value: &Value, text: &mut String) {
@@ -137,5 +140,17 @@ mod tests {
         assert_eq!(seedless_spec_hash(&one), seedless_spec_hash(&two));
         assert_ne!(seedless_spec_hash(&two), seedless_spec_hash(&three));
         assert_ne!(spec_hash(&one), spec_hash(&two));
+    }
+
+    /// A run of seed 2 starts from the run of seed 2; that of another task or variant is another start.
+    #[test]
+    fn runs_of_one_group_start_from_runs_of_their_own_seeds() {
+        let of = |seed: u64, task: &str| {
+            seedless_spec_hash(&json!({"seeds": {"init": seed}, "start_from": {"cell": {"task": task, "seed": seed}}}))
+        };
+        assert_eq!(of(1, "mnli"), of(2, "mnli"));
+        assert_ne!(of(1, "mnli"), of(1, "sst2"));
+        let adapter = |path: &str| seedless_spec_hash(&json!({"start_from": {"adapter": path}}));
+        assert_ne!(adapter("one"), adapter("two"));
     }
 }

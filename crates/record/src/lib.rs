@@ -49,7 +49,7 @@ pub use correct::Correct;
 pub use error::{BadFile, RecordError};
 pub use evaluation::{Evaluation, Generated};
 pub use halving::Halving;
-pub use hash::{PartsHash, canonical_json, file_sha256, seedless_spec_hash, sha256_hex, spec_hash};
+pub use hash::{PartsHash, canonical_json, file_sha256, seedless, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal, JournalMark};
 pub use lock::Lock;
 pub use matching::{Matching, Quantity};

@@ -5,8 +5,10 @@ use record::{EarlierTask, Start};
 use super::*;
 use crate::{
     render,
+    study::Study,
     summary::tests::run,
     table::{Layout, sequence_matrix_table, sequence_table},
+    tables::tables,
 };
 
 const TASKS: [&str; 3] = ["cola", "rte", "sst2"];
@@ -33,6 +35,10 @@ fn stage(variant: &str, seed: u64, row: &[f64]) -> RunRecord {
             }
         })
         .collect();
+    if let Some(before) = earlier.len().checked_sub(1) {
+        record.spec["start_from"] =
+            serde_json::json!({"cell": {"task": TASKS[before], "variant": variant, "seed": seed}});
+    }
     record.start = (!earlier.is_empty()).then(|| Start { name: "before".to_owned(), hash: "a".to_owned() });
     record
 }
@@ -112,6 +118,23 @@ fn where_less_is_better_signs_turn() {
     // The least before the last task: (0.5 − 0.6 + 0.7 − 0.8)/2 and (0.7 − 0.7 + 0.8 − 0.8)/2.
     close(&found[0].forgetting(), &[(1, -0.1), (2, 0.0)]);
     close(&found[0].transfer(), &[(1, -0.1), (2, -0.05)]);
+}
+
+/// Every run starts from the run of its own seed, and all of a row are averaged.
+#[test]
+fn a_study_in_sequence_has_all_its_tables() {
+    let study = Study {
+        tasks: TASKS.map(str::to_owned).to_vec(),
+        variants: ["lora", "o_lora", "alone"].map(str::to_owned).to_vec(),
+        baseline: Some("lora".to_owned()),
+        ..Study::default()
+    };
+    let found = tables(&study, &records(), true).unwrap();
+    let is_shown = |name: &str| found.tables.iter().find(|named| named.name == name).map(|named| named.is_shown);
+    assert_eq!(
+        [is_shown("main"), is_shown("sequence"), is_shown("sequence_matrix")],
+        [Some(true), Some(true), Some(false)]
+    );
 }
 
 #[test]

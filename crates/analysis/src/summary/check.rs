@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use record::RunRecord;
+use record::{RunRecord, seedless};
 use serde_json::Value;
 
 use crate::AnalysisError;
@@ -52,7 +52,8 @@ fn same_spec(records: &[RunRecord]) -> Result<(), AnalysisError> {
                     row: row(&record.cell.task, label, rank),
                     first: first.cell.to_string(),
                     second: record.cell.to_string(),
-                    place: first_difference(&first.spec, &record.spec, "").unwrap_or_else(|| "seed".to_owned()),
+                    place: first_difference(&seedless(&first.spec), &seedless(&record.spec), "")
+                        .unwrap_or_else(|| "seed".to_owned()),
                 });
             }
         }
@@ -83,7 +84,7 @@ fn row(task: &str, label: &str, rank: usize) -> String {
     format!("{task}/{label} rank {rank}")
 }
 
-/// The first path at which two specs differ, top-level seeds apart.
+/// The first path at which two specs differ.
 fn first_difference(one: &Value, other: &Value, path: &str) -> Option<String> {
     let (Value::Object(first), Value::Object(second)) = (one, other) else {
         return (one != other).then(|| path.to_owned());
@@ -91,8 +92,7 @@ fn first_difference(one: &Value, other: &Value, path: &str) -> Option<String> {
     let mut keys: Vec<&String> = first.keys().chain(second.keys()).collect();
     keys.sort();
     keys.dedup();
-    let is_seed = |key: &str| path.is_empty() && (key == "seed" || key == "seeds");
-    keys.into_iter().filter(|key| !is_seed(key)).find_map(|key| {
+    keys.into_iter().find_map(|key| {
         let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match (first.get(key), second.get(key)) {
             (Some(one), Some(other)) => first_difference(one, other, &inner),
