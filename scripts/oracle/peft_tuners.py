@@ -64,7 +64,7 @@ CASES = {
 LATER = {
     "bert_gralora": ("GraloraConfig", {"r": 4, "alpha": 6, "gralora_k": 2}, 0.3),
     "bert_gralora_four": ("GraloraConfig", {"r": 8, "alpha": 4, "gralora_k": 4}, 0.3),
-    "bert_hira": ("HiraConfig", {"r": 3, "rank_pattern": {"query": 2}}, 0.5),
+    "bert_hira": ("HiraConfig", {"r": 3}, 0.5),  # its dispatcher passes over `rank_pattern`
 }
 
 
@@ -136,7 +136,6 @@ def exports(args):
                     {"preset": "gralora", "targets": pair, "ranks": [4]},
                     {"preset": "gralora", "label": "gralora_four", "targets": pair, "ranks": [4], "with": {"delta": {"blocks": 4}}},
                     {"preset": "hira", "targets": pair},
-                    {"preset": "hira", "label": "hira_ranks", "targets": pair, "rank_pattern": {pair[0]: 2}},
                 ]
             variants += [] if args.later else [
                 {"preset": "ia3", "targets": gains},

@@ -305,8 +305,8 @@ fn what_cannot_be_read_is_one_clear_error() {
     let fields: &[(&str, Value, &[&str])] = &[
         (
             "peft_type",
-            json!("GRALORA"),
-            &["peft_type is `GRALORA`", "LORA, ADALORA, VERA, ", " are read", "convert it to LoRA"],
+            json!("WAVEFT"),
+            &["peft_type is `WAVEFT`", "LORA, ADALORA, VERA, ", " are read", "convert it to LoRA"],
         ),
         ("lora_bias", json!(true), &["`lora_bias` is `true`", "no counterpart", "convert it with PEFT"]),
         ("layer_replication", json!([[0, 2]]), &["`layer_replication` is `[[0,2]]`", "convert it with PEFT"]),

@@ -100,7 +100,7 @@ fn unknown(version: String) -> Case {
 
 pub(crate) fn cases() -> Vec<Case> {
     let fields = [
-        ("an unknown kind", "peft_type", json!("GRALORA")),
+        ("an unknown kind", "peft_type", json!("WAVEFT")),
         ("a kind that is a number", "peft_type", json!(7)),
         ("a rank of 0", "r", json!(0)),
         ("a rank below 0", "r", json!(-2)),

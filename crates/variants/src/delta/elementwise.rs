@@ -48,7 +48,7 @@ impl DeltaRecipe for Spec {
     fn peft(&self) -> Option<PeftForm> {
         let fields = vec![
             ("r", Field::Rank),
-            ("rank_pattern", Field::RankPattern),
+            ("rank_pattern", Field::Fixed(json!({}))), // PEFT 0.21.2 reads it and gives every map `r` all the same
             ("hira_dropout", Field::Dropout),
             ("init_weights", Field::Passive(json!(true))),
         ];
