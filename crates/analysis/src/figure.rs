@@ -38,7 +38,7 @@ pub use error::FigureError;
 pub use marks::{
     AmplificationRow, AtCost, Caption, Curve, Dynamics, Fit, Measured, Overlap, PhiMap, TaskCurves, TaskMeans,
     amplification, comparison, critical_difference, dynamics, expected_best, front, pareto, phi_grid, phi_ranks,
-    phi_seeds, rank_allocation, rank_curves, seed_overlap, sensitivity, training_curves,
+    phi_seeds, rank_allocation, rank_curves, seed_overlap, sensitivity, sequence_curves, training_curves,
 };
 pub use scene::TextBox;
 

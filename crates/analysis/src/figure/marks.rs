@@ -10,7 +10,7 @@ mod rank_allocation;
 mod ranks;
 
 pub use amplification::{AmplificationRow, amplification};
-pub use curves::{Curve, TaskCurves, expected_best, rank_curves, sensitivity, training_curves};
+pub use curves::{Curve, TaskCurves, expected_best, rank_curves, sensitivity, sequence_curves, training_curves};
 pub use dots::{Overlap, TaskMeans, comparison, seed_overlap};
 pub use dynamics::{Dynamics, Fit, dynamics};
 pub use pareto::{AtCost, front, pareto};

@@ -9,10 +9,11 @@ use crate::{
     AnalysisError,
     figure::{
         AtCost, Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, critical_difference, front, pareto,
-        rank_allocation, rank_curves, training_curves,
+        rank_allocation, rank_curves, sequence_curves, training_curves,
     },
     measures::place,
     methods::{Method, methods, ranked},
+    sequence::{Sequence, sequences},
     study::Study,
     summary::{Selection, SummaryRow, SummaryTable, summarise},
     tuning,
@@ -53,6 +54,7 @@ pub fn all(
         figures.extend(from_summary(study, &summary, split)?);
         figures.extend(ranks_over_tasks(study, &summary, split)?);
         figures.extend(quality_over_parameters(study, &summary, split)?);
+        figures.extend(over_sequences(study, records, split, summary.splits().len() > 1)?);
     }
     figures.extend(training(study, records));
     figures.extend(allocation(study, records, planned));
@@ -137,6 +139,49 @@ fn quality_over_parameters(study: &Study, summary: &SummaryTable, split: &str) -
     };
     let figure = pareto(caption, "trained parameters", "mean over tasks", &at);
     Ok(Some(Named::new(format!("pareto{suffix}"), figure)))
+}
+
+/// What becomes of every task but the last of a sequence as others are trained after it; a figure for every sequence.
+fn over_sequences(
+    study: &Study,
+    records: &[RunRecord],
+    split: &str,
+    has_splits: bool,
+) -> Result<Vec<Named>, AnalysisError> {
+    let all = sequences(records, split)?;
+    let orders: BTreeSet<&[String]> = all.iter().map(|sequence| sequence.tasks.as_slice()).collect();
+    let (suffix, many) = (if has_splits { format!("-{split}") } else { String::new() }, orders.len() > 1);
+    let of_order = |(at, order): (usize, &[String])| {
+        let mut own: Vec<&Sequence> = all.iter().filter(|sequence| sequence.tasks == order).collect();
+        own.sort_by_key(|sequence| study.variants.iter().position(|variant| *variant == sequence.variant));
+        let of_task = |(column, task): (usize, &String)| {
+            let metric = records.iter().find(|record| record.cell.task == *task)?.primary_metric.name.clone();
+            let of_variant = |sequence: &&Sequence| {
+                let point = |after: usize| {
+                    let scores: Vec<f64> = sequence.of(after, column).iter().map(|score| 100.0 * score).collect();
+                    Some(((after + 1) as f64, over_seeds(&scores)?))
+                };
+                let rank = if sequence.rank == 0 { String::new() } else { format!(" r={}", sequence.rank) };
+                let name = format!("{}{rank}", sequence.variant);
+                Curve { name, points: (column..order.len()).filter_map(point).collect() }
+            };
+            let curves = own.iter().take(MOST_SERIES).map(of_variant).collect();
+            Some(TaskCurves { task: task.clone(), unit: unit(&metric).to_owned(), metric, curves })
+        };
+        let tasks: Vec<TaskCurves> =
+            order.iter().enumerate().take(order.len().saturating_sub(1)).filter_map(of_task).collect();
+        let caption = Caption {
+            title: format!("{}: tasks while others are trained after them, {split} split", study.name),
+            n: seeds(own.iter().map(|sequence| sequence.scores.len()), "bars"),
+            notes: vec![format!(
+                "In order: {}. A task is read by the head that it was trained with.",
+                order.join(", ")
+            )],
+        };
+        let part = if many { format!("-{}", at + 1) } else { String::new() };
+        Named::new(format!("sequence{part}{suffix}"), sequence_curves(caption, &tasks))
+    };
+    Ok(orders.into_iter().enumerate().map(of_order).collect())
 }
 
 fn curves(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Figure {

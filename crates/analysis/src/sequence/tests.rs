@@ -4,7 +4,7 @@ use record::{EarlierTask, Start};
 
 use super::*;
 use crate::{
-    render,
+    figure, figures, render,
     study::Study,
     summary::tests::run,
     table::{Layout, sequence_matrix_table, sequence_table},
@@ -135,6 +135,22 @@ fn a_study_in_sequence_has_all_its_tables() {
         [is_shown("main"), is_shown("sequence"), is_shown("sequence_matrix")],
         [Some(true), Some(true), Some(false)]
     );
+}
+
+/// A panel for every task but the last, with a point for the task itself and one for every task after it.
+#[test]
+fn a_figure_follows_every_task_through_those_after_it() {
+    let study = Study {
+        tasks: TASKS.map(str::to_owned).to_vec(),
+        variants: ["lora", "o_lora", "alone"].map(str::to_owned).to_vec(),
+        ..Study::default()
+    };
+    let all = figures::records::all(&study, &records(), &|_| Vec::new()).unwrap();
+    let named = all.iter().find(|named| named.name == "sequence").unwrap();
+    let drawn = figure::render(&named.figure).unwrap().data_csv;
+    // Two methods, three points on the first task and two on the second, and a header; `lora` on the first after the second: 60 and 70.
+    assert_eq!(drawn.lines().count(), 1 + 2 * (3 + 2), "{drawn}");
+    assert!(drawn.lines().any(|line| line.contains("lora r=8") && line.contains(",2,65")), "{drawn}");
 }
 
 #[test]

@@ -39,6 +39,11 @@ pub fn training_curves(caption: Caption, tasks: &[TaskCurves]) -> Figure {
     figure(caption, tasks, "step", &Scale::Integer, Look::Band)
 }
 
+/// A metric of a task against the number of tasks that were trained in sequence, from the task itself on.
+pub fn sequence_curves(caption: Caption, tasks: &[TaskCurves]) -> Figure {
+    figure(caption, tasks, "tasks trained", &Scale::Integer, Look::Line)
+}
+
 /// A score against a tuned number, such as the learning rate, on a logarithmic axis.
 pub fn sensitivity(caption: Caption, tasks: &[TaskCurves], label: &str) -> Figure {
     figure(caption, tasks, label, &Scale::Log10, Look::Line)
