@@ -77,7 +77,12 @@ impl Trainee {
             keeps_records: false,
             stop: Stop::NEVER,
         };
-        let plan = CohortPlan::new(experiment.cells(), &context).expect("a plan");
+        let mut cells = experiment.cells().to_vec();
+        for variant in cells.iter_mut().map(|cell| &mut cell.recipe.variant) {
+            // What keeps the adapters of earlier tasks is measured on its third.
+            variant.base_update = variant.base_update.after(2).unwrap_or_else(|| variant.base_update.clone());
+        }
+        let plan = CohortPlan::new(&cells, &context).expect("a plan");
         let batches = plan.batches(&context).expect("batches");
         let cohort = plan.build(&context).expect("a cohort");
         Self { cohort, batches }
