@@ -52,7 +52,7 @@ fn named(all: &BTreeMap<String, Vec<f64>>, name: &str) -> BTreeMap<String, Vec<f
     all.iter().filter_map(of).collect()
 }
 
-/// The columns of row-major matrices side by side.
+/// The columns of row-major matrices, concatenated.
 fn columns(parts: &[&Vec<f64>], rows: usize) -> Vec<f64> {
     let row = |at: usize| parts.iter().flat_map(move |part| part.chunks(part.len() / rows).nth(at).unwrap().to_vec());
     (0..rows).flat_map(row).collect()

@@ -6,8 +6,8 @@
 //! W_t = W0 + s·Σ_{i<t} A_i·B_i + s·A_t·B_t        A_t, B_t: first values, drawn anew for every task
 //! ```
 //!
-//! so that the run of task `t` begins at the update that the run of task `t − 1` ended with. The factors of earlier tasks are kept side by
-//! side, `P = [A₁, A₂, ..]` and `Q = [B₁; B₂; ..]`, bit for bit; nothing writes them. The first task has none, and is the run of the same
+//! so that the run of task `t` begins at the update that the run of task `t − 1` ended with. The factors of earlier tasks are
+//! concatenated, `P = [A₁, A₂, ..]` and `Q = [B₁; B₂; ..]`, bit for bit; nothing writes them. The first task has none, and is the run of the same
 //! composition without a base update.
 //!
 //! | parameter | default | range |
