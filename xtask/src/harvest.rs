@@ -10,6 +10,10 @@ pub(crate) fn module_doc(path: &Path, link: &dyn Fn(&str) -> Option<String>) -> 
     for line in read(path).lines().take_while(|line| line.starts_with("//!")) {
         let line = line.trim_start_matches("//!");
         let line = line.strip_prefix(' ').unwrap_or(line);
+        // Where a link of rustdoc leads, of which the text has an address of its own here.
+        if !fenced && line.starts_with("[`") && line.contains("`]: ") {
+            continue;
+        }
         if line.starts_with("```") {
             fenced = !fenced;
             // rustdoc runs a block without a language as Rust.
