@@ -25,6 +25,9 @@ use crate::{
     summary::{Selection, reported},
 };
 
+/// Label of a variant that trains every task from the base, and its scores on the tasks of a sequence, by seed.
+pub type Alone = (String, BTreeMap<u64, Vec<f64>>);
+
 /// A method on a sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
@@ -39,7 +42,7 @@ pub struct Sequence {
     /// `R` of every seed that has all of it, row by row up to the diagonal.
     pub scores: BTreeMap<u64, Vec<Vec<f64>>>,
     /// Label of the variant that stands for runs alone, and its scores on the tasks, by seed.
-    pub alone: Option<(String, BTreeMap<u64, Vec<f64>>)>,
+    pub alone: Option<Alone>,
 }
 
 impl Sequence {
@@ -89,8 +92,11 @@ impl Sequence {
     }
 }
 
-/// The mean of a function of `R`, its last row and a task, over the tasks before the last.
-fn of_earlier(rows: &[Vec<f64>], measure: &dyn Fn(&[Vec<f64>], &[f64], usize) -> f64) -> Option<f64> {
+/// A function of `R`, its last row and a task.
+type OfTask<'a> = dyn Fn(&[Vec<f64>], &[f64], usize) -> f64 + 'a;
+
+/// The mean of a function over the tasks before the last.
+fn of_earlier(rows: &[Vec<f64>], measure: &OfTask<'_>) -> Option<f64> {
     let (last, before) = rows.split_last()?;
     (!before.is_empty()).then(|| mean((0..before.len()).map(|j| measure(rows, last, j))))
 }
@@ -171,8 +177,9 @@ fn own(record: &RunRecord, split: &str) -> Result<Option<f64>, AnalysisError> {
 }
 
 /// The evaluation on a split, or on the first where a task has none of that name.
-fn of_split<'a>(evaluations: impl Iterator<Item = &'a Evaluation> + Clone, split: &str) -> Option<&'a Evaluation> {
-    evaluations.clone().find(|evaluation| evaluation.split == split).or_else(|| evaluations.clone().next())
+fn of_split<'a>(evaluations: impl Iterator<Item = &'a Evaluation>, split: &str) -> Option<&'a Evaluation> {
+    let all: Vec<&Evaluation> = evaluations.collect();
+    all.iter().find(|evaluation| evaluation.split == split).or(all.first()).copied()
 }
 
 /// The variant that trains every task of a sequence from the base, and its scores: that of the row's own preset, else the only one.
@@ -181,7 +188,7 @@ fn alone(
     path: &[&str],
     (variant, rank): Key<'_>,
     split: &str,
-) -> Result<Option<(String, BTreeMap<u64, Vec<f64>>)>, AnalysisError> {
+) -> Result<Option<Alone>, AnalysisError> {
     let preset_of = |label: &str| {
         let found = finished.iter().find(|record| record.cell.variant == label)?;
         found.spec.get("preset").and_then(|preset| preset.as_str()).map(str::to_owned)

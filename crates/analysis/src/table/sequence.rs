@@ -102,7 +102,9 @@ fn groups<'a>(sequences: &'a [Sequence], layout: &Layout) -> Vec<Vec<&'a Sequenc
     }
     let place = |label: &str| layout.variants.iter().position(|other| other == label).unwrap_or(usize::MAX);
     let mut groups: Vec<Vec<&Sequence>> = by_tasks.into_values().collect();
-    groups.iter_mut().for_each(|group| group.sort_by_key(|one| (place(&one.variant), one.variant.clone(), one.rank)));
+    for group in &mut groups {
+        group.sort_by_key(|one| (place(&one.variant), one.variant.clone(), one.rank));
+    }
     groups
 }
 

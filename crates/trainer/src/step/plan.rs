@@ -100,7 +100,9 @@ impl Stack {
         let visible = is_partial.then(|| self.optimizer.touched(&touched));
         let mut moved = touched;
         if !spec.rank_policy.keeps_untouched() {
-            moved.iter_mut().for_each(|moved| moved.components = None);
+            for moved in &mut moved {
+                moved.components = None;
+            }
         }
         let pulls = self.optimizer.pulls(&runs, &moved, &spec.train);
         let coefficients = self.optimizer.coefficients(&runs, &moved, &spec.train, adam);
