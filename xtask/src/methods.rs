@@ -233,10 +233,11 @@ such as `full`. With weights stored `[d_in, d_out]`, an adapted map computes `W'
 - `train`: which roles train, at which rate and decay
 - [`rank_policy`](axes/rank.md): the rank over time
 - [`base_update`](axes/base_update.md): the base over time
+- `layers`: which layers train at a step
 - [`penalties`, `orthogonality`](axes/penalty.md): loss terms beside the task's
 - `alpha`, `dropout`, `gradient`, `base`, `bias`: see [`with`](experiments.md#with)
 
-The scope is linear, mergeable updates and mixtures of them. An experiment can override any field of a preset, and
+The scope is linear, mergeable updates, mixtures of them, and sequences of tasks. An experiment can override any field of a preset, and
 [adding a preset](adding_a_method.md) takes one file and one line. An empty cell is LoRA's value; the head always trains.
 ";
 

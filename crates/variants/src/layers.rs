@@ -1,4 +1,4 @@
-//! Axis 9: which layers train at a step.
+//! Axis 8: which layers train at a step.
 //!
 //! By default all do. Under `sampled`, a run of every `interval` steps trains `count` of the layers that have anything to train; they are drawn
 //! uniformly from the run's seed of the stream `rank`, anew for every period. What lies in no layer (embeddings, the last norm, the pooler, the

@@ -18,7 +18,8 @@
 //! its number of evaluations is given; the first is that of the base.
 //!
 //! Departures. The authors' code calls Nevergrad's `NGOpt`, which picks a search by the number of weights and evaluations; the paper names
-//! CMA-ES. A head for classification has no part in the paper, whose models write texts: here it is the target's, as it is.
+//! CMA-ES. This search is a few lines whose stream is seeded as every other here; a CMA-ES library would bring its own linear algebra and
+//! generator for a handful of weights. A head for classification has no part in the paper, whose models write texts: here it is the target's, as it is.
 //!
 //! Huang et al., *LoraHub: Efficient Cross-Task Generalization via Dynamic LoRA Composition*, 2023, arXiv:2307.13269; bounds, start, penalty and
 //! the number of 40 evaluations from the authors' code (sail-sg/lorahub, `algorithm.py`). Rechenberg, *Evolutionsstrategie*, 1973.

@@ -31,7 +31,7 @@ pub struct Previous {
     pub adapters: usize,
 }
 
-/// One.
+/// One, so that a composition whose experiment has not filled it in yet, as every law tries it, meets an earlier adapter.
 impl Default for Previous {
     fn default() -> Self {
         Self { adapters: 1 }

@@ -6,7 +6,7 @@
 //!
 //! | parameter | default | source |
 //! |---|---|---|
-//! | `penalties.overlap` | 0.5 | `lamda_1` of the authors' scripts: for three orders of four tasks, and for the first half of fifteen tasks, whose second half has 5 |
+//! | `penalties.overlap` | 0.5 | `lamda_1` of the authors' scripts: for three orders of four tasks, and for tasks 2 to 9 of fifteen, of which 10 to 15 have 5 |
 //!
 //! The authors' scripts use a learning rate of 1e-3, `r` 8, `α` 32, dropout 0.1 and one epoch for each task. The code's second weight, of the
 //! norms of the new factors (`lamda_2`), is 0 for four tasks and up to 0.3 among fifteen; it is left out, and weight decay is what shrinks
