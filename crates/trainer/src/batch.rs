@@ -11,7 +11,7 @@ use models::network::Network;
 pub use self::{
     collate::{Padding, collate},
     layout::{BatchLayout, DeviceBatch, HostBatch},
-    sampler::Sampler,
+    sampler::{Sampler, Split},
 };
 pub use crate::rows::RunRows;
 
@@ -19,6 +19,12 @@ pub use crate::rows::RunRows;
 pub trait BatchSource {
     /// Micro-batch `micro` (counted over the whole run) of every run, for a network with these stacks.
     fn batch(&self, network: &Network, micro: u64) -> HostBatch;
+
+    /// Batch `number` of the examples that the runs of stack number `stack` hold out, for a network with that stack alone. A source that knows of
+    /// one stack and holds nothing out has its batches.
+    fn held_out(&self, network: &Network, _stack: usize, number: u64) -> HostBatch {
+        self.batch(network, number)
+    }
 }
 
 /// Batches of examples with labels, or of text to continue: every run of a cohort on its own examples.
@@ -50,5 +56,10 @@ impl BatchSource for SupervisedBatches {
             .map(|stack| stack.iter().map(|sampler| sampler.rows(micro, self.rows)).collect())
             .collect();
         collate(network, &stacks, self.padding)
+    }
+
+    fn held_out(&self, network: &Network, stack: usize, number: u64) -> HostBatch {
+        let rows = self.samplers[stack].iter().map(|sampler| sampler.held_out(number, self.rows)).collect();
+        collate(network, &[rows], self.padding)
     }
 }

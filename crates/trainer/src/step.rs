@@ -7,6 +7,7 @@
 
 pub mod base_update;
 pub mod checkpointing;
+pub mod gates;
 pub mod gradients;
 pub mod importance;
 pub mod inputs;
@@ -50,6 +51,7 @@ impl Cohort {
         let inputs = buffer.upload(self.place());
         let results = self.run_or_replay(layout, inputs);
         self.prune();
+        self.set_gates(source);
         self.update_bases();
         self.count_components(&mut facts);
         self.pending.push(Pending { step: self.step, results, facts });

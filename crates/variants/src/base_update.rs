@@ -229,12 +229,12 @@ impl AnyBaseUpdate {
 }
 
 /// A count as written, or a share of `steps`.
-fn resolve(written: f64, steps: u64) -> u64 {
+pub(crate) fn resolve(written: f64, steps: u64) -> u64 {
     if written > 0.0 && written < 1.0 { (written * steps as f64).round() as u64 } else { written as u64 }
 }
 
 /// What is wrong with a number that [`resolve`] reads.
-fn check_count(field: &str, value: f64) -> Option<SpecProblem> {
+pub(crate) fn check_count(field: &str, value: f64) -> Option<SpecProblem> {
     let is_wrong = !(value >= 0.0 && value.is_finite()) || (value >= 1.0 && value.fract() != 0.0);
     let rule = || format!("{field} is `{value}`, but must be a whole number of steps or a share below 1");
     is_wrong.then(|| SpecProblem::new(field, rule()))

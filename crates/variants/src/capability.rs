@@ -8,9 +8,11 @@
 //! | [`TwoFactors`](Capability::TwoFactors) | delta | adapters on tables, readouts at smaller ranks, `gradient: preconditioned` |
 //! | [`LowRank`](Capability::LowRank), [`ExactStart`](Capability::ExactStart) | delta | base updates |
 //! | [`Prunable`](Capability::Prunable) | delta | rank policies that prune, penalties on diagonals and the vectors beside them |
+//! | [`Gated`](Capability::Gated), [`SoftGates`](Capability::SoftGates) | delta | rank policies that set gates |
 //! | [`Orthonormal`](Capability::Orthonormal) | delta | `orthogonality` above 0 |
 //! | [`Additive`](Capability::Additive) | combine | adapters on tables, readouts at smaller ranks, `lora-lab export --svd`, base updates |
 //! | [`ConstantRank`](Capability::ConstantRank) | rank policy | readouts at smaller ranks, `gradient: preconditioned`, base updates |
+//! | [`RestingTensors`](Capability::RestingTensors) | rank policy | `bilevel` |
 //! | [`DrawnFactors`](Capability::DrawnFactors) | delta | an `init` of one's own, restarts |
 //! | [`Mergeable`](Capability::Mergeable) | delta | `combine: {kind: weight_decomposed}`, `lora-lab merge`, `export`, `combine` and `analyze` |
 //! | [`OwnTensors`](Capability::OwnTensors) | delta | restarts |
@@ -38,6 +40,10 @@ pub enum Capability {
     ExactStart,
     /// A component is pruned by setting its number of the diagonal, whose role is `lambda`, to 0.
     Prunable,
+    /// A step may open and close components, by the stored tensor `gate`.
+    Gated,
+    /// Components are weighted by a softmax of the role `lambda`, until a step sets their gates.
+    SoftGates,
     /// It has factors whose components are to be orthonormal.
     Orthonormal,
     /// It has factors whose first values `init` draws from the run's seed.
@@ -46,6 +52,8 @@ pub enum Capability {
     Additive,
     /// All components are in use at every step.
     ConstantRank,
+    /// What it does after a step does not depend on tensors that rested in it.
+    RestingTensors,
     /// There is a `ΔW` that all rows share, and so a dense weight. Follows from the delta's form.
     Mergeable,
     /// No map owns a tensor together with others. Follows from what the delta ties.
@@ -93,12 +101,14 @@ impl Capability {
             | Self::LowRank
             | Self::ExactStart
             | Self::Prunable
+            | Self::Gated
+            | Self::SoftGates
             | Self::Orthonormal
             | Self::Mergeable
             | Self::OwnTensors
             | Self::DrawnFactors => &[Part::Delta],
             Self::Additive => &[Part::Combine],
-            Self::ConstantRank => &[Part::RankPolicy],
+            Self::ConstantRank | Self::RestingTensors => &[Part::RankPolicy],
             Self::OwnRanks => &[Part::Delta, Part::RankPolicy],
             Self::UsesAlpha => &[Part::Scaling],
             Self::FixedA | Self::TrainedA => &[Part::Train],
@@ -203,7 +213,7 @@ impl VariantSpec {
     pub(crate) fn unmet(&self) -> Vec<SpecProblem> {
         let Some(delta) = &self.delta else { return Vec::new() };
         let penalised = self.weighed_penalties().map(|(field, penalty, _)| (field, penalty.requires()));
-        let asking: [(&str, &[Requirement]); 7] = [
+        let asking: [(&str, &[Requirement]); 8] = [
             ("base", delta::REQUIRES),
             ("delta.kind", delta.declaration().requires),
             ("combine.kind", self.combine.declaration().requires),
@@ -211,6 +221,7 @@ impl VariantSpec {
             ("rank_policy.kind", self.rank_policy.declaration().requires),
             ("base_update.kind", self.base_update.declaration().requires),
             ("layers", self.layers.requires()),
+            ("bilevel", self.bilevel.requires()),
         ];
         let of = |(field, requires): (String, &[Requirement])| {
             let broken = |requirement: &Requirement| {

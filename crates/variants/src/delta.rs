@@ -149,6 +149,11 @@ pub trait DeltaRecipe {
         None
     }
 
+    /// How many components of a map are in use at the start, where steps set their gates.
+    fn open(&self, rank: usize) -> usize {
+        rank
+    }
+
     /// Fields that a plan leaves out when it is written, because their value is what records from before the field meant.
     fn unrecorded(&self) -> &'static [&'static str] {
         &[]
@@ -413,6 +418,10 @@ macro_rules! deltas {
             pub fn start_norm(&self, init: &AnyInit, rank: usize, shape: [usize; 2]) -> Option<f64> {
                 match self { $(Self::$Delta(spec) => spec.start_norm(init, rank, shape)),+ }
             }
+            /// How many components of a map are in use at the start.
+            pub fn open(&self, rank: usize) -> usize {
+                match self { $(Self::$Delta(spec) => spec.open(rank)),+ }
+            }
             /// Fields that a plan leaves out when it is written.
             pub fn unrecorded(&self) -> &'static [&'static str] {
                 match self { $(Self::$Delta(spec) => spec.unrecorded()),+ }
@@ -479,6 +488,7 @@ deltas! {
     elementwise::Elementwise,
     fourier::Fourier,
     gain::Gain,
+    gated::Gated,
     gradient_init::GradientInit,
     granular::Granular,
     hadamard::Hadamard,
@@ -496,6 +506,7 @@ deltas! {
     shard_sharing::ShardSharing,
     shared_random::SharedRandom,
     singular_core::SingularCore,
+    softmax_gated::SoftmaxGated,
     sparse::Sparse,
     spectral_shift::SpectralShift,
     svd_form::SvdForm,

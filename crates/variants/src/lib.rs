@@ -101,6 +101,7 @@
 pub mod adapted;
 pub mod base;
 pub mod base_update;
+pub mod bilevel;
 pub mod calibration;
 pub mod capability;
 mod cayley;

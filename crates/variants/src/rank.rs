@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    base_update::Schedule,
     capability::{Capability, Declaration, Requirement},
     error::SpecProblem,
 };
@@ -25,6 +26,26 @@ pub struct Action {
     pub hold: bool,
     /// Shrink every number of the diagonals by this much toward 0, as part of the step.
     pub threshold: Option<f64>,
+    /// Set the gates of all components anew, by score.
+    pub gate: Option<Gating>,
+}
+
+/// Gates that are set anew.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gating {
+    /// Which time of its run it is, from 1: a part of the key of the random draws.
+    pub round: u64,
+    /// What begins anew.
+    pub renewed: Renewed,
+}
+
+/// What begins anew where gates are set: at first values drawn for the round, with new moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// Components that were closed and are open.
+    Opened,
+    /// The factors of every map; moments and counts of all that the run trains.
+    Factors,
 }
 
 /// What a policy keeps averages of.
@@ -34,6 +55,10 @@ pub enum Observed {
     Numbers,
     /// Of what every component contributes to the size of its map's update.
     Contributions,
+    /// Of nothing: the logits of a softmax are the scores.
+    Logits,
+    /// Of nothing: scores are losses on examples that are held out, without a component and with it alone.
+    Ablations,
 }
 
 /// What a step shows of it.
@@ -95,6 +120,26 @@ pub trait RankPolicy: Clone + Debug {
     /// What to do after optimizer step `step` (counted from 0) of `steps`, over `maps` adapted maps.
     fn after_step(&self, _rank: usize, _maps: usize, _step: u64, _steps: u64) -> Action {
         Action::default()
+    }
+
+    /// The rate of a run by its schedule, as a multiple of its peak, at a step of so many.
+    fn rate(&self, step: u64, steps: u64, schedule: &Schedule<'_>) -> f64 {
+        schedule(step, steps)
+    }
+
+    /// Share of the training examples that is held out, to score components by.
+    fn held_out(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether single components may begin anew, each with a count of its own steps.
+    fn renews_components(&self) -> bool {
+        false
+    }
+
+    /// The gates of every map of one run after they are set anew, from the scores of its components and their gates before.
+    fn gates(&self, _scores: &[Vec<f64>], now: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        now.to_vec()
     }
 
     /// Whether steps have a threshold, so that the device alone knows which components are left.
@@ -192,6 +237,18 @@ macro_rules! rank_policies {
             fn planned(&self, rank: usize, maps: usize, step: u64, steps: u64) -> Option<usize> {
                 match self { $(Self::$Policy(policy) => policy.planned(rank, maps, step, steps)),+ }
             }
+            fn rate(&self, step: u64, steps: u64, schedule: &Schedule<'_>) -> f64 {
+                match self { $(Self::$Policy(policy) => policy.rate(step, steps, schedule)),+ }
+            }
+            fn held_out(&self) -> Option<f64> {
+                match self { $(Self::$Policy(policy) => policy.held_out()),+ }
+            }
+            fn renews_components(&self) -> bool {
+                match self { $(Self::$Policy(policy) => policy.renews_components()),+ }
+            }
+            fn gates(&self, scores: &[Vec<f64>], now: &[Vec<f64>]) -> Vec<Vec<f64>> {
+                match self { $(Self::$Policy(policy) => policy.gates(scores, now)),+ }
+            }
             fn thresholds(&self) -> bool {
                 match self { $(Self::$Policy(policy) => policy.thresholds()),+ }
             }
@@ -230,9 +287,10 @@ macro_rules! rank_policies {
                 Declaration { kind, provides: self.provides(), lacks: self.lacks(), requires: self.requires() }
             }
 
-            /// Whether components are pruned over the run.
+            /// Whether components go over the run, or come.
             pub fn prunes(&self) -> bool {
-                self.requires().iter().any(|requirement| requirement.needs == Capability::Prunable)
+                let changing = [Capability::Prunable, Capability::Gated, Capability::SoftGates];
+                self.requires().iter().any(|requirement| changing.contains(&requirement.needs))
             }
         }
     };
@@ -240,9 +298,11 @@ macro_rules! rank_policies {
 
 // Alphabetical.
 rank_policies! {
+    ablation::Ablation,
     budget::Budget,
     constant::Constant,
     nested_sampling::NestedSampling,
     norm_budget::NormBudget,
     soft_threshold::SoftThreshold,
+    softmax_threshold::SoftmaxThreshold,
 }

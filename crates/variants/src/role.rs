@@ -56,7 +56,7 @@ pub enum Role {
     Bound,
     /// A factor that is kept as a tensor but never trains (an imported VeRA pair, the start that PiSSA subtracts).
     Projection,
-    /// A factor of the change that a run has accumulated beside the base. It never trains; steps may store into it.
+    /// What steps store into and nothing trains: factors of the change that a run has accumulated beside the base, and the gates of components.
     Accumulated,
     /// The task's head.
     Head,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     base::{BaseSpec, BiasSpec},
     base_update::{AnyBaseUpdate, BaseUpdate},
+    bilevel::Bilevel,
     capability::{Capability, Declaration},
     combine::CombineSpec,
     delta::DeltaSpec,
@@ -59,6 +60,9 @@ pub struct VariantSpec {
     /// Which layers train at a step; records from before the field existed mean all.
     #[serde(default)]
     pub layers: LayerSchedule,
+    /// Whether training has two levels; records from before the field existed mean one.
+    #[serde(default)]
+    pub bilevel: Bilevel,
 }
 
 impl VariantSpec {
@@ -174,6 +178,9 @@ impl VariantSpec {
         if !roles.iter().any(|role| self.train.trains(*role)) {
             report("train", "nothing trains: every role is frozen; leave one of them trained".to_owned());
         }
+        let trained = roles.iter().copied().filter(|role| self.train.trains(*role)).collect();
+        let levels = self.bilevel.check(&trained, steps);
+        problems.extend(levels.into_iter().map(|problem| problem.inside("bilevel")));
         problems.extend(self.scaling.check().into_iter().map(|problem| problem.inside("scaling")));
         problems.extend(self.init.check().into_iter().map(|problem| problem.inside("init")));
         self.check_adapter(steps, &mut problems);
@@ -198,6 +205,7 @@ impl VariantSpec {
             ("base_update", self.base_update.is_none()),
             ("penalties", self.penalties.is_empty()),
             ("layers", self.layers.is_all()),
+            ("bilevel", self.bilevel.is_none()),
         ];
         unset.into_iter().filter_map(|(axis, is_unset)| is_unset.then_some(axis))
     }
@@ -218,6 +226,11 @@ impl VariantSpec {
     /// Whether the factor on the inputs trains, where there is one.
     pub fn trains_inputs(&self) -> bool {
         self.roles().contains(&Role::A) && self.train.trains(Role::A)
+    }
+
+    /// Share of a run's training examples that is held out from training, or from the lower level of it.
+    pub fn held_out(&self) -> Option<f64> {
+        self.bilevel.held_out().into_iter().chain(self.rank_policy.held_out()).reduce(f64::max)
     }
 
     /// Roles of the tensors that this variant has, the head's included.

@@ -1,6 +1,9 @@
 //! What the base update asks for after a step: deltas that are stored beside the base, and runs that begin a new delta.
 
-use variants::base_update::{BaseUpdate, Change, Moments};
+use variants::{
+    base_update::{BaseUpdate, Change, Moments},
+    role::Role,
+};
 
 use crate::{
     cohort::{Cohort, Stack},
@@ -18,7 +21,7 @@ impl Stack {
     }
 
     /// Treats a run's moments as a restart says; `renewed` has slot and name of every tensor that began anew.
-    fn treat_moments(&mut self, run: usize, moments: Moments, renewed: &[(String, &'static str)]) {
+    pub(super) fn treat_moments(&mut self, run: usize, moments: Moments, renewed: &[(String, &'static str)]) {
         let begins = |slot: &str, field: &str| renewed.iter().any(|(own, name)| own == slot && *name == field);
         for slice in self.optimizer.slices().to_vec() {
             let is_renewed = begins(&slice.meta.slot, slice.meta.field);
@@ -45,7 +48,7 @@ impl Cohort {
             }
             for (run, change) in changes.iter().enumerate() {
                 if let Some(restart) = change.restart {
-                    let renewed = self.begin_anew(index, run, restart.round);
+                    let renewed = self.begin_anew(index, run, restart.round, &|_| true);
                     self.stacks[index].treat_moments(run, restart.moments, &renewed);
                 }
             }
@@ -53,15 +56,22 @@ impl Cohort {
         }
     }
 
-    /// Gives a run new first values of its delta on every map, by the draws of this round; returns slot and name of what has them.
-    fn begin_anew(&mut self, index: usize, run: usize, round: u64) -> Vec<(String, &'static str)> {
+    /// Gives a run new first values of its delta's tensors of some roles on every map, by the draws of this round; returns slot and name of
+    /// what has them.
+    pub(super) fn begin_anew(
+        &mut self,
+        index: usize,
+        run: usize,
+        round: u64,
+        begins: &dyn Fn(Role) -> bool,
+    ) -> Vec<(String, &'static str)> {
         let mut renewed = Vec::new();
         for (slot, name, value) in self.network.drawn_anew(index, &self.stacks[index].plan, run, round) {
             let stack = &mut self.stacks[index];
-            if let Some(slice) = stack.optimizer.find(&slot, name) {
+            if let Some(slice) = stack.optimizer.find(&slot, name).filter(|slice| begins(slice.meta.role)) {
                 stack.optimizer.replace(run, &slice, value);
+                renewed.push((slot, name));
             }
-            renewed.push((slot, name));
         }
         renewed
     }

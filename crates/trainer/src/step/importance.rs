@@ -26,7 +26,8 @@ pub struct Importance {
 pub fn is_observed(policy: &AnyRankPolicy, slice: &ParamSlice) -> bool {
     match policy.averages_of() {
         Observed::Numbers => slice.rank_axis.is_some(),
-        Observed::Contributions => slice.meta.role == Role::Lambda,
+        Observed::Contributions | Observed::Logits => slice.meta.role == Role::Lambda,
+        Observed::Ablations => false,
     }
 }
 

@@ -7,6 +7,7 @@ use variants::{
     layers::layer_of,
     pass::{Active, DropoutClock, GateKey, Pass, StackPass},
     rank::{Observed, RankPolicy},
+    spec::VariantSpec,
     stream::{self, Stream},
 };
 
@@ -33,9 +34,9 @@ impl Stack {
         }
     }
 
-    /// Whether components train at different times: each is then a segment of its own.
+    /// Whether components train or begin at different times: each is then a segment of its own.
     pub(crate) fn is_nested(&self, step: u64) -> bool {
-        matches!(self.draw(step), Active::Prefix(_))
+        self.variant().spec().rank_policy.renews_components() || matches!(self.draw(step), Active::Prefix(_))
     }
 
     /// Components that have a gradient in a run's step; none means all.
@@ -46,18 +47,27 @@ impl Stack {
 
     /// Which tensors a run's step trains, in the optimizer's order; none means all. `layers` are those that have anything to train.
     fn tensors(&self, layers: &BTreeSet<usize>, step: u64, run: usize) -> Option<Vec<bool>> {
-        let seed = self.runs[run].cell.recipe.seeds.rank;
-        let trained = self.variant().spec().layers.trained(layers, seed, step)?;
-        let trains = |slice: &ParamSlice| layer_of(&slice.meta.slot).is_none_or(|layer| trained.contains(&layer));
+        let (spec, state) = (self.variant().spec(), &self.runs[run]);
+        let trained = spec.layers.trained(layers, state.cell.recipe.seeds.rank, step);
+        if trained.is_none() && spec.bilevel.is_none() {
+            return None;
+        }
+        let in_layer = |slot: &str| {
+            let trains = |layer| trained.as_ref().is_none_or(|trained| trained.contains(&layer));
+            layer_of(slot).is_none_or(trains)
+        };
+        let trains =
+            |slice: &ParamSlice| in_layer(&slice.meta.slot) && spec.bilevel.trains(slice.meta.role, step, state.steps);
         Some(self.optimizer.slices().iter().map(trains).collect())
     }
 
     /// Every run's part in a step.
     fn run_steps(&self, step: u64) -> Vec<RunStep> {
-        let base_update = &self.variant().spec().base_update;
+        let VariantSpec { base_update, rank_policy, .. } = self.variant().spec();
         let of = |run: &RunState| {
             let train = &run.cell.recipe.train;
-            let multiple = base_update.rate(step, run.steps, &|step, steps| train.rate(step, steps));
+            let schedule = |step, steps| rank_policy.rate(step, steps, &|step, steps| train.rate(step, steps));
+            let multiple = base_update.rate(step, run.steps, &schedule);
             RunStep {
                 rate: train.learning_rate * multiple,
                 multiple,
@@ -96,7 +106,7 @@ impl Stack {
         let of = |run| Touched { components: self.components(active, run), tensors: self.tensors(&layers, step, run) };
         let touched: Vec<Touched> = (0..runs.len()).map(of).collect();
         let spec = self.plan.variant.spec();
-        let is_partial = matches!(active, Active::Prefix(_)) || !spec.layers.is_all();
+        let is_partial = matches!(active, Active::Prefix(_)) || !spec.layers.is_all() || !spec.bilevel.is_none();
         let visible = is_partial.then(|| self.optimizer.touched(&touched));
         let mut moved = touched;
         if !spec.rank_policy.keeps_untouched() {

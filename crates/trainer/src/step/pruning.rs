@@ -53,6 +53,7 @@ impl Stack {
                 let of = |slice: &ParamSlice| contributions.remove(&slice.meta.slot);
                 Seen::Contributions(Tensor::cat(self.diagonals().filter_map(of).collect(), 1))
             }
+            Observed::Logits | Observed::Ablations => unreachable!("a policy without averages observes nothing"),
         };
         self.importance.observe(policy, &self.optimizer, seen, &observing);
     }
@@ -88,8 +89,14 @@ impl Stack {
         }
         match &self.runs[run].kept {
             Some(kept) => kept.iter().map(|(map, keep)| (map.clone(), keep.iter().filter(|k| **k).count())).collect(),
-            None => self.plan.targets.iter().map(|map| (map.clone(), self.plan.rank(map))).collect(),
+            None => self.plan.targets.iter().map(|map| (map.clone(), self.components_at_start(map))).collect(),
         }
+    }
+
+    /// Components of a map that are in use before a policy changes that.
+    fn components_at_start(&self, map: &str) -> usize {
+        let (delta, rank) = (self.variant().spec().delta.as_ref(), self.plan.rank(map));
+        delta.map_or(rank, |delta| delta.open(rank))
     }
 
     /// Allocates components anew in the runs whose action says so. Reads the importance scores.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     adapter,
-    batch::{Padding, Sampler, SupervisedBatches},
+    batch::{Padding, Sampler, Split, SupervisedBatches},
     calibrate,
     checkpoint::{self, Progress},
     cohort::{Cohort, Stack},
@@ -129,8 +129,12 @@ impl CohortPlan {
     pub fn batches(&self, context: &StudyContext<'_>) -> Result<SupervisedBatches, TrainError> {
         let shared = &self.first().cell.recipe;
         let sampler = |run: &RunState| {
-            let seed = stream::key(run.cell.recipe.seeds.data, Stream::Data, "order");
-            Sampler::new(run.task().train.clone(), run.task().info.objective.clone(), seed)
+            let recipe = &run.cell.recipe;
+            let seed = stream::key(recipe.seeds.data, Stream::Data, "order");
+            let all = Sampler::new(run.task().train.clone(), run.task().info.objective.clone(), seed);
+            let Some(share) = recipe.variant.held_out() else { return all };
+            let (bilevel, accumulate) = (recipe.variant.bilevel.clone(), recipe.train.accumulate as u64);
+            all.holding_out(Split { share, bilevel, steps: run.steps, accumulate })
         };
         Ok(SupervisedBatches {
             samplers: self.stacks.iter().map(|stack| stack.runs.iter().map(sampler).collect()).collect(),

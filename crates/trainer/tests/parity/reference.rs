@@ -423,7 +423,7 @@ impl Bench {
             let mut numbers = values(&gradient);
             let rests =
                 layer_of(&slot).is_some_and(|layer| trained.as_ref().is_some_and(|some| !some.contains(&layer)));
-            if rests {
+            if rests || !spec.bilevel.trains(param.role, 0, self.cohort.stacks[0].runs[0].steps) {
                 numbers.fill(0.0);
             }
             if let (Active::Prefix(ranks), Some(axis)) = (&active, param.rank_axis) {

@@ -1,11 +1,14 @@
 //! Random compositions: every axis at LoRA's value or at another that some preset or registry has.
 
+use std::collections::BTreeSet;
+
 use rand::Rng;
 
 use super::{Axis, Case, Change, DEFAULT, DIVISIBLE, SHAPES};
 use crate::{
     base::{BaseSpec, BiasSpec},
     base_update::{self, AnyBaseUpdate},
+    bilevel::Bilevel,
     combine::{self, CombineSpec},
     delta::{self, DeltaSpec},
     error::SpecProblem,
@@ -100,6 +103,10 @@ pub fn drawn(seed: u64) -> VariantSpec {
     if stream::unit(rng) < 0.1 {
         spec.layers = LayerSchedule::Sampled { count: 1, interval: 2 };
     }
+    if stream::unit(rng) < 0.1 {
+        let upper = BTreeSet::from([pick(rng, spec.roles().into_iter().collect())]);
+        spec.bilevel = Bilevel::Alternating { upper, held_out: 0.5, until: pick(rng, vec![None, Some(0.5)]) };
+    }
     spec
 }
 
@@ -124,6 +131,7 @@ fn mended(problem: &SpecProblem, spec: &VariantSpec) -> VariantSpec {
         "base" => spec.base = BaseSpec::Frozen,
         "base_update" => spec.base_update = AnyBaseUpdate::default(),
         "layers" => spec.layers = LayerSchedule::All,
+        "bilevel" => spec.bilevel = Bilevel::None,
         other => panic!("a problem on `{other}`, which no composition drawn here can have: {problem}"),
     }
     spec

@@ -59,6 +59,12 @@ fn rows() -> Vec<Row> {
         row("base_update", "base_update", "the base over time", &over_time),
         row("penalties", "penalty", "weights of further loss terms beside the task's", &penalties),
         row("layers", "layers.rs", "which layers train at a step", &["all", "sampled"]),
+        row(
+            "bilevel",
+            "bilevel.rs",
+            "whether training has two levels, on two parts of the examples",
+            &["none", "alternating"],
+        ),
     ]
 }
 

@@ -29,6 +29,7 @@ use crate::{
     delta::{DeltaSpec, low_rank},
     gradient::GradientSpec,
     init::{AnyInit, kaiming::Kaiming},
+    bilevel::Bilevel,
     layers::LayerSchedule,
     preset::{Knob, Parity, Preset},
     rank::{AnyRankPolicy, constant::Constant},
@@ -59,6 +60,7 @@ pub fn spec(rank: usize) -> VariantSpec {
         base_update: AnyBaseUpdate::default(),
         penalties: BTreeMap::new(),
         layers: LayerSchedule::All,
+        bilevel: Bilevel::None,
     }
 }
 

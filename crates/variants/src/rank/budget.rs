@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn actions_follow_the_phases() {
         let act = |t| policy().after_step(6, 4, t, 100);
-        let act_of = |observe, allocate, hold| Action { observe, allocate, hold, threshold: None };
+        let act_of = |observe, allocate, hold| Action { observe, allocate, hold, ..Action::default() };
         assert_eq!(act(5), act_of(true, None, false));
         assert_eq!(act(12), act_of(true, None, false));
         assert_eq!(act(45), act_of(true, Some(10), false));

@@ -12,6 +12,6 @@ pub struct Constant {}
 
 impl RankPolicy for Constant {
     fn provides(&self) -> &'static [Capability] {
-        &[Capability::ConstantRank, Capability::OwnRanks]
+        &[Capability::ConstantRank, Capability::OwnRanks, Capability::RestingTensors]
     }
 }

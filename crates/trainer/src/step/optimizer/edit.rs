@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use kernels::ops;
-use variants::host::values;
+use variants::host::{Placement, cast, values};
 
 use super::{ParamSlice, StackOptimizer};
 
@@ -35,6 +35,25 @@ impl StackOptimizer {
         }
         let segments: usize = self.slices.iter().map(ParamSlice::segments).sum();
         self.counts[run * segments + slice.segment..][..slice.segments()].fill(0);
+    }
+
+    /// Gives some components of a run's tensor other numbers, from `value` `[1, rows, cols]`, and forgets their moments and steps.
+    pub fn renew(&mut self, run: usize, slice: &ParamSlice, components: &[usize], value: &Tensor<3>) {
+        let chosen: Vec<f64> =
+            slice.components().map(|component| f64::from(u8::from(components.contains(&component)))).collect();
+        let place = Placement::new(&value.device(), value.dtype());
+        let chosen = place.tensor(chosen, [1, slice.len()]).greater_elem(0.5);
+        let old = self.of_run(Which::Value, run, slice);
+        let new = cast(&value.clone().reshape([1, slice.len()]), old.dtype());
+        self.put(Which::Value, run, slice, old.mask_where(chosen.clone(), new));
+        for which in MOMENTS {
+            let old = self.of_run(which, run, slice);
+            self.put(which, run, slice, old.mask_fill(chosen.clone(), 0.0));
+        }
+        if slice.axis.is_some() {
+            let segments: usize = self.slices.iter().map(ParamSlice::segments).sum();
+            components.iter().for_each(|at| self.counts[run * segments + slice.segment + at] = 0);
+        }
     }
 
     /// Sets the `share` of a run's moments of a tensor that is smallest in magnitude to 0, each moment apart. Its steps count on.

@@ -94,7 +94,17 @@ impl ParamSlice {
 
     /// The segment of every column, within its own.
     pub(super) fn columns(&self) -> impl Iterator<Item = usize> {
-        let ([rows, cols], axis) = (self.shape, self.axis);
+        self.along(self.axis)
+    }
+
+    /// The component of every column; 0 of a tensor without any.
+    pub(super) fn components(&self) -> impl Iterator<Item = usize> {
+        self.along(self.rank_axis)
+    }
+
+    /// The place of every column along an axis.
+    fn along(&self, axis: Option<usize>) -> impl Iterator<Item = usize> + use<> {
+        let [rows, cols] = self.shape;
         (0..rows * cols).map(move |at| match axis {
             Some(1) => at / cols,
             Some(_) => at % cols,
