@@ -212,7 +212,7 @@ def adam_state(optimizer, parameters):
             state, suffix = optimizer.state[parameter], ""
         elif name in optimizer.state:
             state, suffix = optimizer.state[name], ""
-        elif "lora" in name:
+        elif "lora" in name and name[: name.find("lora")] + "lora" in optimizer.state:
             state, suffix = optimizer.state[name[: name.find("lora")] + "lora"], "_B"
         else:  # it has rested so far
             state, suffix = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}, ""

@@ -144,7 +144,9 @@ fn logits_and_every_gradient_are_theirs() {
         let wanted = reference.packed("grad");
         same(&format!("{}: gradient", reference.name), &bench.gradients(), &wanted);
         let silent = wanted.iter().filter(|(_, values)| largest(*values) < 1e-12).map(|(name, _)| name);
-        let rests = |name: &&String| !spec.layers.is_all() && name.contains(".layer.");
+        let rests = |name: &&String| {
+            !spec.layers.is_all() && name.contains(".layer.") || !spec.bilevel.is_none() && name.ends_with(".lambda")
+        };
         let silent: Vec<_> = silent.filter(|name| !name.ends_with("key.bias") && !rests(name)).collect();
         assert!(silent.is_empty(), "{}: {silent:?} have no gradient to compare", reference.name);
     }
@@ -251,6 +253,23 @@ fn an_f32_run_stays_beside_them() {
             let error = norm(found[name].iter().zip(end).map(|(f, w)| f - w));
             let movement = norm(start[name].iter().zip(end).map(|(s, w)| s - w));
             assert!(error <= MOVEMENT * movement, "{} {name}: {error:e} of {movement:e}", reference.name);
+        }
+    }
+}
+
+#[test]
+fn ranks_that_were_found_are_theirs() {
+    for fixture in ["alora", "autolora"] {
+        let (reference, spec) = Case::named(fixture);
+        let mut bench = Bench::new(&reference, &spec, DType::F64);
+        let at_start: usize = bench.cohort.stacks[0].final_ranks(0).values().sum();
+        (0..reference.count("steps")).for_each(|_| drop(bench.cohort.advance(&bench.batches)));
+        let found = bench.cohort.stacks[0].final_ranks(0);
+        let wanted: std::collections::BTreeMap<String, usize> =
+            serde_json::from_value(reference.setting("ranks").clone()).unwrap();
+        assert_eq!(found, wanted, "{fixture}");
+        if fixture == "alora" {
+            assert_eq!(found.values().sum::<usize>(), at_start, "components move and none is lost");
         }
     }
 }

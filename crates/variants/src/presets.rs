@@ -13,7 +13,9 @@ macro_rules! presets {
 // Alphabetical.
 presets! {
     adalora,
+    alora,
     asymmetric_lora,
+    autolora,
     bitfit,
     boft,
     bone,

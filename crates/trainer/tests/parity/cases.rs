@@ -2,18 +2,21 @@
 
 use variants::{
     base_update::{AnyBaseUpdate, Moments, follow::Follow, restart::Rate},
+    bilevel::Bilevel,
     combine::CombineSpec,
-    delta::{DeltaSpec, covariance_init, shared_random},
+    delta::{DeltaSpec, covariance_init, gated, shared_random},
     layers::LayerSchedule,
     penalty::AnyPenalty,
     rank::{
         AnyRankPolicy,
+        ablation::Ablation,
         budget::Budget,
         nested_sampling::{NestedSampling, OptimizerState, Update},
         norm_budget::NormBudget,
         soft_threshold::SoftThreshold,
+        softmax_threshold::SoftmaxThreshold,
     },
-    role::{DecayToward, Role, RoleConfig},
+    role::{DecayToward, Role, RoleConfig, TrainConfig},
     spec::VariantSpec,
 };
 
@@ -30,6 +33,8 @@ pub(crate) struct Case {
 /// At least one line per preset that says that it is tested.
 pub(crate) const CASES: &[Case] = &[
     Case { fixture: "adalora", preset: "adalora", change: adalora },
+    Case { fixture: "alora", preset: "alora", change: alora },
+    Case { fixture: "autolora", preset: "autolora", change: autolora },
     Case { fixture: "bitfit", preset: "bitfit", change: as_published },
     Case { fixture: "boft", preset: "boft", change: |_, published| decaying(published, DecayToward::Zero) },
     Case { fixture: "boft_start", preset: "boft", change: as_published },
@@ -285,4 +290,35 @@ pub(crate) fn vera(reference: &Reference, published: VariantSpec, pair: shared_r
     let projection_seed = reference.count("projection_seed") as u64;
     let form = shared_random::Spec { projection_seed, pair, ..shared_random::Spec::default() };
     VariantSpec { delta: Some(DeltaSpec::SharedRandom(form)), ..published }
+}
+
+/// A search of the fixture's length, whose weights have the fixture's rate.
+fn autolora(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    let search = reference.number("search");
+    let Bilevel::Alternating { upper, held_out, .. } = published.bilevel.clone() else { panic!("it has two levels") };
+    let weights = RoleConfig::Trained {
+        lr_multiplier: 1.0,
+        learning_rate: Some(reference.number("weight_rate")),
+        weight_decay: Some(0.0),
+    };
+    VariantSpec {
+        rank_policy: AnyRankPolicy::SoftmaxThreshold(SoftmaxThreshold { search }),
+        bilevel: Bilevel::Alternating { upper, held_out, until: Some(search) },
+        train: TrainConfig::of([(Role::Lambda, weights)]),
+        ..published
+    }
+}
+
+/// Rounds at the fixture's steps.
+fn alora(reference: &Reference, published: VariantSpec) -> VariantSpec {
+    VariantSpec {
+        delta: Some(DeltaSpec::Gated(gated::Spec { open: Some(reference.count("open")) })),
+        rank_policy: AnyRankPolicy::Ablation(Ablation {
+            initial_steps: reference.number("initial_steps"),
+            interval: reference.number("interval"),
+            rounds: reference.count("rounds") as u64,
+            held_out: 0.1,
+        }),
+        ..published
+    }
 }
