@@ -45,6 +45,9 @@ CASES = {
     "roberta_dora": LoraConfig(**LORA | {"target_modules": WIDE}, use_dora=True),
     "gpt2_lora": LoraConfig(r=4, lora_alpha=8, target_modules=["c_attn"], fan_in_fan_out=True),
     "llama_lora": LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[1]),
+    "bert_tokens": LoraConfig(**LORA, trainable_token_indices=[7, 2, 11]),
+    # Of a table that is the output projection too, PEFT ties both.
+    "gpt2_tokens": LoraConfig(r=4, lora_alpha=8, target_modules=["c_attn"], fan_in_fan_out=True, trainable_token_indices=[3, 9, 14]),
 }
 
 

@@ -55,6 +55,7 @@ fn training(cell: &Cell) -> BTreeMap<String, Value> {
 pub fn sentence(cells: &[Cell]) -> String {
     let mut seen: BTreeMap<(String, String), BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     let saves = cells.iter().any(|cell| !cell.recipe.modules.modules_to_save.is_empty());
+    let tokens = cells.iter().any(|cell| !cell.recipe.modules.trainable_token_indices.is_empty());
     let training: Vec<_> = cells.iter().map(training).collect();
     let fields: BTreeSet<&String> = training.iter().flat_map(BTreeMap::keys).collect();
     for (cell, training) in cells.iter().zip(&training) {
@@ -64,6 +65,9 @@ pub fn sentence(cells: &[Cell]) -> String {
         facets.extend(fields.iter().map(of));
         if saves {
             facets.insert("modules to save".to_owned(), json!(cell.recipe.modules.modules_to_save));
+        }
+        if tokens {
+            facets.insert("trainable tokens".to_owned(), json!(cell.recipe.modules.trainable_token_indices));
         }
         for (facet, value) in facets {
             seen.entry((facet, cell.id.task.clone()))

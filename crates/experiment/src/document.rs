@@ -89,6 +89,7 @@ const KEYS: &[&str] = &[
     "rank_pattern",
     "alpha_pattern",
     "modules_to_save",
+    "trainable_token_indices",
     "ranks",
     "cohort",
     "train",
@@ -103,8 +104,17 @@ const KEYS: &[&str] = &[
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 /// The fields of [`Modules`], beside targets in the experiment and in an entry.
-pub(crate) const MODULE_KEYS: [&str; 6] =
-    ["exclude_modules", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "modules_to_save"];
+pub(crate) const MODULE_KEYS: [&str; 7] = [
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "trainable_token_indices",
+];
+/// Those that do not narrow targets, but say what trains besides.
+pub(crate) const BESIDE_TARGETS: [&str; 2] = ["modules_to_save", "trainable_token_indices"];
 
 /// Reads every field; `None` where the file is no map.
 pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Option<Document> {

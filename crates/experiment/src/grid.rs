@@ -18,7 +18,7 @@ use variants::{
 };
 
 use super::{
-    document::{At, Document, Entry, MODULE_KEYS, Ranks},
+    document::{At, BESIDE_TARGETS, Document, Entry, MODULE_KEYS, Ranks},
     error::Report,
     overlay::overlay,
     path::Path,
@@ -148,7 +148,7 @@ fn specs(document: &Document, entry: &Entry, report: &mut Report) -> Option<Vec<
     if probe.delta.is_none() {
         let unused = [("ranks", "has no rank"), ("targets", "has no targets")].into_iter();
         let narrowing =
-            MODULE_KEYS.iter().filter(|key| **key != "modules_to_save").map(|key| (*key, "has no use for it"));
+            MODULE_KEYS.iter().filter(|key| !BESIDE_TARGETS.contains(key)).map(|key| (*key, "has no use for it"));
         for (key, why) in unused.chain(narrowing).filter(|(key, _)| entry.gave.contains(*key)) {
             report.add(&entry.at.key(key), format!("`{}` adapts no map, so it {why}; leave `{key}` out", entry.label));
         }
@@ -182,6 +182,7 @@ fn merged(document: &Document, entry: &Entry) -> Modules {
         rank_pattern: own("rank_pattern").rank_pattern.clone(),
         alpha_pattern: own("alpha_pattern").alpha_pattern.clone(),
         modules_to_save: own("modules_to_save").modules_to_save.clone(),
+        trainable_token_indices: own("trainable_token_indices").trainable_token_indices.clone(),
     }
 }
 
@@ -191,14 +192,15 @@ fn merged(document: &Document, entry: &Entry) -> Modules {
 fn modules(document: &Document, entry: &Entry, spec: &VariantSpec, report: &mut Report) -> Modules {
     let mut modules = merged(document, entry);
     if spec.base == BaseSpec::Trained {
-        if entry.gave.contains("modules_to_save") {
-            let rule = format!("`{}` trains the whole base; leave `modules_to_save` out", entry.label);
-            report.add(&entry.at.key("modules_to_save"), rule);
+        for key in BESIDE_TARGETS.into_iter().filter(|key| entry.gave.contains(*key)) {
+            let rule = format!("`{}` trains the whole base; leave `{key}` out", entry.label);
+            report.add(&entry.at.key(key), rule);
         }
         return Modules::default();
     }
     if spec.delta.is_none() {
-        return Modules { modules_to_save: modules.modules_to_save, ..Modules::default() };
+        let Modules { modules_to_save, trainable_token_indices, .. } = modules;
+        return Modules { modules_to_save, trainable_token_indices, ..Modules::default() };
     }
     let ranks = spec.lacks(&[Capability::OwnRanks]);
     let alphas = spec.lacks(&[Capability::UsesAlpha]);

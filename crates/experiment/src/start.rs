@@ -89,6 +89,11 @@ pub fn fits(source: &Recipe, plan: &Recipe) -> Result<(), String> {
         ("layers_pattern", describe(&source.modules.layers_pattern), describe(&plan.modules.layers_pattern)),
         ("rank_pattern", describe(&source.modules.rank_pattern), describe(&plan.modules.rank_pattern)),
         ("modules_to_save", describe(&source.modules.modules_to_save), describe(&plan.modules.modules_to_save)),
+        (
+            "trainable_token_indices",
+            describe(&source.modules.trainable_token_indices),
+            describe(&plan.modules.trainable_token_indices),
+        ),
     ] {
         if theirs != ours {
             return Err(format!("its {what} is `{theirs}`, but the run that starts from it has `{ours}`"));

@@ -102,7 +102,6 @@ fn what_has_no_counterpart_is_refused_in_every_command() {
         ("lora_bias", json!(true)),
         ("layer_replication", json!([[0, 2], [1, 2]])),
         ("target_parameters", json!(["mlp.experts.gate_up_proj"])),
-        ("trainable_token_indices", json!([5])),
         ("alora_invocation_tokens", json!([7, 8])),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!({"nblocks": 2})),

@@ -36,7 +36,7 @@ use variants::{
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
-const CASES: [&str; 12] = [
+const CASES: [&str; 14] = [
     "bert_lora",
     "bert_rslora",
     "bert_dora",
@@ -46,6 +46,8 @@ const CASES: [&str; 12] = [
     "bert_everywhere",
     "bert_saved",
     "bert_table",
+    "bert_tokens",
+    "gpt2_tokens",
     "roberta_dora",
     "gpt2_lora",
     "llama_lora",

@@ -315,6 +315,15 @@ impl Config {
         if table { MapKind::Table } else { MapKind::Linear }
     }
 
+    /// The table of the words that a model reads.
+    pub fn word_table(&self) -> &'static str {
+        match self {
+            Self::Encoder(_) => "embeddings.word_embeddings",
+            Self::Gpt2(_) => "wte",
+            Self::Llama(_) => "embed_tokens",
+        }
+    }
+
     /// The parts of a map that computes several in one, in the order of its columns.
     pub fn parts(&self, whole: &str) -> Option<[String; 3]> {
         (matches!(self, Self::Gpt2(_)) && whole.ends_with(gpt2::FUSED)).then(|| gpt2::parts(whole))

@@ -67,6 +67,11 @@ pub fn trained_parameters(config: &Config, variant: &Variant, selected: &Selecte
             count += d_out;
         }
     }
+    let known = config.maps();
+    let tokens = spec.train.trains(Role::Token);
+    for (table, rows) in selected.trained_rows.iter().filter(|_| tokens) {
+        count += rows.len() * known.get(table).map_or(0, |map| map.shape[1]);
+    }
     // One of each kind, and how many there are.
     let mut alike: BTreeMap<Alike, (&str, usize)> = BTreeMap::new();
     for (name, map) in &selected.maps {

@@ -9,6 +9,7 @@
 //! | `layers_to_transform` | keeps the selected maps of these layers, counted from 0; with a list of targets alone, and not for a map that is named in full |
 //! | `layers_pattern` | what the list of layers is called, as an expression: `layer`, `layers`, `h`; by default any name before a number |
 //! | `rank_pattern`, `alpha_pattern` | expressions for the end of a name after a dot, or for the complete name; the first that matches gives the map's `r` or `α`, so its scale is `α_map/r_map`, or `α_map/√r_map` |
+//! | `trainable_token_indices` | rows of the table of words, by number, that train as each run's own copy while the others stay; a table that is also the output projection has them in both |
 //! | `modules_to_save` | dotted endings of modules' names; everything in such a module trains in full, as each run's own copy |
 //!
 //! Where PEFT is silent or only warns, this is an error: a field that matches no module, a layer that the model does not have, a module that
@@ -50,6 +51,9 @@ pub struct Modules {
     /// Modules that train in full.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules_to_save: Vec<String>,
+    /// Rows of the table of words that train.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trainable_token_indices: Vec<usize>,
 }
 
 /// The slots of a model that a plan means.
@@ -61,6 +65,8 @@ pub struct Selected {
     pub own: BTreeMap<String, MapPlan>,
     /// Slots that train in full.
     pub fully_trained: BTreeSet<String>,
+    /// Tables of which single rows train, with the rows.
+    pub trained_rows: BTreeMap<String, Vec<usize>>,
 }
 
 /// Layers that maps are taken from.
@@ -98,8 +104,8 @@ fn last_parts<'a>(names: impl IntoIterator<Item = &'a String>) -> BTreeSet<&'a s
 }
 
 impl Modules {
-    /// Roles of the tensors of slots that train in full.
-    pub const ROLES: &'static [Role] = &[Role::Weight, Role::Bias, Role::Norm];
+    /// Roles of the tensors of slots that train in full, and of rows that train.
+    pub const ROLES: &'static [Role] = &[Role::Weight, Role::Bias, Role::Norm, Role::Token];
 
     /// Whether every field has its default.
     pub fn is_default(&self) -> bool {
@@ -108,7 +114,12 @@ impl Modules {
 
     /// Roles that a stack has beside those of its composition.
     pub fn roles(&self) -> &'static [Role] {
-        if self.modules_to_save.is_empty() { &[] } else { Self::ROLES }
+        match (self.modules_to_save.is_empty(), self.trainable_token_indices.is_empty()) {
+            (true, true) => &[],
+            (true, false) => &[Role::Token],
+            (false, true) => Self::ROLES.split_last().map_or(&[], |(_, whole)| whole),
+            (false, false) => Self::ROLES,
+        }
     }
 
     /// The largest rank of a map where the others have `rank`.
@@ -179,6 +190,10 @@ impl Modules {
         match self.fully_trained(config) {
             Ok(fully_trained) => selected.fully_trained = fully_trained,
             Err(found) => problems.extend(found),
+        }
+        match self.trained_rows(config) {
+            Ok(rows) => selected.trained_rows = rows,
+            Err(problem) => problems.push(problem),
         }
         if problems.is_empty() {
             problems.extend(twice(&selected, config));
@@ -274,6 +289,28 @@ impl Modules {
             .collect()
     }
 
+    /// The rows of the table of words that train.
+    fn trained_rows(&self, config: &Config) -> Result<BTreeMap<String, Vec<usize>>, SpecProblem> {
+        let ids = &self.trainable_token_indices;
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (word, field) = (config.word_table(), "trainable_token_indices");
+        let vocabulary = config.maps().get(word).map_or(0, |map| map.shape[0]);
+        if let Some(id) = ids.iter().find(|id| **id >= vocabulary) {
+            let rule = format!(
+                "token is `{id}`, but `{word}` of this model has {vocabulary} rows; use 0..={}",
+                vocabulary - 1
+            );
+            return Err(SpecProblem::new(field, rule));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(id) = ids.iter().find(|id| !seen.insert(**id)) {
+            return Err(SpecProblem::new(field, format!("token `{id}` is there twice; list it once")));
+        }
+        Ok(BTreeMap::from([(word.to_owned(), ids.clone())]))
+    }
+
     /// Slots inside the modules that train in full.
     fn fully_trained(&self, config: &Config) -> Result<BTreeSet<String>, Vec<SpecProblem>> {
         let slots = slots(config);
@@ -338,6 +375,17 @@ fn twice(selected: &Selected, config: &Config) -> Option<SpecProblem> {
             format!(
                 "`{slot}` is a target and would also train in full; leave it out of modules_to_save, or out of the targets (by \
                  exclude_modules)"
+            ),
+        ));
+    }
+    let rows = selected.trained_rows.keys();
+    let whole = |table: &&String| selected.fully_trained.contains(*table) || selected.maps.contains_key(*table);
+    if let Some(table) = rows.clone().find(whole) {
+        return Some(SpecProblem::new(
+            "trainable_token_indices",
+            format!(
+                "`{table}` has rows that would train, but is itself a target or trains in full; leave it out of targets and modules_to_save, \
+                 or leave trainable_token_indices out"
             ),
         ));
     }

@@ -176,10 +176,15 @@ pub fn stack_plan(cell: &Recipe, id: &CellId, cache: &ModelCache) -> Result<Stac
     };
     let variant = cell.variant.check_beside(None, cell.modules.roles()).map_err(broken)?;
     let targets = variant.adapts().then_some(&cell.targets);
-    let Selected { maps, own, fully_trained } =
+    let Selected { maps, own, fully_trained, trained_rows } =
         cell.modules.select(targets, &base.backbone.config()).map_err(broken)?;
     let runs = vec![RunPlan { init_seed: cell.seeds.init, alpha: cell.variant.alpha }];
-    Ok(StackPlan { maps: own, fully_trained, ..StackPlan::new(variant, runs, maps.into_keys().collect()) })
+    Ok(StackPlan {
+        maps: own,
+        fully_trained,
+        trained_rows,
+        ..StackPlan::new(variant, runs, maps.into_keys().collect())
+    })
 }
 
 /// Reads an adapter onto its base.

@@ -1,6 +1,6 @@
-//! Embedding table whose rows may be per-run copies, or updated by a low-rank adapter.
+//! Embedding table that may be a per-run copy, have single rows that are, or be updated by a low-rank adapter.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use crate::{
     adapted::adapter::Adapter,
@@ -35,6 +35,54 @@ struct EmbeddingStack {
     /// A run's own table, `[runs, vocabulary, d]`.
     weight: Option<Tensor<3>>,
     adapter: Option<Adapter>,
+    tokens: Option<TrainedRows>,
+}
+
+/// Rows of a table of which every run has its own: `E[i]` is `rows[at(i)]` for a row `i` that trains. They start at the base's.
+#[derive(Clone, Debug)]
+struct TrainedRows {
+    /// `[runs, n, d]`
+    rows: Tensor<3>,
+    /// 1 for a row that trains, else 0, `[vocabulary]`.
+    trains: Tensor<1, Int>,
+    /// Its place among those that train, 0 for others, `[vocabulary]`.
+    at: Tensor<1, Int>,
+}
+
+impl TrainedRows {
+    fn new(table: &Tensor<2>, ids: &[usize], runs: usize) -> Self {
+        let ([vocabulary, _], device) = (table.dims(), table.device());
+        let (mut trains, mut at) = (vec![0_i64; vocabulary], vec![0_i64; vocabulary]);
+        for (place, id) in ids.iter().enumerate() {
+            (trains[*id], at[*id]) = (1, place as i64);
+        }
+        let whole = |numbers: Vec<i64>| {
+            Tensor::<1, Int>::from_data(TensorData::new(numbers, [vocabulary]), (&device, DType::I64))
+        };
+        let chosen = Tensor::<1, Int>::from_data(
+            TensorData::new(ids.iter().map(|id| *id as i64).collect::<Vec<_>>(), [ids.len()]),
+            (&device, DType::I64),
+        );
+        Self { rows: copies(&table.clone().select(0, chosen), runs), trains: whole(trains), at: whole(at) }
+    }
+
+    /// `looked_up` `[n, d]` for the tokens `ids` `[rows, seq]`, with the rows that train in their places.
+    fn replace(&self, looked_up: Tensor<2>, ids: &Tensor<2, Int>) -> Tensor<2> {
+        let ([all, seq], [n, d]) = (ids.dims(), looked_up.dims());
+        let flat = ids.clone().reshape([n]);
+        let at = self.at.clone().select(0, flat.clone()).reshape([all, seq]);
+        let own = cast(&rows(self.rows.clone(), &at), looked_up.dtype());
+        let trains = self.trains.clone().select(0, flat).equal_elem(1);
+        looked_up.mask_where(trains.reshape([n, 1]).expand([n, d]), own)
+    }
+
+    /// The tables `[runs, vocabulary, d]`, from the base's.
+    fn tables(&self, base: &Tensor<2>) -> Tensor<3> {
+        let ([runs, _, _], [vocabulary, d]) = (self.rows.dims(), base.dims());
+        let own = cast(&self.rows.clone().select(1, self.at.clone()), base.dtype());
+        let trains = self.trains.clone().equal_elem(1).reshape([1, vocabulary, 1]).expand([runs, vocabulary, d]);
+        base.clone().unsqueeze::<3>().expand([runs, vocabulary, d]).mask_where(trains, own)
+    }
 }
 
 /// Rows `ids + run·vocabulary` of a stacked table, `[runs · n, width]`.
@@ -86,7 +134,8 @@ impl AdaptedEmbedding {
             adapter = Some(Adapter::new(plan, &self.name, delta, &self.weight, place));
         }
         let weight = plan.trains_fully(&self.name).then(|| copies(&self.weight, runs));
-        self.stacks.push(EmbeddingStack { weight, adapter });
+        let tokens = plan.trained_rows.get(&self.name).map(|ids| TrainedRows::new(&self.weight, ids, runs));
+        self.stacks.push(EmbeddingStack { weight, adapter, tokens });
         Ok(())
     }
 
@@ -107,6 +156,8 @@ impl AdaptedEmbedding {
             param.role = Role::Embedding;
         }
         params.extend(stack.weight.as_mut().map(|t| Param::new("weight", Role::Weight, t)));
+        let tokens = stack.tokens.as_mut();
+        params.extend(tokens.map(|own| Param::new("trainable_tokens", Role::Token, &mut own.rows)));
         params
     }
 
@@ -114,7 +165,9 @@ impl AdaptedEmbedding {
     pub fn forward(&self, ids: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
         let [all, seq] = ids.dims();
         let [_, d] = self.weight.dims();
-        if self.stacks.iter().all(|stack| stack.weight.is_none() && stack.adapter.is_none()) {
+        let is_plain =
+            |stack: &EmbeddingStack| stack.weight.is_none() && stack.adapter.is_none() && stack.tokens.is_none();
+        if self.stacks.iter().all(is_plain) {
             return self.weight.clone().select(0, ids.reshape([all * seq])).reshape([all, seq, d]);
         }
         let per_run = all / pass.runs();
@@ -128,6 +181,9 @@ impl AdaptedEmbedding {
                 Some(table) => cast(&rows(table.clone(), &ids), self.weight.dtype()),
                 None => self.weight.clone().select(0, ids.clone().reshape([n * seq])),
             }; // [n · seq, d]
+            if let Some(tokens) = &stack.tokens {
+                out = tokens.replace(out, &ids);
+            }
             if let Some(adapter) = &stack.adapter {
                 let Form::LowRank(Chain { down, middle, up }) = adapter.form_of(here, &self.weight) else {
                     unreachable!("an adapter on a table is made of two factors")
@@ -148,9 +204,13 @@ impl AdaptedEmbedding {
         Some((adapter.gate_key(), adapter.gate_values(active)))
     }
 
-    /// The stacked tables of a stack, or the frozen one as `[1, vocabulary, d]`; for tied output projections.
+    /// The stacked tables of a stack, those of its rows that train in their places, or the frozen one as `[1, vocabulary, d]`; for tied output projections.
     pub fn table(&self, stack: usize) -> Tensor<3> {
-        match self.stacks.get(stack).and_then(|stack| stack.weight.clone()) {
+        let stack = self.stacks.get(stack);
+        if let Some(tokens) = stack.and_then(|stack| stack.tokens.as_ref()) {
+            return tokens.tables(&self.weight);
+        }
+        match stack.and_then(|stack| stack.weight.clone()) {
             Some(weight) => weight,
             None => self.weight.clone().unsqueeze::<3>(),
         }
@@ -163,7 +223,11 @@ impl AdaptedEmbedding {
             t.slice([run..run + 1]).reshape([rows, cols])
         };
         let stack = &self.stacks[stack];
-        let base = stack.weight.clone().map_or_else(|| self.weight.clone(), one);
+        let base = match (&stack.weight, &stack.tokens) {
+            (Some(weight), _) => one(weight.clone()),
+            (None, Some(tokens)) => one(tokens.tables(&self.weight)),
+            (None, None) => self.weight.clone(),
+        };
         match &stack.adapter {
             None => cast(&base, self.weight.dtype()),
             Some(adapter) => {

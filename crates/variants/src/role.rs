@@ -32,6 +32,8 @@ pub enum Role {
     Magnitude,
     /// Factors of an adapter on an embedding table.
     Embedding,
+    /// Rows of a table of embeddings, as a run's own copies.
+    Token,
     /// Vectors of which the factors of all maps are mixed (VB-LoRA's bank).
     Bank,
     /// What a softmax makes the weights of such a mixture of.

@@ -59,6 +59,8 @@ pub struct StackPlan {
     pub maps: BTreeMap<String, MapPlan>,
     /// Full names of the slots that train in full beside the adapters, as per-run copies.
     pub fully_trained: BTreeSet<String>,
+    /// Tables of embeddings of which single rows train beside the adapters, as per-run copies: full name and rows, each once.
+    pub trained_rows: BTreeMap<String, Vec<usize>>,
     /// Where the first values come from.
     pub first_values: FirstValues,
     /// What every run's training batches say of the maps, where the composition starts from that: one per run, none of a run whose adapter
@@ -86,6 +88,7 @@ impl StackPlan {
             targets,
             maps: BTreeMap::new(),
             fully_trained: BTreeSet::new(),
+            trained_rows: BTreeMap::new(),
             first_values: FirstValues::default(),
             calibrations: Vec::new(),
         }
@@ -128,6 +131,7 @@ impl StackPlan {
             && self.targets == other.targets
             && self.maps == other.maps
             && self.fully_trained == other.fully_trained
+            && self.trained_rows == other.trained_rows
     }
 
     /// The runs' `init` seeds.

@@ -341,7 +341,7 @@ fn a_base_that_changes_over_time_is_refused_where_it_cannot() {
             &restart,
             "pissa",
             false,
-            &["those of `residual_init` are not drawn by `init`; use ", "`low_rank` or `svd_form`"],
+            &["those of `residual_init` are not drawn by `init`; use ", "`low_rank`", " or `svd_form`"],
         ),
         (&restart, "hira", false, &["the update of `elementwise` is no product of two; use ", "`low_rank`"]),
         (&restart, "delora", false, &["the first values of `bounded_low_rank` give another; use "]),

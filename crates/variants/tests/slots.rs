@@ -162,6 +162,46 @@ fn a_map_that_is_narrower_than_a_cut_keeps_all_it_has() {
     assert!(close(&values(&slots.table.merged(0, 1, &Active::All)), &words));
 }
 
+/// Each of two runs reads its own rows in the places of three, and the base's elsewhere; so do its table and what it merges to.
+#[test]
+fn single_rows_of_a_table_train_and_the_others_stay() {
+    let mut plan = plan("head_only", 0, &[]);
+    plan.trained_rows.insert("words".to_owned(), vec![8, 0, 5]);
+    let plain = Slots::with(&StackPlan { trained_rows: Default::default(), ..plan.clone() });
+    let mut slots = Slots::with(&plan);
+    assert_eq!(slots.forward(), plain.forward(), "the start is the base, bit by bit");
+    let found = slots.parameters();
+    let [(name, role, shape, _)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((name.as_str(), *role, *shape), ("words.trainable_tokens", Role::Token, [2, 3, D]));
+    let own = drawn("own", [2, 3, D]);
+    Slot::Embedding(&mut slots.table).into_parameters(0)[0].tensor.set(own.clone());
+    let (base, rows, table) = (values(&slots.table.base()), values(&own), values(&slots.table.table(0)));
+    for run in 0..2 {
+        let mut wanted = base.clone();
+        for (place, id) in [8, 0, 5].into_iter().enumerate() {
+            wanted[id * D..][..D].copy_from_slice(&rows[(run * 3 + place) * D..][..D]);
+        }
+        assert_eq!(values(&slots.table.merged(0, run, &Active::All)), wanted, "run {run}");
+        assert_eq!(table[run * 9 * D..][..9 * D], wanted);
+        let merged = slots.table.merge(0, run, &Active::All);
+        assert_eq!(values(&merged.base()), wanted);
+        // Two rows of tokens each: run 0 reads 3 and 0, run 1 reads 8 twice.
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![3i64, 0, 8, 8], [4, 1]), &place().device);
+        let read = values(&slots.table.forward(ids, &Pass::evaluation(2)));
+        for (at, id) in [[3, 0], [8, 8]][run].into_iter().enumerate() {
+            assert_eq!(read[(2 * run + at) * D..][..D], wanted[id * D..][..D]);
+        }
+    }
+    // The gradient of a sum is how often a run reads each of its rows.
+    let rows = own.autodiff().require_grad();
+    Slot::Embedding(&mut slots.table).into_parameters(0)[0].tensor.set(rows.clone());
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(vec![3i64, 0, 8, 8], [4, 1]), &place().device);
+    let gradients = slots.table.forward(ids, &Pass::evaluation(2)).sum().backward();
+    let found = values(&rows.grad(&gradients).unwrap());
+    let wanted: Vec<f64> = [0.0, 1.0, 0.0, 2.0, 0.0, 0.0].into_iter().flat_map(|times| [times; D]).collect();
+    assert_eq!(found, wanted);
+}
+
 #[test]
 fn what_trains_fully_is_what_full_fine_tuning_copies_there() {
     let mut full = Slots::with(&plan("full", 0, &[]));

@@ -112,7 +112,6 @@ pub(crate) fn cases() -> Vec<Case> {
         ("layers that are repeated", "layer_replication", json!([[0, 1], [0, 1]])),
         ("parameters as targets", "target_parameters", json!(["bert.pooler.dense.weight"])),
         ("tokens that invoke it", "alora_invocation_tokens", json!([1, 2])),
-        ("single trained tokens", "trainable_token_indices", json!([1])),
         ("KaSA", "kasa_config", json!({"beta": 1e-4, "gamma": 1e-3})),
         ("QALoRA", "use_qalora", json!(true)),
         ("a pattern that is no expression", "rank_pattern", json!({"(query": 4})),
@@ -123,6 +122,12 @@ pub(crate) fn cases() -> Vec<Case> {
     all.extend(releases().into_iter().map(|(version, _)| unknown(version)));
     all.extend([
         edited("an unknown bias", IMPORT, |folder| folder.config["bias"] = json!("some")),
+        edited("trained rows of another table", IMPORT, |folder| {
+            folder.config["trainable_token_indices"] = json!({"position_embeddings": [1]});
+        }),
+        edited("trained rows that are not there", IMPORT, |folder| {
+            folder.config["trainable_token_indices"] = json!([1])
+        }),
         edited("no targets", IMPORT, |folder| folder.config["target_modules"] = json!(null)),
         edited("targets that match nothing", IMPORT, |folder| folder.config["target_modules"] = json!(["q_proj"])),
         edited("an expression that does not end", IMPORT, |folder| folder.config["target_modules"] = json!("(query")),

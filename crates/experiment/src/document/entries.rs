@@ -30,6 +30,7 @@ const ENTRY_KEYS: &[&str] = &[
     "rank_pattern",
     "alpha_pattern",
     "modules_to_save",
+    "trainable_token_indices",
     "ranks",
     "train",
     "with",

@@ -113,6 +113,9 @@ pub(crate) fn modules(reader: &mut Reader<'_>) -> Modules {
         rank_pattern: taken(reader.read("rank_pattern", |v, at, report| pattern(v, at, report, rank))),
         alpha_pattern: taken(reader.read("alpha_pattern", |v, at, report| pattern(v, at, report, number))),
         modules_to_save: taken(reader.read("modules_to_save", words)),
+        trainable_token_indices: taken(
+            reader.read("trainable_token_indices", |v, at, report| Some(listed(v, at, report, index))),
+        ),
     }
 }
 

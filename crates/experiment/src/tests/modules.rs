@@ -30,7 +30,8 @@ fn a_plan_without_them_says_nothing_of_them() {
 fn each_field_is_read_and_kept_in_order() {
     let found = modules(
         "targets: [query, key, value]\nexclude_modules: [encoder.layer.0.attention.self.key]\nlayers_to_transform: [0, 1]\n\
-         layers_pattern: layer\nrank_pattern: {value: 2, '.*': 3}\nalpha_pattern: {query: 4}\nmodules_to_save: [LayerNorm]\n",
+         layers_pattern: layer\nrank_pattern: {value: 2, '.*': 3}\nalpha_pattern: {query: 4}\nmodules_to_save: [LayerNorm]\n\
+         trainable_token_indices: [7, 2]\n",
     );
     let wanted = Modules {
         exclude_modules: Some(Target::Endings(vec!["encoder.layer.0.attention.self.key".to_owned()])),
@@ -39,6 +40,7 @@ fn each_field_is_read_and_kept_in_order() {
         rank_pattern: vec![("value".to_owned(), 2), (".*".to_owned(), 3)],
         alpha_pattern: vec![("query".to_owned(), 4.0)],
         modules_to_save: vec!["LayerNorm".to_owned()],
+        trainable_token_indices: vec![7, 2],
     };
     assert_eq!(found, wanted);
     // One item stands for a list of one.

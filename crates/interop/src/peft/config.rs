@@ -84,6 +84,8 @@ pub(super) struct Common {
     pub(super) layers_pattern: Vec<String>,
     /// Modules that are saved whole.
     pub(super) saved: Vec<String>,
+    /// Rows of the table of words that train.
+    pub(super) tokens: Vec<usize>,
     /// Which biases train.
     pub(super) bias: &'static str,
     /// Whether the base keeps its maps as `[d_in, d_out]` (GPT-2's `Conv1D`).
@@ -141,6 +143,9 @@ pub(super) fn configuration(common: &Common, own: &Value) -> Map<String, Value> 
         "bias": common.bias,
         "fan_in_fan_out": common.fan_in_fan_out,
     });
+    if !common.tokens.is_empty() {
+        all["trainable_token_indices"] = json!(common.tokens);
+    }
     if common.kind != VERA {
         all["exclude_modules"] = json!(common.exclude);
     }

@@ -66,7 +66,7 @@ const LOW_RANK: Fields = &[
     ("lora_bias", Unset("a bias of B")),
     ("layer_replication", Unset("layers of the base that are used several times")),
     ("target_parameters", Unset("adapters of parameters that are no maps")),
-    ("trainable_token_indices", Unset("single rows of a table that train")),
+    ("trainable_token_indices", Honoured),
     ("alora_invocation_tokens", Unset("an adapter that acts from its invocation on (aLoRA)")),
     ("use_qalora", Unset("inputs that are averaged in groups (QA-LoRA)")),
     ("use_bdlora", Unset("factors of blocks (BD-LoRA)")),

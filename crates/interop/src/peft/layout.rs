@@ -7,6 +7,7 @@
 //! | `a [rows, r]`, `b [r, d]` of a table | `lora_embedding_A [r, rows]`, `lora_embedding_B [d, r]` | LoRA |
 //! | `q [d_in, r]`, `lambda [1, r]`, `p [r, d_out]` | `lora_A [r, d_in]`, `lora_E [r, 1]`, `lora_B [d_out, r]` | AdaLoRA |
 //! | `lambda_d [1, r]`, `lambda_b [1, d_out]` | `vera_lambda_d [r]`, `vera_lambda_b [d_out]` | VeRA |
+//! | `trainable_tokens [n, d]` of a table | `token_adapter.trainable_tokens_delta [n, d]` | |
 //! | `weight [d_in, d_out]`, `bias [1, d_out]` of a copy | `weight [d_out, d_in]` (GPT-2: as here), `bias [d_out]` | |
 //!
 //! A tuner of PEFT that is none of these has the names and layouts that the delta declares ([`DeltaSpec::peft_tensors`]).
@@ -179,6 +180,7 @@ pub(super) fn place(kind: Kind, name: &str, adapted: bool) -> Option<(String, La
         (Kind::Head, name) => found(name, Transposed),
         (Kind::Table, "a") => found("lora_embedding_A", Transposed),
         (Kind::Table, "b") => found("lora_embedding_B", Transposed),
+        (Kind::Table, "trainable_tokens") => found("token_adapter.trainable_tokens_delta", Same),
         (Kind::Table | Kind::Conv, "weight") => found("weight", Same),
         (Kind::Linear, "weight") => found("weight", Transposed),
         (Kind::Norm, "weight" | "bias") => found(name, Vector),

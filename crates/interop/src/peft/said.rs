@@ -72,6 +72,8 @@ pub(crate) struct Said {
     #[serde(default)]
     pub(super) modules_to_save: Option<Vec<String>>,
     #[serde(default)]
+    pub(super) trainable_token_indices: Option<TokenIndices>,
+    #[serde(default)]
     pub(super) bias: Option<String>,
     // AdaLoRA
     #[serde(default)]
@@ -95,6 +97,14 @@ fn yes() -> bool {
 
 fn eight() -> f64 {
     8.0
+}
+
+/// Rows of tables that train: of the table of words, or of tables by name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum TokenIndices {
+    Words(Vec<usize>),
+    ByTable(BTreeMap<String, Vec<usize>>),
 }
 
 impl Said {

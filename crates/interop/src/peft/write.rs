@@ -91,6 +91,7 @@ fn configuration(config: &Config, maps: &BTreeMap<String, LowRank>, whole: &[Who
         layers: Vec::new(),
         layers_pattern: Vec::new(),
         saved,
+        tokens: Vec::new(),
         bias: "none",
         fan_in_fan_out: config.fan_in_fan_out,
     };

@@ -70,7 +70,7 @@ impl Delta for Gated {
         vec![
             Param::ranked("a", Role::A, 2, &mut self.a),
             Param::ranked("b", Role::B, 1, &mut self.b),
-            Param::new("gate", Role::Accumulated, &mut self.gate),
+            Param::ranked("gate", Role::Accumulated, 2, &mut self.gate),
         ]
     }
 

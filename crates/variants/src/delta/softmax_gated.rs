@@ -43,6 +43,11 @@ impl DeltaRecipe for Spec {
     const PROVIDES: &'static [Capability] = &[Capability::SoftGates, Capability::DrawnFactors, Capability::OwnRanks];
     const ROLES: &'static [Role] = &[Role::A, Role::Lambda, Role::B, Role::Accumulated];
 
+    fn misfit(&self, rank: usize, _shape: [usize; 2]) -> Option<String> {
+        let why = || "rank is `1`, but the weights of a softmax over one component never change; use at least 2".to_owned();
+        (rank == 1).then(why)
+    }
+
     /// `‖a_k‖/rank`: a component weighs as much at the start.
     fn start_norm(&self, init: &AnyInit, rank: usize, [d_in, _]: [usize; 2]) -> Option<f64> {
         Some(init.std(d_in, rank) * (d_in as f64).sqrt() / rank as f64)
@@ -61,7 +66,7 @@ impl Delta for SoftmaxGated {
             Param::ranked("a", Role::A, 2, &mut self.a),
             Param::ranked("lambda", Role::Lambda, 2, &mut self.lambda),
             Param::ranked("b", Role::B, 1, &mut self.b),
-            Param::new("gate", Role::Accumulated, &mut self.gate),
+            Param::ranked("gate", Role::Accumulated, 2, &mut self.gate),
         ]
     }
 

@@ -86,8 +86,10 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
         map.parameters(0).into_iter().map(|param| (param.name, (param.role, param.tensor.clone()))).collect();
     let declared: Vec<Role> = delta.roles().iter().chain(spec.combine.roles()).copied().collect();
     let more = [Role::Weight, Role::Bias, Role::Accumulated];
+    let gated = [Capability::Gated, Capability::SoftGates].into_iter().any(offers);
+    assert_eq!(tensors.contains_key("gate"), gated, "gates: {case:?}");
     assert_eq!(
-        tensors.values().any(|(role, _)| *role == Role::Accumulated),
+        tensors.iter().any(|(name, (role, _))| *role == Role::Accumulated && *name != "gate"),
         spec.base_update.components(delta.components(case.rank), case.shape) > 0,
         "what is accumulated: {case:?}"
     );
@@ -109,8 +111,9 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
         let product = tensors["a"].1.clone().matmul(tensors["b"].1.clone());
         case.close("two factors", &update, &(product * case.place().tensor(scales, [case.runs, 1, 1])));
     }
-    let has_diagonal = tensors.values().any(|(role, _)| *role == Role::Lambda);
-    assert_eq!(has_diagonal, offers(Capability::Prunable), "prunable: {case:?}");
+    let has_diagonal = offers(Capability::Prunable);
+    let has_lambda = tensors.values().any(|(role, _)| *role == Role::Lambda);
+    assert_eq!(has_lambda, has_diagonal || offers(Capability::SoftGates), "prunable: {case:?}");
     let shown = map.delta(0).unwrap_or_else(|| unreachable!("a law is about an adapted map"));
     assert_eq!(!shown.orthonormal().is_empty(), offers(Capability::Orthonormal), "orthonormal: {case:?}");
     assert_eq!(shown.diagonal().is_some(), has_diagonal, "diagonal: {case:?}");
@@ -122,7 +125,7 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
     {
         param.tensor.set(param.tensor.zeros_like());
     }
-    if has_diagonal {
+    if has_diagonal || gated {
         case.close("prunable", &map.sum(0, &Active::All), &base.clone().repeat_dim(0, case.runs));
     }
     let written = match delta.peft() {

@@ -201,6 +201,7 @@ fn common(form: &Form) -> Common {
         layers: modules.layers_to_transform,
         layers_pattern: modules.layers_pattern,
         saved: whole,
+        tokens: plan.modules.trainable_token_indices.clone(),
         bias: match plan.variant.bias {
             BiasSpec::None => "none",
             BiasSpec::All => "all",

@@ -214,6 +214,14 @@ impl Form {
     /// Gives the tensors the shape of PEFT's own.
     fn shape(&mut self) -> Result<(), String> {
         let (label, plan) = (&self.metadata.cell.variant, &self.metadata.plan);
+        if !plan.modules.trainable_token_indices.is_empty()
+            && matches!(self.peft, PeftForm::Tuner(_) | PeftForm::Vera(_))
+        {
+            let kind = self.peft.peft_type();
+            return Err(format!(
+                "PEFT's {kind}, the form of `{label}`, has no rows of a table that train, as LoRA has; `lora-lab merge` writes a whole checkpoint"
+            ));
+        }
         match &self.peft {
             PeftForm::Lora => {}
             PeftForm::Tuner(tuner) => self.check_tuner(tuner)?,

@@ -15,7 +15,7 @@ use models::{
 use super::{
     super::{
         WRAPPED,
-        said::{OneOrMany, Patterns, Said},
+        said::{OneOrMany, Patterns, Said, TokenIndices},
     },
     stored::Stored,
 };
@@ -82,6 +82,7 @@ pub(super) fn selection(
         rank_pattern: patterns.rank_pattern.0,
         alpha_pattern: patterns.alpha_pattern.0,
         modules_to_save: saved(said, config),
+        trainable_token_indices: tokens(said, config)?,
     };
     keep_layers(&mut modules, config, notes);
     // What is selected before anything is taken off or given a rank of its own; a rule that forbids it is said with the recipe.
@@ -144,6 +145,25 @@ fn targets_of(targets: Target, names: &Names<'_>, notes: &mut Vec<String>) -> Re
         return Ok(if ours == theirs { targets } else { Target::Endings(names.written(&theirs)) });
     };
     Err(format!("target_modules is `{pattern}`, which matches none of this model's maps, such as `{example}`"))
+}
+
+/// The rows of the table of words that train.
+fn tokens(said: &Said, config: &Config) -> Result<Vec<usize>, String> {
+    let word = config.word_table();
+    match &said.trainable_token_indices {
+        None => Ok(Vec::new()),
+        Some(TokenIndices::Words(ids)) => Ok(ids.clone()),
+        Some(TokenIndices::ByTable(tables)) => {
+            let full = config.full(word);
+            match tables.iter().find(|(table, ids)| !ids.is_empty() && !ends_in(&full, table)) {
+                Some((table, _)) => Err(format!(
+                    "trainable_token_indices has rows of `{table}`, but single rows train of the table of words alone here, `{word}`; merge it \
+                     with PEFT's own `merge_and_unload`"
+                )),
+                None => Ok(tables.values().flatten().copied().collect()),
+            }
+        }
+    }
 }
 
 /// The modules that are saved whole, the head left out; the name itself where no module has it.
