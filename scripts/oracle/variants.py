@@ -332,9 +332,8 @@ def merge(model, record, batches):
 
 
 def lora_config(endings=ENDINGS, **options):
-    return LoraConfig(
-        r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=endings, task_type=TaskType.SEQ_CLS, **options
-    )
+    options = {"r": RANK} | options
+    return LoraConfig(lora_alpha=ALPHA, lora_dropout=0.0, target_modules=endings, task_type=TaskType.SEQ_CLS, **options)
 
 
 def peft_model(config, seed):
@@ -378,6 +377,19 @@ def peft_run(name, batches, config, seed, frozen=False, optimizer_of=adamw, more
         record.write(name)
 
     twice(make, batches, optimizer_of, write)
+
+
+def orthogonal(batches, rank=4):
+    """PEFT's `orthogonal`, whose rank is even; its first product is zero."""
+
+    def write(_model, record):
+        record.setting["rank"] = rank
+
+    options = {"init_lora_weights": "orthogonal", "r": rank}
+    for module in attached(get_peft_model(base(), lora_config(**options))).values():
+        for a, b in zip(module.lora_A.values(), module.lora_B.values()):
+            assert a.weight.abs().max() > 0.01 and (b.weight @ a.weight).abs().max() < 1e-6
+    peft_run("lora_orthogonal", batches, lambda: lora_config(**options), 62, more=write)
 
 
 def dora(batches, toward_start=False):
@@ -908,6 +920,7 @@ def main():
     batches = make_base()
     peft_run("lora", batches, lora_config, 30)
     peft_run("rslora", batches, lambda: lora_config(use_rslora=True), 31)
+    orthogonal(batches)
     peft_run("lora_fa", batches, lora_config, 32, frozen=True)
     lora_fa_preconditioned(batches)
     lora_plus(batches)

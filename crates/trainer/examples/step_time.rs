@@ -4,7 +4,8 @@
 //! cargo run --release --example step_time -- --shape roberta-base --batch 32 --seq 128 --runs 1 --device tch:cuda:0 --base bf16
 //! ```
 //! Prints one line of JSON. Shapes: `mini` (4 x 128), `minilm` (6 x 384), `roberta-base` (12 x 768), all with RoBERTa's head of two maps.
-//! `--variants lora,dora` puts `--runs` runs of each into one cohort. Rows are between half of `--seq` and all of it long, and padded to it
+//! `--variants lora,dora` puts `--runs` runs of each into one cohort; `--each lora,dora` times one after another on one base, a line of JSON
+//! for each, and `--each all` every method that is registered, `lora` again after every ten. Rows are between half of `--seq` and all of it long, and padded to it
 //! where they are not packed.
 #![allow(
     clippy::print_stdout,
@@ -137,43 +138,94 @@ fn weights(config: &Config) -> Weights {
     weights
 }
 
+/// The options of the command line.
+struct Options(BTreeMap<String, String>);
+
+impl Options {
+    fn text(&self, key: &str, or: &str) -> String {
+        self.0.get(key).cloned().unwrap_or_else(|| or.to_owned())
+    }
+
+    fn count(&self, key: &str, or: usize) -> usize {
+        self.text(key, &or.to_string()).parse::<usize>().unwrap()
+    }
+}
+
+/// What `--each` names.
+fn each(words: &str) -> Vec<String> {
+    if words != "all" {
+        return words.split(',').map(str::to_owned).collect();
+    }
+    let names: Vec<&str> = preset::all().iter().map(|preset| preset.name).filter(|name| *name != "lora").collect();
+    names
+        .chunks(10)
+        .flat_map(|ten| ["lora"].into_iter().chain(ten.iter().copied()))
+        .chain(["lora"])
+        .map(str::to_owned)
+        .collect()
+}
+
 fn main() {
     let mut given: BTreeMap<String, String> = BTreeMap::new();
     let mut words = std::env::args().skip(1);
     while let (Some(key), Some(value)) = (words.next(), words.next()) {
         given.insert(key.trim_start_matches("--").to_owned(), value);
     }
-    let text = |key: &str, or: &str| given.get(key).cloned().unwrap_or_else(|| or.to_owned());
-    let count = |key: &str, or: usize| text(key, &or.to_string()).parse::<usize>().unwrap();
-    let (shape, runs, rank, steps) = (text("shape", "mini"), count("runs", 1), count("rank", 8), count("steps", 30));
-    let (rows, seq) = (count("batch", 32), count("seq", 64));
-    let dropout: f64 = text("dropout", "0").parse().unwrap();
-    let clip: f64 = text("clip", "1").parse().unwrap();
-    let named = device::parse(&text("device", "flex")).unwrap();
+    let options = Options(given);
+    let (shape, dropout) = (options.text("shape", "mini"), options.text("dropout", "0").parse().unwrap());
+    let named = device::parse(&options.text("device", "flex")).unwrap();
     let mut place = Placement::new(&named.device, DType::F32);
-    if text("base", "f32") == "bf16" {
+    if options.text("base", "f32") == "bf16" {
         place = place.with_base(DType::BF16);
     }
     let config = Config::read(config(&shape, dropout).as_bytes()).unwrap();
     let weights = weights(&config);
     let backbone = Backbone::new(&config, &weights, Purpose::Classify, &place).unwrap();
     drop(weights);
+    match options.0.get("each") {
+        None => measure(&options, &options.text("variants", "lora"), &config, &backbone, &place, &named),
+        Some(words) => {
+            for name in each(words) {
+                measure(&options, &name, &config, &backbone, &place, &named);
+            }
+        }
+    }
+}
+
+/// Times the steps of one cohort.
+fn measure(
+    options: &Options,
+    names: &str,
+    config: &Config,
+    backbone: &Backbone,
+    place: &Placement,
+    named: &device::Named,
+) {
+    let (text, count) = (|key: &str, or: &str| options.text(key, or), |key: &str, or: usize| options.count(key, or));
+    let (shape, runs, rank, steps) = (text("shape", "mini"), count("runs", 1), count("rank", 8), count("steps", 30));
+    let (rows, seq) = (count("batch", 32), count("seq", 64));
+    let dropout: f64 = text("dropout", "0").parse().unwrap();
+    let clip: f64 = text("clip", "1").parse().unwrap();
     let targets = match text("targets", "query,value").as_str() {
         "all-linear" => vec!["query", "key", "value", "dense"].into_iter().map(str::to_owned).collect(),
         other => other.split(',').map(str::to_owned).collect::<Vec<_>>(),
     };
     let targets = Target::Endings(targets);
     let train = Hyper { steps: Some(1_000_000), batch: rows, clip: (clip > 0.0).then_some(clip), ..Hyper::default() };
-    let mut network = Network::new(backbone);
+    let mut network = Network::new(backbone.clone());
     let mut stacks = Vec::new();
-    for name in text("variants", "lora").split(',') {
-        let spec = (preset::find(name).unwrap().spec)(rank);
+    for name in names.split(',') {
+        let spec = preset::find(name).unwrap().at(rank);
         let spec = variants::spec::VariantSpec { alpha: 16.0, ..spec };
         let variant = spec.check(Some(1_000_000)).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let maps = Modules::default().select(variant.adapts().then_some(&targets), &config).unwrap().maps;
+        let maps = Modules::default().select(variant.adapts().then_some(&targets), config).unwrap().maps;
         let seeds: Vec<u64> = (0..runs as u64).collect();
         let plans = seeds.iter().map(|seed| RunPlan { init_seed: *seed, alpha: spec.alpha }).collect();
-        let plan = StackPlan::new(variant, plans, maps.into_keys().collect());
+        let mut plan = StackPlan::new(variant, plans, maps.into_keys().collect());
+        if spec.delta.as_ref().is_some_and(|delta| delta.calibration().is_some()) {
+            // No batches to calibrate on: zeros take as long.
+            plan = plan.with_given_values();
+        }
         let head = Classifier::new(&network.backbone, &plan, &vec![2; runs], &Weights::default());
         network.attach(&plan, Head::Classifier(head)).unwrap();
         let run = |seed: &u64| {
@@ -222,7 +274,7 @@ fn main() {
     let objective = Objective::Classification { labels: vec!["no".into(), "yes".into()] };
     let batches = Given { batches: (0..4).map(batch).collect(), stacks: sizes, objective };
     if text("mode", "train") == "infer" {
-        infer(&cohort.network, &batches, &place, steps);
+        infer(&cohort.network, &batches, place, steps);
         return;
     }
     let warm = count("warm", 6);
@@ -259,7 +311,7 @@ fn main() {
         "{}",
         serde_json::json!({
             "system": "lora_lab", "shape": shape, "device": named.name, "base": text("base", "f32"), "batch": rows, "seq": seq,
-            "runs": runs, "variants": text("variants", "lora"), "rank": rank, "targets": text("targets", "query,value"),
+            "runs": runs, "variants": names, "rank": rank, "targets": text("targets", "query,value"),
             "dropout": dropout, "recompute": recompute, "tokens": layout.rows * layout.seq, "median_ms": times[times.len() / 2], "min_ms": times[0], "host_ms": hosts[hosts.len() / 2],
             "first_ms": each[0].0, "last_ms": each[each.len() - 1].0,
             "peak_bytes": peak, "now_bytes": memory.map(|memory| memory.now),

@@ -47,6 +47,7 @@ fn ranks_of_maps_tables_biases_and_modules_in_full_count() {
         "model: mini_roberta\ntargets: [query, word_embeddings]\nvariants: [lora]\n",
         "model: mini_roberta\ntargets: [query]\nmodules_to_save: [value, LayerNorm]\nvariants: [lora, {preset: lora, label: b, with: {bias: all}}, \
          {preset: head_only}]\n",
+        "model: mini_roberta\ntargets: [query]\ntrainable_token_indices: [5, 9, 11]\nvariants: [lora, {preset: head_only}]\n",
     ];
     for rest in more {
         check(&format!("{head}{rest}"));

@@ -496,6 +496,7 @@ deltas! {
     kronecker::Kronecker,
     low_rank::LowRank,
     mixed_bases::MixedBases,
+    orthogonal_init::OrthogonalInit,
     random_bases::RandomBases,
     reflections::Reflections,
     // Records have the old name.

@@ -48,6 +48,7 @@ presets! {
     lora_fa,
     lora_fa_preconditioned,
     lora_ga,
+    lora_orthogonal,
     lora_plus,
     lora_xs,
     melora,

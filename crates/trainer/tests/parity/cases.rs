@@ -93,6 +93,7 @@ pub(crate) const CASES: &[Case] = &[
         preset: "lora_ga",
         change: |r, published| decaying(calibrated(r, published), DecayToward::Zero),
     },
+    Case { fixture: "lora_orthogonal", preset: "lora_orthogonal", change: as_published },
     Case { fixture: "lora_plus", preset: "lora_plus", change: lora_plus },
     Case { fixture: "lora_xs", preset: "lora_xs", change: as_published },
     Case { fixture: "melora", preset: "melora", change: as_published },
