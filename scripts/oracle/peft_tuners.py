@@ -2,7 +2,7 @@
 
     python scripts/oracle/peft_tuners.py
     python scripts/oracle/peft_tuners.py --binary target/release/lora-lab
-    python scripts/oracle/peft_tuners.py --later [--binary target/release/lora-lab]     of PEFT 0.21.2, which has GraLoRA and HiRA
+    python scripts/oracle/peft_tuners.py --later [--binary target/release/lora-lab]     of PEFT 0.21.2, which has GraLoRA, HiRA and DeLoRA
 
 Without an argument, adapters as PEFT saves them, on the checkpoint `bert` of models.py, are written to
 crates/interop/tests/fixtures/peft_tuners, as peft_adapters.py writes LoRA's:
@@ -65,6 +65,8 @@ LATER = {
     "bert_gralora": ("GraloraConfig", {"r": 4, "alpha": 6, "gralora_k": 2}, 0.3),
     "bert_gralora_four": ("GraloraConfig", {"r": 8, "alpha": 4, "gralora_k": 4}, 0.3),
     "bert_hira": ("HiraConfig", {"r": 3}, 0.5),  # its dispatcher passes over `rank_pattern`
+    "bert_delora": ("DeloraConfig", {"r": 3, "rank_pattern": {"query": 2}}, 0.5),
+    "bert_vblora": ("VBLoRAConfig", {"r": 3, "num_vectors": 9, "vector_length": 8, "topk": 2}, 0.7),
 }
 
 
@@ -136,6 +138,12 @@ def exports(args):
                     {"preset": "gralora", "targets": pair, "ranks": [4]},
                     {"preset": "gralora", "label": "gralora_four", "targets": pair, "ranks": [4], "with": {"delta": {"blocks": 4}}},
                     {"preset": "hira", "targets": pair},
+                    {"preset": "delora", "targets": pair},
+                    {"preset": "delora", "label": "delora_zero", "targets": pair, "with": {"delta": {"start": "zero"}}},
+                    {"preset": "shira", "targets": pair, "ranks": [2]},
+                    {"preset": "randlora", "targets": pair},
+                    {"preset": "vb_lora", "targets": pair, "ranks": [2], "with": {"delta": {"vector_length": 8}}},
+                    {"preset": "lora", "label": "lora_tokens", "targets": pair, "trainable_token_indices": [5, 2, 9]},
                 ]
             variants += [] if args.later else [
                 {"preset": "ia3", "targets": gains},

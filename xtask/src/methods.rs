@@ -174,8 +174,9 @@ fn facts(presets: &[&Preset], counted: &Counted) -> String {
         "\n## What each is\nEvery [law](architecture.md) is tested on every method, and all but the mixtures of experts can be merged; how many say something of a method \
          is counted by `just laws` (a law of penalties says nothing of a method without one). Numbers are of one map of {0} inputs and {0} \
          outputs at rank {1}. PEFT's form is what `lora-lab export` writes. Twenty optimizer steps are held against PEFT, in f64, or against the \
-         paper's equations written out in torch. The last column is the time of a training step on the CPU over LoRA's, as `just bench` measured \
-         it (`bench/step.md`).\n\n| method | trains | numbers | mergeable | PEFT | laws | steps held against | step |\n|---|---|---|---|---|---|---|---|\n",
+         paper's equations written out in torch. The last two columns are the time of a training step over LoRA's, on the CPU and on a card \
+         (`bench/step.md`).\n\n| method | trains | numbers | mergeable | PEFT | laws | steps held against | step, CPU | step, card \
+         |\n|---|---|---|---|---|---|---|---|---|\n",
         variants::preset::table::WIDTH,
         variants::preset::table::RANK,
     );
@@ -183,18 +184,21 @@ fn facts(presets: &[&Preset], counted: &Counted) -> String {
     for [name, roles, numbers, peft, held] in variants::preset::table::facts().into_iter().filter(|row| known(&row[0]))
     {
         let shown = |from: &BTreeMap<String, String>| from.get(&name).cloned().unwrap_or_else(|| "–".to_owned());
-        let (ratio, laws) = (shown(&counted.ratios), shown(&counted.laws));
+        let ([cpu, card], laws) = (counted.ratios.each_ref().map(shown), shown(&counted.laws));
         let is_mergeable = presets.iter().any(|preset| preset.name == name && preset.at(RANK).unmergeable().is_none());
         let mergeable = if is_mergeable { "yes" } else { "no" };
-        let _ = writeln!(out, "| `{name}` | {roles} | {numbers} | {mergeable} | {peft} | {laws} | {held} | {ratio} |");
+        let _ = writeln!(
+            out,
+            "| `{name}` | {roles} | {numbers} | {mergeable} | {peft} | {laws} | {held} | {cpu} | {card} |"
+        );
     }
     out
 }
 
 /// What was counted and measured of methods, by name.
 struct Counted {
-    /// Time of a step over LoRA's.
-    ratios: BTreeMap<String, String>,
+    /// Time of a step over LoRA's, on the CPU and on a card.
+    ratios: [BTreeMap<String, String>; 2],
     /// Laws that say something of it.
     laws: BTreeMap<String, String>,
 }
@@ -208,15 +212,18 @@ fn laws(root: &Path) -> BTreeMap<String, String> {
     read(&root.join("bench/laws.csv")).lines().skip(1).filter_map(row).collect()
 }
 
-/// The ratios of `bench/step.md`, by the name of the row.
-fn ratios(root: &Path) -> BTreeMap<String, String> {
+/// The ratios of `bench/step.md`, on the CPU and on a card, by the name of the row.
+fn ratios(root: &Path) -> [BTreeMap<String, String>; 2] {
     let text = read(&root.join("bench/step.md"));
     let rows = text.split("```text").nth(1).unwrap_or_default().split("```").next().unwrap_or_default();
-    let pair = |line: &str| {
-        let mut words = line.split_whitespace();
-        Some((words.next()?.to_owned(), words.next()?.to_owned()))
-    };
-    rows.lines().filter_map(pair).collect()
+    [1, 2].map(|column| {
+        let pair = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let ratio = words.get(column).filter(|word| word.parse::<f64>().is_ok())?;
+            Some((words.first()?.to_string(), ratio.to_string()))
+        };
+        rows.lines().filter_map(pair).collect()
+    })
 }
 
 /// What stands before the table.

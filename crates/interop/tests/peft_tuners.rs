@@ -18,7 +18,7 @@ use variants::{base::BiasSpec, preset, scaling::Scaling, spec::VariantSpec};
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// The folders, and the preset that each becomes.
-const CASES: [(&str, &str); 16] = [
+const CASES: [(&str, &str); 18] = [
     ("bert_loha", "loha"),
     ("bert_ia3", "ia3"),
     ("bert_hra", "hra"),
@@ -35,6 +35,8 @@ const CASES: [(&str, &str); 16] = [
     ("bert_gralora", "gralora"),
     ("bert_gralora_four", "gralora"),
     ("bert_hira", "hira"),
+    ("bert_delora", "delora"),
+    ("bert_vblora", "vb_lora"),
 ];
 
 /// Of the largest logit: f32 here and in PEFT, as in the tests of LoRA's folders.

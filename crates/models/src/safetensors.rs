@@ -43,7 +43,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(f64 => F64, f32 => F32, f16 => F16, bf16 => BF16);
+numbers!(f64 => F64, f32 => F32, f16 => F16, bf16 => BF16, i32 => I32);
 
 impl Stored {
     /// A tensor of these numbers, row-major.
@@ -124,6 +124,12 @@ pub fn as_f64(view: &TensorView<'_>) -> Option<Vec<f64>> {
 /// The numbers of a float tensor in f32, to which f64 is rounded; none of a tensor of another type.
 pub fn as_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
     floats(view.dtype(), view.data(), |number| number as f32, |number| number)
+}
+
+/// Whole numbers of 32 bits, as f32; `None` of any other type.
+pub fn whole(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let of = |bytes: &[u8; 4]| i32::from_le_bytes(*bytes) as f32;
+    (view.dtype() == Dtype::I32).then(|| view.data().as_chunks().0.iter().map(of).collect())
 }
 
 fn floats<T>(dtype: Dtype, data: &[u8], of_f64: fn(f64) -> T, of_f32: fn(f32) -> T) -> Option<Vec<T>> {

@@ -169,6 +169,7 @@ fn of_peft(lora: &Value) -> (Target, Modules, BiasSpec) {
         rank_pattern: pairs(&lora["rank_pattern"]).into_iter().map(|(key, rank)| (key, rank as usize)).collect(),
         alpha_pattern: pairs(&lora["alpha_pattern"]),
         modules_to_save: words(&lora["modules_to_save"]),
+        trainable_token_indices: Vec::new(),
     };
     let bias = match lora["bias"].as_str() {
         None => BiasSpec::None,

@@ -17,7 +17,7 @@ use crate::{
     form::Form,
     host::Placement,
     init::{AnyInit, Init},
-    peft::{PeftForm, TunedMap, TunerConfig, TunerTensor},
+    peft::{PeftForm, TunedMap, TunerConfig, TunerConstant, TunerTensor},
     penalty::orthogonality::Factor,
     role::{Param, Role, Tied},
     slot::{FirstValues, numberless},
@@ -126,6 +126,30 @@ pub trait DeltaRecipe {
 
     /// Where a [`PeftForm::Tuner`] has the tensors of one map: each of them once.
     fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {
+        Vec::new()
+    }
+
+    /// The recipe as a tuner has it for these maps, which is the same function; or why it has none, with the way out, in words that follow
+    /// the variant's name.
+    fn for_peft(&self, _maps: &[TunedMap<'_>]) -> Result<Self, String>
+    where
+        Self: Sized + Clone,
+    {
+        Ok(self.clone())
+    }
+
+    /// What a tuner's file holds of a map beside the tensors of the delta.
+    fn peft_constants(&self, _map: TunedMap<'_>) -> Vec<TunerConstant> {
+        Vec::new()
+    }
+
+    /// What it holds once for all maps.
+    fn peft_shared(&self, _maps: &[TunedMap<'_>]) -> Vec<TunerConstant> {
+        Vec::new()
+    }
+
+    /// What it holds of a map that follows from the base's weight `[d_in, d_out]`. A reader passes over it.
+    fn peft_of_base(&self, _weight: &Tensor<2>) -> Vec<TunerConstant> {
         Vec::new()
     }
 
@@ -433,6 +457,22 @@ macro_rules! deltas {
             /// Where a tuner of PEFT has the tensors of one map.
             pub fn peft_tensors(&self, map: TunedMap<'_>) -> Vec<TunerTensor> {
                 match self { $(Self::$Delta(spec) => spec.peft_tensors(map)),+ }
+            }
+            /// The recipe as a tuner has it for these maps.
+            pub fn for_peft(&self, maps: &[TunedMap<'_>]) -> Result<Self, String> {
+                match self { $(Self::$Delta(spec) => spec.for_peft(maps).map(Self::$Delta)),+ }
+            }
+            /// What a tuner's file holds of a map beside the tensors of the delta.
+            pub fn peft_constants(&self, map: TunedMap<'_>) -> Vec<TunerConstant> {
+                match self { $(Self::$Delta(spec) => spec.peft_constants(map)),+ }
+            }
+            /// What it holds once for all maps.
+            pub fn peft_shared(&self, maps: &[TunedMap<'_>]) -> Vec<TunerConstant> {
+                match self { $(Self::$Delta(spec) => spec.peft_shared(maps)),+ }
+            }
+            /// What it holds of a map that follows from the base's weight.
+            pub fn peft_of_base(&self, weight: &Tensor<2>) -> Vec<TunerConstant> {
+                match self { $(Self::$Delta(spec) => spec.peft_of_base(weight)),+ }
             }
             /// The delta that a tuner's configuration means.
             pub fn of_peft(config: TunerConfig<'_>) -> Option<Self> {

@@ -20,6 +20,9 @@ pub enum PeftForm {
     Vera(shared_random::Spec),
     /// A tuner with a place of its own for every tensor of the delta.
     Tuner(Tuner),
+    /// A tuner of twice the rank: the factors `a` and `b` beside their frozen start `start_a` and `start_b`, whose sign is turned, and twice the
+    /// `bound`, which the tuner divides by the rank.
+    DoubledTuner(Tuner),
 }
 
 impl PeftForm {
@@ -29,7 +32,7 @@ impl PeftForm {
             Self::Lora | Self::DoubledLora { .. } => "LORA",
             Self::AdaLora => "ADALORA",
             Self::Vera(_) => "VERA",
-            Self::Tuner(tuner) => tuner.peft_type,
+            Self::Tuner(tuner) | Self::DoubledTuner(tuner) => tuner.peft_type,
         }
     }
 }
@@ -88,7 +91,7 @@ pub struct TunedMap<'a> {
 pub struct TunerTensor {
     /// Its name in the delta.
     pub ours: &'static str,
-    /// The end of its name in the file.
+    /// The end of its name in the file; all of the name where it begins with `base_model.`, of a tensor that all maps share.
     pub theirs: &'static str,
     /// How it lies there.
     pub layout: TunerLayout,
@@ -101,6 +104,21 @@ pub enum TunerLayout {
     Transposed,
     /// Its numbers in the same order, in this shape.
     Shaped(Vec<usize>),
+    /// Columns in so many pieces, `[pieces, rows, cols/pieces]`.
+    Pieces(usize),
+}
+
+/// What a tuner's file holds beside the tensors of a delta: it follows from the recipe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TunerConstant {
+    /// Its name in the file, as a [`TunerTensor`] has it.
+    pub theirs: &'static str,
+    /// Its shape there.
+    pub shape: Vec<usize>,
+    /// Row-major.
+    pub numbers: Vec<f64>,
+    /// Whether they are whole and stored as such.
+    pub is_whole: bool,
 }
 
 impl TunerTensor {

@@ -10,6 +10,8 @@
 //! | AdaLoRA | `ADALORA` with the components that are left |
 //! | VeRA | `VERA` with its pair |
 //! | `LoHa`, (IA)³, HRA, OFT, `LoKr`, `MiSS`, Bone, BOFT, C³A | the tuner that the delta declares ([`variants::peft::Tuner`]) |
+//! | DeLoRA | `DELORA`, of twice the rank where its start is subtracted |
+//! | GraLoRA, HiRA, VB-LoRA, SHiRA, RandLoRA | `GRALORA`, `HIRA`, `VBLORA`, `SHIRA` with its places, `RANDLORA` with its pair |
 //! | any other additive update, or any at a smaller rank | the best approximation as a LoRA ([`crate::model_merging`]) |
 //!
 //! GPT-2's query, key and value are one map there. Adapters on parts of it are joined: their ranks are concatenated, each in its own columns

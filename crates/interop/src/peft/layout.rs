@@ -116,6 +116,8 @@ pub(super) enum Layout {
         ours: [usize; 2],
         theirs: Vec<usize>,
     },
+    /// Columns in pieces: `[rows, pieces·n]` as `[pieces, rows, n]`.
+    Pieces(usize),
 }
 
 impl Layout {
@@ -129,6 +131,12 @@ impl Layout {
             }
             Self::Vector => (vec![matrix.values.len()], matrix.values.clone()),
             Self::Shaped { theirs, .. } => (theirs.clone(), matrix.values.clone()),
+            Self::Pieces(pieces) => {
+                let ([rows, cols], n) = (matrix.shape, matrix.shape[1] / pieces);
+                let piece = |at: usize| (0..rows).flat_map(move |row| row * cols + at * n..row * cols + (at + 1) * n);
+                let values = (0..*pieces).flat_map(piece).map(|at| matrix.values[at]).collect();
+                (vec![*pieces, rows, n], values)
+            }
         }
     }
 
@@ -139,6 +147,11 @@ impl Layout {
             (Self::Transposed, &[rows, cols]) => Matrix { role, shape: [rows, cols], values }.transposed(),
             (Self::Shaped { ours, theirs }, shape) if theirs == shape => Matrix { role, shape: *ours, values },
             (Self::Vector, &[n]) => Matrix { role, shape: [1, n], values },
+            (Self::Pieces(pieces), &[found, rows, n]) if *pieces == found => {
+                let line = |row: usize| (0..found).flat_map(move |at| (at * rows + row) * n..(at * rows + row + 1) * n);
+                let values = (0..rows).flat_map(line).map(|at| values[at]).collect();
+                Matrix { role, shape: [rows, found * n], values }
+            }
             _ => return None,
         })
     }
@@ -208,11 +221,15 @@ pub(super) fn tuned_place(
     let layout = match found.layout {
         TunerLayout::Transposed => Layout::Transposed,
         TunerLayout::Shaped(theirs) => Layout::Shaped { ours, theirs },
+        TunerLayout::Pieces(pieces) => Layout::Pieces(pieces),
     };
     Some((found.theirs.to_owned(), layout))
 }
 
-/// The tensor's whole name in the file.
+/// The tensor's whole name in the file. What all maps share has a name of its own.
 pub(super) fn key(config: &Config, slot: &str, suffix: &str) -> String {
+    if suffix.starts_with("base_model.") {
+        return suffix.to_owned();
+    }
     if slot.is_empty() { format!("{WRAPPED}{suffix}") } else { format!("{WRAPPED}{}.{suffix}", config.full(slot)) }
 }

@@ -26,15 +26,17 @@
 //!
 //! Bini et al., *DeLoRA: Decoupling Angles and Strength in Low-rank Adaptation*, ICLR 2025, arXiv:2503.18225.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site};
 use crate::{
     capability::Capability,
     error::SpecProblem,
     form::{Chain, Form},
-    host::cast,
+    host::{cast, values},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerConstant, TunerTensor},
     role::{Param, Role},
 };
 
@@ -114,6 +116,43 @@ impl DeltaRecipe for Spec {
             Start::Subtracted => 2 * rank,
             Start::Zero => rank,
         }
+    }
+
+    /// PEFT's components are what `zero` has; a start that is subtracted is as many more of them.
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("rank_pattern", Field::RankPattern),
+            ("delora_lambda", Field::Passive(json!(self.initial_bound))),
+            ("lambda_pattern", Field::Passive(json!({}))),
+            ("module_dropout", Field::Dropout),
+            ("init_weights", Field::Passive(json!(true))),
+        ];
+        let tuner = Tuner { peft_type: "DELORA", fields };
+        Some(match self.start {
+            Start::Zero => PeftForm::Tuner(tuner),
+            Start::Subtracted => PeftForm::DoubledTuner(tuner),
+        })
+    }
+
+    fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![
+            TunerTensor::transposed("a", "delora_A"),
+            TunerTensor::transposed("b", "delora_B"),
+            TunerTensor::shaped("bound", "delora_lambda", [1]),
+        ]
+    }
+
+    /// The norms of the base's rows, which PEFT saves.
+    fn peft_of_base(&self, weight: &Tensor<2>) -> Vec<TunerConstant> {
+        let norms = cast(weight, DType::F32).square().sum_dim(1).sqrt();
+        let [d_in, _] = weight.dims();
+        let (theirs, numbers) = ("delora_w_norm", values(&norms));
+        vec![TunerConstant { theirs, shape: vec![d_in], numbers, is_whole: false }]
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("DELORA").then(|| Self { start: Start::Zero, ..Self::default() })
     }
 
     fn init(&self, at: &mut Site<'_>) -> BoundedLowRank {

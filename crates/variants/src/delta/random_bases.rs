@@ -21,11 +21,13 @@
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site, scale, shared_random::checksum};
 use crate::{
     capability::{Capability, Requirement},
     form::{Chain, Form},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerConstant, TunerTensor},
     role::{Param, Role},
     stream::{self, Stream},
 };
@@ -87,6 +89,70 @@ impl DeltaRecipe for Spec {
     /// Of full rank at every rank of a basis.
     fn components(&self, _rank: usize) -> usize {
         usize::MAX
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("randlora_alpha", Field::Alpha),
+            ("randlora_dropout", Field::Dropout),
+            ("projection_prng_key", Field::Passive(json!(self.projection_seed))),
+            ("save_projection", Field::Fixed(json!(true))),
+            ("sparse", Field::Fixed(json!(false))),
+            ("very_sparse", Field::Fixed(json!(false))),
+            ("init_weights", Field::Passive(json!(true))),
+            ("fan_in_fan_out", Field::Passive(json!(false))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "RANDLORA", fields }))
+    }
+
+    fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![
+            TunerTensor::transposed("lambda", "randlora_lambda"),
+            TunerTensor::transposed("gamma", "randlora_gamma"),
+        ]
+    }
+
+    /// A basis of PEFT's pair is the same for every map; here a map with fewer bases reads the pair's columns in another order.
+    fn for_peft(&self, maps: &[TunedMap<'_>]) -> Result<Self, String> {
+        let mut counts = maps.iter().map(|map| (bases(map.shape[0].min(map.shape[1]), map.rank), map.slot));
+        let Some(first) = counts.next() else { return Ok(*self) };
+        match counts.find(|(count, _)| *count != first.0) {
+            None => Ok(*self),
+            Some((count, slot)) => Err(format!(
+                "adapts maps of unlike widths, of which PEFT cuts the bases in another way: `{}` has {} and `{slot}` {count}; `--svd --rank R` \
+                 approximates its update by a LoRA",
+                first.1, first.0
+            )),
+        }
+    }
+
+    fn peft_shared(&self, maps: &[TunedMap<'_>]) -> Vec<TunerConstant> {
+        let Some(&TunedMap { shape: [d_in, d_out], rank, .. }) = maps.first() else { return Vec::new() };
+        // As the pair is drawn: for the widest inputs and outputs. All maps use as many bases of it.
+        let widest = [0, 1].map(|axis| maps.iter().map(|map| map.shape[axis]).max().unwrap_or(0));
+        let drawn @ [least, most] = [widest[0].min(widest[1]), widest[0].max(widest[1])];
+        let (n, all) = (bases(d_in.min(d_out), rank), bases(least, rank));
+        let [a, b] = pair(self.projection_seed, rank, drawn);
+        // Component `p·n + basis` here is number `basis·rank + p` of a line there; bases that no map uses are 0.
+        let mut turned = vec![0.0; most * all * rank];
+        for (line, turned) in b.chunks(all * rank).zip(turned.chunks_mut(all * rank)) {
+            for (basis, turned) in turned.chunks_mut(rank).take(n).enumerate() {
+                turned.iter_mut().enumerate().for_each(|(p, number)| *number = line[p * n + basis]);
+            }
+        }
+        let constant = |theirs, shape, numbers| TunerConstant { theirs, shape, numbers, is_whole: false };
+        vec![
+            constant("base_model.randlora_A", vec![rank, 1, least], a),
+            constant("base_model.randlora_B", vec![most, all, rank], turned),
+        ]
+    }
+
+    /// The pair of PEFT's own folders is another, since torch draws it: it is held against this one, and refused.
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("RANDLORA").then(|| Self {
+            projection_seed: config.count("projection_prng_key").unwrap_or(0) as u64,
+        })
     }
 
     fn init(&self, at: &mut Site<'_>) -> RandomBases {

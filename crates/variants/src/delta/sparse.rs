@@ -16,12 +16,14 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Delta, DeltaRecipe, Site, block_rotation::WHOLE};
 use crate::{
     capability::{Capability, Requirement},
     form::Form,
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerConstant, TunerTensor},
     role::{Param, Role},
     stream::{self, Stream},
 };
@@ -76,6 +78,35 @@ impl DeltaRecipe for Spec {
                 "`rank` stands for `rank·(d_in + d_out)` entries, of which it has `{all}`; its largest rank is `{most}`"
             )
         })
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("mask_type", Field::Fixed(json!("random"))),
+            ("random_seed", Field::Passive(json!(null))),
+            ("init_weights", Field::Passive(json!(true))),
+            ("fan_in_fan_out", Field::Passive(json!(false))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "SHIRA", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [d_in, d_out], rank, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        vec![TunerTensor::shaped("entries", "shira_weight", [rank * (d_in + d_out)])]
+    }
+
+    /// The places: row and column of every entry in PEFT's `[d_out, d_in]`.
+    fn peft_constants(&self, TunedMap { slot, shape, rank }: TunedMap<'_>) -> Vec<TunerConstant> {
+        let (places, [_, d_out]) = (places(self.mask_seed, slot, rank, shape), shape);
+        let rows = places.iter().map(|place| (place % d_out) as f64);
+        let columns = places.iter().map(|place| (place / d_out) as f64);
+        let numbers = rows.chain(columns).collect();
+        vec![TunerConstant { theirs: "shira_indices", shape: vec![2, places.len()], numbers, is_whole: true }]
+    }
+
+    /// Of PEFT's own folders the places are others, since torch draws them: they are held against these, and refused.
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        config.is("SHIRA").then(Self::default)
     }
 
     fn init(&self, at: &mut Site<'_>) -> Sparse {

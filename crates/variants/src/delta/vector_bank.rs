@@ -26,6 +26,7 @@
 
 use burn::tensor::{Tensor, activation::softmax};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Delta, DeltaRecipe, Site};
 use crate::{
@@ -34,6 +35,7 @@ use crate::{
     form::{Chain, Form},
     host::inner,
     init::AnyInit,
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConfig, TunerLayout, TunerTensor},
     role::{Param, Role, Tied},
     stream,
 };
@@ -141,6 +143,53 @@ impl DeltaRecipe for Spec {
     /// a bound that no draw comes near, beside a base whose numbers have a deviation of 0.02 or more.
     fn start_share(&self, _init: &AnyInit, rank: usize) -> f64 {
         50.0 * self.bank_bound.powi(2) * rank as f64
+    }
+
+    fn peft(&self) -> Option<PeftForm> {
+        let fields = vec![
+            ("r", Field::Rank),
+            ("num_vectors", Field::Fixed(json!(self.vectors))),
+            ("vector_length", Field::Fixed(json!(self.vector_length))),
+            ("topk", Field::Fixed(json!(self.top_k))),
+            ("save_only_topk_weights", Field::Fixed(json!(false))),
+            ("vblora_dropout", Field::Dropout),
+            ("init_vector_bank_bound", Field::Passive(json!(self.bank_bound))),
+            ("init_logits_std", Field::Passive(json!(self.logits_std))),
+            ("fan_in_fan_out", Field::Passive(json!(false))),
+        ];
+        Some(PeftForm::Tuner(Tuner { peft_type: "VBLORA", fields }))
+    }
+
+    fn peft_tensors(&self, TunedMap { shape: [d_in, d_out], rank, .. }: TunedMap<'_>) -> Vec<TunerTensor> {
+        let (h, v) = (self.vectors, length(self.vector_length, [d_in, d_out]));
+        vec![
+            TunerTensor::shaped("vectors", "base_model.vblora_vector_bank", [h, v]),
+            TunerTensor::shaped("logits_a", "vblora_logits_A", [rank, d_in / v, h]),
+            TunerTensor { ours: "logits_b", theirs: "vblora_logits_B", layout: TunerLayout::Pieces(d_out / v) },
+        ]
+    }
+
+    /// PEFT has one bank, whose vectors are as long as its configuration says.
+    fn for_peft(&self, maps: &[TunedMap<'_>]) -> Result<Self, String> {
+        let mut lengths = maps.iter().map(|map| (length(self.vector_length, map.shape), map.slot));
+        let Some((v, first)) = lengths.next() else { return Ok(*self) };
+        match lengths.find(|(other, _)| *other != v) {
+            None => Ok(Self { vector_length: v, ..*self }),
+            Some((other, slot)) => Err(format!(
+                "has several banks, where PEFT has one: vectors of `{first}` have length {v}, those of `{slot}` {other}; adapt maps of one width, \
+                 set `vector_length` to a divisor of all, or approximate its update by `--svd --rank R`"
+            )),
+        }
+    }
+
+    fn of_peft(config: TunerConfig<'_>) -> Option<Self> {
+        let count = |field, or: usize| config.count(field).unwrap_or(or);
+        config.is("VBLORA").then(|| Self {
+            vectors: count("num_vectors", default_size()),
+            vector_length: count("vector_length", default_size()),
+            top_k: count("topk", top_k()),
+            ..Self::default()
+        })
     }
 
     fn init(&self, at: &mut Site<'_>) -> VectorBank {

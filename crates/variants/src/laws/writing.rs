@@ -134,6 +134,7 @@ pub fn parts_are_what_they_declare(case: &Case) -> Outcome {
         Some(PeftForm::DoubledLora { .. }) => vec!["a", "b", "start_a", "start_b"],
         Some(PeftForm::AdaLora) => vec!["lambda", "p", "q"],
         Some(PeftForm::Vera(_)) => vec!["lambda_b", "lambda_d"],
+        Some(PeftForm::DoubledTuner(_)) => vec!["a", "b", "bound", "start_a", "start_b"],
         Some(PeftForm::Tuner(_)) => {
             let [_, d_in, d_out] = base.dims();
             let map = TunedMap { slot: super::NAME, shape: [d_in, d_out], rank: case.rank };

@@ -13,7 +13,7 @@ use models::{
 use serde_json::{Map, Value, json};
 use variants::{
     base::BiasSpec,
-    peft::{Field, PeftForm, TunedMap, Tuner},
+    peft::{Field, PeftForm, TunedMap, Tuner, TunerConstant},
     rank::AnyRankPolicy,
     scaling::Scaling,
 };
@@ -44,6 +44,22 @@ pub(super) fn weights(form: &Form) -> Result<Vec<u8>, ModelError> {
             let Some((suffix, layout)) = tuned.or_else(|| place(kind, name, map.is_some())) else { continue };
             let (shape, values) = layout.stored(matrix);
             all.push(tensor(key(&form.architecture, slot, &suffix), shape, &values));
+        }
+    }
+    if let (Some(delta), PeftForm::Tuner(_)) = (&form.metadata.plan.variant.delta, &form.peft) {
+        let maps = form.tuned();
+        let of_map = |map: &TunedMap<'_>| {
+            let constants = delta.peft_constants(*map).into_iter();
+            constants.map(|own| (key(&form.architecture, map.slot, own.theirs), own)).collect::<Vec<_>>()
+        };
+        let of_base = |(slot, own): &(String, TunerConstant)| (key(&form.architecture, slot, own.theirs), own.clone());
+        let shared = delta.peft_shared(&maps).into_iter().map(|own| (own.theirs.to_owned(), own));
+        for (name, own) in maps.iter().flat_map(of_map).chain(form.of_base.iter().map(of_base)).chain(shared) {
+            all.push(if own.is_whole {
+                Stored::of(name, own.shape, own.numbers.iter().map(|number| *number as i32))
+            } else {
+                tensor(name, own.shape, &own.numbers)
+            });
         }
     }
     if let Some([a, b]) = &form.pair {
@@ -179,7 +195,7 @@ pub(super) fn configuration(form: &Form) -> Map<String, Value> {
         }),
         PeftForm::AdaLora => adalora(form),
         PeftForm::Lora | PeftForm::DoubledLora { .. } => lora(form).fields(),
-        PeftForm::Tuner(tuner) => return tuned(form, tuner),
+        PeftForm::Tuner(tuner) | PeftForm::DoubledTuner(tuner) => return tuned(form, tuner),
     };
     config::configuration(&common(form), &own)
 }

@@ -9,16 +9,17 @@ use models::{
 };
 use trainer::adapter::AdapterMetadata;
 use variants::{
+    adapted::AdaptedLinear,
     base::BiasSpec,
     base_update::AnyBaseUpdate,
     capability::Capability,
     delta::{
-        DeltaSpec, low_rank,
+        DeltaSpec, bounded_low_rank, low_rank,
         shared_random::{self, Save},
     },
     form::Factors,
     host::values,
-    peft::{Field, NoPeftForm, PeftForm, Tuner},
+    peft::{Field, NoPeftForm, PeftForm, TunedMap, Tuner, TunerConstant},
     penalty::AnyPenalty,
     role::Role,
     scaling::Scaling,
@@ -45,6 +46,8 @@ pub(super) struct Form {
     pub(super) pair: Option<[(Vec<usize>, Vec<f64>); 2]>,
     /// AdaLoRA's components.
     pub(super) kept: BTreeMap<String, Vec<bool>>,
+    /// What follows from the base, by map.
+    pub(super) of_base: Vec<(String, TunerConstant)>,
     /// Whether maps have ranks that are not the plan's, because what was accumulated beside the base is in their factors.
     pub(super) widened: bool,
 }
@@ -79,6 +82,7 @@ pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: b
         joined: false,
         pair: None,
         kept: BTreeMap::new(),
+        of_base: Vec::new(),
         widened: false,
     };
     form.check_tied(network)?;
@@ -87,6 +91,7 @@ pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: b
         form.take_starts_off()?;
     } else {
         form.shape()?;
+        form.of_base = form.of_base(network);
     }
     join(&mut form, network)?;
     if residual && form.joined {
@@ -101,6 +106,39 @@ pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: b
 const APPROXIMATE: &str = "`--svd --rank R` approximates its update by a LoRA";
 
 impl Form {
+    /// The adapted maps as a tuner is told of them.
+    pub(super) fn tuned(&self) -> Vec<TunedMap<'_>> {
+        let known = self.architecture.maps();
+        let shape = |slot: &String| known.get(slot).map(|map| map.shape);
+        self.maps
+            .iter()
+            .filter_map(|(slot, (rank, _))| Some(TunedMap { slot, shape: shape(slot)?, rank: *rank }))
+            .collect()
+    }
+
+    /// What a tuner's file holds of every map that follows from the base.
+    fn of_base(&self, network: &Network) -> Vec<(String, TunerConstant)> {
+        let Some(delta) = self.metadata.plan.variant.delta.as_ref() else { return Vec::new() };
+        let of_map = |map: &AdaptedLinear| {
+            let constants = delta.peft_of_base(&map.base().0).into_iter();
+            constants.map(|own| (map.name().to_owned(), own)).collect::<Vec<_>>()
+        };
+        network.adapted(0).into_iter().flat_map(of_map).collect()
+    }
+
+    /// Gives the recipe the form that a tuner has for these maps.
+    fn fit_tuner(&mut self) -> Result<(), String> {
+        let label = &self.metadata.cell.variant;
+        let variant = &self.metadata.plan.variant;
+        let Some(delta) = &variant.delta else { unreachable!("a tuner's form has a delta") };
+        let fitted = delta.for_peft(&self.tuned()).map_err(|why| format!("`{label}` {why}"))?;
+        let Some(PeftForm::Tuner(tuner)) = fitted.peft() else { unreachable!("the form of a tuner stays one") };
+        self.check_tuner(&tuner)?;
+        self.metadata.plan.variant.delta = Some(fitted);
+        self.peft = PeftForm::Tuner(tuner);
+        Ok(())
+    }
+
     /// Refuses what a tuner's configuration has no field for.
     fn check_tuner(&self, tuner: &Tuner) -> Result<(), String> {
         let (label, variant) = (&self.metadata.cell.variant, &self.metadata.plan.variant);
@@ -215,7 +253,7 @@ impl Form {
     fn shape(&mut self) -> Result<(), String> {
         let (label, plan) = (&self.metadata.cell.variant, &self.metadata.plan);
         if !plan.modules.trainable_token_indices.is_empty()
-            && matches!(self.peft, PeftForm::Tuner(_) | PeftForm::Vera(_))
+            && matches!(self.peft, PeftForm::Tuner(_) | PeftForm::DoubledTuner(_) | PeftForm::Vera(_))
         {
             let kind = self.peft.peft_type();
             return Err(format!(
@@ -224,7 +262,11 @@ impl Form {
         }
         match &self.peft {
             PeftForm::Lora => {}
-            PeftForm::Tuner(tuner) => self.check_tuner(tuner)?,
+            PeftForm::Tuner(_) => self.fit_tuner()?,
+            PeftForm::DoubledTuner(_) => {
+                double_bounded(&mut self.metadata, &mut self.slots, &mut self.maps);
+                self.fit_tuner()?;
+            }
             PeftForm::DoubledLora { .. } => {
                 double(&mut self.metadata, &mut self.slots, &mut self.maps);
                 self.peft = PeftForm::Lora;
@@ -302,6 +344,30 @@ fn double(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap
                 b.values.extend(moved);
                 b.shape[0] += start_b.shape[0];
             });
+        }
+    }
+}
+
+/// A start that is subtracted as components beside the others, `[A, A₀]`, `[B; −B₀]` and twice the bound: PEFT's DeLoRA of twice the rank.
+fn double_bounded(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap<String, (usize, f64)>) {
+    let variant = &mut metadata.plan.variant;
+    if let Some(DeltaSpec::BoundedLowRank(spec)) = &mut variant.delta {
+        spec.start = bounded_low_rank::Start::Zero;
+    }
+    variant.rank *= 2;
+    metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, rank)| *rank *= 2);
+    metadata.plan.readouts.clear();
+    metadata.cell.rank *= 2;
+    for (slot, (rank, _)) in maps.iter_mut() {
+        let Some(own) = slots.get_mut(slot) else { continue };
+        if let (Some(start_a), Some(start_b)) = (own.remove("start_a"), own.remove("start_b")) {
+            *rank *= 2;
+            own.entry("a".to_owned()).and_modify(|a| *a = a.beside(&start_a));
+            own.entry("b".to_owned()).and_modify(|b| {
+                b.values.extend(start_b.values.iter().map(|value| -value));
+                b.shape[0] += start_b.shape[0];
+            });
+            own.entry("bound".to_owned()).and_modify(|bound| bound.values.iter_mut().for_each(|value| *value *= 2.0));
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn fill(
         let mut filler = Filler { source, config: &config, adapted: &adapted, found: &mut found, at: &at };
         filler.fill(named, stored);
     }
+    check_constants(network, source, &config, &adapted, &mut found, stored);
     found.check_joined(network, &adapted);
     found.check_tables(network, stored, notes);
     found.report(&config, stored, source.pair.as_ref(), notes)
@@ -154,6 +155,45 @@ impl Filler<'_> {
             self.found.old.insert("biases of adapted maps");
         } else {
             self.found.missing.push(key);
+        }
+    }
+}
+
+/// Holds what a tuner's file has beside the tensors of the delta against what the recipe draws.
+fn check_constants(
+    network: &Network,
+    source: &Source<'_>,
+    config: &Config,
+    adapted: &Adapted,
+    found: &mut Found,
+    stored: &mut Stored,
+) {
+    let Some(delta) = source.metadata.plan.variant.delta.as_ref() else { return };
+    let known = config.maps();
+    let told = |(slot, (rank, _)): (&'_ String, &(usize, f64))| Some((slot.clone(), known.get(slot)?.shape, *rank));
+    let maps: Vec<(String, [usize; 2], usize)> = adapted.iter().filter_map(told).collect();
+    let maps: Vec<TunedMap<'_>> =
+        maps.iter().map(|(slot, shape, rank)| TunedMap { slot, shape: *shape, rank: *rank }).collect();
+    let of_map = |map: &TunedMap<'_>| {
+        let slot = map.slot.to_owned();
+        delta.peft_constants(*map).into_iter().map(move |own| (slot.clone(), own)).collect::<Vec<_>>()
+    };
+    let shared = delta.peft_shared(&maps).into_iter().map(|own| (String::new(), own));
+    for (slot, own) in maps.iter().flat_map(of_map).chain(shared) {
+        match stored.find(config, &slot, own.theirs) {
+            None => found.missing.push(format!("`{}`", key(config, &slot, own.theirs))),
+            // The file is f32.
+            Some((_, shape, numbers)) if shape == own.shape && numbers.iter().zip(&own.numbers).all(|(a, b)| *a == f64::from(*b as f32)) => {}
+            Some((name, ..)) => found.wrong.push(format!(
+                "`{name}` is not what this recipe draws, as in a folder that PEFT trained, whose draws are torch's; merge it with PEFT's own \
+                 `merge_and_unload`"
+            )),
+        }
+    }
+    // What follows from the base is taken from the base.
+    for map in network.adapted(0) {
+        for own in delta.peft_of_base(&map.base().0) {
+            let _ = stored.find(config, map.name(), own.theirs);
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use models::{config::Config, safetensors::as_f32};
+use models::{
+    config::Config,
+    safetensors::{as_f32, whole},
+};
 use trainer::error::TrainError;
 use variants::role::Role;
 
@@ -25,7 +28,7 @@ impl Stored {
         let foreign = |reason: String| TrainError::foreign(file.path.clone(), reason);
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors(notes)? {
-            let Some(numbers) = as_f32(&view) else {
+            let Some(numbers) = as_f32(&view).or_else(|| whole(&view)) else {
                 let reason = format!("`{name}` is {:?}, but an adapter is f64, f32, f16 or bf16", view.dtype());
                 return Err(foreign(reason));
             };
