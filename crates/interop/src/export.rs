@@ -144,6 +144,7 @@ fn nearest(metadata: &AdapterMetadata, network: &mut Network, rank: usize) -> Re
         rank_policy: AnyRankPolicy::Constant(Constant {}),
         orthogonality: 0.0,
         penalties: std::collections::BTreeMap::new(),
+        bilevel: variants::bilevel::Bilevel::None,
         train: variants::role::TrainConfig::default(),
         gradient: variants::gradient::GradientSpec::Plain,
         base_update: variants::base_update::AnyBaseUpdate::default(),

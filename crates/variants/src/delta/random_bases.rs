@@ -113,38 +113,17 @@ impl DeltaRecipe for Spec {
         ]
     }
 
-    /// A basis of PEFT's pair is the same for every map; here a map with fewer bases reads the pair's columns in another order.
-    fn for_peft(&self, maps: &[TunedMap<'_>]) -> Result<Self, String> {
-        let mut counts = maps.iter().map(|map| (bases(map.shape[0].min(map.shape[1]), map.rank), map.slot));
-        let Some(first) = counts.next() else { return Ok(*self) };
-        match counts.find(|(count, _)| *count != first.0) {
-            None => Ok(*self),
-            Some((count, slot)) => Err(format!(
-                "adapts maps of unlike widths, of which PEFT cuts the bases in another way: `{}` has {} and `{slot}` {count}; `--svd --rank R` \
-                 approximates its update by a LoRA",
-                first.1, first.0
-            )),
-        }
-    }
-
+    /// The pair. A map uses its first lines and numbers, in PEFT as here.
     fn peft_shared(&self, maps: &[TunedMap<'_>]) -> Vec<TunerConstant> {
-        let Some(&TunedMap { shape: [d_in, d_out], rank, .. }) = maps.first() else { return Vec::new() };
-        // As the pair is drawn: for the widest inputs and outputs. All maps use as many bases of it.
+        let Some(&TunedMap { rank, .. }) = maps.first() else { return Vec::new() };
+        // As the pair is drawn: for the widest inputs and outputs.
         let widest = [0, 1].map(|axis| maps.iter().map(|map| map.shape[axis]).max().unwrap_or(0));
         let drawn @ [least, most] = [widest[0].min(widest[1]), widest[0].max(widest[1])];
-        let (n, all) = (bases(d_in.min(d_out), rank), bases(least, rank));
         let [a, b] = pair(self.projection_seed, rank, drawn);
-        // Component `p·n + basis` here is number `basis·rank + p` of a line there; bases that no map uses are 0.
-        let mut turned = vec![0.0; most * all * rank];
-        for (line, turned) in b.chunks(all * rank).zip(turned.chunks_mut(all * rank)) {
-            for (basis, turned) in turned.chunks_mut(rank).take(n).enumerate() {
-                turned.iter_mut().enumerate().for_each(|(p, number)| *number = line[p * n + basis]);
-            }
-        }
         let constant = |theirs, shape, numbers| TunerConstant { theirs, shape, numbers, is_whole: false };
         vec![
             constant("base_model.randlora_A", vec![rank, 1, least], a),
-            constant("base_model.randlora_B", vec![most, all, rank], turned),
+            constant("base_model.randlora_B", vec![most, bases(least, rank), rank], b),
         ]
     }
 

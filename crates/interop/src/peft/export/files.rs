@@ -21,7 +21,7 @@ use variants::{
 use super::{
     super::{
         config::{self, Base, Common, Lora, number},
-        layout::{Kind, key, place, tuned_place},
+        layout::{Kind, TIED, key, place, tuned_place},
     },
     LOADED, PAIR,
     form::Form,
@@ -33,14 +33,19 @@ pub(super) fn weights(form: &Form) -> Result<Vec<u8>, ModelError> {
         Stored::of(name, shape, values.iter().map(|value| *value as f32))
     };
     let (mut all, known) = (Vec::new(), form.architecture.maps());
+    let delta = form.metadata.plan.variant.delta.as_ref();
     for (slot, own) in &form.slots {
         let kind = Kind::of(slot, &form.architecture);
         for (name, matrix) in own {
             let map = form.maps.get(slot).zip(known.get(slot));
             let tuned = map.and_then(|((rank, _), map)| {
                 let map = TunedMap { slot, shape: map.shape, rank: *rank };
-                tuned_place(form.metadata.plan.variant.delta.as_ref(), map, name, matrix.shape)
+                tuned_place(delta, map, name, matrix.shape)
             });
+            // What all maps own together has no map of its own.
+            let is_common = slot.starts_with(TIED);
+            let shared = || tuned_place(delta, *form.tuned().first().filter(|_| is_common)?, name, matrix.shape);
+            let tuned = tuned.or_else(shared);
             let Some((suffix, layout)) = tuned.or_else(|| place(kind, name, map.is_some())) else { continue };
             let (shape, values) = layout.stored(matrix);
             all.push(tensor(key(&form.architecture, slot, &suffix), shape, &values));

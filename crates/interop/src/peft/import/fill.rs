@@ -9,7 +9,7 @@ use variants::{adapted::AdaptedLinear, base::BiasSpec, host::Placement, peft::Tu
 
 use super::{
     super::{
-        layout::{Kind, Layout, Matrix, key, place, tuned_place},
+        layout::{Kind, Layout, Matrix, TIED, key, place, tuned_place},
         said::Kept,
     },
     found::{Adapted, Found},
@@ -93,9 +93,11 @@ impl Filler<'_> {
                 _ => None,
             };
             let kind = if whole.is_some() { Kind::Conv } else { Kind::of(&slot, self.config) };
-            let map = self.adapted.get(&slot).zip(known.get(&slot));
+            // What all maps own together is declared by each of them.
+            let of = if slot.starts_with(TIED) { self.adapted.keys().next().unwrap_or(&slot) } else { &slot };
+            let map = self.adapted.get(of).zip(known.get(of));
             let tuned = map.and_then(|((rank, _), map)| {
-                let map = TunedMap { slot: &slot, shape: map.shape, rank: *rank };
+                let map = TunedMap { slot: of, shape: map.shape, rank: *rank };
                 tuned_place(self.source.metadata.plan.variant.delta.as_ref(), map, short, [rows, cols])
             });
             let is_adapted = self.adapted.contains_key(&slot);
