@@ -241,6 +241,7 @@ such as `full`. With weights stored `[d_in, d_out]`, an adapted map computes `W'
 - [`rank_policy`](axes/rank.md): the rank over time
 - [`base_update`](axes/base_update.md): the base over time
 - `layers`: which layers train at a step
+- `bilevel`: whether some roles train on examples that are held out from the others
 - [`penalties`, `orthogonality`](axes/penalty.md): loss terms beside the task's
 - `alpha`, `dropout`, `gradient`, `base`, `bias`: see [`with`](experiments.md#with)
 
