@@ -62,7 +62,6 @@ fn fixture(case: &str) -> PathBuf {
     support::fixture("peft").join(case)
 }
 
-/// A folder's configuration.
 fn said(folder: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(folder.join(CONFIG)).unwrap()).unwrap()
 }
@@ -79,17 +78,14 @@ fn purpose(arch: &str) -> Purpose {
     Purpose { suite: suite.to_owned(), data, task: task.to_owned(), given, max_length: Some(20), draws_train: false }
 }
 
-/// Logits of a fixture's rows.
 fn logits(network: &Network, asked: &Numbers) -> Vec<f64> {
     support::logits(network, asked, asked["logits"].0.len() != 2)
 }
 
-/// PEFT's logits at the same places.
 fn wanted(asked: &Numbers) -> Vec<f64> {
     support::wanted(asked, "logits")
 }
 
-/// The inputs of an architecture's fixture.
 fn inputs(arch: &str) -> Numbers {
     numbers(&base_fixture(arch).join("expected.safetensors"))
 }
@@ -431,8 +427,7 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
     for preset in preset::all() {
         let (name, mut spec) = (preset.name, (preset.spec)(4));
         if let Some(DeltaSpec::VectorBank(bank)) = &mut spec.delta {
-            // One bank for maps of 16 and 24 numbers: PEFT has no second.
-            bank.vector_length = 8;
+            bank.vector_length = 8; // PEFT has one bank
         }
         let plan = plan(&model, &["query", "value", "intermediate.dense"], name, spec.clone(), "bert");
         let (run, mut network) = saved(root.path(), name, &plan, &cache);
@@ -475,7 +470,6 @@ fn every_preset_is_exported_and_taken_back_or_refused() {
                 continue;
             }
             PeftForm::AdaLora => is_pruned(&numbers(&folder.join(WEIGHTS)), &old, &new),
-            // The same function, whose start is as many components more.
             PeftForm::DoubledTuner(_) => assert_eq!((&said(&folder)["r"], new.len()), (&json!(8), old.len() - 12)),
             PeftForm::Lora if old.keys().any(|name| name.ends_with(".accumulated_a")) => {
                 is_widened(name, &old, &new);

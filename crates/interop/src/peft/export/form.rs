@@ -106,7 +106,7 @@ pub(super) fn form(metadata: AdapterMetadata, network: &mut Network, residual: b
 const APPROXIMATE: &str = "`--svd --rank R` approximates its update by a LoRA";
 
 impl Form {
-    /// The adapted maps as a tuner is told of them.
+    /// The adapted maps, for what a tuner's file holds of them.
     pub(super) fn tuned(&self) -> Vec<TunedMap<'_>> {
         let known = self.architecture.maps();
         let shape = |slot: &String| known.get(slot).map(|map| map.shape);
