@@ -122,6 +122,7 @@ pub(crate) fn cases() -> Vec<Case> {
     all.extend(releases().into_iter().map(|(version, _)| unknown(version)));
     all.extend([
         edited("an unknown bias", IMPORT, |folder| folder.config["bias"] = json!("some")),
+        edited("trained rows", COMBINE, |folder| folder.config["trainable_token_indices"] = json!([1])),
         edited("trained rows of another table", IMPORT, |folder| {
             folder.config["trainable_token_indices"] = json!({"position_embeddings": [1]});
         }),

@@ -140,7 +140,7 @@ const TUNER: Fields = &[("exclude_modules", Honoured), ("bias", OneOf(&["none"])
 /// Every `peft_type` that is read.
 fn kinds() -> String {
     let of_delta = |delta: DeltaSpec| match delta.peft() {
-        Some(PeftForm::Tuner(tuner)) => Some(tuner.peft_type),
+        Some(PeftForm::Tuner(tuner) | PeftForm::DoubledTuner(tuner)) => Some(tuner.peft_type),
         _ => None,
     };
     let tuners: BTreeSet<&str> = delta::defaults().into_iter().filter_map(of_delta).collect();

@@ -212,6 +212,9 @@ fn scales(opened: &Opened) -> Result<Scales, TrainError> {
     if said.use_dora {
         return Err(opened.refused(format!("use_dora is `true`, {import}")));
     }
+    if said.trainable_token_indices.as_ref().is_some_and(|rows| !rows.is_empty()) {
+        return Err(opened.refused(format!("trainable_token_indices has rows of a table, {import}")));
+    }
     if let Some(start) = residual_start(&said.init_lora_weights) {
         return Err(opened.refused(format!(
             "init_lora_weights is `{start}`, which changed the base at the start, so the factors alone are not the update; save \

@@ -107,6 +107,16 @@ pub(super) enum TokenIndices {
     ByTable(BTreeMap<String, Vec<usize>>),
 }
 
+impl TokenIndices {
+    /// Whether no row trains.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Words(rows) => rows.is_empty(),
+            Self::ByTable(tables) => tables.values().all(Vec::is_empty),
+        }
+    }
+}
+
 impl Said {
     /// Whether PEFT adapts a module of this name; it does where the configuration does not name any.
     pub(super) fn adapts(&self, name: &str) -> Result<bool, BadPattern> {
