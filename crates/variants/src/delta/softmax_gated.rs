@@ -55,8 +55,9 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> SoftmaxGated {
         let [d_in, d_out] = at.shape;
-        let one = at.zeros(1, at.rank) + 1.0;
-        SoftmaxGated { a: at.drawn("a", d_in), b: at.zeros(at.rank, d_out), gate: -one.clone(), lambda: one }
+        let zero = at.zeros(1, at.rank);
+        let lambda = if at.is_given() { zero.clone() } else { zero.clone() + 1.0 };
+        SoftmaxGated { a: at.drawn("a", d_in), b: at.zeros(at.rank, d_out), gate: zero - 1.0, lambda }
     }
 }
 
