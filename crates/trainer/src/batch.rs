@@ -20,10 +20,10 @@ pub trait BatchSource {
     /// Micro-batch `micro` (counted over the whole run) of every run, for a network with these stacks.
     fn batch(&self, network: &Network, micro: u64) -> HostBatch;
 
-    /// Batch `number` of the examples that the runs of stack number `stack` hold out, for a network with that stack alone. A source that knows of
-    /// one stack and holds nothing out has its batches.
-    fn held_out(&self, network: &Network, _stack: usize, number: u64) -> HostBatch {
-        self.batch(network, number)
+    /// A batch of the examples that the runs of stack number `stack` hold out, for a network with that stack alone: of every run its own of
+    /// `numbers`. A source whose runs all see one batch and hold nothing out has that of the first number.
+    fn held_out(&self, network: &Network, _stack: usize, numbers: &[u64]) -> HostBatch {
+        self.batch(network, numbers[0])
     }
 }
 
@@ -58,8 +58,9 @@ impl BatchSource for SupervisedBatches {
         collate(network, &stacks, self.padding)
     }
 
-    fn held_out(&self, network: &Network, stack: usize, number: u64) -> HostBatch {
-        let rows = self.samplers[stack].iter().map(|sampler| sampler.held_out(number, self.rows)).collect();
+    fn held_out(&self, network: &Network, stack: usize, numbers: &[u64]) -> HostBatch {
+        let runs = self.samplers[stack].iter().zip(numbers);
+        let rows = runs.map(|(sampler, number)| sampler.held_out(*number, self.rows)).collect();
         collate(network, &[rows], self.padding)
     }
 }

@@ -25,7 +25,6 @@ use variants::{
     presets::head_only,
     role::Role,
     slot::{FirstValues, RunPlan, StackPlan},
-    stream::{self, Stream},
 };
 
 use crate::{
@@ -44,12 +43,6 @@ fn asked(recipe: &Recipe) -> Option<Calibration> {
     recipe.variant.delta.as_ref().filter(|_| !is_started)?.calibration()
 }
 
-/// The order in which a recipe's run sees its training examples.
-fn sampler(recipe: &Recipe, task: &TokenizedTask) -> Sampler {
-    let seed = stream::key(recipe.seeds.data, Stream::Data, "order");
-    Sampler::new(task.train.clone(), task.info.objective.clone(), seed)
-}
-
 /// The examples of micro-batch `micro`, without the rows that fill a batch up.
 fn examples<'a>(sampler: &'a Sampler, micro: usize, recipe: &Recipe) -> RunRows<'a> {
     let mut rows = sampler.rows(micro as u64, recipe.train.batch);
@@ -62,7 +55,7 @@ pub fn check(cell: &Cell, task: &TokenizedTask, cache: &ModelCache) -> Result<()
     let recipe = &cell.recipe;
     let Some(Calibration { statistic: Statistic::SecondMoment, batches }) = asked(recipe) else { return Ok(()) };
     let (plan, base) = (adapter::stack_plan(recipe, &cell.id, cache)?, cache.base_of(recipe)?);
-    let sampler = sampler(recipe, task);
+    let sampler = Sampler::of_run(recipe, task);
     let tokens: u64 = (0..batches).map(|micro| examples(&sampler, micro, recipe).n_tokens()).sum();
     let mut adapted = base.backbone.linears().into_iter().filter(|map| plan.targets.contains(map.name()));
     adapted.try_for_each(|map| enough(map.name(), tokens, plan.rank(map.name()), batches))
@@ -120,7 +113,7 @@ pub fn trained_inputs(
     cache: &ModelCache,
 ) -> Result<Taken, TrainError> {
     let task = cache.task(recipe)?;
-    let (sampler, token) = (sampler(recipe, &task), cache.base_of(recipe)?.pad);
+    let (sampler, token) = (Sampler::of_run(recipe, &task), cache.base_of(recipe)?.pad);
     let (maps, sums) = (Arc::new(maps.clone()), MomentSums::default());
     for micro in 0..batches {
         let padding = Padding { token, bucket: 1, at_least: 1 };
@@ -165,7 +158,7 @@ pub fn trained_squared_gradients(
             param.tensor.set(value);
         }
     }
-    let (sampler, token) = (sampler(recipe, &task), cache.base_of(recipe)?.pad);
+    let (sampler, token) = (Sampler::of_run(recipe, &task), cache.base_of(recipe)?.pad);
     let mut sums: BTreeMap<String, Tensor<2>> = BTreeMap::new();
     let rows = (0..).flat_map(|micro| {
         let RunRows { rows, .. } = examples(&sampler, micro, recipe);
@@ -223,6 +216,9 @@ impl Run<'_> {
         if calibration.statistic == Statistic::WeightGradient {
             let _ = write!(key, " {} {:?}", seeds.init, task.info.objective); // of the head
         }
+        if let Some(split) = Sampler::of_run(recipe, task).split {
+            let _ = write!(key, " {split:?}");
+        }
         Ok(sha256_hex(key.as_bytes()))
     }
 
@@ -233,7 +229,7 @@ impl Run<'_> {
         let outputs = Outputs { count: self.task.info.objective.n_outputs(), stored: &self.task.head };
         let parts = [(bare, vec![outputs])];
         let mut network = self.cache.network_with(self.recipe, &parts, Some(FirstValues::Init))?;
-        let (sampler, pad) = (sampler(self.recipe, self.task), self.cache.base_of(self.recipe)?.pad);
+        let (sampler, pad) = (Sampler::of_run(self.recipe, self.task), self.cache.base_of(self.recipe)?.pad);
         let batch = |network: &Network, micro: usize| {
             self.stop.check()?;
             // A batch that is at least one token long is never packed, so that every input has the shape of its rows.

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use data::{batch::EncodedSet, order::epoch_order, task::Objective};
+use experiment::cell::Recipe;
 use variants::{
     bilevel::{Bilevel, Level},
     stream::{self, Stream},
 };
 
-use crate::rows::RunRows;
+use crate::{model_cache::TokenizedTask, rows::RunRows};
 
 /// One run's training examples, in the order of its seed.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ pub struct Sampler {
     /// Key of the `data` stream.
     pub seed: u64,
     /// What is held out of them; none where every step sees all.
-    split: Option<Split>,
+    pub split: Option<Split>,
     /// The epochs that the last batches were of.
     epochs: Arc<Mutex<Vec<Epoch>>>,
 }
@@ -61,10 +62,21 @@ impl Sampler {
         Self { set, objective, seed, split: None, epochs: Arc::default() }
     }
 
-    /// The same, of which some examples are held out.
-    #[must_use]
-    pub fn holding_out(self, split: Split) -> Self {
-        Self { split: Some(split), ..self }
+    /// All training examples of a recipe's task, in the order of its data seed.
+    pub fn of_task(recipe: &Recipe, task: &TokenizedTask) -> Self {
+        let seed = stream::key(recipe.seeds.data, Stream::Data, "order");
+        Self::new(task.train.clone(), task.info.objective.clone(), seed)
+    }
+
+    /// The same as a run of the recipe trains on them, which may hold some of them out.
+    pub fn of_run(recipe: &Recipe, task: &TokenizedTask) -> Self {
+        let split = recipe.variant.held_out().map(|share| Split {
+            share,
+            bilevel: recipe.variant.bilevel.clone(),
+            steps: recipe.train.total_steps(task.train.rows.len()),
+            accumulate: recipe.train.accumulate as u64,
+        });
+        Self { split, ..Self::of_task(recipe, task) }
     }
 
     /// The examples of micro-batch `micro`, filled up to `rows` rows: a pure function of seed and number, so a resumed run sees what it
@@ -157,10 +169,7 @@ mod tests {
         };
         let set = EncodedSet::whole((0..n).map(row).collect());
         let all = Sampler::new(set, Objective::Classification { labels: vec!["a".to_owned(), "b".to_owned()] }, 7);
-        match split {
-            Some(split) => all.holding_out(split),
-            None => all,
-        }
+        Sampler { split, ..all }
     }
 
     fn ids(rows: &RunRows<'_>) -> Vec<u32> {

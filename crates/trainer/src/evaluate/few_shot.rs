@@ -22,9 +22,8 @@ impl FewShot {
     /// that will be asked about.
     pub fn new(recipe: &Recipe, examples: usize, network: &Network, cache: &ModelCache) -> Result<Self, TrainError> {
         let (task, token) = (cache.task(recipe)?, cache.base_of(recipe)?.pad);
-        let seed = variants::stream::key(recipe.seeds.data, variants::stream::Stream::Data, "order");
         let examples = examples.min(task.train.rows.len());
-        let sampler = Sampler::new(task.train.clone(), task.info.objective.clone(), seed);
+        let sampler = Sampler::of_task(recipe, &task);
         // A batch that is at least one token long is never packed.
         let padding = Padding { token, bucket: 1, at_least: 1 };
         let batch = collate(network, &[vec![sampler.rows(0, examples)]], padding);

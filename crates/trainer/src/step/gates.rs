@@ -13,7 +13,7 @@ use variants::{
 };
 
 use crate::{
-    batch::{BatchSource, forward},
+    batch::{BatchSource, DeviceBatch, forward},
     cohort::Cohort,
 };
 
@@ -50,7 +50,7 @@ fn put_gates(network: &mut Network, stack: usize, gates: &ByMap) {
 /// The mean losses of the runs of a network's only stack under these gates, on one batch.
 struct Losses<'a> {
     network: &'a Network,
-    batch: crate::batch::DeviceBatch,
+    batch: DeviceBatch,
     runs: usize,
 }
 
@@ -107,9 +107,9 @@ impl Cohort {
             return stack.importance.scores(policy, &stack.optimizer);
         }
         let network = self.network.only(index).frozen();
-        // Runs of one stack are as long as each other or shorter: the first that is due tells the round.
-        let round = due.iter().flatten().map(|gating| gating.round).next().unwrap_or(1);
-        let batch = source.held_out(&network, index, round - 1).upload(network.backbone.place());
+        // Runs of other lengths are at rounds of their own; what a run that is not due sees counts for nothing.
+        let numbers: Vec<u64> = due.iter().map(|due| due.map_or(0, |gating| gating.round - 1)).collect();
+        let batch = source.held_out(&network, index, &numbers).upload(network.backbone.place());
         ablate(&Losses { network: &network, batch, runs: stack.runs.len() }, now)
     }
 

@@ -5,10 +5,7 @@ use std::path::Path;
 use kernels::ops;
 use models::head::Outputs;
 use record::CohortChange;
-use variants::{
-    slot::{FirstValues, StackPlan},
-    stream::{self, Stream},
-};
+use variants::slot::{FirstValues, StackPlan};
 
 use super::{
     context::StudyContext,
@@ -17,7 +14,7 @@ use super::{
 };
 use crate::{
     adapter,
-    batch::{Padding, Sampler, Split, SupervisedBatches},
+    batch::{Padding, Sampler, SupervisedBatches},
     calibrate,
     checkpoint::{self, Progress},
     cohort::{Cohort, Stack},
@@ -128,14 +125,7 @@ impl CohortPlan {
     /// Batches of all its runs.
     pub fn batches(&self, context: &StudyContext<'_>) -> Result<SupervisedBatches, TrainError> {
         let shared = &self.first().cell.recipe;
-        let sampler = |run: &RunState| {
-            let recipe = &run.cell.recipe;
-            let seed = stream::key(recipe.seeds.data, Stream::Data, "order");
-            let all = Sampler::new(run.task().train.clone(), run.task().info.objective.clone(), seed);
-            let Some(share) = recipe.variant.held_out() else { return all };
-            let (bilevel, accumulate) = (recipe.variant.bilevel.clone(), recipe.train.accumulate as u64);
-            all.holding_out(Split { share, bilevel, steps: run.steps, accumulate })
-        };
+        let sampler = |run: &RunState| Sampler::of_run(&run.cell.recipe, run.task());
         Ok(SupervisedBatches {
             samplers: self.stacks.iter().map(|stack| stack.runs.iter().map(sampler).collect()).collect(),
             rows: shared.train.batch,
