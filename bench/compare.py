@@ -8,7 +8,8 @@
 |---|---|
 | single | one run, RoBERTa-base's shape, batch 32 x 128, r = 8 on query and value, bf16 base, dropout 0 and 0.1 |
 | cohort | 8 such runs at once; 32 at MiniLM's shape, batch 32 x 64; the share of the card's matrix rate |
-| variants | every variant's step as a ratio to lora's, one run, dropout 0; PEFT's beside it where it has the variant |
+| variants | eight variants' steps as ratios to lora's, one run, dropout 0; PEFT's beside it where it has the variant |
+| each | every registered method's step as a ratio to lora's, one run, dropout 0: the last column of `bench/step.md` |
 | memory | peaks of allocated bytes, and what LoRA-FA saves on every linear map, calculated and measured |
 | merged | a batch's logits with the adapter folded in, and beside the base, as ratios to the plain base |
 | steady | 10,000 steps at MiniLM's shape: time of the first and the last hundred, memory before and after |
@@ -50,6 +51,17 @@ class Bench:
         if done.returncode:
             return self.keep(label, {"error": done.stderr[-300:]})
         return self.keep(label, json.loads(done.stdout))
+
+    def each(self, shape, seq, batch=32, steps=48):
+        device, base = ("flex", "f32") if self.args.device == "cpu" else ("tch:cuda:0", "bf16")
+        words = dict(shape=shape, seq=seq, batch=batch, device=device, base=base, steps=steps, each="all")
+        command = [str(self.args.step_time)] + [part for k, v in words.items() for part in (f"--{k}", str(v))]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+            lines = (json.loads(line) for line in running.stdout)
+            lines = [self.keep(line["variants"], line) for line in lines]
+        if running.returncode:
+            raise SystemExit(f"{self.args.step_time} ended with {running.returncode}")
+        return lines
 
     def peft(self, label, shape, seq, modes="eager", variant="lora", dropout=0, targets="query,value", steps=20):
         base = "f32" if self.args.device == "cpu" else "bf16"
@@ -120,6 +132,20 @@ def variants(bench, out):
             out.append(f"memory: {name} {ratio(mine[name], theirs[name], 'peak_bytes')} of PEFT's peak")
 
 
+def each(bench, out):
+    shape, seq = ("mini", 32) if bench.args.device == "cpu" else ("roberta-base", 128)
+    lines = bench.each(shape, seq)
+    loras = [at for at, line in enumerate(lines) if line["variants"] == "lora"]
+    times = ", ".join(f"{lines[at]['median_ms']:.3f}" for at in loras)
+    out.append(f"each: {shape}, {seq}; lora took {times} ms")
+    for first, last in zip(loras, loras[1:]):
+        for at in range(first + 1, last):
+            # A card's clock drifts: LoRA's time here is read off the line between the two measurements around it.
+            share = (at - first) / (last - first)
+            lora = (1 - share) * lines[first]["median_ms"] + share * lines[last]["median_ms"]
+            out.append(f"each: {lines[at]['variants']} {lines[at]['median_ms'] / lora:.3f} of lora")
+
+
 def memory(bench, out):
     for dropout in (0, 0.1):
         mine = bench.ours(f"one run, dropout {dropout}", "roberta-base", 128, dropout=dropout, steps=8)
@@ -178,7 +204,7 @@ def cpu(bench, out):
         )
 
 
-CLAIMS = {f.__name__: f for f in (single, cohort, variants, memory, merged, steady, cpu)}
+CLAIMS = {f.__name__: f for f in (single, cohort, variants, each, memory, merged, steady, cpu)}
 
 
 def main():

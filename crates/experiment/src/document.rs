@@ -73,6 +73,7 @@ pub(crate) struct Document {
     pub(crate) primary: Vec<(usize, String)>,
 }
 
+/// Beside [`MODULE_KEYS`].
 const KEYS: &[&str] = &[
     "name",
     "suite",
@@ -83,13 +84,6 @@ const KEYS: &[&str] = &[
     "streams",
     "vary",
     "targets",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "trainable_token_indices",
     "ranks",
     "cohort",
     "train",
@@ -123,7 +117,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
         report.add(&file, format!("the file is empty; an experiment needs {}", quoted(REQUIRED)));
         return None;
     }
-    let fields = map(root, &file, KEYS, report)?;
+    let fields = map(root, &file, &[KEYS, &MODULE_KEYS].concat(), report)?;
     for key in REQUIRED.iter().filter(|key| given(fields, key).is_none()) {
         report.add(&file.key(*key), format!("`{key}` is missing"));
     }

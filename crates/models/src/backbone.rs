@@ -141,11 +141,20 @@ impl Backbone {
 
     /// The output projection of a stack, `[runs or 1, vocabulary, d]`.
     pub fn output(&self, stack: usize) -> Tensor<3> {
-        let untied = match self {
+        self.untied().map_or_else(|| self.word().table(stack), |table| table.clone().unsqueeze::<3>())
+    }
+
+    /// The output projection of the base, `[vocabulary, d]`.
+    pub fn base_output(&self) -> Tensor<2> {
+        self.untied().cloned().unwrap_or_else(|| self.word().base())
+    }
+
+    /// An output projection that is not the table of words.
+    fn untied(&self) -> Option<&Tensor<2>> {
+        match self {
             Self::Llama(model) => model.output(),
             Self::Encoder(_) | Self::Gpt2(_) => None,
-        };
-        untied.map_or_else(|| self.word().table(stack), |table| table.clone().unsqueeze::<3>())
+        }
     }
 
     /// Folds one run's update into every slot and takes all stacks off.

@@ -129,8 +129,8 @@ pub trait DeltaRecipe {
         Vec::new()
     }
 
-    /// The recipe as a tuner has it for these maps, which is the same function; or why it has none, with the way out, in words that follow
-    /// the variant's name.
+    /// The recipe as a tuner has it for these maps, which is the same function of the tensors that its form writes; or why it has none, with
+    /// the way out, in words that follow the variant's name.
     fn for_peft(&self, _maps: &[TunedMap<'_>]) -> Result<Self, String>
     where
         Self: Sized + Clone,
@@ -192,6 +192,9 @@ pub(crate) const REQUIRES: &[Requirement] = &[Requirement {
     needs: Capability::FrozenBase,
     rule: "base is `{kind}` beside an adapter; train the base (`delta: null`) or the adapter",
 }];
+
+/// How the name of an owner begins whose tensors several maps refer to.
+pub const TIED_OWNER: &str = "tied.";
 
 /// The map that a recipe is attached to, and what its first values may depend on.
 #[derive(Debug)]
@@ -289,7 +292,7 @@ impl Site<'_> {
 
     /// What owns the tensors of this map and of those in its place in other layers, where they have one shape.
     pub fn kindred(&self) -> String {
-        format!("tied.{}.{}x{}", numberless(self.slot), self.shape[0], self.shape[1])
+        format!("{TIED_OWNER}{}.{}x{}", numberless(self.slot), self.shape[0], self.shape[1])
     }
 
     /// The tensor called `name` of which `owner` has one for all the maps that refer to it; `make` makes it for the first of them.

@@ -204,7 +204,8 @@ impl AdaptedEmbedding {
         Some((adapter.gate_key(), adapter.gate_values(active)))
     }
 
-    /// The stacked tables of a stack, those of its rows that train in their places, or the frozen one as `[1, vocabulary, d]`; for tied output projections.
+    /// The stacked tables of a stack, those of its rows that train in their places, or the frozen one as `[1, vocabulary, d]`; for tied
+    /// output projections.
     pub fn table(&self, stack: usize) -> Tensor<3> {
         let stack = self.stacks.get(stack);
         if let Some(tokens) = stack.and_then(|stack| stack.tokens.as_ref()) {

@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 use variants::preset::{self, Preset};
 
 use super::{
-    At, Ranks,
+    At, MODULE_KEYS, Ranks,
     reader::{Reader, gave, unindexed},
     values::{model, modules, ranks, targets},
 };
@@ -19,25 +19,9 @@ use crate::{
     train_fields::{self, Layer},
 };
 
-const ENTRY_KEYS: &[&str] = &[
-    "preset",
-    "label",
-    "model",
-    "targets",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "trainable_token_indices",
-    "ranks",
-    "train",
-    "with",
-    "readouts",
-    "start_from",
-    "tune",
-];
+/// Beside [`MODULE_KEYS`].
+const ENTRY_KEYS: &[&str] =
+    &["preset", "label", "model", "targets", "ranks", "train", "with", "readouts", "start_from", "tune"];
 
 /// One entry of `variants`.
 #[derive(Clone, Debug)]
@@ -71,7 +55,8 @@ pub(crate) fn entries(value: &Value, at: &Path, report: &mut Report) -> (Vec<Ent
     // Entries may be equal as YAML; what must differ is the label.
     list(value, at, report, |value, at, report| {
         let bare = Mapping::from_iter([(Value::from("preset"), value.clone())]);
-        let fields = if value.is_string() { &bare } else { map(value, at, ENTRY_KEYS, report)? };
+        let fields =
+            if value.is_string() { &bare } else { map(value, at, &[ENTRY_KEYS, &MODULE_KEYS].concat(), report)? };
         let named = |key| given(fields, key).and_then(Value::as_str);
         let label = named("label").or(named("preset")).unwrap_or_default().to_owned();
         if !label.is_empty() && labels.iter().any(|other| other.eq_ignore_ascii_case(&label)) {

@@ -270,3 +270,35 @@ fn pefts_other_names_are_pointed_to_ours() {
     check("variants: [{preset: lora, lora_alpha: 8}]\n", &["write `with: {alpha: 16}`"]);
     check("rank_patern: {query: 2}\n", &["unknown key `rank_patern`, did you mean `rank_pattern`?"]);
 }
+
+#[test]
+fn rows_that_train_are_rows_of_the_table_once_each() {
+    let at = "trainable_token_indices (line 9): ";
+    let refused = |rest: &str, rule: &str| check(rest, &[&format!("{at}{rule}")]);
+    refused(
+        "trainable_token_indices: [5, 999999]\n",
+        "token is `999999`, but `embeddings.word_embeddings` of this model has",
+    );
+    check(
+        "trainable_token_indices: [5, 7, 5]
+",
+        &["trainable_token_indices[2] (line 9): `5` is there twice, first at trainable_token_indices[0]"],
+    );
+    check("trainable_token_indices: [five]\n", &["must be a whole number, 0 or more"]);
+    check(
+        "targets: [query, word_embeddings]\ntrainable_token_indices: [5]\n",
+        &["`embeddings.word_embeddings` has rows that would train, but is itself a target or trains in full"],
+    );
+    check(
+        "modules_to_save: [word_embeddings]\ntrainable_token_indices: [5]\n",
+        &["`embeddings.word_embeddings` has rows that would train, but is itself a target or trains in full"],
+    );
+    check(
+        "variants: [{preset: full, trainable_token_indices: [5]}]\n",
+        &["`full` trains the whole base; leave `trainable_token_indices` out"],
+    );
+    // What the experiment says for all of them is nothing to such an entry, and an empty list is none.
+    assert!(modules("trainable_token_indices: [5]\nvariants: [full]\n").is_default());
+    assert!(modules("trainable_token_indices: []\n").is_default());
+    assert_eq!(modules("trainable_token_indices: [5]\nvariants: [head_only]\n").trainable_token_indices, [5]);
+}

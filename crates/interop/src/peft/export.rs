@@ -18,8 +18,8 @@
 //! of `B`, zeros elsewhere, and `alpha_pattern` keeps the scale. A magnitude of a part that has none is the base's column norm.
 //!
 //! Numbers are copied, never recomputed, where a tensor has a place of its own there, so an export that is imported again is the same to
-//! the bit. Three forms come back as the same function in other tensors: AdaLoRA without its dropped components, a start that became a
-//! LoRA of twice the rank, and parts of unlike scales, whose `B` is rounded once each way.
+//! the bit. Four forms come back as the same function in other tensors: AdaLoRA without its dropped components, a start that became a
+//! LoRA of twice the rank, DeLoRA's subtracted start, and parts of unlike scales, whose `B` is rounded once each way.
 
 use std::path::{Path, PathBuf};
 

@@ -209,9 +209,6 @@ pub(super) fn place(kind: Kind, name: &str, adapted: bool) -> Option<(String, La
     }
 }
 
-/// How the names of owners begin that several maps have in common.
-pub(super) const TIED: &str = "tied.";
-
 /// As [`place`], for the tensor `ours` of a map that a tuner adapts; `None` of a delta that has another form in PEFT.
 pub(super) fn tuned_place(
     delta: Option<&DeltaSpec>,

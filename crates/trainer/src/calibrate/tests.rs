@@ -7,7 +7,10 @@ use std::{
 
 use burn::tensor::DType;
 use experiment::cell::Cell;
-use variants::host::values;
+use variants::{
+    host::values,
+    stream::{self, Stream},
+};
 
 use super::*;
 use crate::{
@@ -164,7 +167,7 @@ fn squared_gradients_are_those_of_single_examples() {
     let count = 3;
     let squares = trained_squared_gradients(&cell.recipe, &mut network, &maps, count, &cache).unwrap();
     let (found, [_, cols]) = (squares[&map].values(), squares[&map].shape());
-    let sampler = sampler(&cell.recipe, &task);
+    let sampler = Sampler::of_run(&cell.recipe, &task);
     let rows: Vec<_> = examples(&sampler, 0, &cell.recipe).rows.into_iter().flatten().take(count).collect();
     let pad = cache.base_of(&cell.recipe).unwrap().pad;
     for entry in [0, cols + 3, 7 * cols + 1] {

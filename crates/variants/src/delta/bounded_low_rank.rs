@@ -135,6 +135,10 @@ impl DeltaRecipe for Spec {
         })
     }
 
+    fn for_peft(&self, _maps: &[TunedMap<'_>]) -> Result<Self, String> {
+        Ok(Self { start: Start::Zero, ..self.clone() })
+    }
+
     fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {
         vec![
             TunerTensor::transposed("a", "delora_A"),

@@ -28,7 +28,7 @@ use burn::tensor::{Tensor, activation::softmax};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Delta, DeltaRecipe, Site};
+use super::{Delta, DeltaRecipe, Site, TIED_OWNER};
 use crate::{
     capability::Capability,
     error::SpecProblem,
@@ -194,7 +194,7 @@ impl DeltaRecipe for Spec {
 
     fn init(&self, at: &mut Site<'_>) -> VectorBank {
         let (v, h, rank) = (length(self.vector_length, at.shape), self.vectors, at.rank);
-        let owner = format!("tied.bank.{v}");
+        let owner = format!("{TIED_OWNER}bank.{v}");
         let bank = at.tied(&owner, "vectors", |at| {
             at.drawn_by(&format!("{owner}.vectors"), [h, v], |rng, n| stream::uniform(rng, n, self.bank_bound))
         });

@@ -3,7 +3,8 @@
 //! `ΔW = s·A·diag(g)·B` with gates of 0 and 1 that do not train, in [`gated`]; which are open is decided in rounds by ablation on held-out examples,
 //! in [`ablation`](crate::rank::ablation). Not the activated LoRA (aLoRA) of PEFT.
 //!
-//! `rank` is the largest rank of a map; half of it, rounded up, is open at the start, the paper's 8 of 16. The scale is `α/rank` throughout.
+//! `rank` is the largest rank of a map; half of it, rounded up, is open at the start. The paper starts with 8 open components a map, which is rank 16
+//! here. The scale is `α/rank` throughout.
 //!
 //! Trains `A`, `B`: `r·(d_in + d_out)` parameters per map are there, of which those of open components train, half of them on average.
 //!

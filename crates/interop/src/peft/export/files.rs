@@ -13,6 +13,7 @@ use models::{
 use serde_json::{Map, Value, json};
 use variants::{
     base::BiasSpec,
+    delta::TIED_OWNER,
     peft::{Field, PeftForm, TunedMap, Tuner, TunerConstant},
     rank::AnyRankPolicy,
     scaling::Scaling,
@@ -21,7 +22,7 @@ use variants::{
 use super::{
     super::{
         config::{self, Base, Common, Lora, number},
-        layout::{Kind, TIED, key, place, tuned_place},
+        layout::{Kind, key, place, tuned_place},
     },
     LOADED, PAIR,
     form::Form,
@@ -43,7 +44,7 @@ pub(super) fn weights(form: &Form) -> Result<Vec<u8>, ModelError> {
                 tuned_place(delta, map, name, matrix.shape)
             });
             // What all maps own together has no map of its own.
-            let is_common = slot.starts_with(TIED);
+            let is_common = slot.starts_with(TIED_OWNER);
             let shared = || tuned_place(delta, *form.tuned().first().filter(|_| is_common)?, name, matrix.shape);
             let tuned = tuned.or_else(shared);
             let Some((suffix, layout)) = tuned.or_else(|| place(kind, name, map.is_some())) else { continue };

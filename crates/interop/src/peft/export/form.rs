@@ -14,7 +14,7 @@ use variants::{
     base_update::AnyBaseUpdate,
     capability::Capability,
     delta::{
-        DeltaSpec, bounded_low_rank, low_rank,
+        DeltaSpec, low_rank,
         shared_random::{self, Save},
     },
     form::Factors,
@@ -350,11 +350,7 @@ fn double(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap
 
 /// A start that is subtracted as components beside the others, `[A, A₀]`, `[B; −B₀]` and twice the bound: PEFT's DeLoRA of twice the rank.
 fn double_bounded(metadata: &mut AdapterMetadata, slots: &mut Slots, maps: &mut BTreeMap<String, (usize, f64)>) {
-    let variant = &mut metadata.plan.variant;
-    if let Some(DeltaSpec::BoundedLowRank(spec)) = &mut variant.delta {
-        spec.start = bounded_low_rank::Start::Zero;
-    }
-    variant.rank *= 2;
+    metadata.plan.variant.rank *= 2;
     metadata.plan.modules.rank_pattern.iter_mut().for_each(|(_, rank)| *rank *= 2);
     metadata.plan.readouts.clear();
     metadata.cell.rank *= 2;

@@ -5,11 +5,11 @@ use models::{
     network::{NamedParam, Network},
 };
 use trainer::{adapter::AdapterMetadata, model_cache::BaseModel};
-use variants::{adapted::AdaptedLinear, base::BiasSpec, host::Placement, peft::TunedMap};
+use variants::{adapted::AdaptedLinear, base::BiasSpec, delta::TIED_OWNER, host::Placement, peft::TunedMap};
 
 use super::{
     super::{
-        layout::{Kind, Layout, Matrix, TIED, key, place, tuned_place},
+        layout::{Kind, Layout, Matrix, key, place, tuned_place},
         said::Kept,
     },
     found::{Adapted, Found},
@@ -94,7 +94,7 @@ impl Filler<'_> {
             };
             let kind = if whole.is_some() { Kind::Conv } else { Kind::of(&slot, self.config) };
             // What all maps own together is declared by each of them.
-            let of = if slot.starts_with(TIED) { self.adapted.keys().next().unwrap_or(&slot) } else { &slot };
+            let of = if slot.starts_with(TIED_OWNER) { self.adapted.keys().next().unwrap_or(&slot) } else { &slot };
             let map = self.adapted.get(of).zip(known.get(of));
             let tuned = map.and_then(|((rank, _), map)| {
                 let map = TunedMap { slot: of, shape: map.shape, rank: *rank };

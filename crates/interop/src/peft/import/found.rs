@@ -85,9 +85,9 @@ impl Found {
             let Some(table) = table_of(name, &config) else { continue };
             found.push(name);
             let own = if table == word.name() {
-                word.table(0)
+                word.base()
             } else if table == PROJECTION {
-                network.backbone.output(0)
+                network.backbone.base_output()
             } else {
                 continue;
             };
