@@ -119,6 +119,20 @@ impl Sink for Progress {
                     note(&state.line(cell, entry));
                 }
             }
+            Event::EndedElsewhere { cells, steps } => {
+                state.finished += cells;
+                state.done += steps;
+                state.before += steps;
+                self.bar.set_position(state.done);
+                if self.plain && state.printed.elapsed() > PAUSE {
+                    state.printed = Instant::now();
+                    note(&format!("{}/{} cells, some by other processes", state.finished, state.cells));
+                }
+            }
+            Event::TakenOver { cells } => self.line(&format!(
+                "another process has taken over {cells} cells: this one gave no sign of life for longer than `--patience`"
+            )),
+            Event::Waiting => self.line("nothing is left to begin; waiting for the runs of other processes"),
             Event::Finished { record } => {
                 state.finished += 1;
                 self.line(&state.finished(record));

@@ -30,6 +30,7 @@ mod halving;
 mod hash;
 mod journal;
 mod layout;
+mod lease;
 mod lock;
 mod matching;
 mod number;
@@ -51,6 +52,7 @@ pub use evaluation::{Evaluation, Generated};
 pub use halving::Halving;
 pub use hash::{PartsHash, canonical_json, file_sha256, seedless, seedless_spec_hash, sha256_hex, spec_hash};
 pub use journal::{Entry, Journal, JournalMark};
+pub use lease::{Asked, Holder, Lease, Leases, holders};
 pub use lock::Lock;
 pub use matching::{Matching, Quantity};
 pub use place::runs_around;
@@ -59,6 +61,6 @@ pub use run::{
     PrimaryMetric, Routing, RunRecord, Start, Status, Truncated,
 };
 pub use steps::{StepEntry, StepLog};
-pub use store::{ADAPTER, Store, adapter_file, record_beside};
+pub use store::{ADAPTER, PATIENCE, Store, adapter_file, record_beside};
 pub use temporary::{is_left_behind, process_mark};
 pub use tuned::{End, Setting, Source, Trial, Tuned, TunedGroup, TuningGroup, mean_over_seeds};

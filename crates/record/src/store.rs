@@ -3,10 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::atomic::{create_directory, write_atomic};
 use crate::cell::CellId;
 use crate::error::{BadFile, RecordError};
+use crate::lease::Leases;
 use crate::lock::Lock;
 use crate::regular;
 use crate::run::RunRecord;
@@ -16,6 +18,15 @@ pub(crate) const RUNS: &str = "runs";
 
 /// Folder of its unfinished ones.
 pub(crate) const PARTIAL: &str = ".partial";
+
+/// Folder in that one of the leases on them.
+pub(crate) const LEASES: &str = "leases";
+
+/// How the names of leases begin that every process at work has, whatever it does.
+pub(crate) const WORKER: &str = "worker-";
+
+/// How long a process may be silent before its work is taken over, where nothing else is asked for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// File name of a record in its run's directory.
 pub(crate) const RECORD: &str = "record.json";
@@ -32,6 +43,7 @@ pub fn adapter_file(path: &Path) -> PathBuf {
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
+    patience: Duration,
 }
 
 impl Store {
@@ -43,7 +55,12 @@ impl Store {
         if experiment.is_empty() || experiment.contains('\\') || !name.components().all(plain) {
             return Err(RecordError::ExperimentName { name: experiment.to_owned() });
         }
-        Ok(Self { directory: root.join(name) })
+        Ok(Self { directory: root.join(name), patience: PATIENCE })
+    }
+
+    /// The same store, in which processes that were silent for this long are taken for dead.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Refuses a place in which nothing but a folder that is made or found there could be: a part of its path is a file, or a link that
@@ -114,10 +131,37 @@ impl Store {
         self.run_dir(cell).join(ADAPTER)
     }
 
-    /// Locks the experiment against other processes until the lock is dropped; the system unlocks it when a process dies. Clears away
-    /// unfinished files of processes that died.
+    /// Joins those who work on the experiment, until the lock is dropped; the system unlocks it when a process dies. Clears away unfinished
+    /// files of processes that died.
+    pub fn join(&self) -> Result<Lock, RecordError> {
+        Lock::share(&self.partial_dir(), &self.directory)
+    }
+
+    /// Locks the experiment against all other processes. Where file systems have no locks, their leases tell.
     pub fn lock(&self) -> Result<Lock, RecordError> {
-        Lock::take(&self.partial_dir(), &self.directory)
+        let lock = Lock::take(&self.partial_dir(), &self.directory)?;
+        match self.leases()?.alive(WORKER)? {
+            Some(holder) => {
+                Err(RecordError::InUse { path: self.directory.display().to_string(), holder: holder.to_string() })
+            }
+            None => Ok(lock),
+        }
+    }
+
+    /// The leases on its unfinished work.
+    pub fn leases(&self) -> Result<Leases, RecordError> {
+        Leases::open(&self.leases_dir(), self.patience)
+    }
+
+    /// `results/<experiment>/.partial/leases`
+    pub fn leases_dir(&self) -> PathBuf {
+        self.partial_dir().join(LEASES)
+    }
+
+    /// What tells one state of a cell's record from another without reading it: when it was written, and its length. None where there is none.
+    pub fn record_stamp(&self, cell: &CellId) -> Option<(SystemTime, u64)> {
+        let data = fs::metadata(self.record_path(cell)).ok()?;
+        Some((data.modified().ok()?, data.len()))
     }
 
     /// The cell's record, if it has one that was made from the spec with this hash; a record of another spec is stale.
@@ -341,8 +385,18 @@ mod tests {
         assert!(
             message.contains(&format!("another process trains this experiment (process {} on ", std::process::id()))
         );
+        assert!(store.join().is_err(), "it has the experiment for itself");
         drop(held);
         assert!(fs::read_dir(store.partial_dir()).unwrap().next().is_none(), "a lock leaves nothing behind");
+        let (one, other) = (store.join().unwrap(), store.join().unwrap());
+        assert!(matches!(store.lock(), Err(RecordError::InUse { .. })), "two are at work");
+        drop((one, other));
+        // One that has no lock, as where file systems have none, but a lease.
+        let leases = store.leases().unwrap();
+        let worker = leases.take("worker-1").unwrap();
+        let message = store.lock().unwrap_err().to_string();
+        assert!(message.contains(&format!("(process {} on ", std::process::id())), "{message}");
+        drop(worker);
         // What a killed holder said of itself stands in nobody's way.
         fs::write(store.partial_dir().join(".holder"), "1 0 gone").unwrap();
         assert!(store.lock().is_ok());

@@ -111,20 +111,39 @@ fn writer(name: &str) -> Option<Writer> {
     Some(Writer { machine: machine.to_owned(), pid: pid.parse().ok()?, process: process.to_owned() })
 }
 
+/// Whether a mark of [`process_mark`] is of a process of this machine that is gone. Of another machine's nothing is known.
+pub(crate) fn is_of_dead_process(mark: &str) -> bool {
+    let writer = writer(&format!(".x.{mark}.tmp"));
+    writer.is_some_and(|writer| writer.machine == OWN.machine && is_dead(&writer))
+}
+
 /// Whether nobody writes a file any more. Another machine's processes cannot be asked, and its files are left alone until they are old.
 fn is_left(writer: &Writer, file: &Path) -> bool {
     let processes = Path::new("/proc");
     if writer.machine != OWN.machine || !processes.join("self").exists() {
         return is_old(file);
     }
+    is_dead(writer)
+}
+
+/// Whether a process of this machine is gone, where the system lists its processes.
+fn is_dead(writer: &Writer) -> bool {
+    let processes = Path::new("/proc");
     if writer.pid == OWN.pid {
         // An earlier process of the same number, as every one is in a container.
         return writer.process != OWN.process;
     }
-    !processes.join(writer.pid.to_string()).exists()
+    let stat = fs::read_to_string(processes.join(writer.pid.to_string()).join("stat"));
+    // One that was killed stays on the list until its parent has asked for it.
+    let is_zombie = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
+    match stat {
+        Ok(stat) => is_zombie(&stat),
+        Err(error) => error.kind() == ErrorKind::NotFound && processes.join("self").exists(),
+    }
 }
 
-fn is_old(file: &Path) -> bool {
+/// Whether a file was not written for longer than any write takes.
+pub(crate) fn is_old(file: &Path) -> bool {
     let age = fs::metadata(file).and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
     age.is_some_and(|age| age > LEFT)
 }

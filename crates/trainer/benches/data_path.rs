@@ -55,6 +55,9 @@ fn main() {
         device: name,
         cohort: Some(1),
         workers: 1,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records: false,
         stop: Stop::NEVER,
     };

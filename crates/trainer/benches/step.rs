@@ -74,6 +74,9 @@ impl Trainee {
             device: "flex",
             cohort: Some(1),
             workers: 1,
+            among: 1,
+            stays: true,
+            lease: None,
             keeps_records: false,
             stop: Stop::NEVER,
         };

@@ -52,6 +52,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         device: "flex",
         cohort: None,
         workers: 1,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records: false,
         stop: Stop::NEVER,
     };

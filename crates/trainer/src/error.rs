@@ -85,6 +85,20 @@ pub enum TrainError {
         /// What of it is another.
         what: String,
     },
+    /// Another process works on the study, with other recipes, code or devices.
+    #[error(
+        "{}: {holder} trains this study {what}; processes that share a study have one experiment, one build and one kind of device\n\nhint: wait \
+         for it or stop it, or give this one a name of its own (`--set name=NEW`)",
+        path.display()
+    )]
+    OtherWork {
+        /// The study's folder.
+        path: PathBuf,
+        /// Who it is.
+        holder: String,
+        /// How it differs.
+        what: String,
+    },
     /// The user asked to stop; everything is saved.
     #[error("interrupted; the same command continues where it stopped")]
     Interrupted,

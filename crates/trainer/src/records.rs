@@ -82,12 +82,14 @@ pub fn write(
         let ends: Vec<End> = addresses.clone().map(|at| End::of(cohort, at)).collect();
         let (mut together, mut forgotten) = closing.evaluate_together(cohort, stack, &ends)?;
         for (at, end) in addresses.zip(ends) {
+            context.still_has_it()?;
             let mut left = closing.close(cohort, at, &end, together.remove(&at.run))?;
             if let Some((forgetting, seconds)) = forgotten.remove(&at.run) {
                 left.measured.forgetting = Some(forgetting);
                 left.measured.eval_seconds += seconds;
             }
             let record = closing.record_of(cohort.at_mut(at), end, left)?;
+            context.still_has_it()?;
             context.store.write(&record)?;
             sink.event(&Event::Finished { record: &record });
         }
@@ -267,6 +269,7 @@ impl Closing<'_> {
         create_directory(&folder)?;
         let metadata = adapter::metadata(run, network, self.context)?;
         let bytes = adapter::encode(&metadata, &adapter::tensors(network, 0, 0))?;
+        self.context.still_has_it()?;
         write_atomic(&folder.join(ADAPTER), &bytes)?;
         Ok(bytes)
     }

@@ -73,6 +73,20 @@ pub enum Event<'a> {
         /// The result.
         evaluation: &'a Evaluation,
     },
+    /// Runs that another process trained have ended.
+    EndedElsewhere {
+        /// How many.
+        cells: usize,
+        /// Their steps.
+        steps: u64,
+    },
+    /// Another process took over a cohort in training here, which was silent for too long.
+    TakenOver {
+        /// Its cells.
+        cells: usize,
+    },
+    /// Nothing is left to begin, and other processes train the rest.
+    Waiting,
     /// A run ended and its record is on disk.
     Finished {
         /// The record.

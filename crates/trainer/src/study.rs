@@ -7,6 +7,7 @@ pub mod identity;
 pub mod plan;
 mod resume;
 pub mod run_state;
+mod share;
 pub mod tuning;
 mod workers;
 
@@ -16,13 +17,13 @@ use std::{
 };
 
 use data::metric::Metric;
-use record::{BadFile, CellId, RecordError, RunRecord, Store, spec_hash};
+use record::{Asked, BadFile, CellId, RecordError, RunRecord, Store, process_mark, spec_hash};
 
 pub use self::capacity::is_out_of_memory;
 use self::{
     context::StudyContext,
     identity::{Standing, spec_of, standing},
-    plan::CohortPlan,
+    share::Board,
 };
 use crate::{
     calibrate,
@@ -37,36 +38,78 @@ use experiment::{
 
 /// Trains every cell that has no record yet; cells that start from another after that one.
 ///
-/// Unfinished cohorts resume where every run, its base, its data and the code are what they were; others begin again.
+/// Unfinished cohorts resume where every run, its base, its data and the code are what they were; others begin again. Other processes may
+/// do the same at the same time: each cohort is trained by one of them, and this one ends when all have ended.
 pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
     context.store.prepare()?;
-    let _lock = context.store.lock()?;
+    let _lock = context.store.join()?;
+    let leases = context.store.leases()?;
+    let present = leases.take(&format!("{WORKER}{}", process_mark()))?;
+    let sink = &Telling { sink, present: &present };
     let cells: Vec<(&Cell, usize)> = cells.iter().zip(levels(cells)).collect();
     let last = cells.iter().map(|(_, level)| *level).max().unwrap_or(0);
-    let open = open_cells(&cells, context)?.said(sink, context)?;
-    let is_open = |cell: &Cell| open.contains(&cell.id.slug());
-    let mut steps = 0;
-    for (cell, _) in cells.iter().filter(|(cell, _)| is_open(cell)) {
+    let (mut open, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    for level in 0..=last {
+        let planning = leases.wait("plan", || context.stop.is_asked())?.ok_or(TrainError::Interrupted)?;
+        if level == 0 {
+            open = open_cells(&cells, context)?.said(sink, context)?;
+            check(&cells, &open, context)?;
+        }
+        let agreed = share::agree(&cells, level, &open, &leases, context)?;
+        drop(planning);
+        if level == 0 {
+            let finished = cells.len() - open.union(&agreed.unfinished).count();
+            let steps = steps(&cells, &open, context)?;
+            sink.event(&Event::Planned { cells: cells.len(), finished, discarded: agreed.discarded, steps });
+        }
+        // A level is begun when all that it starts from is there.
+        let context = &StudyContext { stays: context.stays || level < last, ..*context };
+        let board = Board::new(agreed.cohorts);
+        workers::work(&board, &leases, context, sink)?;
+        match board.ended_names() {
+            Some(names) => ended.extend(names),
+            None => return Ok(()),
+        }
+    }
+    share::conclude(&ended, &leases, context)
+}
+
+/// How the names of leases begin that tell of processes at work.
+const WORKER: &str = "worker-";
+
+/// Refuses what is known before any training to fail in it.
+fn check(cells: &[(&Cell, usize)], open: &BTreeSet<String>, context: &StudyContext<'_>) -> Result<(), TrainError> {
+    for (cell, _) in cells.iter().filter(|(cell, _)| open.contains(&cell.id.slug())) {
         let task = context.cache.task(&cell.recipe)?;
-        steps += cell.recipe.train.total_steps(task.train.rows.len());
         calibrate::check(cell, &task, context.cache)?;
         context.cache.measurement(&cell.recipe, context.stop)?; // a base that it cannot be measured of is refused before any training
     }
-    for level in 0..=last {
-        let (mut plans, stale) = resume::resumable(&cells, level, context)?;
-        let resumed: BTreeSet<String> = plans.iter().flat_map(CohortPlan::cells).map(|cell| cell.id.slug()).collect();
-        let is_new = |cell: &Cell| is_open(cell) && !resumed.contains(&cell.id.slug());
-        let new = cells.iter().filter(|(cell, of)| *of == level && is_new(cell));
-        let new: Vec<Cell> = new.map(|(cell, _)| (*cell).clone()).collect();
-        plans.extend(group::group(&new, context)?);
-        if level == 0 {
-            let finished = cells.len() - open.union(&resumed).count();
-            sink.event(&Event::Planned { cells: cells.len(), finished, discarded: stale.len(), steps });
-        }
-        stale.iter().try_for_each(|folder| remove(folder))?;
-        workers::work(plans, context, sink)?;
-    }
     Ok(())
+}
+
+/// Steps of all open cells.
+fn steps(cells: &[(&Cell, usize)], open: &BTreeSet<String>, context: &StudyContext<'_>) -> Result<u64, TrainError> {
+    let is_open = |(cell, _): &&(&Cell, usize)| open.contains(&cell.id.slug());
+    let of = |(cell, _): &(&Cell, usize)| {
+        let task = context.cache.task(&cell.recipe)?;
+        Ok(cell.recipe.train.total_steps(task.train.rows.len()))
+    };
+    cells.iter().filter(is_open).map(of).sum()
+}
+
+/// Hands events on, and lets other processes know of the steps.
+struct Telling<'a> {
+    sink: &'a dyn Sink,
+    present: &'a Asked,
+}
+
+impl Sink for Telling<'_> {
+    fn event(&self, event: &Event<'_>) {
+        if let (Asked::Taken(lease), Event::Steps { cell, steps, entry, .. }) = (self.present, event) {
+            lease.say(&format!("{cell}: step {} of {steps}", entry.step));
+        }
+        self.sink.event(event);
+    }
 }
 
 /// How many cells lie before each in a chain of warm starts. The chains were checked to end.
@@ -207,6 +250,7 @@ pub fn forget(cells: &[Cell], store: &Store, which: Forget) -> Result<(), TrainE
     }
     if which == Forget::All {
         resume::folders(store)?.iter().try_for_each(|folder| remove(folder))?;
+        share::forget(store);
     }
     Ok(())
 }

@@ -193,6 +193,7 @@ impl<'a> Training<'a> {
 
     /// Writes the checkpoint of runs whose base is what it was; of others none, since they would go on from it as if nothing were wrong.
     fn save_checkpoint(&mut self) -> Result<(), TrainError> {
+        self.context.still_has_it()?;
         self.base.check(&self.cohort.network)?;
         self.write_checkpoint()
     }
@@ -216,7 +217,11 @@ impl<'a> Training<'a> {
         // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
         let gone =
             std::fs::remove_file(self.folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(self.folder));
-        gone.map_err(|source| TrainError::io(self.folder.to_owned(), source))
+        match gone {
+            // Whoever looked at it between the two took it for nobody's.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            gone => gone.map_err(|source| TrainError::io(self.folder.to_owned(), source)),
+        }
     }
 }
 

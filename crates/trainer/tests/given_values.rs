@@ -54,6 +54,9 @@ fn with<T>(root: &Path, stop: &AtomicBool, act: impl FnOnce(&StudyContext<'_>) -
         device: "flex",
         cohort: Some(100),
         workers: 1,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records: false,
         stop: Stop::on(stop),
     })

@@ -284,6 +284,9 @@ fn more_workers_than_cohorts_are_no_more_threads() {
         device: "flex",
         cohort: Some(1),
         workers: usize::MAX,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records: false,
         stop: trainer::stop::Stop::NEVER,
     };

@@ -108,6 +108,9 @@ fn a_task_begins_at_the_update_that_the_last_one_ended_with() {
         device: "flex",
         cohort: Some(2),
         workers: 1,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records: false,
         stop: Stop::NEVER,
     };

@@ -44,6 +44,9 @@ fn with<T>(root: &Path, act: impl FnOnce(&StudyContext<'_>) -> T) -> T {
         device: "flex",
         cohort: Some(2),
         workers: 2,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records: false,
         stop: Stop::NEVER,
     })

@@ -34,13 +34,25 @@ fn cache() -> ModelCache {
     support::cache(DType::F32)
 }
 
-fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
-    let yaml = format!(
-        "suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\nseeds: {seeds}\ntargets: [query, value]\n\
+fn grid(variants: &str, seeds: &str) -> String {
+    format!(
+        "seeds: {seeds}\ntargets: [query, value]\n\
          train: {{steps: 8, batch: 8, max_length: 64, checkpoint_every: 3, learning_rate: 1e-3}}\nvariants: {variants}\n"
-    );
-    let overrides: Vec<&str> = overrides.split(", ").filter(|set| !set.is_empty()).collect();
-    support::cells(&yaml, &overrides)
+    )
+}
+
+fn split(overrides: &str) -> Vec<&str> {
+    overrides.split(", ").filter(|set| !set.is_empty()).collect()
+}
+
+fn cells(variants: &str, seeds: &str, overrides: &str) -> Vec<Cell> {
+    let yaml = format!("suite: glue_mini\nmodel: mini_roberta\ntasks: [rte]\n{}", grid(variants, seeds));
+    support::cells(&yaml, &split(overrides))
+}
+
+/// On tables of few rows: a classification, and a regression where `both`.
+fn small_cells(variants: &str, seeds: &str, both: bool, overrides: &str) -> Vec<Cell> {
+    support::cells_of_few_rows(&grid(variants, seeds), both, &split(overrides))
 }
 
 /// Runs cells into `root`; `cohort` runs at once.
@@ -371,7 +383,7 @@ fn a_run_in_company_ends_where_it_ends_alone() {
             {{preset: relora, ranks: [4], with: {{dropout: {dropout}}}}}, {{preset: cola, ranks: [2]}}, \
             {{preset: delta_lora, ranks: [4], with: {{base_update: {{start: 2}}}}}}]"
         );
-        let cells = cells(&variants, if dropout > 0.0 { "[0, 1]" } else { "[0]" }, "tasks=[rte,stsb]");
+        let cells = small_cells(&variants, if dropout > 0.0 { "[0, 1]" } else { "[0]" }, true, "");
         let (alone, together) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let train = |root: &Path, cohort| {
             let count = Count::default();
@@ -550,6 +562,9 @@ fn a_diverging_run_is_cut_off_and_harms_nobody() {
     }
 }
 
+/// Runs that train at once where every preset does: what they share is computed once.
+const COMPANY: usize = 16;
+
 /// Every preset of the registry, at a rank where its policy can work and its blocks fit.
 fn every_preset() -> String {
     let entry = |name: &str| support::entry(name, &[&[3], &[4]]);
@@ -562,7 +577,7 @@ fn every_preset_learns_and_merges() {
                   train.head_learning_rate=3e-3";
     let cells = cells(&every_preset(), "[0]", recipe);
     let root = tempfile::tempdir().unwrap();
-    for record in finish(&cells, root.path(), 1) {
+    for record in finish(&cells, root.path(), COMPANY) {
         let losses = record.steps.task_loss();
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
         assert!(losses.iter().all(|loss| loss.is_finite()), "{}", record.cell);
@@ -589,7 +604,7 @@ fn every_preset_learns_and_merges() {
 #[test]
 fn every_preset_resumes_to_the_same_bits() {
     let recipe = "train.warmup=0.0, train.steps=20, train.batch=2, train.max_length=32, train.checkpoint_every=4";
-    let mut cells = cells(&every_preset(), "[0]", recipe);
+    let mut cells = small_cells(&every_preset(), "[0]", false, recipe);
     // A run that trains its base has no others beside it, and would not have begun.
     cells.retain(|cell| cell.recipe.variant.base != BaseSpec::Trained);
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -608,9 +623,9 @@ fn every_preset_resumes_to_the_same_bits() {
 #[test]
 fn a_step_changes_what_trains_and_nothing_else() {
     // Long enough for every preset's own policy.
-    let cells = cells(&every_preset(), "[0]", "train.warmup=0.0, train.steps=20");
+    let cells = small_cells(&every_preset(), "[0]", false, "train.warmup=0.0, train.steps=20");
     let root = tempfile::tempdir().unwrap();
-    finish(&cells, root.path(), 1);
+    finish(&cells, root.path(), COMPANY);
     let cache = cache();
     for cell in &cells {
         let mut plan = adapter::stack_plan(&cell.recipe, &cell.id, &cache).unwrap();

@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use assets::device;
@@ -39,7 +40,10 @@ Examples:
   lora-lab run exp/compare_tuned.yaml --keep-records                      in a fresh clone: train what was added to the file
 
 Stop it at any time and run it again: it continues where it stopped. Ctrl-C, SIGTERM and SIGUSR1 save first, and a second one ends
-the program at once; a kill loses at most the steps since the last checkpoint.")]
+the program at once; a kill loses at most the steps since the last checkpoint.
+
+Run it several times at once, on one machine or on several that share the folder: the processes share the work. No run is trained twice, and
+what a process leaves that was killed, the others take over.")]
 pub(crate) struct Run {
     /// The experiment: a YAML file, or its name under `experiments/` (`exp/NAME.yaml` means `experiments/NAME.yaml`).
     pub experiment: PathBuf,
@@ -61,13 +65,30 @@ pub(crate) struct Run {
     /// Keep finished runs whose adapter is not here, as in a fresh clone, and train only those without a record.
     #[arg(long, conflicts_with = "force")]
     pub keep_records: bool,
+    /// Of several processes that share a study: end when nothing is left to begin, without the tables, and not when the runs of all have ended.
+    #[arg(long, conflicts_with = "force")]
+    pub no_wait: bool,
+    /// How many processes are to share the study: on a card, none takes more than its part into one cohort.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub among: Option<u64>,
+    /// Seconds after which a process that gives no sign of life is taken for dead, and its runs are taken over.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = patience)]
+    pub patience: f64,
+}
+
+/// A time between a few renewals on a slow file system and a day.
+fn patience(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is no number of seconds"))?;
+    let fits = (1.0..=86_400.0).contains(&seconds);
+    fits.then_some(seconds).ok_or_else(|| format!("`{text}` must be from 1 second to a day (86400)"))
 }
 
 /// Runs an experiment to its tables.
 pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let experiment = read(&args.experiment, &args.set)?;
     let named = device::parse(&args.device)?;
-    let store = Store::open(results, experiment.name())?;
+    let patience = Duration::from_secs_f64(args.patience);
+    let store = Store::open(results, experiment.name())?.with_patience(patience);
     let session = Session::new(args, &named)?;
     store.check_place()?;
     let settled = match experiment.tune() {
@@ -77,6 +98,9 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let cells = settled.experiment.cells();
     session.begin(cells, &store)?;
     session.run(&settled.experiment, &store, |context| study::run(cells, context, &session.progress))?;
+    if args.no_wait {
+        return Ok(());
+    }
     let records = study::records(cells, &store)?;
     let failed = records.iter().filter(|record| !record.is_finished()).count();
     print(&table::write(&settled, &store, &records, Format::Text)?)?;
@@ -125,7 +149,7 @@ impl<'a> Session<'a> {
 
     /// The experiment with the settings of its tuning, which is made where it is not there or is to be made again.
     fn settle(&self, experiment: &Experiment, tune: &Tune, store: &Store, results: &Path) -> Result<Settled, Failure> {
-        let trials = tune::trials(results, experiment)?;
+        let trials = tune::trials(results, experiment)?.with_patience(Duration::from_secs_f64(self.args.patience));
         let found = if self.args.force { None } else { tune::found(experiment, store)? };
         if let Some(found) = found {
             self.must_be_of_now(experiment, &found, store)?;
@@ -177,7 +201,11 @@ impl<'a> Session<'a> {
             trials.runs_dir().display()
         ));
         let again = Again { changed: self.args.force, failed: self.args.retry_failed };
-        self.run(experiment, trials, |context| study::tuning::tune(experiment, tune, again, context, &self.progress))
+        self.run(experiment, trials, |context| {
+            // What comes next follows from the scores of all trials.
+            let context = &StudyContext { stays: true, ..*context };
+            study::tuning::tune(experiment, tune, again, context, &self.progress)
+        })
     }
 
     /// Does the work of a study, and says how it ended.
@@ -202,6 +230,9 @@ impl<'a> Session<'a> {
                 .args
                 .workers
                 .map_or(if self.named.name == "flex" { cores } else { 1 }, |workers| workers as usize),
+            among: self.args.among.map_or(1, |among| among as usize),
+            stays: !self.args.no_wait,
+            lease: None,
             keeps_records: self.args.keep_records,
             stop: Stop::on(self.signals.asked()),
         };

@@ -9,7 +9,7 @@ use std::{
 
 /// Two tasks on one short table, three methods, two seeds, in cohorts of two; every kind of file that a study writes: checkpoints,
 /// journals, snapshots, adapters, records, tables, figures.
-const GRID: &str = "\
+pub(crate) const GRID: &str = "\
 # A grid that faults are made on.
 suite: custom
 data: .

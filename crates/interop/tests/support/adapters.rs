@@ -234,6 +234,9 @@ pub(crate) fn run_study(cells: &[Cell], root: &Path, name: &str, cache: &ModelCa
         device: "flex",
         cohort: Some(cohort),
         workers: 1,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records: false,
         stop: Stop::NEVER,
     };

@@ -32,7 +32,8 @@ fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, Tr
     }
     let mut plans = Vec::new();
     for (_, cells) in groups {
-        let cohorts = cells.len().div_ceil(capacity(&cells, context)?);
+        // No fewer than there are processes to train them.
+        let cohorts = cells.len().div_ceil(capacity(&cells, context)?).max(context.among.min(cells.len()));
         // Runs of one stack stay together, and the rest is spread evenly.
         for part in cells.chunks(cells.len().div_ceil(cohorts)) {
             plans.push(CohortPlan::new(part, context)?);

@@ -67,6 +67,11 @@ impl CohortPlan {
         &self.id
     }
 
+    /// Optimizer steps of all its runs.
+    pub(super) fn steps(&self) -> u64 {
+        self.runs().map(|run| run.steps).sum()
+    }
+
     /// Its cells, stack by stack.
     pub fn cells(&self) -> Vec<&Cell> {
         self.runs().map(|run| &run.cell).collect()

@@ -1,40 +1,83 @@
 //! Trains cohorts, several at a time.
 
 use std::{
-    collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use assets::error::AssetError;
 use experiment::cell::Cell;
-use record::{CohortChange, RecordError};
+use record::{CohortChange, Lease, Leases, RecordError};
 
-use super::{capacity::or_out_of_memory, context::StudyContext, plan::CohortPlan, remove, resume};
+use super::{
+    capacity::or_out_of_memory,
+    context::StudyContext,
+    identity::{Standing, standing},
+    plan::CohortPlan,
+    remove, resume,
+    share::{Board, Next, Planned},
+};
 use crate::{
     error::TrainError,
     sink::{Event, Sink},
     train::train,
 };
 
-/// Trains the cohorts, `context.workers` at a time. The first error stops the others at their next step.
-pub(super) fn work(plans: Vec<CohortPlan>, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
-    let workers = context.workers.clamp(1, plans.len().max(1));
-    let queue = Mutex::new(VecDeque::from(plans));
+/// The shortest and the longest pause between two looks at what others train.
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(2)];
+
+/// Trains the cohorts, `context.workers` at a time, beside other processes. The first error stops the others at their next step.
+pub(super) fn work(
+    board: &Board,
+    leases: &Leases,
+    context: &StudyContext<'_>,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
+    let workers = context.workers.clamp(1, board.len().max(1));
     let first_error = Mutex::new(None);
-    let failed = AtomicBool::new(false);
+    let (failed, waits) = (AtomicBool::new(false), AtomicBool::new(false));
     let context = &StudyContext { stop: context.stop.or(&failed), ..*context };
-    let worker = || {
-        while !failed.load(Ordering::Relaxed) {
-            let Some(plan) = locked(&queue).pop_front() else { break };
-            if let Err(error) = train_cohort(plan, context, sink) {
-                // The error first: a worker that is told to stop reports an interruption.
-                locked(&first_error).get_or_insert(error);
-                failed.store(true, Ordering::Relaxed);
+    let ended = |planned: &Planned| {
+        sink.event(&Event::EndedElsewhere { cells: planned.cells.len(), steps: planned.steps });
+    };
+    let one = || -> Result<(), TrainError> {
+        let mut pause = PAUSES[0];
+        loop {
+            context.stop.check()?;
+            match board.next(leases, context.store, &ended)? {
+                Next::Nothing => return Ok(()),
+                Next::Wait if !context.stays => return Ok(()),
+                Next::Wait => {
+                    if !waits.swap(true, Ordering::Relaxed) {
+                        sink.event(&Event::Waiting);
+                    }
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(PAUSES[1]);
+                }
+                Next::Train(index, planned, lease) => {
+                    pause = PAUSES[0];
+                    let done = train_leased(planned, &lease, context, sink);
+                    // Where it was lost, an error is only how it was found out, and so is an interruption.
+                    let is_lost = lease.lost().load(Ordering::Relaxed) || (done.is_err() && !lease.check());
+                    board.ended(index, !is_lost && done.is_ok());
+                    if is_lost {
+                        sink.event(&Event::TakenOver { cells: planned.cells.len() });
+                    } else {
+                        done?;
+                    }
+                }
             }
+        }
+    };
+    let worker = || {
+        if let Err(error) = one() {
+            // The error first: a worker that is told to stop reports an interruption.
+            locked(&first_error).get_or_insert(error);
+            failed.store(true, Ordering::Relaxed);
         }
     };
     std::thread::scope(|scope| {
@@ -44,6 +87,25 @@ pub(super) fn work(plans: Vec<CohortPlan>, context: &StudyContext<'_>, sink: &dy
     });
     let error = locked(&first_error).take();
     error.map_or(Ok(()), Err)
+}
+
+/// Trains what is left of a cohort on which this process has the lease.
+fn train_leased(
+    planned: &Planned,
+    lease: &Lease,
+    context: &StudyContext<'_>,
+    sink: &dyn Sink,
+) -> Result<(), TrainError> {
+    let context = &StudyContext { stop: context.stop.or(lease.lost()), lease: Some(lease), ..*context };
+    if lease.generation() > 1 {
+        resume::take_over(&planned.cells.iter().map(|(cell, _)| cell.id.slug()).collect(), context.store)?;
+    }
+    // Unfinished work is of all its cells, of which some may have ended; without it, those that have not begin.
+    let open = planned.open(context.store);
+    let all = || planned.cells.iter().map(|(cell, _)| cell.clone()).collect::<Vec<_>>();
+    let is_begun = resume::folder_of(&planned.name, context.store).is_dir();
+    let cells = if is_begun { all() } else { open.into_iter().cloned().collect() };
+    train_cohort(CohortPlan::new(&cells, context)?.changed(planned.changes.clone()), context, sink)
 }
 
 /// How an attempt at a cohort ended, where it was no error.
@@ -77,7 +139,7 @@ fn train_cohort(plan: CohortPlan, context: &StudyContext<'_>, sink: &dyn Sink) -
         Attempt::OutOfMemory => {
             sink.event(&Event::Halved { runs: cells.len() });
             remove(&folder)?;
-            halves(&cells, &changes, context)?.into_iter().try_for_each(|plan| train_cohort(plan, context, sink))
+            halves(&cells, &changes, context)?.into_iter().try_for_each(|plan| train_half(plan, context, sink))
         }
     }
 }
@@ -111,6 +173,16 @@ fn attempt(
         }
         Some(Err(error)) => Err(error),
     }
+}
+
+/// Trains a half of a cohort, unless whoever had the cohort before has done so.
+fn train_half(plan: CohortPlan, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+    for cell in plan.cells() {
+        if standing(cell, context)? != Standing::Done {
+            return train_cohort(plan, context, sink);
+        }
+    }
+    Ok(())
 }
 
 /// The two halves of a cohort that was too large.

@@ -4,8 +4,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::Path,
-    sync::{Mutex, atomic::AtomicBool},
+    sync::{LazyLock, Mutex, atomic::AtomicBool},
 };
 
 use burn::tensor::{DType, Device};
@@ -30,6 +31,32 @@ pub(crate) fn cells(yaml: &str, overrides: &[&str]) -> Vec<Cell> {
     let overrides: Vec<String> = overrides.iter().map(|set| (*set).to_owned()).collect();
     let experiment = experiment::read(yaml, "test.yaml", "test", &overrides);
     experiment.unwrap_or_else(|errors| panic!("{errors}")).cells().to_vec()
+}
+
+/// Tables of few rows, for studies whose runs are many: of the embedded suite, evaluation would take most of the time.
+static FEW_ROWS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let (who, what) = (["the boy", "a girl", "no man", "the child", "some birds"], ["likes", "sees", "hates", "fears"]);
+    let row = |at: usize| {
+        let (subject, verb) = (who[at * 7 % who.len()], at * 3 % what.len());
+        let mood = if verb < 2 { "good" } else { "bad" };
+        format!("{subject} {} the {} dog,{mood},{}\n", what[verb], ["big", "small", "old"][at % 3], at % 3)
+    };
+    for (name, rows) in [("train.csv", 0..160), ("dev.csv", 160..200)] {
+        fs::write(folder.path().join(name), rows.map(row).fold("text,mood,size\n".to_owned(), |all, row| all + &row))
+            .unwrap();
+    }
+    folder
+});
+
+/// The cells of an experiment on [two small tables](FEW_ROWS), `mood` and, where `both`, the regression `size`, under overrides.
+pub(crate) fn cells_of_few_rows(rest: &str, both: bool, overrides: &[&str]) -> Vec<Cell> {
+    let table = "train: train.csv, dev: dev.csv, text: text, label";
+    let size =
+        if both { format!("\n  - task: {{name: size, kind: regression, {table}: size}}") } else { String::new() };
+    let tasks = format!("\n  - task: {{name: mood, {table}: mood}}{size}");
+    let data = FEW_ROWS.path().display();
+    cells(&format!("suite: custom\ndata: {data}\nmodel: mini_roberta\ntasks:{tasks}\n{rest}"), overrides)
 }
 
 /// The entry of a preset at the first of several lists of ranks that all suit the maps of `mini_roberta`; none where it has no rank.
@@ -79,6 +106,9 @@ pub(crate) fn run_keeping(
         device: "flex",
         cohort: Some(cohort),
         workers: 1,
+        among: 1,
+        stays: true,
+        lease: None,
         keeps_records,
         stop: Stop::on(stop),
     };
