@@ -95,11 +95,13 @@ struct Held {
 
 fn held(process: u32, results: &Path) -> Option<Held> {
     let count = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
+    let is_cohort = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("cohort-");
+    let cohorts = |folder: &Path| fs::read_dir(folder).map_or(0, |all| all.flatten().filter(is_cohort).count());
     Some(Held {
         finished: count(&results.join("runs")),
         resident_kib: status(process, "VmRSS:")?,
         handles: open_files(process)?,
-        unfinished: count(&results.join(".partial")),
+        unfinished: cohorts(&results.join(".partial")),
     })
 }
 

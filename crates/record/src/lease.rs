@@ -56,6 +56,13 @@ pub struct Holder {
     pub note: String,
 }
 
+impl Holder {
+    /// Whether it is a process of this machine that lives.
+    pub fn is_alive_here(&self) -> bool {
+        self.host == host() && Path::new("/proc").join(self.pid.to_string()).exists()
+    }
+}
+
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.host.is_empty() {
@@ -190,7 +197,7 @@ impl Leases {
                 let before = locked(&self.shared.seen).get(&path).map(|(bytes, _)| bytes.clone());
                 let renewed = before.is_some_and(|before| before != bytes);
                 match self.shared.silent(&path, bytes) {
-                    Some(holder) if renewed || is_here(&holder) => return Ok(Some(holder)),
+                    Some(holder) if renewed || holder.is_alive_here() => return Ok(Some(holder)),
                     Some(_) => in_doubt = true,
                     None => {
                         let _ = fs::remove_file(&path);
@@ -215,11 +222,6 @@ pub fn holders(folder: &Path, prefix: &str) -> Result<Vec<(String, Holder)>, Rec
         }
     }
     Ok(found.into_iter().collect())
-}
-
-/// Whether an owner is a process of this machine that lives: only such are told from silent ones at once.
-fn is_here(holder: &Holder) -> bool {
-    holder.host == host() && Path::new("/proc").join(holder.pid.to_string()).exists()
 }
 
 impl Drop for Leases {

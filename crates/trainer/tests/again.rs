@@ -211,7 +211,8 @@ fn an_unfinished_cohort_whose_list_of_runs_cannot_be_read_is_kept() {
     let cells = cells(YAML, &[]);
     let root = tempfile::tempdir().unwrap();
     interrupt(&cells, root.path());
-    let folders = || fs::read_dir(store(root.path()).partial_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let all = || fs::read_dir(store(root.path()).partial_dir()).unwrap().map(|entry| entry.unwrap().path());
+    let folders = || all().filter(|path| path.is_dir());
     let folder = folders().next().unwrap();
     let (list, checkpoint) = (folder.join("members.json"), folder.join("checkpoint.safetensors"));
     let (whole, saved) = (fs::read(&list).unwrap(), fs::read(&checkpoint).unwrap());

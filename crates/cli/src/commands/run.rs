@@ -1,5 +1,7 @@
 //! `run`: train what is missing, then write and print the tables.
 
+mod launcher;
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +19,7 @@ use trainer::{
     study::{self, Forget, context::StudyContext, tuning::Again},
 };
 
+use self::launcher::Launcher;
 use super::{
     read, table,
     tune::{self, Settled},
@@ -65,6 +68,10 @@ pub(crate) struct Run {
     /// Keep finished runs whose adapter is not here, as in a fresh clone, and train only those without a record.
     #[arg(long, conflicts_with = "force")]
     pub keep_records: bool,
+    /// Start workers that share the study, and watch them: `local` starts one for each card of this machine, or for each core where it has
+    /// none; `local:N` starts N. Ctrl-C asks all of them to save and end.
+    #[arg(long, value_name = "LAUNCHER", conflicts_with_all = ["force", "retry_failed", "no_wait"])]
+    pub launcher: Option<Launcher>,
     /// Of several processes that share a study: end when nothing is left to begin, without the tables, and not when the runs of all have ended.
     #[arg(long, conflicts_with = "force")]
     pub no_wait: bool,
@@ -91,6 +98,13 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let store = Store::open(results, experiment.name())?.with_patience(patience);
     let session = Session::new(args, &named)?;
     store.check_place()?;
+    if let Some(launcher) = args.launcher {
+        // Whatever is wrong with the input is said here and not in a worker's log.
+        session.open(experiment.cells())?;
+        refuse_replaced_untuned(&experiment, &store)?;
+        launcher::launch(launcher, &named, experiment.cells(), &store, &session.signals)?;
+        return finish(&Settled::of(experiment, &store)?, &store);
+    }
     let settled = match experiment.tune() {
         None => Settled::of(experiment, &store)?,
         Some(tune) => session.settle(&experiment, tune, &store, results)?,
@@ -101,9 +115,19 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     if args.no_wait {
         return Ok(());
     }
-    let records = study::records(cells, &store)?;
+    finish(&settled, &store)
+}
+
+/// Refuses to replace finished runs of another recipe, where the recipes are known: those of a tuned experiment are when it is tuned.
+fn refuse_replaced_untuned(experiment: &Experiment, store: &Store) -> Result<(), Failure> {
+    if experiment.tune().is_some() { Ok(()) } else { refuse_replaced(experiment.cells(), store) }
+}
+
+/// Writes and prints the tables.
+fn finish(settled: &Settled, store: &Store) -> Result<(), Failure> {
+    let records = study::records(settled.experiment.cells(), store)?;
     let failed = records.iter().filter(|record| !record.is_finished()).count();
-    print(&table::write(&settled, &store, &records, Format::Text)?)?;
+    print(&table::write(settled, store, &records, Format::Text)?)?;
     note(&format!("tables: {}", store.tables_dir().display()));
     if failed > 0 {
         return Err(Failure::Run(anyhow::anyhow!(

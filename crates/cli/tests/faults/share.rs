@@ -97,6 +97,40 @@ fn a_process_that_wakes_up_has_lost_its_runs() {
 }
 
 #[test]
+fn a_launcher_stops_its_workers_and_finds_them_again() {
+    let scratch = Scratch::new();
+    let launch = || {
+        let mut program = scratch.program();
+        program.args(["run", "grid.yaml", "--launcher", "local:2", "--patience", PATIENCE]);
+        program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let begun = |launcher: &mut Child| {
+        while scratch.unfinished("checkpoint.safetensors").is_empty() {
+            assert!(launcher.try_wait().unwrap().is_none(), "it ended before a checkpoint was seen");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let workers =
+        || scratch.unfinished(".1").into_iter().filter(|path| path.to_string_lossy().contains("worker-")).count();
+    let mut stopped = launch();
+    begun(&mut stopped);
+    signal(&stopped, "TERM");
+    let stopped = stopped.wait_with_output().unwrap();
+    assert_eq!((stopped.status.code(), workers()), (Some(143), 0), "{}", said(&stopped));
+    // A launcher that is killed leaves its workers at work.
+    let mut killed = launch();
+    begun(&mut killed);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let again = launch().wait_with_output().unwrap();
+    assert!(again.status.success(), "{}", said(&again));
+    let tables = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(tables.contains("adalora"), "{tables}");
+    fs::remove_dir_all(scratch.results().join("logs")).unwrap();
+    assert_same(&scratch.results(), "two launchers");
+}
+
+#[test]
 fn another_recipe_has_no_part_in_the_study() {
     let scratch = Scratch::new();
     let mut first = scratch.at_checkpoint();

@@ -17,21 +17,21 @@ pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Coh
         None if memory::usage(&context.cache.place().device).is_some() => return fill(open, context),
         None => 1,
     };
-    let mut groups = Vec::new();
+    let mut groups = Groups::new(size);
     for cell in open {
-        put(&mut groups, CohortKey::of(cell), cell, size);
+        groups.put(CohortKey::of(cell), cell);
     }
-    groups.iter().map(|(_, cells)| CohortPlan::new(cells, context)).collect()
+    groups.all.iter().map(|(_, cells)| CohortPlan::new(cells, context)).collect()
 }
 
 /// New cohorts as large as the device's memory takes, as even as can be, each of one task: rows of other lengths would be padding.
 fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {
-    let mut groups = Vec::new();
+    let mut groups = Groups::new(usize::MAX);
     for cell in open {
-        put(&mut groups, (CohortKey::of(cell), &cell.recipe.task, &cell.recipe.data), cell, usize::MAX);
+        groups.put((CohortKey::of(cell), &cell.recipe.task, &cell.recipe.data), cell);
     }
     let mut plans = Vec::new();
-    for (_, cells) in groups {
+    for (_, cells) in groups.all {
         // No fewer than there are processes to train them.
         let cohorts = cells.len().div_ceil(capacity(&cells, context)?).max(context.among.min(cells.len()));
         // Runs of one stack stay together, and the rest is spread evenly.
@@ -83,10 +83,31 @@ impl CohortKey {
     }
 }
 
-/// Appends a cell to the first group with its key that has room for another, or opens one.
-fn put<K: PartialEq>(groups: &mut Vec<(K, Vec<Cell>)>, key: K, cell: &Cell, size: usize) {
-    match groups.iter_mut().find(|(other, cells)| *other == key && cells.len() < size) {
-        Some((_, cells)) => cells.push(cell.clone()),
-        None => groups.push((key, vec![cell.clone()])),
+/// Groups of cells under keys, none larger than `size`.
+struct Groups<K> {
+    size: usize,
+    all: Vec<(K, Vec<Cell>)>,
+    /// Places of those that have room for another: full ones are not looked through for every cell.
+    open: Vec<usize>,
+}
+
+impl<K: PartialEq> Groups<K> {
+    fn new(size: usize) -> Self {
+        Self { size, all: Vec::new(), open: Vec::new() }
+    }
+
+    /// Appends a cell to the group with its key that has room for another, or opens one.
+    fn put(&mut self, key: K, cell: &Cell) {
+        let found = self.open.iter().position(|at| self.all[*at].0 == key);
+        let place = found.unwrap_or_else(|| {
+            self.open.push(self.all.len());
+            self.all.push((key, Vec::new()));
+            self.open.len() - 1
+        });
+        let cells = &mut self.all[self.open[place]].1;
+        cells.push(cell.clone());
+        if cells.len() >= self.size {
+            self.open.remove(place);
+        }
     }
 }

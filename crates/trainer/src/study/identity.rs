@@ -43,13 +43,14 @@ pub enum Standing {
 
 /// How a cell stands before a study.
 pub fn standing(cell: &Cell, context: &StudyContext<'_>) -> Result<Standing, TrainError> {
-    let record = match context.store.finished(&cell.id, &spec_hash(&spec_of(cell))) {
+    let record = match context.store.record(&cell.id) {
         Err(error) if error.is_torn() => {
             return Ok(Standing::Renewed(format!("{} ends too early", context.store.record_path(&cell.id).display())));
         }
         found => found?,
     };
-    let Some(record) = record else { return Ok(Standing::Open) };
+    let is_of_plan = |record: &RunRecord| record.spec_hash == spec_hash(&spec_of(cell));
+    let Some(record) = record.filter(is_of_plan) else { return Ok(Standing::Open) };
     if let Some(what) = changed(cell, &record, context)? {
         return Ok(Standing::Changed(what));
     }

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# A study of 60 cells over a real Slurm on this machine, under faults, against the same study in one process: scripts/slurm/check.sh PROGRAM
+#
+# Sets up a controller and two node daemons of its own in a scratch folder, without systemd and without a database, as root. Needs Debian's
+# slurmctld, slurmd, slurm-client and munge (apt-get install --no-install-recommends slurmctld slurmd slurm-client munge).
+set -euo pipefail
+program=$(realpath "$1")
+here=$(cd "$(dirname "$0")/../.." && pwd)
+for command in slurmctld slurmd sbatch munged; do
+    command -v "$command" >/dev/null || { echo "$command is not here: no Slurm to check with" >&2; exit 3; }
+done
+scratch=$(mktemp -d)
+chmod 755 "$scratch"
+mkdir -p "$scratch"/{state,spool1,spool2,log}
+host=$(hostname -s)
+port=$((20000 + RANDOM % 20000))
+
+cleanup() {
+    scancel --user root 2>/dev/null || true
+    pkill -f "slurm(ctl)?d .*$scratch" 2>/dev/null || true
+    sleep 1
+    pkill -9 -f "slurm(ctl)?d .*$scratch" 2>/dev/null || true
+    [ -n "${KEEP:-}" ] || rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+if ! munge -n >/dev/null 2>&1; then
+    [ -s /etc/munge/munge.key ] || { dd if=/dev/urandom of=/etc/munge/munge.key bs=1024 count=1 status=none; }
+    chown -R munge: /etc/munge && chmod 400 /etc/munge/munge.key
+    mkdir -p /run/munge && chown munge: /run/munge
+    runuser -u munge -- munged
+fi
+
+export SLURM_CONF=$scratch/slurm.conf
+cat > "$SLURM_CONF" <<CONF
+ClusterName=check
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=$port
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+StateSaveLocation=$scratch/state
+SlurmdSpoolDir=$scratch/spool%n
+SlurmctldPidFile=$scratch/slurmctld.pid
+SlurmdPidFile=$scratch/slurmd-%n.pid
+SlurmctldLogFile=$scratch/log/slurmctld.log
+SlurmdLogFile=$scratch/log/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+ReturnToService=2
+SlurmdTimeout=10
+MinJobAge=300
+JobRequeue=1
+SchedulerParameters=sched_interval=2,requeue_setup_env_fail
+KillWait=10
+NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=2
+NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=2
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+CONF
+mkdir -p "$scratch"/spool{n1,n2}
+slurmctld -f "$SLURM_CONF"
+node() { slurmd -N "$1" -f "$SLURM_CONF"; }
+node n1
+node n2
+for _ in $(seq 60); do [ "$(sinfo -h -o %T 2>/dev/null)" = idle ] && break; sleep 0.5; done
+sinfo
+
+cat > "$scratch/grid.yaml" <<'YAML'
+# Sixty cells.
+suite: glue_mini
+model: mini_roberta
+tasks: [cola, rte, wnli]
+seeds: [0, 1, 2, 3, 4]
+targets: [query, value]
+ranks: [2, 4]
+train: {steps: 30, batch: 8, max_length: 32, checkpoint_every: 5, learning_rate: 1e-3}
+variants: [lora, dora]
+YAML
+cd "$scratch"
+"$program" run grid.yaml --results one > one.txt 2> one.log
+
+export LORA_LAB=$program
+array=$(sbatch --parsable --array=1-4 --mem=0 "$here/launchers/slurm.sub" grid.yaml --results many --patience 3)
+ended() { find many/grid/runs -name record.json 2>/dev/null | wc -l; }
+faults=0
+until [ "$(ended)" -ge 60 ]; do
+    sleep 2
+    task=$((RANDOM % 4 + 1))
+    case $((faults % 5)) in
+        0) scontrol requeue "${array}_$task" 2>/dev/null || true ;;                                             # preempted
+        1) scancel --signal=USR1 --batch "${array}_$task" 2>/dev/null || true ;;                                # near its time limit
+        2) pkill -9 -f "slurmd -N n2" || true; sleep 1; node n2 ;;                                              # a node's daemon dies
+        3) pkill -9 -n -f "$program run grid.yaml --results many" || true ;;                                    # a worker is killed
+        4) scancel "${array}_$task" 2>/dev/null || true                                                         # a user takes one away
+           sbatch --parsable --array=1-1 --mem=0 "$here/launchers/slurm.sub" grid.yaml --results many --patience 3 >/dev/null ;;
+    esac
+    faults=$((faults + 1))
+    if [ $faults -gt 100 ]; then echo "the study does not end: $(ended) of 60 records" >&2; squeue; exit 1; fi
+done
+"$program" run grid.yaml --results many --patience 3 > many.txt 2> many.log
+cmp one.txt many.txt
+python3 - <<'PYTHON'
+import glob, json, os
+clock = {"checksum", "started", "finished", "resumed_at"}
+seconds = {"train_seconds", "eval_seconds", "seconds_per_step", "tokens_per_second"}
+def records(root):
+    found = {}
+    for path in glob.glob(f"{root}/grid/runs/*/record.json"):
+        record = {key: value for key, value in json.load(open(path)).items() if key not in clock}
+        record["measured"] = {key: value for key, value in record["measured"].items() if key not in seconds}
+        found[os.path.basename(os.path.dirname(path))] = record
+    return found
+one, many = records("one"), records("many")
+assert len(one) == 60 and one == many, [name for name in one if one[name] != many.get(name)]
+PYTHON
+said=$(cat lora-lab-*.log many.log | grep -oE '^\[[0-9]+/60\] [^:]+' | sed 's/^\[[^]]*\] //' | sort | uniq -c | awk '$1 > 1')
+[ -z "$said" ] || { echo "ended more than once: $said" >&2; exit 1; }
+echo "$faults faults; 60 cells, each ended once; tables and records are those of one process"
