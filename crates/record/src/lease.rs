@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RecordError;
 use crate::lock::host;
-use crate::temporary::{is_of_dead_process, is_old, process_mark};
+use crate::temporary::{is_of_dead_process, is_of_living_process, is_old, process_mark};
 
 /// Bytes of a lease's file: always the same, so that it is renewed in place, which cannot bring back a file that was taken away.
 const LENGTH: usize = 512;
@@ -54,12 +54,13 @@ pub struct Holder {
     pub pid: u32,
     /// What it says of its work.
     pub note: String,
+    mark: String,
 }
 
 impl Holder {
     /// Whether it is a process of this machine that lives.
     pub fn is_alive_here(&self) -> bool {
-        self.host == host() && Path::new("/proc").join(self.pid.to_string()).exists()
+        is_of_living_process(&self.mark)
     }
 }
 
@@ -429,8 +430,8 @@ fn entries(folder: &Path, is_sought: impl Fn(&str) -> bool) -> Result<Vec<(Strin
 /// Who wrote these bytes.
 fn holder(bytes: &[u8]) -> Holder {
     match serde_json::from_slice::<Claim>(bytes) {
-        Ok(Claim { host, pid, note, .. }) => Holder { host, pid, note },
-        Err(_) => Holder { host: String::new(), pid: 0, note: String::new() },
+        Ok(Claim { host, pid, note, mark, .. }) => Holder { host, pid, note, mark },
+        Err(_) => Holder { host: String::new(), pid: 0, note: String::new(), mark: String::new() },
     }
 }
 

@@ -61,6 +61,6 @@ pub use run::{
     PrimaryMetric, Routing, RunRecord, Start, Status, Truncated,
 };
 pub use steps::{StepEntry, StepLog};
-pub use store::{ADAPTER, PATIENCE, Store, adapter_file, record_beside};
+pub use store::{ADAPTER, PATIENCE, Store, WORKER, adapter_file, record_beside};
 pub use temporary::{is_left_behind, process_mark};
 pub use tuned::{End, Setting, Source, Trial, Tuned, TunedGroup, TuningGroup, mean_over_seeds};

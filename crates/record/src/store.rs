@@ -23,7 +23,7 @@ pub(crate) const PARTIAL: &str = ".partial";
 pub(crate) const LEASES: &str = "leases";
 
 /// How the names of leases begin that every process at work has, whatever it does.
-pub(crate) const WORKER: &str = "worker-";
+pub const WORKER: &str = "worker-";
 
 /// How long a process may be silent before its work is taken over, where nothing else is asked for.
 pub const PATIENCE: Duration = Duration::from_secs(60);

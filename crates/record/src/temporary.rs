@@ -117,6 +117,12 @@ pub(crate) fn is_of_dead_process(mark: &str) -> bool {
     writer.is_some_and(|writer| writer.machine == OWN.machine && is_dead(&writer))
 }
 
+/// Whether a mark is of a process of this machine that lives.
+pub(crate) fn is_of_living_process(mark: &str) -> bool {
+    let writer = writer(&format!(".x.{mark}.tmp"));
+    writer.is_some_and(|writer| writer.machine == OWN.machine && !is_dead(&writer))
+}
+
 /// Whether nobody writes a file any more. Another machine's processes cannot be asked, and its files are left alone until they are old.
 fn is_left(writer: &Writer, file: &Path) -> bool {
     let processes = Path::new("/proc");

@@ -17,13 +17,13 @@ use std::{
 };
 
 use data::metric::Metric;
-use record::{Asked, BadFile, CellId, RecordError, RunRecord, Store, process_mark, spec_hash};
+use record::{Asked, BadFile, CellId, RecordError, RunRecord, Store, WORKER, process_mark, spec_hash};
 
 pub use self::capacity::is_out_of_memory;
 use self::{
     context::StudyContext,
     identity::{Standing, spec_of, standing},
-    share::Board,
+    share::{Board, Outstanding},
 };
 use crate::{
     calibrate,
@@ -48,15 +48,18 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     let sink = &Telling { sink, present: &present };
     let cells: Vec<(&Cell, usize)> = cells.iter().zip(levels(cells)).collect();
     let last = cells.iter().map(|(_, level)| *level).max().unwrap_or(0);
-    let (mut open, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    // Before the records are read: one that another process writes meanwhile is a new one.
+    let before = Outstanding::before(cells.iter().map(|(cell, _)| *cell), context.store);
+    let open = open_cells(&cells, context)?.said(sink, context)?;
+    check(&cells, &open, context)?;
+    let (outstanding, mut ended) = (before.of(&open), BTreeSet::new());
     for level in 0..=last {
-        let planning = leases.wait("plan", || context.stop.is_asked())?.ok_or(TrainError::Interrupted)?;
-        if level == 0 {
-            open = open_cells(&cells, context)?.said(sink, context)?;
-            check(&cells, &open, context)?;
-        }
-        let agreed = share::agree(&cells, level, &open, &leases, context)?;
-        drop(planning);
+        let agreed = loop {
+            let planning = leases.wait("plan", || context.stop.is_asked())?.ok_or(TrainError::Interrupted)?;
+            if let Some(agreed) = share::agree(&cells, level, &outstanding, (&leases, &planning), context)? {
+                break agreed;
+            }
+        };
         if level == 0 {
             let finished = cells.len() - open.union(&agreed.unfinished).count();
             let steps = steps(&cells, &open, context)?;
@@ -64,7 +67,7 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
         }
         // A level is begun when all that it starts from is there.
         let context = &StudyContext { stays: context.stays || level < last, ..*context };
-        let board = Board::new(agreed.cohorts);
+        let board = Board::new(agreed.cohorts, &outstanding);
         workers::work(&board, &leases, context, sink)?;
         match board.ended_names() {
             Some(names) => ended.extend(names),
@@ -73,9 +76,6 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     }
     share::conclude(&ended, &leases, context)
 }
-
-/// How the names of leases begin that tell of processes at work.
-const WORKER: &str = "worker-";
 
 /// Refuses what is known before any training to fail in it.
 fn check(cells: &[(&Cell, usize)], open: &BTreeSet<String>, context: &StudyContext<'_>) -> Result<(), TrainError> {

@@ -101,6 +101,7 @@ impl<'a> Training<'a> {
             resume(plan, &checkpoint, context)?
         } else {
             let mut cohort = plan.build(context)?;
+            context.still_has_it()?;
             cohort.runs().try_for_each(|run| forget(run, context))?;
             hash_first_values(&mut cohort);
             let base = BaseTensors::of(&cohort.network);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use experiment::cell::Cell;
-use record::{Asked, CohortChange, Lease, Leases, Store, write_atomic};
+use record::{Asked, CohortChange, Lease, Leases, Store, WORKER, write_atomic};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -43,35 +43,61 @@ struct Agreed {
     changes: Vec<CohortChange>,
 }
 
-/// How a cell's record was when the work was planned.
-type Stamp = Option<(SystemTime, u64)>;
+/// Cells that are to be trained, each with the record that it had before it was asked whether it is to be: one that has another since has ended,
+/// whoever trained it.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding(BTreeMap<String, Option<(SystemTime, u64)>>);
+
+impl Outstanding {
+    /// All cells, before it is known which of them are to be trained.
+    pub(super) fn before<'a>(cells: impl Iterator<Item = &'a Cell>, store: &Store) -> Self {
+        Self(cells.map(|cell| (cell.id.slug(), store.record_stamp(&cell.id))).collect())
+    }
+
+    /// Those of `open` alone.
+    pub(super) fn of(mut self, open: &BTreeSet<String>) -> Self {
+        self.0.retain(|slug, _| open.contains(slug));
+        self
+    }
+
+    /// Whether a cell was to be trained when the study began here.
+    fn was_open(&self, cell: &Cell) -> bool {
+        self.0.contains_key(&cell.id.slug())
+    }
+
+    /// Whether a cell is still to be trained.
+    pub(super) fn is_open(&self, cell: &Cell, store: &Store) -> bool {
+        let before = self.0.get(&cell.id.slug());
+        before.is_some_and(|before| {
+            let now = store.record_stamp(&cell.id);
+            now.is_none() || now == *before
+        })
+    }
+}
 
 /// A cohort that is to be trained, by this process or another.
 #[derive(Debug)]
 pub(super) struct Planned {
     /// Its name, and that of the lease on it.
     pub name: String,
-    /// Its cells, each with the record that it had.
-    pub cells: Vec<(Cell, Stamp)>,
+    /// Its cells.
+    pub cells: Vec<Cell>,
     /// How it came to be smaller than was planned.
     pub changes: Vec<CohortChange>,
-    /// Steps of all its runs.
-    pub steps: u64,
+    /// How many of its cells were to be trained when this process planned, and their steps.
+    pub counted: (usize, u64),
 }
 
 impl Planned {
-    fn new(plan: &CohortPlan, store: &Store) -> Self {
-        let cells = plan.cells().into_iter().map(|cell| (cell.clone(), store.record_stamp(&cell.id))).collect();
-        Self { name: plan.id().to_owned(), cells, changes: plan.changes.clone(), steps: plan.steps() }
+    fn new(plan: &CohortPlan, is_counted: impl Fn(&Cell) -> bool) -> Self {
+        let cells: Vec<Cell> = plan.cells().into_iter().cloned().collect();
+        let counted = (cells.iter().filter(|cell| is_counted(cell)).count(), plan.steps(&is_counted));
+        Self { name: plan.id().to_owned(), cells, changes: plan.changes.clone(), counted }
     }
 
-    /// Cells whose runs have not ended since.
-    pub(super) fn open(&self, store: &Store) -> Vec<&Cell> {
-        let is_open = |(cell, before): &&(Cell, Stamp)| {
-            let now = store.record_stamp(&cell.id);
-            now.is_none() || now == *before
-        };
-        self.cells.iter().filter(is_open).map(|(cell, _)| cell).collect()
+    /// Cells whose runs have not ended.
+    pub(super) fn open(&self, outstanding: &Outstanding, store: &Store) -> Vec<&Cell> {
+        self.cells.iter().filter(|cell| outstanding.is_open(cell, store)).collect()
     }
 }
 
@@ -86,52 +112,52 @@ pub(super) struct Level {
     pub discarded: usize,
 }
 
-/// Agrees on the cohorts of a level; the caller has the lease `plan`. `open` are the slugs of all cells that are to be trained.
+/// Agrees on the cohorts of a level, under the lease on planning. None where that was lost: whoever has it now may have agreed on others.
 pub(super) fn agree(
     cells: &[(&Cell, usize)],
     level: usize,
-    open: &BTreeSet<String>,
-    leases: &Leases,
+    outstanding: &Outstanding,
+    (leases, planning): (&Leases, &Lease),
     context: &StudyContext<'_>,
-) -> Result<Level, TrainError> {
+) -> Result<Option<Level>, TrainError> {
     let store = context.store;
+    let is_open = |cell: &Cell| outstanding.is_open(cell, store);
+    let open: BTreeSet<String> =
+        cells.iter().filter(|(cell, _)| is_open(cell)).map(|(cell, _)| cell.id.slug()).collect();
     let agreed = read(context, leases)?;
     let of_level: BTreeMap<String, &Cell> =
         cells.iter().filter(|(_, of)| *of == level).map(|(cell, _)| (cell.id.slug(), *cell)).collect();
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    let mut plans = Vec::new();
-    let mut others = Vec::new();
+    let (mut taken, mut cohorts, mut others) = (BTreeSet::new(), Vec::new(), Vec::new());
     // First what somebody trains: its folder is no business of others.
     let at_work = in_work(leases, &agreed)?;
     let (theirs, rest): (Vec<Agreed>, Vec<Agreed>) = agreed.into_iter().partition(|own| at_work.contains(&own.name));
-    for own in &theirs {
-        if let Some(plan) = planned_again(own, &of_level, context)? {
-            taken.extend(own.slugs.iter().cloned());
-            plans.push(plan);
+    for own in theirs {
+        taken.extend(own.slugs.iter().cloned());
+        if let Some(plan) = planned_again(&own, &of_level, context)? {
+            cohorts.push(Planned::new(&plan, |cell| outstanding.was_open(cell)));
         } else if own.slugs.iter().any(|slug| of_level.contains_key(slug)) {
-            return Err(mixed(own, leases, context)?);
+            return Err(mixed(&own, leases, context)?);
         } else {
-            others.push(own.clone());
+            others.push(own);
         }
     }
-    let Unfinished { plans: resumed, ended, stale } = resume::resumable(cells, level, [&taken, open], context)?;
-    let unfinished = resumed.iter().flat_map(CohortPlan::cells).map(|cell| cell.id.slug()).collect();
-    for plan in resumed {
+    let Unfinished { plans, ended, stale } = resume::resumable(cells, level, [&taken, &open], context)?;
+    let unfinished = plans.iter().flat_map(CohortPlan::cells).map(|cell| cell.id.slug()).collect();
+    for plan in plans {
         taken.extend(plan.cells().into_iter().map(|cell| cell.id.slug()));
-        plans.push(plan);
+        cohorts.push(Planned::new(&plan, |_| true));
     }
     // What was agreed on and is not begun. What is not wanted any more, or means something else now, is planned anew.
     for own in rest {
-        let is_of_level = own.slugs.iter().any(|slug| of_level.contains_key(slug));
-        if !is_of_level {
+        if !own.slugs.iter().any(|slug| of_level.contains_key(slug)) {
             others.push(own);
         } else if own.slugs.iter().all(|slug| !taken.contains(slug) && open.contains(slug)) {
             match planned_again(&own, &of_level, context)? {
                 Some(plan) => {
                     taken.extend(own.slugs.iter().cloned());
-                    plans.push(plan);
+                    cohorts.push(Planned::new(&plan, |_| true));
                 }
-                None if leases.alive("worker-")?.is_some() => return Err(mixed(&own, leases, context)?),
+                None if leases.alive(WORKER)?.is_some() => return Err(mixed(&own, leases, context)?),
                 None => {}
             }
         }
@@ -142,8 +168,10 @@ pub(super) fn agree(
         .filter(|(cell, of)| *of == level && is_new(&cell.id.slug()))
         .map(|(cell, _)| (*cell).clone())
         .collect();
-    plans.extend(group::group(&new, context)?);
-    let cohorts: Vec<Planned> = plans.iter().map(|plan| Planned::new(plan, store)).collect();
+    cohorts.extend(group::group(&new, context)?.iter().map(|plan| Planned::new(plan, |_| true)));
+    if !planning.check() {
+        return Ok(None);
+    }
     write(&cohorts.iter().map(Agreed::of).chain(others).collect::<Vec<_>>(), context)?;
     let mut discarded = 0;
     for (folder, is_stale) in
@@ -155,12 +183,12 @@ pub(super) fn agree(
             discarded += usize::from(is_stale);
         }
     }
-    Ok(Level { cohorts, unfinished, discarded })
+    Ok(Some(Level { cohorts, unfinished, discarded }))
 }
 
 impl Agreed {
     fn of(planned: &Planned) -> Self {
-        let slugs = planned.cells.iter().map(|(cell, _)| cell.id.slug()).collect();
+        let slugs = planned.cells.iter().map(|cell| cell.id.slug()).collect();
         Self { name: planned.name.clone(), slugs, changes: planned.changes.clone() }
     }
 }
@@ -191,7 +219,7 @@ fn in_work(leases: &Leases, agreed: &[Agreed]) -> Result<BTreeSet<String>, Train
 
 /// The error of a process whose study has other recipes, code or devices than those that are at work.
 fn mixed(own: &Agreed, leases: &Leases, context: &StudyContext<'_>) -> Result<TrainError, TrainError> {
-    let holder = leases.alive("worker-")?.map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
+    let holder = leases.alive(WORKER)?.map_or_else(|| "another process".to_owned(), |holder| holder.to_string());
     let what = format!("as another recipe, base, data, build or device than here ({})", own.slugs[0]);
     Ok(TrainError::OtherWork { path: context.store.directory().to_owned(), holder, what })
 }
@@ -215,7 +243,7 @@ fn read(context: &StudyContext<'_>, leases: &Leases) -> Result<Vec<Agreed>, Trai
     } else {
         return Ok(found.cohorts);
     };
-    match leases.alive("worker-")?.filter(|_| !found.cohorts.is_empty()) {
+    match leases.alive(WORKER)?.filter(|_| !found.cohorts.is_empty()) {
         Some(holder) => Err(TrainError::OtherWork {
             path: context.store.directory().to_owned(),
             holder: holder.to_string(),
@@ -240,7 +268,7 @@ pub(super) fn conclude(
 ) -> Result<(), TrainError> {
     // Whoever plans at this moment may add to it, and concludes it later.
     let Asked::Taken(_planning) = leases.take("plan")? else { return Ok(()) };
-    leases.clear("worker-")?;
+    leases.clear(WORKER)?;
     if read(context, leases)?.iter().all(|own| ended.contains(&own.name)) {
         forget(context.store);
     }
@@ -266,8 +294,9 @@ enum State {
 
 /// The cohorts of a level, and how far they are.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct Board<'a> {
     cohorts: Vec<Planned>,
+    outstanding: &'a Outstanding,
     states: Mutex<Vec<State>>,
 }
 
@@ -282,10 +311,15 @@ pub(super) enum Next<'a> {
     Nothing,
 }
 
-impl Board {
-    pub(super) fn new(cohorts: Vec<Planned>) -> Self {
+impl<'a> Board<'a> {
+    pub(super) fn new(cohorts: Vec<Planned>, outstanding: &'a Outstanding) -> Self {
         let states = Mutex::new(vec![State::Free; cohorts.len()]);
-        Self { cohorts, states }
+        Self { cohorts, outstanding, states }
+    }
+
+    /// Cells of a cohort whose runs have not ended.
+    pub(super) fn open<'b>(&self, planned: &'b Planned, store: &Store) -> Vec<&'b Cell> {
+        planned.open(self.outstanding, store)
     }
 
     /// The names of all, once all have ended.
@@ -312,7 +346,7 @@ impl Board {
                 if states[index] != sought {
                     continue;
                 }
-                if cohort.open(store).is_empty() {
+                if self.open(cohort, store).is_empty() {
                     states[index] = State::Done;
                     ended(cohort);
                     continue;
@@ -322,7 +356,7 @@ impl Board {
                     continue;
                 };
                 // Its owner may have ended it between the two questions.
-                if cohort.open(store).is_empty() {
+                if self.open(cohort, store).is_empty() {
                     states[index] = State::Done;
                     ended(cohort);
                     continue;

@@ -32,7 +32,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(2)
 
 /// Trains the cohorts, `context.workers` at a time, beside other processes. The first error stops the others at their next step.
 pub(super) fn work(
-    board: &Board,
+    board: &Board<'_>,
     leases: &Leases,
     context: &StudyContext<'_>,
     sink: &dyn Sink,
@@ -42,7 +42,8 @@ pub(super) fn work(
     let (failed, waits) = (AtomicBool::new(false), AtomicBool::new(false));
     let context = &StudyContext { stop: context.stop.or(&failed), ..*context };
     let ended = |planned: &Planned| {
-        sink.event(&Event::EndedElsewhere { cells: planned.cells.len(), steps: planned.steps });
+        let (cells, steps) = planned.counted;
+        sink.event(&Event::EndedElsewhere { cells, steps });
     };
     let one = || -> Result<(), TrainError> {
         let mut pause = PAUSES[0];
@@ -60,7 +61,7 @@ pub(super) fn work(
                 }
                 Next::Train(index, planned, lease) => {
                     pause = PAUSES[0];
-                    let done = train_leased(planned, &lease, context, sink);
+                    let done = train_leased(board, planned, &lease, context, sink);
                     // Where it was lost, an error is only how it was found out, and so is an interruption.
                     let is_lost = lease.lost().load(Ordering::Relaxed) || (done.is_err() && !lease.check());
                     board.ended(index, !is_lost && done.is_ok());
@@ -91,6 +92,7 @@ pub(super) fn work(
 
 /// Trains what is left of a cohort on which this process has the lease.
 fn train_leased(
+    board: &Board<'_>,
     planned: &Planned,
     lease: &Lease,
     context: &StudyContext<'_>,
@@ -98,13 +100,12 @@ fn train_leased(
 ) -> Result<(), TrainError> {
     let context = &StudyContext { stop: context.stop.or(lease.lost()), lease: Some(lease), ..*context };
     if lease.generation() > 1 {
-        resume::take_over(&planned.cells.iter().map(|(cell, _)| cell.id.slug()).collect(), context.store)?;
+        resume::take_over(&planned.cells.iter().map(|cell| cell.id.slug()).collect(), context.store)?;
     }
     // Unfinished work is of all its cells, of which some may have ended; without it, those that have not begin.
-    let open = planned.open(context.store);
-    let all = || planned.cells.iter().map(|(cell, _)| cell.clone()).collect::<Vec<_>>();
+    let open = board.open(planned, context.store);
     let is_begun = resume::folder_of(&planned.name, context.store).is_dir();
-    let cells = if is_begun { all() } else { open.into_iter().cloned().collect() };
+    let cells = if is_begun { planned.cells.clone() } else { open.into_iter().cloned().collect() };
     train_cohort(CohortPlan::new(&cells, context)?.changed(planned.changes.clone()), context, sink)
 }
 
@@ -121,6 +122,8 @@ enum Attempt {
 
 /// Trains a cohort. Where its unfinished work is damaged it begins afresh; where the device's memory does not take it, its halves do.
 fn train_cohort(plan: CohortPlan, context: &StudyContext<'_>, sink: &dyn Sink) -> Result<(), TrainError> {
+    // What begins or begins again opens files that are another's where the cohort is.
+    context.still_has_it()?;
     let folder = resume::folder_of(plan.id(), context.store);
     let cells: Vec<Cell> = plan.cells().into_iter().cloned().collect();
     let changes = plan.changes.clone();

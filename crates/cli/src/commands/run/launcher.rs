@@ -5,6 +5,7 @@
 //! but the study's own files tells them of each other.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use std::{
 use assets::device::{self, Backend, State};
 use experiment::cell::Cell;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use record::{Store, holders};
+use record::{Holder, Store, WORKER, holders};
 
 use crate::{failure::Failure, signals::Signals, terminal::note};
 
@@ -49,7 +50,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Pause between two plain lines of progress.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// Starts the workers that lack, and stays until all have ended. `arguments` are this program's own, without the launcher.
+/// Starts the workers that lack, and stays until all have ended.
 pub(super) fn launch(
     launcher: Launcher,
     named: &device::Named,
@@ -65,7 +66,7 @@ pub(super) fn launch(
     });
     store.prepare()?;
     // Those that an earlier launcher has left.
-    let before = alive(store)?;
+    let before = at_work(store)?.len();
     let logs = store.directory().join("logs");
     fs::create_dir_all(&logs).map_err(|error| Failure::Run(anyhow::anyhow!("{}: {error}", logs.display())))?;
     let mut workers = Vec::new();
@@ -91,9 +92,12 @@ pub(super) fn launch(
         if signals.status().is_some() && !told {
             told = true;
             progress.line("asking the workers to save and end");
-            workers.iter_mut().for_each(|(worker, _)| ask_to_end(worker));
+            // Its own have a lease yet or not; each is asked once, since a second signal ends it without saving.
+            let own = workers.iter().map(|(worker, _)| worker.id());
+            let all: BTreeSet<u32> = at_work(store)?.iter().map(|holder| holder.pid).chain(own).collect();
+            all.into_iter().for_each(ask_to_end);
         }
-        if running == 0 && (told || before == 0 || alive(store)? == 0) {
+        if running == 0 && (before == 0 || at_work(store)?.is_empty()) {
             break;
         }
     }
@@ -173,10 +177,9 @@ fn arguments(all: impl Iterator<Item = String>, on_cards: bool) -> Vec<String> {
 }
 
 /// Processes of this machine that are at work on the study.
-fn alive(store: &Store) -> Result<usize, Failure> {
-    let all = holders(&store.leases_dir(), "worker-")?;
-    let here = |holder: &record::Holder| holder.is_alive_here();
-    Ok(all.iter().filter(|(_, holder)| here(holder)).count())
+fn at_work(store: &Store) -> Result<Vec<Holder>, Failure> {
+    let all = holders(&store.leases_dir(), WORKER)?.into_iter();
+    Ok(all.map(|(_, holder)| holder).filter(Holder::is_alive_here).collect())
 }
 
 /// Whether a worker has ended, and well.
@@ -186,16 +189,14 @@ fn ended(worker: &mut Child) -> Result<Option<bool>, Failure> {
 }
 
 #[cfg(unix)]
-fn ask_to_end(worker: &mut Child) {
-    let id = i32::try_from(worker.id()).ok().and_then(rustix::process::Pid::from_raw);
+fn ask_to_end(process: u32) {
+    let id = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     // One that has just ended hears nothing.
     let _ = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::TERM));
 }
 
 #[cfg(not(unix))]
-fn ask_to_end(worker: &mut Child) {
-    let _ = worker.kill();
-}
+fn ask_to_end(_process: u32) {}
 
 /// What the workers that failed said last.
 fn said_last(workers: &[(Child, PathBuf)]) -> String {
@@ -248,7 +249,7 @@ impl<'a> Watched<'a> {
                 format!(", about {} left", HumanDuration(left))
             }
         };
-        let at_work = holders(&self.store.leases_dir(), "worker-").unwrap_or_default();
+        let at_work = holders(&self.store.leases_dir(), WORKER).unwrap_or_default();
         let first = at_work.iter().map(|(_, holder)| &holder.note).find(|note| !note.is_empty());
         let doing = first.map(|note| format!(", {note}")).unwrap_or_default();
         let workers = if at_work.len() == 1 { "worker" } else { "workers" };

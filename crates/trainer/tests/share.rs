@@ -1,0 +1,108 @@
+//! A study that two workers share: a run that one has ended is not trained by the other, whenever that looked at it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+#[path = "support/study.rs"]
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use burn::tensor::DType;
+use experiment::{cell::Cell, start::StartFrom};
+use support::{cache, cells_of_few_rows, run};
+use trainer::sink::{Event, Sink};
+
+/// `mood` on two seeds, and `size`, which starts from it.
+fn chain() -> Vec<Cell> {
+    let rest = "seeds: [0, 1]\ntargets: [query]\nranks: [2]\ntrain: {steps: 3, batch: 4, max_length: 16, learning_rate: 1e-3}\n\
+                variants: [lora]\n";
+    let mut cells = cells_of_few_rows(rest, true, &[]);
+    let first: Vec<_> = cells.iter().filter(|cell| cell.id.task == "mood").map(|cell| cell.id.clone()).collect();
+    for cell in cells.iter_mut().filter(|cell| cell.id.task == "size") {
+        let from = first.iter().find(|id| id.seed == cell.id.seed).unwrap();
+        cell.recipe.start_from = Some(StartFrom::Cell(from.clone()));
+    }
+    cells
+}
+
+/// Counts the runs that ended here, and waits in the first of them until it may go on.
+struct Ends<'a> {
+    counts: &'a Mutex<BTreeMap<String, usize>>,
+    /// Set when the study was planned, when a run ended here, and when it may go on after that.
+    planned: &'a AtomicBool,
+    ended: &'a AtomicBool,
+    goes_on: &'a AtomicBool,
+}
+
+fn await_flag(flag: &AtomicBool) {
+    let begun = Instant::now();
+    while !flag.load(Ordering::Relaxed) {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nobody came");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl Sink for Ends<'_> {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Planned { .. } => self.planned.store(true, Ordering::Relaxed),
+            Event::Finished { record } => {
+                *self.counts.lock().unwrap().entry(record.cell.slug()).or_insert(0) += 1;
+                self.ended.store(true, Ordering::Relaxed);
+                await_flag(self.goes_on);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[track_caller]
+fn each_once(counts: &Mutex<BTreeMap<String, usize>>, cells: &[Cell]) {
+    let counts = counts.lock().unwrap();
+    let wanted: BTreeMap<String, usize> = cells.iter().map(|cell| (cell.id.slug(), 1)).collect();
+    assert_eq!(*counts, wanted);
+}
+
+/// Two workers; the first stands still when the first run of its cohort has ended. What lets it go on is told by `until`.
+fn two(cells: &[Cell], cohort: usize, until_second_is_planned: bool) {
+    let root = tempfile::tempdir().unwrap();
+    let counts = Mutex::default();
+    let [planned, ended, goes_on, second_planned, second_ended] = [const { AtomicBool::new(false) }; 5];
+    let free = AtomicBool::new(true);
+    let first = Ends { counts: &counts, planned: &planned, ended: &ended, goes_on: &goes_on };
+    let second = Ends { counts: &counts, planned: &second_planned, ended: &second_ended, goes_on: &free };
+    let train = |sink: &dyn Sink, root: &Path| {
+        run(&cache(DType::F32), cells, root, cohort, &AtomicBool::new(false), sink).unwrap();
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| train(&first, root.path()));
+        await_flag(&ended);
+        let other = scope.spawn(|| train(&second, root.path()));
+        if until_second_is_planned {
+            await_flag(&second_planned);
+        } else {
+            other.join().unwrap();
+        }
+        goes_on.store(true, Ordering::Relaxed);
+    });
+    each_once(&counts, cells);
+}
+
+#[test]
+fn a_cohort_of_which_one_run_has_ended_is_left_to_its_owner() {
+    let cells: Vec<Cell> = chain().into_iter().filter(|cell| cell.id.task == "mood").collect();
+    two(&cells, 2, true);
+}
+
+#[test]
+fn what_another_trained_of_the_next_level_is_not_trained_again() {
+    // The first stands still after one of its runs, whose record is there, while the second trains all others, and what starts from them.
+    two(&chain(), 1, false);
+}
