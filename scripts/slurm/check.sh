@@ -76,7 +76,7 @@ tasks: [cola, rte, wnli]
 seeds: [0, 1, 2, 3, 4]
 targets: [query, value]
 ranks: [2, 4]
-train: {steps: 30, batch: 8, max_length: 32, checkpoint_every: 5, learning_rate: 1e-3}
+train: {steps: 120, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
 variants: [lora, dora]
 YAML
 cd "$scratch"
@@ -87,7 +87,7 @@ array=$(sbatch --parsable --array=1-4 --mem=0 "$here/launchers/slurm.sub" grid.y
 ended() { find many/grid/runs -name record.json 2>/dev/null | wc -l; }
 faults=0
 until [ "$(ended)" -ge 60 ]; do
-    sleep 2
+    sleep 1
     task=$((RANDOM % 4 + 1))
     case $((faults % 5)) in
         0) scontrol requeue "${array}_$task" 2>/dev/null || true ;;                                             # preempted
@@ -98,8 +98,9 @@ until [ "$(ended)" -ge 60 ]; do
            sbatch --parsable --array=1-1 --mem=0 "$here/launchers/slurm.sub" grid.yaml --results many --patience 3 >/dev/null ;;
     esac
     faults=$((faults + 1))
-    if [ $faults -gt 100 ]; then echo "the study does not end: $(ended) of 60 records" >&2; squeue; exit 1; fi
+    if [ $faults -gt 300 ]; then echo "the study does not end: $(ended) of 60 records" >&2; squeue; exit 1; fi
 done
+[ $faults -ge 30 ] || { echo "only $faults faults were made before the study ended" >&2; exit 1; }
 "$program" run grid.yaml --results many --patience 3 > many.txt 2> many.log
 cmp one.txt many.txt
 python3 - <<'PYTHON'

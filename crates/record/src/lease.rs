@@ -578,7 +578,9 @@ mod tests {
             drop(lease);
             assert!(files(&folder).contains(&taken_over.to_owned()), "what is another's stays");
             assert!(matches!(other.take("work").unwrap(), Asked::Held(_)));
-            files(&folder).iter().for_each(|file| fs::remove_file(folder.path().join(file)).unwrap());
+            for file in files(&folder) {
+                fs::remove_file(folder.path().join(file)).unwrap();
+            }
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) const LEASES: &str = "leases";
 pub const WORKER: &str = "worker-";
 
 /// How long a process may be silent before its work is taken over, where nothing else is asked for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// File name of a record in its run's directory.
 pub(crate) const RECORD: &str = "record.json";

@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn levels_take_turns_until_the_upper_one_rests() {
-        let levels = |until, steps| (0..steps).map(|step| alternating(until).at(step, steps)).collect::<Vec<_>>();
         use Level::{Lower, One, Upper};
+        let levels = |until, steps| (0..steps).map(|step| alternating(until).at(step, steps)).collect::<Vec<_>>();
         assert_eq!(levels(None, 4), [(Lower, 0), (Upper, 0), (Lower, 1), (Upper, 1)]);
         assert_eq!(levels(Some(0.5), 6), [(Lower, 0), (Upper, 0), (Lower, 1), (One, 0), (One, 1), (One, 2)]);
         assert_eq!(Bilevel::None.at(7, 9), (One, 7));

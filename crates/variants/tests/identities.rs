@@ -499,9 +499,9 @@ fn peft_has_the_forms_of_its_own_methods() {
             "adalora" => Ok("ADALORA"),
             "vera" => Ok("VERA"),
             "full" | "bitfit" | "head_only" | "lisa" | "ln_tuning" => Err(NoPeftForm::NoAdapter),
-            "loha" | "ia3" | "hra" | "oft" | "lokr" | "boft" | "c3a" | "miss" | "gralora" | "hira" => Ok(preset.name),
+            "loha" | "ia3" | "hra" | "oft" | "lokr" | "boft" | "c3a" | "miss" | "gralora" | "hira" | "delora"
+            | "shira" | "randlora" => Ok(preset.name),
             "bone" => Ok("miss"),
-            "delora" | "shira" | "randlora" => Ok(preset.name),
             "vb_lora" => Ok("vblora"),
             _ if (preset.spec)(RANK).delta.is_some_and(|delta| delta.peft().is_none()) => {
                 Err(NoPeftForm::NoCounterpart)

@@ -1,7 +1,7 @@
 //! What a stack plan says of single slots: ranks and scales of their own, and slots that train in full.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use variants::{
@@ -167,7 +167,7 @@ fn a_map_that_is_narrower_than_a_cut_keeps_all_it_has() {
 fn single_rows_of_a_table_train_and_the_others_stay() {
     let mut plan = plan("head_only", 0, &[]);
     plan.trained_rows.insert("words".to_owned(), vec![8, 0, 5]);
-    let plain = Slots::with(&StackPlan { trained_rows: Default::default(), ..plan.clone() });
+    let plain = Slots::with(&StackPlan { trained_rows: BTreeMap::default(), ..plan.clone() });
     let mut slots = Slots::with(&plan);
     assert_eq!(slots.forward(), plain.forward(), "the start is the base, bit by bit");
     let found = slots.parameters();

@@ -47,6 +47,7 @@ the program at once; a kill loses at most the steps since the last checkpoint.
 
 Run it several times at once, on one machine or on several that share the folder: the processes share the work. No run is trained twice, and
 what a process leaves that was killed, the others take over.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Run {
     /// The experiment: a YAML file, or its name under `experiments/` (`exp/NAME.yaml` means `experiments/NAME.yaml`).
     pub experiment: PathBuf,

@@ -127,7 +127,7 @@ pub(crate) fn cases() -> Vec<Case> {
             folder.config["trainable_token_indices"] = json!({"position_embeddings": [1]});
         }),
         edited("trained rows that are not there", IMPORT, |folder| {
-            folder.config["trainable_token_indices"] = json!([1])
+            folder.config["trainable_token_indices"] = json!([1]);
         }),
         edited("no targets", IMPORT, |folder| folder.config["target_modules"] = json!(null)),
         edited("targets that match nothing", IMPORT, |folder| folder.config["target_modules"] = json!(["q_proj"])),

@@ -17,8 +17,8 @@ const COHORT: &str = "cohort-";
 
 /// Where the cohort of this name lies while it is unfinished: in a folder of its name, or of its name and a mark, where it was taken over.
 pub(super) fn folder_of(id: &str, store: &Store) -> PathBuf {
-    let all = folders(store).unwrap_or_default().into_iter();
-    all.filter(|folder| id_of(folder) == id).next_back().unwrap_or_else(|| partial_root(store).join(id))
+    let mut all = folders(store).unwrap_or_default().into_iter();
+    all.rfind(|folder| id_of(folder) == id).unwrap_or_else(|| partial_root(store).join(id))
 }
 
 /// The name of the cohort in a folder.

@@ -136,7 +136,7 @@ impl DeltaRecipe for Spec {
     }
 
     fn for_peft(&self, _maps: &[TunedMap<'_>]) -> Result<Self, String> {
-        Ok(Self { start: Start::Zero, ..self.clone() })
+        Ok(Self { start: Start::Zero, ..*self })
     }
 
     fn peft_tensors(&self, _map: TunedMap<'_>) -> Vec<TunerTensor> {

@@ -175,7 +175,9 @@ impl RankPolicy for Ablation {
                 empty(*one).cmp(&empty(*other)).then(mean(*other).total_cmp(&mean(*one)))
             });
             let mut gates = now.to_vec();
-            closed.iter().for_each(|(map, component)| gates[*map][*component] = 0.0);
+            for (map, component) in closed {
+                gates[*map][*component] = 0.0;
+            }
             let mut left = moved;
             while left > 0 {
                 for map in &takers {

@@ -256,10 +256,10 @@ impl<'a> Watched<'a> {
         let message = format!("{} {workers}{doing}{left}", at_work.len());
         self.bar.set_position(done as u64);
         self.bar.set_message(message.clone());
-        if self.plain && self.printed.get().is_none_or(|printed| printed.elapsed() > PAUSE) {
-            if self.printed.replace(Some(Instant::now())).is_some() {
-                note(&format!("{done}/{} cells, {message}", self.cells.len()));
-            }
+        // The first look says nothing that the start did not.
+        let is_due = self.printed.get().is_none_or(|printed| printed.elapsed() > PAUSE);
+        if self.plain && is_due && self.printed.replace(Some(Instant::now())).is_some() {
+            note(&format!("{done}/{} cells, {message}", self.cells.len()));
         }
     }
 

@@ -52,7 +52,9 @@ impl StackOptimizer {
         }
         if slice.axis.is_some() {
             let segments: usize = self.slices.iter().map(ParamSlice::segments).sum();
-            components.iter().for_each(|at| self.counts[run * segments + slice.segment + at] = 0);
+            for at in components {
+                self.counts[run * segments + slice.segment + at] = 0;
+            }
         }
     }
 
