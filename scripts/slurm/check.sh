@@ -76,7 +76,7 @@ tasks: [cola, rte, wnli]
 seeds: [0, 1, 2, 3, 4]
 targets: [query, value]
 ranks: [2, 4]
-train: {steps: 120, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
+train: {steps: 300, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
 variants: [lora, dora]
 YAML
 cd "$scratch"
