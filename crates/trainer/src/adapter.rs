@@ -176,14 +176,14 @@ pub fn stack_plan(cell: &Recipe, id: &CellId, cache: &ModelCache) -> Result<Stac
     };
     let variant = cell.variant.check_beside(None, cell.modules.roles()).map_err(broken)?;
     let targets = variant.adapts().then_some(&cell.targets);
-    let Selected { maps, own, fully_trained, trained_rows } =
-        cell.modules.select(targets, &base.backbone.config()).map_err(broken)?;
+    let selected = base.selected(targets, &cell.modules).map_err(broken)?;
+    let Selected { maps, own, fully_trained, trained_rows } = &*selected;
     let runs = vec![RunPlan { init_seed: cell.seeds.init, alpha: cell.variant.alpha }];
     Ok(StackPlan {
-        maps: own,
-        fully_trained,
-        trained_rows,
-        ..StackPlan::new(variant, runs, maps.into_keys().collect())
+        maps: own.clone(),
+        fully_trained: fully_trained.clone(),
+        trained_rows: trained_rows.clone(),
+        ..StackPlan::new(variant, runs, maps.keys().cloned().collect())
     })
 }
 

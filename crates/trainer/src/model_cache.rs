@@ -21,11 +21,14 @@ use models::{
     backbone::Backbone,
     config::{Config, PROJECTION, Purpose},
     head::{Classifier, Head, Outputs, StoredHead},
+    modules::{Modules, Selected},
     network::Network,
+    target::Target,
     weights::Weights,
 };
 use record::Truncated;
 use variants::{
+    error::SpecProblem,
     host::Placement,
     slot::{FirstValues, StackPlan},
 };
@@ -57,6 +60,16 @@ pub struct BaseModel {
     pub unused: Vec<String>,
     /// What of its files is passed over, or was drawn because it is not there.
     pub notes: Vec<String>,
+    /// Slots that recipes mean: thousands of cells mean the same few.
+    selected: Mutex<Vec<Selection>>,
+}
+
+/// What fields that name slots of a model mean there.
+#[derive(Debug)]
+struct Selection {
+    targets: Option<Target>,
+    modules: Modules,
+    selected: Arc<Selected>,
 }
 
 /// A task, tokenised for a model.
@@ -297,6 +310,19 @@ impl ModelCache {
 }
 
 impl BaseModel {
+    /// The slots that targets, where a plan adapts any, and the other fields of its modules mean.
+    pub fn selected(&self, targets: Option<&Target>, modules: &Modules) -> Result<Arc<Selected>, Vec<SpecProblem>> {
+        let mut known = self.selected.lock().unwrap_or_else(|_| unreachable!("no holder of this lock panics"));
+        let is_same = |one: &&Selection| one.targets.as_ref() == targets && one.modules == *modules;
+        if let Some(found) = known.iter().find(is_same) {
+            return Ok(Arc::clone(&found.selected));
+        }
+        let selected = Arc::new(modules.select(targets, &self.backbone.config())?);
+        let (targets, modules) = (targets.cloned(), modules.clone());
+        known.push(Selection { targets, modules, selected: Arc::clone(&selected) });
+        Ok(selected)
+    }
+
     /// Refuses a decoder without an output projection where texts are to be continued.
     pub(crate) fn must_continue(&self, name: &str) -> Result<(), TrainError> {
         let config = self.backbone.config();
@@ -350,6 +376,7 @@ fn open(name: &str, place: &Placement) -> Result<BaseModel, TrainError> {
         hash: files.hash,
         unused,
         notes: [files.notes, notes].concat(),
+        selected: Mutex::default(),
     };
     base.say_unused();
     Ok(base)

@@ -2,6 +2,7 @@
 
 mod capacity;
 pub mod context;
+mod draft;
 mod group;
 pub mod identity;
 pub mod plan;
@@ -22,6 +23,7 @@ use record::{Asked, BadFile, CellId, RecordError, RunRecord, Store, WORKER, proc
 pub use self::capacity::is_out_of_memory;
 use self::{
     context::StudyContext,
+    draft::Drafts,
     identity::{Standing, spec_of, standing},
     share::{Board, Outstanding},
 };
@@ -54,9 +56,13 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     check(&cells, &open, context)?;
     let (outstanding, mut ended) = (before.of(&open), BTreeSet::new());
     for level in 0..=last {
+        let of_level = cells.iter().filter(|(cell, of)| *of == level && open.contains(&cell.id.slug()));
+        let of_level: Vec<Cell> = of_level.map(|(cell, _)| (*cell).clone()).collect();
+        let mut drafts = Drafts::ahead(&of_level, context)?;
         let agreed = loop {
             let planning = leases.wait("plan", || context.stop.is_asked())?.ok_or(TrainError::Interrupted)?;
-            if let Some(agreed) = share::agree(&cells, level, &outstanding, (&leases, &planning), context)? {
+            if let Some(agreed) = share::agree(&cells, level, &outstanding, &mut drafts, (&leases, &planning), context)?
+            {
                 break agreed;
             }
         };

@@ -3,43 +3,44 @@
 use kernels::memory;
 use variants::base::BaseSpec;
 
-use super::{capacity::capacity, context::StudyContext, plan::CohortPlan};
+use super::{capacity::capacity, context::StudyContext};
 use crate::error::TrainError;
 use experiment::{
     cell::{Cell, Recipe},
     hyper::SharedHyper,
 };
 
-/// New cohorts, in the order of their cells.
-pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {
-    let size = match context.cohort {
-        Some(size) => size,
-        None if memory::usage(&context.cache.place().device).is_some() => return fill(open, context),
-        None => 1,
-    };
-    let mut groups = Groups::new(size);
+/// Whether the number of runs in a cohort is what the device's memory takes, which has to be measured.
+pub(super) fn is_measured(context: &StudyContext<'_>) -> bool {
+    context.cohort.is_none() && memory::usage(&context.cache.place().device).is_some()
+}
+
+/// The cells of new cohorts, in their order.
+pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Vec<Cell>>, TrainError> {
+    if is_measured(context) {
+        return fill(open, context);
+    }
+    let mut groups = Groups::new(context.cohort.unwrap_or(1));
     for cell in open {
         groups.put(CohortKey::of(cell), cell);
     }
-    groups.all.iter().map(|(_, cells)| CohortPlan::new(cells, context)).collect()
+    Ok(groups.all.into_iter().map(|(_, cells)| cells).collect())
 }
 
 /// New cohorts as large as the device's memory takes, as even as can be, each of one task: rows of other lengths would be padding.
-fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<CohortPlan>, TrainError> {
+fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Vec<Cell>>, TrainError> {
     let mut groups = Groups::new(usize::MAX);
     for cell in open {
         groups.put((CohortKey::of(cell), &cell.recipe.task, &cell.recipe.data), cell);
     }
-    let mut plans = Vec::new();
+    let mut parts = Vec::new();
     for (_, cells) in groups.all {
         // No fewer than there are processes to train them.
         let cohorts = cells.len().div_ceil(capacity(&cells, context)?).max(context.among.min(cells.len()));
         // Runs of one stack stay together, and the rest is spread evenly.
-        for part in cells.chunks(cells.len().div_ceil(cohorts)) {
-            plans.push(CohortPlan::new(part, context)?);
-        }
+        parts.extend(cells.chunks(cells.len().div_ceil(cohorts)).map(<[Cell]>::to_vec));
     }
-    Ok(plans)
+    Ok(parts)
 }
 
 /// What cells of one cohort have in common.

@@ -67,9 +67,9 @@ impl CohortPlan {
         &self.id
     }
 
-    /// Optimizer steps of its runs, of those alone that count.
-    pub(super) fn steps(&self, counts: impl Fn(&Cell) -> bool) -> u64 {
-        self.runs().filter(|run| counts(&run.cell)).map(|run| run.steps).sum()
+    /// Optimizer steps of its runs, in the order of its cells.
+    pub(super) fn steps(&self) -> Vec<u64> {
+        self.runs().map(|run| run.steps).collect()
     }
 
     /// Its cells, stack by stack.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::StudyContext,
+    draft::{Draft, Drafts},
     group,
     plan::CohortPlan,
     remove,
@@ -89,10 +90,12 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    fn new(plan: &CohortPlan, is_counted: impl Fn(&Cell) -> bool) -> Self {
-        let cells: Vec<Cell> = plan.cells().into_iter().cloned().collect();
-        let counted = (cells.iter().filter(|cell| is_counted(cell)).count(), plan.steps(&is_counted));
-        Self { name: plan.id().to_owned(), cells, changes: plan.changes.clone(), counted }
+    fn new(draft: Draft, changes: Vec<CohortChange>, is_counted: impl Fn(&Cell) -> bool) -> Self {
+        let Draft { name, cells, steps } = draft;
+        let counts = |(cell, _): &(&Cell, u64)| is_counted(cell);
+        let of =
+            cells.iter().zip(steps).filter(counts).fold((0, 0), |(cells, all), (_, steps)| (cells + 1, all + steps));
+        Self { name, cells, changes, counted: of }
     }
 
     /// Cells whose runs have not ended.
@@ -117,6 +120,7 @@ pub(super) fn agree(
     cells: &[(&Cell, usize)],
     level: usize,
     outstanding: &Outstanding,
+    drafts: &mut Drafts,
     (leases, planning): (&Leases, &Lease),
     context: &StudyContext<'_>,
 ) -> Result<Option<Level>, TrainError> {
@@ -133,8 +137,8 @@ pub(super) fn agree(
     let (theirs, rest): (Vec<Agreed>, Vec<Agreed>) = agreed.into_iter().partition(|own| at_work.contains(&own.name));
     for own in theirs {
         taken.extend(own.slugs.iter().cloned());
-        if let Some(plan) = planned_again(&own, &of_level, context)? {
-            cohorts.push(Planned::new(&plan, |cell| outstanding.was_open(cell)));
+        if let Some(draft) = planned_again(&own, &of_level, drafts, context)? {
+            cohorts.push(Planned::new(draft, own.changes, |cell| outstanding.was_open(cell)));
         } else if own.slugs.iter().any(|slug| of_level.contains_key(slug)) {
             return Err(mixed(&own, leases, context)?);
         } else {
@@ -145,17 +149,17 @@ pub(super) fn agree(
     let unfinished = plans.iter().flat_map(CohortPlan::cells).map(|cell| cell.id.slug()).collect();
     for plan in plans {
         taken.extend(plan.cells().into_iter().map(|cell| cell.id.slug()));
-        cohorts.push(Planned::new(&plan, |_| true));
+        cohorts.push(Planned::new(Draft::of(&plan), plan.changes, |_| true));
     }
     // What was agreed on and is not begun. What is not wanted any more, or means something else now, is planned anew.
     for own in rest {
         if !own.slugs.iter().any(|slug| of_level.contains_key(slug)) {
             others.push(own);
         } else if own.slugs.iter().all(|slug| !taken.contains(slug) && open.contains(slug)) {
-            match planned_again(&own, &of_level, context)? {
-                Some(plan) => {
+            match planned_again(&own, &of_level, drafts, context)? {
+                Some(draft) => {
                     taken.extend(own.slugs.iter().cloned());
-                    cohorts.push(Planned::new(&plan, |_| true));
+                    cohorts.push(Planned::new(draft, own.changes, |_| true));
                 }
                 None if leases.alive(WORKER)?.is_some() => return Err(mixed(&own, leases, context)?),
                 None => {}
@@ -168,7 +172,9 @@ pub(super) fn agree(
         .filter(|(cell, of)| *of == level && is_new(&cell.id.slug()))
         .map(|(cell, _)| (*cell).clone())
         .collect();
-    cohorts.extend(group::group(&new, context)?.iter().map(|plan| Planned::new(plan, |_| true)));
+    for cells in group::group(&new, context)? {
+        cohorts.push(Planned::new(drafts.take(&cells, context)?, Vec::new(), |_| true));
+    }
     if !planning.check() {
         return Ok(None);
     }
@@ -197,12 +203,13 @@ impl Agreed {
 fn planned_again(
     own: &Agreed,
     wanted: &BTreeMap<String, &Cell>,
+    drafts: &mut Drafts,
     context: &StudyContext<'_>,
-) -> Result<Option<CohortPlan>, TrainError> {
+) -> Result<Option<Draft>, TrainError> {
     let cells: Option<Vec<Cell>> = own.slugs.iter().map(|slug| Some((*wanted.get(slug)?).clone())).collect();
     let Some(cells) = cells.filter(|cells| !cells.is_empty()) else { return Ok(None) };
-    let plan = CohortPlan::new(&cells, context)?.changed(own.changes.clone());
-    Ok((plan.id() == own.name).then_some(plan))
+    let draft = drafts.take(&cells, context)?;
+    Ok((draft.name == own.name).then_some(draft))
 }
 
 /// Names of agreed cohorts that another process trains.
