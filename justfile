@@ -67,6 +67,14 @@ long-haul:
 simulate:
     LORA_LAB_SIMULATED="$PWD/bench/statistics.md" {{cargo}} test --release -p analysis --test simulation -- --ignored --nocapture
 
+# Simulate 100,000 cells over 1,000 workers, by what the committed runs took: writes bench/scale_out.md, which the guide shows
+scale-out:
+    LORA_LAB_SCALE_OUT="$PWD/bench/scale_out.md" {{cargo}} test --release -p schedule --test cluster -- --nocapture
+
+# A study over a real Slurm on this machine, under faults; some fifteen minutes. As root on Debian it installs what it needs; says so where it cannot
+slurm:
+    bash tests/slurm/run.sh
+
 # How many laws apply to every method, counted by the laws' own tests: writes bench/laws.csv, which the guide shows
 laws:
     rm -rf target/laws && mkdir -p target/laws

@@ -4,6 +4,7 @@ pub(crate) mod analyze;
 pub(crate) mod check;
 pub(crate) mod claims;
 pub(crate) mod combine;
+mod cost;
 mod devices;
 pub(crate) mod eval;
 pub(crate) mod export;

@@ -133,6 +133,9 @@ impl Sink for Progress {
                 "another process has taken over {cells} cells: this one gave no sign of life for longer than `--patience`"
             )),
             Event::Waiting => self.line("nothing is left to begin; waiting for the runs of other processes"),
+            Event::Shared { cohorts, leasing } => {
+                self.line(&format!("trained {cohorts} cohorts here; the leases on them took {leasing:.1} s"));
+            }
             Event::Finished { record } => {
                 state.finished += 1;
                 self.line(&state.finished(record));

@@ -173,3 +173,51 @@ fn ten_thousand_runs_are_tables_and_figures_in_seconds() {
         assert!(took.time < Duration::from_secs(seconds), "{took:?}");
     }
 }
+
+/// CPU seconds of a process and of the children that it has waited for.
+fn cpu_seconds(process: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: f64 = fields[11..15].iter().map(|field| field.parse::<f64>().unwrap()).sum();
+    ticks / 100.0
+}
+
+#[test]
+#[ignore = "needs some minutes of both cores: `just long-haul`"]
+fn ten_thousand_cells_over_eight_workers_cost_little_beside_the_work() {
+    let folder = folder(&yaml(2500, "lora, lora_fa").replace("cohort: 4\n", ""));
+    let results = folder.path().join("results/many");
+    let before = cpu_seconds(std::process::id());
+    let since = Instant::now();
+    let ended = program(folder.path(), "run").args(["--launcher", "local:8"]).status().unwrap();
+    let (wall, cpu) = (since.elapsed(), cpu_seconds(std::process::id()) - before);
+    assert!(ended.success());
+    let records: Vec<_> = fs::read_dir(results.join("runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(records.len(), 10_000);
+    // What the workers say that leases took them, by the clock, in which other workers run as well.
+    let (mut cohorts, mut leasing) = (0.0, 0.0);
+    for log in fs::read_dir(results.join("logs")).unwrap() {
+        let text = fs::read_to_string(log.unwrap().path()).unwrap();
+        let line = text.lines().find(|line| line.starts_with("trained ")).unwrap();
+        let numbers: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        cohorts += numbers[0];
+        leasing += numbers[1];
+    }
+    assert!((cohorts - 10_000.0).abs() < 0.5, "{cohorts} cohorts of one cell each");
+    // A record as it is written, again and again.
+    let copies = tempfile::tempdir().unwrap();
+    let record = record::RunRecord::from_json(&fs::read(records[0].join("record.json")).unwrap()).unwrap();
+    let store = record::Store::open(copies.path(), "copies").unwrap();
+    store.prepare().unwrap();
+    let since = Instant::now();
+    (0..1000).for_each(|_| store.write(&record).unwrap());
+    let writing = since.elapsed().as_secs_f64() * 10.0;
+    let all = 8.0 * wall.as_secs_f64();
+    println!(
+        "10000 cells over 8 workers: {wall:.1?}, {cpu:.0} CPU seconds; of the workers' {all:.0} s leases took {leasing:.1} ({:.2}%) and records \
+         {writing:.1} ({:.2}%)",
+        100.0 * leasing / all,
+        100.0 * writing / all
+    );
+    assert!(leasing + writing < 0.05 * all);
+}

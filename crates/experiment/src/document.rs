@@ -12,12 +12,14 @@ use crate::{
     contrast,
     error::Report,
     fields::{given, list, map, name, path_safe, quoted, text, unknown, whole},
+    launcher::Slurm,
     path::Path,
     suites::{self, CUSTOM},
     train_fields::{self, Layer},
 };
 
 mod entries;
+mod launcher;
 mod matched;
 mod measure;
 mod reader;
@@ -71,6 +73,7 @@ pub(crate) struct Document {
     pub(crate) forgetting: Option<At<HeldOutText>>,
     pub(crate) equivalence: Option<f64>,
     pub(crate) primary: Vec<(usize, String)>,
+    pub(crate) launcher: Option<Slurm>,
 }
 
 /// Beside [`MODULE_KEYS`].
@@ -95,6 +98,7 @@ const KEYS: &[&str] = &[
     "measure",
     "equivalence",
     "primary",
+    "launcher",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 /// The fields of [`Modules`], beside targets in the experiment and in an entry.
@@ -165,6 +169,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
             .read("primary", |v, at, report| Some(contrast::primary(v, at, report)))
             .map(|p| p.value)
             .unwrap_or_default(),
+        launcher: reader.read("launcher", launcher::launcher).map(|launcher| launcher.value),
     };
     check_data(&document.suite, document.gave.contains("data"), &Path::default().key("data"), report);
     if document.seeds.len() > 1 && document.streams.len() == N_STREAMS && document.vary.is_empty() {

@@ -31,6 +31,7 @@ mod fields;
 pub mod gain;
 mod grid;
 pub mod hyper;
+pub mod launcher;
 pub mod matching;
 mod overlay;
 mod overrides;
@@ -85,6 +86,7 @@ pub struct Experiment {
     /// What follows the seed beside the streams.
     vary: BTreeSet<Varied>,
     tune: Option<Tune>,
+    launcher: Option<launcher::Slurm>,
 }
 
 impl Experiment {
@@ -147,6 +149,11 @@ impl Experiment {
     /// What its rows have as much of as the baseline; none where the file does not say.
     pub fn matching(&self) -> Option<&Matching> {
         self.matching.as_ref()
+    }
+
+    /// What a cluster is asked for, where the file says; it changes no run.
+    pub fn launcher(&self) -> Option<&launcher::Slurm> {
+        self.launcher.as_ref()
     }
 
     /// The label of every row that the tables can have, in the file's order.
@@ -264,5 +271,6 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
         streams: document.streams,
         vary: document.vary,
         tune,
+        launcher: document.launcher,
     })
 }

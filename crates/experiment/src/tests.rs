@@ -628,3 +628,43 @@ fn evaluation_is_every_so_many_steps_or_once_an_epoch() {
     assert!(good("train: {epochs: 1, evaluate_every: epoch, select: best}\n", &[]).cells().len() == 1);
     check("train: {steps: 10, evaluate_every: 0}\n", &["evaluate_every is `0`"]);
 }
+
+#[test]
+fn a_cluster_is_asked_for_in_the_words_of_submitit() {
+    assert_eq!(good("", &[]).launcher(), None);
+    let block = "launcher: {partition: gpu, gpus_per_node: 1, timeout_min: 30, setup: [module load cuda], additional_parameters: {mail_user: me, exclusive: true}}\n";
+    let plain = good("", &[]);
+    let asked = good(block, &["launcher.partition=long"]);
+    let slurm = asked.launcher().unwrap();
+    assert_eq!(slurm.texts, [("partition", "long".to_owned())]);
+    assert_eq!(
+        (slurm.gpus_per_node.as_deref(), slurm.timeout_min, slurm.array_parallelism),
+        (Some("1"), Some(30), 256)
+    );
+    let more = [("mail-user".to_owned(), Some("me".to_owned())), ("exclusive".to_owned(), None)];
+    assert_eq!(
+        (slurm.setup.as_slice(), slurm.additional_parameters.as_slice()),
+        (["module load cuda".to_owned()].as_slice(), more.as_slice())
+    );
+    assert!(slurm.asks_for_cards());
+    let recipes = |of: &Experiment| of.cells().iter().map(|cell| cell.recipe.clone()).collect::<Vec<_>>();
+    assert_eq!(recipes(&plain), recipes(&asked), "it changes no run");
+}
+
+#[test]
+fn what_a_scheduler_cannot_be_asked_for_is_refused() {
+    check("launcher: slurm\n", &["launcher (line 9): launcher is `slurm`, but must be a map"]);
+    check("launcher: {partitoin: gpu}\n", &["unknown key `partitoin`, did you mean `partition`?"]);
+    check("launcher: {timeout_min: 0}\n", &["timeout_min is `0`, but must be a whole number, at least 1"]);
+    check("launcher: {timeout_min: 2}\n", &["timeout_min is `2`, but a task saves 120 seconds before its end"]);
+    check("launcher: {account: \"a\\nb\"}\n", &["account", "must be a text of one line"]);
+    check("launcher: {setup: 3}\n", &["setup is `3`, but must be a list of lines of shell"]);
+    check(
+        "launcher: {additional_parameters: {time: 3, requeue: true, --x: 1}}\n",
+        &[
+            "`time` has a field of its own; write `timeout_min`",
+            "`requeue` is given by the launcher",
+            "no long option of sbatch",
+        ],
+    );
+}

@@ -62,6 +62,11 @@ impl Holder {
     pub fn is_alive_here(&self) -> bool {
         is_of_living_process(&self.mark)
     }
+
+    /// Whether it is a process of this machine that has ended, and left its lease behind.
+    pub fn is_dead_here(&self) -> bool {
+        is_of_dead_process(&self.mark)
+    }
 }
 
 impl std::fmt::Display for Holder {

@@ -87,6 +87,13 @@ pub enum Event<'a> {
     },
     /// Nothing is left to begin, and other processes train the rest.
     Waiting,
+    /// What one of several processes has trained.
+    Shared {
+        /// Cohorts.
+        cohorts: usize,
+        /// Seconds that their leases took, and looking for them, all threads together.
+        leasing: f64,
+    },
     /// A run ended and its record is on disk.
     Finished {
         /// The record.

@@ -2,6 +2,7 @@
 
 mod capacity;
 pub mod context;
+pub mod costs;
 mod draft;
 mod group;
 pub mod identity;

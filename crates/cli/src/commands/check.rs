@@ -5,17 +5,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use assets::source::{self, Origin};
+use assets::{
+    device,
+    source::{self, Origin},
+};
 use experiment::{
     Experiment,
     cell::{Cell, Recipe},
     gain::{self, Gain},
+    launcher::Slurm,
     matching::{Counted, counted},
 };
-use record::Quantity;
+use record::{Quantity, Store};
 use trainer::{forgetting, model_cache::check_tokenizer};
 
-use super::read;
+use super::{
+    cost::{self, Costs},
+    read,
+    run::Array,
+};
 use crate::{failure::Failure, terminal::print};
 
 /// Arguments of `check`.
@@ -23,7 +31,8 @@ use crate::{failure::Failure, terminal::print};
 #[command(after_help = "\
 Examples:
   lora-lab check experiments/*.yaml
-  lora-lab check my.yaml --set train.learning_rate=1e-3")]
+  lora-lab check my.yaml --set train.learning_rate=1e-3
+  lora-lab check my.yaml --estimate             how long the study takes")]
 pub(crate) struct Check {
     /// Experiments: YAML files, or their names under `experiments/`.
     #[arg(required = true)]
@@ -31,6 +40,13 @@ pub(crate) struct Check {
     /// Override a field, as in `run`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Say what the runs without a record cost, by the records of others like them and by steps that are timed now: seconds to a minute.
+    /// Experiments with a block `launcher` are estimated in any case.
+    #[arg(long)]
+    pub estimate: bool,
+    /// Where steps are timed: cpu, or a name that `lora-lab devices` lists.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
 }
 
 /// Checks all files, and that their results can be written; fails if one has a problem.
@@ -53,6 +69,9 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                     print(&matched(&experiment))?;
                     print(&spaces(&experiment))?;
                     print(&unwidened(&experiment))?;
+                    if args.estimate || experiment.launcher().is_some() {
+                        print(&estimated(args, &experiment, results)?)?;
+                    }
                 }
                 problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
             }
@@ -61,6 +80,21 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
+}
+
+/// Lines with what the runs that lack a record cost, and what a cluster would be asked for.
+fn estimated(args: &Check, experiment: &Experiment, results: &Path) -> Result<String, Failure> {
+    let store = Store::open(results, experiment.name())?;
+    let slurm = experiment.launcher();
+    let cards = slurm.is_some_and(Slurm::asks_for_cards);
+    let named = device::parse(&args.device)?;
+    let costs = cost::on(&named, cards, experiment, &store, results)?;
+    let mut said = costs.as_ref().map_or_else(|| cost::UNKNOWN.to_owned(), Costs::said);
+    if let Some(slurm) = slurm {
+        let array = Array::new(slurm, costs.as_ref(), None, experiment.cells().len());
+        said += &format!("  {}\n", array.said(slurm));
+    }
+    Ok(said)
 }
 
 /// A line per model of the hub that is not in its cache, against which nothing was held.

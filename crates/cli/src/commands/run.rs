@@ -20,8 +20,9 @@ use trainer::{
 };
 
 use self::launcher::Launcher;
+pub(crate) use self::launcher::slurm::Array;
 use super::{
-    read, table,
+    cost, read, table,
     tune::{self, Settled},
 };
 use crate::{
@@ -70,7 +71,8 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "force")]
     pub keep_records: bool,
     /// Start workers that share the study, and watch them: `local` starts one for each card of this machine, or for each core where it has
-    /// none; `local:N` starts N. Ctrl-C asks all of them to save and end.
+    /// none, and `local:N` starts N; Ctrl-C asks all of them to save and end. `slurm` submits a job array with the options of the experiment's
+    /// block `launcher`, cut by what the runs cost (`--among N` asks for N tasks); Ctrl-C leaves it to go on.
     #[arg(long, value_name = "LAUNCHER", conflicts_with_all = ["force", "retry_failed", "no_wait"])]
     pub launcher: Option<Launcher>,
     /// Of several processes that share a study: end when nothing is left to begin, without the tables, and not when the runs of all have ended.
@@ -94,7 +96,12 @@ fn patience(text: &str) -> Result<f64, String> {
 /// Runs an experiment to its tables.
 pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let experiment = read(&args.experiment, &args.set)?;
-    let named = device::parse(&args.device)?;
+    let here = device::parse(&args.device);
+    let named = match (args.launcher, here) {
+        // The device may be on the nodes alone, and the launcher trains nothing.
+        (Some(Launcher::Slurm), Err(_)) => device::parse("cpu")?,
+        (_, here) => here?,
+    };
     let patience = Duration::from_secs_f64(args.patience);
     let store = Store::open(results, experiment.name())?.with_patience(patience);
     let session = Session::new(args, &named)?;
@@ -103,7 +110,17 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
         // Whatever is wrong with the input is said here and not in a worker's log.
         session.open(experiment.cells())?;
         refuse_replaced_untuned(&experiment, &store)?;
-        launcher::launch(launcher, &named, experiment.cells(), &store, &session.signals)?;
+        match launcher {
+            Launcher::Local(workers) => {
+                launcher::local::launch(workers, &named, experiment.cells(), &store, &session.signals)?;
+            }
+            Launcher::Slurm => {
+                let cards = experiment.launcher().is_some_and(experiment::launcher::Slurm::asks_for_cards);
+                let costs = cost::on(&named, cards, &experiment, &store, results)?;
+                let wanted = args.among.map(|among| among as usize);
+                launcher::slurm::launch(&experiment, costs.as_ref(), wanted, &store, &session.signals)?;
+            }
+        }
         return finish(&Settled::of(experiment, &store)?, &store);
     }
     let settled = match experiment.tune() {

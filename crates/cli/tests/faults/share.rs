@@ -130,6 +130,69 @@ fn a_launcher_stops_its_workers_and_finds_them_again() {
     assert_same(&scratch.results(), "two launchers");
 }
 
+/// Programs of these names, which do by a shell what Slurm's would: `sbatch` starts the tasks of the script at once, `squeue` lists those that run.
+fn scheduler(scratch: &Scratch) -> std::path::PathBuf {
+    let folder = scratch.folder().join("bin");
+    fs::create_dir(&folder).unwrap();
+    let sbatch = r#"#!/usr/bin/env bash
+script=${@: -1}
+count=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
+grep -q '^#SBATCH --partition=main$' "$script" || { echo 'sbatch: error: invalid partition specified' >&2; exit 1; }
+for task in $(seq "$count"); do
+    SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task setsid bash "$script" > "$(dirname "$script")/slurm-7_$task.log" 2>&1 < /dev/null &
+    echo $! >> "$(dirname "$0")/tasks"
+done
+echo 7
+"#;
+    let squeue = "#!/usr/bin/env bash\nfor task in $(cat \"$(dirname \"$0\")/tasks\" 2>/dev/null); do kill -0 $task 2>/dev/null && echo RUNNING; done; true\n";
+    for (name, text) in [("sbatch", sbatch), ("squeue", squeue)] {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        Command::new("chmod").arg("+x").arg(&path).status().unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_submitted_study_ends_in_the_same_tables() {
+    let block = "launcher: {partition: main, array_parallelism: 2, setup: [export SOURCED=1]}\n";
+    let scratch = Scratch::with(&format!("{GRID}{block}"));
+    // Where no jobs are submitted, it says what to do.
+    let launch = |path: String, more: &[&str]| {
+        let mut program = scratch.program();
+        program.args(["run", "grid.yaml", "--launcher", "slurm", "--among", "2", "--patience", PATIENCE]).args(more);
+        program.env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let nowhere = launch("/nowhere".to_owned(), &[]).wait_with_output().unwrap();
+    failed_well(&nowhere, &[2]);
+    assert!(said(&nowhere).contains("`sbatch` is not on the PATH"), "{}", said(&nowhere));
+    let path = format!("{}:{}", scheduler(&scratch).display(), std::env::var("PATH").unwrap());
+    let refused = launch(path.clone(), &["--set", "launcher.partition=other"]).wait_with_output().unwrap();
+    failed_well(&refused, &[2]);
+    assert!(said(&refused).contains("Slurm took no job: sbatch: error: invalid partition"), "{}", said(&refused));
+    // One that is stopped leaves its job, which the next one finds.
+    let mut first = launch(path.clone(), &[]);
+    while scratch.unfinished("checkpoint.safetensors").is_empty() {
+        assert!(first.try_wait().unwrap().is_none(), "it ended before a checkpoint was seen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    signal(&first, "INT");
+    let first = first.wait_with_output().unwrap();
+    assert_eq!(first.status.code(), Some(130), "{}", said(&first));
+    assert!(
+        said(&first).contains("submitted job 7; slurm: 2 tasks") && said(&first).contains("job 7 goes on"),
+        "{}",
+        said(&first)
+    );
+    let again = launch(path, &[]).wait_with_output().unwrap();
+    assert!(again.status.success(), "{}", said(&again));
+    assert!(!said(&again).contains("submitted job"), "{}", said(&again));
+    let tables = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(tables.contains("adalora"), "{tables}");
+    fs::remove_dir_all(scratch.results().join("logs")).unwrap();
+    assert_same(&scratch.results(), "a submitted study");
+}
+
 #[test]
 fn another_recipe_has_no_part_in_the_study() {
     let scratch = Scratch::new();

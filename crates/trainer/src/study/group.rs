@@ -1,9 +1,10 @@
 //! Which open cells train together.
 
 use kernels::memory;
+use schedule::{Group, split};
 use variants::base::BaseSpec;
 
-use super::{capacity::capacity, context::StudyContext};
+use super::{capacity::capacity, context::StudyContext, costs};
 use crate::error::TrainError;
 use experiment::{
     cell::{Cell, Recipe},
@@ -27,20 +28,22 @@ pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Vec
     Ok(groups.all.into_iter().map(|(_, cells)| cells).collect())
 }
 
-/// New cohorts as large as the device's memory takes, as even as can be, each of one task: rows of other lengths would be padding.
+/// New cohorts as large as the device's memory takes, as even as can be, each of one task: rows of other lengths would be padding. Where
+/// several processes share the study, they are smaller, so that none has much more to do than the others.
 fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Vec<Cell>>, TrainError> {
     let mut groups = Groups::new(usize::MAX);
     for cell in open {
         groups.put((CohortKey::of(cell), &cell.recipe.task, &cell.recipe.data), cell);
     }
-    let mut parts = Vec::new();
-    for (_, cells) in groups.all {
-        // No fewer than there are processes to train them.
-        let cohorts = cells.len().div_ceil(capacity(&cells, context)?).max(context.among.min(cells.len()));
-        // Runs of one stack stay together, and the rest is spread evenly.
-        parts.extend(cells.chunks(cells.len().div_ceil(cohorts)).map(<[Cell]>::to_vec));
-    }
-    Ok(parts)
+    let groups: Vec<Vec<Cell>> = groups.all.into_iter().map(|(_, cells)| cells).collect();
+    let of =
+        |(cells, cost): (&Vec<Cell>, f64)| Ok(Group { runs: cells.len(), cost, capacity: capacity(cells, context)? });
+    let costs = costs::tokens(&groups, context)?;
+    let sized: Vec<Group> = groups.iter().zip(costs).map(of).collect::<Result<_, TrainError>>()?;
+    let counts = split(&sized, context.among);
+    // Runs of one stack stay together, and the rest is spread evenly.
+    let parts = groups.iter().zip(counts).flat_map(|(cells, count)| cells.chunks(cells.len().div_ceil(count)));
+    Ok(parts.map(<[Cell]>::to_vec).collect())
 }
 
 /// What cells of one cohort have in common.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::StudyContext,
+    costs,
     draft::{Draft, Drafts},
     group,
     plan::CohortPlan,
@@ -172,7 +173,7 @@ pub(super) fn agree(
         .filter(|(cell, of)| *of == level && is_new(&cell.id.slug()))
         .map(|(cell, _)| (*cell).clone())
         .collect();
-    for cells in group::group(&new, context)? {
+    for cells in costs::order(group::group(&new, context)?, cells, context)? {
         cohorts.push(Planned::new(drafts.take(&cells, context)?, Vec::new(), |_| true));
     }
     if !planning.check() {

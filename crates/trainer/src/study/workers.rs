@@ -4,9 +4,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use assets::error::AssetError;
@@ -45,11 +45,18 @@ pub(super) fn work(
         let (cells, steps) = planned.counted;
         sink.event(&Event::EndedElsewhere { cells, steps });
     };
+    let (cohorts, leasing) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let count = |clock: Instant| {
+        leasing.fetch_add(u64::try_from(clock.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    };
     let one = || -> Result<(), TrainError> {
         let mut pause = PAUSES[0];
         loop {
             context.stop.check()?;
-            match board.next(leases, context.store, &ended)? {
+            let clock = Instant::now();
+            let next = board.next(leases, context.store, &ended)?;
+            count(clock);
+            match next {
                 Next::Nothing => return Ok(()),
                 Next::Wait if !context.stays => return Ok(()),
                 Next::Wait => {
@@ -65,6 +72,10 @@ pub(super) fn work(
                     // Where it was lost, an error is only how it was found out, and so is an interruption.
                     let is_lost = lease.lost().load(Ordering::Relaxed) || (done.is_err() && !lease.check());
                     board.ended(index, !is_lost && done.is_ok());
+                    cohorts.fetch_add(1, Ordering::Relaxed);
+                    let clock = Instant::now();
+                    drop(lease);
+                    count(clock);
                     if is_lost {
                         sink.event(&Event::TakenOver { cells: planned.cells.len() });
                     } else {
@@ -86,6 +97,10 @@ pub(super) fn work(
             scope.spawn(worker);
         }
     });
+    if context.among > 1 {
+        let leasing = Duration::from_nanos(leasing.into_inner()).as_secs_f64();
+        sink.event(&Event::Shared { cohorts: cohorts.into_inner(), leasing });
+    }
     let error = locked(&first_error).take();
     error.map_or(Ok(()), Err)
 }

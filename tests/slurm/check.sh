@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# A study of 60 cells over a real Slurm on this machine, under faults, against the same study in one process: scripts/slurm/check.sh PROGRAM
+# A study of 60 cells over a real Slurm on this machine, under faults, against the same study in one process: tests/slurm/check.sh PROGRAM
+#
+# The study is submitted by `--launcher slurm`, by two launchers at once, with a time limit that every task meets; meanwhile tasks are preempted,
+# cancelled and replaced, node daemons, workers and a launcher are killed, workers are frozen past their leases and woken, and all is queued again.
 #
 # Sets up a controller and two node daemons of its own in a scratch folder, without systemd and without a database, as root. Needs Debian's
 # slurmctld, slurmd, slurm-client and munge (apt-get install --no-install-recommends slurmctld slurmd slurm-client munge).
@@ -17,6 +20,7 @@ port=$((20000 + RANDOM % 20000))
 
 cleanup() {
     scancel --user root 2>/dev/null || true
+    pkill -9 -f "$program run grid.yaml --results" 2>/dev/null || true
     pkill -f "slurm(ctl)?d .*$scratch" 2>/dev/null || true
     sleep 1
     pkill -9 -f "slurm(ctl)?d .*$scratch" 2>/dev/null || true
@@ -39,6 +43,8 @@ SlurmctldPort=$port
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+# A task that is queued again begins when its old credentials are void: after two minutes by default.
+AuthInfo=cred_expire=5
 StateSaveLocation=$scratch/state
 SlurmdSpoolDir=$scratch/spool%n
 SlurmctldPidFile=$scratch/slurmctld.pid
@@ -56,8 +62,8 @@ MinJobAge=300
 JobRequeue=1
 SchedulerParameters=sched_interval=2,requeue_setup_env_fail
 KillWait=10
-NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=2
-NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=2
+NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=2 RealMemory=8000
+NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=2 RealMemory=8000
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 CONF
 mkdir -p "$scratch"/spool{n1,n2}
@@ -76,33 +82,54 @@ tasks: [cola, rte, wnli]
 seeds: [0, 1, 2, 3, 4]
 targets: [query, value]
 ranks: [2, 4]
-train: {steps: 300, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
+train: {steps: 150, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
 variants: [lora, dora]
+launcher: {job_name: grid, partition: main, array_parallelism: 4, timeout_min: 1, signal_delay_s: 15, setup: ["export FROM_SETUP=1"]}
 YAML
 cd "$scratch"
 "$program" run grid.yaml --results one > one.txt 2> one.log
 
 export LORA_LAB=$program
-array=$(sbatch --parsable --array=1-4 --mem=0 "$here/launchers/slurm.sub" grid.yaml --results many --patience 3)
+launch() { "$program" run grid.yaml --results many --launcher slurm --among 4 --patience 3 "$@"; }
+launch > launched.txt 2> launched.log &
+first=$!
+launch > second.txt 2> second.log &
+second=$!
+for _ in $(seq 300); do [ -s many/grid/.partial/slurm-job ] && break; sleep 0.2; done
+array=$(cat many/grid/.partial/slurm-job)
 ended() { find many/grid/runs -name record.json 2>/dev/null | wc -l; }
+# One of the workers, or nothing where there is none for a moment.
+worker() { pgrep -f "$program run grid.yaml --results many .*--no-wait" | shuf -n 1 || true; }
 faults=0
 until [ "$(ended)" -ge 60 ]; do
     sleep 1
     task=$((RANDOM % 4 + 1))
-    case $((faults % 5)) in
+    case $((faults % 8)) in
         0) scontrol requeue "${array}_$task" 2>/dev/null || true ;;                                             # preempted
-        1) scancel --signal=USR1 --batch "${array}_$task" 2>/dev/null || true ;;                                # near its time limit
+        1) timeout 5 scancel --signal=USR1 --batch "${array}_$task" 2>/dev/null || true ;;                                # near its time limit
         2) pkill -9 -f "slurmd -N n2" || true; sleep 1; node n2 ;;                                              # a node's daemon dies
-        3) pkill -9 -n -f "$program run grid.yaml --results many" || true ;;                                    # a worker is killed
-        4) scancel "${array}_$task" 2>/dev/null || true                                                         # a user takes one away
-           sbatch --parsable --array=1-1 --mem=0 "$here/launchers/slurm.sub" grid.yaml --results many --patience 3 >/dev/null ;;
+        3) kill -9 "$(worker)" 2>/dev/null || true ;;                                                           # a worker is killed
+        4) frozen=$(worker)                                                                                     # frozen past its lease, and woken
+           kill -STOP "$frozen" 2>/dev/null || true; (sleep 5; kill -CONT "$frozen" 2>/dev/null || true) & ;;
+        5) timeout 5 scancel "${array}_$task" 2>/dev/null || true                                                         # a user takes one away
+           sbatch --parsable --array=1-1 --mem=0 "$here/launchers/slurm.sub" grid.yaml --results many --patience 3 >/dev/null || true ;;
+        6) if [ $faults = 6 ]; then kill -9 $second || true; fi                                                 # a launcher is killed
+           for task in 1 2 3 4; do scontrol requeue "${array}_$task" 2>/dev/null || true; done ;;               # all is queued again
+        7) pkill -9 -f "slurmctld -f $SLURM_CONF" || true; sleep 1; slurmctld -f "$SLURM_CONF" ;;               # the controller dies
     esac
     faults=$((faults + 1))
     if [ $faults -gt 300 ]; then echo "the study does not end: $(ended) of 60 records" >&2; squeue; exit 1; fi
 done
 [ $faults -ge 30 ] || { echo "only $faults faults were made before the study ended" >&2; exit 1; }
+wait $first || { cat launched.log >&2; exit 1; }
+cmp one.txt launched.txt
+# Launched once more, and from one process: nothing is left to do.
+launch > again.txt 2>> again.log
 "$program" run grid.yaml --results many --patience 3 > many.txt 2> many.log
+cmp one.txt again.txt
 cmp one.txt many.txt
+[ "$(cat launched.log second.log | grep -c '^submitted job')" = 1 ] || { echo "submitted more than once" >&2; exit 1; }
+saved=$(cat many/grid/logs/slurm-*.log lora-lab-*.log | grep -c 'everything is saved' || true)
 python3 - <<'PYTHON'
 import glob, json, os
 clock = {"checksum", "started", "finished", "resumed_at"}
@@ -117,6 +144,6 @@ def records(root):
 one, many = records("one"), records("many")
 assert len(one) == 60 and one == many, [name for name in one if one[name] != many.get(name)]
 PYTHON
-said=$(cat lora-lab-*.log many.log | grep -oE '^\[[0-9]+/60\] [^:]+' | sed 's/^\[[^]]*\] //' | sort | uniq -c | awk '$1 > 1')
+said=$(cat many/grid/logs/slurm-*.log lora-lab-*.log many.log again.log | grep -oE '^\[[0-9]+/60\] [^:]+' | sed 's/^\[[^]]*\] //' | sort | uniq -c | awk '$1 > 1')
 [ -z "$said" ] || { echo "ended more than once: $said" >&2; exit 1; }
-echo "$faults faults; 60 cells, each ended once; tables and records are those of one process"
+echo "$faults faults, workers saved and ended $saved times; 60 cells, each ended once; tables and records are those of one process"
