@@ -4,6 +4,8 @@
 # The study is submitted by `--launcher slurm`, by two launchers at once, with a time limit that every task meets; meanwhile tasks are preempted,
 # cancelled and replaced, node daemons, workers and a launcher are killed, workers are frozen past their leases and woken, and all is queued again.
 #
+# STEPS (150) is the length of a run, LEAST_FAULTS (30) how many faults there have to be before the study ends.
+#
 # Sets up a controller and two node daemons of its own in a scratch folder, without systemd and without a database, as root. Needs Debian's
 # slurmctld, slurmd, slurm-client and munge (apt-get install --no-install-recommends slurmctld slurmd slurm-client munge).
 set -euo pipefail
@@ -71,7 +73,8 @@ slurmctld -f "$SLURM_CONF"
 node() { slurmd -N "$1" -f "$SLURM_CONF"; }
 node n1
 node n2
-for _ in $(seq 60); do [ "$(sinfo -h -o %T 2>/dev/null)" = idle ] && break; sleep 0.5; done
+for _ in $(seq 120); do [ "$(sinfo -h -o %T 2>/dev/null)" = idle ] && break; sleep 0.5; done
+[ "$(sinfo -h -o %T 2>/dev/null)" = idle ] || { cat "$scratch"/log/* >&2; echo "Slurm's daemons do not start here" >&2; exit 3; }
 sinfo
 
 cat > "$scratch/grid.yaml" <<'YAML'
@@ -82,10 +85,11 @@ tasks: [cola, rte, wnli]
 seeds: [0, 1, 2, 3, 4]
 targets: [query, value]
 ranks: [2, 4]
-train: {steps: 150, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
+train: {steps: STEPS, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
 variants: [lora, dora]
 launcher: {job_name: grid, partition: main, array_parallelism: 4, timeout_min: 1, signal_delay_s: 15, setup: ["export FROM_SETUP=1"]}
 YAML
+sed -i "s/STEPS/${STEPS:-150}/" "$scratch/grid.yaml"
 cd "$scratch"
 "$program" run grid.yaml --results one > one.txt 2> one.log
 
@@ -120,15 +124,17 @@ until [ "$(ended)" -ge 60 ]; do
     faults=$((faults + 1))
     if [ $faults -gt 300 ]; then echo "the study does not end: $(ended) of 60 records" >&2; squeue; exit 1; fi
 done
-[ $faults -ge 30 ] || { echo "only $faults faults were made before the study ended" >&2; exit 1; }
-wait $first || { cat launched.log >&2; exit 1; }
+[ $faults -ge "${LEAST_FAULTS:-30}" ] || { echo "only $faults faults were made before the study ended" >&2; exit 1; }
+# A launcher whose tasks were all cancelled says so; the same command submits what is left.
+wait $first || { grep -q 'the same command submits what is left' launched.log && launch > launched.txt 2>> launched.log; } ||
+    { cat launched.log >&2; exit 1; }
 cmp one.txt launched.txt
 # Launched once more, and from one process: nothing is left to do.
 launch > again.txt 2>> again.log
 "$program" run grid.yaml --results many --patience 3 > many.txt 2> many.log
 cmp one.txt again.txt
 cmp one.txt many.txt
-[ "$(cat launched.log second.log | grep -c '^submitted job')" = 1 ] || { echo "submitted more than once" >&2; exit 1; }
+[ "$(sed '/what is left/,$d' launched.log | cat - second.log | grep -c '^submitted job')" = 1 ] || { echo "submitted more than once" >&2; exit 1; }
 saved=$(cat many/grid/logs/slurm-*.log lora-lab-*.log | grep -c 'everything is saved' || true)
 python3 - <<'PYTHON'
 import glob, json, os

@@ -15,4 +15,7 @@ if ! has_slurm; then
     has_slurm || skip "the packages did not bring slurmctld, slurmd, sbatch and munged"
 fi
 cargo build --release --quiet -p cli
-exec bash tests/slurm/check.sh "${CARGO_TARGET_DIR:-target}/release/lora-lab"
+bash tests/slurm/check.sh "${CARGO_TARGET_DIR:-target}/release/lora-lab" && exit 0
+status=$?
+[ $status = 3 ] && skip "its daemons do not start on this machine"
+exit $status

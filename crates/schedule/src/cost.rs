@@ -127,7 +127,7 @@ fn keys(spec: &Value) -> [(Basis, String); 4] {
         }
     }
     if let Some(train) = recipe.get_mut("train").and_then(Value::as_object_mut) {
-        TIMELESS.iter().for_each(|field| drop(train.remove(*field)));
+        train.retain(|field, _| !TIMELESS.contains(&field.as_str()));
     }
     if let Some(variant) = recipe.get_mut("variant").and_then(Value::as_object_mut) {
         variant.remove("alpha");
@@ -181,7 +181,9 @@ mod tests {
     fn the_most_memory_counts() {
         let mut model = CostModel::new();
         let of = |peak_bytes| Taken { peak_bytes, ..taken(1.0) };
-        [None, Some(7), Some(3)].into_iter().for_each(|peak| model.learn(&spec("a", "lora", 1, 1.0, 0), of(peak)));
+        for peak in [None, Some(7), Some(3)] {
+            model.learn(&spec("a", "lora", 1, 1.0, 0), of(peak));
+        }
         assert_eq!(model.estimate(&spec("a", "lora", 1, 1.0, 1), 1).and_then(|found| found.peak_bytes), Some(7));
     }
 }

@@ -1,6 +1,6 @@
 //! 100,000 cells over 1,000 workers, with what runs of the committed studies took: does the last worker end near the bound?
 //!
-//! `just scale-out` writes what it prints to bench/scale_out.md, which the guide shows.
+//! `just scale-out` writes what it prints to `bench/scale_out.md`, which the guide shows.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -78,9 +78,9 @@ impl Costs {
         let mut model = CostModel::new();
         costs::learn(&mut model, &of_each_row(&store.runs_dir()), device);
         if cells.iter().any(|cell| !model.knows(&spec_of(cell))) {
-            others(sources.results, store).iter().for_each(|folder| {
-                costs::learn(&mut model, &of_each_row(folder), device);
-            });
+            for folder in others(sources.results, store) {
+                costs::learn(&mut model, &of_each_row(&folder), device);
+            }
         }
         let is_recorded: Vec<bool> = cells.iter().map(|cell| model.knows(&spec_of(cell))).collect();
         let (mut factor, mut process_bytes) = (None, None);
@@ -124,8 +124,9 @@ impl Costs {
         let trials = if self.trials > 0 { format!(", {} of them trials", self.trials) } else { String::new() };
         let longest = self.seconds.iter().copied().fold(0.0, f64::max);
         let mut said = format!(
-            "  cost: {} runs{trials}, about {} for one worker on {}; the longest takes {}\n",
+            "  cost: {} {}{trials}, about {} for one worker on {}; the longest takes {}\n",
             self.seconds.len(),
+            if self.seconds.len() == 1 { "run" } else { "runs" },
             span(total),
             self.device,
             span(longest),

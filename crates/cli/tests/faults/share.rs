@@ -193,6 +193,59 @@ fn a_submitted_study_ends_in_the_same_tables() {
     assert_same(&scratch.results(), "a submitted study");
 }
 
+/// The cells of the plan of a study that two processes are to share, in the order in which they are begun.
+fn planned(scratch: &Scratch) -> Vec<String> {
+    let mut program = scratch.program();
+    program.args(["run", "grid.yaml", "--workers", "1", "--among", "2"]);
+    let mut child = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let path = scratch.results().join(".partial/plan.json");
+    while !path.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before a plan was seen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let slugs = plan["cohorts"].as_array().unwrap().iter().flat_map(|cohort| cohort["slugs"].as_array().unwrap());
+    slugs.map(|slug| slug.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_shared_study_begins_with_what_takes_longest() {
+    let size = "name: size, train: train.csv, dev: dev.csv, text: text, label: size}";
+    let long = GRID.replace(&format!("- task: {{{size}"), &format!("- train: {{steps: 60}}\n    task: {{{size}"));
+    assert_ne!(long, GRID);
+    let scratch = Scratch::with(&long);
+    let order = planned(&scratch);
+    let first_short = order.iter().position(|slug| slug.starts_with("mood")).unwrap();
+    assert!(order[..first_short].iter().all(|slug| slug.starts_with("size")) && first_short == 6, "{order:?}");
+}
+
+#[test]
+fn check_says_what_a_study_costs() {
+    let scratch = Scratch::with(&format!("{GRID}launcher: {{partition: main, array_parallelism: 2}}\n"));
+    let check = |more: &[&str]| {
+        let output = scratch.program().args(["check", "grid.yaml", "--device", "cpu"]).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let before = check(&[]);
+    assert!(before.contains("cost: 12 runs") && before.contains("12 by steps that were timed now"), "{before}");
+    assert!(before.contains("slurm: 1 task of at most 10 minutes"), "{before}");
+    assert!(!scratch.results().exists(), "check writes nothing");
+    scratch.finish_tables();
+    let record = scratch.results().join("runs/mood-lora-r2-s1");
+    fs::remove_dir_all(&record).unwrap();
+    let after = check(&["--set", "launcher.timeout_min=30"]);
+    assert!(
+        after.contains("cost: 1 run,") && after.contains("1 by records of the same recipe; a step takes"),
+        "{after}"
+    );
+    assert!(after.contains("slurm: 1 task of at most 30 minutes"), "{after}");
+    let other = check(&["--set", "name=other", "--set", "train.learning_rate=1e-3"]);
+    assert!(other.contains("12 by records of the same recipe"), "{other}");
+}
+
 #[test]
 fn another_recipe_has_no_part_in_the_study() {
     let scratch = Scratch::new();

@@ -78,7 +78,9 @@ pub fn measure(model: &mut CostModel, cells: &[Cell], context: &StudyContext<'_>
     for group in group::group(&unknown, context)? {
         context.stop.check()?;
         let share = time_steps(&group, context)?;
-        group.iter().for_each(|cell| model.learn(&spec_of(cell), share));
+        for cell in &group {
+            model.learn(&spec_of(cell), share);
+        }
         peak_bytes = peak_bytes.max(share.peak_bytes);
     }
     Ok(Timed { cells: unknown.len(), peak_bytes })
@@ -205,14 +207,12 @@ pub(super) fn tokens(groups: &[Vec<Cell>], context: &StudyContext<'_>) -> Result
     let mut lengths: Vec<(Arc<TokenizedTask>, Lengths)> = Vec::new();
     let mut of = |cell: &Cell| {
         let task = context.cache.task(&cell.recipe)?;
-        let lengths = match lengths.iter().find(|(known, _)| Arc::ptr_eq(known, &task)) {
-            Some((_, lengths)) => *lengths,
-            None => {
-                let counted = Lengths::of(&task);
-                lengths.push((task, counted));
-                counted
-            }
-        };
+        let known = lengths.iter().find(|(known, _)| Arc::ptr_eq(known, &task)).map(|(_, lengths)| *lengths);
+        let lengths = known.unwrap_or_else(|| {
+            let counted = Lengths::of(&task);
+            lengths.push((task, counted));
+            counted
+        });
         let (tokens, steps) = (Tokens::of(&cell.recipe, lengths), cell.recipe.train.total_steps(lengths.rows));
         Ok(steps as f64 * tokens.of_a_step + EVALUATED * tokens.evaluated)
     };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use experiment::{Experiment, launcher::Slurm};
-use record::{Store, write_atomic};
+use record::{Store, WORKER, write_atomic};
 use schedule::{Cut, Demand, cut};
 
 use super::{given, logs, said_last, watched::Watched, without_launcher};
@@ -33,7 +33,7 @@ const UNKNOWN_MINUTES: u64 = 240;
 const MEMORY_MARGIN: f64 = 1.5;
 
 /// A job array as it will be asked for.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Array {
     pub(crate) cut: Cut,
     pub(crate) mem_gb: Option<u64>,
@@ -112,8 +112,8 @@ pub(in super::super) fn launch(
             let before = tasks.all();
             tasks = Tasks::of(&job)?;
             asked = Instant::now();
-            // Twice nothing: a task that is queued again is nowhere for a moment.
-            if before == 0 && tasks.all() == 0 {
+            // Twice nothing: a task that is queued again is nowhere for a moment. Somebody else may train what is left.
+            if before == 0 && tasks.all() == 0 && store.leases()?.alive(WORKER)?.is_none() {
                 break;
             }
         }
