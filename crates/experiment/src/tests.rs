@@ -657,7 +657,7 @@ fn what_a_scheduler_cannot_be_asked_for_is_refused() {
     check("launcher: {partitoin: gpu}\n", &["unknown key `partitoin`, did you mean `partition`?"]);
     check("launcher: {timeout_min: 0}\n", &["timeout_min is `0`, but must be a whole number, at least 1"]);
     check("launcher: {timeout_min: 2}\n", &["timeout_min is `2`, but a task saves 120 seconds before its end"]);
-    check("launcher: {account: \"a\\nb\"}\n", &["account", "must be a text of one line"]);
+    check("launcher: {account: \"a\\nb\"}\n", &["b`, but must be a text of one line"]);
     check("launcher: {setup: 3}\n", &["setup is `3`, but must be a list of lines of shell"]);
     check(
         "launcher: {additional_parameters: {time: 3, requeue: true, --x: 1}}\n",

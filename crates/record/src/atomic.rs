@@ -12,8 +12,15 @@ use crate::temporary;
 /// The bytes are on the disk before the rename. On any failure (no space left, no permission) an older file at `path` stays as it
 /// was, and the temporary file is removed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
+    write_through(directory_of(path), path, bytes)
+}
+
+/// The same, whose temporary file is in the directory `through` of the same file system. Where that was moved away before the rename, nothing is
+/// written and this fails: whoever moves the directory of work that somebody lost knows that no file of it comes after.
+pub fn write_through(through: &Path, path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     let failed = || RecordError::io("write", path);
-    let (temporary, file) = temporary::create_beside(path).map_err(failed())?;
+    let name = path.file_name().unwrap_or_default();
+    let (temporary, file) = temporary::create_beside(&through.join(name)).map_err(failed())?;
     let written = write_and_rename(file, &temporary, path, bytes);
     if written.is_err() {
         // Best effort: the first error is the one to report, and the name ends in `.tmp`.

@@ -42,7 +42,7 @@ mod store;
 mod temporary;
 mod tuned;
 
-pub use atomic::{create_directory, write_atomic};
+pub use atomic::{create_directory, write_atomic, write_through};
 pub use cell::{CellId, Readout};
 pub use code::{code_hash, code_hash_of_files, code_hash_of_listing, is_code_path};
 pub use contrast::Contrast;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::atomic::{create_directory, write_atomic};
+use crate::atomic::{create_directory, write_atomic, write_through};
 use crate::cell::CellId;
 use crate::error::{BadFile, RecordError};
 use crate::lease::Leases;
@@ -188,11 +188,17 @@ impl Store {
 
     /// Writes the record of a run that has ended, replacing an older one in a single step.
     pub fn write(&self, record: &RunRecord) -> Result<(), RecordError> {
+        self.write_from(record, &self.run_dir(&record.cell))
+    }
+
+    /// The same from the folder of unfinished work that the record ends: where others have moved that away, since they took the work over, nothing is
+    /// written.
+    pub fn write_from(&self, record: &RunRecord, work: &Path) -> Result<(), RecordError> {
         let directory = self.run_dir(&record.cell);
         create_directory(&directory)?;
         let path = directory.join(RECORD);
         let encode = |source| RecordError::Encode { path: path.display().to_string(), source };
-        write_atomic(&path, &record.to_json().map_err(encode)?)
+        write_through(work, &path, &record.to_json().map_err(encode)?)
     }
 
     /// Every record of the experiment in the order of their slugs; none if it was never run.

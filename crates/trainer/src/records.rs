@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -9,8 +10,8 @@ use std::{
 use data::metric::Metric;
 use models::network::{NamedParam, Network};
 use record::{
-    ADAPTER, Best, Cohort as CohortRecord, FORMAT, Forgetting, Goal, Measured, PrimaryMetric, RunRecord, Status,
-    create_directory, sha256_hex, spec_hash, write_atomic,
+    ADAPTER, Best, CellId, Cohort as CohortRecord, FORMAT, Forgetting, Goal, Measured, PrimaryMetric, RunRecord,
+    Status, create_directory, sha256_hex, spec_hash, write_through,
 };
 use variants::{
     host::{inner, values},
@@ -48,6 +49,8 @@ pub fn now() -> u64 {
 struct Closing<'a> {
     cohort: CohortRecord,
     started: u64,
+    /// Of the unfinished cohort.
+    folder: &'a Path,
     context: &'a StudyContext<'a>,
     sink: &'a dyn Sink,
 }
@@ -65,32 +68,36 @@ struct End {
     unmoved: Vec<String>,
 }
 
-/// Evaluates every run in all its readouts, saves its adapter and writes its record. `started` is when the first step was.
+/// Evaluates every run in all its readouts, saves its adapter and writes its record. `started` is when the first step was, `folder` that of the
+/// unfinished cohort. Runs whose record another process has written, which then lost the cohort, are left as they are.
 pub fn write(
     cohort: &mut Cohort,
     id: String,
-    started: u64,
+    (started, folder): (u64, &Path),
     context: &StudyContext<'_>,
     sink: &dyn Sink,
 ) -> Result<(), TrainError> {
     let members = cohort.runs().map(|run| run.cell.id.slug()).collect();
     let memory = cohort.memory;
     let changes = cohort.changes.clone();
-    let closing = Closing { cohort: CohortRecord { id, members, changes, memory }, started, context, sink };
+    let closing = Closing { cohort: CohortRecord { id, members, changes, memory }, started, folder, context, sink };
     for stack in 0..cohort.stacks.len() {
         let addresses = (0..cohort.stacks[stack].runs.len()).map(|run| RunAt { stack, run });
         let ends: Vec<End> = addresses.clone().map(|at| End::of(cohort, at)).collect();
         let (mut together, mut forgotten) = closing.evaluate_together(cohort, stack, &ends)?;
         for (at, end) in addresses.zip(ends) {
             context.still_has_it()?;
+            if closing.has_ended(&cohort.at(at).cell.id) {
+                sink.event(&Event::EndedElsewhere { cells: 1, steps: 0 });
+                continue;
+            }
             let mut left = closing.close(cohort, at, &end, together.remove(&at.run))?;
             if let Some((forgetting, seconds)) = forgotten.remove(&at.run) {
                 left.measured.forgetting = Some(forgetting);
                 left.measured.eval_seconds += seconds;
             }
             let record = closing.record_of(cohort.at_mut(at), end, left)?;
-            context.still_has_it()?;
-            context.store.write(&record)?;
+            context.store.write_from(&record, folder)?;
             sink.event(&Event::Finished { record: &record });
         }
     }
@@ -187,6 +194,15 @@ struct Left {
 }
 
 impl Closing<'_> {
+    /// Whether a run of this very training has its record: a process before this one was stopped between two of a cohort's.
+    fn has_ended(&self, cell: &CellId) -> bool {
+        let Ok(Some(record)) = self.context.store.record(cell) else { return false };
+        let is_of_this = record.cohort.id == self.cohort.id && record.started == self.started;
+        let adapter = std::fs::read(self.context.store.adapter_path(cell));
+        let is_whole = !record.is_finished() || adapter.is_ok_and(|bytes| adapter::differs(&bytes, &record).is_none());
+        is_of_this && is_whole
+    }
+
     /// Results of a stack's runs by their place in it, where they are evaluated in one pass, and what they have forgotten.
     fn evaluate_together(
         &self,
@@ -269,8 +285,7 @@ impl Closing<'_> {
         create_directory(&folder)?;
         let metadata = adapter::metadata(run, network, self.context)?;
         let bytes = adapter::encode(&metadata, &adapter::tensors(network, 0, 0))?;
-        self.context.still_has_it()?;
-        write_atomic(&folder.join(ADAPTER), &bytes)?;
+        write_through(self.folder, &folder.join(ADAPTER), &bytes)?;
         Ok(bytes)
     }
 

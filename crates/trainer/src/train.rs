@@ -214,7 +214,7 @@ impl<'a> Training<'a> {
     /// Writes the records and removes the folder of the unfinished cohort.
     fn finish(mut self) -> Result<(), TrainError> {
         self.cohort.memory = self.footprint.take().and_then(|footprint| footprint.read());
-        records::write(&mut self.cohort, self.id, self.started, self.context, self.sink)?;
+        records::write(&mut self.cohort, self.id, (self.started, self.folder), self.context, self.sink)?;
         // The list of members goes first: what a kill leaves then names nobody, and is cleared away by the next run.
         let gone =
             std::fs::remove_file(self.folder.join("members.json")).and_then(|()| std::fs::remove_dir_all(self.folder));

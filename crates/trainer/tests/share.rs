@@ -106,3 +106,43 @@ fn what_another_trained_of_the_next_level_is_not_trained_again() {
     // The first stands still after one of its runs, whose record is there, while the second trains all others, and what starts from them.
     two(&chain(), 1, false);
 }
+
+/// Counts the runs that ended here; when the first did, it moves the unfinished work away, as a process does that takes it over.
+struct Robbed<'a> {
+    counts: &'a Mutex<BTreeMap<String, usize>>,
+    root: &'a Path,
+    robs: AtomicBool,
+}
+
+impl Sink for Robbed<'_> {
+    fn event(&self, event: &Event<'_>) {
+        let Event::Finished { record } = event else { return };
+        *self.counts.lock().unwrap().entry(record.cell.slug()).or_insert(0) += 1;
+        if self.robs.swap(false, Ordering::Relaxed) {
+            let partial = self.root.join("test/.partial");
+            let entries = std::fs::read_dir(&partial).unwrap().map(|entry| entry.unwrap().path());
+            let work = entries
+                .into_iter()
+                .find(|path| path.is_dir() && path.file_name().unwrap().to_string_lossy().starts_with("cohort-"));
+            let work = work.unwrap();
+            std::fs::rename(&work, work.with_extension("taken")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_of_work_that_was_taken_over_and_what_was_written_stays() {
+    let cells: Vec<Cell> = chain().into_iter().filter(|cell| cell.id.task == "mood").collect();
+    let root = tempfile::tempdir().unwrap();
+    let counts = Mutex::default();
+    let train = |robs: bool| {
+        let sink = Robbed { counts: &counts, root: root.path(), robs: AtomicBool::new(robs) };
+        run(&cache(DType::F32), &cells, root.path(), 2, &AtomicBool::new(false), &sink)
+    };
+    // The first loses its cohort between the records of its two runs.
+    train(true).unwrap_err();
+    assert_eq!(counts.lock().unwrap().len(), 1);
+    // The second goes on from the checkpoint, in which both runs are.
+    train(false).unwrap();
+    each_once(&counts, &cells);
+}

@@ -124,7 +124,9 @@ fn options(value: &Value, at: &Path, report: &mut Report) -> Option<Vec<(String,
     for (key, value) in all {
         let name = key.as_str().unwrap_or_default().replace('_', "-");
         let at = at.key(key.as_str().unwrap_or_default());
-        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        if !name.starts_with(|c: char| c.is_ascii_lowercase())
+            || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        {
             report.add(
                 &at,
                 format!("{} is no long option of sbatch; write its name without `--`, such as `mail-user`", shown(key)),

@@ -120,6 +120,8 @@ pub(in super::super) fn launch(
     }
     progress.close();
     let open = progress.open();
+    // Best effort: a job that has ended is asked for and not found.
+    let _ = fs::remove_file(job_file(store));
     if open > 0 {
         let said = said_last(newest(&logs(store)?).iter().map(PathBuf::as_path));
         return Err(Failure::Run(anyhow::anyhow!(
@@ -130,11 +132,16 @@ pub(in super::super) fn launch(
     Ok(())
 }
 
+/// Where the number of the study's job is.
+fn job_file(store: &Store) -> PathBuf {
+    store.partial_dir().join("slurm-job")
+}
+
 /// The study's job: the one that is queued or runs, or a new one.
 fn submitted(experiment: &Experiment, slurm: &Slurm, array: Array, store: &Store) -> Result<String, Failure> {
     // Of two launchers at once one submits.
     let lease = store.leases()?.wait("submit", || false)?;
-    let path = store.partial_dir().join("slurm-job");
+    let path = job_file(store);
     if let Ok(job) = fs::read_to_string(&path)
         && Tasks::of(&job)?.all() > 0
     {
