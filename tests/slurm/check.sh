@@ -11,8 +11,9 @@
 set -euo pipefail
 program=$(realpath "$1")
 here=$(cd "$(dirname "$0")/../.." && pwd)
-for command in slurmctld slurmd sbatch munged; do
-    command -v "$command" >/dev/null || { echo "$command is not here: no Slurm to check with" >&2; exit 3; }
+no_slurm() { echo "$*" >&2; exit 3; }
+for command in slurmctld slurmd sbatch munged pkill; do
+    command -v "$command" >/dev/null || no_slurm "$command is not here: no Slurm to check with"
 done
 scratch=$(mktemp -d)
 chmod 755 "$scratch"
@@ -34,7 +35,8 @@ if ! munge -n >/dev/null 2>&1; then
     [ -s /etc/munge/munge.key ] || { dd if=/dev/urandom of=/etc/munge/munge.key bs=1024 count=1 status=none; }
     chown -R munge: /etc/munge && chmod 400 /etc/munge/munge.key
     mkdir -p /run/munge && chown munge: /run/munge
-    runuser -u munge -- munged
+    runuser -u munge -- munged || no_slurm "munged does not start here"
+    munge -n >/dev/null || no_slurm "munge does not work here"
 fi
 
 export SLURM_CONF=$scratch/slurm.conf
@@ -69,12 +71,12 @@ NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=2 Real
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 CONF
 mkdir -p "$scratch"/spool{n1,n2}
-slurmctld -f "$SLURM_CONF"
+slurmctld -f "$SLURM_CONF" || no_slurm "slurmctld does not start here"
 node() { slurmd -N "$1" -f "$SLURM_CONF"; }
-node n1
-node n2
+node n1 || no_slurm "slurmd does not start here"
+node n2 || no_slurm "slurmd does not start here"
 for _ in $(seq 120); do [ "$(sinfo -h -o %T 2>/dev/null)" = idle ] && break; sleep 0.5; done
-[ "$(sinfo -h -o %T 2>/dev/null)" = idle ] || { cat "$scratch"/log/* >&2; echo "Slurm's daemons do not start here" >&2; exit 3; }
+[ "$(sinfo -h -o %T 2>/dev/null)" = idle ] || { cat "$scratch"/log/* >&2; no_slurm "Slurm's nodes do not come up here"; }
 sinfo
 
 cat > "$scratch/grid.yaml" <<'YAML'
@@ -87,7 +89,7 @@ targets: [query, value]
 ranks: [2, 4]
 train: {steps: STEPS, batch: 8, max_length: 32, checkpoint_every: 10, learning_rate: 1e-3}
 variants: [lora, dora]
-launcher: {job_name: grid, partition: main, array_parallelism: 4, timeout_min: 1, signal_delay_s: 15, setup: ["export FROM_SETUP=1"]}
+launcher: {job_name: grid, comment: "sixty cells", partition: main, array_parallelism: 4, timeout_min: 1, signal_delay_s: 15, setup: ["export FROM_SETUP=1"]}
 YAML
 sed -i "s/STEPS/${STEPS:-150}/" "$scratch/grid.yaml"
 cd "$scratch"
@@ -101,6 +103,7 @@ launch > second.txt 2> second.log &
 second=$!
 for _ in $(seq 300); do [ -s many/grid/.partial/slurm-job ] && break; sleep 0.2; done
 array=$(cat many/grid/.partial/slurm-job)
+scontrol show job "$array" | grep -q "Comment=sixty cells" || { echo "an option with a blank was not taken as it is" >&2; exit 1; }
 ended() { find many/grid/runs -name record.json 2>/dev/null | wc -l; }
 # One of the workers, or nothing where there is none for a moment.
 worker() { pgrep -f "$program run grid.yaml --results many .*--no-wait" | shuf -n 1 || true; }

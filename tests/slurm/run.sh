@@ -10,7 +10,8 @@ if ! has_slurm; then
     command -v apt-get >/dev/null || skip "there is no Slurm here and no apt-get to install it"
     echo "slurm: installing Debian's slurmctld, slurmd, slurm-client and munge"
     packages="slurmctld slurmd slurm-client munge procps"
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages; } >/dev/null 2>&1 ||
+    { timeout 120 apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -qq -y --no-install-recommends $packages; } \
+        >/dev/null 2>&1 ||
         skip "apt-get could not install $packages"
     has_slurm || skip "the packages did not bring slurmctld, slurmd, sbatch and munged"
 fi
