@@ -319,6 +319,11 @@ pub fn parse(name: &str) -> Result<Named, AssetError> {
     Ok(Named { name: kind.to_string(), device: open(kind) })
 }
 
+/// Whether a name is one that a device may have, on this machine or another.
+pub fn is_name(name: &str) -> bool {
+    name == "auto" || Kind::of(name).is_some()
+}
+
 /// The device that `name` stands for among `devices`; where it is not present, an error that names what is.
 fn choose(name: &str, devices: &[Described]) -> Result<Kind, AssetError> {
     if name == "auto" {

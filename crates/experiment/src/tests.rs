@@ -658,6 +658,8 @@ fn what_a_scheduler_cannot_be_asked_for_is_refused() {
     check("launcher: {timeout_min: 0}\n", &["timeout_min is `0`, but must be a whole number, at least 1"]);
     check("launcher: {timeout_min: 2}\n", &["timeout_min is `2`, but a task saves 120 seconds before its end"]);
     check("launcher: {account: \"a\\nb\"}\n", &["b`, but must be a text of one line"]);
+    check("launcher: {gpus_per_node: a100:4}\n", &["gpus_per_node asks for 4 cards, but a task trains on one"]);
+    check("launcher: {gres: gpu:2}\n", &["gres asks for 2 cards, but a task trains on one"]);
     check("launcher: {setup: 3}\n", &["setup is `3`, but must be a list of lines of shell"]);
     check(
         "launcher: {additional_parameters: {time: 3, requeue: true, --x: 1}}\n",

@@ -60,11 +60,13 @@ pub struct CostModel {
 }
 
 /// Fields of `train` that a step takes no time for.
-const TIMELESS: [&str; 10] = [
+const TIMELESS: [&str; 12] = [
     "beta1",
     "beta2",
     "checkpoint_every",
+    "epochs",
     "epsilon",
+    "head_learning_rate",
     "learning_rate",
     "log_every",
     "schedule",

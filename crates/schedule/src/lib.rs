@@ -8,7 +8,7 @@ pub mod cost;
 pub mod fleet;
 pub mod split;
 
-pub use array::{Cut, Demand, cut, longest_first};
+pub use array::{Cut, Demand, LEAST_MINUTES, cut, longest_first};
 pub use cost::{Basis, CostModel, Estimate, Taken};
 pub use fleet::{Fleet, Simulated};
 pub use split::{Group, split};

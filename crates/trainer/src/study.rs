@@ -104,6 +104,12 @@ fn steps(cells: &[(&Cell, usize)], open: &BTreeSet<String>, context: &StudyConte
     cells.iter().filter(is_open).map(of).sum()
 }
 
+/// Cells that are to be trained, by their slugs: without a record of their recipe, or with one whose adapter is not there.
+pub fn lacking(cells: &[Cell], context: &StudyContext<'_>) -> Result<BTreeSet<String>, TrainError> {
+    let cells: Vec<(&Cell, usize)> = cells.iter().zip(levels(cells)).collect();
+    Ok(open_cells(&cells, context)?.slugs)
+}
+
 /// Hands events on, and lets other processes know of the steps.
 struct Telling<'a> {
     sink: &'a dyn Sink,
@@ -120,7 +126,7 @@ impl Sink for Telling<'_> {
 }
 
 /// How many cells lie before each in a chain of warm starts. The chains were checked to end.
-fn levels(cells: &[Cell]) -> Vec<usize> {
+pub fn levels(cells: &[Cell]) -> Vec<usize> {
     let by_slug: BTreeMap<String, &Cell> = cells.iter().map(|cell| (cell.id.slug(), cell)).collect();
     let before = |cell: &Cell| match &cell.recipe.start_from {
         Some(StartFrom::Cell(id)) => by_slug.get(&id.slug()).copied(),

@@ -13,7 +13,6 @@ use experiment::{
     Experiment,
     cell::{Cell, Recipe},
     gain::{self, Gain},
-    launcher::Slurm,
     matching::{Counted, counted},
 };
 use record::{Quantity, Store};
@@ -23,6 +22,7 @@ use super::{
     cost::{self, Costs},
     read,
     run::Array,
+    tune::{self, Settled},
 };
 use crate::{failure::Failure, terminal::print};
 
@@ -70,7 +70,11 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
                     print(&spaces(&experiment))?;
                     print(&unwidened(&experiment))?;
                     if args.estimate || experiment.launcher().is_some() {
-                        print(&estimated(args, &experiment, results)?)?;
+                        match estimated(args, &experiment, results) {
+                            Ok(said) => print(&said)?,
+                            Err(Failure::Input(message)) => reasons.push(message),
+                            Err(other) => return Err(other),
+                        }
                     }
                 }
                 problems.extend(reasons.into_iter().map(|reason| format!("{}: {reason}", path.display())));
@@ -82,15 +86,21 @@ pub(super) fn run(args: &Check, results: &Path) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(Failure::Input(problems.join("\nerror: "))) }
 }
 
-/// Lines with what the runs that lack a record cost, and what a cluster would be asked for.
+/// Lines with what the runs that are to be trained cost, and what a cluster would be asked for. Nothing is fetched for that.
 fn estimated(args: &Check, experiment: &Experiment, results: &Path) -> Result<String, Failure> {
+    if !unseen(experiment).is_empty() {
+        return Ok("  cost: not estimated, since a model is not here yet\n".to_owned());
+    }
     let store = Store::open(results, experiment.name())?;
+    let tuned = tune::found(experiment, &store)?;
+    let is_tuned = tuned.is_some();
+    let settled = tuned.map(|tuned| Settled::with(experiment, tuned)).transpose()?;
+    let experiment = settled.as_ref().map_or(experiment, |settled| &settled.experiment);
     let slurm = experiment.launcher();
-    let cards = slurm.is_some_and(Slurm::asks_for_cards);
     let named = device::parse(&args.device)?;
-    let costs = cost::on(&named, cards, experiment, &store, results)?;
+    let costs = cost::on(&named, slurm, (experiment, is_tuned), &store, results)?;
     let mut said = costs.as_ref().map_or_else(|| cost::UNKNOWN.to_owned(), Costs::said);
-    if let Some(slurm) = slurm {
+    if let Some(slurm) = slurm.filter(|_| !costs.as_ref().is_some_and(Costs::is_nothing)) {
         let array = Array::new(slurm, costs.as_ref(), None, experiment.cells().len());
         said += &format!("  {}\n", array.said(slurm));
     }

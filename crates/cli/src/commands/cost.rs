@@ -8,7 +8,7 @@ use std::{
 };
 
 use assets::device;
-use experiment::{CohortSize, Experiment, cell::Cell};
+use experiment::{CohortSize, Experiment, cell::Cell, launcher::Slurm};
 use indicatif::HumanDuration;
 use record::{RunRecord, Store};
 use schedule::{Basis, CostModel};
@@ -16,7 +16,7 @@ use trainer::{
     error::TrainError,
     model_cache::ModelCache,
     stop::Stop,
-    study::{context::StudyContext, costs, identity::spec_of},
+    study::{self, context::StudyContext, costs, identity::spec_of, tuning::FOLDER},
 };
 
 use crate::{failure::Failure, identity};
@@ -24,10 +24,15 @@ use crate::{failure::Failure, identity};
 /// What is left to do, by what it costs.
 #[derive(Debug)]
 pub(crate) struct Costs {
-    /// Estimated seconds of every cell without a record, trials of a tuning that is not made yet among them.
-    pub(crate) seconds: Vec<f64>,
+    /// Estimated seconds of every cohort that is to be trained, one list for each level: rungs of a tuning that is not made yet, then cells, those that
+    /// start from others after them.
+    pub(crate) levels: Vec<Vec<f64>>,
+    /// Their runs.
+    runs: usize,
     /// How many of them are trials.
     trials: usize,
+    /// Seconds of the longest run.
+    longest: f64,
     /// How many of them are estimated by records of the same recipe, by steps that were timed now, and by runs that are only like them.
     recorded: usize,
     timed: usize,
@@ -54,10 +59,14 @@ struct Sources<'a> {
     device: &'a str,
     /// Whether steps may be timed on the context's device.
     measures: bool,
+    /// Runs of a cohort; 1 where memory says.
+    cohort: usize,
+    /// Rungs of a tuning that is not made yet.
+    rungs: usize,
 }
 
 impl Costs {
-    /// Costs of what has no record yet; none where nothing tells.
+    /// Costs of what is to be trained; none where nothing tells.
     fn of(
         experiment: &Experiment,
         sources: Sources<'_>,
@@ -65,12 +74,15 @@ impl Costs {
     ) -> Result<Option<Self>, TrainError> {
         let Sources { store, device, .. } = sources;
         let opened = Instant::now();
-        let mut cells: Vec<Cell> = Vec::new();
-        if experiment.tune().is_some() && !store.tuned_path().is_file() {
-            cells.extend(experiment.first_trials());
+        let mut waiting = trials(experiment, sources)?;
+        let trials = waiting.iter().map(Vec::len).sum();
+        let lacking = study::lacking(experiment.cells(), context)?;
+        for (cell, level) in experiment.cells().iter().zip(study::levels(experiment.cells())) {
+            let at = sources.rungs + level;
+            waiting.resize_with(waiting.len().max(at + 1), Vec::new);
+            waiting[at].extend(lacking.contains(&cell.id.slug()).then(|| cell.clone()));
         }
-        let trials = cells.len();
-        cells.extend(experiment.cells().iter().filter(|cell| store.record_stamp(&cell.id).is_none()).cloned());
+        let cells: Vec<Cell> = waiting.concat();
         for cell in &cells {
             context.cache.task(&cell.recipe)?;
         }
@@ -82,13 +94,15 @@ impl Costs {
                 costs::learn(&mut model, &of_each_row(&folder), device);
             }
         }
-        let is_recorded: Vec<bool> = cells.iter().map(|cell| model.knows(&spec_of(cell))).collect();
+        let is_recorded = |model: &CostModel, cell: &Cell| model.knows(&spec_of(cell));
+        let recorded: Vec<bool> = cells.iter().map(|cell| is_recorded(&model, cell)).collect();
         let (mut factor, mut process_bytes) = (None, None);
         if sources.measures {
-            // One step tells how this machine compares with where the records come from.
-            if let Some(cell) =
-                cells.iter().find(|cell| model.knows(&spec_of(cell)) && cell.recipe.start_from.is_none())
-            {
+            // One step tells how this machine compares with where the records come from. On a card a run's step is its share of a cohort's, and a
+            // run alone tells nothing of that.
+            let mut known = cells.iter().zip(&recorded).filter(|(_, is_recorded)| **is_recorded);
+            let one = known.find(|(cell, _)| cell.recipe.start_from.is_none());
+            if let Some((cell, _)) = one.filter(|_| !costs::tells_memory(context)) {
                 let here = costs::time_steps(std::slice::from_ref(cell), context)?;
                 let there = model.step_seconds(&spec_of(cell)).unwrap_or(here.step_seconds);
                 let ratio = here.step_seconds / there;
@@ -99,37 +113,61 @@ impl Costs {
             let found = costs::measure(&mut model, &cells, context)?;
             process_bytes = process_bytes.max(found.peak_bytes);
         }
-        let (mut seconds, mut recorded, mut timed, mut alike, mut device_bytes) = (Vec::new(), 0, 0, 0, None);
-        for (cell, is_recorded) in cells.iter().zip(is_recorded) {
-            let steps = cell.recipe.train.total_steps(context.cache.task(&cell.recipe)?.train.rows.len());
-            let Some(found) = model.estimate(&spec_of(cell), steps) else { return Ok(None) };
-            seconds.push(found.seconds);
-            device_bytes = device_bytes.max(found.peak_bytes.filter(|_| device != "flex"));
-            match found.basis {
-                Basis::Recipe if is_recorded => recorded += 1,
-                Basis::Recipe => timed += 1,
-                _ => alike += 1,
+        let mut own = Self {
+            levels: Vec::new(),
+            runs: cells.len(),
+            trials,
+            longest: 0.0,
+            recorded: 0,
+            timed: 0,
+            alike: 0,
+            factor,
+            device_bytes: None,
+            // Of a process with one run.
+            process_bytes: process_bytes.filter(|_| sources.cohort == 1),
+            start,
+            device: device.to_owned(),
+        };
+        let mut recorded = recorded.into_iter();
+        for level in waiting {
+            let mut seconds = Vec::new();
+            for cell in &level {
+                let steps = cell.recipe.train.total_steps(context.cache.task(&cell.recipe)?.train.rows.len());
+                let is_recorded = recorded.next().unwrap_or_default();
+                let Some(found) = model.estimate(&spec_of(cell), steps) else { return Ok(None) };
+                seconds.push(found.seconds);
+                own.longest = own.longest.max(found.seconds);
+                own.device_bytes = own.device_bytes.max(found.peak_bytes.filter(|_| device != "flex"));
+                match found.basis {
+                    Basis::Recipe if is_recorded => own.recorded += 1,
+                    Basis::Recipe => own.timed += 1,
+                    _ => own.alike += 1,
+                }
             }
+            own.levels.push(seconds.chunks(sources.cohort).map(|cohort| cohort.iter().sum()).collect());
         }
-        let device = device.to_owned();
-        Ok(Some(Self { seconds, trials, recorded, timed, alike, factor, device_bytes, process_bytes, start, device }))
+        Ok(Some(own))
+    }
+
+    /// Whether nothing is left to train.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.runs == 0
     }
 
     /// Lines that say it.
     pub(crate) fn said(&self) -> String {
-        let total: f64 = self.seconds.iter().sum();
-        if self.seconds.is_empty() {
-            return "  cost: every cell has a record\n".to_owned();
+        let total: f64 = self.levels.iter().flatten().sum();
+        if self.is_nothing() {
+            return "  cost: nothing is left to train\n".to_owned();
         }
         let trials = if self.trials > 0 { format!(", {} of them trials", self.trials) } else { String::new() };
-        let longest = self.seconds.iter().copied().fold(0.0, f64::max);
         let mut said = format!(
             "  cost: {} {}{trials}, about {} for one worker on {}; the longest takes {}\n",
-            self.seconds.len(),
-            if self.seconds.len() == 1 { "run" } else { "runs" },
+            self.runs,
+            if self.runs == 1 { "run" } else { "runs" },
             span(total),
             self.device,
-            span(longest),
+            span(self.longest),
         );
         let basis = [
             (self.recorded, "by records of the same recipe"),
@@ -194,32 +232,59 @@ fn others(results: &Path, store: &Store) -> Vec<PathBuf> {
     found
 }
 
+/// Trials of a tuning that is not made yet, rung by rung; those that are there are left out. Which settings go on is not known, but how many.
+fn trials(experiment: &Experiment, sources: Sources<'_>) -> Result<Vec<Vec<Cell>>, TrainError> {
+    let Some(tune) = experiment.tune().filter(|_| sources.rungs > 0) else { return Ok(Vec::new()) };
+    let made = Store::open(sources.results, &format!("{}/{FOLDER}", experiment.name()))?;
+    let divisors = tune.halving.map_or_else(|| vec![1], |halving| halving.divisors());
+    let mut rungs = Vec::new();
+    for (rung, divisor) in divisors.into_iter().enumerate() {
+        let mut tried = Vec::new();
+        for group in experiment.groups() {
+            let settings = tune.settings(&group.variant);
+            let reach = tune.halving.map_or(settings.len(), |halving| halving.counts(settings.len())[rung]);
+            for setting in &settings[..reach] {
+                tried.push((group.clone(), experiment.shortened(&group, setting, divisor)));
+            }
+        }
+        let cells =
+            experiment.trials(&tried).map_err(|error| TrainError::foreign(experiment.name(), error.to_string()))?;
+        rungs.push(cells.concat().into_iter().filter(|cell| made.record_stamp(&cell.id).is_none()).collect());
+    }
+    Ok(rungs)
+}
+
 /// Said where nothing tells what an experiment costs.
 pub(crate) const UNKNOWN: &str = "  cost: no record of such runs on such a device, and none here to time a step on\n";
 
-/// Costs of an experiment on this machine's device `named`; on `cards` that it may not have, by records alone.
+/// Costs of an experiment as it is settled, or of its tuning before it, on a device like `named`; of tasks of a job array on what they ask for,
+/// by records alone where this machine has no such device.
 pub(crate) fn on(
     named: &device::Named,
-    cards: bool,
-    experiment: &Experiment,
+    slurm: Option<&Slurm>,
+    (experiment, is_tuned): (&Experiment, bool),
     store: &Store,
     results: &Path,
 ) -> Result<Option<Costs>, Failure> {
     let is_card = named.name.contains("cuda");
-    let measures = !cards || is_card;
+    let cards = slurm.map_or(is_card, Slurm::asks_for_cards);
+    let cpu = device::parse("cpu")?;
+    let named = if is_card && !cards { &cpu } else { named };
+    let measures = cards == named.name.contains("cuda");
     let device = if measures { &named.name } else { "tch:cuda:0" };
     let (cache, code, versions) = (ModelCache::training_on(named), identity::code(), identity::versions());
     let never = AtomicBool::new(false);
+    let cohort = match experiment.cohort() {
+        CohortSize::Runs(runs) => Some(runs),
+        CohortSize::Auto => None,
+    };
     let context = StudyContext {
         cache: &cache,
         store,
         code: &code,
         versions: &versions,
         device: &named.name,
-        cohort: match experiment.cohort() {
-            CohortSize::Runs(runs) => Some(runs),
-            CohortSize::Auto => None,
-        },
+        cohort,
         workers: 1,
         among: 1,
         stays: false,
@@ -227,5 +292,8 @@ pub(crate) fn on(
         keeps_records: false,
         stop: Stop::on(&never),
     };
-    Ok(Costs::of(experiment, Sources { results, store, device, measures }, &context)?)
+    let rungs =
+        experiment.tune().filter(|_| !is_tuned).map_or(0, |tune| tune.halving.map_or(1, |halving| halving.rungs));
+    let sources = Sources { results, store, device, measures, cohort: cohort.unwrap_or(1), rungs };
+    Ok(Costs::of(experiment, sources, &context)?)
 }

@@ -99,7 +99,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     let here = device::parse(&args.device);
     let named = match (args.launcher, here) {
         // The device may be on the nodes alone, and the launcher trains nothing.
-        (Some(Launcher::Slurm), Err(_)) => device::parse("cpu")?,
+        (Some(Launcher::Slurm), Err(_)) if device::is_name(&args.device) => device::parse("cpu")?,
         (_, here) => here?,
     };
     let patience = Duration::from_secs_f64(args.patience);
@@ -110,17 +110,35 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
         // Whatever is wrong with the input is said here and not in a worker's log.
         session.open(experiment.cells())?;
         refuse_replaced_untuned(&experiment, &store)?;
+        let tuned = tune::found(&experiment, &store)?;
+        let is_tuned = tuned.is_some();
+        let experiment = tuned.map_or_else(
+            || Ok(experiment.clone()),
+            |tuned| Settled::with(&experiment, tuned).map(|it| it.experiment),
+        )?;
+        // Of a tuning that is to be made, nobody knows yet which recipes come of it.
+        let lacking = if experiment.tune().is_some() && !is_tuned {
+            launcher::without_record(experiment.cells(), &store)
+        } else {
+            session.run(&experiment, &store, |context| study::lacking(experiment.cells(), context))?
+        };
         match launcher {
             Launcher::Local(workers) => {
-                launcher::local::launch(workers, &named, experiment.cells(), &store, &session.signals)?;
+                launcher::local::launch(workers, &named, (experiment.cells(), lacking), &store, &session.signals)?;
             }
             Launcher::Slurm => {
-                let cards = experiment.launcher().is_some_and(experiment::launcher::Slurm::asks_for_cards);
-                let costs = cost::on(&named, cards, &experiment, &store, results)?;
-                let wanted = args.among.map(|among| among as usize);
-                launcher::slurm::launch(&experiment, costs.as_ref(), wanted, &store, &session.signals)?;
+                let slurm = experiment.launcher().cloned().unwrap_or_default();
+                let costs = cost::on(&named, Some(&slurm), (&experiment, is_tuned), &store, results)?;
+                let array = Array::new(
+                    &slurm,
+                    costs.as_ref(),
+                    args.among.map(|among| among as usize),
+                    experiment.cells().len(),
+                );
+                launcher::slurm::launch((&experiment, lacking), (&slurm, array), &store, &session.signals)?;
             }
         }
+        let experiment = read(&args.experiment, &args.set)?;
         return finish(&Settled::of(experiment, &store)?, &store);
     }
     let settled = match experiment.tune() {

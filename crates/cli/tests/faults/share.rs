@@ -136,8 +136,8 @@ fn scheduler(scratch: &Scratch) -> std::path::PathBuf {
     fs::create_dir(&folder).unwrap();
     let sbatch = r#"#!/usr/bin/env bash
 script=${@: -1}
-count=$(sed -n 's/^#SBATCH --array=1-//p' "$script")
-grep -q '^#SBATCH --partition=main$' "$script" || { echo 'sbatch: error: invalid partition specified' >&2; exit 1; }
+count=$(sed -n 's/^#SBATCH "--array=1-\([0-9]*\)"$/\1/p' "$script")
+grep -q '^#SBATCH "--partition=main"$' "$script" || { echo 'sbatch: error: invalid partition specified' >&2; exit 1; }
 for task in $(seq "$count"); do
     SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task setsid bash "$script" > "$(dirname "$script")/slurm-7_$task.log" 2>&1 < /dev/null &
     echo $! >> "$(dirname "$0")/tasks"

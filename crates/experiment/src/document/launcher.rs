@@ -72,6 +72,17 @@ pub(crate) fn launcher(value: &Value, at: &Path, report: &mut Report) -> Option<
     let times = number("max_num_timeout", TIMES);
     slurm.max_num_timeout = times.unwrap_or(slurm.max_num_timeout);
     slurm.gpus_per_node = reader.read("gpus_per_node", line).map(|text| text.value);
+    let gres =
+        slurm.texts.iter().find(|(option, text)| *option == "gres" && text.contains("gpu")).map(|(_, text)| text);
+    for (field, text) in [("gpus_per_node", slurm.gpus_per_node.as_ref()), ("gres", gres)] {
+        let cards = text.and_then(|text| text.rsplit(':').next()?.parse::<u64>().ok()).unwrap_or(1);
+        if cards != 1 {
+            let rule = format!(
+                "{field} asks for {cards} cards, but a task trains on one; ask for 1, and say by array_parallelism how many tasks run at once"
+            );
+            reader.report.add(&at.key(field), rule);
+        }
+    }
     slurm.setup = reader.read("setup", lines).map(|lines| lines.value).unwrap_or_default();
     let more = reader.read("additional_parameters", options);
     slurm.additional_parameters = more.map(|options| options.value).unwrap_or_default();

@@ -11,10 +11,11 @@ use experiment::{
     cell::{Cell, Recipe},
     start::StartFrom,
 };
+use kernels::memory;
 use record::{RunRecord, Store};
 use schedule::{CostModel, Taken, longest_first};
 
-use super::{context::StudyContext, group, identity::spec_of, plan::CohortPlan};
+use super::{capacity::or_out_of_memory, context::StudyContext, group, identity::spec_of, plan::CohortPlan};
 use crate::{error::TrainError, model_cache::TokenizedTask};
 
 /// Steps before the first that is timed: the first ones of a shape take longer, and on a card they are recorded.
@@ -72,18 +73,35 @@ pub fn measure(model: &mut CostModel, cells: &[Cell], context: &StudyContext<'_>
             unknown.push(cell.clone());
         }
     }
-    let together = if group::is_measured(context) { TOGETHER } else { 1 };
+    let together = if tells_memory(context) { TOGETHER } else { 1 };
     let context = &StudyContext { cohort: Some(context.cohort.unwrap_or(together).min(together)), ..*context };
-    let mut peak_bytes = None;
-    for group in group::group(&unknown, context)? {
+    let mut waiting: Vec<Vec<Cell>> = group::group(&unknown, context)?;
+    let mut found = Timed::default();
+    while let Some(mut group) = waiting.pop() {
         context.stop.check()?;
-        let share = time_steps(&group, context)?;
-        for cell in &group {
-            model.learn(&spec_of(cell), share);
+        match or_out_of_memory(|| time_steps(&group, context), context) {
+            Some(share) => {
+                let share = share?;
+                for cell in &group {
+                    model.learn(&spec_of(cell), share);
+                }
+                found.cells += group.len();
+                found.peak_bytes = found.peak_bytes.max(share.peak_bytes);
+            }
+            // One that does not fit alone is estimated by others.
+            None if group.len() > 1 => {
+                waiting.push(group.split_off(group.len() / 2));
+                waiting.push(group);
+            }
+            None => {}
         }
-        peak_bytes = peak_bytes.max(share.peak_bytes);
     }
-    Ok(Timed { cells: unknown.len(), peak_bytes })
+    Ok(found)
+}
+
+/// Whether the device says how much of its memory is in use, as a card does: then a cohort is as large as its memory takes.
+pub fn tells_memory(context: &StudyContext<'_>) -> bool {
+    memory::usage(&context.cache.place().device).is_some()
 }
 
 /// What a step of a cohort of these cells takes of each, by steps that are made and thrown away.

@@ -7,11 +7,13 @@ pub(super) mod slurm;
 mod watched;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
+use experiment::cell::Cell;
 use record::Store;
 
 use crate::failure::Failure;
@@ -60,6 +62,12 @@ fn without_launcher(all: impl Iterator<Item = String>, others: &[&str]) -> Vec<S
         }
     }
     kept
+}
+
+/// The slugs of cells without a record.
+pub(super) fn without_record(cells: &[Cell], store: &Store) -> BTreeSet<String> {
+    let lacks = |cell: &&Cell| store.record_stamp(&cell.id).is_none();
+    cells.iter().filter(lacks).map(|cell| cell.id.slug()).collect()
 }
 
 /// The folder of what workers say.

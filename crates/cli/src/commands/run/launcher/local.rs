@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(in super::super) fn launch(
     wanted: Option<usize>,
     named: &device::Named,
-    cells: &[Cell],
+    (cells, lacking): (&[Cell], BTreeSet<String>),
     store: &Store,
     signals: &Signals,
 ) -> Result<(), Failure> {
@@ -49,7 +49,7 @@ pub(in super::super) fn launch(
     } else {
         note(&format!("started {} workers; what they say is under {}", workers.len(), logs.display()));
     }
-    let progress = Watched::new(cells, store);
+    let progress = Watched::new(cells, &lacking, store);
     let mut told = false;
     loop {
         std::thread::sleep(LOOK);

@@ -4,6 +4,7 @@
 //! that is preempted, saves and is queued again. The launcher may be stopped: the tasks go on, and the same command watches them again.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -13,7 +14,7 @@ use std::{
 
 use experiment::{Experiment, launcher::Slurm};
 use record::{Store, WORKER, write_atomic};
-use schedule::{Cut, Demand, cut};
+use schedule::{Cut, Demand, LEAST_MINUTES, cut};
 
 use super::{given, logs, said_last, watched::Watched, without_launcher};
 use crate::{
@@ -47,14 +48,17 @@ impl Array {
         let most = usize::try_from(slurm.array_parallelism).unwrap_or(usize::MAX);
         let at_once = at_once(slurm);
         let Some(costs) = costs else {
-            let minutes = slurm.timeout_min.unwrap_or(UNKNOWN_MINUTES);
+            let minutes = slurm.timeout_min.unwrap_or(UNKNOWN_MINUTES + slurm.signal_delay_s.div_ceil(60));
             let workers = wanted.unwrap_or(cells.div_ceil(at_once)).clamp(1, most);
             return Self { cut: Cut { workers, minutes, makespan: f64::NAN }, mem_gb: slurm.mem_gb };
         };
-        let demand = Demand { most, at_once, start: costs.start, minutes: slurm.timeout_min, workers: wanted };
+        let least_minutes = LEAST_MINUTES + slurm.signal_delay_s.div_ceil(60);
+        let demand =
+            Demand { most, at_once, start: costs.start, minutes: slurm.timeout_min, least_minutes, workers: wanted };
+        let is_given = slurm.additional_parameters.iter().any(|(name, _)| name.starts_with("mem-per"));
         let of_a_task = |bytes: u64| (bytes as f64 * MEMORY_MARGIN / 1e9).ceil() as u64;
-        let mem_gb = slurm.mem_gb.or(costs.process_bytes.map(of_a_task).filter(|_| at_once == 1));
-        Self { cut: cut(&costs.seconds, demand), mem_gb }
+        let mem_gb = slurm.mem_gb.or(costs.process_bytes.map(of_a_task).filter(|_| at_once == 1 && !is_given));
+        Self { cut: cut(&costs.levels, demand), mem_gb }
     }
 
     /// A line that says it.
@@ -77,22 +81,19 @@ fn at_once(slurm: &Slurm) -> usize {
     if slurm.asks_for_cards() { 1 } else { slurm.cpus_per_task.unwrap_or(1) as usize }
 }
 
-/// Submits what is not there yet, and stays until all cells have a record.
+/// Submits what is not there yet, and stays until all cells that lack a record have one.
 pub(in super::super) fn launch(
-    experiment: &Experiment,
-    costs: Option<&Costs>,
-    wanted: Option<usize>,
+    (experiment, lacking): (&Experiment, BTreeSet<String>),
+    (slurm, array): (&Slurm, Array),
     store: &Store,
     signals: &Signals,
 ) -> Result<(), Failure> {
-    let default = Slurm::default();
-    let slurm = experiment.launcher().unwrap_or(&default);
     store.prepare()?;
-    let progress = Watched::new(experiment.cells(), store);
+    let progress = Watched::new(experiment.cells(), &lacking, store);
     if progress.open() == 0 {
         return Ok(());
     }
-    let job = submitted(experiment, slurm, Array::new(slurm, costs, wanted, experiment.cells().len()), store)?;
+    let job = submitted(experiment, slurm, array, store)?;
     let mut asked = Instant::now();
     let mut tasks = Tasks::of(&job)?;
     loop {
@@ -121,7 +122,9 @@ pub(in super::super) fn launch(
     progress.close();
     let open = progress.open();
     // Best effort: a job that has ended is asked for and not found.
-    let _ = fs::remove_file(job_file(store));
+    if fs::read_to_string(job_file(store)).is_ok_and(|found| found == job) {
+        let _ = fs::remove_file(job_file(store));
+    }
     if open > 0 {
         let said = said_last(newest(&logs(store)?).iter().map(PathBuf::as_path));
         return Err(Failure::Run(anyhow::anyhow!(
@@ -181,9 +184,9 @@ fn text(name: &str, slurm: &Slurm, array: &Array, logs: &Path) -> Result<String,
     }));
     let mut script = "#!/usr/bin/env bash\n".to_owned();
     for option in options {
-        // sbatch splits at blanks.
-        let quoted = if option.contains(' ') { format!("\"{option}\"") } else { option };
-        let _ = writeln!(script, "#SBATCH --{quoted}");
+        // sbatch reads quotes, blanks and comments as a shell does.
+        let escaped = option.replace('\\', r"\\").replace('"', r#"\""#);
+        let _ = writeln!(script, "#SBATCH \"--{escaped}\"");
     }
     let mut command = vec![program.display().to_string()];
     command.extend(without_launcher(std::env::args().skip(1), &[]));
@@ -209,8 +212,8 @@ save_and_queue_again() {{
     exit 0
 }}
 trap save_and_queue_again USR1
-# scancel: save and end.
-trap 'kill -TERM "$worker"; wait "$worker"; exit $?' TERM
+# scancel and preemption signal every process of the task, the worker too: it saves and ends, and a second signal would not let it.
+trap 'wait "$worker"; exit $?' TERM
 
 wait "$worker"
 "#,

@@ -2,8 +2,9 @@
 
 use std::{
     cell::{Cell as Slot, RefCell},
+    collections::BTreeSet,
     io::IsTerminal,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use experiment::cell::Cell;
@@ -15,12 +16,15 @@ use crate::terminal::note;
 /// Pause between two plain lines of progress.
 const PAUSE: Duration = Duration::from_secs(15);
 
+/// When a record was written, and how long it is.
+type Stamp = (SystemTime, u64);
+
 /// Progress of a study that others train.
 pub(super) struct Watched<'a> {
     cells: &'a [Cell],
     store: &'a Store,
-    /// Cells that had no record at the last look.
-    lacking: RefCell<Vec<&'a Cell>>,
+    /// Cells that were to be trained at the last look, each with the record that it had before, which is replaced.
+    lacking: RefCell<Vec<(&'a Cell, Option<Stamp>)>>,
     bar: ProgressBar,
     plain: bool,
     begun: Instant,
@@ -29,24 +33,29 @@ pub(super) struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    pub(super) fn new(cells: &'a [Cell], store: &'a Store) -> Self {
+    /// Of cells of which these are to be trained.
+    pub(super) fn new(cells: &'a [Cell], lacking: &BTreeSet<String>, store: &'a Store) -> Self {
         let plain = !std::io::stderr().is_terminal();
         let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(cells.len() as u64), target);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} cells, {msg}") {
             bar.set_style(style);
         }
-        let lacking = RefCell::new(cells.iter().collect());
+        let lacks = cells.iter().filter(|cell| lacking.contains(&cell.id.slug()));
+        let lacking = RefCell::new(lacks.map(|cell| (cell, store.record_stamp(&cell.id))).collect());
         let begun = Instant::now();
         let mut own = Self { cells, store, lacking, bar, plain, begun, before: 0, printed: Slot::new(None) };
         own.before = cells.len() - own.open();
         own
     }
 
-    /// How many cells have no record yet.
+    /// How many cells are still to be trained.
     pub(super) fn open(&self) -> usize {
         let mut lacking = self.lacking.borrow_mut();
-        lacking.retain(|cell| self.store.record_stamp(&cell.id).is_none());
+        lacking.retain(|(cell, before)| {
+            let now = self.store.record_stamp(&cell.id);
+            now.is_none() || now == *before
+        });
         lacking.len()
     }
 
