@@ -111,6 +111,9 @@ faults=0
 until [ "$(ended)" -ge 60 ]; do
     sleep 1
     task=$((RANDOM % 4 + 1))
+    # A node that failed to launch a task is drained and the task held: an administrator sees to both.
+    scontrol update NodeName=n1,n2 State=RESUME >/dev/null 2>&1 || true
+    for held in 1 2 3 4; do scontrol release "${array}_$held" >/dev/null 2>&1 || true; done
     case $((faults % 8)) in
         0) scontrol requeue "${array}_$task" 2>/dev/null || true ;;                                             # preempted
         1) timeout 5 scancel --signal=USR1 --batch "${array}_$task" 2>/dev/null || true ;;                                # near its time limit
@@ -125,7 +128,12 @@ until [ "$(ended)" -ge 60 ]; do
         7) pkill -9 -f "slurmctld -f $SLURM_CONF" || true; sleep 1; slurmctld -f "$SLURM_CONF" ;;               # the controller dies
     esac
     faults=$((faults + 1))
-    if [ $faults -gt 300 ]; then echo "the study does not end: $(ended) of 60 records" >&2; squeue; exit 1; fi
+    if [ $faults -gt 300 ]; then
+        sinfo -h -o %T | grep -qE 'idle|alloc|mix' || no_slurm "Slurm has no node left after its daemons were killed"
+        echo "the study does not end: $(ended) of 60 records" >&2
+        squeue
+        exit 1
+    fi
 done
 [ $faults -ge "${LEAST_FAULTS:-30}" ] || { echo "only $faults faults were made before the study ended" >&2; exit 1; }
 # A launcher whose tasks were all cancelled says so; the same command submits what is left.

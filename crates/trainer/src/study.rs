@@ -3,9 +3,9 @@
 mod capacity;
 pub mod context;
 pub mod costs;
-mod draft;
 mod group;
 pub mod identity;
+mod outline;
 pub mod plan;
 mod resume;
 pub mod run_state;
@@ -24,8 +24,8 @@ use record::{Asked, BadFile, CellId, RecordError, RunRecord, Store, WORKER, proc
 pub use self::capacity::is_out_of_memory;
 use self::{
     context::StudyContext,
-    draft::Drafts,
     identity::{Standing, spec_of, standing},
+    outline::Outlines,
     share::{Board, Outstanding},
 };
 use crate::{
@@ -59,10 +59,11 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
     for level in 0..=last {
         let of_level = cells.iter().filter(|(cell, of)| *of == level && open.contains(&cell.id.slug()));
         let of_level: Vec<Cell> = of_level.map(|(cell, _)| (*cell).clone()).collect();
-        let mut drafts = Drafts::ahead(&of_level, context)?;
+        let mut outlines = Outlines::ahead(&of_level, context)?;
         let agreed = loop {
             let planning = leases.wait("plan", || context.stop.is_asked())?.ok_or(TrainError::Interrupted)?;
-            if let Some(agreed) = share::agree(&cells, level, &outstanding, &mut drafts, (&leases, &planning), context)?
+            if let Some(agreed) =
+                share::agree(&cells, level, &outstanding, &mut outlines, (&leases, &planning), context)?
             {
                 break agreed;
             }

@@ -116,12 +116,15 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
             || Ok(experiment.clone()),
             |tuned| Settled::with(&experiment, tuned).map(|it| it.experiment),
         )?;
-        // Of a tuning that is to be made, nobody knows yet which recipes come of it.
-        let lacking = if experiment.tune().is_some() && !is_tuned {
-            launcher::without_record(experiment.cells(), &store)
+        // The stamps first: a record that comes meanwhile is a new one.
+        let mut lacking = launcher::stamps(experiment.cells(), &store);
+        if experiment.tune().is_some() && !is_tuned {
+            // Nobody knows yet which recipes come of it.
+            lacking.retain(|_, stamp| stamp.is_none());
         } else {
-            session.run(&experiment, &store, |context| study::lacking(experiment.cells(), context))?
-        };
+            let open = session.run(&experiment, &store, |context| study::lacking(experiment.cells(), context))?;
+            lacking.retain(|slug, _| open.contains(slug));
+        }
         match launcher {
             Launcher::Local(workers) => {
                 launcher::local::launch(workers, &named, (experiment.cells(), lacking), &store, &session.signals)?;

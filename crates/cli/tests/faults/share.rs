@@ -231,7 +231,7 @@ fn check_says_what_a_study_costs() {
     };
     let before = check(&[]);
     assert!(before.contains("cost: 12 runs") && before.contains("12 by steps that were timed now"), "{before}");
-    assert!(before.contains("slurm: 1 task of at most 10 minutes"), "{before}");
+    assert!(before.contains("slurm: 1 task of at most 12 minutes"), "{before}");
     assert!(!scratch.results().exists(), "check writes nothing");
     scratch.finish_tables();
     let record = scratch.results().join("runs/mood-lora-r2-s1");

@@ -16,9 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::StudyContext,
-    costs,
-    draft::{Draft, Drafts},
-    group,
+    costs, group,
+    outline::{Outline, Outlines},
     plan::CohortPlan,
     remove,
     resume::{self, Unfinished},
@@ -91,8 +90,8 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    fn new(draft: Draft, changes: Vec<CohortChange>, is_counted: impl Fn(&Cell) -> bool) -> Self {
-        let Draft { name, cells, steps } = draft;
+    fn new(outline: Outline, changes: Vec<CohortChange>, is_counted: impl Fn(&Cell) -> bool) -> Self {
+        let Outline { name, cells, steps } = outline;
         let counts = |(cell, _): &(&Cell, u64)| is_counted(cell);
         let of =
             cells.iter().zip(steps).filter(counts).fold((0, 0), |(cells, all), (_, steps)| (cells + 1, all + steps));
@@ -121,7 +120,7 @@ pub(super) fn agree(
     cells: &[(&Cell, usize)],
     level: usize,
     outstanding: &Outstanding,
-    drafts: &mut Drafts,
+    outlines: &mut Outlines,
     (leases, planning): (&Leases, &Lease),
     context: &StudyContext<'_>,
 ) -> Result<Option<Level>, TrainError> {
@@ -138,8 +137,8 @@ pub(super) fn agree(
     let (theirs, rest): (Vec<Agreed>, Vec<Agreed>) = agreed.into_iter().partition(|own| at_work.contains(&own.name));
     for own in theirs {
         taken.extend(own.slugs.iter().cloned());
-        if let Some(draft) = planned_again(&own, &of_level, drafts, context)? {
-            cohorts.push(Planned::new(draft, own.changes, |cell| outstanding.was_open(cell)));
+        if let Some(outline) = planned_again(&own, &of_level, outlines, context)? {
+            cohorts.push(Planned::new(outline, own.changes, |cell| outstanding.was_open(cell)));
         } else if own.slugs.iter().any(|slug| of_level.contains_key(slug)) {
             return Err(mixed(&own, leases, context)?);
         } else {
@@ -150,17 +149,17 @@ pub(super) fn agree(
     let unfinished = plans.iter().flat_map(CohortPlan::cells).map(|cell| cell.id.slug()).collect();
     for plan in plans {
         taken.extend(plan.cells().into_iter().map(|cell| cell.id.slug()));
-        cohorts.push(Planned::new(Draft::of(&plan), plan.changes, |_| true));
+        cohorts.push(Planned::new(Outline::of(&plan), plan.changes, |_| true));
     }
     // What was agreed on and is not begun. What is not wanted any more, or means something else now, is planned anew.
     for own in rest {
         if !own.slugs.iter().any(|slug| of_level.contains_key(slug)) {
             others.push(own);
         } else if own.slugs.iter().all(|slug| !taken.contains(slug) && open.contains(slug)) {
-            match planned_again(&own, &of_level, drafts, context)? {
-                Some(draft) => {
+            match planned_again(&own, &of_level, outlines, context)? {
+                Some(outline) => {
                     taken.extend(own.slugs.iter().cloned());
-                    cohorts.push(Planned::new(draft, own.changes, |_| true));
+                    cohorts.push(Planned::new(outline, own.changes, |_| true));
                 }
                 None if leases.alive(WORKER)?.is_some() => return Err(mixed(&own, leases, context)?),
                 None => {}
@@ -174,7 +173,7 @@ pub(super) fn agree(
         .map(|(cell, _)| (*cell).clone())
         .collect();
     for cells in costs::order(group::group(&new, context)?, cells, context)? {
-        cohorts.push(Planned::new(drafts.take(&cells, context)?, Vec::new(), |_| true));
+        cohorts.push(Planned::new(outlines.take(&cells, context)?, Vec::new(), |_| true));
     }
     if !planning.check() {
         return Ok(None);
@@ -204,13 +203,13 @@ impl Agreed {
 fn planned_again(
     own: &Agreed,
     wanted: &BTreeMap<String, &Cell>,
-    drafts: &mut Drafts,
+    outlines: &mut Outlines,
     context: &StudyContext<'_>,
-) -> Result<Option<Draft>, TrainError> {
+) -> Result<Option<Outline>, TrainError> {
     let cells: Option<Vec<Cell>> = own.slugs.iter().map(|slug| Some((*wanted.get(slug)?).clone())).collect();
     let Some(cells) = cells.filter(|cells| !cells.is_empty()) else { return Ok(None) };
-    let draft = drafts.take(&cells, context)?;
-    Ok((draft.name == own.name).then_some(draft))
+    let outline = outlines.take(&cells, context)?;
+    Ok((outline.name == own.name).then_some(outline))
 }
 
 /// Names of agreed cohorts that another process trains.

@@ -7,10 +7,11 @@ pub(super) mod slurm;
 mod watched;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     str::FromStr,
+    time::SystemTime,
 };
 
 use experiment::cell::Cell;
@@ -64,10 +65,12 @@ fn without_launcher(all: impl Iterator<Item = String>, others: &[&str]) -> Vec<S
     kept
 }
 
-/// The slugs of cells without a record.
-pub(super) fn without_record(cells: &[Cell], store: &Store) -> BTreeSet<String> {
-    let lacks = |cell: &&Cell| store.record_stamp(&cell.id).is_none();
-    cells.iter().filter(lacks).map(|cell| cell.id.slug()).collect()
+/// Cells that are to be trained, by their slugs, each with when the record was written that it has already, and how long that is.
+pub(super) type Lacking = BTreeMap<String, Option<(SystemTime, u64)>>;
+
+/// All cells, before it is known which of them are to be trained.
+pub(super) fn stamps(cells: &[Cell], store: &Store) -> Lacking {
+    cells.iter().map(|cell| (cell.id.slug(), store.record_stamp(&cell.id))).collect()
 }
 
 /// The folder of what workers say.

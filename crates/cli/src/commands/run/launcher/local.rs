@@ -15,7 +15,7 @@ use assets::device::{self, Backend, State};
 use experiment::cell::Cell;
 use record::{Holder, Store, WORKER, holders};
 
-use super::{given, logs, said_last, watched::Watched, without_launcher};
+use super::{Lacking, given, logs, said_last, watched::Watched, without_launcher};
 use crate::{failure::Failure, signals::Signals, terminal::note};
 
 /// Pause between two looks at the study.
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(in super::super) fn launch(
     wanted: Option<usize>,
     named: &device::Named,
-    (cells, lacking): (&[Cell], BTreeSet<String>),
+    (cells, lacking): (&[Cell], Lacking),
     store: &Store,
     signals: &Signals,
 ) -> Result<(), Failure> {

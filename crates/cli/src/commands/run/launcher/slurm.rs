@@ -4,7 +4,6 @@
 //! that is preempted, saves and is queued again. The launcher may be stopped: the tasks go on, and the same command watches them again.
 
 use std::{
-    collections::BTreeSet,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -16,7 +15,7 @@ use experiment::{Experiment, launcher::Slurm};
 use record::{Store, WORKER, write_atomic};
 use schedule::{Cut, Demand, LEAST_MINUTES, cut};
 
-use super::{given, logs, said_last, watched::Watched, without_launcher};
+use super::{Lacking, given, logs, said_last, watched::Watched, without_launcher};
 use crate::{
     commands::cost::{Costs, span},
     failure::Failure,
@@ -83,7 +82,7 @@ fn at_once(slurm: &Slurm) -> usize {
 
 /// Submits what is not there yet, and stays until all cells that lack a record have one.
 pub(in super::super) fn launch(
-    (experiment, lacking): (&Experiment, BTreeSet<String>),
+    (experiment, lacking): (&Experiment, Lacking),
     (slurm, array): (&Slurm, Array),
     store: &Store,
     signals: &Signals,

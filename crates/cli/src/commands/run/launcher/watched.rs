@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell as Slot, RefCell},
-    collections::BTreeSet,
     io::IsTerminal,
     time::{Duration, Instant, SystemTime},
 };
@@ -11,6 +10,7 @@ use experiment::cell::Cell;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use record::{Store, WORKER, holders};
 
+use super::Lacking;
 use crate::terminal::note;
 
 /// Pause between two plain lines of progress.
@@ -34,15 +34,15 @@ pub(super) struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     /// Of cells of which these are to be trained.
-    pub(super) fn new(cells: &'a [Cell], lacking: &BTreeSet<String>, store: &'a Store) -> Self {
+    pub(super) fn new(cells: &'a [Cell], lacking: &Lacking, store: &'a Store) -> Self {
         let plain = !std::io::stderr().is_terminal();
         let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(cells.len() as u64), target);
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} cells, {msg}") {
             bar.set_style(style);
         }
-        let lacks = cells.iter().filter(|cell| lacking.contains(&cell.id.slug()));
-        let lacking = RefCell::new(lacks.map(|cell| (cell, store.record_stamp(&cell.id))).collect());
+        let lacks = |cell: &'a Cell| Some((cell, *lacking.get(&cell.id.slug())?));
+        let lacking = RefCell::new(cells.iter().filter_map(lacks).collect());
         let begun = Instant::now();
         let mut own = Self { cells, store, lacking, bar, plain, begun, before: 0, printed: Slot::new(None) };
         own.before = cells.len() - own.open();

@@ -9,7 +9,7 @@ use crate::error::TrainError;
 
 /// A cohort that may be trained.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct Outline {
     /// Its name.
     pub name: String,
     /// Its cells, stack by stack.
@@ -18,7 +18,7 @@ pub(super) struct Draft {
     pub steps: Vec<u64>,
 }
 
-impl Draft {
+impl Outline {
     /// Of these cells.
     pub(super) fn new(cells: &[Cell], context: &StudyContext<'_>) -> Result<Self, TrainError> {
         Ok(Self::of(&CohortPlan::new(cells, context)?))
@@ -31,11 +31,11 @@ impl Draft {
     }
 }
 
-/// Drafts of the cohorts that a process would form, by their cells. They are made before it has the lease on planning, for which others wait.
+/// Outlines of the cohorts that a process would form, by their cells. They are made before it has the lease on planning, for which others wait.
 #[derive(Debug, Default)]
-pub(super) struct Drafts(BTreeMap<Vec<String>, Draft>);
+pub(super) struct Outlines(BTreeMap<Vec<String>, Outline>);
 
-impl Drafts {
+impl Outlines {
     /// Of all these cells; of none where the size of a cohort has to be measured first.
     pub(super) fn ahead(cells: &[Cell], context: &StudyContext<'_>) -> Result<Self, TrainError> {
         let mut found = Self::default();
@@ -43,14 +43,14 @@ impl Drafts {
             return Ok(found);
         }
         for cells in group::group(cells, context)? {
-            found.0.insert(key(&cells), Draft::new(&cells, context)?);
+            found.0.insert(key(&cells), Outline::new(&cells, context)?);
         }
         Ok(found)
     }
 
-    /// The draft of these cells, made now where it was not.
-    pub(super) fn take(&mut self, cells: &[Cell], context: &StudyContext<'_>) -> Result<Draft, TrainError> {
-        self.0.remove(&key(cells)).map_or_else(|| Draft::new(cells, context), Ok)
+    /// The outline of these cells, made now where it was not.
+    pub(super) fn take(&mut self, cells: &[Cell], context: &StudyContext<'_>) -> Result<Outline, TrainError> {
+        self.0.remove(&key(cells)).map_or_else(|| Outline::new(cells, context), Ok)
     }
 }
 
