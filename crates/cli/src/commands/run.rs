@@ -104,7 +104,9 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
     };
     let patience = Duration::from_secs_f64(args.patience);
     let store = Store::open(results, experiment.name())?.with_patience(patience);
-    let session = Session::new(args, &named)?;
+    // A launcher trains nothing: the card is its workers', and to make it ready here takes seconds that they would wait.
+    let own = if args.launcher.is_some() { device::parse("cpu")? } else { named.clone() };
+    let session = Session::new(args, &own)?;
     store.check_place()?;
     if let Some(launcher) = args.launcher {
         // Whatever is wrong with the input is said here and not in a worker's log.

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The shortest and the longest pause between two looks at what others train.
-const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(2)];
+const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
 
 /// Trains the cohorts, `context.workers` at a time, beside other processes. The first error stops the others at their next step.
 pub(super) fn work(
