@@ -90,16 +90,12 @@ fn shared(runs: &[&Run], random: &mut ChaCha8Rng) -> Vec<Cohort> {
         .keys()
         .map(|group| (*group, runs.iter().filter(|run| run.group == *group).count() * CELLS / runs.len()))
         .collect();
-    let groups: Vec<Group> = sizes
-        .iter()
-        .map(|(group, runs)| Group { runs: *runs, cost: means[group] * *runs as f64, capacity: 100 })
-        .collect();
+    let groups: Vec<Group> =
+        sizes.iter().map(|(group, runs)| Group { runs: *runs, once: 0.0, each: means[group], capacity: 100 }).collect();
     let mut cohorts = Vec::new();
-    for ((group, size), count) in sizes.iter().zip(split(&groups, WORKERS)) {
+    for (group, sizes) in sizes.keys().zip(split(&groups, WORKERS)) {
         let own: Vec<&&Run> = runs.iter().filter(|run| run.group == *group).collect();
-        let each = size.div_ceil(count);
-        for first in (0..*size).step_by(each) {
-            let runs = each.min(size - first);
+        for runs in sizes {
             let taken = (0..runs).map(|_| own[random.random_range(0..own.len())].seconds).sum();
             cohorts.push(Cohort { estimated: means[group] * runs as f64, taken });
         }

@@ -43,7 +43,7 @@ pub(super) fn capacity(cells: &[Cell], context: &StudyContext<'_>) -> Result<usi
 }
 
 /// The first cell of every stack that a cohort of `cells` has.
-fn one_of_each_stack(cells: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Cell>, TrainError> {
+pub(super) fn one_of_each_stack(cells: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Cell>, TrainError> {
     let mut found: Vec<(StackPlan, Cell)> = Vec::new();
     for cell in cells {
         let plan = adapter::stack_plan(&cell.recipe, &cell.id, context.cache)?;

@@ -12,16 +12,33 @@ use experiment::{
     start::StartFrom,
 };
 use kernels::memory;
+use models::network::Network;
 use record::{RunRecord, Store};
-use schedule::{CostModel, Taken, longest_first};
+use schedule::{CostModel, Group, Taken, longest_first};
 
-use super::{capacity::or_out_of_memory, context::StudyContext, group, identity::spec_of, plan::CohortPlan};
-use crate::{error::TrainError, model_cache::TokenizedTask};
+use super::{
+    capacity::{one_of_each_stack, or_out_of_memory},
+    context::StudyContext,
+    group,
+    identity::spec_of,
+    plan::CohortPlan,
+};
+use crate::{
+    batch::{BatchSource, HostBatch, SupervisedBatches},
+    error::TrainError,
+    model_cache::TokenizedTask,
+};
 
 /// Steps before the first that is timed: the first ones of a shape take longer, and on a card they are recorded.
 const UNTIMED: usize = 2;
 /// Steps that are timed, and how long they may take together.
 const TIMED: (usize, Duration) = (5, Duration::from_secs(2));
+/// The most runs of a cohort that is timed to cut a group, and the steps of it that are timed.
+const CUT: (usize, u32) = (96, 3);
+/// Batches among which a usual one is looked for.
+const LOOKED_AT: u64 = 32;
+/// Groups for each worker from which on nothing is cut, so that nothing need be timed.
+const PLENTY: usize = 4;
 /// Cells that are timed in one cohort, where more fit on a device than one.
 pub const TOGETHER: usize = 16;
 /// Seconds that an evaluated token takes, as a share of those of a trained one: a forward pass beside one forward and backward.
@@ -172,6 +189,113 @@ impl Lengths {
             of_a_row: all(&task.train.rows) / rows.max(1) as f64,
             evaluated: task.evaluated().map(|split| all(&split.set.rows)).sum(),
         }
+    }
+}
+
+/// What the runs of each group cost, in seconds where several workers are to share few groups: steps of a small cohort and of a large one are timed
+/// then, between which lies what a cohort takes however few runs it has. In tokens elsewhere, or where a device's memory was full.
+pub(super) fn of_groups(
+    groups: &[Vec<Cell>],
+    capacities: &[usize],
+    context: &StudyContext<'_>,
+) -> Result<Vec<Group>, TrainError> {
+    let by_tokens = || -> Result<Vec<Group>, TrainError> {
+        let of = |((cells, capacity), tokens): ((&Vec<Cell>, &usize), f64)| Group {
+            runs: cells.len(),
+            once: 0.0,
+            each: tokens / cells.len().max(1) as f64,
+            capacity: *capacity,
+        };
+        Ok(groups.iter().zip(capacities).zip(tokens(groups, context)?).map(of).collect())
+    };
+    if context.among < 2 || groups.len() >= PLENTY * context.among {
+        return by_tokens();
+    }
+    let mut timed = Vec::new();
+    for (cells, capacity) in groups.iter().zip(capacities) {
+        context.stop.check()?;
+        match or_out_of_memory(|| timed_group(cells, *capacity, context), context) {
+            Some(group) => timed.push(group?),
+            None => return by_tokens(),
+        }
+    }
+    Ok(timed)
+}
+
+/// A group by what steps of its cohorts take.
+fn timed_group(cells: &[Cell], capacity: usize, context: &StudyContext<'_>) -> Result<Group, TrainError> {
+    let few = one_of_each_stack(cells, context)?;
+    let many = &cells[..cells.len().min(capacity).min(CUT.0).max(1)];
+    let large = steady(many, context)?;
+    // A line through both. Steps are as noisy as to let it fall, or rise from below zero.
+    let (once, each) = if few.len() < many.len() {
+        let small = steady(&few, context)?;
+        let each = (large.seconds - small.seconds) / (many.len() - few.len()) as f64;
+        let each = each.clamp(0.0, large.seconds / many.len() as f64);
+        (large.seconds - each * many.len() as f64, each)
+    } else {
+        (0.0, large.seconds / many.len() as f64)
+    };
+    memory::release(&context.cache.place().device);
+    let (mut steps, mut evaluated) = (0, 0.0);
+    for cell in cells {
+        let task = context.cache.task(&cell.recipe)?;
+        steps = steps.max(cell.recipe.train.total_steps(task.train.rows.len()));
+        evaluated += Tokens::of(&cell.recipe, Lengths::of(&task)).evaluated / cells.len() as f64;
+    }
+    let evaluation = EVALUATED * evaluated * each / large.tokens.max(1.0);
+    Ok(Group { runs: cells.len(), once: once * steps as f64, each: each * steps as f64 + evaluation, capacity })
+}
+
+/// Steps of one cohort on one batch.
+struct Steady {
+    /// Of a step.
+    seconds: f64,
+    /// Of a run in it, padding included.
+    tokens: f64,
+}
+
+/// Times steps of a cohort of these cells, which are thrown away, on a batch that is about as wide as theirs are in the mean.
+fn steady(cells: &[Cell], context: &StudyContext<'_>) -> Result<Steady, TrainError> {
+    let plan = CohortPlan::new(cells, context)?;
+    let batches = plan.batches(context)?;
+    let mut cohort = plan.build(context)?;
+    let (usual, tokens) = Usual::of(&batches, &cohort.network);
+    (0..UNTIMED).for_each(|_| drop(cohort.advance(&usual)));
+    let clock = Instant::now();
+    (0..CUT.1).for_each(|_| drop(cohort.advance(&usual)));
+    Ok(Steady { seconds: clock.elapsed().as_secs_f64() / f64::from(CUT.1), tokens: tokens / cells.len() as f64 })
+}
+
+/// The same batch at every step: a card records a step of each width once, which no time of one should have in it.
+struct Usual<'a> {
+    all: &'a SupervisedBatches,
+    micro: u64,
+}
+
+impl<'a> Usual<'a> {
+    /// The first whose number of tokens is the nearest to the mean, and that mean.
+    fn of(all: &'a SupervisedBatches, network: &Network) -> (Self, f64) {
+        let sizes: Vec<f64> = (0..LOOKED_AT)
+            .map(|micro| {
+                let tokens = all.batch(network, micro).arrays.tokens;
+                (tokens.rows * tokens.seq) as f64
+            })
+            .collect();
+        let mean = sizes.iter().sum::<f64>() / sizes.len() as f64;
+        let distance = |micro: &u64| (sizes[*micro as usize] - mean).abs();
+        let micro = (0..LOOKED_AT).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0);
+        (Self { all, micro }, mean)
+    }
+}
+
+impl BatchSource for Usual<'_> {
+    fn batch(&self, network: &Network, _micro: u64) -> HostBatch {
+        self.all.batch(network, self.micro)
+    }
+
+    fn held_out(&self, network: &Network, stack: usize, numbers: &[u64]) -> HostBatch {
+        self.all.held_out(network, stack, numbers)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which open cells train together.
 
 use kernels::memory;
-use schedule::{Group, split};
+use schedule::{longest_first, split};
 use variants::base::BaseSpec;
 
 use super::{capacity::capacity, context::StudyContext, costs};
@@ -16,7 +16,16 @@ pub(super) fn is_measured(context: &StudyContext<'_>) -> bool {
     context.cohort.is_none() && memory::usage(&context.cache.place().device).is_some()
 }
 
-/// The cells of new cohorts, in their order.
+/// The cells of new cohorts, in the order in which they should be begun; `study` is all of which some have ended.
+pub(super) fn in_order(
+    open: &[Cell],
+    study: &[(&Cell, usize)],
+    context: &StudyContext<'_>,
+) -> Result<Vec<Vec<Cell>>, TrainError> {
+    if is_measured(context) { fill(open, context) } else { costs::order(group(open, context)?, study, context) }
+}
+
+/// The cells of new cohorts.
 pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Vec<Cell>>, TrainError> {
     if is_measured(context) {
         return fill(open, context);
@@ -29,21 +38,29 @@ pub(super) fn group(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Vec
 }
 
 /// New cohorts as large as the device's memory takes, as even as can be, each of one task: rows of other lengths would be padding. Where
-/// several processes share the study, they are smaller, so that none has much more to do than the others.
+/// several processes share the study, they are cut so that all end at about the same time, and the longest come first.
 fn fill(open: &[Cell], context: &StudyContext<'_>) -> Result<Vec<Vec<Cell>>, TrainError> {
     let mut groups = Groups::new(usize::MAX);
     for cell in open {
         groups.put((CohortKey::of(cell), &cell.recipe.task, &cell.recipe.data), cell);
     }
     let groups: Vec<Vec<Cell>> = groups.all.into_iter().map(|(_, cells)| cells).collect();
-    let of =
-        |(cells, cost): (&Vec<Cell>, f64)| Ok(Group { runs: cells.len(), cost, capacity: capacity(cells, context)? });
-    let costs = costs::tokens(&groups, context)?;
-    let sized: Vec<Group> = groups.iter().zip(costs).map(of).collect::<Result<_, TrainError>>()?;
-    let counts = split(&sized, context.among);
-    // Runs of one stack stay together, and the rest is spread evenly.
-    let parts = groups.iter().zip(counts).flat_map(|(cells, count)| cells.chunks(cells.len().div_ceil(count)));
-    Ok(parts.map(<[Cell]>::to_vec).collect())
+    let capacities: Vec<usize> = groups.iter().map(|cells| capacity(cells, context)).collect::<Result<_, _>>()?;
+    let sized = costs::of_groups(&groups, &capacities, context)?;
+    let sizes = split(&sized, context.among);
+    let (mut cohorts, mut costs) = (Vec::new(), Vec::new());
+    for ((cells, sizes), group) in groups.into_iter().zip(sizes).zip(sized) {
+        // Runs of one stack stay together.
+        let mut rest = cells.into_iter();
+        for runs in sizes {
+            cohorts.push(rest.by_ref().take(runs).collect::<Vec<Cell>>());
+            costs.push(group.cost(runs));
+        }
+    }
+    if context.among < 2 {
+        return Ok(cohorts);
+    }
+    Ok(longest_first(&costs).into_iter().map(|index| std::mem::take(&mut cohorts[index])).collect())
 }
 
 /// What cells of one cohort have in common.

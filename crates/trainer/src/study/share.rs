@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::StudyContext,
-    costs, group,
+    group,
     outline::{Outline, Outlines},
     plan::CohortPlan,
     remove,
@@ -172,7 +172,7 @@ pub(super) fn agree(
         .filter(|(cell, of)| *of == level && is_new(&cell.id.slug()))
         .map(|(cell, _)| (*cell).clone())
         .collect();
-    for cells in costs::order(group::group(&new, context)?, cells, context)? {
+    for cells in group::in_order(&new, cells, context)? {
         cohorts.push(Planned::new(outlines.take(&cells, context)?, Vec::new(), |_| true));
     }
     if !planning.check() {
