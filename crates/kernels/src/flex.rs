@@ -14,6 +14,7 @@ use crate::kernel::{Adam, Drop, Kernels, Normed};
 
 mod adamw;
 mod attention;
+mod cayley;
 mod dropout;
 mod gelu;
 mod norm;
@@ -76,6 +77,11 @@ impl Kernels for Flex {
     fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         let dtype = dy.dtype();
         cast(with_real!(dtype, T => gelu::gelu_backward::<T>(x, dy)), dtype)
+    }
+
+    fn cayley(q: FloatTensor<Self>) -> FloatTensor<Self> {
+        let dtype = q.dtype();
+        cast(with_real!(dtype, T => cayley::cayley::<T>(q)), dtype)
     }
 
     fn attend(

@@ -49,6 +49,8 @@ pub(crate) trait Fused: Backend {
 
     fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    fn fused_cayley(q: FloatTensor<Self>) -> FloatTensor<Self>;
+
     fn fused_attention(
         q: FloatTensor<Self>,
         k: FloatTensor<Self>,
@@ -172,6 +174,9 @@ macro_rules! direct {
             }
             fn fused_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
                 <Self as Kernels>::exact_gelu(x)
+            }
+            fn fused_cayley(q: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::cayley(q)
             }
             fn fused_attention(
                 q: FloatTensor<Self>,

@@ -53,6 +53,9 @@ pub struct Adam {
     pub epsilon: f64,
 }
 
+/// The widest matrix that [`Kernels::cayley`] takes: one that a block of threads holds in f64.
+pub(crate) const LARGEST_CAYLEY: usize = 64;
+
 /// What [`Kernels::norm`] gives.
 #[derive(Clone, Debug)]
 pub struct Normed<B: Backend> {
@@ -117,6 +120,17 @@ pub trait Kernels: Backend {
 
     /// `dy·(Φ(x) + x·φ(x))`.
     fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The Cayley transforms `(I − Q)·(I + Q)⁻¹`; `q` `[n, b, b]`, `Qᵀ = −Q`, `b` at most [`LARGEST_CAYLEY`].
+    fn cayley(q: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `∂/∂Q` of [`cayley`](Self::cayley) from its value `R`. With `(I + Q)⁻¹ = (R + I)/2` it is `−½·(R + I)ᵀ·dR·(R + I)ᵀ`, here as
+    /// `−½·(P + P·Rᵀ)` of `P = dR + Rᵀ·dR`.
+    fn cayley_backward(r: FloatTensor<Self>, dr: FloatTensor<Self>) -> FloatTensor<Self> {
+        let turned = Self::float_swap_dims(r, 1, 2);
+        let half = Self::add_product(dr.clone(), turned.clone(), dr);
+        Self::float_mul_scalar(Self::add_product(half.clone(), half, turned), (-0.5).into())
+    }
 
     /// `dropout(softmax(scale·q·kᵀ + bias))·v` for every head. `q`, `k`, `v` `[rows, seq, heads·d_head]`, `bias` `[rows, 1, 1 or seq, seq]`
     /// with 0 where a key may be seen and a large negative number where not. Dropout's position is `query·heads + head`, its feature the

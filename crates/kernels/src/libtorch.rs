@@ -198,6 +198,14 @@ impl Kernels for LibTorch {
         fresh(x.tensor.contiguous().gelu("none"))
     }
 
+    fn cayley(q: FloatTensor<Self>) -> FloatTensor<Self> {
+        let q = &q.tensor;
+        fresh(match cuda::device(q) {
+            Some(device) => cuda::cayley(device, q),
+            None => aten::cayley(q),
+        })
+    }
+
     fn exact_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         let dy = dy.tensor.to_kind(x.tensor.kind()).contiguous();
         fresh(x.tensor.contiguous().gelu_backward(&dy, "none"))

@@ -10,6 +10,7 @@ use burn::{
 use crate::{
     bits,
     fused::{Fused, Maybe, MaybeDropout},
+    kernel::LARGEST_CAYLEY,
 };
 pub use crate::{
     kernel::Adam,
@@ -98,6 +99,17 @@ pub fn gelu(x: Tensor<3>) -> Tensor<3> {
         return composed::gelu(x);
     }
     Tensor::from_dispatch(<Dispatch as Fused>::fused_gelu(x.into_dispatch()))
+}
+
+/// The Cayley transforms `(I − Q)·(I + Q)⁻¹` of skew-symmetric matrices, `Qᵀ = −Q`; `q` `[n, b, b]`. Each is orthogonal with determinant 1.
+///
+/// `I + Q` is eliminated without a search for pivots: its symmetric part is the identity, so that no pivot is below 1. Where `q` is not
+/// skew-symmetric, the value is nothing in particular.
+pub fn cayley(q: Tensor<3>) -> Tensor<3> {
+    if !is_fused(&q.device()) || q.dims()[1] > LARGEST_CAYLEY {
+        return composed::cayley(q);
+    }
+    Tensor::from_dispatch(<Dispatch as Fused>::fused_cayley(q.into_dispatch()))
 }
 
 /// `dropout(softmax(scale·q·kᵀ + bias))·v` over `heads` heads.

@@ -256,6 +256,33 @@ fn gelu_agrees_with_its_composed_form() {
     }
 }
 
+/// `[n, b, b]`, skew-symmetric.
+fn skew(x: Tensor<3>) -> Tensor<3> {
+    x.clone() - x.swap_dims(1, 2)
+}
+
+/// From no rotation to planes that are turned by almost 180°, one block of each size that fills a vector or does not, and one too wide for the kernel.
+#[test]
+fn cayley_agrees_with_its_composed_form() {
+    for dtype in WIDTHS {
+        for (shape, turn) in [
+            ([3, 4, 4], 0.0),
+            ([1, 1, 1], 1.0),
+            ([5, 2, 2], 0.5),
+            ([40, 8, 8], 2.0),
+            ([3, 17, 17], 0.5),
+            ([2, 64, 64], 0.2),
+            ([2, 65, 65], 0.2),
+        ] {
+            let x = [random(1, shape, dtype) * turn];
+            agree("cayley", &x, [true], &|[x]| ops::cayley(skew(x)), &|[x]| composed::cayley(skew(x)));
+            let r = ops::cayley(skew(x[0].clone()));
+            let one = Tensor::<2>::eye(shape[1], &device()).cast(dtype).unsqueeze::<3>();
+            near("R·Rᵀ", &r.clone().matmul(r.swap_dims(1, 2)), &one.expand(shape), tolerance(dtype));
+        }
+    }
+}
+
 /// A mask that hides keys from every query.
 fn padding(rows: usize, seq: usize, dtype: DType) -> Tensor<4> {
     let values: Vec<f64> = (0..rows * seq).map(|i| if i % seq > seq / 2 + i / seq % 2 { -1e4 } else { 0.0 }).collect();
@@ -502,6 +529,7 @@ fn gradients_are_the_slopes() {
         ops::varlen_attention(q, k, v, starts.clone(), 7, 3, 0.5)
     });
     differences("gelu", &[x], &|[x]| ops::gelu(x));
+    differences("cayley", &[random(1, [3, 5, 5], DType::F64)], &|[x]| ops::cayley(skew(x)));
     let [c, a, b] =
         [random(1, [2, 4, 5], DType::F64), random(2, [2, 4, 3], DType::F64), random(3, [2, 3, 5], DType::F64)];
     differences("product", &[a.clone(), b.clone()], &|[x, y]| stacked(x, y));

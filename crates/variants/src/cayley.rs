@@ -5,7 +5,9 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::host::{self, inner};
+use kernels::ops;
+
+use crate::host;
 
 /// Where each entry of a block is found among the numbers of its strict upper triangle, row by row, and one 0 behind them; `[b·b]`.
 ///
@@ -47,31 +49,10 @@ pub(crate) fn neumann(q: Tensor<4>) -> Tensor<4> {
     q.matmul(third) + identity(&twice)
 }
 
-/// Steps of Newton and Schulz: each squares the distance of `A·M` from `I`, which starts at `1 − 1/(1 + ‖Q‖²/4)` or less. After 20 it is below
-/// rounding while `‖Q‖ < 300`, where planes have turned by more than 179°.
-const NEWTON_STEPS: usize = 20;
-
 /// `(I − Q)·(I + Q)⁻¹`, orthogonal to rounding.
-///
-/// The inverse is found by matrix products alone, so that all blocks are one batch on every device. Its value needs no gradient: the last
-/// step from it, `M = M₀·(2I − A·M₀)`, has the exact one, `dM = −M₀·dA·M₀`.
 pub(crate) fn exact(q: Tensor<4>) -> Tensor<4> {
-    let one = identity(&q);
-    let a = q + one.clone(); // A = I + Q
-    let value = inner(&a);
-    // Squared singular values of A are 1 + θ² where ±iθ are eigenvalues of Q, and these come in pairs: 1 ≤ σ² ≤ 1 + ‖Q‖²/2.
-    let square = (value.clone() - one.clone()).square().sum_dim(3).sum_dim(2); // [runs, blocks, 1, 1]
-    let start = (square * 0.25 + 1.0).recip();
-    let mut inverse = value.clone().swap_dims(2, 3) * start;
-    for _ in 0..NEWTON_STEPS {
-        inverse = step(&value, inverse);
-    }
-    step(&a, inverse) * 2.0 - one // (I − Q) = 2I − A
-}
-
-/// `M·(2I − A·M)`.
-fn step(a: &Tensor<4>, inverse: Tensor<4>) -> Tensor<4> {
-    inverse.clone() * 2.0 - inverse.clone().matmul(a.clone().matmul(inverse))
+    let shape @ [runs, blocks, b, _] = q.dims();
+    ops::cayley(q.reshape([runs * blocks, b, b])).reshape(shape)
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use burn::backend::{
 use super::{
     Fused, Maybe, MaybeDropout,
     backward::{
-        AddLowRankStep, AddProductStep, AffineStep, AttentionStep, ColumnsStep, Consumer, DropoutStep, GeluStep,
-        LowRankDownStep, NormState, NormStep, RowsStep, ScaleColumnsStep,
+        AddLowRankStep, AddProductStep, AffineStep, AttentionStep, CayleyStep, ColumnsStep, Consumer, DropoutStep,
+        GeluStep, LowRankDownStep, NormState, NormStep, RowsStep, ScaleColumnsStep,
     },
 };
 use crate::{
@@ -93,6 +93,16 @@ impl<B: Kernels, C: CheckpointStrategy> Fused for Autodiff<B, C> {
                 prep.finish(x.clone(), B::exact_gelu(x))
             }
             OpsKind::UnTracked(prep) => prep.finish(B::exact_gelu(x.into_primitive())),
+        }
+    }
+
+    fn fused_cayley(q: FloatTensor<Self>) -> FloatTensor<Self> {
+        match CayleyStep.prepare::<C>([q.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let r = B::cayley(q.into_primitive());
+                prep.finish(r.clone(), r)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::cayley(q.into_primitive())),
         }
     }
 

@@ -104,6 +104,21 @@ impl<B: Kernels> Backward<B, 1> for GeluStep {
 }
 
 #[derive(Debug)]
+pub(super) struct CayleyStep;
+
+impl<B: Kernels> Backward<B, 1> for CayleyStep {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [parent] = ops.parents;
+        let dr = grads.consume::<B>(&ops.node);
+        if let Some(parent) = parent {
+            grads.register::<B>(parent.id, B::cayley_backward(ops.state, dr));
+        }
+    }
+}
+
+#[derive(Debug)]
 pub(super) struct AttentionStep;
 
 impl<B: Kernels> Backward<B, 3> for AttentionStep {

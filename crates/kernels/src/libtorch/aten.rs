@@ -53,6 +53,13 @@ pub(super) fn norm(
     (y.contiguous(), z, Tensor::cat(&[mean, rstd], -1).view([-1, 2]))
 }
 
+/// See [`Kernels::cayley`](crate::kernel::Kernels::cayley).
+pub(super) fn cayley(q: &Tensor) -> Tensor {
+    let (kind, wide) = (q.kind(), wide(q.kind()));
+    let one = Tensor::eye(q.size()[1], (wide, q.device()));
+    ((q.to_kind(wide) + &one).inverse() * 2.0 - one).to_kind(kind)
+}
+
 /// See [`Kernels::norm_backward`](crate::kernel::Kernels::norm_backward).
 pub(super) fn norm_backward(dy: &Tensor, z: &Tensor, statistics: &Tensor, gamma: &Tensor) -> Tensor {
     let (kind, wide) = (z.kind(), wide(z.kind()));

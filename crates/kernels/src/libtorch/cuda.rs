@@ -507,3 +507,15 @@ pub(super) fn scale_columns_backward(
     run(&launch, [Argument::Tensor(&parts), Argument::Tensor(&norm), Argument::Tensor(&total), sizes[0], sizes[1]]);
     Some((dx, total))
 }
+
+/// See [`Kernels::cayley`](crate::kernel::Kernels::cayley).
+pub(super) fn cayley(device: usize, q: &Tensor) -> Tensor {
+    let q = q.contiguous();
+    let [n, b, _] = q.size()[..] else { panic!("matrices are [n, b, b], not {:?}", q.size()) };
+    let r = fresh_like(&q);
+    // A warp at least, and a thread for each entry as long as there are so many.
+    let block = ((b * b).clamp(32, 256) as u32).next_multiple_of(32);
+    let launch = Launch { device, kind: q.kind(), aligned: false, name: "cayley".into(), grid: (n, 1), block };
+    run(&launch, [Argument::Tensor(&q), Argument::Tensor(&r), Argument::I64(b)]);
+    r
+}

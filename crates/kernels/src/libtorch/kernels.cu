@@ -497,6 +497,9 @@ __device__ inline void scale_columns_backward_of(const T* dy, const T* x, const 
 // The factor of low rank that a block of columns of `column_norms` holds.
 constexpr int MOST_COMPONENTS = 32768 / (32 * sizeof(W));
 
+// As kernel.rs has it.
+constexpr int LARGEST_CAYLEY = 64;
+
 extern "C" {
 
 __global__ void __launch_bounds__(256) dropout(const T* x, T* y, i64 lines, i64 positions, i64 features, DROPOUT_PARAMETERS) {
@@ -617,6 +620,30 @@ __global__ void __launch_bounds__(256) scale_columns_total(const W* parts, const
   for (int from = 0; from < 8; from++) sum += sums[from][lane];
   const W divisor = norm[run * m + j];
   total[run * m + j] = divisor == W(0) ? W(0) : sum / divisor;
+}
+
+// (I - Q)(I + Q)^-1 of matrices Q [b, b], b at most LARGEST_CAYLEY, one for each block: Gauss and Jordan's inverse in place, without a search for
+// pivots, which are 1 or more where Q is skew-symmetric.
+__global__ void __launch_bounds__(256) cayley(const T* q, T* r, i64 width) {
+  __shared__ W matrix[LARGEST_CAYLEY * LARGEST_CAYLEY];
+  __shared__ W factors[LARGEST_CAYLEY];
+  const int b = (int)width, size = b * b;
+  const i64 first = (i64)blockIdx.x * size;
+  for (int at = threadIdx.x; at < size; at += blockDim.x) matrix[at] = widen(q[first + at]) + W(at / b == at % b ? 1 : 0);
+  for (int k = 0; k < b; k++) {
+    __syncthreads();
+    const W pivot = W(1) / matrix[k * b + k];
+    for (int i = threadIdx.x; i < b; i += blockDim.x) factors[i] = matrix[i * b + k];
+    __syncthreads();
+    for (int j = threadIdx.x; j < b; j += blockDim.x) matrix[k * b + j] = j == k ? pivot : matrix[k * b + j] * pivot;
+    __syncthreads();
+    for (int at = threadIdx.x; at < size; at += blockDim.x) {
+      const int i = at / b, j = at % b;
+      if (i != k) matrix[at] = (j == k ? W(0) : matrix[at]) - factors[i] * matrix[k * b + j];
+    }
+  }
+  __syncthreads();
+  for (int at = threadIdx.x; at < size; at += blockDim.x) r[first + at] = narrowed(W(2) * matrix[at] - W(at / b == at % b ? 1 : 0));
 }
 
 }  // extern "C"

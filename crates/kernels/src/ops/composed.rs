@@ -37,6 +37,34 @@ pub fn gelu(x: Tensor<3>) -> Tensor<3> {
     half * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
 }
 
+/// Steps of Newton and Schulz: each squares the distance of `A·M` from `I`, which starts at `1 − 1/(1 + ‖Q‖²/4)` or less. After 20 it is below
+/// rounding while `‖Q‖ < 300`, where planes have turned by more than 179°.
+const NEWTON_STEPS: usize = 20;
+
+/// See [`cayley`](super::cayley).
+///
+/// The inverse is found by matrix products alone, so that all matrices are one batch on every device. Its value needs no gradient: the last
+/// step from it, `M = M₀·(2I − A·M₀)`, has the exact one, `dM = −M₀·dA·M₀`.
+pub fn cayley(q: Tensor<3>) -> Tensor<3> {
+    let [_, b, _] = q.dims();
+    let one = Tensor::<2>::eye(b, &q.device().without_autodiff()).cast(q.dtype()).unsqueeze::<3>();
+    let a = q + one.clone(); // A = I + Q
+    let value = a.clone().detach();
+    // Squared singular values of A are 1 + θ² where ±iθ are eigenvalues of Q, and these come in pairs: 1 ≤ σ² ≤ 1 + ‖Q‖²/2.
+    let square = (value.clone() - one.clone()).square().sum_dim(2).sum_dim(1); // [n, 1, 1]
+    let start = (square * 0.25 + 1.0).recip();
+    let mut inverse = value.clone().swap_dims(1, 2) * start;
+    for _ in 0..NEWTON_STEPS {
+        inverse = newton(&value, inverse);
+    }
+    newton(&a, inverse) * 2.0 - one // (I − Q) = 2I − A
+}
+
+/// `M·(2I − A·M)`.
+fn newton(a: &Tensor<3>, inverse: Tensor<3>) -> Tensor<3> {
+    inverse.clone() * 2.0 - inverse.clone().matmul(a.clone().matmul(inverse))
+}
+
 /// `[rows, seq, heads·d_head]` to `[rows, heads, seq, d_head]`.
 fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [rows, seq, d] = x.dims();
