@@ -34,7 +34,7 @@ const UNTIMED: usize = 2;
 /// Steps that are timed, and how long they may take together.
 const TIMED: (usize, Duration) = (5, Duration::from_secs(2));
 /// The most runs of a cohort that is timed to cut a group, and the steps of it that are timed.
-const CUT: (usize, u32) = (96, 3);
+const CUT: (usize, u32) = (48, 3);
 /// Batches among which a usual one is looked for.
 const LOOKED_AT: u64 = 32;
 /// Groups for each worker from which on nothing is cut, so that nothing need be timed.

@@ -75,7 +75,8 @@ pub fn the_start_is_the_base(case: &Case) -> Outcome {
     Outcome::Applied
 }
 
-/// `forward(x) = x·weight() + bias`, at random values, in every way the components can be active.
+/// `forward(x) = x·weight() + bias`, at random values, in every way the components can be active; and the same for so many rows that another way
+/// through a map may be cheaper.
 pub fn forward_is_the_dense_product(case: &Case) -> Outcome {
     if case.is_routed() {
         return ROUTED;
@@ -84,6 +85,9 @@ pub fn forward_is_the_dense_product(case: &Case) -> Outcome {
     for active in case.actives() {
         let y = map.forward(case.input(), &case.pass(&active));
         case.close("forward = x·weight + bias", &y, &dense(&map, case, &active));
+        let many = case.shape[1];
+        let of_many = map.forward(case.input().repeat_dim(1, many), &case.pass(&active));
+        case.close("many rows = few", &of_many, &y.repeat_dim(1, many));
     }
     Outcome::Applied
 }
