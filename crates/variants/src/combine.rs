@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     capability::{Capability, Declaration, Requirement},
-    form::{Experts, Factors, Form, InputMap, Routed, weighed},
+    form::{Experts, Factors, Form, Routed, weighed},
     host::{Placement, cast},
     pass::StackPass,
     role::{Param, Role},
@@ -119,25 +119,23 @@ impl<'a> MapForward<'a> {
         x.reshape([runs * n, d_in]).matmul(self.weight.clone()).reshape([runs, n, d_out])
     }
 
-    /// Whether `ΔW` is formed although rows could pass without it: a chain of small blocks moves every number several times, and many rows have
-    /// more numbers than the weight.
+    /// Whether `ΔW` is formed although rows could pass without it.
     fn forms_weight(&self) -> bool {
-        let ([_, seq, _], [_, d_out]) = (self.x.dims(), self.weight.dims());
-        let is_chain = matches!(&self.form, Form::Input { map: InputMap::Blocks(stages), .. } if stages.len() > 1);
-        is_chain && self.own[1] * seq / self.here.runs.max(1) >= 2 * d_out
+        let [_, seq, _] = self.x.dims();
+        self.form.is_better_formed(self.weight.dims(), self.own[1] * seq / self.here.runs.max(1))
     }
 
     /// `x̃·ΔW`, `[runs, n, d_out]`, without forming `ΔW` where it has another form.
     pub fn change(&self) -> Tensor<3> {
         let dtype = self.x.dtype();
         match (&self.form, &self.factors) {
+            (form, _) if self.forms_weight() => {
+                let change = form.clone().dense(self.weight);
+                self.dropped_input().matmul(cast(&change, dtype))
+            }
             (_, Some(factors)) => {
                 let (hidden, up) = self.hidden(factors);
                 hidden.matmul(up)
-            }
-            (form, None) if self.forms_weight() => {
-                let change = form.clone().dense(self.weight);
-                self.dropped_input().matmul(cast(&change, dtype))
             }
             (Form::Input { map, gain: None, scale }, None) => {
                 self.through_base(map.change(self.dropped_input()) * cast(scale, dtype))
@@ -188,6 +186,10 @@ impl<'a> MapForward<'a> {
     fn sum_with(&self, bias: Option<Tensor<1>>) -> Tensor<3> {
         let dtype = self.x.dtype();
         let y = match (&self.form, &self.factors) {
+            (form, _) if self.forms_weight() && !self.is_dropped() && form.dtype() == self.weight.dtype() => {
+                self.input().matmul(self.weight.clone().unsqueeze::<3>() + form.clone().dense(self.weight))
+            }
+            _ if self.forms_weight() => return self.by_run(self.product(bias)) + self.change(),
             (_, Some(factors)) => {
                 let (hidden, up) = self.hidden(factors);
                 return self.by_run(ops::add_low_rank(self.product(bias), 0, hidden, up));
@@ -195,10 +197,6 @@ impl<'a> MapForward<'a> {
             (Form::Dense(change), None) if !self.is_dropped() && change.dtype() == self.weight.dtype() => {
                 self.input().matmul(self.weight.clone().unsqueeze::<3>() + change.clone())
             }
-            (form, None) if self.forms_weight() && !self.is_dropped() && form.dtype() == self.weight.dtype() => {
-                self.input().matmul(self.weight.clone().unsqueeze::<3>() + form.clone().dense(self.weight))
-            }
-            (_, None) if self.forms_weight() => return self.by_run(self.product(bias)) + self.change(),
             (Form::Input { map, gain: None, scale }, None) => {
                 let (x, dropped) = (self.input(), self.is_dropped().then(|| self.dropped_input()));
                 let dropped = dropped.unwrap_or_else(|| x.clone());

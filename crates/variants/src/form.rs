@@ -267,6 +267,15 @@ pub(crate) fn weighed(hidden: Tensor<3>, weights: Tensor<3>, k: usize) -> Tensor
     hidden.reshape([runs, n, experts * k])
 }
 
+/// Rows of a run, for each output of a map, from which on what depends on the rows alone is dearer than what depends on the weight.
+const MANY: usize = 4;
+
+/// Whether `rows` rows of a run pass through a formed `ΔW` of `k` components with fewer multiplications than through its factors: these have
+/// as many numbers as the matrix then.
+pub(crate) fn is_wide(k: usize, [d_in, d_out]: [usize; 2], rows: usize) -> bool {
+    k * (d_in + d_out) >= d_in * d_out && rows >= MANY * d_out
+}
+
 impl From<Chain> for Form {
     fn from(chain: Chain) -> Self {
         Self::LowRank(chain)
@@ -301,6 +310,24 @@ impl Form {
             Self::Input { scale, .. } => scale.dims()[0],
             Self::Output { gain } => gain.dims()[0],
             Self::Routed(routed) => routed.router.dims()[0],
+        }
+    }
+
+    /// Components of a low-rank update.
+    pub fn components(&self) -> Option<usize> {
+        match self {
+            Self::LowRank(chain) => Some(chain.down.dims()[2]),
+            _ => None,
+        }
+    }
+
+    /// Whether `ΔW` is formed although `rows` rows of each run could pass without it. `shape` is `[d_in, d_out]`.
+    pub(crate) fn is_better_formed(&self, shape: [usize; 2], rows: usize) -> bool {
+        match self {
+            Self::LowRank(chain) => is_wide(chain.down.dims()[2], shape, rows),
+            // A chain of small blocks moves every number several times, and many rows have more of them than the weight.
+            Self::Input { map: InputMap::Blocks(stages), .. } => stages.len() > 1 && rows >= MANY * shape[1],
+            Self::Input { .. } | Self::Dense(_) | Self::Output { .. } | Self::Routed(_) => false,
         }
     }
 

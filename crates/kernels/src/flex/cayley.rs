@@ -26,7 +26,9 @@ impl<T: Real> WithSimd for Transforms<'_, T> {
             (0..b).for_each(|at| matrix[at * b + at] += T::ONE);
             invert(matrix, &mut pivot_row);
             // (I − Q)·(I + Q)⁻¹ = (2I − (I + Q))·(I + Q)⁻¹
-            matrix.iter_mut().for_each(|value| *value += *value);
+            for value in matrix.iter_mut() {
+                *value += *value;
+            }
             (0..b).for_each(|at| matrix[at * b + at] += -T::ONE);
         }
     }
@@ -40,7 +42,9 @@ fn invert<T: Real>(matrix: &mut [T], pivot_row: &mut [T]) {
         let own = &mut matrix[k * b..][..b];
         let pivot = T::ONE / own[k];
         own[k] = T::ONE;
-        own.iter_mut().for_each(|value| *value = *value * pivot);
+        for value in own.iter_mut() {
+            *value = *value * pivot;
+        }
         pivot_row.copy_from_slice(own);
         for (at, row) in matrix.chunks_exact_mut(b).enumerate() {
             if at != k {

@@ -9,7 +9,7 @@ use crate::{
     combine::{AnyCombine, Combine},
     compress,
     delta::{AnyDelta, Delta, DeltaSpec},
-    form::{Factors, Form},
+    form::{self, Factors, Form},
     gradient::GradientSpec,
     host::{Placement, inner},
     pass::{Active, GateKey, StackPass, gate, gate_values},
@@ -28,8 +28,8 @@ pub(crate) struct Adapter {
     accumulated: Option<Accumulated>,
     /// Whether `W' − W0` is the delta itself.
     additive: bool,
-    /// Whether the delta's form is low-rank.
-    is_low_rank: bool,
+    /// Components of the update where it is low-rank, those accumulated beside the base with them.
+    components: Option<usize>,
     scaling: Scaling,
     pub(super) rank: usize,
     pub(super) alphas: Vec<f64>,
@@ -66,12 +66,12 @@ impl Adapter {
             },
         };
         let accumulated = Accumulated::new(&spec.base_update, own, base.dims(), alphas.len(), plan.first_values, place);
-        Self {
+        let mut adapter = Self {
             delta,
             combine,
             accumulated,
             additive: spec.combine.is_additive(),
-            is_low_rank: spec.delta.as_ref().is_some_and(DeltaSpec::is_low_rank),
+            components: None,
             scaling: spec.scaling,
             rank,
             alphas,
@@ -80,7 +80,11 @@ impl Adapter {
             gradient: spec.gradient,
             preconditioner: OnceLock::new(),
             place: place.clone(),
+        };
+        if spec.delta.as_ref().is_some_and(DeltaSpec::is_low_rank) {
+            adapter.components = adapter.form(&Active::All, base).components();
         }
+        adapter
     }
 
     /// `ΔW` with `active` components beside the frozen weight `base` `[d_in, d_out]`.
@@ -152,9 +156,9 @@ impl Adapter {
         Some(self.accumulated.as_ref()?.whole(self.unscaled(base)?))
     }
 
-    /// Whether a pass adds a low-rank update to the base's output, bias and all.
-    pub(super) fn adds(&self) -> bool {
-        self.additive && self.is_low_rank
+    /// Whether a pass of `rows` rows for each run adds a low-rank update to the output of a base `[d_in, d_out]`, bias and all.
+    pub(super) fn adds(&self, rows: usize, shape: [usize; 2]) -> bool {
+        self.additive && self.components.is_some_and(|components| !form::is_wide(components, shape, rows))
     }
 
     /// `W' − W0 = down·up`, where the update is such a product.
@@ -198,6 +202,7 @@ impl Adapter {
         self.scaling = Scaling::Constant { value: 1.0 };
         self.rank = rank;
         self.delta = AnyDelta::LowRank(delta);
+        self.components = Some(rank);
     }
 
     pub(crate) fn gate(&self, active: &Active) -> Tensor<3> {

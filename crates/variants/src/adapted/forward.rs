@@ -16,9 +16,11 @@ use crate::{
 };
 
 impl LinearStack {
-    /// Whether its output is the base's, bias and all, plus a low-rank update: the base's own bias may come with the product.
-    fn adds(&self) -> bool {
-        self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(Adapter::adds)
+    /// Whether its output for `rows` rows of each run is that of a base `[d_in, d_out]`, bias and all, plus a low-rank update: the base's own
+    /// bias may come with the product.
+    fn adds(&self, rows: usize, shape: [usize; 2]) -> bool {
+        let of_adapter = |adapter: &Adapter| adapter.adds(rows, shape);
+        self.weight.is_none() && self.bias.is_none() && self.adapter.as_ref().is_none_or(of_adapter)
     }
 }
 
@@ -48,8 +50,9 @@ impl AdaptedLinear {
         if let Some(probe) = &pass.routers {
             maps.iter().filter(|map| map.stacks() > 0 && map.is_adapted(0)).for_each(|map| probe.show(map, x));
         }
-        let per_run = x.dims()[0] / pass.runs().max(1); // a map without stacks takes a pass without any
-        let mut batches = maps.map(|map| map.batches(pass, per_run));
+        let [rows, seq, _] = x.dims();
+        let per_run = rows / pass.runs().max(1); // a map without stacks takes a pass without any
+        let mut batches = maps.map(|map| map.batches(pass, [per_run, seq]));
         share_down_products(batches.iter_mut().flatten(), x, input_grad);
         let mut index = 0;
         batches.map(|batches| {
@@ -59,12 +62,13 @@ impl AdaptedLinear {
     }
 
     /// The updates that are added to the base's output; those of equal key on consecutive rows as one batch.
-    fn batches(&self, pass: &Pass, per_run: usize) -> Vec<BatchedAdapters> {
+    fn batches(&self, pass: &Pass, [per_run, seq]: [usize; 2]) -> Vec<BatchedAdapters> {
         let mut batches: Vec<BatchedAdapters> = Vec::new();
         let mut start = 0;
         for (stack, here) in self.stacks.iter().zip(&pass.stacks) {
             let rows = here.runs * per_run;
-            if let Some(adapter) = stack.adapter.as_ref().filter(|_| stack.adds()) {
+            let adds = stack.adds(per_run * seq, self.shape());
+            if let Some(adapter) = stack.adapter.as_ref().filter(|_| adds) {
                 let Form::LowRank(chain) = adapter.form_of(here, &self.weight) else {
                     unreachable!("only low-rank updates are added")
                 };
@@ -94,7 +98,7 @@ impl AdaptedLinear {
         let (mut at, mut start) = (0, 0);
         while at < self.stacks.len() {
             // Consecutive stacks that add to the base's output share one product with it.
-            let adding = self.stacks[at..].iter().take_while(|stack| stack.adds()).count();
+            let adding = self.stacks[at..].iter().take_while(|stack| stack.adds(per_run * seq, self.shape())).count();
             let several = at..at + adding.max(1);
             let own = [start, pass.stacks[several.clone()].iter().map(|here| here.runs * per_run).sum()];
             parts.push(if adding > 0 {
