@@ -15,8 +15,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     write_through(directory_of(path), path, bytes)
 }
 
-/// The same, whose temporary file is in the directory `through` of the same file system. Where that was moved away before the rename, nothing is
-/// written and this fails: whoever moves the directory of work that somebody lost knows that no file of it comes after.
+/// The same, whose temporary file is in the directory `through`. Where that was moved away before the rename, nothing is written and this fails:
+/// whoever moves the directory of work that somebody lost knows that no file of it comes after.
+///
+/// No file can be renamed from one file system to another, as where results are a link. There the temporary file lies beside `path`, and whether
+/// `through` is still in its place is asked right before the rename: a directory that is moved between the two is not noticed.
 pub fn write_through(through: &Path, path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     let failed = || RecordError::io("write", path);
     let name = path.file_name().unwrap_or_default();
@@ -33,8 +36,24 @@ fn write_and_rename(mut file: File, temporary: &Path, path: &Path, bytes: &[u8])
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
-    fs::rename(temporary, path)?;
+    match fs::rename(temporary, path) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => rename_across(temporary, path, bytes)?,
+        done => done?,
+    }
     sync_directory(directory_of(path))
+}
+
+/// Brings `bytes` to `path` on another file system than `temporary`, which is removed; nothing where that is gone.
+fn rename_across(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (beside, mut file) = temporary::create_beside(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    drop(file);
+    // What is removed here lies in a directory that nobody has moved.
+    let renamed = written.and_then(|()| fs::remove_file(temporary)).and_then(|()| fs::rename(&beside, path));
+    if renamed.is_err() {
+        let _ = fs::remove_file(&beside); // the first error is the one to report
+    }
+    renamed
 }
 
 /// Creates a directory and those above it, and makes their entries durable: a file that is written into it outlives a power cut only if
@@ -106,6 +125,33 @@ mod tests {
         assert!(write_atomic(&path, b"x").is_err());
         assert_eq!(fs::read(path.join("inside")).unwrap(), b"kept");
         assert_eq!(names(directory.path()), ["record.json"]);
+    }
+
+    /// Where the memory of the machine is another file system than its temporary files.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_comes_from_a_directory_on_another_file_system() {
+        use std::os::unix::fs::MetadataExt;
+
+        let (here, memory) = (tempfile::tempdir().unwrap(), Path::new("/dev/shm"));
+        let device = |path: &Path| fs::metadata(path).map(|data| data.dev()).ok();
+        if device(memory).is_none_or(|of_memory| Some(of_memory) == device(here.path())) {
+            println!("not asked: /dev/shm is no file system of its own here");
+            return;
+        }
+        let there = tempfile::tempdir_in(memory).unwrap();
+        let (path, work) = (here.path().join("record.json"), there.path().join("cohort"));
+        fs::create_dir(&work).unwrap();
+        write_through(&work, &path, b"one").unwrap();
+        write_through(&work, &path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!((names(here.path()), names(&work)), (vec!["record.json".to_owned()], Vec::new()));
+        // Its owner has lost the work: it was moved while the bytes were written.
+        let (temporary, _file) = temporary::create_beside(&work.join("record.json")).unwrap();
+        fs::rename(&work, there.path().join("moved")).unwrap();
+        assert!(rename_across(&temporary, &path, b"late").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(here.path()), ["record.json"]);
     }
 
     #[test]
