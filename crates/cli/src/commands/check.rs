@@ -98,7 +98,7 @@ fn estimated(args: &Check, experiment: &Experiment, results: &Path) -> Result<St
     let experiment = settled.as_ref().map_or(experiment, |settled| &settled.experiment);
     let slurm = experiment.launcher();
     let named = device::parse(&args.device)?;
-    let costs = cost::on(&named, slurm, (experiment, is_tuned), &store, results)?;
+    let costs = cost::on(&named, slurm, (experiment, is_tuned, false), &store, results)?;
     let mut said = costs.as_ref().map_or_else(|| cost::UNKNOWN.to_owned(), Costs::said);
     if let Some(slurm) = slurm.filter(|_| !costs.as_ref().is_some_and(Costs::is_nothing)) {
         let array = Array::new(slurm, costs.as_ref(), None, experiment.cells().len());

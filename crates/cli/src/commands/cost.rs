@@ -258,11 +258,11 @@ fn trials(experiment: &Experiment, sources: Sources<'_>) -> Result<Vec<Vec<Cell>
 pub(crate) const UNKNOWN: &str = "  cost: no record of such runs on such a device, and none here to time a step on\n";
 
 /// Costs of an experiment as it is settled, or of its tuning before it, on a device like `named`; of tasks of a job array on what they ask for,
-/// by records alone where this machine has no such device.
+/// by records alone where this machine has no such device. With `keeps_records`, a run whose adapter is gone is not trained again.
 pub(crate) fn on(
     named: &device::Named,
     slurm: Option<&Slurm>,
-    (experiment, is_tuned): (&Experiment, bool),
+    (experiment, is_tuned, keeps_records): (&Experiment, bool, bool),
     store: &Store,
     results: &Path,
 ) -> Result<Option<Costs>, Failure> {
@@ -289,7 +289,7 @@ pub(crate) fn on(
         among: 1,
         stays: false,
         lease: None,
-        keeps_records: false,
+        keeps_records,
         stop: Stop::on(&never),
     };
     let rungs =

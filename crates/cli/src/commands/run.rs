@@ -133,7 +133,8 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
             }
             Launcher::Slurm => {
                 let slurm = experiment.launcher().cloned().unwrap_or_default();
-                let costs = cost::on(&named, Some(&slurm), (&experiment, is_tuned), &store, results)?;
+                let costs =
+                    cost::on(&named, Some(&slurm), (&experiment, is_tuned, args.keep_records), &store, results)?;
                 let array = Array::new(
                     &slurm,
                     costs.as_ref(),
