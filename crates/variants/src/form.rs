@@ -11,6 +11,9 @@
 //! | [`Output`](Form::Output) | `s·(W0·diag(g) − W0)` | `d_out` |
 //! | [`Routed`](Form::Routed) | none: every row mixes those of several experts | what the experts cost, and `d_in` for each |
 //!
+//! Where a run has many rows, an update whose factors have as many numbers as the weight, and a chain of block-diagonal maps, are formed and pass
+//! as a matrix ([`Form::is_better_formed`]).
+//!
 //! `x̃` is the input after dropout. The scale `s` comes with the pass's gate; it is 1 in the papers of the last two.
 
 use burn::tensor::{DType, Tensor, activation::softmax};
