@@ -4,7 +4,6 @@
 //! blocks of all runs are one batch, `[runs, blocks, b, b]`.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-
 use kernels::ops;
 
 use crate::host;

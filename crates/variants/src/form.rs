@@ -273,8 +273,9 @@ pub(crate) fn weighed(hidden: Tensor<3>, weights: Tensor<3>, k: usize) -> Tensor
 /// Rows of a run, for each output of a map, from which on what depends on the rows alone is dearer than what depends on the weight.
 const MANY: usize = 4;
 
-/// Whether `rows` rows of a run pass through a formed `ΔW` of `k` components with fewer multiplications than through its factors: these have
-/// as many numbers as the matrix then.
+/// Whether `rows` rows of a run better pass through a formed `ΔW` of `k` components than through its factors, which have as many numbers as the
+/// matrix then: in full precision the base's product takes it along, and the rows' own multiplications fall to a third or less; in a lower one, which
+/// keeps `ΔW` apart from `W0`, they are as many or fewer. Forming it costs `3·d_in·k·d_out` a step besides.
 pub(crate) fn is_wide(k: usize, [d_in, d_out]: [usize; 2], rows: usize) -> bool {
     k * (d_in + d_out) >= d_in * d_out && rows >= MANY * d_out
 }

@@ -37,7 +37,7 @@ const TIMED: (usize, Duration) = (5, Duration::from_secs(2));
 const CUT: (usize, u32) = (48, 3);
 /// Batches among which a usual one is looked for.
 const LOOKED_AT: u64 = 32;
-/// Groups for each worker from which on nothing is cut, so that nothing need be timed.
+/// Groups for each worker from which on little is cut, so that tokens tell enough and nothing is timed.
 const PLENTY: usize = 4;
 /// Cells that are timed in one cohort, where more fit on a device than one.
 pub const TOGETHER: usize = 16;
