@@ -380,3 +380,26 @@ fn dvora_with_the_norm_as_magnitude_is_vera() {
         assert!((found - wanted).abs() < EXACT, "the start is the base: {found} is not {wanted}");
     }
 }
+
+/// A base in a lower precision than what trains keeps `W0` and `ΔW` apart: a formed `ΔW` of many rows gives what few rows get without it.
+#[test]
+fn what_is_formed_for_many_rows_meets_a_base_of_another_precision() {
+    const TIMES: usize = 4 * D_OUT;
+    for name in ["boft", "loha", "randlora"] {
+        let narrow = |x: Tensor<3>| x.cast(DType::F32);
+        let weight = random::<2>("w", [D_IN, D_OUT]).cast(DType::F32);
+        let mut map = AdaptedLinear::new("map", weight, Some(random::<1>("bias", [D_OUT]).cast(DType::F32)));
+        let runs = vec![RunPlan { init_seed: 3, alpha: ALPHA }];
+        let plan = StackPlan::new(spec(name).check(Some(1000)).unwrap(), runs, BTreeSet::from(["map".to_owned()]));
+        attach(&mut [Slot::Linear(&mut map)], &plan, &place()).unwrap();
+        put(&mut map, &[]);
+        let pass = Pass::evaluation(1);
+        let x = narrow(random("x", [1, 2, D_IN]));
+        let few = map.forward(x.clone(), &pass).repeat_dim(1, TIMES);
+        let many = map.forward(x.repeat_dim(1, TIMES), &pass);
+        let error = values(&(many - few.clone()).abs().max())[0];
+        let size = values(&few.abs().max())[0];
+        // f32, sums of a few dozen products in another order.
+        assert!(error <= 1e-5 * size, "{name}: {error} of {size}");
+    }
+}
