@@ -184,11 +184,15 @@ fn a_submitted_study_ends_in_the_same_tables() {
         "{}",
         said(&first)
     );
-    let again = launch(path, &[]).wait_with_output().unwrap();
+    let again = launch(path.clone(), &[]).wait_with_output().unwrap();
     assert!(again.status.success(), "{}", said(&again));
     assert!(!said(&again).contains("submitted job"), "{}", said(&again));
     let tables = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(tables.contains("adalora"), "{tables}");
+    // One that comes when its job has done everything leaves nothing of it either.
+    fs::write(scratch.results().join(".partial/slurm-job"), "7").unwrap();
+    let late = launch(path, &[]).wait_with_output().unwrap();
+    assert!(late.status.success(), "{}", said(&late));
     fs::remove_dir_all(scratch.results().join("logs")).unwrap();
     assert_same(&scratch.results(), "a submitted study");
 }

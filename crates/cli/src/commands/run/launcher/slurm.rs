@@ -90,6 +90,8 @@ pub(in super::super) fn launch(
     store.prepare()?;
     let progress = Watched::new(experiment.cells(), &lacking, store);
     if progress.open() == 0 {
+        // The job of a launcher that was stopped has done it all.
+        forget_job(store);
         return Ok(());
     }
     let job = submitted(experiment, slurm, array, store)?;
@@ -120,9 +122,8 @@ pub(in super::super) fn launch(
     }
     progress.close();
     let open = progress.open();
-    // Best effort: a job that has ended is asked for and not found.
     if fs::read_to_string(job_file(store)).is_ok_and(|found| found == job) {
-        let _ = fs::remove_file(job_file(store));
+        forget_job(store);
     }
     if open > 0 {
         let said = said_last(newest(&logs(store)?).iter().map(PathBuf::as_path));
@@ -137,6 +138,11 @@ pub(in super::super) fn launch(
 /// Where the number of the study's job is.
 fn job_file(store: &Store) -> PathBuf {
     store.partial_dir().join("slurm-job")
+}
+
+/// Best effort: a job that has ended is asked for and not found.
+fn forget_job(store: &Store) {
+    let _ = fs::remove_file(job_file(store));
 }
 
 /// The study's job: the one that is queued or runs, or a new one.
