@@ -5,6 +5,9 @@ use crate::stats::StatsError;
 /// Every way in which an analysis fails.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
+    /// A table cannot be written as Parquet.
+    #[error("cannot write Parquet: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
     /// Runs of different specs would be averaged into one row.
     #[error(
         "row {row}: {first} and {second} differ in their specs at `{place}`, so they cannot share a row; run the experiment again to replace stale records, or give the variants different labels"

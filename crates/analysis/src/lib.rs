@@ -6,7 +6,7 @@
 //!                           `-----------------------------------> summary.csv
 //! a tuning's trials --tuning--> its table and figures
 //! an experiment's records --tables--> its tables, --figures--> its figures
-//! an experiment's records --cost--> what its rows cost
+//! an experiment's records --cost--> what its rows cost, --runs--> runs.csv and steps.csv
 //! arrays --figure--> SVG, PNG and the plotted numbers as CSV
 //! records and tables --claims--> the papers' claims, judged
 //! adapters --subspace--> numbers --measures--> tables of a study --figures--> figures
@@ -27,6 +27,7 @@ pub mod figures;
 pub mod measures;
 pub mod methods;
 pub mod render;
+pub mod runs;
 pub mod sequence;
 pub mod stats;
 pub mod study;

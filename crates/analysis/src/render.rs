@@ -4,11 +4,13 @@ mod csv;
 mod grid;
 mod latex;
 mod markdown;
+mod parquet;
 mod text;
 
-pub use csv::{csv, frame_csv};
+pub use csv::{columns_csv, csv, frame_csv};
 pub use latex::latex;
 pub use markdown::markdown;
+pub use parquet::parquet;
 pub use text::text;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub(crate) mod merge;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
 mod purpose;
+mod results;
 pub(crate) mod run;
 pub(crate) mod table;
 mod tune;
@@ -23,12 +24,12 @@ use std::path::{Path, PathBuf};
 
 use analysis::{compare::Rules, study::Study};
 use experiment::Experiment;
-use record::Store;
 
 use self::tune::Settled;
 use crate::{
     args::{Args, Command},
     failure::Failure,
+    shipped,
 };
 
 /// Runs the command that was asked for.
@@ -36,7 +37,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Run(what) => run::run(&what, &args.results),
         Command::Check(what) => check::run(&what, &args.results),
-        Command::List { what } => list::run(what),
+        Command::List { what } => list::run(what, &args.results),
         Command::Devices => devices::run(),
         Command::Table(what) => table::run(&what, &args.results),
         Command::Eval(what) => eval::run(&what),
@@ -58,15 +59,28 @@ fn locate(written: &Path) -> PathBuf {
         return written.to_owned();
     }
     let rest = written.strip_prefix("exp").unwrap_or(written);
-    let under = Path::new("experiments").join(rest);
+    let under = Path::new(shipped::FOLDER).join(rest);
     let with_extension = under.with_extension("yaml");
     if with_extension.is_file() { with_extension } else { written.to_owned() }
 }
 
-/// Reads and checks an experiment.
+/// The name of an experiment that is written as a bare name, as `exp/NAME.yaml` or as `experiments/NAME.yaml`.
+fn bare(written: &Path) -> Option<&str> {
+    let rest = ["exp", shipped::FOLDER].iter().find_map(|folder| written.strip_prefix(folder).ok()).unwrap_or(written);
+    let is_bare = rest.components().count() == 1 && rest.extension().is_none_or(|end| end == "yaml");
+    rest.file_stem()?.to_str().filter(|_| is_bare)
+}
+
+/// Reads and checks an experiment: a file, or one that comes with the program.
 fn read(written: &Path, overrides: &[String]) -> Result<Experiment, Failure> {
     let path = locate(written);
-    let bytes = assets::file::read(&path).map_err(|error| {
+    let bytes = assets::file::read(&path);
+    if let (Err(_), Some(name)) = (&bytes, bare(written))
+        && let Some(text) = shipped::find(name)
+    {
+        return Ok(experiment::read(text, &format!("{}/{name}.yaml", shipped::FOLDER), name, overrides)?);
+    }
+    let bytes = bytes.map_err(|error| {
         let path = path.display();
         Failure::Input(format!("{path}: {error}\n\nhint: `lora-lab list experiments` shows what there is"))
     })?;
@@ -75,19 +89,12 @@ fn read(written: &Path, overrides: &[String]) -> Result<Experiment, Failure> {
     Ok(experiment::read(&text, &path.display().to_string(), &name, overrides)?)
 }
 
-/// Reads an experiment whose results are looked at.
-fn read_settled(written: &Path, overrides: &[String], results: &Path) -> Result<(Settled, Store), Failure> {
-    let experiment = read(written, overrides)?;
-    let store = Store::open(results, experiment.name())?;
-    Ok((Settled::of(experiment, &store)?, store))
-}
-
 /// What the tables and figures of an experiment need to know of it.
 fn study(settled: &Settled) -> Study {
     let Settled { experiment, tuned } = settled;
     Study {
         name: experiment.name().to_owned(),
-        title: experiment.title().to_owned(),
+        title: experiment.title(),
         tasks: experiment.tasks().to_vec(),
         variants: experiment.labels(),
         baseline: experiment.baseline().map(str::to_owned),

@@ -6,6 +6,7 @@ mod failure;
 mod identity;
 mod output;
 mod progress;
+mod shipped;
 mod signals;
 mod terminal;
 

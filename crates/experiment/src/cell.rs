@@ -6,7 +6,10 @@ use record::{CellId, Readout};
 use serde::{Deserialize, Serialize};
 use variants::{pass::Active, rank::RankPolicy, spec::VariantSpec, stream::Seeds};
 
-use crate::hyper::Hyper;
+use crate::{
+    hyper::Hyper,
+    located::{self, Located},
+};
 
 /// A run of the grid.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,14 +30,14 @@ pub struct Recipe {
     pub suite: String,
     /// Where the suite's files are, where it has any: a folder, or `hf://org/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
+    pub data: Option<Located>,
     /// Task of the suite.
     pub task: String,
     /// The task itself, where the experiment describes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<TaskSource>,
     /// Base model.
-    pub model: String,
+    pub model: Located,
     /// The adapter it starts from, where it does not start afresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_from: Option<StartFrom>,
@@ -67,7 +70,7 @@ pub struct Recipe {
 pub struct HeldOutText {
     /// A text file with one document a line; documents of an embedded base's own corpus where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
+    pub text: Option<Located>,
     /// Documents that are read, from the first; all where there are fewer.
     pub documents: usize,
 }
@@ -79,7 +82,7 @@ pub enum StartFrom {
     /// The end of another cell of the grid.
     Cell(CellId),
     /// An adapter on disk: a run's folder or its file.
-    Adapter(String),
+    Adapter(Located),
 }
 
 /// A task that an experiment describes.
@@ -94,6 +97,21 @@ pub enum TaskSource {
 }
 
 impl Recipe {
+    /// The recipe of a file whose relative paths are relative to `root`.
+    #[must_use]
+    pub fn under(mut self, root: &std::path::Path) -> Self {
+        let at = |path: &Located| Located::under(root, path.written());
+        self.data = self.data.as_ref().map(at);
+        self.model = if located::is_path(self.model.written(), root) { at(&self.model) } else { self.model };
+        if let Some(StartFrom::Adapter(path)) = &mut self.start_from {
+            *path = at(path);
+        }
+        if let Some(path) = self.forgetting.as_mut().and_then(|held_out| held_out.text.as_mut()) {
+            *path = at(path);
+        }
+        self
+    }
+
     /// Rank of the widest update of a map.
     pub fn largest_rank(&self) -> usize {
         self.modules.largest_rank(self.variant.rank)

@@ -16,7 +16,7 @@ fn facets(cell: &Cell) -> BTreeMap<String, Value> {
         if given.is_empty() { field } else { json!([field, given]) }
     };
     let mut facets = BTreeMap::from([
-        ("base model".to_owned(), Value::from(plan.model.clone())),
+        ("base model".to_owned(), Value::from(plan.model.written())),
         (
             "targets".to_owned(),
             beside(

@@ -99,6 +99,7 @@ const KEYS: &[&str] = &[
     "equivalence",
     "primary",
     "launcher",
+    "root",
 ];
 const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 /// The fields of [`Modules`], beside targets in the experiment and in an entry.
@@ -129,6 +130,7 @@ pub(crate) fn read(root: &Value, default_name: &str, report: &mut Report) -> Opt
     let mut reader = Reader { fields, at: file, report };
     let named = reader.read("name", text).map_or_else(|| default_name.to_owned(), |name| name.value);
     path_safe(&named, &reader.at.key("name"), ".", reader.report);
+    reader.read("root", folder);
     let (variants, labels) =
         reader.read("variants", |v, at, report| Some(entries(v, at, report))).map(|v| v.value).unwrap_or_default();
     let baseline = reader.read("baseline", |v, at, report| baseline(v, at, &labels, report));
@@ -202,6 +204,15 @@ fn check_data(suite: &str, has_data: bool, at: &Path, report: &mut Report) {
             if suite == CUSTOM { "the folder of your files" } else { "the folder of its files, or `hf://org/name`" };
         report.add(at, format!("suite `{named}` is read from files; give `data`, {what}"));
     }
+}
+
+/// The folder that relative paths are relative to; they are located before the fields are read.
+fn folder(value: &Value, at: &Path, report: &mut Report) -> Option<()> {
+    let written = text(value, at, report)?;
+    if written.is_empty() {
+        report.add(at, "root is empty, but must be a folder, such as `..` for the one above the file's; leave it out for the file's own");
+    }
+    Some(())
 }
 
 fn baseline(value: &Value, at: &Path, labels: &[String], report: &mut Report) -> Option<String> {

@@ -14,29 +14,30 @@ use super::{
     set::Set,
     train_fields,
 };
-use crate::cell::{Cell, Recipe};
+use crate::cell::{Cell, HeldOutText, Recipe};
+use crate::located::Located;
 use crate::start::{self, StartFrom};
 
 /// Every cell: by task, variant, rank, seed. Each of the four differs within its list, so no id is there twice.
-pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell> {
+pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set], root: &std::path::Path) -> Vec<Cell> {
     let mut cells = Vec::new();
     for (n, task) in document.tasks.iter().enumerate() {
         for row in rows {
             let entry = &document.variants[row.entry];
-            let diff = diff(task, entry, sets);
+            let diff = diff(task, entry, sets, root);
             let largest = row.specs.iter().map(|spec| spec.rank).max().unwrap_or_default();
             for spec in &row.specs {
                 let readouts = if spec.rank == largest { entry.readouts.clone() } else { Vec::new() };
                 for &seed in &document.seeds {
                     let id = CellId { task: task.name.clone(), variant: entry.label.clone(), rank: spec.rank, seed };
                     let from = task.start_from.as_ref().filter(|_| !entry.starts_at_base);
-                    let start_from = from.map(|from| start_of(document, &from.value, &id));
+                    let start_from = from.map(|from| start_of(document, &from.value, &id, root));
                     let recipe = Recipe {
                         suite: document.suite.clone(),
-                        data: document.data.as_ref().map(|data| data.value.clone()),
+                        data: document.data.as_ref().map(|data| Located::at(root, &data.value)),
                         task: task.name.clone(),
                         given: task.given.clone(),
-                        model: row.model.clone(),
+                        model: Located::at(root, &row.model),
                         variant: beside(spec, start_from.as_ref(), document),
                         start_from,
                         targets: row.targets.clone(),
@@ -46,7 +47,7 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
                         readouts: readouts.clone(),
                         seeds: seeds(&document.streams, &document.vary, seed),
                         holdout: None,
-                        forgetting: document.forgetting.as_ref().map(|held_out| held_out.value.clone()),
+                        forgetting: document.forgetting.as_ref().map(|held_out| measured(&held_out.value, root)),
                     };
                     cells.push(Cell { id, recipe, diff: diff.clone() });
                 }
@@ -57,12 +58,17 @@ pub(super) fn cells(document: &Document, rows: &[Row], sets: &[Set]) -> Vec<Cell
 }
 
 /// The cell of another task with the same variant, rank and seed, or an adapter on disk.
-fn start_of(document: &Document, from: &str, id: &CellId) -> StartFrom {
+fn start_of(document: &Document, from: &str, id: &CellId, root: &std::path::Path) -> StartFrom {
     if document.tasks.iter().any(|task| task.name == from) {
         StartFrom::Cell(CellId { task: from.to_owned(), ..id.clone() })
     } else {
-        StartFrom::Adapter(from.to_owned())
+        StartFrom::Adapter(Located::at(root, from))
     }
+}
+
+/// What forgetting is measured on, as it was written.
+fn measured(held_out: &HeldOutText, root: &std::path::Path) -> HeldOutText {
+    HeldOutText { text: held_out.text.as_ref().map(|text| Located::at(root, text)), ..held_out.clone() }
 }
 
 /// The composition of a run that starts there: where it keeps the adapters of earlier tasks, it says how many those are.
@@ -102,7 +108,7 @@ pub(super) fn seeds(streams: &BTreeMap<String, u64>, vary: &BTreeSet<Varied>, se
 
 /// What differs from the experiment's defaults: `model`, `targets`, `modules` (the fields beside targets), `train` (the task's and the variant's together), `with`,
 /// and under `set` the overrides of the command line that concern this task and variant.
-fn diff(task: &Task, entry: &Entry, sets: &[Set]) -> serde_json::Value {
+fn diff(task: &Task, entry: &Entry, sets: &[Set], root: &std::path::Path) -> serde_json::Value {
     let mut train = Mapping::new();
     for layer in [&task.train, &entry.train].into_iter().flatten() {
         train_fields::over(&mut train, &layer.map);
@@ -114,7 +120,7 @@ fn diff(task: &Task, entry: &Entry, sets: &[Set]) -> serde_json::Value {
         }
     };
     if let Some(model) = &entry.model {
-        put("model", json!(model.value));
+        put("model", json!(Located::at(root, &model.value)));
     }
     if let Some(targets) = &entry.targets {
         put("targets", json!(targets.value));

@@ -10,9 +10,13 @@
 //! assert!(errors.to_string().contains("tasks[0] (line 3): unknown task `sst`, did you mean `sst2`?"));
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use record::{Contrast, Matching};
+use serde_yaml::{Mapping, Value};
 use variants::stream::Seeds;
 
 use cell::Cell;
@@ -32,6 +36,7 @@ pub mod gain;
 mod grid;
 pub mod hyper;
 pub mod launcher;
+pub mod located;
 pub mod matching;
 mod overlay;
 mod overrides;
@@ -78,6 +83,12 @@ pub struct Experiment {
     matching: Option<Matching>,
     text: String,
     overrides: Vec<String>,
+    /// The text with the overrides.
+    resolved: Value,
+    /// The folder that relative paths are relative to.
+    root: PathBuf,
+    /// Whether it has any.
+    has_paths: bool,
     /// The path that messages show, and the name where the file gives none: what it takes to read the text again.
     origin: String,
     default_name: String,
@@ -177,10 +188,50 @@ impl Experiment {
         &self.overrides
     }
 
-    /// The first line of the comment that opens the file; empty where there is none.
-    pub fn title(&self) -> &str {
-        self.text.lines().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default().trim()
+    /// The first line of the comment that opens the file, and what the command line has changed of it; empty where there is neither.
+    pub fn title(&self) -> String {
+        let title = self.text.lines().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default().trim();
+        if self.overrides.is_empty() {
+            return title.to_owned();
+        }
+        format!("{title} With {}.", self.overrides.join(", ")).trim_start().to_owned()
     }
+
+    /// The experiment as a file in `folder`, from which it is read as it is here: with its overrides, and with paths that are found from
+    /// there. The comment that opens the file stays.
+    pub fn resolved(&self, folder: &std::path::Path) -> Result<String, String> {
+        let way = located::way(folder, &self.root).display().to_string();
+        if self.overrides.is_empty() && !self.has_paths {
+            return Ok(self.text.clone());
+        }
+        if self.overrides.is_empty() && self.resolved.get("root").is_none() {
+            // As written, every comment included.
+            let end = if self.text.ends_with('\n') { "" } else { "\n" };
+            let text = format!(
+                "{}{end}# Relative paths are relative to this folder.\n{}",
+                self.text,
+                yaml_line("root", &way)?
+            );
+            // Not of a file that is one map in braces, or that ends within a text.
+            if yaml::parse(&text).is_ok_and(|read| read.get("root").and_then(Value::as_str) == Some(&way)) {
+                return Ok(text);
+            }
+        }
+        let mut fields = self.resolved.clone();
+        if let Some(fields) = fields.as_mapping_mut().filter(|_| self.has_paths) {
+            fields.insert("root".into(), way.into());
+        }
+        let header: Vec<&str> = self.text.lines().skip(1).take_while(|line| line.starts_with('#')).collect();
+        let body = serde_yaml::to_string(&fields).map_err(|error| error.to_string())?;
+        let header = header.into_iter().fold(String::new(), |all, line| all + line + "\n");
+        Ok(format!("# {}\n{header}{body}", self.title()))
+    }
+}
+
+/// A key with a text as its value, quoted where YAML asks for it.
+fn yaml_line(key: &str, value: &str) -> Result<String, String> {
+    let fields = Mapping::from_iter([(Value::from(key), Value::from(value))]);
+    serde_yaml::to_string(&fields).map_err(|error| error.to_string())
 }
 
 /// An adapter that runs start from must have their tensors.
@@ -232,6 +283,9 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
         }
     };
     let sets = overrides::apply(&mut root, overrides, &mut report);
+    let resolved = root.clone();
+    let folder = located::root(origin, root.get("root").and_then(Value::as_str));
+    let has_paths = located::locate(&mut root, &folder);
     let mut document = document::read(&root, default_name, &mut report);
     if let Some(document) = &mut document {
         matching::choose(document, &mut report);
@@ -243,7 +297,7 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
     let (Some(document), true) = (document, report.is_empty()) else {
         return Err(report.into_errors(origin, text, &sets));
     };
-    let cells = expand::cells(&document, &rows, &sets);
+    let cells = expand::cells(&document, &rows, &sets, &folder);
     check_adapters(&document, &cells, &mut report);
     matching::verify(&document, &cells, &mut report);
     let contrasts = contrast::resolve(&document.contrasts, &cells, &mut report);
@@ -266,6 +320,9 @@ fn read_untuned(text: &str, origin: &str, default_name: &str, overrides: &[Strin
         baseline: document.baseline,
         text: text.to_owned(),
         overrides: overrides.to_vec(),
+        resolved,
+        root: folder,
+        has_paths,
         origin: origin.to_owned(),
         default_name: default_name.to_owned(),
         streams: document.streams,

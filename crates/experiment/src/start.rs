@@ -14,6 +14,7 @@ use variants::{capability::Capability, slot::MapPlan, spec::VariantSpec};
 
 use crate::cell::Recipe;
 pub use crate::cell::StartFrom;
+use crate::located;
 
 /// What the file says beside its tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,10 +50,22 @@ pub(crate) fn adapters_of(written: &str) -> Result<usize, AssetError> {
 /// What an adapter file says of itself; none of its tensors goes onto a device.
 fn metadata(path: &Path) -> Result<AdapterMetadata, AssetError> {
     let (_, text) = tensor_file::read(path, "adapter")?;
-    serde_json::from_str(&text).map_err(|error| AssetError::Foreign {
+    AdapterMetadata::of_file(&text, path).map_err(|error| AssetError::Foreign {
         path: path.to_owned(),
         reason: format!("not an adapter of this program: {error}"),
     })
+}
+
+impl AdapterMetadata {
+    /// What an adapter's file says, with the paths of its recipe where they are: the study that it lies in knows what they are relative
+    /// to. Without one they are relative to the present folder.
+    pub fn of_file(text: &str, file: &Path) -> serde_json::Result<Self> {
+        let read: Self = serde_json::from_str(text)?;
+        Ok(match located::root_of_study(file) {
+            Some(root) => Self { plan: read.plan.under(&root), ..read },
+            None => read,
+        })
+    }
 }
 
 fn describe(value: &impl Serialize) -> serde_json::Value {

@@ -141,10 +141,10 @@ pub fn checkpoint(
 fn recipe(model: &str, purpose: Purpose, max_length: usize) -> Recipe {
     Recipe {
         suite: purpose.suite,
-        data: purpose.data,
+        data: purpose.data.map(Into::into),
         task: purpose.task,
         given: purpose.given,
-        model: model.to_owned(),
+        model: model.into(),
         start_from: None,
         targets: models::target::Target::Endings(Vec::new()),
         modules: models::modules::Modules::default(),

@@ -200,10 +200,11 @@ pub fn load_on(path: &Path, model: Option<&str>, cache: &ModelCache) -> Result<(
         TrainError::Asset(AssetError::Damaged { reason, .. }) => damaged(reason),
         other => other,
     })?;
-    let mut metadata: AdapterMetadata = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let mut metadata: AdapterMetadata =
+        AdapterMetadata::of_file(&text, path).map_err(|error| damaged(error.to_string()))?;
     check_record(path, &metadata)?;
     if let Some(model) = model {
-        model.clone_into(&mut metadata.plan.model);
+        metadata.plan.model = model.into();
     }
     let found = &cache.base(&metadata.plan.model)?.hash;
     if *found != metadata.model_hash {

@@ -136,7 +136,7 @@ impl Measurement {
     ) -> Result<Vec<Forgetting>, TrainError> {
         let before = self.before(base, stop)?;
         let of_run = |after: f64| Forgetting {
-            text: self.held_out.text.clone().unwrap_or_else(|| "pretraining".to_owned()),
+            text: self.held_out.text.as_ref().map_or("pretraining", |text| text.written()).to_owned(),
             text_hash: self.hash.clone(),
             documents: self.documents.len() as u64,
             tokens: self.n_tokens() as u64,

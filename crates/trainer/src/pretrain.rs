@@ -275,7 +275,7 @@ fn cohort(config: &Config, weights: &Weights, recipe: PretrainConfig, place: &Pl
             data: None,
             given: None,
             task: "masked_lm".to_owned(),
-            model: "new".to_owned(),
+            model: "new".into(),
             start_from: None,
             targets: models::target::Target::Endings(Vec::new()),
             modules: models::modules::Modules::default(),

@@ -33,7 +33,7 @@ use experiment::{
 pub fn path(from: &StartFrom, store: &Store) -> PathBuf {
     match from {
         StartFrom::Cell(id) => store.adapter_path(id),
-        StartFrom::Adapter(written) => adapter_file(Path::new(written)),
+        StartFrom::Adapter(written) => adapter_file(Path::new(&**written)),
     }
 }
 
@@ -42,7 +42,7 @@ pub fn identity(from: &StartFrom, store: &Store) -> Result<Option<record::Start>
     let path = path(from, store);
     let name = match from {
         StartFrom::Cell(id) => id.slug(),
-        StartFrom::Adapter(written) => written.clone(),
+        StartFrom::Adapter(written) => written.written().to_owned(),
     };
     match assets::file::read(&path) {
         Ok(bytes) => Ok(Some(record::Start { name, hash: sha256_hex(&bytes) })),

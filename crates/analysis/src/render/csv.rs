@@ -2,8 +2,11 @@
 
 use polars::prelude::*;
 
-use crate::AnalysisError;
-use crate::summary::SummaryTable;
+use crate::{
+    AnalysisError,
+    runs::{Column, Columns},
+    summary::SummaryTable,
+};
 
 /// The summary with one line per row; an interval that does not exist is an empty field.
 ///
@@ -25,6 +28,27 @@ pub fn frame_csv(frame: &DataFrame) -> Result<String, AnalysisError> {
         push_line(&mut text, cells.collect::<PolarsResult<Vec<_>>>()?);
     }
     Ok(text)
+}
+
+/// Columns as CSV: an absent value is an empty field.
+pub fn columns_csv(columns: &Columns) -> String {
+    let mut text = String::new();
+    push_line(&mut text, columns.0.iter().map(|(name, _)| quoted(name)));
+    let mut number = zmij::Buffer::new();
+    for row in 0..columns.height() {
+        for (index, (_, column)) in columns.0.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            match column {
+                Column::Text(values) => text.extend(values[row].as_deref().map(quoted)),
+                Column::Count(values) => text.extend(values[row].map(|count| count.to_string())),
+                Column::Number(values) => text.extend(values[row].map(|value| number.format(value).to_owned())),
+            }
+        }
+        text.push('\n');
+    }
+    text
 }
 
 fn push_line(text: &mut String, fields: impl IntoIterator<Item = String>) {

@@ -29,7 +29,7 @@ use self::{
     args::{Adapters, Analyze, Layers, Output, Spectrum, TableFormat},
     samples::{of_study, one, several, two},
 };
-use super::read_settled;
+use super::results;
 use crate::{
     failure::Failure,
     output::create_folder,
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Analyze, results: &Path) -> Result<(), Failure> {
 
 /// Every table of an experiment.
 fn of_experiment(experiment: &Path, set: &[String], results: &Path, cache: &ModelCache) -> Result<(), Failure> {
-    let (settled, store) = read_settled(experiment, set, results)?;
+    let results::Found { settled, store, .. } = results::find(experiment, set, results)?;
     let Some(measures) = of_study(&settled.experiment, &store, cache)? else {
         return Err(Failure::Input(format!(
             "{}: some runs have no adapter here; `lora-lab run` trains what is missing (`--force` all of it)",

@@ -109,7 +109,7 @@ fn estimated(args: &Check, experiment: &Experiment, results: &Path) -> Result<St
 
 /// A line per model of the hub that is not in its cache, against which nothing was held.
 fn unseen(experiment: &Experiment) -> String {
-    let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| cell.recipe.model.as_str()).collect();
+    let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| &*cell.recipe.model).collect();
     let is_unseen = |name: &&str| matches!(source::config(name), Ok(None));
     let line = |name: &str| {
         format!(
@@ -177,7 +177,7 @@ fn matched(experiment: &Experiment) -> String {
 
 /// What is said of folders of models and data that are not there, and of tokenizers that are not the model's, each once.
 fn unfit(experiment: &Experiment) -> Vec<String> {
-    let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| cell.recipe.model.as_str()).collect();
+    let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| &*cell.recipe.model).collect();
     let of_model = |name: &str| match source::absent(name, None) {
         Some(absent) => Some(absent.to_string()),
         None => check_tokenizer(name).err().map(|error| error.to_string()),
@@ -197,7 +197,7 @@ fn unfit(experiment: &Experiment) -> Vec<String> {
 fn immeasurable(experiment: &Experiment) -> Vec<String> {
     let is_here = |model: &str| matches!(source::model(model), Ok(Origin::Embedded(_))) || Path::new(model).is_dir();
     let recipes: BTreeMap<&str, &Recipe> =
-        experiment.cells().iter().map(|cell| (cell.recipe.model.as_str(), &cell.recipe)).collect();
+        experiment.cells().iter().map(|cell| (&*cell.recipe.model, &cell.recipe)).collect();
     let of_model = |(_, recipe): (&str, &Recipe)| forgetting::check(recipe).err().map(|error| error.to_string());
     recipes.into_iter().filter(|(model, _)| is_here(model)).filter_map(of_model).collect()
 }

@@ -11,12 +11,11 @@ use analysis::{
 };
 use experiment::Experiment;
 use record::{RunRecord, Store, write_atomic};
-use trainer::{model_cache::ModelCache, study};
+use trainer::model_cache::ModelCache;
 
 use super::{
     analyze::{samples, write_tables},
-    read_settled,
-    table::no_records,
+    results::{self, Found},
     tune::Settled,
 };
 use crate::{
@@ -32,47 +31,23 @@ Examples:
   lora-lab figures dylora_glue                     under results/dylora_glue/figures, as .svg, .png and .csv
   lora-lab figures                                 every experiment that has results")]
 pub(crate) struct Figures {
-    /// Experiments; by default all that have results.
+    /// Studies: names, folders under the results, or experiments' files; by default all that have results.
+    #[arg(value_name = "STUDY")]
     pub experiments: Vec<PathBuf>,
-    /// The overrides that the experiment was run with.
+    /// Read the file with an override. The results keep the overrides of their run, so a study's name needs none.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "experiments")]
     pub set: Vec<String>,
 }
 
 /// Draws the figures of the named experiments, or of all with results.
 pub(super) fn run(args: &Figures, results: &Path) -> Result<(), Failure> {
-    let named = if args.experiments.is_empty() { with_results(results)? } else { args.experiments.clone() };
-    if named.is_empty() {
-        return Err(Failure::Input(format!(
-            "{}: no experiment under `experiments/` has results here; `lora-lab run` makes them",
-            results.display()
-        )));
-    }
+    let named = if args.experiments.is_empty() { results::all(results)? } else { args.experiments.clone() };
     let cache = ModelCache::on_cpu();
     for name in named {
-        let (settled, store) = read_settled(&name, &args.set, results)?;
-        let found = study::records(settled.experiment.cells(), &store)?;
-        if found.is_empty() {
-            return Err(no_records(&store, &name));
-        }
-        draw(&settled, &store, &found, &cache)?;
+        let Found { settled, store, records } = results::find(&name, &args.set, results)?;
+        draw(&settled, &store, &records, &cache)?;
     }
     Ok(())
-}
-
-/// Experiments of this folder with a record.
-fn with_results(results: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut found = Vec::new();
-    let Ok(entries) = std::fs::read_dir("experiments") else { return Ok(found) };
-    for entry in entries {
-        let path = entry?.path();
-        let stem = path.file_stem().map(|stem| results.join(stem).join("runs"));
-        if path.extension().is_some_and(|end| end == "yaml") && stem.is_some_and(|runs| runs.is_dir()) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn draw(settled: &Settled, store: &Store, found: &[RunRecord], cache: &ModelCache) -> Result<(), Failure> {

@@ -47,7 +47,7 @@ impl TaskArgs {
         }
         Ok(Some(Purpose {
             suite: plan.suite.clone(),
-            data: plan.data.clone(),
+            data: plan.data.as_ref().map(ToString::to_string),
             task: plan.task.clone(),
             given: plan.given.clone(),
             max_length: Some(plan.train.max_length),

@@ -22,7 +22,7 @@ use trainer::{
 use self::launcher::Launcher;
 pub(crate) use self::launcher::slurm::Array;
 use super::{
-    cost, read, table,
+    cost, read, results, table,
     tune::{self, Settled},
 };
 use crate::{
@@ -94,7 +94,7 @@ fn patience(text: &str) -> Result<f64, String> {
 }
 
 /// Runs an experiment to its tables.
-pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
+pub(super) fn run(args: &Run, root: &Path) -> Result<(), Failure> {
     let experiment = read(&args.experiment, &args.set)?;
     let here = device::parse(&args.device);
     let named = match (args.launcher, here) {
@@ -103,7 +103,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
         (_, here) => here?,
     };
     let patience = Duration::from_secs_f64(args.patience);
-    let store = Store::open(results, experiment.name())?.with_patience(patience);
+    let store = Store::open(root, experiment.name())?.with_patience(patience);
     // A launcher trains nothing: the card is its workers', and to make it ready here takes seconds that they would wait.
     let own = if args.launcher.is_some() { device::parse("cpu")? } else { named.clone() };
     let session = Session::new(args, &own)?;
@@ -133,8 +133,7 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
             }
             Launcher::Slurm => {
                 let slurm = experiment.launcher().cloned().unwrap_or_default();
-                let costs =
-                    cost::on(&named, Some(&slurm), (&experiment, is_tuned, args.keep_records), &store, results)?;
+                let costs = cost::on(&named, Some(&slurm), (&experiment, is_tuned, args.keep_records), &store, root)?;
                 let array = Array::new(
                     &slurm,
                     costs.as_ref(),
@@ -147,12 +146,15 @@ pub(super) fn run(args: &Run, results: &Path) -> Result<(), Failure> {
         let experiment = read(&args.experiment, &args.set)?;
         return finish(&Settled::of(experiment, &store)?, &store);
     }
+    let file = experiment.clone();
     let settled = match experiment.tune() {
         None => Settled::of(experiment, &store)?,
-        Some(tune) => session.settle(&experiment, tune, &store, results)?,
+        Some(tune) => session.settle(&experiment, tune, &store, root)?,
     };
     let cells = settled.experiment.cells();
     session.begin(cells, &store)?;
+    store.prepare()?;
+    results::write(&file, &store)?;
     session.run(&settled.experiment, &store, |context| study::run(cells, context, &session.progress))?;
     if args.no_wait {
         return Ok(());
@@ -214,8 +216,8 @@ impl<'a> Session<'a> {
     }
 
     /// The experiment with the settings of its tuning, which is made where it is not there or is to be made again.
-    fn settle(&self, experiment: &Experiment, tune: &Tune, store: &Store, results: &Path) -> Result<Settled, Failure> {
-        let trials = tune::trials(results, experiment)?.with_patience(Duration::from_secs_f64(self.args.patience));
+    fn settle(&self, experiment: &Experiment, tune: &Tune, store: &Store, root: &Path) -> Result<Settled, Failure> {
+        let trials = tune::trials(root, experiment)?.with_patience(Duration::from_secs_f64(self.args.patience));
         let found = if self.args.force { None } else { tune::found(experiment, store)? };
         if let Some(found) = found {
             self.must_be_of_now(experiment, &found, store)?;
@@ -320,7 +322,8 @@ impl<'a> Session<'a> {
         let mut said = self.said.borrow_mut();
         for Cell { recipe, .. } in cells {
             let base = self.cache.base_of(recipe)?;
-            let of_model = if models.insert(&recipe.model) { base.said_of(&recipe.model) } else { Vec::new() };
+            let of_model =
+                if models.insert(recipe.model.to_string()) { base.said_of(&recipe.model) } else { Vec::new() };
             let task = self.cache.task(recipe)?;
             for text in of_model.into_iter().chain(task.notes.iter().cloned()).chain(study::remarks(recipe, &task)) {
                 if said.insert(text.clone()) {

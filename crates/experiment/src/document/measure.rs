@@ -37,7 +37,7 @@ fn forgetting(value: &Value, at: &Path, report: &mut Report) -> Option<HeldOutTe
         }
     };
     let mut reader = Reader { fields, at: at.clone(), report };
-    let text = reader.read("text", text).map(|text| text.value);
+    let text = reader.read("text", text).map(|text| text.value.into());
     let documents = reader.read("documents", |v, at, report| whole(v, at, BOUND, report));
     Some(HeldOutText { text, documents: documents.map_or(DOCUMENTS, |documents| documents.value) as usize })
 }

@@ -107,7 +107,7 @@ pub fn export(request: &ExportRequest<'_>, cache: &ModelCache) -> Result<ExportR
     staged.finish(json!({ "card": form.metadata, "configuration": config }))?;
     Ok(ExportReport {
         kind: form.peft.peft_type(),
-        base: form.metadata.plan.model.clone(),
+        base: form.metadata.plan.model.to_string(),
         maps: form.maps.len(),
         bytes: bytes.len() as u64,
         outputs: form.metadata.plan.text().is_none().then_some(form.metadata.outputs),

@@ -154,7 +154,7 @@ fn base(
 ) -> Result<std::sync::Arc<BaseModel>, TrainError> {
     let trained_on = metadata.plan.model.clone();
     if let Some(model) = request.model {
-        model.clone_into(&mut metadata.plan.model);
+        metadata.plan.model = model.into();
     }
     let base = cache.base(&metadata.plan.model)?;
     if base.hash != metadata.model_hash {

@@ -96,7 +96,7 @@ impl CohortKey {
             forgetting: _, // what it is of a cell's base is asked when runs end
         } = &cell.recipe;
         Self {
-            model: model.clone(),
+            model: model.written().to_owned(),
             is_text: cell.recipe.text().is_some(),
             copies_base: variant.base == BaseSpec::Trained,
             train: train.shared(),

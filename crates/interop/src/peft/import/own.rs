@@ -35,7 +35,7 @@ pub(super) fn metadata(opened: &Opened, request: &ImportRequest<'_>) -> Result<O
     // The base may have moved since; its hash is compared whatever its name.
     let now = Base { name: opened.said.base_model_name_or_path.clone(), revision: opened.said.revision.clone() };
     if request.model.is_none() && now != Base::of(&metadata.plan.model) {
-        metadata.plan.model = recipe::model(&opened.said, None).map_err(|reason| opened.refused(reason))?;
+        metadata.plan.model = recipe::model(&opened.said, None).map_err(|reason| opened.refused(reason))?.into();
     }
     Ok(Some(metadata))
 }

@@ -58,10 +58,10 @@ pub(super) fn metadata(
     let cell = record::CellId { task: purpose.task.clone(), variant: preset.to_owned(), rank: variant.rank, seed: 0 };
     let plan = Recipe {
         suite: purpose.suite,
-        data: purpose.data,
+        data: purpose.data.map(Into::into),
         task: purpose.task,
         given: purpose.given,
-        model,
+        model: model.into(),
         start_from: None,
         targets,
         modules,
