@@ -108,6 +108,17 @@ pub fn config(name: &str) -> Result<Option<Config>, AssetError> {
     }
 }
 
+/// Whether every file of a model is at hand, so that it is opened without a download.
+pub fn is_here(name: &str) -> bool {
+    let Ok(origin) = model(name) else { return false };
+    let Origin::Hub(repository) = origin else { return absent(name, None).is_none() };
+    let beside = [CONFIG, TOKENIZER].iter().all(|file| repository.cached(file).is_some());
+    let here = repository.clone();
+    let need = |file: &str| here.cached(file).ok_or_else(|| foreign(Path::new(name), format!("`{file}` is missing")));
+    let cached: Box<Find> = Box::new(move |file| Ok(repository.cached(file)));
+    beside && shards(&need, &*cached).is_ok()
+}
+
 /// The bytes of a model's tokenizer.
 #[derive(Debug)]
 pub struct TokenizerFiles {

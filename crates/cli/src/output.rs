@@ -75,6 +75,18 @@ pub(crate) fn rendered(table: &Table, format: Format) -> String {
     }
 }
 
+/// A count as tables show it: `768`, `8.19k`, `1.00M`, three digits that count.
+pub(crate) fn compact(count: u64) -> String {
+    let (scaled, unit) = match count {
+        0..1_000 => return count.to_string(),
+        1_000..1_000_000 => (count as f64 / 1e3, "k"),
+        1_000_000..1_000_000_000 => (count as f64 / 1e6, "M"),
+        _ => (count as f64 / 1e9, "B"),
+    };
+    let digits = if scaled < 10.0 { 2 } else { usize::from(scaled < 100.0) };
+    format!("{scaled:.digits$}{unit}")
+}
+
 /// Columns padded to their widest entry, two spaces apart.
 pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use record::{CellId, Evaluation, Generated, RunRecord, Status, StepEntry};
-use trainer::sink::{Event, Sink};
+use trainer::sink::{Event, Sink, Work};
 
 use crate::terminal::note;
 
@@ -39,6 +39,9 @@ struct State {
     done: u64,
     /// Of `done`, steps of an earlier call; they say nothing of this one's speed.
     before: u64,
+    work: Work,
+    /// Rows that were evaluated.
+    evaluated: u64,
     cells: usize,
     finished: usize,
 }
@@ -52,7 +55,17 @@ impl Progress {
         let plain = !std::io::stderr().is_terminal();
         let bar = step_bar(0);
         let now = Instant::now();
-        let state = State { begun: now, printed: now, steps: 0, done: 0, before: 0, cells: 0, finished: 0 };
+        let state = State {
+            begun: now,
+            printed: now,
+            steps: 0,
+            done: 0,
+            before: 0,
+            work: Work::default(),
+            evaluated: 0,
+            cells: 0,
+            finished: 0,
+        };
         Self { bar, plain, state: Mutex::new(state) }
     }
 
@@ -68,8 +81,16 @@ impl Progress {
 
 impl State {
     fn left(&self) -> String {
-        let rate = self.begun.elapsed().as_secs_f64() / (self.done - self.before).max(1) as f64;
-        HumanDuration(Duration::from_secs_f64(rate * self.steps.saturating_sub(self.done) as f64)).to_string()
+        HumanDuration(self.remaining(self.begun.elapsed())).to_string()
+    }
+
+    /// Time left after so much of it was spent: training rows that are left, and rows that are left to evaluate, which take a third each.
+    fn remaining(&self, spent: Duration) -> Duration {
+        let rows = self.work.rows as f64 / self.work.steps.max(1) as f64;
+        let units = |steps: u64, evaluated: u64| steps as f64 * rows + evaluated as f64 / 3.0;
+        let done = units((self.done - self.before).max(1), self.evaluated).max(1.0);
+        let left = units(self.steps.saturating_sub(self.done), self.work.evaluated.saturating_sub(self.evaluated));
+        Duration::from_secs_f64(spent.as_secs_f64() / done * left)
     }
 }
 
@@ -77,14 +98,17 @@ impl Sink for Progress {
     fn event(&self, event: &Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
-            Event::Planned { cells, finished, discarded, steps } => {
-                (state.cells, state.finished, state.steps) = (*cells, *finished, *steps);
+            Event::Planned { cells, finished, discarded, cohorts, work } => {
+                let steps = work.steps;
+                (state.cells, state.finished, state.steps) = (*cells, *finished, steps);
+                (state.work, state.evaluated) = (*work, 0);
                 // A tuning plans several times.
                 (state.done, state.before) = (0, 0);
                 state.begun = Instant::now();
                 self.bar.reset();
-                self.bar.set_length(*steps);
-                self.line(&format!("{cells} cells, {finished} finished before, {steps} steps to do"));
+                self.bar.set_length(steps);
+                let cohorts = if *cohorts == 1 { "1 cohort".to_owned() } else { format!("{cohorts} cohorts") };
+                self.line(&format!("{cells} cells, {finished} finished before, {steps} steps to do in {cohorts}"));
                 if *discarded > 0 {
                     self.line(&format!(
                         "restarting {discarded} unfinished cohorts: their recipe, base, code or device has changed"
@@ -109,7 +133,8 @@ impl Sink for Progress {
                 self.bar.set_position(state.done);
                 self.line(&format!("{}: resuming at step {step}", cells[0]));
             }
-            Event::Started { .. } | Event::Evaluated { .. } => {}
+            Event::Started { .. } => {}
+            Event::Evaluated { evaluation, .. } => state.evaluated += evaluation.examples as u64,
             Event::Steps { taken, cell, entry, .. } => {
                 state.done += *taken as u64;
                 self.bar.set_position(state.done);
@@ -162,7 +187,10 @@ impl State {
     /// What a finished run came to.
     fn finished(&self, record: &RunRecord) -> String {
         let name = &record.primary_metric.name;
-        let of_cell = |evaluation: &&Evaluation| evaluation.readout.rank == record.cell.rank;
+        // Whoever watches scores of the test split chooses by it, wanted or not.
+        let of_cell = |evaluation: &&Evaluation| {
+            evaluation.readout.rank == record.cell.rank && !evaluation.split.starts_with("test")
+        };
         let result = match (&record.status, record.evaluations.iter().rev().find(of_cell)) {
             (Status::Failed { step, reason }, _) => format!("failed at step {step}: {reason}"),
             (_, Some(evaluation)) => {
@@ -176,5 +204,29 @@ impl State {
         let seconds = record.measured.train_seconds + record.measured.eval_seconds;
         let unmoved = record.note_unmoved().map(|note| format!(", {note}")).unwrap_or_default();
         format!("[{}/{}] {}: {result}{unmoved} ({seconds:.0} s)", self.finished, self.cells, record.cell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_counts_evaluation() {
+        let now = Instant::now();
+        let state = State {
+            begun: now,
+            printed: now,
+            steps: 100,
+            done: 100,
+            before: 0,
+            work: Work { steps: 100, rows: 1600, evaluated: 2400 },
+            evaluated: 0,
+            cells: 1,
+            finished: 0,
+        };
+        // 1600 training rows took 16 s, so 2400 rows of evaluation take 8 s.
+        let left = state.remaining(Duration::from_secs(16));
+        assert!((left.as_secs_f64() - 8.0).abs() < 1e-9, "{left:?}");
     }
 }

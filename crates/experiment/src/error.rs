@@ -8,7 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{path::Path, set::Set};
+use super::{fields::USE, path::Path, set::Set};
 
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,17 @@ pub struct SpecErrors {
     pub more: usize,
     /// What helps with several of them.
     pub hint: Option<String>,
+}
+
+/// Leaves out a list of valid names that a problem before has shown.
+fn say_lists_once(problems: &mut [Problem]) {
+    let mut shown: HashSet<String> = HashSet::new();
+    for problem in problems {
+        let Some(at) = problem.message.find(USE) else { continue };
+        if !shown.insert(problem.message[at..].to_owned()) {
+            problem.message.truncate(at);
+        }
+    }
 }
 
 impl fmt::Display for SpecErrors {
@@ -121,6 +132,7 @@ impl Report {
         };
         let mut problems: Vec<_> = self.found.into_iter().map(problem).collect();
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        say_lists_once(&mut problems);
         let lists = LISTS.iter().filter(|(names, _)| self.unknown.contains(names));
         let lists: Vec<_> = lists.map(|(_, list)| format!("`lora-lab list {list}`")).collect();
         let hint = match &lists[..] {

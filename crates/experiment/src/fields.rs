@@ -2,7 +2,7 @@
 
 use serde_yaml::{Mapping, Number, Value};
 
-use super::{bounds::Whole, error::Report, path::Path};
+use super::{bounds::Whole, error::Report, foreign, path::Path};
 
 /// A map; anything else and every unknown key is reported.
 pub(super) fn map<'a>(value: &'a Value, at: &Path, known: &[&str], report: &mut Report) -> Option<&'a Mapping> {
@@ -75,8 +75,16 @@ pub(super) fn list<T: PartialEq>(
     mut item: impl FnMut(&Value, &Path, &mut Report) -> Option<T>,
 ) -> Vec<(usize, T)> {
     let Value::Sequence(values) = value else {
-        let way_out =
-            if value.is_mapping() { String::new() } else { format!("; write `[{}]`", shown(value).trim_matches('`')) };
+        let way_out = match value.as_u64() {
+            _ if value.is_mapping() => String::new(),
+            // Some mean a number of seeds, some the seed.
+            Some(count) if at.last() == "seeds" && (2..=100).contains(&count) => {
+                let few: Vec<String> = (0..count.min(3)).map(|seed| seed.to_string()).collect();
+                let more = if count > 3 { ", .." } else { "" };
+                format!("; write `[{}{more}]` for {count} seeds, or `[{count}]` for the seed {count}", few.join(", "))
+            }
+            _ => format!("; write `[{}]`", shown(value).trim_matches('`')),
+        };
         report.add(at, format!("{} is {}, but must be a list{way_out}", at.last(), shown(value)));
         return Vec::new();
     };
@@ -110,30 +118,25 @@ pub(super) fn whole(value: &Value, at: &Path, bound: Whole, report: &mut Report)
     number
 }
 
-/// Fields that PEFT has and that are called otherwise here, or never asked.
-const PEFT: [(&str, &str); 8] = [
-    ("bias", "which biases train is a field of the variant: write `with: {bias: all}` in its entry"),
-    (
-        "fan_in_fan_out",
-        "how a map is stored follows from the model (GPT-2 keeps its maps' inputs first), so it is never asked; leave it out",
-    ),
-    ("lora_alpha", "alpha is a field of the variant: write `with: {alpha: 16}` in its entry"),
-    ("lora_dropout", "dropout is a field of the variant: write `with: {dropout: 0.1}` in its entry"),
-    ("r", "ranks are a list: write `ranks: [8]`"),
-    ("target_modules", "the adapted maps are called `targets`"),
-    ("use_dora", "DoRA is a preset: write `preset: dora`"),
-    ("use_rslora", "rsLoRA is a preset: write `preset: rslora`"),
-];
+/// What comes before all names that are valid; of equal lists the file's problems show one.
+pub(super) const USE: &str = "; use one of ";
 
 /// `unknown <what> <name>` with the nearest valid name, or all of them where none is near.
 pub(super) fn unknown(what: &str, name: &str, valid: &[&str]) -> String {
-    if let ("key", Some((_, way_out))) = (what, PEFT.iter().find(|(other, _)| *other == name)) {
+    if let ("key", Some(way_out)) = (what, foreign::translated(name)) {
         return format!("unknown key `{name}`; {way_out}");
+    }
+    if let ("model", Some(there)) = (what, foreign::on_the_hub(name)) {
+        return format!("unknown model `{name}`; the hub's model is written `{there}`");
     }
     match suggest::nearest(name, valid.iter().copied()) {
         Some(nearest) => format!("unknown {what} `{name}`, did you mean `{nearest}`?"),
         None if valid.is_empty() => format!("unknown {what} `{name}`; none is taken here"),
-        None => format!("unknown {what} `{name}`; use one of {}", quoted(valid)),
+        None if what == "model" => format!(
+            "unknown model `{name}`; write `hf://ORGANISATION/{name}` for a model of the hub, `./{name}` for a folder, or use one of {}",
+            quoted(valid)
+        ),
+        None => format!("unknown {what} `{name}`{USE}{}", quoted(valid)),
     }
 }
 

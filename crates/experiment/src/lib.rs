@@ -32,6 +32,7 @@ mod document;
 mod error;
 mod expand;
 mod fields;
+mod foreign;
 pub mod gain;
 mod grid;
 pub mod hyper;

@@ -4,13 +4,15 @@
 const MOST_EDITS: usize = 4;
 
 /// The valid name nearest to `name`, where one is near: at most four edits away, and at most half as many as the longer of both has
-/// letters. An exchange of neighbouring letters is one edit. Of names that are equally near, one with the same letters, and else the first.
+/// letters. An exchange of neighbouring letters is one edit, and case is none. Of names that are equally near, one with the same letters, and
+/// else the first.
 pub fn nearest<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let measured = valid.into_iter().map(|other| (strsim::damerau_levenshtein(name, other), other));
+    let lower = name.to_lowercase();
+    let measured = valid.into_iter().map(|other| (strsim::damerau_levenshtein(&lower, &other.to_lowercase()), other));
     // Asked of every name before the nearest is chosen: of two at the same distance, only the longer may be near enough.
     let near = measured.filter(|(edits, other)| *edits <= MOST_EDITS && 2 * edits <= name.len().max(other.len()));
     let letters = |of: &str| {
-        let mut letters: Vec<char> = of.chars().collect();
+        let mut letters: Vec<char> = of.to_lowercase().chars().collect();
         letters.sort_unstable();
         letters
     };
@@ -41,6 +43,7 @@ mod tests {
         assert_eq!(near("xy", &["ab", "abcdef"]), None);
         assert_eq!(near("classification_head", &["classifier"]), None, "more than four edits");
         assert_eq!(near("x", &[]), None);
+        assert_eq!(near("LoRA", &["dora", "lora"]), Some("lora"), "case is no edit");
         assert_eq!(question("sst", ["cola", "sst2"]), "did you mean `sst2`? ");
         assert_eq!(question("zzz", ["cola", "sst2"]), "");
     }

@@ -37,6 +37,9 @@ use crate::{calibrate::Taken, error::TrainError, evaluate::score::Split, forgett
 use assets::{device, source};
 use experiment::{cell::Recipe, hyper::Precision, tasks::load_for};
 
+/// How the tensors of pretraining's heads are called: masked and next words, next sentences.
+const PRETRAINING: [&str; 4] = ["lm_head.", "cls.predictions.", "cls.seq_relationship.", "predictions."];
+
 /// A base model on a device.
 #[derive(Debug)]
 pub struct BaseModel {
@@ -343,14 +346,20 @@ impl BaseModel {
         self.notes.iter().map(|text| format!("{name}: {text}")).collect()
     }
 
+    /// Says which tensors nothing uses, but for the heads of pretraining: a checkpoint has one as a matter of course.
     fn say_unused(&mut self) {
         const SHOWN: usize = 8;
-        if self.unused.is_empty() {
+        let of_pretraining = |name: &&str| PRETRAINING.iter().any(|head| name.starts_with(head));
+        let odd: Vec<&str> = self.unused.iter().map(String::as_str).filter(|name| !of_pretraining(name)).collect();
+        if odd.is_empty() {
             return;
         }
-        let shown: Vec<&str> = self.unused.iter().take(SHOWN).map(String::as_str).collect();
-        let more = if self.unused.len() > SHOWN { ", .." } else { "" };
-        self.notes.push(format!("{} tensors are not used: {}{more}", self.unused.len(), shown.join(", ")));
+        let more = if odd.len() > SHOWN { ", .." } else { "" };
+        self.notes.push(format!(
+            "{} tensors are not used: {}{more}",
+            odd.len(),
+            odd[..odd.len().min(SHOWN)].join(", ")
+        ));
     }
 }
 

@@ -15,8 +15,10 @@ pub enum Event<'a> {
         finished: usize,
         /// Started cohorts whose recipe, base, data or code is another now; they begin again.
         discarded: usize,
-        /// Optimizer steps to do, summed over cells; finished work left out.
-        steps: u64,
+        /// Cohorts to train now; more come where cells start from others.
+        cohorts: usize,
+        /// What is to be done, summed over cells; finished work left out.
+        work: Work,
     },
     /// A cohort starts, or goes on from a checkpoint at `step`.
     Started {
@@ -99,6 +101,27 @@ pub enum Event<'a> {
         /// The record.
         record: &'a RunRecord,
     },
+}
+
+/// What training takes, before it is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Training rows that these steps read.
+    pub rows: u64,
+    /// Rows of evaluations: one is read in about a third of the time that a training row takes, since nothing goes backward.
+    pub evaluated: u64,
+}
+
+impl std::iter::Sum for Work {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            steps: sum.steps + one.steps,
+            rows: sum.rows + one.rows,
+            evaluated: sum.evaluated + one.evaluated,
+        })
+    }
 }
 
 /// Receives the news, from any thread.

@@ -32,12 +32,13 @@ use crate::{
     calibrate,
     error::TrainError,
     model_cache::TokenizedTask,
-    sink::{Event, Sink},
+    sink::{Event, Sink, Work},
 };
 use experiment::{
     cell::{Cell, Recipe},
     start::StartFrom,
 };
+use variants::rank::RankPolicy as _;
 
 /// Trains every cell that has no record yet; cells that start from another after that one.
 ///
@@ -70,8 +71,9 @@ pub fn run(cells: &[Cell], context: &StudyContext<'_>, sink: &dyn Sink) -> Resul
         };
         if level == 0 {
             let finished = cells.len() - open.union(&agreed.unfinished).count();
-            let steps = steps(&cells, &open, context)?;
-            sink.event(&Event::Planned { cells: cells.len(), finished, discarded: agreed.discarded, steps });
+            let work = work(&cells, &open, context)?;
+            let (cells, cohorts) = (cells.len(), agreed.cohorts.len());
+            sink.event(&Event::Planned { cells, finished, discarded: agreed.discarded, cohorts, work });
         }
         // A level is begun when all that it starts from is there.
         let context = &StudyContext { stays: context.stays || level < last, ..*context };
@@ -95,12 +97,19 @@ fn check(cells: &[(&Cell, usize)], open: &BTreeSet<String>, context: &StudyConte
     Ok(())
 }
 
-/// Steps of all open cells.
-fn steps(cells: &[(&Cell, usize)], open: &BTreeSet<String>, context: &StudyContext<'_>) -> Result<u64, TrainError> {
+/// What all open cells take.
+fn work(cells: &[(&Cell, usize)], open: &BTreeSet<String>, context: &StudyContext<'_>) -> Result<Work, TrainError> {
     let is_open = |(cell, _): &&(&Cell, usize)| open.contains(&cell.id.slug());
     let of = |(cell, _): &(&Cell, usize)| {
-        let task = context.cache.task(&cell.recipe)?;
-        Ok(cell.recipe.train.total_steps(task.train.rows.len()))
+        let (task, train) = (context.cache.task(&cell.recipe)?, &cell.recipe.train);
+        let steps = train.total_steps(task.train.rows.len());
+        let during = train.evaluate_every.map_or(0, |every| steps / every.steps(train, task.train.rows.len()).max(1));
+        let variant = &cell.recipe.variant;
+        let readouts = cell.readouts(&variant.rank_policy.readouts(variant.rank)).len() as u64;
+        let first = task.splits.first().map_or(0, |split| split.set.rows.len() as u64);
+        let all: u64 = task.evaluated().map(|split| split.set.rows.len() as u64).sum();
+        let rows = steps * (train.batch * train.accumulate) as u64;
+        Ok(Work { steps, rows, evaluated: during * first + readouts * all })
     };
     cells.iter().filter(is_open).map(of).sum()
 }

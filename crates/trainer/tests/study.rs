@@ -362,7 +362,7 @@ struct Count {
 impl Sink for Count {
     fn event(&self, event: &Event<'_>) {
         match event {
-            Event::Planned { steps, .. } => self.planned.store(*steps, Ordering::Relaxed),
+            Event::Planned { work, .. } => self.planned.store(work.steps, Ordering::Relaxed),
             Event::Steps { taken, .. } => _ = self.taken.fetch_add(*taken as u64, Ordering::Relaxed),
             _ => {}
         }

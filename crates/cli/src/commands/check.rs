@@ -7,16 +7,20 @@ use std::{
 
 use assets::{
     device,
-    source::{self, Origin},
+    source::{self, Origin, hub},
 };
 use experiment::{
     Experiment,
     cell::{Cell, Recipe},
     gain::{self, Gain},
     matching::{Counted, counted},
+    tasks::load_for,
 };
 use record::{Quantity, Store};
-use trainer::{forgetting, model_cache::check_tokenizer};
+use trainer::{
+    forgetting,
+    model_cache::{ModelCache, check_tokenizer},
+};
 
 use super::{
     cost::{self, Costs},
@@ -175,21 +179,46 @@ fn matched(experiment: &Experiment) -> String {
     if by_parameters { counted(experiment.cells()).into_iter().filter_map(line).collect() } else { String::new() }
 }
 
-/// What is said of folders of models and data that are not there, and of tokenizers that are not the model's, each once.
+/// What keeps the experiment from being trained: models and data that are not there, or are not what they should be. All of it, each once.
 fn unfit(experiment: &Experiment) -> Vec<String> {
-    let models: BTreeSet<&str> = experiment.cells().iter().map(|cell| &*cell.recipe.model).collect();
-    let of_model = |name: &str| match source::absent(name, None) {
-        Some(absent) => Some(absent.to_string()),
-        None => check_tokenizer(name).err().map(|error| error.to_string()),
-    };
-    let of_data = |Cell { recipe, .. }: &Cell| Some(source::files(recipe.data.as_deref()?).err()?.to_string());
     let mut reasons: Vec<String> = Vec::new();
-    let found = models.into_iter().filter_map(of_model).chain(experiment.cells().iter().filter_map(of_data));
-    for reason in found.chain(immeasurable(experiment)) {
+    let mut add = |reason: String| {
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }
+    };
+    // What `run` opens, by the same code; but no more of it than is at hand.
+    let cache = ModelCache::on_cpu();
+    let mut models: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for Cell { recipe, .. } in experiment.cells() {
+        let model: &str = &recipe.model;
+        let opens = *models.entry(model).or_insert_with(|| {
+            let reason = match source::absent(model, None) {
+                Some(absent) => Some(absent.to_string()),
+                None if source::is_here(model) => cache.base_of(recipe).err().map(|error| error.to_string()),
+                None => check_tokenizer(model).err().map(|error| error.to_string()),
+            };
+            let opens = reason.is_none() && source::is_here(model);
+            reason.into_iter().for_each(&mut add);
+            opens
+        });
+        let task = (model, &recipe.task, recipe.train.max_length, recipe.seeds.sample);
+        if !seen.insert(task) {
+            continue;
+        }
+        let data = recipe.data.as_deref();
+        let reason = match data.map(source::files) {
+            Some(Err(absent)) => Some(absent.to_string()),
+            // Files of the hub are fetched when it is run.
+            Some(Ok(_)) if data.is_some_and(|data| data.starts_with(hub::SCHEME)) => None,
+            _ if opens => cache.task(recipe).err().map(|error| error.to_string()),
+            _ if recipe.text().is_none() => load_for(recipe).err().map(|error| error.to_string()),
+            _ => None,
+        };
+        reason.into_iter().for_each(&mut add);
     }
+    immeasurable(experiment).into_iter().for_each(&mut add);
     reasons
 }
 

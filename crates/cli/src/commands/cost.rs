@@ -222,6 +222,24 @@ fn of_each_row(runs: &Path) -> Vec<RunRecord> {
     found
 }
 
+/// Seconds that all cells take one after the other, by the study's own records; none where these do not tell.
+pub(crate) fn expected(
+    cells: &[Cell],
+    cache: &ModelCache,
+    store: &Store,
+    device: &str,
+) -> Result<Option<f64>, TrainError> {
+    let mut model = CostModel::new();
+    costs::learn(&mut model, &of_each_row(&store.runs_dir()), device);
+    let mut all = 0.0;
+    for cell in cells {
+        let steps = cell.recipe.train.total_steps(cache.task(&cell.recipe)?.train.rows.len());
+        let Some(found) = model.estimate(&spec_of(cell), steps) else { return Ok(None) };
+        all += found.seconds;
+    }
+    Ok(Some(all))
+}
+
 /// Folders of runs of other studies, and of this one's trials.
 fn others(results: &Path, store: &Store) -> Vec<PathBuf> {
     let own = store.runs_dir();

@@ -1,5 +1,6 @@
 //! `run`: train what is missing, then write and print the tables.
 
+mod introduction;
 mod launcher;
 
 use std::{
@@ -155,6 +156,7 @@ pub(super) fn run(args: &Run, root: &Path) -> Result<(), Failure> {
     session.begin(cells, &store)?;
     store.prepare()?;
     results::write(&file, &store)?;
+    session.introduce(cells, &store)?;
     session.run(&settled.experiment, &store, |context| study::run(cells, context, &session.progress))?;
     if args.no_wait {
         return Ok(());
@@ -213,6 +215,21 @@ impl<'a> Session<'a> {
     fn begin(&self, cells: &[Cell], store: &Store) -> Result<(), Failure> {
         prepare(self.args, cells, store)?;
         self.open(cells)
+    }
+
+    /// Says what is about to be trained, once.
+    fn introduce(&self, cells: &[Cell], store: &Store) -> Result<(), Failure> {
+        let lines = introduction::lines(cells, &self.cache, &self.named.name)?;
+        let expected = cost::expected(cells, &self.cache, store, &self.named.name)?;
+        let expected =
+            expected.map(|seconds| format!("by records of these rows, all runs take about {}", cost::span(seconds)));
+        let mut said = self.said.borrow_mut();
+        for line in lines.into_iter().chain(expected) {
+            if said.insert(line.clone()) {
+                note(&line);
+            }
+        }
+        Ok(())
     }
 
     /// The experiment with the settings of its tuning, which is made where it is not there or is to be made again.
