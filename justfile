@@ -47,6 +47,10 @@ devices:
 setup-gpu *options:
     bash scripts/setup_gpu.sh {{options}}
 
+# A Python wheel that holds the program, in target/wheel/dist, tried in a bare environment: pip install target/wheel/dist/*.whl
+wheel:
+    bash scripts/wheel.sh
+
 # The program that setup-gpu built: just gpu run exp/dylora_glue.yaml
 gpu *arguments:
     target/gpu/target/release/lora-lab {{arguments}}

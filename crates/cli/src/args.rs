@@ -7,8 +7,21 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    analyze::args::Analyze, check::Check, claims::Claims, combine::Combine, eval::Eval, export::Export,
-    figures::Figures, import::Import, list::What, merge::Merge, predict::Predict, pretrain::Pretrain, run::Run,
+    analyze::args::Analyze,
+    check::Check,
+    claims::Claims,
+    combine::Combine,
+    complete::{Completions, Man},
+    eval::Eval,
+    export::Export,
+    figures::Figures,
+    import::Import,
+    init::Init,
+    list::What,
+    merge::Merge,
+    predict::Predict,
+    pretrain::Pretrain,
+    run::Run,
     table::Table,
 };
 
@@ -19,6 +32,8 @@ use crate::commands::{
     version,
     after_help = "\
 Examples:
+  lora-lab run quick                               a first study, of seconds; it comes with the program
+  lora-lab init                                    a commented experiment and an example task of your own
   lora-lab check experiments/dylora_glue.yaml      find every problem before anything runs
   lora-lab run experiments/dylora_glue.yaml        train what is missing, then print the table
   lora-lab table dylora_glue --format latex        print the same table for a paper
@@ -46,11 +61,14 @@ pub(crate) enum Command {
     Run(Run),
     /// Check experiments and report every problem at once; nothing is trained.
     Check(Check),
-    /// List what an experiment can name: variants, tasks, models, experiments, devices.
+    /// Write a commented experiment and an example task, to begin from.
+    Init(Init),
+    /// List what an experiment can name (variants, tasks, models, experiments, devices), and which results there are.
     #[command(after_help = "\
 Examples:
   lora-lab list variants       every preset with its paper
-  lora-lab list tasks          every task with its metrics")]
+  lora-lab list tasks          every task with its metrics
+  lora-lab list results        every study with a record, and how much of it is done")]
     List {
         /// What to list.
         what: What,
@@ -84,6 +102,15 @@ Example:
     Claims(Claims),
     /// Pretrain the embedded base model from random weights.
     Pretrain(Pretrain),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Print the manual's page.
+    Man(Man),
+    /// Print the JSON Schema of an experiment, by which editors complete its file.
+    #[command(after_help = "\
+Example:
+  lora-lab schema > experiment.schema.json       then begin a file with `# yaml-language-server: $schema=experiment.schema.json`")]
+    Schema,
 }
 
 /// Formats of a table.

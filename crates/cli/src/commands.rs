@@ -4,12 +4,14 @@ pub(crate) mod analyze;
 pub(crate) mod check;
 pub(crate) mod claims;
 pub(crate) mod combine;
+pub(crate) mod complete;
 mod cost;
 mod devices;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod figures;
 pub(crate) mod import;
+pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod merge;
 pub(crate) mod predict;
@@ -50,18 +52,22 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Figures(what) => figures::run(&what, &args.results),
         Command::Claims(what) => claims::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),
+        Command::Init(what) => init::run(&what),
+        Command::Completions(what) => complete::completions(&what),
+        Command::Man(what) => complete::man(&what),
+        Command::Schema => complete::schema(),
     }
 }
 
-/// The file of an experiment: `exp/x.yaml` and a bare name stand for `experiments/x.yaml`.
+/// The file of an experiment: `exp/x.yaml` and a bare name stand for `experiments/x.yaml`, and a bare name for a file here.
 fn locate(written: &Path) -> PathBuf {
     if written.is_file() {
         return written.to_owned();
     }
     let rest = written.strip_prefix("exp").unwrap_or(written);
     let under = Path::new(shipped::FOLDER).join(rest);
-    let with_extension = under.with_extension("yaml");
-    if with_extension.is_file() { with_extension } else { written.to_owned() }
+    let named = [under, written.to_owned()].map(|path| path.with_extension("yaml"));
+    named.into_iter().find(|path| path.is_file()).unwrap_or_else(|| written.to_owned())
 }
 
 /// The name of an experiment that is written as a bare name, as `exp/NAME.yaml` or as `experiments/NAME.yaml`.

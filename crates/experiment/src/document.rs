@@ -27,7 +27,7 @@ mod tasks;
 mod tune;
 mod values;
 
-pub(crate) use entries::Entry;
+pub(crate) use entries::{ENTRY_KEYS, Entry};
 pub(crate) use tasks::Task;
 pub(crate) use tune::{Written as WrittenTune, space};
 
@@ -77,7 +77,7 @@ pub(crate) struct Document {
 }
 
 /// Beside [`MODULE_KEYS`].
-const KEYS: &[&str] = &[
+pub(crate) const KEYS: &[&str] = &[
     "name",
     "suite",
     "data",
@@ -101,7 +101,7 @@ const KEYS: &[&str] = &[
     "launcher",
     "root",
 ];
-const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
+pub(crate) const REQUIRED: &[&str] = &["suite", "tasks", "seeds", "variants"];
 /// The fields of [`Modules`], beside targets in the experiment and in an entry.
 pub(crate) const MODULE_KEYS: [&str; 7] = [
     "exclude_modules",

@@ -118,6 +118,11 @@ pub(super) fn whole(value: &Value, at: &Path, bound: Whole, report: &mut Report)
     number
 }
 
+/// Whether a key is a hyperparameter's.
+fn is_of_train(name: &str) -> bool {
+    serde_json::to_value(crate::hyper::Hyper::default()).is_ok_and(|fields| fields.get(name).is_some())
+}
+
 /// What comes before all names that are valid; of equal lists the file's problems show one.
 pub(super) const USE: &str = "; use one of ";
 
@@ -125,6 +130,9 @@ pub(super) const USE: &str = "; use one of ";
 pub(super) fn unknown(what: &str, name: &str, valid: &[&str]) -> String {
     if let ("key", Some(way_out)) = (what, foreign::translated(name)) {
         return format!("unknown key `{name}`; {way_out}");
+    }
+    if what == "key" && is_of_train(name) {
+        return format!("unknown key `{name}` here; it is a field of `train`");
     }
     if let ("model", Some(there)) = (what, foreign::on_the_hub(name)) {
         return format!("unknown model `{name}`; the hub's model is written `{there}`");

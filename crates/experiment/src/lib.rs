@@ -43,6 +43,7 @@ mod overlay;
 mod overrides;
 mod path;
 mod refusal;
+pub mod schema;
 mod set;
 pub mod start;
 pub mod suites;
@@ -191,28 +192,33 @@ impl Experiment {
 
     /// The first line of the comment that opens the file, and what the command line has changed of it; empty where there is neither.
     pub fn title(&self) -> String {
-        let title = self.text.lines().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default().trim();
+        let title = self.header().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default().trim();
         if self.overrides.is_empty() {
             return title.to_owned();
         }
         format!("{title} With {}.", self.overrides.join(", ")).trim_start().to_owned()
     }
 
+    /// The lines of the comment that opens the file, without the one that tells editors of a schema.
+    fn header(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines().take_while(|line| line.starts_with('#'));
+        lines.skip_while(|line| line.starts_with("# yaml-language-server:"))
+    }
+
     /// The experiment as a file in `folder`, from which it is read as it is here: with its overrides, and with paths that are found from
     /// there. The comment that opens the file stays.
     pub fn resolved(&self, folder: &std::path::Path) -> Result<String, String> {
         let way = located::way(folder, &self.root).display().to_string();
+        let schema = |line: &&str| line.starts_with("# yaml-language-server:");
+        let written: String = self.text.split_inclusive('\n').skip_while(schema).collect();
         if self.overrides.is_empty() && !self.has_paths {
-            return Ok(self.text.clone());
+            return Ok(written);
         }
         if self.overrides.is_empty() && self.resolved.get("root").is_none() {
             // As written, every comment included.
-            let end = if self.text.ends_with('\n') { "" } else { "\n" };
-            let text = format!(
-                "{}{end}# Relative paths are relative to this folder.\n{}",
-                self.text,
-                yaml_line("root", &way)?
-            );
+            let end = if written.ends_with('\n') { "" } else { "\n" };
+            let text =
+                format!("{}{end}# Relative paths are relative to this folder.\n{}", written, yaml_line("root", &way)?);
             // Not of a file that is one map in braces, or that ends within a text.
             if yaml::parse(&text).is_ok_and(|read| read.get("root").and_then(Value::as_str) == Some(&way)) {
                 return Ok(text);
@@ -222,7 +228,7 @@ impl Experiment {
         if let Some(fields) = fields.as_mapping_mut().filter(|_| self.has_paths) {
             fields.insert("root".into(), way.into());
         }
-        let header: Vec<&str> = self.text.lines().skip(1).take_while(|line| line.starts_with('#')).collect();
+        let header: Vec<&str> = self.header().skip(1).collect();
         let body = serde_yaml::to_string(&fields).map_err(|error| error.to_string())?;
         let header = header.into_iter().fold(String::new(), |all, line| all + line + "\n");
         Ok(format!("# {}\n{header}{body}", self.title()))

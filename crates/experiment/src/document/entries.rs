@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Beside [`MODULE_KEYS`].
-const ENTRY_KEYS: &[&str] =
+pub(crate) const ENTRY_KEYS: &[&str] =
     &["preset", "label", "model", "targets", "ranks", "train", "with", "readouts", "start_from", "tune"];
 
 /// One entry of `variants`.
