@@ -490,7 +490,7 @@ fn what_lies_in_the_hubs_cache_is_used_offline() {
     let output = offline(&["run", &yaml("lab/mini", "lab/glue")]);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{err}");
-    assert!(out.contains("sst2 accuracy") && err.contains("lm_head"), "{out}\n{err}");
+    assert!(out.contains("sst2 accuracy") && err.contains("base: hf://lab/mini, an encoder"), "{out}\n{err}");
     for (model, data, parts) in [
         ("lab/none", "lab/glue", ["hf://lab/none@main", "models--lab--none"]),
         ("lab/mini@v2", "lab/glue", ["hf://lab/mini@v2", "models--lab--mini"]),

@@ -120,7 +120,10 @@ pub(super) fn whole(value: &Value, at: &Path, bound: Whole, report: &mut Report)
 
 /// Whether a key is a hyperparameter's.
 fn is_of_train(name: &str) -> bool {
-    serde_json::to_value(crate::hyper::Hyper::default()).is_ok_and(|fields| fields.get(name).is_some())
+    let alone = serde_json::Map::from_iter([(name.to_owned(), serde_json::json!({}))]);
+    let read = serde_json::from_value::<crate::hyper::Hyper>(alone.into());
+    // A known key refuses the value, another the key.
+    read.is_err_and(|error| !error.to_string().contains("unknown field"))
 }
 
 /// What comes before all names that are valid; of equal lists the file's problems show one.
