@@ -119,7 +119,7 @@ pub(super) fn whole(value: &Value, at: &Path, bound: Whole, report: &mut Report)
 }
 
 /// Whether a key is a hyperparameter's.
-fn is_of_train(name: &str) -> bool {
+pub(super) fn is_of_train(name: &str) -> bool {
     let alone = serde_json::Map::from_iter([(name.to_owned(), serde_json::json!({}))]);
     let read = serde_json::from_value::<crate::hyper::Hyper>(alone.into());
     // A known key refuses the value, another the key.

@@ -247,7 +247,7 @@ fn texts_are_compared_on_their_own_split() {
         std::fs::write(root.path().join(name), "w5 w6||w7 w8 w9\nw10||w11 w12\n".repeat(10)).unwrap();
     }
     let dora = (preset::find("dora").unwrap().spec)(2);
-    let plan = Recipe { data: Some(root.path().display().to_string()), ..plan(&model, &["q_proj"], dora, true) };
+    let plan = Recipe { data: Some(root.path().display().to_string().into()), ..plan(&model, &["q_proj"], dora, true) };
     let (file, _) = saved(root.path(), "text", &plan, &cache, moved(6));
     let out = root.path().join("out");
     let of = |rows| merge(&MergeRequest { rows, ..request(&file, &out, Dtype::F32) }, &cache);

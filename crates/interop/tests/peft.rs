@@ -832,7 +832,7 @@ fn an_edited_export_is_not_taken_for_what_was_written() {
     let gone = edited(&|_| {}).map(drop).unwrap_err();
     says(&gone, &["no such folder"]);
     let found = edited(&|config| config["base_model_name_or_path"] = json!(moved.display().to_string())).unwrap();
-    assert_eq!(found.metadata.plan.model, moved.display().to_string());
+    assert_eq!(*found.metadata.plan.model, *moved.display().to_string());
     let other = checkpoint(root.path(), "roberta");
     let wrong = edited(&|config| config["base_model_name_or_path"] = json!(other)).map(drop).unwrap_err();
     says(&wrong, &["it was trained on", "give the right base with `--model`"]);

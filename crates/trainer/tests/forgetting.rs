@@ -76,7 +76,7 @@ fn who_asks_to_stop_is_heard_while_documents_are_made() {
     let asked = std::sync::atomic::AtomicBool::new(true);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "one line\nand another\n").unwrap();
-    for text in [None, Some(file.path().display().to_string())] {
+    for text in [None, Some(file.path().display().to_string().into())] {
         let held_out = HeldOutText { text, documents: 4096 };
         let found = Measurement::new(&held_out, "mini_roberta", &base, Stop::on(&asked));
         assert!(matches!(found, Err(trainer::error::TrainError::Interrupted)));
@@ -158,7 +158,7 @@ fn a_decoder_predicts_every_token_after_the_first() {
     let model = support::write_decoder(root.path());
     let text = root.path().join("held_out.txt");
     fs::write(&text, "w5 w6 w7 w8\n\n  \nw9\nw10 w11 w12 w13 w14 w15\nw2 w3\n").unwrap();
-    let held_out = HeldOutText { text: Some(text.display().to_string()), documents: 3 };
+    let held_out = HeldOutText { text: Some(text.display().to_string().into()), documents: 3 };
     let base = cache(DType::F32).base(&model).unwrap();
     let found = Measurement::new(&held_out, &model, &base, Stop::NEVER).unwrap();
     let row = |ids: &[u32]| Encoded::causal(ids.to_vec(), vec![true; ids.len()]);
@@ -204,7 +204,7 @@ fn what_cannot_be_measured_is_refused_before_training() {
     fs::write(folder.join("model.safetensors"), random.write_f16(str::to_owned).unwrap()).unwrap();
     fs::write(&blank, "the dog runs .\n").unwrap();
     let mut headless = cell(&blank);
-    headless.recipe.model = folder.display().to_string();
+    headless.recipe.model = folder.display().to_string().into();
     refused(&headless, &["headless", "lm_head.dense.weight", "is missing", "ForMaskedLM", "measure.forgetting"]);
 }
 

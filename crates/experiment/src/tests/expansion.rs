@@ -118,12 +118,12 @@ baseline: head_only
             == if cell.id.rank == 8 { vec![Derived::Truncated, Derived::Svd] } else { vec![] })
     );
     let random = experiment.cells().iter().find(|cell| cell.id.variant == "full_random").unwrap();
-    assert_eq!((random.recipe.model.as_str(), random.recipe.preset.as_str()), ("mini_roberta_random", "full"));
+    assert_eq!((&*random.recipe.model, random.recipe.preset.as_str()), ("mini_roberta_random", "full"));
     assert_eq!(
         (&random.recipe.targets, &random.diff),
         (&Target::Endings(vec![]), &json!({"model": "mini_roberta_random"}))
     );
-    assert_eq!((experiment.name(), experiment.suite(), experiment.title()), ("x", "glue_mini", "What it asks."));
+    assert_eq!((experiment.name(), experiment.suite(), &*experiment.title()), ("x", "glue_mini", "What it asks."));
     assert_eq!(
         (experiment.cohort(), experiment.baseline(), experiment.text()),
         (CohortSize::Runs(4), Some("head_only"), text)

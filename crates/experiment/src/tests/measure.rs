@@ -16,7 +16,7 @@ fn forgetting_is_measured_where_it_is_asked_for() {
     assert_eq!(of("measure: {forgetting: true}\n").forgetting, Some(own.clone()));
     assert_eq!(of("measure: {forgetting: {}}\n").forgetting, Some(own));
     let given = of("model: ./some/folder\nmeasure: {forgetting: {text: held_out.txt, documents: 64}}\n");
-    assert_eq!(given.forgetting, Some(HeldOutText { text: Some("held_out.txt".to_owned()), documents: 64 }));
+    assert_eq!(given.forgetting, Some(HeldOutText { text: Some("held_out.txt".into()), documents: 64 }));
     let trial = good("tune: {space: {train.learning_rate: [1e-3]}}\nmeasure: {forgetting: true}\n", &[]);
     let trials =
         trial.trials(&[(trial.groups()[0].clone(), trial.tune().unwrap().settings("lora")[0].clone())]).unwrap();
@@ -30,6 +30,6 @@ fn what_cannot_be_read_of_it_is_reported() {
     check("measure: {forgetting: {documents: 0}}\n", &["documents is `0`"]);
     check(
         "model: ./some/folder\nmeasure: {forgetting: true}\n",
-        &["`./some/folder` (of `lora`) does not come with the build"],
+        &["`experiments/./some/folder` (of `lora`) does not come with the build"],
     );
 }

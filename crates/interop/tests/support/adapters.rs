@@ -117,10 +117,10 @@ pub(crate) fn text_task() -> TaskSource {
 pub(crate) fn plan(model: &str, targets: &[&str], preset: &str, variant: VariantSpec, is_text: bool) -> Recipe {
     Recipe {
         suite: if is_text { "text" } else { "glue" }.to_owned(),
-        data: Some("/nowhere".to_owned()),
+        data: Some("/nowhere".into()),
         task: if is_text { "e2e" } else { "mnli" }.to_owned(),
         given: is_text.then(text_task),
-        model: model.to_owned(),
+        model: model.into(),
         start_from: None,
         targets: Target::Endings(targets.iter().map(|t| (*t).to_owned()).collect()),
         modules: Modules::default(),
