@@ -39,6 +39,16 @@ paper: claims
 analyze *arguments:
     {{cargo}} run --release -- analyze {{arguments}}
 
+# Execute the notebooks, or those named, from a clean kernel in a pinned environment; their checks hold every number against the program's tables: just notebooks subspaces
+notebooks *names:
+    [ -x target/notebooks/bin/python ] || python3 -m venv target/notebooks
+    target/notebooks/bin/python -m pip install --quiet --disable-pip-version-check --requirement notebooks/requirements.txt
+    target/notebooks/bin/python notebooks/run.py {{names}}
+
+# Run an example of the library, or list them: just example train_a_variant
+example *name:
+    {{cargo}} run --release --package examples --example {{name}}
+
 # Devices: which are in this build, which are present, and which one `auto` takes
 devices:
     {{cargo}} run --release -- devices

@@ -38,7 +38,8 @@ pub(crate) fn problems(root: &Path) -> Vec<String> {
 /// What every crate's `[dependencies]` have of the workspace's own crates.
 fn of_manifests(root: &Path) -> Edges {
     let folders = std::fs::read_dir(root.join("crates")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let manifests = folders.chain([root.join("xtask")]).filter(|folder| folder.join("Cargo.toml").is_file());
+    let manifests =
+        folders.chain([root.join("examples"), root.join("xtask")]).filter(|folder| folder.join("Cargo.toml").is_file());
     let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let texts: Vec<_> = manifests.map(|folder| (name(&folder), read(&folder.join("Cargo.toml")))).collect();
     let own: BTreeSet<&str> = texts.iter().map(|(name, _)| name.as_str()).collect();

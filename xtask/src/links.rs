@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// Folders of the repository; a name in code that begins with one is a path.
-const FOLDERS: [&str; 8] = ["bench", "crates", "docs", "experiments", "notebooks", "results", "scripts", "xtask"];
+const FOLDERS: [&str; 9] =
+    ["bench", "crates", "docs", "examples", "experiments", "notebooks", "results", "scripts", "xtask"];
 
 /// Every link and path that leads nowhere.
 pub(crate) fn problems(root: &Path) -> Vec<String> {

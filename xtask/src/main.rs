@@ -16,6 +16,7 @@ mod links;
 mod markdown;
 mod methods;
 mod mutants;
+mod notebooks;
 mod tidy;
 mod unsafe_code;
 mod words;

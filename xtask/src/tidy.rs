@@ -14,7 +14,7 @@ pub(crate) fn problems(root: &Path) -> Vec<String> {
     if sources.is_empty() {
         problems.push(format!("{}: no sources here", root.join("crates").display()));
     }
-    sources.extend(below(&root.join("xtask"), "rs"));
+    sources.extend(["examples", "xtask"].iter().flat_map(|at| below(&root.join(at), "rs")));
     for path in &sources {
         source(root, path, &mut problems);
     }
@@ -26,6 +26,7 @@ pub(crate) fn problems(root: &Path) -> Vec<String> {
     problems.extend(crate::documents::stale(root));
     problems.extend(crate::keys::problems(root));
     problems.extend(crate::links::problems(root));
+    problems.extend(crate::notebooks::problems(root));
     problems.extend(crate::unsafe_code::problems(root));
     problems.extend(crate::words::problems(root));
     problems

@@ -11,7 +11,7 @@ const PROOF: &str = "// SAFETY:";
 pub(crate) fn problems(root: &Path) -> Vec<String> {
     let mut problems = Vec::new();
     let mut found = BTreeMap::new();
-    for folder in ["crates", "xtask", "fuzz"] {
+    for folder in ["crates", "examples", "xtask", "fuzz"] {
         for path in below(&root.join(folder), "rs") {
             let (text, place) = (read(&path), shown(root, &path));
             let lines = places(&text);

@@ -1,6 +1,6 @@
 //! Private words that gave way to the field's, so that they do not come back. `words.txt` has one per line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::files::{below, documents, read, shown};
 
@@ -29,18 +29,22 @@ fn rules() -> Vec<Rule<'static>> {
 
 /// Every place where a word of the list stands.
 pub(crate) fn problems(root: &Path) -> Vec<String> {
-    let mut files = below(&root.join("crates"), "rs");
-    files.extend(below(&root.join("xtask"), "rs"));
+    let mut files: Vec<PathBuf> =
+        ["crates", "examples", "xtask"].iter().flat_map(|at| below(&root.join(at), "rs")).collect();
     files.extend(below(&root.join("experiments"), "yaml"));
-    files.extend(below(&root.join("scripts"), "py"));
-    files.extend(below(&root.join("bench"), "py"));
+    files.extend(["bench", "notebooks", "scripts"].iter().flat_map(|at| below(&root.join(at), "py")));
+    files.extend(below(&root.join("notebooks"), "ipynb"));
     files.extend(documents(root));
     let (rules, mut problems) = (rules(), Vec::new());
     for path in files {
         let place = shown(root, &path);
         let here: Vec<&Rule<'_>> =
             rules.iter().filter(|rule| !rule.allowed.iter().any(|start| place.starts_with(start))).collect();
-        for (index, line) in read(&path).lines().enumerate() {
+        let mut text = read(&path);
+        if path.extension().is_some_and(|extension| extension == "ipynb") {
+            text = crate::notebooks::written(&text);
+        }
+        for (index, line) in text.lines().enumerate() {
             for Rule { word, instead, .. } in here.iter().filter(|rule| has(line, rule.word)) {
                 problems.push(format!("{place}:{}: `{word}`; write {instead}", index + 1));
             }

@@ -52,10 +52,13 @@ fn copy_workspace(tree: &Path) {
     if tree.exists() {
         fs::remove_dir_all(tree).unwrap();
     }
-    copy(&root().join("crates"), &tree.join("tree/crates"));
-    copy(&root().join("xtask"), &tree.join("tree/xtask"));
+    for folder in ["crates", "examples", "xtask"] {
+        copy(&root().join(folder), &tree.join("tree").join(folder));
+    }
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let deeper = manifest.replace("\"crates/", "\"tree/crates/").replace("\"xtask\"", "\"tree/xtask\"");
+    let members = ["crates/", "examples\"", "xtask\""];
+    let deeper =
+        members.iter().fold(manifest, |text, name| text.replace(&format!("\"{name}"), &format!("\"tree/{name}")));
     fs::write(tree.join("Cargo.toml"), deeper).unwrap();
     fs::copy(root().join("Cargo.lock"), tree.join("Cargo.lock")).unwrap();
 }

@@ -130,3 +130,6 @@ pub(crate) enum Format {
 pub(crate) fn parse() -> Args {
     Args::parse()
 }
+
+#[cfg(test)]
+mod tests;

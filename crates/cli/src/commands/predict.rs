@@ -24,7 +24,7 @@ Examples:
   lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --data CoLA/dev.tsv --out logits.safetensors
   lora-lab predict --adapter peft_folder --model path/to/base --task cola --data CoLA/dev.tsv --out logits.safetensors
   lora-lab predict --model path/to/finetuned --task rte --data RTE/dev.tsv --out logits.safetensors
-  lora-lab predict --model path/to/merged --experiment experiments/own.yaml --task mine --split dev
+  lora-lab predict --model path/to/merged --experiment my.yaml --task mine --split dev
   lora-lab predict --adapter results/e2e/runs/e2e-lora-r4-s0 --split test --out texts.jsonl
 
 The file of logits has two f32 tensors: `logits` [rows, outputs] and `labels` [rows], NaN where a label is unknown. A `--data` file
