@@ -9,7 +9,7 @@ mod text;
 pub use csv::{csv, frame_csv};
 pub use latex::latex;
 pub use markdown::markdown;
-pub use text::text;
+pub use text::{cell, text};
 
 #[cfg(test)]
 mod tests;
