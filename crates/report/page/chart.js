@@ -7,6 +7,9 @@ const SYMBOLS = ['circle', 'square', 'diamond', 'cross', 'triangle-up', 'x', 'st
 /** The palette's black, which dark paper hides. */
 const BLACK = '#000000';
 
+/** Width of a chart on paper, in pixels of a screen. */
+const PAPER = 680;
+
 /** The plotting library reads a few tags in labels; what stands in a record is text. */
 function plain(text) {
   return String(text).replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
@@ -43,7 +46,7 @@ function layout(more = {}) {
     paper_bgcolor: 'rgba(0,0,0,0)',
     plot_bgcolor: 'rgba(0,0,0,0)',
     font: { family: style.fontFamily, size: 12, color: ink },
-    margin: { l: 60, r: 16, t: 16, b: 50 },
+    margin: { l: 60, r: 16, t: 24, b: 56 },
     hoverlabel: { bgcolor: raised, bordercolor: line, font: { color: ink }, namelength: -1 },
     hovermode: 'closest',
     modebar: { bgcolor: 'rgba(0,0,0,0)', color: line, activecolor: ink },
@@ -56,13 +59,16 @@ function layout(more = {}) {
 /** The legend beside a wide chart, below a narrow one. */
 function legend(element, entries) {
   const isNarrow = element.clientWidth < 620;
-  const height = Math.max(element.clientHeight, 340) + (isNarrow ? Math.min(14 * entries, 260) : 0);
+  const height = isNarrow ? 340 + Math.min(14 * entries, 260) : 420;
   return isNarrow
     ? { height, legend: { orientation: 'h', y: -0.25, yanchor: 'top', x: 0, font: { size: 11 } } }
     : { height, legend: { x: 1.01, y: 1, font: { size: 11 } } };
 }
 
+/** The library's offer to send a chart to its makers' server has no place in a page that leaves nobody's machine. */
 const CONFIG = {
+  showSendToCloud: false,
+  plotlyServerURL: '',
   displaylogo: false,
   responsive: true,
   modeBarButtonsToRemove: ['lasso2d', 'select2d', 'autoScale2d'],
@@ -132,6 +138,12 @@ function lines(study, view, isMarked) {
 /** Whether a chart draws fewer lines than it has, in words. */
 const leftOut = (left) => (left > 0 ? ` The baseline and the best by the main table are drawn first; ${left} more wait in the legend.` : '');
 
+/** A logarithmic axis with its ticks at the values that were taken, where these are few. */
+function logAxis(values) {
+  const taken = [...new Set(values)].sort((one, other) => one - other);
+  return taken.length > 12 ? { type: 'log' } : { type: 'log', tickvals: taken, ticktext: taken.map((value) => digits(value, 3)) };
+}
+
 /** Rows of the main table that are shown. */
 function shownRows(study) {
   return study.data.splits[study.split].rows.filter((row) => !study.hidden.has(row.variant));
@@ -163,13 +175,16 @@ const KINDS = [
       const rows = shownRows(study);
       const known = (row) => row.cells[x].value !== null && row.cells[y].value !== null;
       const points = rows.filter(known).map((row) => ({ row, x: row.cells[x].value, y: row.cells[y].value }));
-      const isLog = (column) => column.task === null && points.every((point) => point[column === horizontal ? 'x' : 'y'] > 0)
-        && column.name !== 'forgetting';
+      // Costs differ by orders of magnitude; a rise may be negative.
+      const isLog = (column) => column.task === null && column.name !== 'forgetting';
       const log = { x: isLog(horizontal), y: isLog(vertical) };
       const best = front(points, horizontal.more_is_better, vertical.more_is_better);
+      const stands = (point) => (!log.x || point.x > 0) && (!log.y || point.y > 0);
+      const [drawn, apart] = [points.filter(stands), points.filter((point) => !stands(point))];
+      const onLine = best.filter(stands);
       const error = (at, point) => point.row.cells[at].half ?? 0;
       const ranks = ranksOf(rows);
-      const dots = points.map((point) => {
+      const dots = drawn.map((point) => {
         const { colour, symbol } = look(study, point.row.variant, point.row.rank);
         const name = plain(rowName(point.row.variant, point.row.rank));
         const isBest = best.includes(point);
@@ -182,7 +197,8 @@ const KINDS = [
         };
       });
       const ink = getComputedStyle(document.body).getPropertyValue('--soft').trim();
-      const line = { x: best.map((point) => point.x), y: best.map((point) => point.y), mode: 'lines', name: 'front', hoverinfo: 'skip', showlegend: false, line: { color: ink, width: 1.5, dash: 'dot' } };
+      const line = { x: onLine.map((point) => point.x), y: onLine.map((point) => point.y), mode: 'lines', name: 'front', hoverinfo: 'skip', showlegend: false, line: { color: ink, width: 1.5, dash: 'dot' } };
+      const name = ({ row }) => rowName(row.variant, row.rank);
       const label = (point) => {
         const { variant, rank } = point.row;
         const at = (value, isLog) => (isLog ? Math.log10(value) : value);
@@ -193,16 +209,17 @@ const KINDS = [
       };
       const without = rows.length - points.length;
       const better = (column) => (column.more_is_better ? 'more' : 'less');
-      const names = best.map((point) => rowName(point.row.variant, point.row.rank)).join(', ');
+      const names = best.map(name).join(', ');
       return {
         traces: [line, ...dots],
         layout: {
           xaxis: { title: { text: plain(horizontal.name) }, type: log.x ? 'log' : 'linear' },
           yaxis: { title: { text: plain(vertical.name) }, type: log.y ? 'log' : 'linear' },
-          annotations: best.length <= 14 ? best.map(label) : [],
+          annotations: onLine.length <= 14 ? onLine.map(label) : [],
         },
         note: `Front, where ${better(horizontal)} of ${horizontal.name} and ${better(vertical)} of ${vertical.name} is better: ${names || 'none'}. `
           + 'It is drawn through means; bars are 95% Student intervals over seeds, and whether two rows differ is what the table of comparisons says.'
+          + (apart.length ? ` A logarithmic axis has no place for 0: ${apart.map(name).join(', ')}.` : '')
           + (without ? ` ${without} rows have no number in one of the columns.` : ''),
       };
     },
@@ -234,7 +251,7 @@ const KINDS = [
       return {
         traces, count,
         layout: {
-          xaxis: { title: { text: 'rank' }, type: most > 16 ? 'log' : 'linear', ...(most > 16 ? {} : { dtick: 1 }) },
+          xaxis: { title: { text: 'rank' }, ...(most > 16 ? logAxis(series.flatMap((one) => one.x)) : { dtick: 1 }) },
           yaxis: { title: { text: plain(split.columns[metric].name) } },
         },
         note: `Means with 95% Student intervals over seeds, as in the main table.${leftOut(left)}`,
@@ -274,7 +291,7 @@ const KINDS = [
       }).filter((trace) => trace.x.length);
       const direction = own[0]?.more_is_better === false ? 'Less is better.' : 'More is better.';
       return {
-        traces, count: 4, height: 110 + 24 * own.length,
+        traces, height: 120 + 24 * own.length,
         layout: {
           xaxis: { title: { text: `points against ${plain(split.baseline)}` }, zeroline: true, zerolinewidth: 2 },
           yaxis: { categoryorder: 'array', categoryarray: own.map((one) => plain(rowName(one.variant, one.rank))), tickfont: { size: 11 } },
@@ -287,7 +304,7 @@ const KINDS = [
   curveKind('training', 'Training loss over steps', 'training', false,
     'No run logged enough steps for a curve.'),
   curveKind('dev', 'Metric over steps', 'dev', true,
-    'Runs were evaluated once, so there is no metric over steps; `evaluate_every` of the recipe asks for more.'),
+    'Runs were evaluated once, so there is no metric over steps; evaluate_every of the recipe asks for more.'),
   curveKind('sensitivity', 'Sensitivity to what was tuned', 'sensitivity', true, null),
   {
     name: 'critical-differences',
@@ -334,7 +351,7 @@ function curveKind(name, title, field, isMarked, missing) {
       return {
         traces, count,
         layout: {
-          xaxis: { title: { text: plain(view.x) }, type: view.is_log ? 'log' : undefined },
+          xaxis: { title: { text: plain(view.x) }, ...(view.is_log ? logAxis(view.series.flatMap((one) => one.x)) : {}) },
           yaxis: { title: { text: plain(view.y) } },
         },
         note: `${view.n}${view.n.endsWith('.') ? '' : '.'}${leftOut(left)}`,
@@ -370,9 +387,12 @@ class Chart {
     this.isDrawn = true;
     const { traces, layout: more, note, count = 1, height } = this.kind.draw(this.study, this.selects.map(([, select]) => select.value));
     const sized = legend(this.plot, count);
-    this.plot.style.minHeight = '';
-    const width = theme.printing ? 680 : undefined;
-    window.Plotly.react(this.plot, traces, layout({ ...sized, ...more, height: height ?? sized.height, width, autosize: !width }), CONFIG);
+    const tall = height ?? sized.height;
+    // A chart with a row per method has its few entries above it.
+    if (height) sized.legend = { orientation: 'h', x: 0, y: 1.01, yanchor: 'bottom' };
+    this.plot.style.height = `${tall}px`;
+    const width = theme.printing ? PAPER : undefined;
+    window.Plotly.react(this.plot, traces, layout({ ...sized, ...more, height: tall, width, autosize: !width }), CONFIG);
     this.note.replaceChildren(make('p', {}, note));
   }
 

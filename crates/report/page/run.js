@@ -1,12 +1,15 @@
 // The page of a run: status, metrics, configuration, curves, what was measured, costs, where it was made.
 
-/** A table with headings; cells that are numbers stand to the right. */
+/** A table with headings. Columns of numbers alone stand to the right, unless `isFixed` says that it is a list of names and values. */
 function plainTable(header, rows, { isFixed = true, changed = () => false } = {}) {
-  const isNumber = (value) => typeof value === 'number' || /^[-+]?[\d.\u202f]+(e[-+]?\d+)?$/.test(value);
+  const isNumber = (value) => typeof value === 'number' || value === '-' || /^[-+]?[\d.\u202f]+(e[-+]?\d+)?$/.test(value);
+  const right = header.map((_, at) => isFixed && at > 0 && rows.every((row) => isNumber(row[at])));
+  const side = (at) => (right[at] ? 'number' : null);
   const cell = (value, at) => (at === 0
     ? make('th', { scope: 'row' }, String(value))
-    : make('td', { class: isNumber(value) ? 'number' : null }, String(value)));
-  const head = header.length ? make('thead', {}, make('tr', {}, header.map((text) => make('th', { scope: 'col' }, make('span', { class: 'head' }, text))))) : null;
+    : make('td', { class: side(at) }, String(value)));
+  const heading = (text, at) => make('th', { scope: 'col', class: side(at) }, make('span', { class: 'head' }, text));
+  const head = header.length ? make('thead', {}, make('tr', {}, header.map(heading))) : null;
   const body = make('tbody', {}, rows.map((row, at) => make('tr', { class: changed(at) ? 'changed' : null }, row.map(cell))));
   return make('div', { class: isFixed ? 'scroll fixed' : 'scroll', tabindex: '0' }, make('table', {}, head, body));
 }
@@ -47,9 +50,10 @@ function evaluations(study, task, views) {
 /** Curves of the run, one plot for each. */
 function runCurves(study, run) {
   const palette = data('palette');
-  const named = [...Object.entries(run.curves), ...run.dev.map(([name, curve]) => [`metric on ${name}`, curve])];
+  const order = ['loss', 'gradient norm', 'penalty', 'components'].filter((name) => run.curves[name]);
+  const named = [...order.map((name) => [name, run.curves[name]]), ...run.dev.map(([name, curve]) => [`metric on ${name}`, curve])];
   return named.filter(([, curve]) => curve.y.length > 1).map(([name, curve]) => {
-    const plot = make('div', { class: 'plot', role: 'img', 'aria-label': `${name} over steps` });
+    const plot = make('div', { class: 'plot', style: 'height: 300px', role: 'img', 'aria-label': `${name} over steps` });
     const x = typeof curve.x === 'number' ? study.data.runs.steps[curve.x] : curve.x;
     const draw = () => window.Plotly.react(plot, [{
       x, y: curve.y, mode: curve.y.length > 40 ? 'lines' : 'lines+markers', line: { color: palette[0], width: 1.4 },

@@ -58,7 +58,8 @@ function showRows(study) {
     part.hidden = !isCurrent;
     for (const row of part.querySelectorAll('tbody tr')) {
       const { variant, rank } = row.dataset;
-      const text = `${variant} rank ${rank} r=${rank} ${row.cells[row.cells.length - 1].textContent}`.toLowerCase();
+      const verdict = row.querySelector('.verdict')?.textContent ?? '';
+      const text = `${variant} rank ${rank} r=${rank} ${verdict}`.toLowerCase();
       row.hidden = study.hidden.has(variant) || !hasWords(text, filter.value);
       all += isCurrent ? 1 : 0;
       shown += isCurrent && !row.hidden ? 1 : 0;

@@ -26,6 +26,8 @@ pub(crate) struct SplitView {
     pub(crate) name: String,
     /// The columns after variant and rank.
     pub(crate) columns: Vec<ColumnView>,
+    /// How many of them are parameters and metrics; costs follow.
+    pub(crate) metrics: usize,
     /// One row per variant and rank.
     pub(crate) rows: Vec<RowView>,
     /// Sentences below the table.
@@ -154,10 +156,12 @@ impl SplitView {
         let metrics = grid.metrics()?;
         let priced = grid.priced();
         let rows = grid.rows(&metrics, &priced, &costs, &trained_by);
+        let count = metrics.len();
         let columns = metrics.into_iter().chain(priced.iter().map(|priced| priced.column.clone())).collect();
         Ok(Self {
             name: split.to_owned(),
             columns,
+            metrics: count,
             rows,
             notes: main.notes.clone(),
             baseline: study.baseline.clone().filter(|_| !comparisons.is_empty()),
