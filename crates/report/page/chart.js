@@ -8,7 +8,7 @@ const SYMBOLS = ['circle', 'square', 'diamond', 'cross', 'triangle-up', 'x', 'st
 const BLACK = '#000000';
 
 /** Width of a chart on paper, in pixels of a screen. */
-const PAPER = 680;
+const PAPER = 960;
 
 /** The plotting library reads a few tags in labels; what stands in a record is text. */
 function plain(text) {
@@ -59,6 +59,7 @@ function layout(more = {}) {
 /** The legend beside a wide chart, below a narrow one. */
 function legend(element, entries) {
   const isNarrow = element.clientWidth < 620;
+  if (theme.printing) return { height: 300, legend: { x: 1.01, y: 1, font: { size: 8 }, tracegroupgap: 0 } };
   const height = isNarrow ? 340 + Math.min(14 * entries, 260) : 420;
   return isNarrow
     ? { height, legend: { orientation: 'h', y: -0.25, yanchor: 'top', x: 0, font: { size: 11 } } }

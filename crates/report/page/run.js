@@ -11,7 +11,7 @@ function plainTable(header, rows, { isFixed = true, changed = () => false } = {}
   const heading = (text, at) => make('th', { scope: 'col', class: side(at) }, make('span', { class: 'head' }, text));
   const head = header.length ? make('thead', {}, make('tr', {}, header.map(heading))) : null;
   const body = make('tbody', {}, rows.map((row, at) => make('tr', { class: changed(at) ? 'changed' : null }, row.map(cell))));
-  return make('div', { class: isFixed ? 'scroll fixed' : 'scroll', tabindex: '0' }, make('table', {}, head, body));
+  return make('div', { class: isFixed ? 'scroll' : 'scroll list', tabindex: '0' }, make('table', {}, head, body));
 }
 
 /** Names and values; what has none is left out. */
@@ -58,7 +58,7 @@ function runCurves(study, run) {
     const draw = () => window.Plotly.react(plot, [{
       x, y: curve.y, mode: curve.y.length > 40 ? 'lines' : 'lines+markers', line: { color: palette[0], width: 1.4 },
       hovertemplate: 'step %{x}: %{y:.4~g}<extra></extra>',
-    }], layout({ height: 300, xaxis: { title: { text: 'step' } }, yaxis: { title: { text: plain(name) } }, ...(theme.printing ? { width: 330 } : {}) }), CONFIG);
+    }], layout({ height: 300, xaxis: { title: { text: 'step' } }, yaxis: { title: { text: plain(name) } }, ...(theme.printing ? { width: 470 } : {}) }), CONFIG);
     return { element: make('figure', {}, plot), draw };
   });
 }

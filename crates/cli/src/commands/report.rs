@@ -19,7 +19,7 @@ use crate::{failure::Failure, output::create_folder, terminal::note};
 Examples:
   lora-lab report dylora_glue                      results/dylora_glue/report.html
   lora-lab report compare_tuned dylora_tuned       both in results/report.html
-  lora-lab report survey --out ~/survey.html
+  lora-lab report fairness --out ~/fairness.html
 
 The file needs no network and no program but a browser: it has the tables, sorted and filtered by a click, the charts, and a page for every
 run. docs/src/report.md says what is where.")]
