@@ -179,7 +179,8 @@ fn ten_thousand_runs_are_tables_and_figures_in_seconds() {
 fn report_of_long_runs(folder: &Path, cells: usize) {
     let store = record::Store::open(&folder.join("results"), "many").unwrap();
     for run in fs::read_dir(store.runs_dir()).unwrap() {
-        let mut record = record::RunRecord::from_json(&fs::read(run.unwrap().path().join("record.json")).unwrap()).unwrap();
+        let mut record =
+            record::RunRecord::from_json(&fs::read(run.unwrap().path().join("record.json")).unwrap()).unwrap();
         let entry = |step: u64| record::StepEntry {
             step,
             task_loss: (step as f64 + record.cell.seed as f64).sin().abs() / (step as f64).sqrt(),

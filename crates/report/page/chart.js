@@ -344,7 +344,8 @@ function curveKind(name, title, field, isMarked, missing) {
     choices(study) {
       const views = study.data[field];
       if (!views.length) return null;
-      return [[field === 'measures' ? 'Measure' : 'Of', views.map((view, at) => [String(at), view.name]), '0']];
+      const first = views.findIndex((view) => view.name.includes('amplification'));
+      return [[field === 'measures' ? 'Measure' : 'Of', views.map((view, at) => [String(at), view.name]), String(Math.max(0, first))]];
     },
     draw(study, [at]) {
       const view = study.data[field][at];

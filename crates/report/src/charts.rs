@@ -76,8 +76,15 @@ impl Point {
 impl SeriesView {
     /// Of its points, in the order of the axis.
     pub(crate) fn of(variant: &str, rank: usize, n: usize, points: Vec<(Place, Point)>) -> Self {
-        let mut series =
-            Self { variant: variant.to_owned(), rank, n, x: Vec::new(), y: Vec::new(), low: Vec::new(), high: Vec::new() };
+        let mut series = Self {
+            variant: variant.to_owned(),
+            rank,
+            n,
+            x: Vec::new(),
+            y: Vec::new(),
+            low: Vec::new(),
+            high: Vec::new(),
+        };
         for (x, point) in points {
             series.x.push(x);
             series.y.push(short(point.mean));

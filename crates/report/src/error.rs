@@ -11,7 +11,7 @@ pub enum ReportError {
         /// The study.
         study: String,
         /// Why.
-        source: AnalysisError,
+        source: Box<AnalysisError>,
     },
     /// A file of measures is no table.
     #[error("{study}: analysis/{file} is no table of measures: {source}; `lora-lab figures` writes it anew")]
@@ -21,7 +21,7 @@ pub enum ReportError {
         /// The file's name.
         file: String,
         /// Why.
-        source: AnalysisError,
+        source: Box<AnalysisError>,
     },
     /// A value has no form in JSON.
     #[error("a value of the report cannot be written: {0}")]

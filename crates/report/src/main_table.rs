@@ -109,7 +109,8 @@ impl ComparisonView {
         let Comparison { variant, rank, baseline, baseline_rank, .. } = comparison;
         let named = |label: &str, rank: usize| Readout { label: label.to_owned(), rank }.to_string();
         let half = comparison.ci_low.zip(comparison.ci_high).map(|(low, high)| points(high - low) / 2.0);
-        let interval = half.map(|half| format!(" ± {half:.2}")).unwrap_or_default();
+        let floor = if comparison.is_raised { " [floor]" } else { "" };
+        let interval = half.map(|half| format!(" ± {half:.2}{floor}")).unwrap_or_default();
         let p = comparison.holm_p.map(|p| format!(", p Holm {}", p_text(p))).unwrap_or_default();
         Self {
             task: comparison.task.clone(),
@@ -267,7 +268,8 @@ impl Grid<'_> {
     ) -> Vec<RowView> {
         let is_average = metrics.iter().any(|column| column.task.as_deref() == Some(ALL_TASKS));
         let tasks: Vec<&String> = metrics.iter().filter_map(|column| column.task.as_ref()).collect();
-        let over_all = if is_average { Some(ALL_TASKS) } else { tasks.first().filter(|_| tasks.len() == 1).map(|t| t.as_str()) };
+        let over_all =
+            if is_average { Some(ALL_TASKS) } else { tasks.first().filter(|_| tasks.len() == 1).map(|t| t.as_str()) };
         let row = |entries: &Vec<Entry>| {
             let (variant, rank) = (render::cell(&entries[0]), render::cell(&entries[1]).parse().unwrap_or(0));
             let trained = trained_by.get(&(variant.as_str(), rank)).copied().unwrap_or((&variant, rank));

@@ -54,7 +54,7 @@ impl Measures {
             let wrong = |error| ReportError::Measures {
                 study: source.study.name.clone(),
                 file: file.clone(),
-                source: error,
+                source: Box::new(error),
             };
             let rows = Rows::read(text).map_err(wrong)?;
             let name = file.trim_end_matches(".csv");
@@ -62,7 +62,9 @@ impl Measures {
             if rows.len() <= MOST_ROWS {
                 measures.add(name, &rows);
             } else {
-                measures.notes.push(format!("{file} has {} rows: its means are shown, and no row of a single run.", rows.len()));
+                measures
+                    .notes
+                    .push(format!("{file} has {} rows: its means are shown, and no row of a single run.", rows.len()));
             }
         }
         Ok(measures)

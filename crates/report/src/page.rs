@@ -1,10 +1,7 @@
 //! The file: the template with its style, its script, the plotting library and the views as JSON.
 
 use analysis::figure::SERIES;
-use minijinja::{
-    Environment, Value, context,
-    value::Serde,
-};
+use minijinja::{Environment, Value, context, value::Serde};
 use serde::Serialize;
 
 use crate::{ReportError, study::StudyView};

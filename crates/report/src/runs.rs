@@ -150,7 +150,15 @@ struct EvaluationView<'a> {
 impl<'a> EvaluationView<'a> {
     fn of(evaluation: &'a Evaluation) -> Self {
         let Evaluation { step, split, readout, metrics, undefined, examples, loss, .. } = evaluation;
-        Self { step: *step, split, readout: readout.to_string(), examples: *examples, loss: short(*loss), metrics, undefined }
+        Self {
+            step: *step,
+            split,
+            readout: readout.to_string(),
+            examples: *examples,
+            loss: short(*loss),
+            metrics,
+            undefined,
+        }
     }
 }
 
@@ -225,10 +233,7 @@ impl<'a> Runs<'a> {
             list.rows.push(RunRow { slug: slug.clone(), record, value });
             let metric = (record.primary_metric.name.as_str(), record.primary_metric.goal == Goal::Maximise);
             list.metrics.insert(&cell.task, metric);
-            pages.push(RunView {
-                measures: measures.of_run(cell),
-                ..shared.view(record, slug, most, &mut list)?
-            });
+            pages.push(RunView { measures: measures.of_run(cell), ..shared.view(record, slug, most, &mut list)? });
         }
         Ok(Self { list, pages })
     }
@@ -275,7 +280,9 @@ impl<'a> Shared<'a> {
             notes: notes(record),
             evaluations: reported(record, Selection::Reported)?.into_iter().map(EvaluationView::of).collect(),
             earlier: of_earlier
-                .flat_map(|earlier| earlier.evaluations.iter().map(|one| (earlier.task.as_str(), EvaluationView::of(one))))
+                .flat_map(|earlier| {
+                    earlier.evaluations.iter().map(|one| (earlier.task.as_str(), EvaluationView::of(one)))
+                })
                 .collect(),
             costs: CostsView {
                 trainable_params: measured.trainable_params,
@@ -296,7 +303,9 @@ impl<'a> Shared<'a> {
             routers: measured
                 .routers
                 .iter()
-                .map(|(map, of)| (map.as_str(), RouterView { weights: &of.weights, load: &of.load, evenness: of.evenness() }))
+                .map(|(map, of)| {
+                    (map.as_str(), RouterView { weights: &of.weights, load: &of.load, evenness: of.evenness() })
+                })
                 .collect(),
             curves: self.curves(record, most, list),
             dev: dev(record, most),
@@ -332,7 +341,12 @@ impl<'a> Shared<'a> {
     }
 
     /// The columns of the log that say something of this run alone.
-    fn curves(&mut self, record: &'a RunRecord, most: usize, list: &mut RunList<'a>) -> BTreeMap<&'static str, CurveView> {
+    fn curves(
+        &mut self,
+        record: &'a RunRecord,
+        most: usize,
+        list: &mut RunList<'a>,
+    ) -> BTreeMap<&'static str, CurveView> {
         let log = &record.steps;
         let components: Option<Vec<f64>> = log.components().map(|counts| counts.iter().map(|n| *n as f64).collect());
         let columns = [
@@ -384,7 +398,8 @@ fn notes(record: &RunRecord) -> Vec<String> {
     let generated = record.evaluations.iter().filter_map(|evaluation| evaluation.generated?.note());
     let unmoved = record.note_unmoved().map(|note| format!("{note}."));
     let dirty = record.code.dirty.then(|| "The code differed from its commit.".to_owned());
-    let mut notes: Vec<String> = record.truncated.iter().map(cut).chain(generated).chain(unmoved).chain(dirty).collect();
+    let mut notes: Vec<String> =
+        record.truncated.iter().map(cut).chain(generated).chain(unmoved).chain(dirty).collect();
     notes.dedup();
     notes
 }
@@ -411,7 +426,9 @@ impl Configuration {
     fn of(record: &RunRecord) -> Self {
         let changed = changed(&record.diff);
         let is_changed = |path: &str| {
-            changed.iter().any(|other| path.strip_prefix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+            changed.iter().any(|other| {
+                path.strip_prefix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
         };
         let mut values = Vec::new();
         flatten("", &seedless(&record.spec), &mut values);
@@ -480,8 +497,13 @@ mod tests {
         });
         let mut found = changed(&diff);
         found.sort();
-        let want =
-            ["exclude_modules", "targets", "train.learning_rate", "variant.delta.kind", "variant.rank_policy.target_rank"];
+        let want = [
+            "exclude_modules",
+            "targets",
+            "train.learning_rate",
+            "variant.delta.kind",
+            "variant.rank_policy.target_rank",
+        ];
         assert_eq!(found, want);
         assert!(changed(&json!({})).is_empty());
     }

@@ -63,7 +63,10 @@ fn point(scores: &[f64]) -> Option<Point> {
     if scores.len() >= LEAST_SEEDS {
         return Some(point);
     }
-    let ends = [scores.iter().copied().fold(f64::INFINITY, f64::min), scores.iter().copied().fold(f64::NEG_INFINITY, f64::max)];
+    let ends = [
+        scores.iter().copied().fold(f64::INFINITY, f64::min),
+        scores.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    ];
     let interval = (scores.len() > 1).then(|| ends.map(|end| POINTS * end));
     Some(Point { interval, ..point })
 }

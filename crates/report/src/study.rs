@@ -72,7 +72,7 @@ impl StudyView {
     /// Of a study and its records.
     pub(crate) fn of(source: &Source<'_>) -> Result<Self, ReportError> {
         let Source { study, records, .. } = *source;
-        let wrong = |error| ReportError::Analysis { study: study.name.clone(), source: error };
+        let wrong = |error| ReportError::Analysis { study: study.name.clone(), source: Box::new(error) };
         let found = tables(study, records, records.len() >= source.planned).map_err(wrong)?;
         let splits = splits(source, &found).map_err(wrong)?;
         let measures = Measures::of(source)?;

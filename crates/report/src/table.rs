@@ -103,7 +103,9 @@ fn number(text: &str) -> Option<f64> {
     let first = text.split_whitespace().next()?;
     let plain = first.trim_start_matches(['<', '>', '+']).trim_end_matches(['%', '*']);
     let (digits, scale) = match plain.strip_suffix(['k', 'M', 'G']) {
-        Some(digits) => (digits, [('k', 1e3), ('M', 1e6), ('G', 1e9)].into_iter().find(|(unit, _)| plain.ends_with(*unit))?.1),
+        Some(digits) => {
+            (digits, [('k', 1e3), ('M', 1e6), ('G', 1e9)].into_iter().find(|(unit, _)| plain.ends_with(*unit))?.1)
+        }
         None => (plain, 1.0),
     };
     // `inf`, `nan` and the like are words here.

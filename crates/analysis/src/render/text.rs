@@ -17,11 +17,7 @@ pub fn text(table: &Table) -> String {
         .blocks
         .iter()
         .map(|block| {
-            let rows = block
-                .rows
-                .iter()
-                .map(|row| row.iter().map(cell).collect())
-                .collect();
+            let rows = block.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
             (block.title.as_ref(), rows)
         })
         .collect();
