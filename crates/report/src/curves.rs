@@ -14,6 +14,10 @@ const MOST_POINTS: usize = 120;
 
 /// Task, label and rank.
 type Key<'a> = (&'a str, &'a str, usize);
+/// Task, split, label and rank.
+type SplitKey<'a> = (&'a str, &'a str, &'a str, usize);
+/// Values by step, and by the place of the run.
+type BySteps = BTreeMap<u64, BTreeMap<usize, f64>>;
 
 /// The training loss of every task.
 pub(crate) fn training(study: &Study, records: &[RunRecord]) -> Vec<ChartView> {
@@ -41,7 +45,7 @@ pub(crate) fn training(study: &Study, records: &[RunRecord]) -> Vec<ChartView> {
 
 /// Entries of the log that one point averages.
 fn entries(record: &RunRecord) -> usize {
-    let least = WINDOW.next_multiple_of(record.steps.spacing()) / record.steps.spacing();
+    let least = WINDOW.div_ceil(record.steps.spacing());
     (least as usize).max(record.steps.len().div_ceil(MOST_POINTS))
 }
 
@@ -61,8 +65,8 @@ fn windowed(runs: &[&RunRecord], entries: usize) -> Vec<(Place, Point)> {
 
 /// The primary metric of every task and split over the steps at which it was evaluated; only where that was more than once.
 pub(crate) fn dev(study: &Study, records: &[RunRecord]) -> Vec<ChartView> {
-    // By task, split, label and rank: runs, and their values by step. The last of a repeated evaluation counts.
-    let mut groups: BTreeMap<(&str, &str, &str, usize), BTreeMap<u64, BTreeMap<usize, f64>>> = BTreeMap::new();
+    // The last of a repeated evaluation counts.
+    let mut groups: BTreeMap<SplitKey<'_>, BySteps> = BTreeMap::new();
     let mut metrics: BTreeMap<&str, (&str, Goal)> = BTreeMap::new();
     for (run, record) in records.iter().enumerate().filter(|(_, record)| record.is_finished()) {
         let (task, metric) = (record.cell.task.as_str(), &record.primary_metric);

@@ -158,7 +158,7 @@ impl SplitView {
         let priced = grid.priced();
         let rows = grid.rows(&metrics, &priced, &costs, &trained_by);
         let count = metrics.len();
-        let columns = metrics.into_iter().chain(priced.iter().map(|priced| priced.column.clone())).collect();
+        let columns = metrics.into_iter().chain(priced.iter().map(Price::column)).collect();
         Ok(Self {
             name: split.to_owned(),
             columns,
@@ -198,27 +198,46 @@ fn trained_by(records: &[RunRecord]) -> BTreeMap<(&str, usize), (&str, usize)> {
     found
 }
 
-/// A cost: its column, its head in the table of costs, and its number.
-struct Priced {
-    column: ColumnView,
+/// A cost that a row may have.
+struct Price {
+    /// Its head in the table of costs.
     head: &'static str,
+    /// What it means.
+    about: &'static str,
+    /// The number, in the unit of the head.
     of: fn(&Cost) -> Option<f64>,
 }
 
-const PRICES: [(&str, &str, fn(&Cost) -> Option<f64>); 4] = [
-    ("ms/step", "Mean milliseconds of a training step. In a cohort, the cohort's time divided by its runs.", |cost| {
-        cost.seconds_per_step.map(|seconds| 1e3 * seconds)
-    }),
-    (
-        "MiB/run",
-        "A run's share of moments, gradients and activations on the device, where its cohorts have runs of this row alone.",
-        |cost| cost.memory.map(|memory| memory.per_run / f64::from(1 << 20)),
-    ),
-    ("adapter bytes", "The adapter's file, head included.", |cost| cost.adapter_bytes.map(|bytes| bytes as f64)),
-    ("forgetting", "Rise of the base's own loss on held-out text, in nats a token.", |cost| {
-        cost.forgetting.as_ref().map(|summary| summary.mean)
-    }),
+impl Price {
+    fn column(&self) -> ColumnView {
+        ColumnView { name: self.head.to_owned(), task: None, more_is_better: false, about: self.about }
+    }
+}
+
+const PRICES: [Price; 4] = [
+    Price {
+        head: "ms/step",
+        about: "Mean milliseconds of a training step. In a cohort, the cohort's time divided by its runs.",
+        of: |cost| cost.seconds_per_step.map(|seconds| 1e3 * seconds),
+    },
+    Price {
+        head: "MiB/run",
+        about: "A run's share of moments, gradients and activations on the device, where its cohorts have runs of this row alone.",
+        of: |cost| cost.memory.map(|memory| memory.per_run / f64::from(1 << 20)),
+    },
+    Price {
+        head: "adapter bytes",
+        about: "The adapter's file, head included.",
+        of: |cost| cost.adapter_bytes.map(|bytes| bytes as f64),
+    },
+    Price {
+        head: FORGETTING,
+        about: "Rise of the base's own loss on held-out text, in nats a token.",
+        of: |cost| cost.forgetting.as_ref().map(|summary| summary.mean),
+    },
 ];
+
+const FORGETTING: &str = "forgetting";
 
 /// The main table with what belongs beside it.
 struct Grid<'a> {
@@ -249,20 +268,15 @@ impl Grid<'_> {
     }
 
     /// The costs that some row has.
-    fn priced(&self) -> Vec<Priced> {
+    fn priced(&self) -> Vec<Price> {
         let known = named(self.tables, "cost").map(|table| table.header.clone()).unwrap_or_default();
-        let of = |(head, about, of): (&'static str, &'static str, fn(&Cost) -> Option<f64>)| Priced {
-            column: ColumnView { name: head.to_owned(), task: None, more_is_better: false, about },
-            head,
-            of,
-        };
-        PRICES.into_iter().filter(|(head, ..)| known.iter().any(|name| name == head)).map(of).collect()
+        PRICES.into_iter().filter(|price| known.iter().any(|name| name == price.head)).collect()
     }
 
     fn rows(
         &self,
         metrics: &[ColumnView],
-        priced: &[Priced],
+        priced: &[Price],
         costs: &[Cost],
         trained_by: &BTreeMap<(&str, usize), (&str, usize)>,
     ) -> Vec<RowView> {
@@ -310,7 +324,7 @@ impl Grid<'_> {
     }
 
     /// The cell of the table of costs, with the number behind it.
-    fn price(&self, priced: &Priced, cost: Option<&Cost>) -> Measure {
+    fn price(&self, priced: &Price, cost: Option<&Cost>) -> Measure {
         let text = cost.and_then(|cost| {
             let table = named(self.tables, "cost")?;
             let at = table.header.iter().position(|head| head == priced.head)?;
@@ -321,7 +335,7 @@ impl Grid<'_> {
             let row = table.blocks.iter().flat_map(|block| &block.rows).find(is_own)?;
             Some(render::cell(&row[at]))
         });
-        let half = cost.filter(|_| priced.head == "forgetting").and_then(|cost| cost.forgetting.as_ref()?.half_width());
+        let half = cost.filter(|_| priced.head == FORGETTING).and_then(|cost| cost.forgetting.as_ref()?.half_width());
         Measure {
             text: text.unwrap_or_else(|| render::cell(&Entry::Missing)),
             value: cost.and_then(priced.of),

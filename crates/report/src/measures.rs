@@ -47,17 +47,16 @@ impl Measures {
     pub(crate) fn of(source: &Source<'_>) -> Result<Self, ReportError> {
         let mut measures = Self::default();
         for (file, text) in source.measures {
-            if !file.ends_with(".csv") {
+            let Some(name) = file.strip_suffix(".csv") else {
                 measures.texts.push(text.clone());
                 continue;
-            }
+            };
             let wrong = |error| ReportError::Measures {
                 study: source.study.name.clone(),
                 file: file.clone(),
                 source: Box::new(error),
             };
             let rows = Rows::read(text).map_err(wrong)?;
-            let name = file.trim_end_matches(".csv");
             measures.charts.extend(charts(name, &rows, source));
             if rows.len() <= MOST_ROWS {
                 measures.add(name, &rows);

@@ -9,7 +9,7 @@ use analysis::{
     AnalysisError,
     summary::{Selection, SummaryTable, reported},
 };
-use record::{Evaluation, Goal, RunRecord, Status, seedless};
+use record::{Evaluation, Goal, Measured, Routing, RunRecord, Status, seedless};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -175,11 +175,34 @@ struct CostsView {
     merge_error: Option<f64>,
 }
 
+impl CostsView {
+    fn of(measured: &Measured) -> Self {
+        Self {
+            trainable_params: measured.trainable_params,
+            head_params: measured.head_params,
+            adapter_bytes: measured.adapter_bytes,
+            seconds_per_step: short(measured.seconds_per_step),
+            tokens_per_second: short(measured.tokens_per_second),
+            train_seconds: short(measured.train_seconds),
+            eval_seconds: short(measured.eval_seconds),
+            merge_error: measured.merge_error,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum FinalRanks<'a> {
     Same(usize),
     Differ(&'a BTreeMap<String, usize>),
+}
+
+impl<'a> FinalRanks<'a> {
+    fn of(record: &'a RunRecord) -> Self {
+        let ranks = &record.measured.final_ranks;
+        let is_same = ranks.values().all(|rank| *rank == record.cell.rank);
+        if is_same { Self::Same(ranks.len()) } else { Self::Differ(ranks) }
+    }
 }
 
 /// How a router spreads tokens over its experts.
@@ -188,6 +211,12 @@ struct RouterView<'a> {
     weights: &'a [f64],
     load: &'a [f64],
     evenness: Option<f64>,
+}
+
+impl<'a> RouterView<'a> {
+    fn of(routing: &'a Routing) -> Self {
+        Self { weights: &routing.weights, load: &routing.load, evenness: routing.evenness() }
+    }
 }
 
 /// A curve of one run.
@@ -284,29 +313,10 @@ impl<'a> Shared<'a> {
                     earlier.evaluations.iter().map(|one| (earlier.task.as_str(), EvaluationView::of(one)))
                 })
                 .collect(),
-            costs: CostsView {
-                trainable_params: measured.trainable_params,
-                head_params: measured.head_params,
-                adapter_bytes: measured.adapter_bytes,
-                seconds_per_step: short(measured.seconds_per_step),
-                tokens_per_second: short(measured.tokens_per_second),
-                train_seconds: short(measured.train_seconds),
-                eval_seconds: short(measured.eval_seconds),
-                merge_error: measured.merge_error,
-            },
+            costs: CostsView::of(measured),
             forgetting: measured.forgetting.as_ref().map(|of| (of.before, of.after, of.text.as_str())),
-            final_ranks: if measured.final_ranks.values().all(|rank| *rank == record.cell.rank) {
-                FinalRanks::Same(measured.final_ranks.len())
-            } else {
-                FinalRanks::Differ(&measured.final_ranks)
-            },
-            routers: measured
-                .routers
-                .iter()
-                .map(|(map, of)| {
-                    (map.as_str(), RouterView { weights: &of.weights, load: &of.load, evenness: of.evenness() })
-                })
-                .collect(),
+            final_ranks: FinalRanks::of(record),
+            routers: measured.routers.iter().map(|(map, of)| (map.as_str(), RouterView::of(of))).collect(),
             curves: self.curves(record, most, list),
             dev: dev(record, most),
             measures: &[],
