@@ -36,7 +36,7 @@ train: {steps: 24, batch: 4, max_length: 16, evaluate_every: 6, learning_rate: 1
 variants:
   - lora
   - lora_fa
-  - {preset: lora, label: "lora<i>hot", train: {learning_rate: 1e+30, clip: null}}
+  - {preset: lora, label: wild, train: {learning_rate: 1000, weight_decay: 1000}}
 baseline: lora
 """
 ROWS = "text,mood\na good film,pos\nthe plot is old,neg\nso good,pos\nnever a film,neg\nan old film,neg\ngood plot,pos\n"
@@ -306,7 +306,7 @@ def reads_small(reader, page):
     reader.picture("small-1280-light")
     reader.check(bool(reader.all('figure[data-chart="dev"] .main-svg')), "the metric over steps is drawn")
     labels = reader.run("return [...document.querySelectorAll('.legendtext')].map((text) => text.textContent)")
-    reader.check("lora<i>hot" in labels or "failed" in reader.one(".facts").text, f"the legend has labels as they are: {labels}")
+    reader.check({"lora", "lora_fa"} <= set(labels), f"the legend has the rows: {labels}")
     reader.one('[data-filter="runs"]').send_keys("failed")
     links = reader.all("table.runs tbody a")
     reader.check(len(links) == 3, "three runs failed")
