@@ -221,7 +221,7 @@ const KINDS = [
         note: `Front, where ${better(horizontal)} of ${horizontal.name} and ${better(vertical)} of ${vertical.name} is better: ${names || 'none'}. `
           + 'It is drawn through means; bars are 95% Student intervals over seeds, and whether two rows differ is what the table of comparisons says.'
           + (apart.length ? ` A logarithmic axis has no place for 0: ${apart.map(name).join(', ')}.` : '')
-          + (without ? ` ${without} rows have no number in one of the columns.` : ''),
+          + (without ? ` ${without === 1 ? '1 row has' : `${without} rows have`} no number in one of the columns.` : ''),
       };
     },
   },
@@ -271,7 +271,7 @@ const KINDS = [
     },
     draw(study, [task]) {
       const split = study.data.splits[study.split];
-      const own = split.comparisons.filter((one) => one.task === task && !study.hidden.has(one.variant))
+      const own = split.comparisons.filter((one) => one.task === task && one.difference !== null && !study.hidden.has(one.variant))
         .sort((one, other) => one.difference - other.difference);
       const style = getComputedStyle(document.body);
       const colours = { better: '--good', worse: '--bad', equivalent: '--same', undecided: '--soft' };
@@ -393,6 +393,7 @@ class Chart {
     // A chart with a row per method has its few entries above it.
     if (height) sized.legend = { orientation: 'h', x: 0, y: 1.01, yanchor: 'bottom' };
     this.plot.style.height = `${tall}px`;
+    this.plot.style.minHeight = '0';
     const width = theme.printing ? PAPER : undefined;
     window.Plotly.react(this.plot, traces, layout({ ...sized, ...more, height: tall, width, autosize: !width }), CONFIG);
     this.note.replaceChildren(make('p', {}, note));

@@ -91,7 +91,8 @@ pub(crate) struct ComparisonView {
     pub(crate) rank: usize,
     pub(crate) against: String,
     pub(crate) n: usize,
-    pub(crate) difference: f64,
+    /// None where no seed has a value of both.
+    pub(crate) difference: Option<f64>,
     pub(crate) low: Option<f64>,
     pub(crate) high: Option<f64>,
     pub(crate) p: Option<f64>,
@@ -107,7 +108,7 @@ impl ComparisonView {
     fn of(comparison: &Comparison) -> Self {
         let points = |value: f64| value * POINTS;
         let Comparison { variant, rank, baseline, baseline_rank, .. } = comparison;
-        let named = |label: &str, rank: usize| Readout { label: label.to_owned(), rank }.to_string();
+        let against = Readout { label: baseline.clone(), rank: *baseline_rank }.to_string();
         let half = comparison.ci_low.zip(comparison.ci_high).map(|(low, high)| points(high - low) / 2.0);
         let floor = if comparison.is_raised { " [floor]" } else { "" };
         let interval = half.map(|half| format!(" ± {half:.2}{floor}")).unwrap_or_default();
@@ -116,23 +117,26 @@ impl ComparisonView {
             task: comparison.task.clone(),
             variant: variant.clone(),
             rank: *rank,
-            against: named(baseline, *baseline_rank),
             n: comparison.n,
-            difference: points(comparison.difference),
+            difference: Some(points(comparison.difference)).filter(|points| points.is_finite()),
             low: comparison.ci_low.map(points),
             high: comparison.ci_high.map(points),
             p: comparison.holm_p,
             family: comparison.family.to_string(),
             verdict: comparison.verdict.to_string(),
             more_is_better: comparison.goal == Goal::Maximise,
-            said: format!(
-                "{}: {:+.2}{interval} points against {} over {} shared seeds{p}, {} family",
-                comparison.verdict,
-                points(comparison.difference),
-                named(baseline, *baseline_rank),
-                comparison.n,
-                comparison.family
-            ),
+            said: if comparison.difference.is_finite() {
+                format!(
+                    "{}: {:+.2}{interval} points against {against} over {} shared seeds{p}, {} family",
+                    comparison.verdict,
+                    points(comparison.difference),
+                    comparison.n,
+                    comparison.family
+                )
+            } else {
+                format!("{}: no seed has a value of this row and of {against}", comparison.verdict)
+            },
+            against,
         }
     }
 }

@@ -140,7 +140,7 @@ fn the_main_table_is_that_of_the_tables_with_costs_and_verdicts() {
     let compared = compare(&found.summary, "dev", &Baseline { variant: "lora".into(), rank: None }, &study.rules);
     for (shown, want) in split.comparisons.iter().zip(compared.unwrap().comparisons) {
         assert_eq!((&shown.task, &shown.verdict, shown.p), (&want.task, &want.verdict.to_string(), want.holm_p));
-        assert!((shown.difference - 100.0 * want.difference).abs() < 1e-12);
+        assert!((shown.difference.unwrap() - 100.0 * want.difference).abs() < 1e-12);
     }
     let verdict = split.rows[1].verdict.as_ref().unwrap();
     assert_eq!((verdict.task.as_str(), verdict.verdict.as_str()), ("average", "better"));
@@ -272,6 +272,17 @@ fn nothing_of_the_page_asks_for_a_file() {
         assert!(!own.contains(asked), "{asked}");
     }
     assert!(own.contains("default-src 'none'"));
+}
+
+#[test]
+fn a_row_whose_runs_all_failed_has_no_difference() {
+    let runs = records().into_iter().map(|run| if run.cell.variant == "dora" { failed(run, "NaN") } else { run });
+    let (study, records) = (study(), runs.collect::<Vec<_>>());
+    let view = view(&study, &records);
+    let shown = view.splits[0].comparisons.iter().find(|one| one.task == "cola").unwrap();
+    assert_eq!((shown.difference, shown.verdict.as_str()), (None, "undecided"));
+    assert_eq!(shown.said, "undecided: no seed has a value of this row and of lora rank 8");
+    assert!(!html(&[source(&study, &records)]).unwrap().contains(">NaN<"));
 }
 
 #[test]
