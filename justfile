@@ -27,6 +27,10 @@ table experiment *options:
 figures *experiments:
     {{cargo}} run --release -- figures {{experiments}}
 
+# Write studies as one HTML file to explore and to send: just report dylora_glue
+report +experiments:
+    {{cargo}} run --release -- report {{experiments}}
+
 # Compare the studies under results/ with the papers' reported numbers
 claims:
     {{cargo}} run --release -- claims
@@ -88,6 +92,10 @@ scale-out:
 # A study over a real Slurm on this machine, under faults; some fifteen minutes. As root on Debian it installs what it needs; says so where it cannot
 slurm:
     bash tests/slurm/run.sh
+
+# Open a report in headless Chromium as a reader would, check what happens, and take pictures into target/browser. As root on Debian it installs Chromium; says so where it cannot
+browser *options:
+    bash scripts/browser/run.sh {{options}}
 
 # How many laws apply to every method, counted by the laws' own tests: writes bench/laws.csv, which the guide shows
 laws:

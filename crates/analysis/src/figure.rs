@@ -33,7 +33,7 @@ mod svg;
 
 use serde::{Deserialize, Serialize};
 
-pub use colour::{viridis, viridis_table};
+pub use colour::{SERIES, viridis, viridis_table};
 pub use error::FigureError;
 pub use marks::{
     AmplificationRow, AtCost, Caption, Curve, Dynamics, Fit, Measured, Overlap, PhiMap, TaskCurves, TaskMeans,

@@ -11,7 +11,7 @@ pub use csv::{columns_csv, csv, frame_csv};
 pub use latex::latex;
 pub use markdown::markdown;
 pub use parquet::parquet;
-pub use text::text;
+pub use text::{cell, text};
 
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,7 @@ use record::{Goal, RunRecord};
 use crate::AnalysisError;
 use crate::stats;
 
-pub use long::long;
-pub(crate) use long::reported;
+pub use long::{long, reported};
 
 /// Which evaluation of a run is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What a tuning found, as a table and as figures: the chosen settings, the score over the rate, and what a smaller budget would have given.
 
-use record::{End, Goal, Halving, Setting, Trial, Tuned, TunedGroup, mean_over_seeds};
+use record::{End, Goal, Halving, Setting, Trial, Tuned, TunedGroup, TuningGroup, mean_over_seeds};
 
 use crate::{
     figure::{Caption, Curve, Figure, Measured, TaskCurves, expected_best, sensitivity},
@@ -243,28 +243,21 @@ fn several(tuned: &Tuned, of: &str) -> String {
 
 /// Score over the first number that was tuned, and the expected best of a smaller budget; nothing where no number was tuned.
 pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
-    let Some(path) = axis(tuned) else { return Vec::new() };
+    let Some(path) = fields(tuned).into_iter().next() else { return Vec::new() };
     let seeds = several(tuned, "tuning seed");
     let bars = if tuned.seeds.len() > 1 { "; bars: least and greatest" } else { "" };
     let mut found = Vec::new();
-    let bins = are_many(tuned, &path).then_some(BINS_PER_DECADE);
+    let bins = bins(tuned, &path);
     let over_rate = |group: &TunedGroup| over(group, &path, tuned.goal, bins);
     let label = path.rsplit('.').next().unwrap_or(&path).replace('_', " ");
     let some_failed = tuned.groups.iter().any(|group| failed(group) > 0);
     let of_failures = |said: &str| some_failed.then(|| said.to_owned());
-    let others = tuned.groups.iter().any(|group| group.setting().0.len() > 1);
-    let best_of = match (bins, others) {
-        (Some(_), false) => Some("In each third of a decade stands the best setting."),
-        (Some(_), true) => Some("Other fields were tuned too; in each third of a decade stands the best setting."),
-        (None, true) => Some("Other fields were tuned too; at each value stands the best of their settings."),
-        (None, false) => None,
-    };
     let [of_rates, of_budgets] = FIGURES;
     let part = tuned.halving.map(|halving| format!(" after 1/{} of the steps", halving.divisors()[0]));
     let rates = Caption {
         title: format!("{}: score over the {label}{}", study.name, part.unwrap_or_default()),
         n: format!("{seeds}{bars}"),
-        notes: best_of
+        notes: best_of(tuned, &path)
             .map(str::to_owned)
             .into_iter()
             .chain(of_failures("Settings that failed have no point."))
@@ -292,20 +285,6 @@ pub fn figures(study: &Study, tuned: &Tuned) -> Vec<Named> {
     found
 }
 
-/// The tuned field that figures have as their axis: the first with several positive numbers, a rate before others.
-fn axis(tuned: &Tuned) -> Option<String> {
-    let mut paths: Vec<&String> = tuned.groups.iter().flat_map(|group| group.setting().0.keys()).collect();
-    paths.sort_by_key(|path| (!path.ends_with("learning_rate"), (*path).clone()));
-    let varies = |path: &&&String| {
-        let number = |trial: &Trial| trial.setting.0.get(**path).and_then(serde_json::Value::as_f64);
-        tuned.groups.iter().any(|group| {
-            let numbers: Option<Vec<f64>> = group.trials.iter().map(number).collect();
-            numbers.is_some_and(|numbers| numbers.iter().all(|n| *n > 0.0) && numbers.windows(2).any(|n| n[0] != n[1]))
-        })
-    };
-    paths.iter().find(varies).map(|path| (*path).clone())
-}
-
 /// Values of one field that a line can join; drawn ones lie anywhere, and are more.
 const MOST_VALUES: usize = 10;
 const BINS_PER_DECADE: f64 = 3.0;
@@ -324,8 +303,21 @@ fn are_many(tuned: &Tuned, path: &str) -> bool {
 
 /// The best trial at every value, or in the middle of every bin of so many a decade, with the least and the greatest score over its seeds.
 fn over(group: &TunedGroup, path: &str, goal: Goal, bins: Option<f64>) -> Vec<(f64, Measured)> {
+    let shown = |(x, scores): (f64, Vec<f64>)| {
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        let ends = [
+            scores.iter().copied().fold(f64::INFINITY, f64::min),
+            scores.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        ];
+        (x, Measured { value: POINTS * mean, interval: Some(ends.map(|end| POINTS * end)) })
+    };
+    best_at_values(group, path, goal, bins).into_iter().map(shown).collect()
+}
+
+/// The scores, seed by seed, of the best trial at every value, or in the middle of every bin of so many a decade.
+fn best_at_values(group: &TunedGroup, path: &str, goal: Goal, bins: Option<f64>) -> Vec<(f64, Vec<f64>)> {
     let middle = |x: f64| bins.map_or(x, |bins| 10_f64.powf(((x.log10() * bins).floor() + 0.5) / bins));
-    let mut points: Vec<(f64, f64, [f64; 2])> = Vec::new();
+    let mut points: Vec<(f64, f64, Vec<f64>)> = Vec::new();
     let is_halved = group.trials.iter().any(|trial| !trial.rungs.is_empty());
     for trial in &group.trials {
         // Of a halving, the rung that every setting was trained at: scores of different rungs are no curve.
@@ -333,20 +325,65 @@ fn over(group: &TunedGroup, path: &str, goal: Goal, bins: Option<f64>) -> Vec<(f
         let Some(scored) = of_all else { continue };
         let number = trial.setting.0.get(path).and_then(serde_json::Value::as_f64);
         let Some((x, mean)) = number.map(middle).zip(mean_over_seeds(scored)) else { continue };
-        let scores = || scored.iter().flatten().copied();
-        let ends = [scores().fold(f64::INFINITY, f64::min), scores().fold(f64::NEG_INFINITY, f64::max)];
+        let scores = scored.iter().flatten().copied().collect();
         let is_better = |other: f64| if goal == Goal::Maximise { mean > other } else { mean < other };
         match points.iter_mut().find(|point| point.0 == x) {
-            Some(point) if is_better(point.1) => *point = (x, mean, ends),
+            Some(point) if is_better(point.1) => *point = (x, mean, scores),
             Some(_) => {}
-            None => points.push((x, mean, ends)),
+            None => points.push((x, mean, scores)),
         }
     }
     points.sort_by(|one, other| one.0.total_cmp(&other.0));
-    let shown = |(x, mean, ends): (f64, f64, [f64; 2])| {
-        (x, Measured { value: POINTS * mean, interval: Some(ends.map(|end| POINTS * end)) })
+    points.into_iter().map(|(x, _, scores)| (x, scores)).collect()
+}
+
+/// How a group's score depends on one tuned field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// Whose settings they are.
+    pub group: TuningGroup,
+    /// Values of the field with the scores, seed by seed, of the best trial that has it.
+    pub points: Vec<(f64, Vec<f64>)>,
+}
+
+/// The tuned fields of which some group tried several numbers, all above 0; a rate comes first.
+pub fn fields(tuned: &Tuned) -> Vec<String> {
+    let mut paths: Vec<&String> = tuned.groups.iter().flat_map(|group| group.setting().0.keys()).collect();
+    paths.sort_by_key(|path| (!path.ends_with("learning_rate"), (*path).clone()));
+    paths.dedup();
+    let varies = |path: &&String| {
+        let number = |trial: &Trial| trial.setting.0.get(*path).and_then(serde_json::Value::as_f64);
+        tuned.groups.iter().any(|group| {
+            let numbers: Option<Vec<f64>> = group.trials.iter().map(number).collect();
+            numbers.is_some_and(|numbers| numbers.iter().all(|n| *n > 0.0) && numbers.windows(2).any(|n| n[0] != n[1]))
+        })
     };
-    points.into_iter().map(shown).collect()
+    paths.into_iter().filter(varies).cloned().collect()
+}
+
+/// The response of every group to one of [`fields`]. Many drawn values are joined in thirds of a decade, as in [`figures`].
+pub fn responses(tuned: &Tuned, field: &str) -> Vec<Response> {
+    let bins = bins(tuned, field);
+    let of = |group: &TunedGroup| Response {
+        group: group.group.clone(),
+        points: best_at_values(group, field, tuned.goal, bins),
+    };
+    tuned.groups.iter().map(of).filter(|response| !response.points.is_empty()).collect()
+}
+
+/// What stands at a value of a field that several settings share; none where every value is one setting.
+pub fn best_of(tuned: &Tuned, field: &str) -> Option<&'static str> {
+    let others = tuned.groups.iter().any(|group| group.setting().0.len() > 1);
+    match (bins(tuned, field), others) {
+        (Some(_), false) => Some("In each third of a decade stands the best setting."),
+        (Some(_), true) => Some("Other fields were tuned too; in each third of a decade stands the best setting."),
+        (None, true) => Some("Other fields were tuned too; at each value stands the best of their settings."),
+        (None, false) => None,
+    }
+}
+
+fn bins(tuned: &Tuned, field: &str) -> Option<f64> {
+    are_many(tuned, field).then_some(BINS_PER_DECADE)
 }
 
 /// One panel per task, or one in all where tasks share their settings.

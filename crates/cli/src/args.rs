@@ -21,6 +21,7 @@ use crate::commands::{
     merge::Merge,
     predict::Predict,
     pretrain::Pretrain,
+    report::Report,
     run::Run,
     table::Table,
 };
@@ -38,6 +39,7 @@ Examples:
   lora-lab run experiments/dylora_glue.yaml        train what is missing, then print the table
   lora-lab table dylora_glue --format latex        print the same table for a paper
   lora-lab figures dylora_glue                     draw its figures as SVG and PNG
+  lora-lab report dylora_glue                      write it as one HTML file to explore and to send
   lora-lab analyze phi RUN_A RUN_B --out phi.csv   compare the subspaces of two adapters
   lora-lab list variants                           see what can be written under `variants:`
 
@@ -97,6 +99,8 @@ Example:
     Analyze(Analyze),
     /// Draw the figures of experiments from their records, and from their adapters where they are present.
     Figures(Figures),
+    /// Write studies as one HTML file to explore and to send: tables, charts and every run, without any network.
+    Report(Report),
     /// Compare study results with the papers' reported numbers: target, found, difference, verdict.
     #[command(alias = "paper")]
     Claims(Claims),

@@ -17,6 +17,7 @@ pub(crate) mod merge;
 pub(crate) mod predict;
 pub(crate) mod pretrain;
 mod purpose;
+pub(crate) mod report;
 mod results;
 pub(crate) mod run;
 pub(crate) mod table;
@@ -50,6 +51,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Predict(what) => predict::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),
+        Command::Report(what) => report::run(&what, &args.results),
         Command::Claims(what) => claims::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),
         Command::Init(what) => init::run(&what),

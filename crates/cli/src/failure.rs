@@ -76,6 +76,16 @@ impl From<TrainError> for Failure {
     }
 }
 
+impl From<report::ReportError> for Failure {
+    fn from(error: report::ReportError) -> Self {
+        match error {
+            // A file that somebody else wrote.
+            error @ report::ReportError::Measures { .. } => Self::Input(error.to_string()),
+            other => Self::Run(other.into()),
+        }
+    }
+}
+
 impl From<analysis::measures::study::StudyError> for Failure {
     fn from(error: analysis::measures::study::StudyError) -> Self {
         use analysis::measures::study::StudyError;

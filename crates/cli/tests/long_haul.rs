@@ -172,6 +172,32 @@ fn ten_thousand_runs_are_tables_and_figures_in_seconds() {
     for (took, seconds) in [(&table, 60), (&from_records, 60), (&with_adapters, 300)] {
         assert!(took.time < Duration::from_secs(seconds), "{took:?}");
     }
+    report_of_long_runs(folder.path(), cells);
+}
+
+/// The page of so many runs, each with a log of hundreds of steps: what it takes, and how large it is.
+fn report_of_long_runs(folder: &Path, cells: usize) {
+    let store = record::Store::open(&folder.join("results"), "many").unwrap();
+    for run in fs::read_dir(store.runs_dir()).unwrap() {
+        let mut record =
+            record::RunRecord::from_json(&fs::read(run.unwrap().path().join("record.json")).unwrap()).unwrap();
+        let entry = |step: u64| record::StepEntry {
+            step,
+            task_loss: (step as f64 + record.cell.seed as f64).sin().abs() / (step as f64).sqrt(),
+            penalty: None,
+            learning_rate: 1e-3,
+            gradient_norm: (step as f64 * 0.7).cos().abs(),
+            components: None,
+        };
+        record.steps = (1..=300).map(entry).collect();
+        store.write(&record).unwrap();
+    }
+    measured(folder, "table");
+    let report = measured(folder, "report");
+    let size = fs::metadata(store.directory().join("report.html")).unwrap().len();
+    println!("report of {cells} runs of 300 logged steps: {} MiB", size >> 20);
+    assert!(size < 64 << 20, "{size} bytes are too many to send");
+    assert!(report.time < Duration::from_secs(60) && report.peak_kib < 2 << 20, "{report:?}");
 }
 
 /// CPU seconds of a process and of the children that it has waited for.

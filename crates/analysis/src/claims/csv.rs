@@ -25,6 +25,11 @@ impl Rows {
         self.lines.len()
     }
 
+    /// Names of the columns, in their order.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.header.iter()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

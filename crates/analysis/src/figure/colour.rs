@@ -9,8 +9,8 @@ pub(super) const GREY: Colour = [110, 110, 110];
 pub(super) const GRID: Colour = [225, 225, 225];
 pub(super) const UNDEFINED: Colour = [232, 232, 232];
 
-/// Okabe and Ito, *Color Universal Design*, 2008, the yellow left out: too faint as a line on white.
-pub(super) const SERIES: [Colour; 7] =
+/// The colours of series, in their order: Okabe and Ito, *Color Universal Design*, 2008, the yellow left out: too faint as a line on white.
+pub const SERIES: [[u8; 3]; 7] =
     [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [0, 0, 0]];
 
 /// Viridis by N. Smith and S. van der Walt (CC0), as in matplotlib 3: 256 times red, green, blue.

@@ -1,10 +1,15 @@
 //! For a terminal: aligned columns, readable without colour.
 
 use super::grid::{Signs, entry};
-use crate::table::Table;
+use crate::table::{Entry, Table};
 
 const SIGNS: Signs = Signs { plus_minus: "±", missing: "-", dirty: "*" };
 const GAP: &str = "  ";
+
+/// One cell's text, as [`text`] has it.
+pub fn cell(cell: &Entry) -> String {
+    entry(cell, &SIGNS, str::to_owned)
+}
 
 /// The table as aligned text with a final newline.
 pub fn text(table: &Table) -> String {
@@ -12,11 +17,7 @@ pub fn text(table: &Table) -> String {
         .blocks
         .iter()
         .map(|block| {
-            let rows = block
-                .rows
-                .iter()
-                .map(|row| row.iter().map(|cell| entry(cell, &SIGNS, str::to_owned)).collect())
-                .collect();
+            let rows = block.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
             (block.title.as_ref(), rows)
         })
         .collect();

@@ -68,7 +68,7 @@ struct Row<'a> {
 /// The evaluation of each split and readout that is reported.
 ///
 /// Where one was repeated at the same step, as after a resume, the later one counts.
-pub(crate) fn reported(record: &RunRecord, selection: Selection) -> Result<Vec<&Evaluation>, AnalysisError> {
+pub fn reported(record: &RunRecord, selection: Selection) -> Result<Vec<&Evaluation>, AnalysisError> {
     let mut candidates: BTreeMap<(&str, &Readout), Vec<&Evaluation>> = BTreeMap::new();
     for evaluation in &record.evaluations {
         candidates.entry((&evaluation.split, &evaluation.readout)).or_default().push(evaluation);

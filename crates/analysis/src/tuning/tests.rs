@@ -90,6 +90,24 @@ fn figures_show_the_best_at_every_rate() {
 }
 
 #[test]
+fn responses_have_every_seed_of_the_best_setting_at_a_value() {
+    let tuned = tuned();
+    let found = fields(&tuned);
+    assert_eq!(found[0], "train.learning_rate");
+    let response = &responses(&tuned, "train.learning_rate")[0];
+    assert_eq!(response.group, tuned.groups[0].group);
+    let over = over(&tuned.groups[0], "train.learning_rate", Goal::Maximise, None);
+    for ((x, scores), (at, measured)) in response.points.iter().zip(over) {
+        let mean = scores.iter().sum::<f64>() / scores.len() as f64;
+        assert_eq!((*x, scores.len()), (at, 2));
+        assert!((100.0 * mean - measured.value).abs() < 1e-9, "{scores:?}");
+    }
+    let said = "Other fields were tuned too; at each value stands the best of their settings.";
+    assert_eq!(best_of(&tuned, "train.learning_rate"), Some(said));
+    assert!(responses(&tuned, "train.batch").is_empty());
+}
+
+#[test]
 fn what_was_tuned_without_a_number_has_no_axis() {
     let mut tuned = tuned();
     for group in &mut tuned.groups {
