@@ -20,7 +20,7 @@ use crate::{Source, html, study::StudyView};
 fn run(task: &str, variant: &str, rank: usize, seed: u64, accuracy: f64) -> RunRecord {
     let spec = json!({
         "task": task, "model": "mini", "suite": "made_up", "seed": seed,
-        "train": {"learning_rate": 0.01, "steps": 40}, "variant": {"rank": rank},
+        "preset": variant, "train": {"learning_rate": 0.01, "steps": 40}, "variant": {"rank": rank},
     });
     let evaluation = |step, accuracy| Evaluation {
         step,
