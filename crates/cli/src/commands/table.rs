@@ -75,6 +75,7 @@ pub(super) fn write(
 
 /// What is written into a study's folder of tables.
 struct Files {
+    study: String,
     csv: String,
     tables: Vec<NamedTable>,
 }
@@ -84,7 +85,7 @@ impl Files {
         let folder = store.tables_dir();
         create_folder(&folder)?;
         write_atomic(&folder.join("summary.csv"), self.csv.as_bytes())?;
-        self.tables.iter().try_for_each(|named| write_table(&folder, &named.name, &named.table))?;
+        self.tables.iter().try_for_each(|named| write_table(&folder, &self.study, &named.name, &named.table))?;
         let is_tuned = self.tables.iter().any(|named| named.name == tuning::TABLE);
         if is_tuned { Ok(()) } else { remove_tuning_table(&folder) }
     }
@@ -104,7 +105,8 @@ fn made(settled: &Settled, store: &Store, records: &[RunRecord], format: Format)
         csv.clone()
     } else {
         let shown = found.tables.iter().filter(|named| named.is_shown);
-        shown.map(|named| format!("\n{}", rendered(&named.table, format))).collect()
+        let label = |name: &str| format!("{}-{name}", experiment.name());
+        shown.map(|named| format!("\n{}", rendered(&named.table, &label(&named.name), format))).collect()
     };
-    Ok((shown, Files { csv, tables: found.tables }))
+    Ok((shown, Files { study: experiment.name().to_owned(), csv, tables: found.tables }))
 }
