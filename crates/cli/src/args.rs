@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::commands::{
     analyze::args::Analyze, check::Check, claims::Claims, combine::Combine, eval::Eval, export::Export,
     figures::Figures, import::Import, list::What, merge::Merge, predict::Predict, pretrain::Pretrain, run::Run,
-    table::Table,
+    table::Table, tensorboard::TensorBoard,
 };
 
 /// Research on low-rank adaptation: train a grid of LoRA variants and compare them with honest statistics.
@@ -22,7 +22,7 @@ Examples:
   lora-lab check experiments/dylora_glue.yaml      find every problem before anything runs
   lora-lab run experiments/dylora_glue.yaml        train what is missing, then print the table
   lora-lab table dylora_glue --format latex        print the same table for a paper
-  lora-lab figures dylora_glue                     draw its figures as SVG and PNG
+  lora-lab figures dylora_glue                     draw its figures as SVG, PDF and PNG
   lora-lab analyze phi RUN_A RUN_B --out phi.csv   compare the subspaces of two adapters
   lora-lab list variants                           see what can be written under `variants:`
 
@@ -62,7 +62,7 @@ Example:
     Devices,
     /// Write and print an experiment's tables from its records.
     Table(Table),
-    /// Evaluate a trained adapter; a DyLoRA adapter at any rank.
+    /// Evaluate an adapter, of this program or of PEFT; a DyLoRA adapter at any rank.
     Eval(Eval),
     /// Predict with a trained adapter or a fine-tuned checkpoint: logits, a benchmark's submission file, or generated texts.
     Predict(Predict),
@@ -79,6 +79,8 @@ Example:
     Analyze(Analyze),
     /// Draw the figures of experiments from their records, and from their adapters where they are present.
     Figures(Figures),
+    /// Write event files for TensorBoard: scalars over steps, hyperparameters with results, the YAML.
+    Tensorboard(TensorBoard),
     /// Compare study results with the papers' reported numbers: target, found, difference, verdict.
     #[command(alias = "paper")]
     Claims(Claims),

@@ -17,6 +17,7 @@ pub(crate) mod pretrain;
 mod purpose;
 pub(crate) mod run;
 pub(crate) mod table;
+pub(crate) mod tensorboard;
 mod tune;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Predict(what) => predict::run(&what),
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),
+        Command::Tensorboard(what) => tensorboard::run(&what, &args.results),
         Command::Claims(what) => claims::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),
     }
