@@ -144,6 +144,19 @@ oracle:
     target/oracle/bin/python -m pip install --quiet --requirement scripts/oracle/requirements.txt
     target/oracle/bin/python scripts/oracle/all.py
 
+# Read event files and model cards back with TensorBoard and the hub's own library, in a fresh environment of pinned packages (100 MB)
+readers *options:
+    rm -rf target/readers
+    python3 -m venv target/readers
+    target/readers/bin/python -m pip install --quiet --requirement scripts/readers/requirements.txt
+    {{cargo}} build --release
+    target/readers/bin/python scripts/readers/read_back.py {{options}}
+
+# Compile every table of the committed results with LaTeX, from the records into target/latex; says so where there is no TeX
+latex *options:
+    {{cargo}} build --release
+    python3 scripts/latex.py {{options}}
+
 # Compare adapters that travel to PEFT and back with PEFT: just peft --minilm models/all-MiniLM-L6-v2 --glue data/glue
 peft *options:
     {{cargo}} build --release --workspace

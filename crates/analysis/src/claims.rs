@@ -174,7 +174,8 @@ fn found(target: &Target, evidence: &Evidence) -> Result<Finding, AnalysisError>
         }
         Check::FirstRow { experiment, variant, ranks, map, side, share, above } => {
             let Some(dimension) = evidence.dimension(experiment, map) else {
-                return Ok(Finding::none(format!("`{experiment}` was not run")));
+                let no_map = || Missing(format!("the analysis of `{experiment}` has no overlap of `{map}`"));
+                return Ok(or(evidence.table(experiment, "overlap").and_then(|_| Err(no_map()))));
             };
             let cuts: Vec<usize> = (1..=(dimension * share) as usize).collect();
             or(evidence.overlaps(experiment, (variant, *ranks, map, side), &cuts, *above))

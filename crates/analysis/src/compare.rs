@@ -5,6 +5,7 @@
 //! and each is corrected for its own size, so the questions must be settled before looking. Every verdict of the program on a pair of
 //! rows, in tables and in the papers' claims, is made here.
 
+mod best;
 mod decide;
 mod pair;
 
@@ -12,6 +13,8 @@ use std::fmt;
 
 use record::{Contrast, Goal, Readout};
 
+pub(crate) use self::best::over_tasks;
+pub use self::best::{Best, RULE, best};
 pub use self::decide::{Beyond, beyond};
 use self::pair::Pair;
 use crate::AnalysisError;

@@ -1,7 +1,7 @@
-//! Figures as data, drawn as SVG and PNG from one description.
+//! Figures as data, drawn as SVG, PDF and PNG from one description.
 //!
 //! ```text
-//! arrays --marks--> Figure --check--> --layout--> Scene --paint--> SVG, PNG
+//! arrays --marks--> Figure --check--> --layout--> Scene --paint--> SVG, PDF, PNG
 //!                      `------------------------------------------> data as CSV
 //! ```
 //!
@@ -10,7 +10,7 @@
 //! size, lines of at least 0.5 pt, the colours of Okabe and Ito with a marker and a dash per series, viridis for matrices. Heights
 //! follow from the contents.
 //!
-//! **Text is drawn as outlines** of a font that is part of the build, in both formats. A font inside an SVG is ignored by
+//! **Text is drawn as outlines** of a font that is part of the build, in every format. A font inside an SVG is ignored by
 //! converters to PDF and blocked by the content policies of code hosts, and a font by name is another font on another machine.
 //! Title, notes and every label stay readable for machines in the SVG's `title` and `desc`.
 //!
@@ -26,6 +26,7 @@ mod layout;
 mod marks;
 mod paint;
 mod panel;
+mod pdf;
 mod raster;
 mod scale;
 mod scene;
@@ -72,6 +73,27 @@ pub enum Width {
     Text,
 }
 
+impl Figure {
+    /// With the limits of what every panel measures, by the label of its axis.
+    pub fn within(mut self, limits: impl Fn(&str) -> Limits) -> Self {
+        for panel in &mut self.panels {
+            let measured = panel.measured_mut();
+            measured.limits = limits(&measured.label);
+        }
+        self
+    }
+
+    /// Whether an interval is longer than it can be drawn.
+    fn is_cut(&self) -> bool {
+        let is_cut = |panel: &Panel| {
+            let Content::Chart(chart) = &panel.content else { return false };
+            let intervals = chart.series.iter().flat_map(|series| &series.points).filter_map(|point| point.interval);
+            intervals.into_iter().any(|ends| panel.drawn(ends) != ends)
+        };
+        self.panels.iter().any(is_cut)
+    }
+}
+
 /// One pair of axes and what is drawn in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +122,32 @@ pub struct Axis {
     pub scale: Scale,
     /// First and last value; chosen from the data where absent.
     pub range: Option<[f64; 2]>,
+    /// Least and greatest value that the quantity can have, where it has one: intervals are drawn up to there.
+    #[serde(default, skip_serializing_if = "Limits::is_open")]
+    pub limits: Limits,
+}
+
+/// Least and greatest value that a quantity can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The least, if there is one.
+    pub low: Option<f64>,
+    /// The greatest, if there is one.
+    pub high: Option<f64>,
+}
+
+impl Limits {
+    /// Whether every value is possible.
+    pub fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The nearest possible value.
+    fn clamp(self, value: f64) -> f64 {
+        let above = self.low.map_or(value, |low| value.max(low));
+        self.high.map_or(above, |high| above.min(high))
+    }
 }
 
 /// How values become positions.
@@ -252,6 +300,8 @@ impl Point {
 pub struct Rendered {
     /// A complete SVG document with its physical size.
     pub svg: String,
+    /// A PDF of one page of that size.
+    pub pdf: Vec<u8>,
     /// A PNG of 300 dots per inch.
     pub png: Vec<u8>,
     /// The plotted numbers: `panel,title,series,x,y,value,low,high,flag`.
@@ -261,7 +311,12 @@ pub struct Rendered {
 /// Draws a figure in every format. Pure: the same figure gives the same bytes.
 pub fn render(figure: &Figure) -> Result<Rendered, FigureError> {
     let scene = scene(figure)?;
-    Ok(Rendered { svg: svg::document(&scene, figure), png: raster::png(&scene), data_csv: csv::csv(figure) })
+    Ok(Rendered {
+        svg: svg::document(&scene, figure),
+        pdf: pdf::document(&scene, figure),
+        png: raster::png(&scene),
+        data_csv: csv::csv(figure),
+    })
 }
 
 /// Where every text of a figure lies, in points from the upper left corner, and the size of the canvas.

@@ -67,6 +67,8 @@ pub struct Estimate {
     pub remarks: Vec<String>,
     /// Whether some of its runs were made by modified code; marked with an asterisk.
     pub dirty: bool,
+    /// Whether it may be the best of its column, by [`best`](crate::compare::best); LaTeX has it in bold.
+    pub is_best: bool,
 }
 
 /// Which rows of a summary make a table, in which order, under which words.

@@ -65,7 +65,7 @@ pub fn tables(study: &Study, records: &[RunRecord], is_complete: bool) -> Result
     for (at, split) in splits.iter().enumerate() {
         let mut layout = layout(study, &summary, split);
         layout.notes.extend(undefined(records, &summary, split)?);
-        let mut of_split = vec![("main", pivot_table(&summary, &layout)?)];
+        let mut of_split = vec![("main", pivot_table(&summary, &layout, &study.rules)?)];
         if swept > 0 {
             of_split.push(("ranks", rank_curve_table(&summary, &layout)?));
         }

@@ -24,6 +24,7 @@ use crate::commands::{
     report::Report,
     run::Run,
     table::Table,
+    tensorboard::TensorBoard,
 };
 
 /// Research on low-rank adaptation: train a grid of LoRA variants and compare them with honest statistics.
@@ -38,7 +39,7 @@ Examples:
   lora-lab check experiments/dylora_glue.yaml      find every problem before anything runs
   lora-lab run experiments/dylora_glue.yaml        train what is missing, then print the table
   lora-lab table dylora_glue --format latex        print the same table for a paper
-  lora-lab figures dylora_glue                     draw its figures as SVG and PNG
+  lora-lab figures dylora_glue                     draw its figures as SVG, PDF and PNG
   lora-lab report dylora_glue                      write it as one HTML file to explore and to send
   lora-lab analyze phi RUN_A RUN_B --out phi.csv   compare the subspaces of two adapters
   lora-lab list variants                           see what can be written under `variants:`
@@ -82,7 +83,7 @@ Example:
     Devices,
     /// Write and print an experiment's tables from its records.
     Table(Table),
-    /// Evaluate a trained adapter; a DyLoRA adapter at any rank.
+    /// Evaluate an adapter, of this program or of PEFT; a DyLoRA adapter at any rank.
     Eval(Eval),
     /// Predict with a trained adapter or a fine-tuned checkpoint: logits, a benchmark's submission file, or generated texts.
     Predict(Predict),
@@ -101,6 +102,8 @@ Example:
     Figures(Figures),
     /// Write studies as one HTML file to explore and to send: tables, charts and every run, without any network.
     Report(Report),
+    /// Write event files for TensorBoard: scalars over steps, hyperparameters with results, the YAML.
+    Tensorboard(TensorBoard),
     /// Compare study results with the papers' reported numbers: target, found, difference, verdict.
     #[command(alias = "paper")]
     Claims(Claims),

@@ -21,6 +21,7 @@ pub(crate) mod report;
 mod results;
 pub(crate) mod run;
 pub(crate) mod table;
+pub(crate) mod tensorboard;
 mod tune;
 
 use std::path::{Path, PathBuf};
@@ -52,6 +53,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Command::Analyze(what) => analyze::run(&what, &args.results),
         Command::Figures(what) => figures::run(&what, &args.results),
         Command::Report(what) => report::run(&what, &args.results),
+        Command::Tensorboard(what) => tensorboard::run(&what, &args.results),
         Command::Claims(what) => claims::run(&what, &args.results),
         Command::Pretrain(what) => pretrain::run(&what),
         Command::Init(what) => init::run(&what),

@@ -13,10 +13,11 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::Input(format!("{}: cannot create the folder: {error}", path.display())))
 }
 
-/// Writes a table as text, Markdown and LaTeX: `STEM.txt`, `STEM.md` and `STEM.tex`.
-pub(crate) fn write_table(folder: &Path, stem: &str, table: &Table) -> Result<(), Failure> {
+/// Writes a table of a study as text, Markdown and LaTeX: `STEM.txt`, `STEM.md` and `STEM.tex`.
+pub(crate) fn write_table(folder: &Path, study: &str, stem: &str, table: &Table) -> Result<(), Failure> {
+    let label = format!("{study}-{stem}");
     for (end, format) in [("txt", Format::Text), ("md", Format::Markdown), ("tex", Format::Latex)] {
-        write_atomic(&folder.join(format!("{stem}.{end}")), rendered(table, format).as_bytes())?;
+        write_atomic(&folder.join(format!("{stem}.{end}")), rendered(table, &label, format).as_bytes())?;
     }
     Ok(())
 }
@@ -45,7 +46,7 @@ pub(crate) fn remove_tuning_figures(folder: &Path, drawn: &[&str]) -> Result<(),
         }
     }
     let is_ours = |text: &str| text.starts_with("panel,title,series,x,y,");
-    stale.iter().try_for_each(|stem| remove_known(folder, stem, &["svg", "png", "csv"], is_ours))
+    stale.iter().try_for_each(|stem| remove_known(folder, stem, &["svg", "pdf", "png", "csv"], is_ours))
 }
 
 /// Removes `STEM` with every ending, where the file with the last of them says that this program wrote it.
@@ -65,12 +66,12 @@ fn remove_known(folder: &Path, stem: &str, ends: &[&str], is_ours: impl Fn(&str)
     Ok(())
 }
 
-/// A table in a format. CSV is the summary's format; a laid-out table has none.
-pub(crate) fn rendered(table: &Table, format: Format) -> String {
+/// A table in a format; `label` is what LaTeX refers to it by. CSV is the summary's format; a laid-out table has none.
+pub(crate) fn rendered(table: &Table, label: &str, format: Format) -> String {
     match format {
         Format::Text => render::text(table),
         Format::Markdown => render::markdown(table),
-        Format::Latex => render::latex(table),
+        Format::Latex => render::latex(table, label),
         Format::Csv => String::new(),
     }
 }

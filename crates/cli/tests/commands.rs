@@ -46,6 +46,8 @@ fn what_a_person_reads_is_pinned() {
         "check --help",
         "table --help",
         "eval --help",
+        "predict --help",
+        "tensorboard --help",
         "export --help",
         "merge --help",
         "combine --help",
@@ -232,6 +234,33 @@ fn a_run_leaves_tables_and_an_adapter_that_evaluates() {
         &["\\begin{tabular}"],
         &[],
     );
+    let latex = std::fs::read_to_string(folder.path().join("quick/tables/main.tex")).unwrap();
+    assert!(latex.is_ascii() && latex.contains("\\label{tab:quick-main}"), "{latex}");
+    // Event files, of which a second call leaves no second copy.
+    for _ in 0..2 {
+        let boards = ["--results", &results, "tensorboard", "experiments/quick.yaml", "--set", "train.steps=3"];
+        check(&boards, 0, &["quick/tensorboard"], &["quick: 4 runs"]);
+    }
+    let events = |name: &str| {
+        let entries = std::fs::read_dir(folder.path().join("quick/tensorboard").join(name)).unwrap();
+        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("tfevents")).count()
+    };
+    assert_eq!((events(""), events("sst2-lora-r4-s1")), (1, 1));
+    check(&["--results", &results, "tensorboard", "dylora_glue"], 2, &[], &["no records yet", "lora-lab run"]);
+    let among = folder.path().join("quick/runs").display().to_string();
+    let boards =
+        ["--results", &results, "tensorboard", "experiments/quick.yaml", "--set", "train.steps=3", "--out", &among];
+    check(&boards, 2, &[], &["the runs of an experiment", "--out"]);
+    // Figures in every format.
+    check(
+        &["--results", &results, "figures", "experiments/quick.yaml", "--set", "train.steps=3"],
+        0,
+        &[],
+        &["comparison.svg"],
+    );
+    for end in ["svg", "pdf", "png", "csv"] {
+        assert!(folder.path().join(format!("quick/figures/comparison.{end}")).is_file(), "{end}");
+    }
     let torn = folder.path().join("quick/runs/sst2-dylora-r4-s0/adapter.safetensors");
     std::fs::write(&torn, b"torn").unwrap();
     check(&["eval", &adapter], 2, &[], &["adapter.safetensors", "give another adapter"]);
@@ -313,7 +342,7 @@ fn a_run_goes_to_peft_and_comes_back() {
     check(&["import", &there, "--out", &back], 0, &[], &["wrote", "adapter.safetensors"]);
     // Run, folder and what was taken from it are one function, to the bit: every tensor is copied.
     let predicted = |adapter: &str| {
-        let out = path("logits");
+        let out = path("logits.safetensors");
         check(&["predict", "--adapter", adapter, "--split", "dev", "--out", &out], 0, &["accuracy,"], &["480 rows"]);
         std::fs::read(out).unwrap()
     };

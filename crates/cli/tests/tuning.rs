@@ -127,8 +127,8 @@ fn a_study_is_tuned_once_and_trained_with_what_was_chosen() {
     folder.good(&["table", "s.yaml"]);
     folder.good(&["figures", "s.yaml"]);
     let gone = ["txt", "md", "tex"].map(|end| table(&format!("tuning.{end}")));
-    let drawn =
-        ["svg", "png", "csv"].map(|end| [figure(&format!("sensitivity.{end}")), figure(&format!("budget.{end}"))]);
+    let drawn = ["svg", "pdf", "png", "csv"]
+        .map(|end| [figure(&format!("sensitivity.{end}")), figure(&format!("budget.{end}"))]);
     for path in gone.iter().chain(drawn.iter().flatten()).chain([&figure("sensitivity-7.csv")]) {
         assert!(!path.exists(), "{}", path.display());
     }

@@ -1,19 +1,43 @@
-//! A trained adapter on its task's evaluation splits, at the ranks it can be read out at.
+//! An adapter on its task's evaluation splits, or on the rows of a file, at the ranks it can be read out at.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use experiment::cell::View;
+use data::{batch::EncodedSet, task::Example};
+use experiment::cell::{Recipe, View};
+use models::weights::Weights;
 use record::{Evaluation, Readout};
 use trainer::{
     adapter::{self, AdapterMetadata},
     error::TrainError,
-    evaluate::readout::Evaluator,
-    model_cache::ModelCache,
+    evaluate::{readout::Evaluator, score::Split},
+    model_cache::{BaseModel, ModelCache, TokenizedTask},
     stop::Stop,
 };
 use variants::rank::RankPolicy;
 
-use crate::length;
+use crate::{
+    length,
+    opened::{self, Opened, Wanted},
+    peft::import::Purpose,
+    predict,
+};
+
+/// What is evaluated, and on what.
+#[derive(Clone, Copy, Debug)]
+pub struct EvalRequest<'a> {
+    /// A run's folder or file, or a folder that PEFT wrote (or the weights inside one).
+    pub adapter: &'a Path,
+    /// The base, if not where it was in training.
+    pub model: Option<&'a str>,
+    /// The task of a folder that PEFT wrote and that does not know it.
+    pub purpose: Option<&'a Purpose>,
+    /// Ranks; none stand for all that the adapter has.
+    pub ranks: &'a [usize],
+    /// A file of rows in the layout of the task, in the place of the task's own splits.
+    pub data: Option<&'a Path>,
+    /// Tokens of a row at most; by default what the recipe says, or all that the base allows.
+    pub max_length: Option<usize>,
+}
 
 /// What an evaluation found.
 #[derive(Clone, Debug)]
@@ -22,19 +46,25 @@ pub struct Evaluated {
     pub task: String,
     /// One per rank and split.
     pub evaluations: Vec<Evaluation>,
-    /// Remarks on the task's files, and on rows that were cut.
+    /// Remarks on the adapter, on the task's files, and on rows that were cut.
     pub notes: Vec<String>,
 }
 
-/// Evaluates the adapter at `path` on every split of its task. No `ranks` stand for all that the adapter has.
-pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<Evaluated, TrainError> {
-    let (metadata, network) = adapter::load(&adapter::resolve(path)?, cache)?;
+/// Evaluates an adapter on every split of its task, or on the rows of a file.
+pub fn evaluate(request: &EvalRequest<'_>, cache: &ModelCache) -> Result<Evaluated, TrainError> {
+    let EvalRequest { adapter: path, model, purpose, max_length, .. } = *request;
+    let Opened { metadata, network, mut notes } = opened::open(Wanted { path, model, purpose, max_length }, cache)?;
     let plan = &metadata.plan;
-    let (task, base) = (cache.task(plan)?, cache.base(&plan.model)?);
+    let views = views(path, request.ranks, &metadata)?;
+    let base = cache.base(&plan.model)?;
+    let task = match request.data {
+        Some(file) => Arc::new(of_file(plan, file, &base, cache)?),
+        None => cache.task(plan)?,
+    };
     let evaluator = Evaluator { base: &base, plan, task: &task, generates: true, stop: Stop::NEVER };
     let splits: Vec<_> = task.evaluated().map(AsRef::as_ref).collect();
-    let evaluations = evaluator.evaluate(&network, &splits, &views(path, ranks, &metadata)?, 0)?.evaluations;
-    let mut notes = task.notes.clone();
+    let evaluations = evaluator.evaluate(&network, &splits, &views, 0)?.evaluations;
+    notes.extend(task.notes.iter().cloned());
     if plan.text().is_none() {
         for split in splits {
             let cut = length::cut(&split.set, plan.train.max_length);
@@ -42,6 +72,43 @@ pub fn evaluate(path: &Path, ranks: &[usize], cache: &ModelCache) -> Result<Eval
         }
     }
     Ok(Evaluated { task: plan.task.clone(), evaluations, notes })
+}
+
+/// The rows of a file as the one split of a plan's task; it is named by the file.
+fn of_file(plan: &Recipe, file: &Path, base: &BaseModel, cache: &ModelCache) -> Result<TokenizedTask, TrainError> {
+    if plan.text().is_some() {
+        let reason = "cannot be scored: a run on text is evaluated on its own splits; leave out `--data`".to_owned();
+        return Err(TrainError::foreign(file, reason));
+    }
+    let info = predict::info(plan, cache)?;
+    let rows = predict::rows(plan, &info.objective, file)?;
+    check_labels(file, &rows)?;
+    let set = EncodedSet::encode_all(&base.tokenizer, &rows, plan.train.max_length)?;
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(TokenizedTask {
+        info,
+        train: EncodedSet::whole(Vec::new()),
+        splits: vec![Arc::new(Split::new(name, set))],
+        test: None,
+        hash: String::new(),
+        reading: None,
+        head: Weights::default(),
+        truncated: BTreeMap::new(),
+        notes: Vec::new(),
+    })
+}
+
+/// Refuses rows that cannot be scored.
+fn check_labels(file: &Path, rows: &[Example]) -> Result<(), TrainError> {
+    let unknown = rows.iter().filter(|row| row.label.is_nan()).count();
+    let reason = match (rows.len(), unknown) {
+        (0, _) => "has no rows to evaluate on".to_owned(),
+        (_, 0) => return Ok(()),
+        (all, _) => {
+            format!("has no label in {unknown} of {all} rows, so nothing can be scored; `lora-lab predict` needs none")
+        }
+    };
+    Err(TrainError::foreign(file, reason))
 }
 
 /// The readouts at the ranks asked for, or all the adapter has.

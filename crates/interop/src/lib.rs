@@ -8,7 +8,7 @@
 //! | [`mod@merge`] | a trained adapter folded into its base, as a checkpoint of its own |
 //! | [`model_merging`] | several adapters as one, in the space of `ΔW` |
 //! | [`approximate`] | any update as a plain LoRA in PEFT's format |
-//! | [`mod@evaluate`] | a trained adapter on its task's evaluation splits, at any of its ranks |
+//! | [`mod@evaluate`] | an adapter on its task's evaluation splits or on given rows, at any of its ranks |
 //! | [`run_updates`] | the updates of a run with its snapshots, or of all runs of an experiment |
 //! | [`predict`] | logits of a trained adapter on given rows |
 //! | [`head`] | a trained head as transformers has it |
@@ -24,6 +24,7 @@ pub mod head;
 pub mod length;
 pub mod merge;
 pub mod model_merging;
+mod opened;
 pub mod output;
 pub mod peft;
 pub mod predict;

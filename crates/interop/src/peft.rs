@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 use trainer::error::TrainError;
 
+pub mod card;
 mod config;
 pub mod export;
 mod fields;

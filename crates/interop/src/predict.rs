@@ -1,5 +1,6 @@
 //! Logits of a trained run, or of a fine-tuned checkpoint, on given rows. [`run`] makes one prediction from beginning to end.
 
+pub mod form;
 pub mod run;
 
 use std::path::Path;
@@ -37,6 +38,8 @@ pub struct Predicted {
     pub logits: Vec<Vec<f64>>,
     /// `[rows]`; NaN where unknown.
     pub labels: Vec<f32>,
+    /// The texts, `[rows]`.
+    pub texts: Vec<(String, Option<String>)>,
     /// A note where rows were cut.
     pub cut: Option<String>,
 }
@@ -106,7 +109,8 @@ pub fn predict(
     let set = EncodedSet::encode_all(&base.tokenizer, rows, max_length)?;
     let cut = length::cut(&set, max_length);
     let logits = logits(network, &[&set], &Active::All, base.pad).swap_remove(0);
-    Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect(), cut })
+    let texts = rows.iter().map(|row| (row.first.clone(), row.second.clone())).collect();
+    Ok(Predicted { logits, labels: rows.iter().map(|row| row.label).collect(), texts, cut })
 }
 
 /// What a plan's task predicts. A user's own task says in its files which classes there are.

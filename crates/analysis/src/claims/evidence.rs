@@ -54,9 +54,9 @@ impl Evidence {
                 && rows.number(*i, "rank") == Some(rank as f64)
                 && rows.number(*i, "k") == Some(k as f64)
         };
-        let i = (0..rows.len())
-            .find(wanted)
-            .ok_or_else(|| Missing(format!("`{experiment}` has no `{kinds}` at rank {rank}")))?;
+        let i = (0..rows.len()).find(wanted).ok_or_else(|| {
+            Missing(format!("the analysis of `{experiment}` has no `{kinds}` of `{variant}` at rank {rank}"))
+        })?;
         let interval = rows.number(i, "ci_low").zip(rows.number(i, "ci_high")).map(|(low, high)| [low, high]);
         let n = rows.number(i, "n").unwrap_or_default() as usize;
         let got = rows.number(i, "mean");
@@ -211,7 +211,17 @@ impl Evidence {
             }
         }
         if seeds.is_empty() {
-            return Err(Missing(format!("`{experiment}` has no `{variant}` at rank {rank}")));
+            // The variant may be there without such a map, or the map without the number.
+            let is_row = |i: &usize| rows.is(*i, "variant", variant) && rows.number(*i, "rank") == Some(rank as f64);
+            let has_map = (0..rows.len()).filter(is_row).any(|i| rows.kind_is(i, map));
+            let what = if has_map {
+                format!("number of `{map}` for `{variant}` at rank {rank}")
+            } else if (0..rows.len()).any(|i| is_row(&i)) {
+                format!("map `{map}` of `{variant}` at rank {rank}")
+            } else {
+                format!("`{variant}` at rank {rank}")
+            };
+            return Err(Missing(format!("the analysis of `{experiment}` has no {what}")));
         }
         Ok(seeds)
     }

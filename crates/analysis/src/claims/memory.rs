@@ -24,7 +24,9 @@ impl Evidence {
                 remark: Some(format!("judged by whether `{variant}` saves anything, not by how much the paper has")),
                 ..Finding::above(&estimate, 0.0)
             },
-            None => Finding::none(format!("no runs of `{experiment}` that trained alone have a peak of memory")),
+            None => Finding::none(format!(
+                "`{experiment}` has no runs of `{variant}` and `{against}` at one seed that trained alone and have a peak of memory"
+            )),
         }
     }
 }

@@ -23,7 +23,7 @@ impl Evidence {
             }
         }
         let Some(estimate) = pooled(&tasks.values().cloned().collect::<Vec<_>>()) else {
-            return Finding::none(format!("no run of `{experiment}` has final ranks"));
+            return Finding::none(format!("`{experiment}` has no finished run of `{variant}` with final ranks"));
         };
         let mut finding = Finding::above(&estimate, 0.0);
         if tasks.len() > 1 {

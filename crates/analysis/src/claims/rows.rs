@@ -7,7 +7,7 @@ use crate::{
     AnalysisError,
     compare::{self, ALL_TASKS, Baseline, Comparison, POINTS, Reached, answerable, compare, contrast},
     study::Study,
-    summary::{Selection, SummaryTable, summarise},
+    summary::{Selection, SummaryRow, SummaryTable, summarise},
     table::is_of,
 };
 
@@ -47,6 +47,18 @@ fn over_tasks<'a>(found: impl Iterator<Item = &'a Comparison>) -> Option<&'a Com
     found.iter().find(|comparison| comparison.task == ALL_TASKS).or(found.first()).copied()
 }
 
+/// Why two rows of a study are not compared: which of them has no runs.
+fn without(experiment: &str, found: &[&SummaryRow], wanted: [&(String, usize); 2]) -> String {
+    let is_absent =
+        |(label, rank): &&(String, usize)| !found.iter().any(|row| row.variant == *label && row.rank == *rank);
+    let name = |(label, rank): &(String, usize)| format!("`{label}` at rank {rank}");
+    let absent: Vec<String> = wanted.into_iter().filter(is_absent).map(name).collect();
+    if absent.is_empty() {
+        return format!("no task of `{experiment}` has both rows");
+    }
+    format!("`{experiment}` has no runs of {}", absent.join(" and of "))
+}
+
 impl Evidence {
     /// The records of a study that finished, summarised, and the first split.
     fn summarised(&self, experiment: &str) -> Result<Result<(SummaryTable, String), Missing>, AnalysisError> {
@@ -80,7 +92,9 @@ impl Evidence {
         let contrasts = answerable(&summary, &split, &with_claims(experiment, study, &asked))?;
         let compared = contrast(&summary, &split, &contrasts, &study.rules)?;
         let own = compared.comparisons.iter().filter(|comparison| is_of(comparison, &asked));
-        let Some(found) = over_tasks(own) else { return Ok(Finding::none("no task has both rows")) };
+        let Some(found) = over_tasks(own) else {
+            return Ok(Finding::none(without(experiment, &summary.primary(&split)?, [row, against])));
+        };
         Ok(finding(found, super::verdict([found.reached.unwrap_or(Reached::Undecided)])))
     }
 
@@ -95,8 +109,10 @@ impl Evidence {
             return Ok(Finding::none(format!("`{experiment}` names no baseline")));
         };
         let rows = summary.primary(&split)?;
-        if [variant, &label].iter().any(|label| rows.iter().all(|row| row.variant != *label)) {
-            return Ok(Finding::none(format!("`{experiment}` has no runs of `{variant}` or `{label}`")));
+        let is_absent = |label: &&str| rows.iter().all(|row| row.variant != *label);
+        let absent: Vec<&str> = [variant, &label].into_iter().filter(is_absent).collect();
+        if !absent.is_empty() {
+            return Ok(Finding::none(format!("`{experiment}` has no runs of `{}`", absent.join("` and of `"))));
         }
         let compared = compare(&summary, &split, &Baseline { variant: label.clone(), rank: None }, &study.rules)?;
         // Where a row is read out at several ranks, its largest is the method.

@@ -348,3 +348,47 @@ fn memory_is_compared_between_runs_that_trained_alone() {
         Some("judged by whether `lora_fa` saves anything, not by how much the paper has")
     );
 }
+
+/// What a finding says is absent is absent, and what is there is not named.
+#[test]
+fn only_what_is_missing_is_said_to_be_missing() {
+    let reason = |found: Finding| match found.verdict {
+        Verdict::NotTestable(reason) => reason,
+        other => unreachable!("{other:?}"),
+    };
+    let study = |labels: [&str; 2]| Study {
+        name: "survey".into(),
+        tasks: vec!["cola".into()],
+        variants: labels.map(str::to_owned).to_vec(),
+        baseline: Some("lora".into()),
+        ..Study::default()
+    };
+    let of = |labels: &[&str]| Evidence {
+        records: BTreeMap::from([(
+            "survey".to_owned(),
+            labels.iter().flat_map(|label| (1..=3).map(|seed| run("cola", label, 8, seed, 0.5))).collect(),
+        )]),
+        studies: BTreeMap::from([("survey".to_owned(), study(["lora", "pissa"]))]),
+        ..Evidence::default()
+    };
+    assert_eq!(reason(found("survey-pissa", &of(&["pissa"]))), "`survey` has no runs of `lora`");
+    assert_eq!(reason(found("survey-pissa", &of(&["lora"]))), "`survey` has no runs of `pissa`");
+    assert_eq!(reason(found("survey-pissa", &of(&["dora"]))), "`survey` has no runs of `pissa` and of `lora`");
+    assert_eq!(reason(found("survey-init-b", &of(&["lora"]))), "`survey` has no runs of `init_b` at rank 8");
+    // The variant is in the table, without the map.
+    let header = "task,variant,rank,seed,map,onto_update,onto_random,onto_base";
+    let line = |map: &str| format!("mnli,lora,4,0,encoder.layer.0.attention.self.{map},1,2,3");
+    let projection = |map: &str| with("lora_subspace", "projection", rows(header, &[line(map)]));
+    let said = reason(found("lora-t7-over-random", &projection("value")));
+    assert_eq!(said, "the analysis of `lora_subspace` has no map `query` of `lora` at rank 4");
+    let said = reason(found(
+        "lora-t7-over-random",
+        &with("lora_subspace", "projection", rows(header, &[line("query").replace("lora", "dora")])),
+    ));
+    assert_eq!(said, "the analysis of `lora_subspace` has no `lora` at rank 4");
+    let said = reason(found(
+        "lora-f3-row-q",
+        &with("lora_subspace", "overlap", rows("map,j,random_mean", &["x,1,0.1".to_owned()])),
+    ));
+    assert_eq!(said, "the analysis of `lora_subspace` has no overlap of `query`");
+}

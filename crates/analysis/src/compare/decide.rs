@@ -31,12 +31,28 @@ pub(super) fn families(rows: &[&SummaryRow], mut pairs: Vec<Pair>, rules: &Rules
         .iter()
         .zip(&estimates)
         .map(|(pair, estimate)| compared(pair, estimate.as_ref(), family(pair), rules))
-        .collect::<Result<_, _>>()?;
+        .collect();
     for family in [Family::Primary, Family::Secondary] {
         let members: Vec<usize> = (0..pairs.len()).filter(|at| comparisons[*at].family == family).collect();
         adjust(&mut comparisons, &pairs, &estimates, &members)?;
     }
+    for ((comparison, pair), estimate) in comparisons.iter_mut().zip(&pairs).zip(&estimates) {
+        comparison.sign_flip_p = pair.sign_flip()?;
+        let interval = estimate.as_ref().and_then(Estimate::interval);
+        (comparison.ci_low, comparison.ci_high) = (interval.map(|ends| ends[0]), interval.map(|ends| ends[1]));
+    }
     Ok(Compared { comparisons, averages: how })
+}
+
+/// The verdicts on the pairs of one family, in their order, without intervals and what plans further seeds: a quantile takes a thousand times
+/// as long as a p-value, and there may be thousands of pairs.
+pub(super) fn verdicts(pairs: &[Pair], rules: &Rules) -> Result<Vec<Comparison>, AnalysisError> {
+    let estimates = pairs.iter().map(Pair::estimate).collect::<Result<Vec<_>, _>>()?;
+    let compared =
+        |(pair, estimate): (&Pair, &Option<Estimate>)| compared(pair, estimate.as_ref(), Family::Primary, rules);
+    let mut comparisons: Vec<Comparison> = pairs.iter().zip(&estimates).map(compared).collect();
+    decide(&mut comparisons, &estimates, &(0..pairs.len()).collect::<Vec<_>>())?;
+    Ok(comparisons)
 }
 
 /// A statement that something lies above a bound.
@@ -67,15 +83,9 @@ fn decides(p: Option<f64>) -> bool {
     p.is_some_and(|p| p < SIGNIFICANCE)
 }
 
-/// What does not depend on the other comparisons.
-fn compared(
-    pair: &Pair,
-    estimate: Option<&Estimate>,
-    family: Family,
-    rules: &Rules,
-) -> Result<Comparison, AnalysisError> {
-    let interval = estimate.and_then(Estimate::interval);
-    Ok(Comparison {
+/// What does not depend on the other comparisons, without what takes long.
+fn compared(pair: &Pair, estimate: Option<&Estimate>, family: Family, rules: &Rules) -> Comparison {
+    Comparison {
         task: pair.task.clone(),
         variant: pair.variant.clone(),
         rank: pair.rank,
@@ -86,11 +96,11 @@ fn compared(
         family,
         n: estimate.map_or(0, |estimate| estimate.n),
         difference: estimate.map_or(f64::NAN, |estimate| estimate.difference),
-        ci_low: interval.map(|ends| ends[0]),
-        ci_high: interval.map(|ends| ends[1]),
+        ci_low: None,
+        ci_high: None,
         is_raised: estimate.is_some_and(|estimate| estimate.is_raised),
         t_p: estimate.and_then(|estimate| estimate.p_of(0.0)),
-        sign_flip_p: pair.sign_flip()?,
+        sign_flip_p: None,
         holm_p: None,
         equivalence: pair.equivalence.unwrap_or(rules.equivalence) / POINTS,
         equivalence_p: None,
@@ -99,28 +109,18 @@ fn compared(
         seeds_needed: None,
         margin: pair.margin.map(|points| points / POINTS),
         reached: pair.margin.map(|_| Reached::Undecided),
-    })
+    }
 }
 
-/// Fills in what depends on the family.
-fn adjust(
+/// Corrects within a family and gives each of its members a verdict; returns the level at which Holm's method left those that it did
+/// not decide.
+fn decide(
     comparisons: &mut [Comparison],
-    pairs: &[Pair],
     estimates: &[Option<Estimate>],
     members: &[usize],
-) -> Result<(), AnalysisError> {
-    let estimate = |at: usize| estimates[at].as_ref();
+) -> Result<f64, AnalysisError> {
     let differ = adjusted(members, |at| comparisons[at].t_p)?;
-    let equivalent = adjusted(members, |at| estimate(at)?.p_equivalent(comparisons[at].equivalence))?;
-    let margin = |at: &usize| {
-        let p = |margin| estimate(*at)?.p_of(pairs[*at].towards_better(margin));
-        let is_above = |margin| comparisons[*at].gain() > margin;
-        Beyond { p: pairs[*at].margin.and_then(p), is_above: comparisons[*at].margin.is_some_and(is_above) }
-    };
-    let margins = beyond(&members.iter().map(margin).collect::<Vec<_>>())?;
-    let (tested, found) = (differ.iter().flatten().count(), differ.iter().filter(|p| decides(**p)).count());
-    // Holm's method stops at the first that it does not decide: this is the level at which it and all after it stood.
-    let level = SIGNIFICANCE / (tested - found).max(1) as f64;
+    let equivalent = adjusted(members, |at| estimates[at].as_ref()?.p_equivalent(comparisons[at].equivalence))?;
     for (member, at) in members.iter().copied().enumerate() {
         let comparison = &mut comparisons[at];
         (comparison.holm_p, comparison.equivalence_p) = (differ[member], equivalent[member]);
@@ -130,6 +130,29 @@ fn adjust(
             (false, true) => Verdict::Worse,
             (false, false) => Verdict::Undecided,
         };
+    }
+    let (tested, found) = (differ.iter().flatten().count(), differ.iter().filter(|p| decides(**p)).count());
+    // Holm's method stops at the first that it does not decide: this is the level at which it and all after it stood.
+    Ok(SIGNIFICANCE / (tested - found).max(1) as f64)
+}
+
+/// Fills in what depends on the family.
+fn adjust(
+    comparisons: &mut [Comparison],
+    pairs: &[Pair],
+    estimates: &[Option<Estimate>],
+    members: &[usize],
+) -> Result<(), AnalysisError> {
+    let level = decide(comparisons, estimates, members)?;
+    let estimate = |at: usize| estimates[at].as_ref();
+    let margin = |at: &usize| {
+        let p = |margin| estimate(*at)?.p_of(pairs[*at].towards_better(margin));
+        let is_above = |margin| comparisons[*at].gain() > margin;
+        Beyond { p: pairs[*at].margin.and_then(p), is_above: comparisons[*at].margin.is_some_and(is_above) }
+    };
+    let margins = beyond(&members.iter().map(margin).collect::<Vec<_>>())?;
+    for (member, at) in members.iter().copied().enumerate() {
+        let comparison = &mut comparisons[at];
         comparison.detectable = estimate(at).and_then(|estimate| estimate.detectable(level));
         comparison.seeds_needed =
             estimate(at).and_then(|estimate| estimate.seeds_needed(comparison.equivalence, level));

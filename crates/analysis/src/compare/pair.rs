@@ -95,6 +95,15 @@ impl Pair {
 
 /// The averages of the rows that have every task, and how they are tested.
 pub(super) fn averages(rows: &[&SummaryRow], pairs: &[Pair]) -> Result<(Vec<Pair>, Averages), AnalysisError> {
+    averages_by(rows, pairs, |_| true)
+}
+
+/// The same, where the pairs that `tells` takes say alone whether tasks' differences go together.
+pub(super) fn averages_by(
+    rows: &[&SummaryRow],
+    pairs: &[Pair],
+    tells: impl Fn(&Pair) -> bool,
+) -> Result<(Vec<Pair>, Averages), AnalysisError> {
     let tasks: BTreeSet<&str> = rows.iter().map(|row| row.task.as_str()).collect();
     let goals: BTreeSet<Goal> = rows.iter().map(|row| row.goal).collect();
     if tasks.len() < 2 || goals.len() > 1 {
@@ -108,7 +117,8 @@ pub(super) fn averages(rows: &[&SummaryRow], pairs: &[Pair]) -> Result<(Vec<Pair
     if complete.is_empty() {
         return Ok((Vec::new(), Averages::None));
     }
-    let together = stats::together(&complete.iter().map(|pairs| differences(pairs)).collect::<Vec<_>>());
+    let telling = complete.iter().filter(|pairs| tells(pairs[0])).map(|pairs| differences(pairs));
+    let together = stats::together(&telling.collect::<Vec<_>>());
     let how = match together {
         Some(together) if together.is_dependent() => Averages::BySeed(together),
         other => Averages::Stratified(other),

@@ -9,9 +9,18 @@ pub(super) const GREY: Colour = [110, 110, 110];
 pub(super) const GRID: Colour = [225, 225, 225];
 pub(super) const UNDEFINED: Colour = [232, 232, 232];
 
-/// The colours of series, in their order: Okabe and Ito, *Color Universal Design*, 2008, the yellow left out: too faint as a line on white.
-pub const SERIES: [[u8; 3]; 7] =
-    [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233], [0, 0, 0]];
+/// The colours of series, in their order: Okabe and Ito, *Color Universal Design*, 2008, the yellow left out: too faint as a line on white. In its place the wine of P. Tol,
+/// *Colour Schemes*, 2021: darker than every red and purple here, so that eight series differ for colour-blind readers too.
+pub const SERIES: [[u8; 3]; 8] = [
+    [0, 114, 178],
+    [213, 94, 0],
+    [0, 158, 115],
+    [204, 121, 167],
+    [230, 159, 0],
+    [86, 180, 233],
+    [0, 0, 0],
+    [136, 34, 85],
+];
 
 /// Viridis by N. Smith and S. van der Walt (CC0), as in matplotlib 3: 256 times red, green, blue.
 const VIRIDIS: &[u8; 1536] = b"\

@@ -38,6 +38,8 @@ const TICK: f64 = 2.5;
 /// A page: 9 in.
 const TALLEST: f64 = 648.0;
 const LONGEST_BAR: f64 = 150.0;
+/// Under a figure whose intervals go beyond what is possible.
+const CUT: &str = "Intervals are drawn up to what the metric can be; the CSV has them whole.";
 /// Of the data area's width and height: less is illegible.
 const SMALLEST: f64 = 34.0;
 
@@ -55,7 +57,8 @@ pub(super) fn layout(figure: &Figure) -> Result<Scene, FigureError> {
     y = legend(&mut scene, &fonts, figure, y);
     y = grid.draw(&mut scene, &fonts, figure, y);
     y += 1.0;
-    for note in std::iter::once(&figure.n).chain(&figure.notes) {
+    let cut = figure.is_cut().then(|| CUT.to_owned());
+    for note in std::iter::once(&figure.n).chain(&figure.notes).chain(&cut) {
         y = paragraph(&mut scene, &fonts, note, (SMALL, Weight::Regular), INK, y);
     }
     scene.height = ((y + MARGIN) / DOT).ceil() * DOT;

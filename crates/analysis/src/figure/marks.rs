@@ -18,7 +18,7 @@ pub use phi::{PhiMap, phi_grid, phi_ranks, phi_seeds};
 pub use rank_allocation::rank_allocation;
 pub use ranks::critical_difference;
 
-use super::{Axis, Scale};
+use super::{Axis, Limits, Scale};
 
 /// The words around a figure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,5 +48,5 @@ impl Measured {
 }
 
 fn axis(label: &str, unit: &str, scale: Scale) -> Axis {
-    Axis { label: label.to_owned(), unit: unit.to_owned(), scale, range: None }
+    Axis { label: label.to_owned(), unit: unit.to_owned(), scale, range: None, limits: Limits::default() }
 }

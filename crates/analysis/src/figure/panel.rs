@@ -7,7 +7,7 @@ mod styles;
 
 use self::{
     bars::{CROWD, WIDEST},
-    marker::{Ends, WHISKER, marker, shaded, whisker},
+    marker::{BAND, Ends, WHISKER, marker, shaded, whisker},
 };
 pub(super) use self::{
     cells::{flag, hatch},
@@ -18,7 +18,7 @@ use super::colour::{Colour, viridis};
 use super::font::{Fonts, Ring};
 use super::scale::{Padding, Span};
 use super::scene::{Rect, Scene};
-use super::{Axis, Chart, ColourScale, Content, Look, Panel, Point, Scale, Series};
+use super::{Axis, Chart, ColourScale, Content, Limits, Look, Panel, Point, Scale, Series};
 
 /// Width of data lines in points.
 const LINE: f64 = 1.0;
@@ -26,6 +26,10 @@ const LINE: f64 = 1.0;
 pub(super) const SMALL: f64 = 7.0;
 /// Series whose whiskers would fall on each other stand this far apart, in points.
 const APART: f64 = 2.8;
+/// Bands that can lie on each other in full colour.
+const FEW_BANDS: usize = 4;
+/// Opacity of more of them.
+const FAINT_BAND: f64 = 0.09;
 /// Points within which all series of a rate stay.
 const WITHIN: f64 = 4.0;
 /// The same for points, which are narrower.
@@ -34,7 +38,13 @@ const CLOSE: f64 = 0.5;
 impl ColourScale {
     /// The scale as an axis.
     pub(super) fn axis(&self) -> Axis {
-        Axis { label: self.label.clone(), unit: self.unit.clone(), scale: Scale::Linear, range: Some(self.range) }
+        Axis {
+            label: self.label.clone(),
+            unit: self.unit.clone(),
+            scale: Scale::Linear,
+            range: Some(self.range),
+            limits: Limits::default(),
+        }
     }
 
     fn colour(&self, value: f64) -> Colour {
@@ -44,6 +54,21 @@ impl ColourScale {
 }
 
 impl Panel {
+    /// The axis of what is measured.
+    fn measured(&self) -> &Axis {
+        if sideways(self) { &self.x } else { &self.y }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn measured_mut(&mut self) -> &mut Axis {
+        if sideways(self) { &mut self.x } else { &mut self.y }
+    }
+
+    /// The ends of an interval as they are drawn: within what the quantity can be.
+    pub(super) fn drawn(&self, ends: [f64; 2]) -> [f64; 2] {
+        ends.map(|end| self.measured().limits.clamp(end))
+    }
+
     /// The scale of the panel's colours.
     pub(super) fn colour(&self) -> Option<&ColourScale> {
         match &self.content {
@@ -89,7 +114,7 @@ pub(super) fn sideways(panel: &Panel) -> bool {
 /// Everything that must lie on the axes: values and ends of intervals.
 pub(super) fn values(panel: &Panel, chart: &Chart) -> (Vec<f64>, Vec<f64>) {
     let points = || chart.series.iter().flat_map(|series| &series.points);
-    let ends = || points().filter_map(|point| point.interval).flatten();
+    let ends = || points().filter_map(|point| point.interval).flat_map(|ends| panel.drawn(ends));
     let mut xs: Vec<f64> = points().map(|point| point.x).collect();
     let mut ys: Vec<f64> = points().map(|point| point.y).collect();
     if sideways(panel) {
@@ -150,42 +175,52 @@ impl Drawing<'_> {
         order.sort_by_key(|series| layer(series));
         let crowd: Vec<&Series> = order.iter().copied().filter(|series| layer(series) == 1).collect();
         let bars = self.bar_look(&crowd);
-        for series in order {
-            let place = crowd.iter().position(|other| std::ptr::eq(*other, series));
-            let shift = place.map_or(0.0, |place| shift(self.panel, chart, self.frame, place, crowd.len()));
+        let places: Vec<Option<usize>> =
+            order.iter().map(|series| crowd.iter().position(|other| std::ptr::eq(*other, *series))).collect();
+        let shifts: Vec<f64> = places
+            .iter()
+            .map(|place| place.map_or(0.0, |place| shift(self.panel, chart, self.frame, place, crowd.len())))
+            .collect();
+        // Bands lie below all lines, and markers above them: of many series the last would cover the others.
+        let opacity = if crowd.len() > FEW_BANDS { FAINT_BAND } else { BAND };
+        for (series, shift) in order.iter().zip(&shifts).filter(|(series, _)| series.look == Look::Band) {
+            let colour = self.styles.colour(series);
+            marker::band(
+                self.scene,
+                series,
+                &|point: &Point| ends(self.panel, self.frame, *shift, point),
+                (colour, opacity),
+            );
+        }
+        for (series, shift) in order.iter().zip(&shifts) {
             if series.look == Look::Bars {
-                self.bars(series, &bars.shifted(shift));
+                self.bars(series, &bars.shifted(*shift));
             } else {
-                self.line(series, chart.colour.as_ref(), shift, [place.unwrap_or(0), crowd.len().max(1)]);
+                self.line(series, chart.colour.as_ref(), *shift);
+            }
+        }
+        for ((series, shift), place) in order.iter().zip(&shifts).zip(&places) {
+            if series.look == Look::Band {
+                let line = points(self.panel, self.frame, *shift, series);
+                self.spread_markers(series, &line, [place.unwrap_or(0), crowd.len().max(1)]);
             }
         }
     }
 
-    /// Everything but bars. `place` is the index of the series among those that crowd at one place, and their number.
-    fn line(&mut self, series: &Series, colours: Option<&ColourScale>, shift: f64, place: [usize; 2]) {
+    /// Everything but bars; bands and their markers are drawn apart.
+    fn line(&mut self, series: &Series, colours: Option<&ColourScale>, shift: f64) {
         let (panel, frame) = (self.panel, self.frame);
-        let at = |x: f64, y: f64| {
-            let [x, y] = frame.at(x, y);
-            if sideways(panel) { [x, y + shift] } else { [x + shift, y] }
-        };
-        let ends = |point: &Point| {
-            point.interval.map(|ends| ends.map(|end| if sideways(panel) { at(end, point.y) } else { at(point.x, end) }))
-        };
-        let line: Ring = series.points.iter().map(|point| at(point.x, point.y)).collect();
+        let line = points(panel, frame, shift, series);
         let (colour, pattern) = (self.styles.colour(series), self.styles.pattern(series));
         match series.look {
             Look::Reference => self.scene.dashed(&to_the_edges(panel, frame, line), colour, LINE, pattern),
             Look::Fit => self.scene.line(line, colour, WHISKER),
-            Look::Band => {
-                marker::band(self.scene, series, &ends, colour);
-                self.scene.dashed(&line, colour, LINE, pattern);
-                self.spread_markers(series, &line, place);
-            }
+            Look::Band => self.scene.dashed(&line, colour, LINE, pattern),
             _ => {
                 if series.look == Look::Line {
                     self.scene.dashed(&line, colour, LINE, pattern);
                 }
-                self.markers(series, colours, &line, &ends);
+                self.markers(series, colours, &line, &|point: &Point| ends(panel, frame, shift, point));
             }
         }
     }
@@ -211,6 +246,23 @@ impl Drawing<'_> {
             }
         }
     }
+}
+
+/// A place on the canvas, moved by the shift of its series.
+fn moved(panel: &Panel, frame: &Frame, shift: f64, [x, y]: [f64; 2]) -> [f64; 2] {
+    let [x, y] = frame.at(x, y);
+    if sideways(panel) { [x, y + shift] } else { [x + shift, y] }
+}
+
+/// The points of a series on the canvas.
+fn points(panel: &Panel, frame: &Frame, shift: f64, series: &Series) -> Ring {
+    series.points.iter().map(|point| moved(panel, frame, shift, [point.x, point.y])).collect()
+}
+
+/// The ends of a point's interval on the canvas.
+fn ends(panel: &Panel, frame: &Frame, shift: f64, point: &Point) -> Option<[[f64; 2]; 2]> {
+    let place = |end: f64| if sideways(panel) { [end, point.y] } else { [point.x, end] };
+    point.interval.map(|ends| panel.drawn(ends).map(|end| moved(panel, frame, shift, place(end))))
 }
 
 /// Along names, a line ends at the edges instead of in the middle of the first and last name.

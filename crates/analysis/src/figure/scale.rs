@@ -266,11 +266,12 @@ pub(super) fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Limits;
     use super::*;
     use proptest::prelude::*;
 
     fn span(scale: Scale, values: &[f64]) -> Span {
-        let axis = Axis { label: String::new(), unit: String::new(), scale, range: None };
+        let axis = Axis { label: String::new(), unit: String::new(), scale, range: None, limits: Limits::default() };
         Span::of(&axis, values, Padding { low: 0.06, high: 0.06 })
     }
 
@@ -296,7 +297,13 @@ mod tests {
         assert_eq!(labels(&span(Scale::Integer, &[1.0, 3.0]), 8).0, ["1", "2", "3"]);
         assert_eq!(labels(&span(Scale::Log2, &[1.0, 64.0]), 8).0, ["1", "2", "4", "8", "16", "32", "64"]);
         assert_eq!(labels(&span(Scale::Log10, &[0.02, 4e4]), 8).0, ["0.01", "0.1", "1", "10", "100", "1000", "10^{4}"]);
-        let index = Axis { label: String::new(), unit: String::new(), scale: Scale::Index, range: None };
+        let index = Axis {
+            label: String::new(),
+            unit: String::new(),
+            scale: Scale::Index,
+            range: None,
+            limits: Limits::default(),
+        };
         assert_eq!(labels(&Span::cells(&index, 64), 5).0, ["1", "16", "32", "48", "64"]);
     }
 

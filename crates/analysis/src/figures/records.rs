@@ -8,7 +8,7 @@ use super::{Named, measured, over_seeds, seeds};
 use crate::{
     AnalysisError,
     figure::{
-        AtCost, Caption, Curve, Matrix, TaskCurves, TaskMeans, comparison, critical_difference, front, pareto,
+        AtCost, Caption, Curve, Limits, Matrix, TaskCurves, TaskMeans, comparison, critical_difference, front, pareto,
         rank_allocation, rank_curves, sequence_curves, training_curves,
     },
     measures::place,
@@ -21,8 +21,12 @@ use crate::{
 
 /// Series that can be told apart in one panel.
 const MOST_SERIES: usize = 8;
-/// Steps that one point of a training curve averages: a batch's loss is noise.
+/// Steps that one point of a training curve averages at least: a batch's loss is noise.
 const WINDOW: u64 = 10;
+/// Points of a training curve at most: more of several curves cover each other.
+const MOST_POINTS: u64 = 50;
+/// What training curves show.
+const LOSS: &str = "training loss";
 /// Named rows that fit a page.
 const MOST_ROWS: usize = 30;
 /// Fewest numbers of trained parameters that make a trade-off.
@@ -31,6 +35,17 @@ const LEAST_COSTS: usize = 3;
 /// A metric as a figure shows it: percent of a count, hundredths of a coefficient.
 fn unit(metric: &str) -> &'static str {
     if metric == "accuracy" { "%" } else { "×100" }
+}
+
+/// What a metric can be, as a figure shows it; a loss is the cross-entropy of classes or tokens.
+fn limits(metric: &str) -> Limits {
+    let (low, high) = match metric {
+        "accuracy" | "f1" | "bleu" | "exact_match" => (Some(0.0), Some(100.0)),
+        "matthews" | "pearson" | "spearman" => (Some(-100.0), Some(100.0)),
+        LOSS => (Some(0.0), None),
+        _ => (None, None),
+    };
+    Limits { low, high }
 }
 
 fn hundredfold(row: &SummaryRow) -> crate::figure::Measured {
@@ -179,7 +194,7 @@ fn over_sequences(
             )],
         };
         let part = if many { format!("-{}", at + 1) } else { String::new() };
-        Named::new(format!("sequence{part}{suffix}"), sequence_curves(caption, &tasks))
+        Named::new(format!("sequence{part}{suffix}"), sequence_curves(caption, &tasks).within(limits))
     };
     Ok(orders.into_iter().enumerate().map(of_order).collect())
 }
@@ -208,7 +223,7 @@ fn curves(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Fi
         n: seeds(rows.iter().map(|row| row.summary.n), "bars"),
         notes: Vec::new(),
     };
-    rank_curves(caption, &tasks)
+    rank_curves(caption, &tasks).within(limits)
 }
 
 /// More variants than fit a page beside each other: task by task, the best first, and as many in a figure as it has rows for.
@@ -267,7 +282,7 @@ fn dots(study: &Study, rows: &[&SummaryRow], split: &str) -> crate::figure::Figu
         notes: if swept { vec!["A method with several ranks stands at its largest.".to_owned()] } else { Vec::new() },
     };
     let baseline = study.baseline.as_ref().and_then(|label| variants.iter().position(|variant| variant == label));
-    comparison(caption, &variants, &tasks, baseline)
+    comparison(caption, &variants, &tasks, baseline).within(limits)
 }
 
 /// Training losses with bands over seeds, at most eight series in a figure.
@@ -297,10 +312,12 @@ pub(super) fn training(study: &Study, records: &[RunRecord]) -> Vec<Named> {
         (!points.is_empty()).then_some(Curve { name, points })
     };
     let parts: Vec<&[(&str, usize)]> = names.chunks(MOST_SERIES).collect();
+    let windows: BTreeSet<u64> = finished.iter().map(|record| window(record)).collect();
+    let averaged_over = windows.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
     let figure = |(index, part): (usize, &&[(&str, usize)])| {
         let of_task = |task: &String| {
             let curves: Vec<Curve> = part.iter().filter_map(|name| series(*name, task)).collect();
-            let metric = "training loss".to_owned();
+            let metric = LOSS.to_owned();
             (!curves.is_empty()).then(|| TaskCurves { task: task.clone(), metric, unit: "nats".to_owned(), curves })
         };
         let tasks: Vec<TaskCurves> = study.tasks.iter().filter_map(of_task).collect();
@@ -308,13 +325,11 @@ pub(super) fn training(study: &Study, records: &[RunRecord]) -> Vec<Named> {
         let caption = Caption {
             title: format!("{}: training loss{of}", study.name),
             n: seeds(groups.values().map(Vec::len), "bands"),
-            notes: vec![format!(
-                "Each point is the mean over {} steps.",
-                finished.iter().map(|record| window(record)).max().unwrap_or(WINDOW)
-            )],
+            notes: vec![format!("Each point is the mean over {averaged_over} steps.")],
         };
         let suffix = if parts.len() > 1 { format!("-{}", index + 1) } else { String::new() };
-        (!tasks.is_empty()).then(|| Named::new(format!("training{suffix}"), training_curves(caption, &tasks)))
+        (!tasks.is_empty())
+            .then(|| Named::new(format!("training{suffix}"), training_curves(caption, &tasks).within(limits)))
     };
     parts.iter().enumerate().filter_map(figure).collect()
 }
@@ -331,9 +346,14 @@ fn averaged(record: &RunRecord) -> Vec<(u64, f64)> {
         .collect()
 }
 
-/// Steps that one point averages: [`WINDOW`], or more where an entry of the log does already.
+/// Steps that one point averages: [`WINDOW`] or twice, four times, .. as many, so that a curve has at most [`MOST_POINTS`], and whole entries
+/// of the log.
 fn window(record: &RunRecord) -> u64 {
-    WINDOW.next_multiple_of(record.steps.spacing())
+    let mut window = WINDOW;
+    while record.steps.last() > MOST_POINTS * window {
+        window *= 2;
+    }
+    window.next_multiple_of(record.steps.spacing())
 }
 
 /// Final ranks of the variants that were pruned, one figure per variant and task.

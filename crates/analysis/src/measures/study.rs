@@ -105,15 +105,14 @@ impl Measures {
         self.taken.counts.values().sum::<usize>() - self.taken.compared.len()
     }
 
-    /// Every table that has rows. The names of the files are those of the committed results.
-    pub fn files(&self) -> Result<Vec<MeasureFile>, StudyError> {
+    /// Every table of a study that has rows. The names of the files are those of the committed results.
+    pub fn files(&self, study: &str) -> Result<Vec<MeasureFile>, StudyError> {
         let Measuring { compared, bases, projected, moved, shapes, .. } = &self.taken;
         let mut files = Vec::new();
         if !projected.is_empty() {
             let table = projection_table(projected);
-            for (end, text) in
-                [("txt", render::text(&table)), ("md", render::markdown(&table)), ("tex", render::latex(&table))]
-            {
+            let latex = render::latex(&table, &format!("{study}-table7"));
+            for (end, text) in [("txt", render::text(&table)), ("md", render::markdown(&table)), ("tex", latex)] {
                 files.push(MeasureFile { name: format!("table7.{end}"), text, rows: None });
             }
         }

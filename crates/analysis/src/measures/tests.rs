@@ -309,7 +309,7 @@ fn adapters_that_come_one_at_a_time_have_the_rows_of_those_that_come_together() 
     let samples = on_one_base((0..3).flat_map(kinds).collect());
     let measures = study::Measures::of(samples.clone()).unwrap();
     assert_eq!(measures.left_out(), 0);
-    let files = measures.files().unwrap();
+    let files = measures.files("probe").unwrap();
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(
         names,
@@ -353,7 +353,7 @@ fn what_grows_with_the_square_of_the_seeds_is_made_of_the_first_ones() {
     let samples = on_one_base((0..many as u64).map(|seed| sample("lora", 2, seed)).collect());
     let measures = study::Measures::of(samples.clone()).unwrap();
     assert_eq!(measures.left_out(), 3);
-    let files = measures.files().unwrap();
+    let files = measures.files("probe").unwrap();
     let rows = |name: &str| files.iter().find(|file| file.name == name).and_then(|file| file.rows).unwrap();
     assert_eq!((rows("projection.csv"), rows("shape.csv")), (many * MAPS.len(), many * MAPS.len()));
     let first = &samples[..study::MOST_COMPARED];

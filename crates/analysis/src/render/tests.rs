@@ -6,7 +6,7 @@ use super::{latex, markdown, text};
 use crate::compare::{Baseline, Rules, compare, contrast};
 use crate::summary::tests::{failed, run};
 use crate::summary::{Selection, SummaryTable, summarise};
-use crate::table::{Layout, comparison_table, contrast_table, pivot_table, rank_curve_table};
+use crate::table::{Block, Entry, Layout, Table, comparison_table, contrast_table, pivot_table, rank_curve_table};
 
 fn layout() -> Layout {
     Layout {
@@ -34,7 +34,7 @@ fn grid() -> SummaryTable {
 
 #[test]
 fn a_pivot_in_every_format() {
-    let table = pivot_table(&grid(), &layout()).unwrap();
+    let table = pivot_table(&grid(), &layout(), &Rules::default()).unwrap();
     insta::assert_snapshot!(text(&table), @r"
     GLUE, RoBERTa-base. Matched: rank, data order & steps.
 
@@ -60,20 +60,23 @@ fn a_pivot_in_every_format() {
 
     \* some runs were made by code that differs from their commit.
     ");
-    insta::assert_snapshot!(latex(&table), @r"
+    insta::assert_snapshot!(latex(&table, "probe-main"), @r"
     % requires \usepackage{booktabs}
     \begin{table}
     \centering
     \caption{GLUE, RoBERTa-base. Matched: rank, data order \& steps.}
+    \label{tab:probe-main}
+    \scriptsize\setlength{\tabcolsep}{3pt}
     \begin{tabular}{lrrrrr}
     \toprule
     variant & rank & params & sst2 accuracy & cola accuracy & average \\
     \midrule
-    full & - & 0 & -- & 63.00 $\pm$ 0.00 [n=2, 1 failed] & -- \\
+    full & -- & 0 & -- & 63.00 $\pm$ 0.00 [n=2, 1 failed] & -- \\
     lora\_plus & 8 & 295k & 90.20 $\pm$ 0.25 & 62.00 $\pm$ 2.48$^{*}$ & 76.10 $\pm$ 1.37$^{*}$ \\
-    bitfit & - & 0 & -- & 53.00 $\pm$ 2.48 & -- \\
+    bitfit & -- & 0 & -- & 53.00 $\pm$ 2.48 & -- \\
     \bottomrule
     \end{tabular}
+    \normalsize
     \par\smallskip\footnotesize Split validation; mean $\pm$ half-width of the 95\% Student interval over n = 3 seeds.
     \par\smallskip\footnotesize * some runs were made by code that differs from their commit.
     \end{table}
@@ -111,7 +114,7 @@ fn a_rank_sweep_has_a_block_per_task_and_an_average() {
     ----------------------------
     Split validation; n = 1 seed, so there are no intervals.
     ");
-    assert_eq!(latex(&table).matches("\\midrule").count(), 3);
+    assert_eq!(latex(&table, "probe-ranks").matches("\\midrule").count(), 3);
     assert!(markdown(&table).contains("| **average** |  |  |  |"));
 }
 
@@ -167,4 +170,67 @@ fn contrasts_say_whether_their_margin_is_reached() {
     let said: Vec<(&str, bool)> =
         ends.iter().map(|line| (line.split_whitespace().next().unwrap(), line.ends_with("yes"))).collect();
     assert_eq!(said, [("average", false), ("sst2", false), ("cola", true)], "{shown}");
+}
+
+/// The bold rows are those of `compare::best`, whose own tests say which they are.
+#[test]
+fn what_may_be_the_best_of_its_column_is_bold() {
+    let mut records = Vec::new();
+    for seed in 1..=6 {
+        let noise = 0.003 * (seed % 3) as f64;
+        records.push(run("cola", "lora", 8, seed, 0.7 + noise));
+        records.push(run("cola", "dora", 8, seed, 0.701 + 0.002 * (seed % 2) as f64));
+        records.push(run("cola", "vera", 8, seed, 0.5 + noise));
+    }
+    let summary = summarise(&records, Selection::Last).unwrap();
+    let layout = Layout { caption: "Three rows".into(), ..layout() };
+    let table = pivot_table(&summary, &layout, &Rules::default()).unwrap();
+    let written = latex(&table, "probe-main");
+    assert_eq!(written.matches("\\textbf{").count(), 2, "{written}");
+    for row in ["dora & 8 & 295k & \\textbf{", "lora & 8 & 295k & \\textbf{", "vera & 8 & 295k & 50"] {
+        assert!(written.contains(row), "{row}: {written}");
+    }
+    assert!(written.contains("\\caption{Three rows. Bold: the best mean of a column"), "{written}");
+    // Other formats are as they were.
+    assert!(!markdown(&table).contains("**") && !text(&table).contains("Bold"));
+    let undecided = summarise(&records[..2], Selection::Last).unwrap();
+    let written = latex(&pivot_table(&undecided, &layout, &Rules::default()).unwrap(), "probe-main");
+    assert!(!written.contains("textbf") && !written.contains("Bold"), "{written}");
+}
+
+fn plain_table(columns: usize, rows: usize, cell: &str) -> Table {
+    let row = |_| vec![Entry::Text(cell.to_owned()); columns];
+    Table {
+        caption: "W·x ≤ α".into(),
+        header: vec!["Δ|x|".to_owned(); columns],
+        names: 1,
+        blocks: vec![Block { title: Some("a_b".into()), rows: (0..rows).map(row).collect() }],
+        notes: vec!["the last word".into()],
+    }
+}
+
+#[test]
+fn latex_is_ascii_and_fits_its_page() {
+    let small = latex(&plain_table(3, 4, "1.0"), "probe 1/a_b");
+    assert!(small.is_ascii(), "{small}");
+    assert!(small.contains("\\label{tab:probe-1-a_b}") && !small.contains("\\makebox"), "{small}");
+    assert!(
+        small.contains("$\\Delta$$|$x$|$ &") && small.contains("\\caption{W$\\cdot$x $\\le$ $\\alpha$}"),
+        "{small}"
+    );
+    let narrower = latex(&plain_table(8, 4, "-12345.67"), "x");
+    assert!(narrower.contains("\\scriptsize\\setlength{\\tabcolsep}{3pt}"), "{narrower}");
+    assert!(narrower.contains("$-$12345.67") && !narrower.contains("\\makebox"), "{narrower}");
+    let wide = latex(&plain_table(20, 4, "-12345.67"), "x");
+    assert!(wide.contains("\\tiny") && wide.contains("\\makebox[\\textwidth][c]{%"), "{wide}");
+}
+
+#[test]
+fn a_table_longer_than_a_page_goes_on_under_its_number() {
+    let long = latex(&plain_table(3, 100, "1.0"), "x");
+    assert_eq!(long.matches("\\begin{table}").count(), 3, "{long}");
+    assert_eq!(long.matches("\\addtocounter{table}{-1}\n\\caption{(continued)}").count(), 2);
+    assert_eq!((long.matches("\\label{").count(), long.matches("the last word").count()), (1, 1));
+    assert_eq!(long.matches("1.0 & 1.0 & 1.0").count(), 100);
+    assert!(long.trim_end().ends_with("the last word\n\\end{table}"));
 }

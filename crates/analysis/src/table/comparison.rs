@@ -134,7 +134,8 @@ impl Columns {
     fn tested(self, comparison: &Comparison) -> Vec<Entry> {
         let half_width = comparison.ci_low.zip(comparison.ci_high).map(|(low, high)| (high - low) / 2.0 * POINTS);
         let remarks = if comparison.is_raised { vec!["floor".to_owned()] } else { Vec::new() };
-        let estimate = Estimate { mean: comparison.difference * POINTS, half_width, remarks, dirty: false };
+        let estimate =
+            Estimate { mean: comparison.difference * POINTS, half_width, remarks, dirty: false, is_best: false };
         let p = |value: Option<f64>| value.map_or(Entry::Missing, |p| Entry::Text(p_text(p)));
         let is_open = comparison.verdict == Verdict::Undecided;
         let detectable = comparison.detectable.filter(|_| is_open);

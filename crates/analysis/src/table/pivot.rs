@@ -6,16 +6,25 @@ use record::Goal;
 
 use super::{Block, Entry, Estimate, Layout, Table};
 use crate::AnalysisError;
-use crate::compare::ALL_TASKS;
+use crate::compare::{ALL_TASKS, Best, Rules, best, over_tasks};
 use crate::stats::Summary;
 use crate::summary::{SummaryRow, SummaryTable};
 
 /// Shares are shown in points. Metrics to be minimised (losses, perplexities) are no shares and stay as they are.
 const POINTS: f64 = 100.0;
 
-/// Tasks as columns, variants and ranks as rows, each task in its primary metric, and the average over tasks.
-pub fn pivot_table(summary: &SummaryTable, layout: &Layout) -> Result<Table, AnalysisError> {
+/// Tasks as columns, variants and ranks as rows, each task in its primary metric, and the average over tasks. What may be the best of
+/// its column is marked.
+pub fn pivot_table(summary: &SummaryTable, layout: &Layout, rules: &Rules) -> Result<Table, AnalysisError> {
     let grid = Grid::new(summary, layout)?;
+    let best = best(summary, &layout.split, rules)?;
+    let marked = |task: &str, variant: &str, rank: usize, entry: Entry| match entry {
+        Entry::Estimate(estimate) => {
+            let own = Best { task: task.to_owned(), variant: variant.to_owned(), rank };
+            Entry::Estimate(Estimate { is_best: best.contains(&own), ..estimate })
+        }
+        other => other,
+    };
     let mut header: Vec<String> = ["variant", "rank", "params"].map(str::to_owned).to_vec();
     header.extend(grid.tasks.iter().map(|task| grid.headed(task)));
     if grid.averages() {
@@ -27,9 +36,9 @@ pub fn pivot_table(summary: &SummaryTable, layout: &Layout) -> Result<Table, Ana
             let params = grid.of(variant, rank).map(|row| row.trainable_params).max().unwrap_or_default();
             let mut row =
                 vec![Entry::Text((*variant).to_owned()), Entry::Text(rank_text(rank)), Entry::Text(count_text(params))];
-            row.extend(grid.tasks.iter().map(|task| grid.entry(task, variant, rank)));
+            row.extend(grid.tasks.iter().map(|task| marked(task, variant, rank, grid.entry(task, variant, rank))));
             if grid.averages() {
-                row.push(grid.average(variant, rank));
+                row.push(marked(ALL_TASKS, variant, rank, grid.average(variant, rank)));
             }
             rows.push(row);
         }
@@ -132,11 +141,7 @@ impl<'a> Grid<'a> {
         if rows.len() < self.tasks.len() {
             return Entry::Missing;
         }
-        let of_seed = |seed: &u64| {
-            let values: Option<Vec<f64>> = rows.iter().map(|row| row.values.get(seed).copied()).collect();
-            values.map(|values| values.iter().sum::<f64>() / values.len() as f64)
-        };
-        let means: Vec<f64> = rows[0].values.keys().filter_map(of_seed).collect();
+        let means = over_tasks(&rows);
         let failed = rows.iter().map(|row| row.failed).sum();
         match Summary::of(&means) {
             Ok(summary) => self.estimate(&summary, rows[0].goal, failed, rows.iter().any(|row| row.dirty > 0)),
@@ -157,7 +162,7 @@ impl<'a> Grid<'a> {
             remarks.push("undefined".to_owned());
         }
         let half_width = summary.half_width().map(|half| half * scale);
-        Entry::Estimate(Estimate { mean: summary.mean * scale, half_width, remarks, dirty })
+        Entry::Estimate(Estimate { mean: summary.mean * scale, half_width, remarks, dirty, is_best: false })
     }
 
     fn notes(&self, layout: &Layout) -> Vec<String> {

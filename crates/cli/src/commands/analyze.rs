@@ -168,7 +168,8 @@ fn is_table(head: &[u8], header: &str) -> bool {
 pub(super) fn write_tables(measures: &Measures, store: &Store) -> Result<(), Failure> {
     let folder = store.directory().join("analysis");
     create_folder(&folder)?;
-    for file in measures.files()? {
+    let study = store.directory().file_name().unwrap_or_default().to_string_lossy();
+    for file in measures.files(&study)? {
         let path = folder.join(&file.name);
         write_atomic(&path, file.text.as_bytes())?;
         if let Some(rows) = file.rows {

@@ -40,8 +40,8 @@ pub(super) fn run(args: &Claims, results: &Path) -> Result<(), Failure> {
     let table = table(&targets.into_iter().zip(findings).collect::<Vec<_>>());
     let folder = results.join("paper");
     create_folder(&folder)?;
-    write_table(&folder, "claims", &table)?;
-    print(&rendered(&table, if args.format == Format::Csv { Format::Text } else { args.format }))
+    write_table(&folder, "paper", "claims", &table)?;
+    print(&rendered(&table, "paper-claims", if args.format == Format::Csv { Format::Text } else { args.format }))
 }
 
 /// Adds the records of a study and the tables of its adapters.

@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use analysis::summary::{Selection, SummaryRow, summarise};
 use assets::source::hub::SCHEME;
 use clap::ValueEnum;
 use interop::{
     approximate::as_lora,
     export::{CutRequest, Reduction, at_rank},
-    peft::export::{ExportRequest, export},
+    peft::{
+        card::Reported,
+        export::{ExportRequest, export_with},
+    },
 };
-use record::ADAPTER;
+use record::{ADAPTER, RunRecord, record_beside};
 use trainer::model_cache::ModelCache;
 
 use super::combine::table;
@@ -28,7 +32,8 @@ Examples:
   lora-lab export results/glue/runs/cola-vera-r256-s0 --to peft --svd --rank 16 --out as_lora
 
 `--to lora-lab` keeps the first R components of a DyLoRA adapter, or with `--svd` the best approximation of rank R of any additive
-update. `--to peft` writes adapter_config.json and adapter_model.safetensors, which `PeftModel.from_pretrained(base, FOLDER)` opens.
+update. `--to peft` writes adapter_config.json and adapter_model.safetensors, which `PeftModel.from_pretrained(base, FOLDER)` opens, and a
+model card with the results of the run's group, where the records of its study are beside it: mean over seeds, 95% interval, n.
 Methods that PEFT has keep their numbers. A start that is not 0 (PiSSA, OLoRA) becomes a LoRA of twice the rank, or keeps its factors
 with `--residual`, and what was merged over time a LoRA of all its components. With `--svd --rank R` any update becomes a plain LoRA,
 and stdout says what each map lost. The guide's page of methods says what PEFT gets of each.")]
@@ -82,7 +87,8 @@ fn for_peft(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
     let Export { adapter, model, rank, residual, out, force, .. } = args;
     let request =
         ExportRequest { adapter, model: model.as_deref(), rank: *rank, residual: *residual, out, force: *force };
-    let report = export(&request, cache)?;
+    let reported = reported(adapter, *rank)?;
+    let report = export_with(&request, &reported, cache)?;
     if !report.base.starts_with(SCHEME) && !Path::new(&report.base).exists() {
         note(&format!(
             "PEFT needs the base as a folder, but `{}` is built in: `lora-lab merge` of a `head_only` run writes it as one",
@@ -93,6 +99,37 @@ fn for_peft(args: &Export, cache: &ModelCache) -> Result<(), Failure> {
     let labels = report.outputs.map(|n| format!("; open its base with num_labels={n}")).unwrap_or_default();
     note(&format!("wrote {kind} with {maps} maps to {} ({bytes} bytes){labels}", out.display()));
     Ok(())
+}
+
+/// What the records beside a run say of it and of the other seeds of its group, read out at a rank; nothing of an adapter without record.
+fn reported(adapter: &Path, rank: Option<usize>) -> Result<Vec<Reported>, Failure> {
+    let file = record::adapter_file(adapter);
+    let Some(own) = record_beside(&file)?.filter(RunRecord::is_finished) else { return Ok(Vec::new()) };
+    let group = own.group_hash();
+    let mut records = vec![own.clone()];
+    let runs = file.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+    for entry in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
+        let beside = entry.path().join(ADAPTER);
+        // What cannot be read is no result; `table` says why.
+        let Ok(Some(other)) = record_beside(&beside) else { continue };
+        let is_same = other.cell.task == own.cell.task && other.cell.variant == own.cell.variant;
+        if other.cell.seed != own.cell.seed && is_same && other.is_finished() && other.group_hash() == group {
+            records.push(other);
+        }
+    }
+    let rank = rank.unwrap_or(own.cell.rank);
+    let rows = summarise(&records, Selection::Reported)?.rows.into_iter();
+    let is_row = |row: &SummaryRow| row.variant == own.cell.variant && row.rank == rank && row.summary.mean.is_finite();
+    let shown = |row: SummaryRow| Reported {
+        is_primary: row.primary,
+        mean: row.summary.mean,
+        interval: row.summary.ci_low.zip(row.summary.ci_high).map(|(low, high)| [low, high]),
+        own: row.values.get(&own.cell.seed).copied(),
+        seeds: row.values.into_keys().collect(),
+        split: row.split,
+        metric: row.metric,
+    };
+    Ok(rows.filter(is_row).map(shown).collect())
 }
 
 /// An adapter of this program at a rank.

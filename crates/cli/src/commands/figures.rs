@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  lora-lab figures dylora_glue                     under results/dylora_glue/figures, as .svg, .png and .csv
+  lora-lab figures dylora_glue                     under results/dylora_glue/figures, as .svg, .pdf, .png and .csv
   lora-lab figures                                 every experiment that has results")]
 pub(crate) struct Figures {
     /// Studies: names, folders under the results, or experiments' files; by default all that have results.
@@ -66,6 +66,7 @@ fn draw(settled: &Settled, store: &Store, found: &[RunRecord], cache: &ModelCach
     for Named { name, figure } in &figures {
         let drawn = render(figure).map_err(|error| Failure::Run(anyhow::anyhow!("figure `{name}`: {error}")))?;
         write_atomic(&folder.join(format!("{name}.svg")), drawn.svg.as_bytes())?;
+        write_atomic(&folder.join(format!("{name}.pdf")), &drawn.pdf)?;
         write_atomic(&folder.join(format!("{name}.png")), &drawn.png)?;
         write_atomic(&folder.join(format!("{name}.csv")), drawn.data_csv.as_bytes())?;
         note(&folder.join(format!("{name}.svg")).display().to_string());

@@ -1,11 +1,14 @@
-//! `predict`: logits, a benchmark's submission file, and generated texts.
+//! `predict`: a row per example, logits, a benchmark's submission file, and generated texts.
 
 use std::path::{Path, PathBuf};
 
 use assets::device;
 use interop::{
     output::{Guard, OutputFile},
-    predict::run::{Prediction, Request, Rows, Source, run as predict},
+    predict::{
+        form::Form,
+        run::{Prediction, Request, Rows, Source, run as predict},
+    },
 };
 use trainer::model_cache::ModelCache;
 
@@ -21,14 +24,17 @@ use crate::{
 #[command(after_help = "\
 Examples:
   lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --split test --submission glue_upload
+  lora-lab predict --adapter results/own/runs/mine-lora-r8-s0 --data new.csv --out predictions.csv
   lora-lab predict --adapter results/x/runs/cola-lora-r8-s0 --data CoLA/dev.tsv --out logits.safetensors
   lora-lab predict --adapter peft_folder --model path/to/base --task cola --data CoLA/dev.tsv --out logits.safetensors
   lora-lab predict --model path/to/finetuned --task rte --data RTE/dev.tsv --out logits.safetensors
   lora-lab predict --model path/to/merged --experiment my.yaml --task mine --split dev
   lora-lab predict --adapter results/e2e/runs/e2e-lora-r4-s0 --split test --out texts.jsonl
 
-The file of logits has two f32 tensors: `logits` [rows, outputs] and `labels` [rows], NaN where a label is unknown. A `--data` file
-has the layout of the run's task. Where every label is known, stdout has the metrics.")]
+The ending of `--out` says what is written. CSV, TSV and JSON lines (.csv, .tsv, .jsonl) have a row per example: index from 0, predicted
+class or score, the probability of every class, the label where it is known, and the texts. A .safetensors file has two f32 tensors:
+`logits` [rows, outputs] and `labels` [rows], NaN where a label is unknown. Generated texts are JSON lines. A `--data` file has the
+layout of the run's task; the column of labels may be absent. Where every label is known, stdout has the metrics.")]
 pub(crate) struct Predict {
     /// A run's folder, its adapter.safetensors, or a folder that PEFT wrote.
     #[arg(long, value_name = "DIR")]
@@ -45,7 +51,7 @@ pub(crate) struct Predict {
     /// Predict a split of the run's own data.
     #[arg(long, value_name = "NAME", conflicts_with = "data")]
     pub split: Option<String>,
-    /// Write the logits (safetensors) or the texts (JSON lines) to this file.
+    /// Write the predictions to this file: .csv, .tsv, .jsonl or .safetensors; texts of a run on text to a .jsonl file.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Replace a file that this command did not write.
@@ -84,7 +90,8 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
         (None, None) => Rows::Default,
     };
     let submission = args.submission.as_ref().map(|_| submitted(args));
-    let found = predict(&Request { source, rows, max_length: args.max_length, submission }, &cache)?;
+    let form = outputs.out.as_ref().map(|(_, form)| *form);
+    let found = predict(&Request { source, rows, max_length: args.max_length, submission, form }, &cache)?;
     found.notes.iter().for_each(|line| note(line));
     write(args, &outputs, &found)?;
     match &found.scores {
@@ -100,9 +107,9 @@ pub(super) fn run(args: &Predict) -> Result<(), Failure> {
 }
 
 fn write(args: &Predict, outputs: &Outputs, found: &Prediction) -> Result<(), Failure> {
-    if let (Some(path), Some(out)) = (&args.out, &outputs.out) {
-        out.write(&found.to_bytes()?)?;
-        note(&format!("wrote {} of {} rows to {}", found.what(), found.rows(), path.display()));
+    if let (Some(path), Some((out, form))) = (&args.out, &outputs.out) {
+        out.write(&found.to_bytes(*form)?)?;
+        note(&format!("wrote {} of {} rows to {}", found.what(*form), found.rows(), path.display()));
     }
     if let Some(folder) = &args.submission {
         let (name, bytes) = found.submission(submitted(args))?;
@@ -122,14 +129,16 @@ fn submitted(args: &Predict) -> &str {
 /// What is written.
 struct Outputs {
     guard: Guard,
-    out: Option<OutputFile>,
+    out: Option<(OutputFile, Form)>,
 }
 
 /// A path that cannot be written is found before the work.
 fn outputs(args: &Predict) -> Result<Outputs, Failure> {
     let model = args.model.as_ref().map(PathBuf::from);
     let guard = Guard::new([&args.adapter, &model, &args.data].into_iter().flatten(), args.force);
-    let out = args.out.as_ref().map(|out| OutputFile::check(out, &guard, &Prediction::is_own)).transpose()?;
+    let checked =
+        |out: &PathBuf| Ok::<_, Failure>((OutputFile::check(out, &guard, &Prediction::is_own)?, Form::of(out)?));
+    let out = args.out.as_ref().map(checked).transpose()?;
     if let Some(folder) = &args.submission {
         let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !parent.is_dir() {

@@ -136,11 +136,14 @@ pub(super) fn as_run(store: &Store) -> Result<Option<Experiment>, Failure> {
     Ok(Some(experiment::read(&text, &origin, &name, &[])?))
 }
 
+/// The text of an experiment as it was run.
+pub(super) fn text(experiment: &Experiment, store: &Store) -> Result<String, Failure> {
+    experiment.resolved(store.directory()).map_err(|reason| Failure::Run(anyhow::anyhow!(reason)))
+}
+
 /// Writes the experiment beside its results, so that they can be read without its file and its overrides.
 pub(super) fn write(experiment: &Experiment, store: &Store) -> Result<(), Failure> {
-    let folder = store.directory();
-    let text = experiment.resolved(folder).map_err(|reason| Failure::Run(anyhow::anyhow!(reason)))?;
-    write_atomic(&folder.join(EXPERIMENT), text.as_bytes())?;
+    write_atomic(&store.directory().join(EXPERIMENT), text(experiment, store)?.as_bytes())?;
     Ok(())
 }
 

@@ -87,6 +87,7 @@ struct Extra {
 
 /// What is written into a study's folder of tables.
 struct Files<'a> {
+    study: String,
     csv: String,
     tables: Vec<NamedTable>,
     records: &'a [RunRecord],
@@ -98,7 +99,7 @@ impl Files<'_> {
         create_folder(&folder)?;
         write_atomic(&folder.join("summary.csv"), self.csv.as_bytes())?;
         self.write_runs(&folder, extra)?;
-        self.tables.iter().try_for_each(|named| write_table(&folder, &named.name, &named.table))?;
+        self.tables.iter().try_for_each(|named| write_table(&folder, &self.study, &named.name, &named.table))?;
         let is_tuned = self.tables.iter().any(|named| named.name == tuning::TABLE);
         if is_tuned { Ok(()) } else { remove_tuning_table(&folder) }
     }
@@ -149,7 +150,8 @@ fn made<'a>(
         csv.clone()
     } else {
         let shown = found.tables.iter().filter(|named| named.is_shown);
-        shown.map(|named| format!("\n{}", rendered(&named.table, format))).collect()
+        let label = |name: &str| format!("{}-{name}", experiment.name());
+        shown.map(|named| format!("\n{}", rendered(&named.table, &label(&named.name), format))).collect()
     };
-    Ok((shown, Files { csv, tables: found.tables, records }))
+    Ok((shown, Files { study: experiment.name().to_owned(), csv, tables: found.tables, records }))
 }

@@ -87,9 +87,11 @@ impl StagedDir {
         &self.folder
     }
 
-    /// Writes one file.
+    /// Writes one file; a name with slashes lies in folders of its own.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
-        write_atomic(&self.folder.join(name), bytes)?;
+        let path = self.folder.join(name);
+        fs::create_dir_all(parent(&path)).map_err(|source| TrainError::io(path.clone(), source))?;
+        write_atomic(&path, bytes)?;
         self.checksums.insert(name.to_owned(), sha256_hex(bytes));
         self.files.push(name.to_owned());
         Ok(())
@@ -143,6 +145,7 @@ impl StagedDir {
             _ => {}
         }
         for name in &self.files {
+            fs::create_dir_all(parent(&target.join(name)))?;
             fs::rename(self.folder.join(name), target.join(name))?;
         }
         Ok(())
@@ -182,6 +185,7 @@ fn foreign(path: &Path, command: &str) -> io::Result<Option<String>> {
     let Some(origin) = origin(path).filter(|origin| origin.written_by == command) else {
         return Ok(Some(format!("is not empty and not an earlier output of `{command}`")));
     };
+    let found = inside(path, found, &origin)?;
     let extra = found.iter().find(|name| *name != ORIGIN && !origin.files.contains(name));
     if let Some(extra) = extra {
         return Ok(Some(format!("has `{extra}`, which `{command}` did not write and would delete")));
@@ -194,6 +198,22 @@ fn foreign(path: &Path, command: &str) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// The names found in a folder, with the files in its folders that `origin` has files in: `a/b`.
+fn inside(path: &Path, found: Vec<String>, origin: &Origin) -> io::Result<Vec<String>> {
+    let mut all = Vec::new();
+    for name in found {
+        let within = format!("{name}/");
+        if !origin.files.iter().any(|file| file.starts_with(&within)) || !path.join(&name).is_dir() {
+            all.push(name);
+            continue;
+        }
+        for entry in fs::read_dir(path.join(&name))? {
+            all.push(format!("{within}{}", entry?.file_name().to_string_lossy()));
+        }
+    }
+    Ok(all)
 }
 
 impl Drop for StagedDir {

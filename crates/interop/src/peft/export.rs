@@ -31,7 +31,11 @@ use trainer::{
     model_cache::ModelCache,
 };
 
-use super::{CONFIG, WEIGHTS, config};
+use super::{
+    CONFIG, WEIGHTS,
+    card::{Reported, Subject},
+    config,
+};
 use crate::{
     export::{Reduction, cut_to},
     output::{Guard, OutputDir, spare_base},
@@ -88,8 +92,17 @@ pub struct ExportReport {
     pub outputs: Option<usize>,
 }
 
-/// Exports, whole or not at all.
+/// Exports, whole or not at all, with a card that knows no results.
 pub fn export(request: &ExportRequest<'_>, cache: &ModelCache) -> Result<ExportReport, TrainError> {
+    export_with(request, &[], cache)
+}
+
+/// The same with what the records of its group report, which the card shows.
+pub fn export_with(
+    request: &ExportRequest<'_>,
+    reported: &[Reported],
+    cache: &ModelCache,
+) -> Result<ExportReport, TrainError> {
     let inputs = [Some(request.adapter), request.model.map(Path::new)];
     let output = OutputDir::check(request.out, COMMAND, &Guard::new(inputs.into_iter().flatten(), request.force))?;
     let path = file(request.adapter)?;
@@ -104,6 +117,9 @@ pub fn export(request: &ExportRequest<'_>, cache: &ModelCache) -> Result<ExportR
     let mut staged = output.begin()?;
     staged.write(CONFIG, &config::encode(&config))?;
     staged.write(WEIGHTS, &bytes)?;
+    for (name, text) in (Subject { metadata: &form.metadata, form: &form.peft, reported }).files() {
+        staged.write(&name, text.as_bytes())?;
+    }
     staged.finish(json!({ "card": form.metadata, "configuration": config }))?;
     Ok(ExportReport {
         kind: form.peft.peft_type(),

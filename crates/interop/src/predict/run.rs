@@ -6,17 +6,17 @@ use data::{causal::score, glue, metric::Metric, task::TaskInfo};
 use models::{network::Network, safetensors};
 use variants::pass::Active;
 
-use super::{Predicted, checkpoint, info, predict, split};
+use super::{
+    Predicted, checkpoint,
+    form::{self, Form},
+    info, predict, split,
+};
 use crate::{
-    length,
-    peft::{
-        self,
-        import::{ImportRequest, Purpose},
-    },
+    opened::{self, Opened, Wanted},
+    peft::import::Purpose,
 };
 use experiment::cell::Recipe;
 use trainer::{
-    adapter,
     error::TrainError,
     evaluate::{readout::Evaluator, score::predictions, undefined},
     model_cache::ModelCache,
@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub max_length: Option<usize>,
     /// The split for which the benchmark's submission file is wanted, where one is.
     pub submission: Option<&'a str>,
+    /// How the predictions are to be written, where they are.
+    pub form: Option<Form>,
 }
 
 /// What predicts.
@@ -95,27 +97,27 @@ impl Prediction {
         }
     }
 
-    /// What a row has: `logits` or `texts`.
-    pub fn what(&self) -> &'static str {
-        match &self.output {
-            Output::Logits(_) => "logits",
-            Output::Texts { .. } => "texts",
+    /// What a row has in a form: `logits`, `predictions` or `texts`.
+    pub fn what(&self, form: Form) -> &'static str {
+        match (&self.output, form) {
+            (Output::Texts { .. }, _) => "texts",
+            (Output::Logits(_), Form::Safetensors) => "logits",
+            (Output::Logits(_), _) => "predictions",
         }
     }
 
-    /// Whether a file begins like one of [`to_bytes`](Self::to_bytes): the logits and labels of any task, or its texts.
+    /// Whether a file begins like one of [`to_bytes`](Self::to_bytes): the predictions of any task in any form, or its texts.
     pub fn is_own(head: &[u8]) -> bool {
         let is_logits = safetensors::names(head).is_some_and(|names| names == ["labels", "logits"]);
-        let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let first: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-        is_logits || first.is_some_and(|first| first["text"].is_string() && first["references"].is_array())
+        is_logits || form::is_own(head)
     }
 
-    /// Logits as safetensors, or texts with their references as JSON lines.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, TrainError> {
-        match &self.output {
-            Output::Logits(found) => found.to_safetensors(&self.task.name),
-            Output::Texts { texts, references } => {
+    /// The predictions in a form; texts with their references are JSON lines.
+    pub fn to_bytes(&self, form: Form) -> Result<Vec<u8>, TrainError> {
+        match (&self.output, form) {
+            (Output::Logits(found), Form::Safetensors) => found.to_safetensors(&self.task.name),
+            (Output::Logits(found), _) => Ok(form::written(found, &self.task.objective, form)),
+            (Output::Texts { texts, references }, _) => {
                 let line = |(text, references): (&String, &Vec<String>)| {
                     format!("{}\n", serde_json::json!({"text": text, "references": references}))
                 };
@@ -160,6 +162,10 @@ pub fn run(request: &Request<'_>, cache: &ModelCache) -> Result<Prediction, Trai
     check_drawn(request)?;
     let (plan, network, mut notes) = open(request, cache)?;
     request.submission.map_or(Ok(()), |split| check_submission(&plan, split))?;
+    if let Some(form) = request.form.filter(|form| plan.text().is_some() && *form != Form::JsonLines) {
+        let reason = format!("generates texts, which are JSON lines and not {form}; give a name that ends in `.jsonl`");
+        return Err(TrainError::foreign(&plan.task, reason));
+    }
     let found = if plan.text().is_some() {
         texts(&plan, &network, request.rows, cache)?
     } else {
@@ -213,30 +219,16 @@ struct Found {
 /// The recipe and the network of what predicts, with remarks.
 fn open(request: &Request<'_>, cache: &ModelCache) -> Result<(Recipe, Network, Vec<String>), TrainError> {
     let max_length = request.max_length;
-    let (path, model, purpose) = match request.source {
+    match request.source {
         Source::Checkpoint { model, purpose } => {
             let (plan, network, said) = checkpoint(model, purpose.clone(), max_length, cache)?;
-            return Ok((plan, network, [cache.base(model)?.said_of(model), said].concat()));
+            Ok((plan, network, [cache.base(model)?.said_of(model), said].concat()))
         }
-        Source::Adapter { path, model, purpose } => (path, model, purpose),
-    };
-    // The weights inside a folder of PEFT stand for it.
-    if let Some(folder) = peft::folder(path) {
-        let request = ImportRequest { folder: &folder, model, purpose: purpose.cloned(), max_length };
-        let imported = peft::import::import(&request, cache)?;
-        return Ok((imported.metadata.plan, imported.network, imported.notes));
+        Source::Adapter { path, model, purpose } => {
+            let Opened { metadata, network, notes } = opened::open(Wanted { path, model, purpose, max_length }, cache)?;
+            Ok((metadata.plan, network, notes))
+        }
     }
-    if purpose.is_some() {
-        let reason = "knows its task; leave out `--task`".to_owned();
-        return Err(TrainError::foreign(path, reason));
-    }
-    let (metadata, network) = adapter::load_on(&adapter::resolve(path)?, model, cache)?;
-    let mut plan = metadata.plan;
-    let longest = network.backbone.config().longest();
-    plan.train.max_length = length::limit(max_length, Some(plan.train.max_length), longest)
-        .map_err(|reason| TrainError::foreign(path, reason))?;
-    let said = cache.base(&plan.model)?.said_of(&plan.model);
-    Ok((plan, network, said))
 }
 
 /// Logits of a classifier.

@@ -96,7 +96,7 @@ impl Drawing<'_> {
         let frame = self.frame;
         let [x, y] = frame.at(point.x, point.y);
         let (mut end, y) = (x, y + bars.shift);
-        if let Some([low, high]) = point.interval {
+        if let Some([low, high]) = point.interval.map(|ends| self.panel.drawn(ends)) {
             let (low, high) = (frame.at_x(frame.x.place(low)), frame.at_x(frame.x.place(high)));
             whisker(self.scene, [low, y], [high, y], INK);
             end = end.max(high);
@@ -121,7 +121,7 @@ impl Drawing<'_> {
         let frame = self.frame;
         let [x, y] = frame.at(point.x, point.y);
         let (x, mut end) = (x + bars.shift, y.min(frame.at_y(frame.y.floor())));
-        if let Some([low, high]) = point.interval {
+        if let Some([low, high]) = point.interval.map(|ends| self.panel.drawn(ends)) {
             let (low, high) = (frame.at_y(frame.y.place(low)), frame.at_y(frame.y.place(high)));
             whisker(self.scene, [x, low], [x, high], INK);
             end = end.min(high);

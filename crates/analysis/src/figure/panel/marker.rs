@@ -16,7 +16,7 @@ pub(super) const BAND: f64 = 0.18;
 pub(super) type Ends<'a> = &'a dyn Fn(&Point) -> Option<[[f64; 2]; 2]>;
 
 /// The intervals of a series as one area.
-pub(super) fn band(scene: &mut Scene, series: &Series, ends: Ends<'_>, colour: Colour) {
+pub(super) fn band(scene: &mut Scene, series: &Series, ends: Ends<'_>, (colour, opacity): (Colour, f64)) {
     // A point without interval ends a band; one alone is a whisker.
     let mut parts: Vec<Vec<[[f64; 2]; 2]>> = vec![vec![]];
     for point in &series.points {
@@ -32,7 +32,7 @@ pub(super) fn band(scene: &mut Scene, series: &Series, ends: Ends<'_>, colour: C
             _ => {
                 let low = part.iter().map(|pair| pair[0]);
                 let high = part.iter().rev().map(|pair| pair[1]);
-                scene.fill(low.chain(high).collect(), colour, BAND);
+                scene.fill(low.chain(high).collect(), colour, opacity);
             }
         }
     }

@@ -75,7 +75,7 @@ fn seeds_need_two_runs_and_kinds_are_not_taken_from_themselves() {
 #[test]
 fn a_study_of_one_run_has_no_table_of_pairs() {
     let measures = study::Measures::of([sample("lora", 2, 0)]).unwrap();
-    let names: Vec<String> = measures.files().unwrap().into_iter().map(|file| file.name).collect();
+    let names: Vec<String> = measures.files("probe").unwrap().into_iter().map(|file| file.name).collect();
     let tables = ["random_column", "correlation", "across", "projection", "shape", "movement"];
     assert_eq!(names[3..], tables.map(|name| format!("{name}.csv")));
 }

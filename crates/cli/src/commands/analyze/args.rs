@@ -76,7 +76,7 @@ pub(crate) struct Pair {
 pub(crate) struct Heatmap {
     /// The adapter.
     pub adapter: PathBuf,
-    /// The base of a PEFT adapter, by its name in `lora-lab list models`.
+    /// The base of a PEFT adapter, if not where its configuration says: a folder, `hf://org/name`, or a name of `lora-lab list models`.
     #[arg(long, value_name = "MODEL")]
     pub base: Option<String>,
     /// Number of leading directions of W.
@@ -128,7 +128,7 @@ pub(crate) struct Adapters {
     /// The adapters.
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
-    /// The base of PEFT adapters, by its name in `lora-lab list models`.
+    /// The base of PEFT adapters, if not where their configurations say: a folder, `hf://org/name`, or a name of `lora-lab list models`.
     #[arg(long, value_name = "MODEL")]
     pub base: Option<String>,
     #[command(flatten)]
