@@ -52,6 +52,7 @@ fn what_a_person_reads_is_pinned() {
         "merge --help",
         "combine --help",
         "import --help",
+        "report --help",
     ]
     .map(|line| shown(&line.split(' ').collect::<Vec<_>>()))
     .to_vec();
@@ -99,6 +100,24 @@ fn every_command_teaches_by_an_example_and_keeps_its_old_name() {
     for old in [["paper"].as_slice(), &["analyze", "reach"], &["analyze", "heat"], &["analyze", "movement"]] {
         check(&[old, &["--help"]].concat(), 0, &["Example"], &[]);
     }
+}
+
+#[test]
+fn a_report_is_one_file_of_the_studies_that_were_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new/page.html").display().to_string();
+    check(&["report", "dylora_glue", "continual", "--out", &file], 0, &[], &["page.html"]);
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.contains("<title>dylora_glue, continual</title>") && page.contains("default-src 'none'"));
+    let nothing = folder.path().join("nothing.html").display().to_string();
+    let refused = |arguments: &[&str], said: &str| {
+        check(&[&["report"], arguments, &["--out", nothing.as_str()]].concat(), 2, &[], &[said]);
+    };
+    refused(&["continual", "continual"], "`continual` is named twice");
+    refused(&["no_such_study"], "lora-lab list experiments");
+    refused(&["quick"], "no records yet");
+    refused(&["continual", "dylora_glue", "--set", "cohort=1"], "`--set` is about one experiment");
+    assert!(!std::path::Path::new(&nothing).exists());
 }
 
 #[test]
