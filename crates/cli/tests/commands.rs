@@ -430,7 +430,7 @@ fn outputs_never_destroy() {
     );
 
     // A table or logits again, in either format, but no table of another kind and no file of somebody else.
-    let table = path("table");
+    let table = path("table.csv");
     let spectrum = ["analyze", "spectrum", &lora, "--out", &table];
     for format in ["csv", "json", "csv"] {
         check(&[&spectrum[..], &["--format", format]].concat(), 0, &[], &["rows to"]);

@@ -68,7 +68,7 @@ fn empty_texts_train_and_predict() {
     assert!(said.contains("dev: texts that train has as well: 1 of 2"), "{said}");
     write(&folder, "one.csv", "text,label\n\"\",1\n");
     let run = "results/e/runs/mood-lora-r2-s0";
-    check(&folder, &["predict", "--adapter", run, "--data", "one.csv", "--out", "a.st"], 0, &["accuracy"]);
+    check(&folder, &["predict", "--adapter", run, "--data", "one.csv", "--out", "a.safetensors"], 0, &["accuracy"]);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn files_of_rows_that_cannot_be_read_are_named() {
     check(&folder, &["run", "e.yaml"], 0, &[]);
     let predict = |data: &str, parts: &[&str]| {
         let run = "results/e/runs/mood-lora-r2-s0";
-        check(&folder, &["predict", "--adapter", run, "--data", data, "--out", "a.st"], 2, parts);
+        check(&folder, &["predict", "--adapter", run, "--data", data, "--out", "a.safetensors"], 2, parts);
         check(&folder, &["merge", run, "--data", data, "--out", "merged"], 2, parts);
     };
     write(&folder, "rows.txt", "text,label\ngood,1\n");
