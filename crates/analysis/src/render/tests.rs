@@ -172,7 +172,7 @@ fn contrasts_say_whether_their_margin_is_reached() {
     assert_eq!(said, [("average", false), ("sst2", false), ("cola", true)], "{shown}");
 }
 
-/// The bold rows are those of `compare::best`, whose own tests say which they are.
+/// The bold rows are those of `compare::best`, whose tests say which they are.
 #[test]
 fn what_may_be_the_best_of_its_column_is_bold() {
     let mut records = Vec::new();
