@@ -14,6 +14,7 @@
 use std::{error::Error, path::Path};
 
 use analysis::{
+    compare::Rules,
     render,
     summary::{Selection, SummaryTable, summarise},
     table::{Layout, pivot_table},
@@ -54,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         caption: "DyLoRA beside LoRA".to_owned(),
         ..Layout::default()
     };
-    let table = pivot_table(&scores(results.path())?, &layout)?;
+    let table = pivot_table(&scores(results.path())?, &layout, &Rules::default())?;
     print!("{}", render::text(&table)); // `render::latex` and `render::markdown` take the same table
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use assets::source;
-use models::{config::Config, count::trained_parameters, modules::Modules, target::Target};
+use models::{config::Config, modules::Modules, target::Target};
 use record::{Matching, Quantity};
 use variants::spec::VariantSpec;
 
@@ -21,6 +21,7 @@ use crate::{
     path::Path,
 };
 
+pub(crate) mod count;
 mod search;
 
 use search::{Counts, Fitting};
@@ -55,7 +56,7 @@ pub fn counted(cells: &[Cell]) -> Vec<Counted> {
 fn parameters(spec: &VariantSpec, targets: &Target, modules: &Modules, config: &Config) -> Option<usize> {
     let variant = spec.check_beside(None, modules.roles()).ok()?;
     let selected = modules.select(variant.adapts().then_some(targets), config).ok()?;
-    trained_parameters(config, &variant, &selected).ok()
+    count::count(config, &variant, &selected).ok()
 }
 
 /// Puts ranks into the entries that say `ranks: match`.

@@ -144,7 +144,7 @@ fn a_table_of_the_user_is_a_task() {
     let plan = &experiment.cells()[0].recipe;
     let purpose = Purpose {
         suite: plan.suite.clone(),
-        data: plan.data.clone(),
+        data: plan.data.as_ref().map(ToString::to_string),
         task: plan.task.clone(),
         given: plan.given.clone(),
         max_length: Some(plan.train.max_length),
@@ -152,7 +152,7 @@ fn a_table_of_the_user_is_a_task() {
     };
     let merged = merged.display().to_string();
     let scores = |source: Source<'_>| {
-        let request = Request { source, rows: Rows::Split("dev"), max_length: None, submission: None };
+        let request = Request { source, rows: Rows::Split("dev"), max_length: None, submission: None, form: None };
         predict::run::run(&request, &cache()).unwrap().scores.unwrap()
     };
     let of_merged = scores(Source::Checkpoint { model: &merged, purpose: &purpose });

@@ -57,7 +57,7 @@ fn every_command(folder: &Path, model: &str) -> Vec<(&'static str, Result<(), St
     std::fs::write(&rows, "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse\tsentence1\tsentence2\n0\t0\t0\tx\tx\tx\tx\tx\tw3 w4\tw5\n").unwrap();
     let purpose = Purpose::of_suite("glue", "mnli");
     let source = Source::Adapter { path: folder, model: Some(model), purpose: Some(&purpose) };
-    let asked = Request { source, rows: Rows::File(&rows), max_length: None, submission: None };
+    let asked = Request { source, rows: Rows::File(&rows), max_length: None, submission: None, form: None };
     let cache = cache();
     vec![
         ("import", imported(folder, model).map(drop)),

@@ -235,7 +235,7 @@ fn measure(
                 data: None,
                 task: "given".into(),
                 given: None,
-                model: shape.clone(),
+                model: shape.clone().into(),
                 start_from: None,
                 targets: targets.clone(),
                 modules: Modules::default(),

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 
 use models::{
     config::Config,
-    count::trained_parameters,
     modules::{Modules, Selected},
 };
 use serde_yaml::Mapping;
 use variants::{error::AttachError, spec::VariantSpec};
 
 use super::{Document, Entry, Report, compose, modules, source};
-use crate::bounds;
+use crate::{bounds, matching::count::count};
 
 /// What an entry trains at any rank: which ranks its maps take, and how many numbers train there.
 pub(crate) struct Free<'a> {
@@ -93,6 +92,6 @@ impl<'a> Free<'a> {
         let variant = spec
             .check_beside(None, self.modules.roles())
             .map_err(|problems| problems.into_iter().next().map_or_else(String::new, |problem| problem.rule))?;
-        trained_parameters(&self.config, &variant, &self.selected).map_err(|error| error.to_string())
+        count(&self.config, &variant, &self.selected)
     }
 }
