@@ -2,7 +2,7 @@
 //!
 //! The card's front matter says what the hub and its tools read: the base, the library, tags, metrics, and a `model-index` with results. A
 //! result is the mean over the seeds of the adapter's group, with its interval and the number of seeds in the metric's `args`; the folder
-//! holds one of these runs, whose own value is in the text. `.eval_results/<benchmark>-<task>.yaml` has the same for tasks that are data sets
+//! holds one of these runs, and the text has the value of that run alone. `.eval_results/<benchmark>-<task>.yaml` has the same for tasks that are data sets
 //! of the hub. Without records there are no results, and the card says so.
 //!
 //! Strings are written as JSON has them, which YAML reads.
