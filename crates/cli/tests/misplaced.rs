@@ -78,9 +78,9 @@ fn an_adapter_that_no_run_of_the_recipe_made_is_not_measured() {
     // Of another recipe: the file was edited and not run.
     fs::create_dir(place.path("x")).unwrap();
     fs::write(place.path("x/e.yaml"), YAML.replace("steps: 4", "steps: 6")).unwrap();
-    let both =
-        "not measured, since no run of the present recipe has made their adapters: rte-lora-r2-s0, rte-lora-r2-s1";
-    place.says(0, &["analyze", "study", "x/e.yaml"], &[both]);
+    let changed =
+        "x/e.yaml has changed since these 2 runs were trained, which are shown as they are: train.steps is `6`, `4`";
+    place.says(0, &["analyze", "study", "x/e.yaml"], &[changed]);
     let other = place.path("one");
     copy(&place.run_dir(1), &other);
     fs::remove_dir_all(place.run_dir(1)).unwrap();

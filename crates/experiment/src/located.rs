@@ -31,9 +31,10 @@ impl Located {
 
     /// The same, of what [`locate`] has made of it.
     pub(crate) fn at(root: &Path, place: &str) -> Self {
-        let prefix = format!("{}/", root.display());
-        let written = place.strip_prefix(&prefix).filter(|_| !root.as_os_str().is_empty()).unwrap_or(place);
-        Self { written: written.to_owned(), place: place.to_owned() }
+        match place.strip_prefix(&marked(root)) {
+            Some(written) if !root.as_os_str().is_empty() => Self::under(root, written),
+            _ => place.into(),
+        }
     }
 
     /// As the file has it.
@@ -158,6 +159,11 @@ fn place(root: &Path, written: &str) -> String {
     if root.as_os_str().is_empty() { written.to_owned() } else { format!("{}/{written}", root.display()) }
 }
 
+/// What comes before a path that was relative: the same folder for whoever opens it, and unlike any absolute path that leads into the root.
+fn marked(root: &Path) -> String {
+    format!("{}/./", root.display())
+}
+
 /// Whether a model's name is a path: one that is none is an embedded model's, unless a folder is called so.
 pub(crate) fn is_path(name: &str, root: &Path) -> bool {
     name.contains(['/', '.']) || root.join(name).is_dir()
@@ -173,7 +179,7 @@ pub(crate) fn locate(document: &mut Value, root: &Path) -> bool {
             && let Some(written) = value.as_str().filter(|written| is_path(written) && is_relative(written))
         {
             any = true;
-            *value = Value::from(place(root, written));
+            *value = Value::from(if root.as_os_str().is_empty() { written.to_owned() } else { marked(root) + written });
         }
     };
     put(fields.get_mut("data"), &|_| true);
@@ -212,7 +218,9 @@ mod tests {
         let located = Located::under(Path::new("/a"), "data/glue");
         assert_eq!((located.written(), &*located), ("data/glue", "/a/data/glue"));
         assert_eq!(serde_json::to_value(&located).unwrap(), "data/glue");
-        assert_eq!(Located::at(Path::new("/a"), "/a/data/glue"), located);
+        assert_eq!(Located::at(Path::new("/a"), "/a/./data/glue"), located);
+        // One that was written in full stays so, also where it leads into the root.
+        assert_eq!(Located::at(Path::new("/a"), "/a/data/glue").written(), "/a/data/glue");
         for written in ["hf://org/name", "/data/glue"] {
             assert_eq!(&*Located::under(Path::new("/a"), written), written);
         }

@@ -6,12 +6,14 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::Args;
 
-/// The examples in the help of a command and of those below it, without what follows as an explanation.
+/// The examples in the help of a command and of those below it, without what follows as an explanation or goes to another program.
 fn examples(command: &clap::Command) -> Vec<String> {
     let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let lines = text.lines().filter_map(|line| line.strip_prefix("  lora-lab "));
-    let mut found: Vec<String> =
-        lines.map(|line| line.split("   ").next().unwrap_or_default().trim().to_owned()).collect();
+    let mut found: Vec<String> = lines
+        .map(|line| line.split(["|", ">"]).next().unwrap_or_default())
+        .map(|line| line.split("   ").next().unwrap_or_default().trim().to_owned())
+        .collect();
     found.extend(command.get_subcommands().flat_map(examples));
     found
 }

@@ -228,7 +228,7 @@ mod tests {
             "index,prediction,p_no,p_yes,label,text,text_pair\n\
              0,yes,0.5,0.5,no,\"a, b\",c\td\n\
              1,,,,yes,e,f\n\
-             2,yes,0.11920292202211755,0.8807970779778825,,\"\"\"g\"\"\",\"h\ni\"\n"
+             2,yes,0.11920292202211755,0.8807970779778823,,\"\"\"g\"\"\",\"h\ni\"\n"
         );
         assert_eq!(text(Form::Tsv).lines().nth(1), Some("0\tyes\t0.5\t0.5\tno\ta, b\t\"c\td\""));
         let lines: Vec<serde_json::Value> =
