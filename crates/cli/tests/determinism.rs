@@ -60,8 +60,10 @@ fn run(way: Way) -> Left {
     Left {
         adapters: paths("runs").map(|path| (name(&path), adapter(&path))).collect(),
         tables: paths("tables")
-            // These two hold what was measured in seconds.
-            .filter(|path| name(path) != "summary.csv" && !name(path).starts_with("cost."))
+            // These hold what was measured in seconds.
+            .filter(|path| {
+                !["summary.csv", "runs.csv"].contains(&name(path).as_str()) && !name(path).starts_with("cost.")
+            })
             .map(|path| (name(&path), fs::read_to_string(&path).unwrap()))
             .collect(),
     }

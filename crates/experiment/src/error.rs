@@ -128,6 +128,8 @@ impl Report {
                 Some(set) => (None, format!("{message} (from `--set {}`)", set.text)),
                 None => (path.line(text), message),
             };
+            // As a path was placed: the same folder in fewer letters.
+            let message = message.replace("/././", "/").replace("/./", "/");
             Problem { path: path.to_string(), line, message }
         };
         let mut problems: Vec<_> = self.found.into_iter().map(problem).collect();

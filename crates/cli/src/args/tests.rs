@@ -11,7 +11,7 @@ fn examples(command: &clap::Command) -> Vec<String> {
     let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let lines = text.lines().filter_map(|line| line.strip_prefix("  lora-lab "));
     let mut found: Vec<String> = lines
-        .map(|line| line.split(["|", ">"]).next().unwrap_or_default())
+        .map(|line| line.split(['|', '>']).next().unwrap_or_default())
         .map(|line| line.split("   ").next().unwrap_or_default().trim().to_owned())
         .collect();
     found.extend(command.get_subcommands().flat_map(examples));

@@ -30,6 +30,6 @@ fn what_cannot_be_read_of_it_is_reported() {
     check("measure: {forgetting: {documents: 0}}\n", &["documents is `0`"]);
     check(
         "model: ./some/folder\nmeasure: {forgetting: true}\n",
-        &["`experiments/././some/folder` (of `lora`) does not come with the build"],
+        &["`experiments/some/folder` (of `lora`) does not come with the build"],
     );
 }
