@@ -57,6 +57,7 @@ pub(super) fn find(written: &Path, overrides: &[String], results: &Path) -> Resu
     if records.is_empty() {
         return Err(none(&store, written));
     }
+    one_recipe(&settled.experiment, &records, &store)?;
     say_changed(&settled.experiment, &records, written);
     Ok(Found { settled, store, records })
 }
@@ -167,6 +168,25 @@ fn none(store: &Store, experiment: &Path) -> Failure {
         store.runs_dir().display(),
         experiment.display()
     ))
+}
+
+/// Refuses records that differ from the experiment in several ways: what a table says is matched over its rows would not be.
+fn one_recipe(experiment: &Experiment, records: &[RunRecord], store: &Store) -> Result<(), Failure> {
+    let of = |record: &RunRecord| {
+        let cell = experiment.cells().iter().find(|cell| cell.id == record.cell);
+        cell.map(|cell| differences(&spec_of(cell), &record.spec)).unwrap_or_default()
+    };
+    let first = of(&records[0]);
+    let Some(other) = records.iter().find(|record| of(record) != first) else { return Ok(()) };
+    Err(Failure::Input(format!(
+        "{}: no record is of the present recipe, and those that are there are of several: {} differs in {}, {} in {}; give the file that they \
+         were run from",
+        store.runs_dir().display(),
+        records[0].cell,
+        first.join("; "),
+        other.cell,
+        of(other).join("; ")
+    )))
 }
 
 /// Says what records have otherwise than the experiment.

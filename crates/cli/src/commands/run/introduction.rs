@@ -50,11 +50,10 @@ fn of_base(recipe: &Recipe, cache: &ModelCache) -> Result<String, Failure> {
     let count: usize =
         config.wanted(Purpose::Classify).iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
     let kind = match &config {
-        Config::Encoder(_) => "encoder",
-        Config::Gpt2(_) | Config::Llama(_) => "decoder",
+        Config::Encoder(_) => "an encoder",
+        Config::Gpt2(_) | Config::Llama(_) => "a decoder",
     };
-    Ok(format!("base: {}, an {kind} of {} parameters", recipe.model, compact(count as u64))
-        .replace("an decoder", "a decoder"))
+    Ok(format!("base: {}, {kind} of {} parameters", recipe.model, compact(count as u64)))
 }
 
 fn of_task(recipe: &Recipe, task: &TokenizedTask) -> String {
