@@ -89,6 +89,20 @@ fn a_study_is_read_without_its_file_and_its_overrides() {
 }
 
 #[test]
+fn records_of_several_recipes_are_not_one_study() {
+    let place = place();
+    let at = place.path();
+    let run = |seed: &str, steps: &str| {
+        says(at, &["run", "study/small.yaml", "--set", seed, "--set", steps, "--device", "cpu"], 0, &[]);
+    };
+    run("seeds=[0]", "train.steps=4");
+    run("seeds=[1]", "train.steps=5");
+    fs::remove_file(at.join("results/small/experiment.yaml")).unwrap();
+    let several = "no record is of the present recipe, and those that are there are of several";
+    says(at, &["table", "study/small.yaml"], 2, &[several, "train.steps is `6`, `4`", "train.steps is `6`, `5`"]);
+}
+
+#[test]
 fn a_record_finds_its_data_from_any_folder() {
     let place = place();
     says(place.path(), &["run", "study/small.yaml", "--device", "cpu"], 0, &[]);
